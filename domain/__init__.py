@@ -1,0 +1,1 @@
+"""The monolith: everything the product knows, free of triggers and hosting."""

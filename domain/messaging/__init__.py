@@ -1,0 +1,1 @@
+"""Service Bus: envelopes, publisher, relay."""

@@ -1,0 +1,1 @@
+"""The contract between the application and the sandbox host."""
