@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 import re
 from typing import Annotated, Literal, Self
 
@@ -173,8 +174,11 @@ class IntentContent(_Content):
         return self
 
     def canonical(self) -> bytes:
-        """The one JSON form of this content, defaults left out."""
-        return self.model_dump_json(exclude_defaults=True).encode()
+        """The one JSON form of this content: compact, keys sorted, defaults left out."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps(
+            content, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
 
     def fingerprint(self) -> str:
         """SHA-256 of the canonical form, hexadecimal: equal for equal requests."""

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from domain.intents.content import MAX_CONTENT_BYTES, IntentContent
+from tests.unit.intents.specification import PROGRAM
+
+
+def program(**changes: Any) -> dict[str, Any]:
+    return {"program": {**PROGRAM, **changes}}
+
+
+def problem(value: dict[str, Any]) -> str:
+    with pytest.raises(ValidationError) as caught:
+        IntentContent.model_validate(value)
+    return "; ".join(f"{e['loc']} {e['msg']}" for e in caught.value.errors())
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({}, "give a text, a program, or both"),
+        ({"text": "  \n"}, "must not be blank"),
+        ({"text": 5}, "text"),
+        ({"text": "a\x00b"}, "NUL"),
+        ({"text": "x" * 8001}, "8000"),
+        ({"text": "x", "colour": "red"}, "colour"),
+        ({"text": "x", "metadata": {"a b": "c"}}, "metadata"),
+        ({"text": "x", "metadata": {"a": "c" * 513}}, "metadata"),
+        ({"text": "x", "metadata": {str(i): "" for i in range(33)}}, "metadata"),
+        (program(language="cobol"), "language"),
+        (program(files={}), "files"),
+        (program(files={"../main.py": ""}), "relative path"),
+        (program(files={"/etc/passwd": ""}), "relative path"),
+        (program(files={"a//b": ""}), "relative path"),
+        (program(files={"a\n": ""}), "relative path"),
+        (program(files={"a\\b": ""}), "relative path"),
+        (program(files={str(i): "" for i in range(65)}, entrypoint="0"), "files"),
+        (program(files={"a": "", "b": ""}), "entrypoint"),
+        (program(entrypoint="other.py"), "not among the files"),
+        (program(files={"a": "", "a/b": ""}, entrypoint="a"), "both a file and a directory"),
+        (program(files=[{"path": "a", "content": ""}] * 2, entrypoint="a"), "same path"),
+        (program(files=[{"path": "a", "content": "?", "encoding": "base64"}]), "base64"),
+        (program(args=["a\x00"]), "NUL"),
+        (program(args=["x"] * 65), "args"),
+        (program(limits={"wall_seconds": 0}), "wall_seconds"),
+        (program(limits={"wall_seconds": 301}), "wall_seconds"),
+        (program(limits={"memory_bytes": 1}), "memory_bytes"),
+        (program(limits={"processes": 0}), "processes"),
+        (program(stdin="x" * MAX_CONTENT_BYTES), "the limit is"),
+    ],
+)
+def test_out_of_bounds_content_names_the_field_and_the_bound(
+    value: dict[str, Any], says: str
+) -> None:
+    assert says in problem(value)
+
+
+def test_short_and_long_form_of_files_are_the_same_request() -> None:
+    files = [{"path": "main.py", "content": "print(6 * 7)", "encoding": "utf-8"}]
+    short = IntentContent.model_validate(program())
+    long = IntentContent.model_validate(program(files=files, entrypoint="main.py", stdin=""))
+    assert short.fingerprint() == long.fingerprint()
+
+
+def test_the_order_of_metadata_does_not_make_another_request() -> None:
+    one = IntentContent(text="x", metadata={"a": "1", "b": "2"})
+    other = IntentContent(text="x", metadata={"b": "2", "a": "1"})
+    assert one.fingerprint() == other.fingerprint()
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_different_texts_have_different_fingerprints(one: str, other: str) -> None:
+    def fingerprint(text: str) -> str | None:
+        try:
+            return IntentContent(text=text).fingerprint()
+        except ValidationError:
+            return None
+
+    if one != other and fingerprint(one) is not None:
+        assert fingerprint(one) != fingerprint(other)
+
+
+@given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), min_size=1, max_size=4))
+def test_whatever_paths_are_accepted_stay_inside(files: dict[str, str]) -> None:
+    try:
+        content = IntentContent.model_validate(
+            {"program": {"language": "python", "files": files, "entrypoint": min(files)}}
+        )
+    except ValidationError:
+        return
+    assert content.program is not None
+    for file in content.program.files:
+        assert not file.path.startswith("/")
+        assert ".." not in file.path.split("/")
+        assert "\x00" not in file.content
