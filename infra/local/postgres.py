@@ -1,0 +1,370 @@
+"""An embedded PostgreSQL with pgvector: one server process, its data in one directory.
+
+It listens on 127.0.0.1 only, with random passwords kept beside the data directory in
+``<data_dir>.credentials.json`` (mode 0600), and has no Unix socket. `infra.local.postgres_files`
+says where the files lie for root. The supervisor holds ``<data_dir>.lock`` while it runs the
+server, so a server left behind by a killed supervisor is recognised and replaced at the next start.
+
+``python -m infra.local.postgres --data-dir D --port N`` runs it in the foreground.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from infra.local.postgres_cluster import (
+    ADMIN,
+    APP_LOGIN,
+    HOST,
+    SETTINGS,
+    Passwords,
+    ensure_cluster,
+    environment,
+    load_passwords,
+    run_as,
+)
+from infra.local.postgres_files import EmbeddedPostgresError, Files, locate
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+MAX_LOG_BYTES = 8 * 1024**2
+_POLL_SECONDS = 0.01
+
+
+class PortTaken(EmbeddedPostgresError):
+    """Another program already listens on the port."""
+
+
+class DataDirInUse(EmbeddedPostgresError):
+    """Another supervisor runs a server on the data directory."""
+
+
+class EmbeddedPostgres:
+    """One server over one data directory; not for use by several threads at once.
+
+    Args:
+        data_dir: made at the first start, with its parents.
+        port: None picks a free one at the first start and keeps it for this object's life.
+    """
+
+    def __init__(self, data_dir: Path, port: int | None = None) -> None:
+        self.data_dir = data_dir.absolute()
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._files: Files | None = None
+        self._lock: IO[str] | None = None
+        self._passwords: Passwords = {}
+
+    @property
+    def port(self) -> int:
+        """The TCP port; known once started."""
+        if self._port is None:
+            raise EmbeddedPostgresError("the port is chosen at the first start")
+        return self._port
+
+    @property
+    def bin_dir(self) -> Path:
+        """Where ``pg_dump`` and the other programs of this server lie; known once started."""
+        if self._files is None:
+            raise EmbeddedPostgresError("the server has not been started")
+        return self._files.bin
+
+    @property
+    def admin_url(self) -> str:
+        """Superuser connection to the maintenance database."""
+        return self.admin_url_for("postgres")
+
+    def admin_url_for(self, database: str) -> str:
+        """Superuser connection to ``database``: for migrations and operators."""
+        return self._url(ADMIN, database)
+
+    def app_url(self, database: str) -> str:
+        """The application's connection: a login that has what the role ``qlp_app`` is granted."""
+        return self._url(APP_LOGIN, database)
+
+    def start(self) -> None:
+        """Start the server and wait until it accepts connections; idempotent.
+
+        Raises:
+            PortTaken: the port is in use.
+            DataDirInUse: another supervisor has the data directory.
+            EmbeddedPostgresError: anything else, with the end of the server's log.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._acquire_lock()
+        try:
+            self._files = files = locate(self.data_dir)
+            self._passwords = load_passwords(self._beside("credentials.json"), files)
+            ensure_cluster(files, self._passwords)
+            _remove_leftover_server(files.data)
+            self._choose_port()
+            self._launch(files)
+            self._create_roles()
+        except BaseException:
+            self._abandon()
+            raise
+
+    def stop(self) -> None:
+        """Fast, clean shutdown: sessions are ended, everything is written; idempotent.
+
+        Raises:
+            EmbeddedPostgresError: it did not stop within ``STOP_SECONDS`` and was killed.
+        """
+        process, self._process = self._process, None
+        try:
+            if process is not None and process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                _wait_or_kill(process)
+        finally:
+            self._release_lock()
+
+    def kill(self) -> None:
+        """SIGKILL the server as a crash would; a later `start` recovers."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        self._release_lock()
+
+    def wait(self) -> int:
+        """Block until the server ends; returns its exit code."""
+        return self._process.wait() if self._process else 0
+
+    def destroy(self) -> None:
+        """Stop the server and delete its data, wherever it lies, and the files beside it."""
+        self.stop()
+        if self.data_dir.exists():
+            shutil.rmtree(self.data_dir.resolve())
+        if self.data_dir.is_symlink():
+            self.data_dir.unlink()
+        for suffix in ("credentials.json", "log", "lock"):
+            self._beside(suffix).unlink(missing_ok=True)
+
+    def create_database(self, name: str) -> None:
+        """Create an empty database ``name`` unless it exists."""
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
+            exists = connection.execute("select from pg_database where datname = %s", [name])
+            if exists.fetchone() is None:
+                # Losing a race to create it is as good as winning.
+                with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+
+    def _beside(self, suffix: str) -> Path:
+        return self.data_dir.with_name(f"{self.data_dir.name}.{suffix}")
+
+    def _url(self, user: str, database: str) -> str:
+        if user not in self._passwords:
+            raise EmbeddedPostgresError("the server has not been started")
+        name = quote(database, safe="")
+        return f"postgresql://{user}:{self._passwords[user]}@{HOST}:{self.port}/{name}?sslmode=disable"
+
+    def _acquire_lock(self) -> None:
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        lock = self._beside("lock").open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise DataDirInUse(
+                f"another process runs PostgreSQL on {self.data_dir}: "
+                "stop it, or choose another data directory"
+            ) from None
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _abandon(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGQUIT)
+            _wait_or_kill(process)
+        self._release_lock()
+
+    def _choose_port(self) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, self._port or 0))
+            except OSError as error:
+                raise PortTaken(
+                    f"port {self._port} on {HOST} cannot be used ({error.strerror}): "
+                    "stop what listens there, or choose another port"
+                ) from None
+            self._port = int(probe.getsockname()[1])
+
+    def _launch(self, files: Files) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        log = self._beside("log")
+        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+            log.unlink()
+        command = [str(files.bin / "postgres"), "-D", str(files.data), "-p", str(self.port)]
+        command += [f"--{name}={value}" for name, value in SETTINGS.items()]
+        while True:
+            start_of_log = log.stat().st_size if log.exists() else 0
+            with log.open("ab") as stderr:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=stderr,
+                    env=environment(),
+                    cwd="/",
+                    **run_as(files.owner),
+                )
+            if _becomes_ready(self._process, files.data, deadline):
+                return
+            with log.open("rb") as written:
+                written.seek(start_of_log)
+                said = written.read(MAX_LOG_BYTES).decode(errors="replace")
+            # Backends of a server that was killed notice it a moment later.
+            if "is still in use" in said and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                continue
+            raise self._failure(said)
+
+    def _failure(self, said: str) -> EmbeddedPostgresError:
+        if "Address already in use" in said:
+            return PortTaken(f"port {self.port} on {HOST} is in use: choose another port")
+        return EmbeddedPostgresError(f"PostgreSQL did not start: {said.strip()[-2000:]}")
+
+    def _create_roles(self) -> None:
+        """The group role that migrations grant to, and the login that belongs to it."""
+        with psycopg.connect(self.admin_url, autocommit=True, connect_timeout=10) as connection:
+            known = connection.execute("select from pg_roles where rolname = %s", [APP_LOGIN])
+            if known.fetchone() is not None:
+                return
+            with connection.transaction():
+                connection.execute("create role qlp_app nologin")
+                connection.execute(
+                    sql.SQL("create role {} login in role qlp_app password {}").format(
+                        sql.Identifier(APP_LOGIN), sql.Literal(self._passwords[APP_LOGIN])
+                    )
+                )
+
+
+def _becomes_ready(process: subprocess.Popen[bytes], data: Path, deadline: float) -> bool:
+    """Follow the status line that the server keeps in postmaster.pid, as pg_ctl does."""
+    pid_file = data / "postmaster.pid"
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            lines = pid_file.read_text().splitlines()
+            if len(lines) > 7 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+                return True
+        time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise EmbeddedPostgresError(
+            f"PostgreSQL did not stop within {STOP_SECONDS:.0f} s and was killed; "
+            "it will recover at the next start"
+        ) from None
+
+
+def _remove_leftover_server(data: Path) -> None:
+    """End the server that a killed supervisor left behind, and clear a pid file that lies.
+
+    We hold the supervisor's lock, so a server on this data directory has lost its supervisor.
+    """
+    pid_file = data / "postmaster.pid"
+    try:
+        pid = int(pid_file.read_text().splitlines()[0])
+    except (FileNotFoundError, IndexError, ValueError):
+        pid_file.unlink(missing_ok=True)
+        return
+    if _runs_on(pid, data):
+        os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _runs_on(pid, data):
+        if time.monotonic() > deadline:
+            raise EmbeddedPostgresError(
+                f"PostgreSQL (process {pid}) still runs on {data} without a supervisor: stop it"
+            )
+        time.sleep(_POLL_SECONDS)
+    # The number may meanwhile belong to another program of ours, which PostgreSQL takes for itself.
+    pid_file.unlink(missing_ok=True)
+
+
+def _runs_on(pid: int, data: Path) -> bool:
+    """Whether process ``pid`` is a PostgreSQL server on ``data``."""
+    told = subprocess.run(
+        ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return f"postgres -D {data} " in told.stdout
+
+
+async def serve(server: EmbeddedPostgres, database: str) -> int:
+    """Run ``server`` until SIGTERM or SIGINT; prints one JSON line when it is ready.
+
+    Returns:
+        The exit code: 0 after a requested stop, 1 if the server ended by itself.
+    """
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asyncio.to_thread(server.start)
+    ended = asyncio.create_task(asyncio.to_thread(server.wait))
+    stop = asyncio.create_task(asked.wait())
+    try:
+        await asyncio.to_thread(server.create_database, database)
+        ready = {
+            "ready": True,
+            "admin_url": server.admin_url_for(database),
+            "app_url": server.app_url(database),
+            "port": server.port,
+        }
+        print(json.dumps(ready), flush=True)
+        await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+        await asyncio.to_thread(server.stop)
+        await ended
+    if asked.is_set():
+        return 0
+    print(f"PostgreSQL ended by itself, exit code {ended.result()}", file=sys.stderr)
+    return 1
+
+
+def main() -> int:
+    """Entry of ``python -m infra.local.postgres``."""
+    parser = argparse.ArgumentParser(prog="infra.local.postgres", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--port", type=int, help="default: a free one")
+    parser.add_argument("--database", default="qlp", help="created if missing (default: qlp)")
+    options = parser.parse_args()
+    try:
+        return asyncio.run(serve(EmbeddedPostgres(options.data_dir, options.port), options.database))
+    except EmbeddedPostgresError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
