@@ -1,0 +1,1 @@
+"""The ways in: each module turns one family of triggers into domain calls."""

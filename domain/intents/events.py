@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from domain.intents.content import IntentContent, Program
+from domain.intents.content import RECORDED, IntentContent, Program
 
 PlanSource = Literal["submitted", "reused", "generated", "repaired"]
 
@@ -164,4 +164,4 @@ def revive(type_: str, schema_version: int, data: dict[str, Any]) -> IntentEvent
     model = EVENT_TYPES.get(type_)
     if model is None or schema_version > model.schema_version:
         return UnknownEvent(type_, schema_version, data)
-    return model.model_validate(data)
+    return model.model_validate(data, context=RECORDED)

@@ -1,0 +1,1 @@
+"""Where a program comes from: submitted, or reused from a solved intent."""

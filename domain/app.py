@@ -1,0 +1,171 @@
+"""The composition root: builds the application out of its parts."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
+
+from azure.identity.aio import DefaultAzureCredential
+from psycopg_pool import AsyncConnectionPool
+
+from domain.access.store import ApiKeys
+from domain.database import open_pool
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.migrations import check_schema, migrate
+from domain.eventlog.models import RecordedEvent
+from domain.handler import CommandHandler
+from domain.health import Health
+from domain.intents.state import IntentState
+from domain.messaging.inbox import Inbox
+from domain.messaging.publisher import ServiceBusPublisher
+from domain.messaging.recovery import Recovery
+from domain.messaging.relay import Relay
+from domain.messaging.routing import Destinations, Router
+from domain.planning.planner import Planner
+from domain.planning.solved import SolvedInLog
+from domain.process_manager import ProcessManager
+from domain.projections.intents import IntentReads
+from domain.projections.rejected import RejectedMessages
+from domain.projections.watcher import IntentWatcher
+from domain.repository import IntentRepository
+from domain.service import IntentService
+from domain.settings import Settings
+from domain.similarity.lexical import LexicalEmbedder
+from domain.similarity.store import EmbeddingStore
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The application's doors, as the functions use them."""
+
+    settings: Settings
+    pool: AsyncConnectionPool
+    publisher: ServiceBusPublisher
+    keys: ApiKeys
+    repository: IntentRepository
+    reads: IntentReads
+    service: IntentService
+    inbox: Inbox
+    relay: Relay
+    recovery: Recovery
+    watcher: IntentWatcher
+    health: Health
+
+    async def close(self) -> None:
+        """Let the relay finish and close all connections."""
+        await self.relay.close()
+        await self.publisher.close()
+        await self.pool.close()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def open_app(settings: Settings) -> App:
+    """Connect and compose; applies pending migrations where an admin URL is configured.
+
+    Raises:
+        SchemaOutOfDate: the schema is behind and no admin URL is configured.
+        psycopg.OperationalError, psycopg_pool.PoolTimeout: the database cannot be reached.
+    """
+    if settings.database_admin_url:
+        await migrate(settings.database_admin_url)
+    pool = await open_pool(
+        settings.database_url,
+        min_size=2,
+        max_size=settings.database_pool_size,
+        application_name="qlp",
+    )
+    try:
+        await check_schema(pool)
+    except BaseException:
+        await pool.close()
+        raise
+    return _compose(settings, pool)
+
+
+def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
+    log = EventLog(pool)
+    repository = IntentRepository(log)
+    reads = IntentReads(pool)
+    keys = ApiKeys(pool)
+    rejected = RejectedMessages(pool)
+    checkpoints = CheckpointStore(pool)
+    embeddings = EmbeddingStore(pool, LexicalEmbedder())
+    publisher = ServiceBusPublisher(
+        connection_string=settings.service_bus_connection,
+        namespace=settings.service_bus_namespace,
+        credential=None if settings.service_bus_connection else DefaultAzureCredential(),
+    )
+
+    async def set_aside(record: RecordedEvent, error: Exception) -> None:
+        await rejected.record(
+            source=f"relay/{record.event_id}",
+            tenant_id=record.tenant_id,
+            reason="Unpublishable",
+            description=str(error),
+            body=b"",
+            message_id=str(record.event_id),
+            traceparent=record.metadata.get("traceparent"),
+        )
+
+    router = Router(repository, Destinations(settings.events_topic, settings.jobs_queue))
+    relay = Relay(log, checkpoints, router, publisher, set_aside)
+    watcher = IntentWatcher(reads)
+
+    def on_change(state: IntentState) -> None:
+        watcher.hint(state.id, state.version, state.status.value)
+        relay.kick()
+
+    handler = CommandHandler(repository, on_change)
+    service = IntentService(repository, handler, _now)
+    planner = Planner(SolvedInLog(reads, repository))
+    process_manager = ProcessManager(repository, handler, planner, embeddings, _now)
+    return App(
+        settings=settings,
+        pool=pool,
+        publisher=publisher,
+        keys=keys,
+        repository=repository,
+        reads=reads,
+        service=service,
+        inbox=Inbox(service, repository, handler, process_manager, keys, rejected, _now),
+        relay=relay,
+        recovery=Recovery(
+            reads, repository, relay, _now, timedelta(seconds=settings.stalled_after_seconds)
+        ),
+        watcher=watcher,
+        health=Health(settings, pool, log, checkpoints, embeddings.model),
+    )
+
+
+_opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[App]] = WeakKeyDictionary()
+
+
+async def get_app() -> App:
+    """The application of this worker process, opened at the first call on the running loop.
+
+    A failed opening is tried again at the next call, so that a function app which starts before
+    its database serves as soon as that is there.
+
+    Raises:
+        InvalidSettings: a setting is missing or wrong.
+        see `open_app`.
+    """
+    loop = asyncio.get_running_loop()
+    task = _opening.get(loop)
+    if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        task = loop.create_task(open_app(Settings.from_environment()), name="open-app")
+        _opening[loop] = task
+    return await asyncio.shield(task)
+
+
+async def close_app() -> None:
+    """Close the application of the running loop, if it was opened."""
+    task = _opening.pop(asyncio.get_running_loop(), None)
+    if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+        await task.result().close()

@@ -1,0 +1,106 @@
+"""What works, what does not, and what would help."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import aiohttp
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import UNAVAILABLE
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.messaging import relay
+from domain.settings import Settings
+
+#: Events waiting for the relay for longer than this mean that nothing is published, seconds.
+RELAY_LAG_SECONDS = 60.0
+
+_CHECK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part's health.
+
+    Attributes:
+        status: ``ok``; ``degraded``: requests are accepted but wait; ``failed``: they are not.
+        detail: what was found, and the fix where something is wrong.
+    """
+
+    status: Literal["ok", "degraded", "failed"]
+    detail: dict[str, Any]
+
+
+class Health:
+    """Checks every part the application stands on, each within two seconds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: AsyncConnectionPool,
+        log: EventLog,
+        checkpoints: CheckpointStore,
+        embedder: str,
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._log = log
+        self._checkpoints = checkpoints
+        self._embedder = embedder
+
+    async def report(self) -> dict[str, Check]:
+        """All checks by name."""
+        log, sandbox = await asyncio.gather(self._check_log(), self._check_sandbox())
+        return {
+            "eventLog": log,
+            "sandbox": sandbox,
+            "embedder": Check(
+                "ok",
+                {
+                    "model": self._embedder,
+                    "note": "offline lexical embedder: finds shared words, not shared meaning",
+                },
+            ),
+            "planner": Check(
+                "ok",
+                {
+                    "sources": ["submitted", "reused"],
+                    "note": "no language model is configured: a new sentence needs a program",
+                },
+            ),
+        }
+
+    async def _check_log(self) -> Check:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                lag = await self._log.lag(await self._checkpoints.load(relay.NAME))
+        except (*UNAVAILABLE, TimeoutError) as error:
+            return Check("failed", {"problem": f"the database does not answer: {error}"})
+        detail = {
+            "relayLagEvents": lag.events,
+            "relayLagSeconds": round(lag.seconds, 3),
+            "horizonHeldSeconds": round(lag.horizon_held_seconds, 3),
+        }
+        if lag.seconds > RELAY_LAG_SECONDS:
+            detail["problem"] = "events wait to be published: is Service Bus reachable?"
+            return Check("degraded", detail)
+        return Check("ok", detail)
+
+    async def _check_sandbox(self) -> Check:
+        url = self._settings.sandbox_url
+        if url is None:
+            return Check("ok", {"note": "not observed: QLP_SANDBOX_URL is not set"})
+        timeout = aiohttp.ClientTimeout(total=_CHECK_SECONDS)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(f"{url.rstrip('/')}/health") as response,
+            ):
+                detail = await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            problem = f"the sandbox host does not answer ({type(error).__name__}); jobs wait"
+            return Check("degraded", {"problem": problem})
+        return Check("ok" if response.status == 200 else "degraded", detail)

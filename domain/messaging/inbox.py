@@ -1,0 +1,180 @@
+"""Takes in the messages of the three entities the application consumes.
+
+A message that can never be processed is recorded with the reason (`RejectedMessages`) and taken
+off its queue: a Functions trigger written in Python cannot dead-letter by itself, and raising
+would bring it back nine more times and drag the rest of its batch along. Anything unexpected is
+raised, so that the host abandons the message and the bus dead-letters it in the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from domain.access.store import ApiKeys
+from domain.handler import CommandHandler
+from domain.intents.commands import RecordRun
+from domain.intents.content import IntentContent
+from domain.intents.decider import SubmissionConflict
+from domain.intents.events import RunOutcome
+from domain.messaging.envelope import Envelope, InvalidEnvelope, describe
+from domain.patience import patiently
+from domain.process_manager import ProcessManager
+from domain.projections.rejected import RejectedMessages
+from domain.repository import IntentRepository
+from domain.sandbox.contract import RESULT_TYPE, SandboxResult, Verdict
+from domain.service import IntentService
+from domain.telemetry import child_of
+
+SUBMIT_TYPE = "qlp.intent.submit"
+
+
+class Unprocessable(Exception):
+    """The message can never be processed."""
+
+    def __init__(self, reason: str, description: str) -> None:
+        super().__init__(f"{reason}: {description}")
+        self.reason = reason
+        self.description = description
+
+
+class Inbox:
+    """One method per entity; each is safe to call again with the same message."""
+
+    def __init__(
+        self,
+        service: IntentService,
+        repository: IntentRepository,
+        handler: CommandHandler,
+        process_manager: ProcessManager,
+        tenants: ApiKeys,
+        rejected: RejectedMessages,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._service = service
+        self._repository = repository
+        self._handler = handler
+        self._process_manager = process_manager
+        self._tenants = tenants
+        self._rejected = rejected
+        self._clock = clock
+
+    async def intents(self, source: str, bodies: Sequence[bytes]) -> None:
+        """A batch from producers: each is a ``qlp.intent.submit`` with an IntentContent."""
+        for body in bodies:
+            await self._take(source, body, self._submit)
+
+    async def announcement(self, source: str, body: bytes) -> None:
+        """An event was recorded: take the next step of its intent."""
+        await self._take(source, body, self._advance)
+
+    async def result(self, source: str, body: bytes) -> None:
+        """The sandbox host reports the end of a run."""
+        await self._take(source, body, self._record_run)
+
+    async def _take(
+        self, source: str, body: bytes, process: Callable[[Envelope], Awaitable[None]]
+    ) -> None:
+        envelope: Envelope | None = None
+        try:
+            envelope = Envelope.decode(body)
+            await patiently(lambda: process(envelope))
+        except InvalidEnvelope as error:
+            await self._reject(source, body, None, Unprocessable("InvalidEnvelope", str(error)))
+        except Unprocessable as error:
+            await self._reject(source, body, envelope, error)
+
+    async def _reject(
+        self, source: str, body: bytes, envelope: Envelope | None, error: Unprocessable
+    ) -> None:
+        await patiently(
+            lambda: self._rejected.record(
+                source=source,
+                tenant_id=envelope.tenantid if envelope else None,
+                reason=error.reason,
+                description=error.description,
+                body=body,
+                message_id=envelope.id if envelope else None,
+                traceparent=envelope.traceparent if envelope else None,
+            )
+        )
+
+    async def _submit(self, envelope: Envelope) -> None:
+        if envelope.type != SUBMIT_TYPE:
+            raise Unprocessable(
+                "UnknownType", f"type: expected {SUBMIT_TYPE!r}, found {envelope.type!r}"
+            )
+        if not await self._tenants.tenant_exists(envelope.tenantid):
+            raise Unprocessable("UnknownTenant", f"tenantid: no tenant {envelope.tenantid!r}")
+        try:
+            content = IntentContent.model_validate(envelope.data)
+        except ValidationError as error:
+            raise Unprocessable("InvalidIntent", f"data.{describe(error)}") from None
+        try:
+            await self._service.submit(
+                envelope.tenantid,
+                content,
+                origin="service_bus",
+                key=f"{envelope.source}\n{envelope.id}",  # what identifies a CloudEvent
+                traceparent=child_of(envelope.traceparent),
+            )
+        except SubmissionConflict:
+            raise Unprocessable(
+                "SubmissionConflict",
+                "id: this source and id were used before for a different intent",
+            ) from None
+
+    async def _advance(self, envelope: Envelope) -> None:
+        await self._process_manager.advance(
+            _intent_id(envelope), traceparent=child_of(envelope.traceparent)
+        )
+
+    async def _record_run(self, envelope: Envelope) -> None:
+        if envelope.type != RESULT_TYPE:
+            raise Unprocessable(
+                "UnknownType", f"type: expected {RESULT_TYPE!r}, found {envelope.type!r}"
+            )
+        try:
+            result = SandboxResult.model_validate(envelope.data)
+        except ValidationError as error:
+            raise Unprocessable("InvalidResult", f"data.{describe(error)}") from None
+        state = await self._repository.load(result.intent_id)
+        if state is None or state.tenant_id != envelope.tenantid:
+            raise Unprocessable("UnknownIntent", f"data.intent_id: no intent {result.intent_id}")
+        command = RecordRun(result.run_id, outcome_from(result), self._clock())
+        await self._handler.handle(
+            result.intent_id, command, traceparent=child_of(envelope.traceparent)
+        )
+
+
+def _intent_id(envelope: Envelope) -> UUID:
+    try:
+        return UUID(envelope.subject or "")
+    except ValueError:
+        raise Unprocessable("InvalidEnvelope", "subject: must be the id of an intent") from None
+
+
+def outcome_from(result: SandboxResult) -> RunOutcome:
+    """The sandbox's result in the words of the domain."""
+    return RunOutcome(
+        verdict=result.verdict.value,
+        retryable=result.verdict is Verdict.INFRASTRUCTURE_ERROR,
+        usage=result.usage.model_dump(exclude_none=True) if result.usage else {},
+        **result.model_dump(include=_SAME_IN_BOTH),
+    )
+
+
+_SAME_IN_BOTH = {
+    "exit_code",
+    "signal",
+    "stdout",
+    "stderr",
+    "stdout_truncated",
+    "stderr_truncated",
+    "runtime",
+    "image",
+    "error",
+}

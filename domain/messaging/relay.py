@@ -1,0 +1,98 @@
+"""The outbox: follows the log and publishes what it says.
+
+The log itself is the outbox, so there is no second table to keep in step. A crash between commit
+and publish loses nothing (the checkpoint has not moved), one between publish and checkpoint
+repeats messages whose ids are derived from the events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from domain.database import UNAVAILABLE
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import RecordedEvent
+from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
+from domain.messaging.routing import Router
+
+logger = logging.getLogger(__name__)
+
+NAME = "relay"
+PAGE = 200
+
+#: Called with an event that can never be published and the reason.
+Reject = Callable[[RecordedEvent, Exception], Awaitable[None]]
+
+
+class Relay:
+    """Publishes events in log order; one relay at a time, whichever process it runs in."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        checkpoints: CheckpointStore,
+        router: Router,
+        publisher: Publisher,
+        reject: Reject,
+    ) -> None:
+        self._log = log
+        self._checkpoints = checkpoints
+        self._router = router
+        self._publisher = publisher
+        self._reject = reject
+        self._wanted = asyncio.Event()
+        self._kicked: asyncio.Task[None] | None = None
+
+    def kick(self) -> None:
+        """Publish soon, without waiting for it; many kicks while one runs make one more run."""
+        self._wanted.set()
+        if self._kicked is None or self._kicked.done():
+            self._kicked = asyncio.create_task(self._run_kicked(), name="relay")
+
+    async def _run_kicked(self) -> None:
+        while self._wanted.is_set():
+            self._wanted.clear()
+            try:
+                await self.run_until_caught_up()
+            except (PublishFailed, *UNAVAILABLE) as error:
+                logger.warning("relay stopped, the timer will resume it: %s", error)
+            except Exception:
+                logger.exception("relay stopped, the timer will resume it")
+
+    async def run_until_caught_up(self) -> int:
+        """Publish everything committed since the checkpoint.
+
+        Returns:
+            the number of events published.
+
+        Raises:
+            PublishFailed: the bus did not take them; the checkpoint stays before them.
+        """
+        count = 0
+        async with self._checkpoints.exclusive(NAME) as lease:
+            checkpoint = await lease.load()
+            while page := await self._log.read_all(checkpoint, PAGE):
+                await self.publish(page)
+                checkpoint = page[-1].checkpoint
+                await lease.save(checkpoint)
+                count += len(page)
+        return count
+
+    async def publish(self, records: Sequence[RecordedEvent]) -> None:
+        """Publish the messages of ``records``; an unpublishable event is set aside, visibly."""
+        messages: list[OutgoingMessage] = []
+        for record in records:
+            try:
+                messages += await self._router.messages_for(record)
+            except ValueError as error:
+                logger.error("event %s cannot be published: %s", record.event_id, error)
+                await self._reject(record, error)
+        await self._publisher.send(messages)
+
+    async def close(self) -> None:
+        """Let a kicked run end."""
+        if self._kicked is not None:
+            await asyncio.wait({self._kicked})

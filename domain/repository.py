@@ -1,0 +1,136 @@
+"""Intents in and out of the event log: streams, states and their read-model rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
+from domain.intents.events import IntentEvent, UnknownEvent, revive
+from domain.intents.state import IntentState, Status, fold
+from domain.projections.intents import IntentRow, upsert
+from domain.similarity.embedder import text_hash
+
+_PREFIX = "intent-"
+_PAGE = 500
+
+
+def stream_of(intent_id: UUID) -> str:
+    """The stream that holds an intent's events."""
+    return f"{_PREFIX}{intent_id}"
+
+
+def intent_of(stream_id: str) -> UUID:
+    """The intent whose stream this is.
+
+    Raises:
+        ValueError: not the stream of an intent.
+    """
+    if not stream_id.startswith(_PREFIX):
+        raise ValueError(f"{stream_id!r} is not the stream of an intent")
+    return UUID(stream_id.removeprefix(_PREFIX))
+
+
+def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
+    """The domain event of a record."""
+    return revive(record.type, record.schema_version, record.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What `IntentRepository.save` did; ``duplicate``: the command had been recorded before."""
+
+    records: list[RecordedEvent]
+    duplicate: bool
+
+
+class IntentRepository:
+    """Loads and saves intents; the read-model row changes in the transaction of the events."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    async def history(self, intent_id: UUID) -> list[RecordedEvent]:
+        """All events of an intent in order; empty if there is none."""
+        records: list[RecordedEvent] = []
+        while True:
+            page = await self._log.read_stream(stream_of(intent_id), len(records), _PAGE)
+            records += page
+            if len(page) < _PAGE:
+                return records
+
+    async def load(self, intent_id: UUID) -> IntentState | None:
+        """The intent as its events tell it; None if there is none."""
+        return fold(typed(record) for record in await self.history(intent_id))
+
+    async def save(
+        self,
+        before: IntentState | None,
+        events: Sequence[IntentEvent],
+        *,
+        command_id: UUID,
+        traceparent: str,
+        extra: Sequence[InlineWrite] = (),
+    ) -> Saved:
+        """Append ``events`` and bring the read model along, in one transaction.
+
+        Raises:
+            WrongExpectedVersion: the stream has moved on since ``before`` was loaded.
+        """
+        after = fold(events, before)
+        if after is None:
+            raise ValueError("nothing to save")
+        result = await self._log.append(
+            stream_of(after.id),
+            after.tenant_id,
+            before.version if before else 0,
+            command_id,
+            [
+                NewEvent(
+                    event_id=uuid5(command_id, str(index)),
+                    type=event.type,
+                    schema_version=event.schema_version,
+                    data=event.model_dump(mode="json", exclude_none=True),
+                )
+                for index, event in enumerate(events)
+            ],
+            {"traceparent": traceparent},
+            [upsert(row_of(after)), *extra],
+        )
+        return Saved(result.events, result.duplicate)
+
+
+def row_of(state: IntentState) -> IntentRow:
+    """The read-model row of a state."""
+    program = state.program or state.content.program
+    text = state.content.text
+    return IntentRow(
+        id=state.id,
+        tenant_id=state.tenant_id,
+        version=state.version,
+        status=state.status.value,
+        user_input=text or "",
+        text_sha256=text_hash(text) if text else None,
+        language=program.language if program else None,
+        created_at=state.submitted_at,
+        updated_at=state.updated_at,
+        completed_at=state.completed_at,
+        outcome=outcome_of(state),
+    )
+
+
+def outcome_of(state: IntentState) -> dict[str, Any] | None:
+    """What came of a finished intent, as clients see it; None while it is under way."""
+    if not state.status.terminal:
+        return None
+    outcome: dict[str, Any] = {}
+    run = state.last_run
+    if run is not None and run.outcome is not None:
+        outcome = run.outcome.model_dump(mode="json", exclude={"retryable"}, exclude_none=True)
+        outcome |= {"run_id": str(run.run_id), "attempts": run.attempt}
+    if state.status is Status.FAILED and state.failure is not None:
+        outcome["error"] = state.failure.model_dump(mode="json")
+    return outcome

@@ -1,0 +1,11 @@
+"""The function app: composes the blueprints, and nothing else."""
+
+import azure.functions as func
+
+from functions import health, intents_http, maintenance, messages
+
+app = func.FunctionApp()
+app.register_functions(intents_http.bp)
+app.register_functions(messages.bp)
+app.register_functions(maintenance.bp)
+app.register_functions(health.bp)

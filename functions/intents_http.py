@@ -1,0 +1,219 @@
+"""HTTP functions for clients: submit, read, follow and cancel intents."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import azure.functions as func
+from domain.projections.intents import IntentRow, InvalidCursor
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+
+from domain.intents.content import IntentContent, Text
+from domain.intents.decider import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
+from domain.intents.state import Status
+from functions.http import (
+    Call,
+    endpoint,
+    json_response,
+    number_parameter,
+    parse_body,
+    preferred_wait,
+    seconds,
+)
+from functions.problems import Problem
+
+bp = func.Blueprint()
+
+_MAX_KEY_CHARACTERS = 255
+_PAGE = 200
+_MOMENT = TypeAdapter(AwareDatetime)
+_TERMINAL = frozenset(status.value for status in Status if status.terminal)
+
+
+class Cancellation(BaseModel):
+    """Body of a cancellation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[Text, StringConstraints(max_length=1000)] | None = None
+
+
+@bp.function_name("submit_intent")
+@bp.route(route="intents", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def submit_intent(call: Call) -> func.HttpResponse:
+    """POST /intents: 202 and where to look; 200 with the outcome if awaited in time."""
+    key = _idempotency_key(call.request)
+    wait = preferred_wait(call.request)
+    content = parse_body(call.request, IntentContent)
+    try:
+        handled = await call.app.service.submit(
+            call.principal.tenant_id, content, origin="http", key=key, traceparent=call.traceparent
+        )
+    except SubmissionConflict:
+        raise Problem(
+            422,
+            "idempotency-key-reused",
+            "Idempotency-Key: was used before for a different intent; use a new key.",
+        ) from None
+    headers = {"Location": f"/api/intents/{handled.state.id}"}
+    if key is not None:
+        headers["Idempotency-Replayed"] = "false" if handled.changed else "true"
+    row = await _row(call, handled.state.id, wait)
+    if wait is not None:
+        headers["Preference-Applied"] = f"wait={wait:g}"
+    return json_response(full(row), 200 if row.status in _TERMINAL else 202, headers)
+
+
+@bp.function_name("get_intent")
+@bp.route(route="intents/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def get_intent(call: Call) -> func.HttpResponse:
+    """GET /intents/{id}: the intent and, once it has ended, its outcome."""
+    return json_response(full(await _row(call, _id(call), preferred_wait(call.request))))
+
+
+@bp.function_name("list_intents")
+@bp.route(route="intents", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def list_intents(call: Call) -> func.HttpResponse:
+    """GET /intents: the tenant's intents, newest first, page by page."""
+    request = call.request
+    status = request.params.get("status")
+    if status is not None and status not in list(Status):
+        raise Problem(400, "invalid-request", f"status: must be one of {', '.join(Status)}")
+    try:
+        page = await call.app.reads.list(
+            call.principal.tenant_id,
+            status=status,
+            created_after=_moment(request, "created_after"),
+            created_before=_moment(request, "created_before"),
+            limit=number_parameter(request, "limit", default=50, low=1, high=100),
+            cursor=request.params.get("cursor"),
+        )
+    except InvalidCursor as error:
+        raise Problem(400, "invalid-request", f"cursor: {error}") from None
+    items = [summary(row) for row in page.items]
+    return json_response({"items": items, "next_cursor": page.next_cursor})
+
+
+@bp.function_name("list_intent_events")
+@bp.route(route="intents/{id}/events", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def list_intent_events(call: Call) -> func.HttpResponse:
+    """GET /intents/{id}/events: what happened; with ``wait``, holds until something more does."""
+    after = number_parameter(call.request, "after", default=0, low=0, high=2**31)
+    wait = seconds(call.request.params.get("wait", "0"), "wait")
+    row = await _row(call, _id(call), None)
+    if wait and row.version <= after and row.status not in _TERMINAL:
+        await call.app.watcher.wait(row.id, lambda version, _: version > after, wait)
+    records = await call.app.repository.history(row.id)
+    items = [
+        {
+            "version": record.version,
+            "type": record.type,
+            "recorded_at": record.recorded_at,
+            "traceparent": record.metadata.get("traceparent"),
+            "data": record.data,
+        }
+        for record in records
+        if record.version > after
+    ]
+    return json_response({"items": items, "next_after": max(after, len(records))})
+
+
+@bp.function_name("cancel_intent")
+@bp.route(route="intents/{id}/cancel", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def cancel_intent(call: Call) -> func.HttpResponse:
+    """POST /intents/{id}/cancel: 200 when it is cancelled, 409 when it had ended before."""
+    intent_id = _id(call)
+    body = parse_body(call.request, Cancellation) if call.request.get_body() else Cancellation()
+    try:
+        await call.app.service.cancel(
+            call.principal.tenant_id, intent_id, body.reason, traceparent=call.traceparent
+        )
+    except IntentNotFound:
+        raise _not_found(str(intent_id)) from None
+    except IntentAlreadyFinished as error:
+        raise Problem(409, "already-finished", f"{error}; it cannot be cancelled.") from None
+    return json_response(full(await _row(call, intent_id, None)))
+
+
+async def _row(call: Call, intent_id: UUID, wait: float | None) -> IntentRow:
+    """The tenant's intent, after waiting up to ``wait`` seconds for its end."""
+    row = await call.app.reads.get(call.principal.tenant_id, intent_id)
+    if row is None:
+        raise _not_found(str(intent_id))
+    if wait and row.status not in _TERMINAL:
+        ended = await call.app.watcher.wait(intent_id, lambda _, s: s in _TERMINAL, wait)
+        if ended:
+            return await _row(call, intent_id, None)
+    return row
+
+
+def _id(call: Call) -> UUID:
+    raw = call.request.route_params.get("id", "")
+    try:
+        return UUID(raw)
+    except ValueError:
+        raise _not_found(raw[:64]) from None
+
+
+def _not_found(intent_id: str) -> Problem:
+    return Problem(404, "not-found", f"There is no intent {intent_id}.")
+
+
+def _idempotency_key(request: func.HttpRequest) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not (1 <= len(key) <= _MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
+        raise Problem(
+            400,
+            "invalid-request",
+            f"Idempotency-Key: must be 1 to {_MAX_KEY_CHARACTERS} printable ASCII characters",
+        )
+    return key
+
+
+def _moment(request: func.HttpRequest, name: str) -> datetime | None:
+    raw = request.params.get(name)
+    if raw is None:
+        return None
+    try:
+        return _MOMENT.validate_python(raw)
+    except ValidationError:
+        raise Problem(
+            400, "invalid-request", f"{name}: must be a time such as 2026-03-01T12:00:00Z"
+        ) from None
+
+
+def summary(row: IntentRow) -> dict[str, Any]:
+    """An intent as a list shows it."""
+    return {
+        "id": row.id,
+        "status": row.status,
+        "text": row.user_input or None,
+        "language": row.language,
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "completed_at": row.completed_at,
+    }
+
+
+def full(row: IntentRow) -> dict[str, Any]:
+    """An intent with its outcome and where to go from here."""
+    here = f"/api/intents/{row.id}"
+    links = {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
+    return {**summary(row), "outcome": row.outcome, "links": links}

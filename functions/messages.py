@@ -1,0 +1,55 @@
+"""Service Bus functions: producers' intents, the log's announcements, the sandbox's results.
+
+Returning completes a message, raising abandons it. Only bodies are read: in batches the host
+shifts per-message metadata (Azure/Azure-Functions#2084).
+"""
+
+from __future__ import annotations
+
+import azure.functions as func
+
+from domain.app import get_app
+
+bp = func.Blueprint()
+
+_CONNECTION = "ServiceBusConnection"
+
+
+@bp.function_name("receive_intents")
+@bp.service_bus_queue_trigger(
+    arg_name="messages",
+    queue_name="%QLP_INTENTS_QUEUE%",
+    connection=_CONNECTION,
+    cardinality=func.Cardinality.MANY,
+)
+async def receive_intents(messages: list[func.ServiceBusMessage]) -> None:
+    """A batch of intents from producers."""
+    app = await get_app()
+    await app.inbox.intents(
+        app.settings.intents_queue, [message.get_body() for message in messages]
+    )
+
+
+@bp.function_name("advance_intent")
+@bp.service_bus_topic_trigger(
+    arg_name="message",
+    topic_name="%QLP_EVENTS_TOPIC%",
+    subscription_name="%QLP_EVENTS_SUBSCRIPTION%",
+    connection=_CONNECTION,
+)
+async def advance_intent(message: func.ServiceBusMessage) -> None:
+    """Something happened to an intent: take its next step."""
+    app = await get_app()
+    await app.inbox.announcement(app.settings.events_topic, message.get_body())
+
+
+@bp.function_name("record_sandbox_result")
+@bp.service_bus_queue_trigger(
+    arg_name="message",
+    queue_name="%QLP_SANDBOX_RESULTS_QUEUE%",
+    connection=_CONNECTION,
+)
+async def record_sandbox_result(message: func.ServiceBusMessage) -> None:
+    """A sandbox run has ended: record it."""
+    app = await get_app()
+    await app.inbox.result(app.settings.results_queue, message.get_body())

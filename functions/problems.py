@@ -1,0 +1,77 @@
+"""RFC 9457 problem details: every error a client sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import azure.functions as func
+import orjson
+from pydantic import ValidationError
+
+_URN = "urn:qlp:problem:"
+
+
+class Problem(Exception):
+    """An error to be shown to the client.
+
+    Args:
+        status: HTTP status, 4xx or 5xx.
+        name: stable name, for programs.
+        detail: what is wrong with this request and how to mend it.
+        headers: further response headers.
+        members: further members of the problem body.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,  # noqa: ANN401 extension members are free by RFC 9457
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.name = name
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.members = members
+
+    def response(self) -> func.HttpResponse:
+        """The ``application/problem+json`` response."""
+        body = {
+            "type": _URN + self.name,
+            "title": self.name.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            **self.members,
+        }
+        return func.HttpResponse(
+            orjson.dumps(body),
+            status_code=self.status,
+            headers=self.headers,
+            mimetype="application/problem+json",
+        )
+
+
+def invalid_fields(error: ValidationError) -> Problem:
+    """The problem for a body that breaks its schema: every field, and why (at most 20)."""
+    errors = [
+        {"pointer": _pointer(item["loc"]), "detail": item["msg"].removeprefix("Value error, ")}
+        for item in error.errors(include_input=False, include_url=False, include_context=False)
+    ]
+    first = errors[0]
+    return Problem(
+        400,
+        "invalid-request",
+        f"{first['pointer'] or 'body'}: {first['detail']}",
+        errors=errors[:20],
+    )
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    """A JSON Pointer (RFC 6901)."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "".join(f"/{part}" for part in parts)
