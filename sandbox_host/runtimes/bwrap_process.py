@@ -1,0 +1,206 @@
+"""One running ``bwrap``: start it, hold its program back, read its output, wait for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+
+from sandbox_host.output import CappedStream
+from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.bwrap_binary import Identity
+from sandbox_host.verdicts import Kill
+
+_CHUNK = 64 * 1024
+_STATUS_LIMIT = 16 * 1024
+
+
+class PipeReader:
+    """Drains the read end of a pipe into ``sink`` until its end."""
+
+    def __init__(self, descriptor: int, sink: Callable[[bytes], None]) -> None:
+        self._descriptor: int | None = descriptor
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self.ended = asyncio.Event()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            data = os.read(self._descriptor, _CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            self._sink(data)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+        self.ended.set()
+
+
+class BwrapProcess:
+    """A started box whose program waits until `release`.
+
+    Construct it on the event loop's own thread: ``--die-with-parent`` follows the *thread* that
+    forked (PR_SET_PDEATHSIG, prctl(2)), and a pool's thread may end before the host does.
+    """
+
+    def __init__(
+        self,
+        arguments: Callable[[int, int], Sequence[str]],
+        identity: Identity,
+        inherited: Sequence[int],
+        stdin: int,
+        streams: tuple[CappedStream, CappedStream],
+    ) -> None:
+        """Start.
+
+        Args:
+            arguments: the command, given the numbers of the status pipe and of the gate.
+            inherited: further descriptors the command names.
+            stdin: descriptor of the program's input.
+            streams: where stdout and stderr go.
+        """
+        self.kill_reason: Kill | None = None
+        self._init: int | None = None
+        self._status = b""
+        self._status_line = asyncio.Event()
+        self._exited = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as child_ends:
+            ends = [self._pipe(child_ends, child_writes=True) for _ in range(3)]
+            (out_r, out_w), (err_r, err_w), (status_r, status_w) = ends
+            gate_r, self._gate = self._pipe(child_ends, child_writes=False)
+            try:
+                self._process = subprocess.Popen(
+                    arguments(status_w, gate_r),
+                    stdin=stdin,
+                    stdout=out_w,
+                    stderr=err_w,
+                    pass_fds=[*inherited, status_w, gate_r],
+                    env={},
+                    cwd="/",
+                    umask=0o022,
+                    **identity.popen_options(),  # type: ignore[call-overload]
+                )
+            except BaseException:
+                for descriptor in (out_r, err_r, status_r, self._gate):
+                    os.close(descriptor)
+                raise
+        self._outer = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._outer, self._on_exit)
+        self._readers = [
+            PipeReader(out_r, self._flood_guard(streams[0])),
+            PipeReader(err_r, self._flood_guard(streams[1])),
+            PipeReader(status_r, self._on_status),
+        ]
+
+    @staticmethod
+    def _pipe(stack: contextlib.ExitStack, *, child_writes: bool) -> tuple[int, int]:
+        """A pipe whose child end is closed here when ``stack`` ends."""
+        read, write = os.pipe()
+        stack.callback(os.close, write if child_writes else read)
+        return read, write
+
+    def _flood_guard(self, stream: CappedStream) -> Callable[[bytes], None]:
+        def sink(data: bytes) -> None:
+            stream.feed(data)
+            if stream.flooded:
+                self.kill(Kill.OUTPUT)
+
+        return sink
+
+    def _on_status(self, data: bytes) -> None:
+        self._status = (self._status + data)[:_STATUS_LIMIT]
+        if b"\n" in self._status:
+            self._status_line.set()
+
+    def _on_exit(self) -> None:
+        self._loop.remove_reader(self._outer)
+        self._exited.set()
+        self._status_line.set()
+
+    async def init_pid(self) -> int:
+        """The box's PID 1 as this host sees it, while the program is still held back.
+
+        Raises:
+            RuntimeFailure: ``bwrap`` ended before it had set the box up.
+        """
+        await self._status_line.wait()
+        pid = self._statuses().get("child-pid")
+        if not isinstance(pid, int):
+            raise RuntimeFailure("bwrap ended before the box was set up")
+        # Held before the program runs, so that the number cannot come to mean another process.
+        self._init = os.pidfd_open(pid)
+        return pid
+
+    def release(self) -> None:
+        """Let the program start."""
+        os.write(self._gate, b"\n")
+        os.close(self._gate)
+        self._gate = -1
+
+    def kill(self, reason: Kill | None = None) -> None:
+        """Kill the box and all in it; the first reason given is the one recorded."""
+        if self._exited.is_set():
+            return
+        if self.kill_reason is None:
+            self.kill_reason = reason
+        for descriptor in (self._init, self._outer):
+            if descriptor is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
+    async def wait(self) -> tuple[int, resource.struct_rusage]:
+        """Wait for the end of the box and of its output.
+
+        Returns:
+            The exit status, 128 + signal where one ended it, and what the box's waited-for
+            processes used.
+        """
+        await self._exited.wait()
+        _, status, usage = os.wait4(self._process.pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        self._process.returncode = code
+        # Every process of the box is gone with its PID 1, so the pipes have an end.
+        await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
+        return (code if code >= 0 else 128 - code), usage
+
+    @property
+    def program_ran(self) -> bool:
+        """Whether ``bwrap`` got as far as starting the program; known after `wait`."""
+        return "exit-code" in self._statuses()
+
+    async def aclose(self) -> None:
+        """Make sure that nothing is left: kill, reap, close."""
+        if self._process.returncode is None:
+            self.kill()
+            await self.wait()
+        for reader in self._readers:
+            reader.close()
+        for descriptor in (self._gate, self._init, self._outer):
+            if descriptor is not None and descriptor >= 0:
+                os.close(descriptor)
+        self._init, self._gate, self._outer = None, -1, -1
+
+    def _statuses(self) -> dict[str, object]:
+        """The JSON documents of ``--json-status-fd``, one a line, as one mapping."""
+        merged: dict[str, object] = {}
+        for line in self._status.splitlines():
+            with contextlib.suppress(ValueError):
+                merged |= json.loads(line)
+        return merged

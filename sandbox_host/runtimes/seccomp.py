@@ -1,0 +1,183 @@
+"""The seccomp filter of a bubblewrap box, as classic BPF bytes for ``bwrap --seccomp``.
+
+A deny list over what the kernel offers ordinary programs: what reaches other processes or the
+host (ptrace, io_uring, keyrings, bpf, perf, mounts, namespaces, modules, clocks), what escapes the
+box's limits where no cgroup holds them (memfd, System V and POSIX queues), and the socket families
+beyond UNIX and IP. Anything newer than this table is refused with ENOSYS, so that programs fall
+back, and a foreign architecture or the x32 interface ends the process.
+
+Sources: seccomp(2), ``linux/filter.h``, ``linux/audit.h``; numbers from ``asm/unistd_64.h`` and
+``asm-generic/unistd.h``; the choice follows Docker's default profile and
+https://docs.docker.com/engine/security/seccomp/.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+
+#: name: (x86_64, aarch64); None where the architecture has no such call.
+_REFUSED: dict[str, tuple[int, int | None]] = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "open_tree": (428, 428),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "acct": (163, 89),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
+    "lookup_dcookie": (212, 18),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "adjtimex": (159, 171),
+    "syslog": (103, 116),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "modify_ldt": (154, None),
+    "mbind": (237, 235),
+    "set_mempolicy": (238, 237),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+    "semget": (64, 190),
+    "mq_open": (240, 180),
+    "memfd_secret": (447, 447),
+    "vhangup": (153, 58),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+}
+
+#: Refused as if the kernel were older: the C library and programs then use the plain call.
+_ABSENT: dict[str, tuple[int, int]] = {
+    "clone3": (435, 435),
+    "memfd_create": (319, 279),
+}
+
+_CLONE, _SOCKET, _SOCKETPAIR, _IOCTL = (56, 220), (41, 198), (53, 199), (16, 29)
+
+#: CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET (linux/sched.h).
+_NAMESPACE_FLAGS = 0x7E020000
+_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+_TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+
+#: The first number this table does not know (Linux 6.11).
+_FIRST_UNKNOWN = 463
+_X32_BIT = 0x40000000
+
+_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_COLUMN = {"x86_64": 0, "aarch64": 1}
+
+# Offsets in struct seccomp_data; arguments are 64 bits wide, little-endian on both machines.
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
+
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+
+
+def supported(machine: str | None = None) -> bool:
+    """Whether there is a table for this machine's architecture."""
+    return (machine or platform.machine()) in _AUDIT_ARCH
+
+
+def bubblewrap_filter(machine: str | None = None) -> bytes:
+    """The filter as an array of ``struct sock_filter``.
+
+    Args:
+        machine: ``x86_64`` or ``aarch64``; by default the one this runs on.
+
+    Raises:
+        ValueError: no table for that architecture.
+    """
+    machine = machine or platform.machine()
+    if machine not in _AUDIT_ARCH:
+        raise ValueError(f"no seccomp table for {machine}; there is one for {list(_AUDIT_ARCH)}")
+    column = _COLUMN[machine]
+    program = [
+        _statement(_LOAD, _ARCH),
+        _jump(_EQUAL, _AUDIT_ARCH[machine], true=1, false=0),
+        _statement(_RETURN, _KILL_PROCESS),
+        _statement(_LOAD, _NUMBER),
+    ]
+    if machine == "x86_64":
+        program += _when(_AT_LEAST, _X32_BIT, _KILL_PROCESS)
+    program += _when(_AT_LEAST, _FIRST_UNKNOWN, _ERRNO | errno.ENOSYS)
+    for pair in _ABSENT.values():
+        program += _when(_EQUAL, pair[column], _ERRNO | errno.ENOSYS)
+    for numbers in _REFUSED.values():
+        number = numbers[column]
+        if number is not None:
+            program += _when(_EQUAL, number, _ERRNO | errno.EPERM)
+    namespaces = _when(_ANY_BIT, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)
+    program += _for_call(_CLONE[column], 0, namespaces)
+    injection = [line for code in _TERMINAL_INJECTION for line in _when(_EQUAL, code, _ERRNO | 1)]
+    program += _for_call(_IOCTL[column], 1, injection)
+    for call in (_SOCKET, _SOCKETPAIR):
+        program += _for_call(call[column], 0, _only(_FAMILIES, _ERRNO | errno.EAFNOSUPPORT))
+    program.append(_statement(_RETURN, _ALLOW))
+    return b"".join(program)
+
+
+def _statement(code: int, value: int) -> bytes:
+    return struct.pack("=HBBI", code, 0, 0, value)
+
+
+def _jump(code: int, value: int, true: int, false: int) -> bytes:
+    """Skip ``true`` or ``false`` instructions, as the comparison of the loaded word turns out."""
+    return struct.pack("=HBBI", code, true, false, value)
+
+
+def _when(code: int, value: int, action: int) -> list[bytes]:
+    return [_jump(code, value, true=0, false=1), _statement(_RETURN, action)]
+
+
+def _only(allowed: tuple[int, ...], action: int) -> list[bytes]:
+    """Return ``action`` unless the loaded word is among ``allowed``."""
+    checks = [
+        _jump(_EQUAL, value, true=len(allowed) - index, false=0)
+        for index, value in enumerate(allowed)
+    ]
+    return [*checks, _statement(_RETURN, action)]
+
+
+def _for_call(number: int, argument: int, body: list[bytes]) -> list[bytes]:
+    """Run ``body`` on the low word of an argument of one call, then load the number again."""
+    inner = [_statement(_LOAD, _ARGUMENTS + 8 * argument), *body, _statement(_LOAD, _NUMBER)]
+    return [_jump(_EQUAL, number, true=0, false=len(inner)), *inner]

@@ -1,0 +1,65 @@
+"""The verdict on a run, from what the host itself saw and did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from domain.sandbox.contract import Verdict
+
+SIGKILL = 9
+
+#: Exit statuses from here to ``128 + 64`` mean "ended by signal status - 128". Both runtimes put
+#: a process of their own between the host and the program, and it hands the program's end on the
+#: way every shell does; an exit code of the program's own in that range reads the same.
+_SIGNAL_BASE = 128
+_LAST_SIGNAL = 64
+
+
+class Kill(Enum):
+    """Why the host killed a box."""
+
+    DEADLINE = "deadline"
+    OUTPUT = "output"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a box ended.
+
+    Attributes:
+        status: exit status of the program as its parent handed it on, 0 to 255.
+        kill: why the host killed it, where it did.
+        oom: the kernel's memory limit killed something in the box, or the memory the processes
+            used reached the limit.
+    """
+
+    status: int
+    kill: Kill | None = None
+    oom: bool = False
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended the program, where one did."""
+        number = self.status - _SIGNAL_BASE
+        return number if 0 < number <= _LAST_SIGNAL else None
+
+
+def judge(ending: Ending) -> Verdict:
+    """The verdict; the host's own kills come before anything the program's status says.
+
+    A program that lost a child to the memory limit and still exits 0 has succeeded.
+    """
+    by_kill = {
+        Kill.DEADLINE: Verdict.TIMED_OUT,
+        Kill.OUTPUT: Verdict.OUTPUT_LIMIT,
+        Kill.MEMORY: Verdict.OUT_OF_MEMORY,
+    }
+    if ending.kill is not None:
+        return by_kill[ending.kill]
+    if ending.status == 0:
+        return Verdict.SUCCEEDED
+    if ending.oom:
+        return Verdict.OUT_OF_MEMORY
+    return Verdict.SIGNALLED if ending.signal is not None else Verdict.EXITED
