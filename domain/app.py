@@ -14,7 +14,7 @@ from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrations import check_schema, migrate
+from domain.eventlog.migrate import check_schema, migrate
 from domain.eventlog.models import RecordedEvent
 from domain.handler import CommandHandler
 from domain.health import Health

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import azure.functions as func
 from domain.database import UNAVAILABLE
-from domain.eventlog.migrations import SchemaOutOfDate
+from domain.eventlog.migrate import SchemaOutOfDate
 
 from domain.app import get_app
 from domain.settings import InvalidSettings

@@ -13,7 +13,7 @@ import azure.functions as func
 import orjson
 from domain.access.store import Principal
 from domain.database import UNAVAILABLE
-from domain.eventlog.migrations import SchemaOutOfDate
+from domain.eventlog.migrate import SchemaOutOfDate
 from pydantic import BaseModel, ValidationError
 
 from domain.app import App, get_app

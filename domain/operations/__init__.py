@@ -1,0 +1,1 @@
+"""What operators do: look at streams, replay them, manage keys, migrate."""

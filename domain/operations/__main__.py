@@ -1,0 +1,5 @@
+"""``python -m domain.operations`` is ``qlp``."""
+
+from domain.operations.cli import main
+
+main()

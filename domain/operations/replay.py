@@ -1,0 +1,76 @@
+"""Replays one intent's stream and compares the result with the read model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.intents.state import IntentState, evolve
+from domain.projections.intents import IntentReads, IntentRow
+from domain.repository import IntentRepository, row_of, typed
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayStep:
+    """One event and the status it led to."""
+
+    version: int
+    type: str
+    recorded_at: datetime
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A stream, folded step by step.
+
+    Attributes:
+        steps: every event with the status after it.
+        differences: fields in which the read model's row differs from the folded state, as
+            ``field: (folded, read model)``; empty when they agree.
+    """
+
+    intent_id: UUID
+    tenant_id: str
+    steps: list[ReplayStep]
+    differences: dict[str, tuple[Any, Any]]
+
+    @property
+    def matches(self) -> bool:
+        """Whether the read model says what the events say."""
+        return not self.differences
+
+
+class NoSuchStream(Exception):
+    """There are no events of this intent."""
+
+
+async def replay(repository: IntentRepository, reads: IntentReads, intent_id: UUID) -> Replayed:
+    """Fold the stream of ``intent_id``; reads only, repeats no message and no effect.
+
+    Raises:
+        NoSuchStream: the log has no such stream.
+        domain.intents.state.CorruptStream: the events contradict each other.
+    """
+    records = await repository.history(intent_id)
+    state: IntentState | None = None
+    steps: list[ReplayStep] = []
+    for record in records:
+        state = evolve(state, typed(record))
+        steps.append(
+            ReplayStep(record.version, record.type, record.recorded_at, state.status.value)
+        )
+    if state is None:
+        raise NoSuchStream(f"the log has no events of intent {intent_id}")
+    row = await reads.get(state.tenant_id, intent_id)
+    return Replayed(intent_id, state.tenant_id, steps, _differences(row_of(state), row))
+
+
+def _differences(folded: IntentRow, row: IntentRow | None) -> dict[str, tuple[Any, Any]]:
+    expected = asdict(folded)
+    found = asdict(row) if row is not None else dict.fromkeys(expected)
+    return {
+        name: (value, found[name]) for name, value in expected.items() if value != found[name]
+    }

@@ -1,0 +1,124 @@
+"""``python -m infra.local``: the local stack's command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from time import monotonic
+from typing import Annotated
+
+import typer
+
+from infra.local.stack.config import StackConfig, StackError
+from infra.local.stack.report import HumanReport, JsonReport, Report
+from infra.local.stack.stack import Doors, LocalStack
+from infra.local.stack.tour import Tour
+
+cli = typer.Typer(
+    help="Run the whole system on this machine: PostgreSQL, Service Bus, functions and sandbox.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_EPILOG = (
+    "Settings: QLP_HTTP_PORT (7071), QLP_AMQP_PORT (5672), QLP_DATA_DIR (.qlp), DATABASE_URL "
+    "(the embedded PostgreSQL), QLP_SANDBOX_RUNTIMES (docker,bubblewrap)."
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
+
+
+@cli.command(epilog=_EPILOG)
+def up(
+    json: AsJson = False,
+    tour: Annotated[bool, typer.Option(help="Show the main job first.")] = True,
+) -> None:
+    """Start everything, take the tour, then serve until Ctrl-C."""
+    _run(_report(json), tour=tour, serve=True)
+
+
+@cli.command(epilog=_EPILOG)
+def demo(json: AsJson = False) -> None:
+    """Start everything, take the tour, stop: exits with 0 if all of it worked, else with 1."""
+    _run(_report(json), tour=True, serve=False)
+
+
+def _report(json: bool) -> Report:
+    return JsonReport() if json else HumanReport()
+
+
+def _run(report: Report, *, tour: bool, serve: bool) -> None:
+    try:
+        asyncio.run(_main(report, tour=tour, serve=serve))
+    except StackError as error:
+        report.failed(str(error))
+        raise typer.Exit(1) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
+
+
+async def _main(report: Report, *, tour: bool, serve: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    started = monotonic()
+
+    def interrupt() -> None:
+        if serving.is_set():
+            stop.set()
+        elif main is not None:
+            main.cancel()
+
+    serving = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    stack = LocalStack(StackConfig.from_environment(), report.part)
+    async with stack.running() as doors:
+        report.healthy(monotonic() - started)
+        if tour:
+            await Tour(doors, report).run()
+        if serve:
+            serving.set()
+            report.serving(doors, _requests(doors))
+            await _until_stopped(stack, stop)
+    report.stopped()
+
+
+async def _until_stopped(stack: LocalStack, stop: asyncio.Event) -> None:
+    asked = asyncio.create_task(stop.wait())
+    died = asyncio.create_task(stack.first_end())
+    await asyncio.wait({asked, died}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if died.done():
+        raise StackError(died.result())
+    died.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await died
+
+
+def _requests(doors: Doors) -> list[tuple[str, str]]:
+    api = f"{doors.http_url}/api/intents"
+    key = f"-H 'X-API-Key: {doors.api_key}'"
+    return [
+        (
+            "Run a program and wait for its result",
+            f"curl -sS {api} {key} -H 'Content-Type: application/json' -H 'Prefer: wait=10' \\\n"
+            """  -d '{"text": "six by seven", "program": {"language": "python", """
+            """"files": {"main.py": "print(6 * 7)"}}}'""",
+        ),
+        (
+            "The same sentence again reuses that program",
+            f"curl -sS {api} {key} \\\n  -H 'Prefer: "
+            """wait=10' -H 'Content-Type: application/json' -d '{"text": "six by seven"}'""",
+        ),
+        ("List intents", f"curl -sS '{api}?limit=5' {key}"),
+        (
+            "Look at the log as an operator",
+            "set -a; . .qlp/env; set +a; .venv/bin/qlp streams list",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    cli()

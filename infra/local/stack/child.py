@@ -1,0 +1,146 @@
+"""A child process that says on its standard output when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infra.local.stack.config import StackError
+
+_PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+
+
+class Child:
+    """One supervised process; its standard error goes to a log file.
+
+    It gets a session of its own, so that Ctrl-C reaches only the stack, which then stops its
+    children in order; and on Linux it is told when the stack dies without a chance to stop it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        log: Path,
+    ) -> None:
+        self.name = name
+        self._command = command
+        self._cwd = cwd
+        self._environment = environment
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process else None
+
+    async def start(self, timeout: float) -> dict[str, Any]:
+        """Start it and wait for its ready line.
+
+        Returns:
+            the JSON object of the ready line.
+
+        Raises:
+            StackError: it ended or stayed silent for ``timeout`` seconds; with its last words.
+        """
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            start = log.tell()
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                cwd=self._cwd,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),
+            )
+        try:
+            async with asyncio.timeout(timeout):
+                ready = await self._ready_line()
+        except TimeoutError:
+            await self.stop()
+            raise StackError(
+                f"{self.name} was not ready after {timeout:g} s; see {self._log}"
+            ) from None
+        if ready is None:
+            code = await self._process.wait()
+            raise StackError(f"{self.name} ended with {code}: {self._last_words(start)}")
+        self._drain = asyncio.create_task(self._drain_output())
+        return ready
+
+    async def _ready_line(self) -> dict[str, Any] | None:
+        stdout = self._stdout()
+        while line := await stdout.readline():
+            try:
+                ready = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(ready, dict) and ready.get("ready"):
+                return ready
+        return None
+
+    async def _drain_output(self) -> None:
+        while await self._stdout().read(65536):
+            continue
+
+    def _stdout(self) -> asyncio.StreamReader:
+        if self._process is None or self._process.stdout is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process.stdout
+
+    def _last_words(self, start: int) -> str:
+        with self._log.open("rb") as log:
+            log.seek(start)
+            lines = log.read(65536).decode(errors="replace").strip().splitlines()
+        return "\n".join(lines[-5:]) or f"nothing was logged; see {self._log}"
+
+    async def ended(self) -> int:
+        """Wait until it ends; its exit code."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return await self._process.wait()
+
+    async def stop(self, grace: float = 15.0) -> None:
+        """Ask it to end; after ``grace`` seconds, end it."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(grace):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._drain is not None:
+            await self._drain
+            self._drain = None
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
+    parent = os.getpid()
+
+    def ask_for_signal() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return ask_for_signal

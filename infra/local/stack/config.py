@@ -1,0 +1,55 @@
+"""Where the local stack keeps its data and which ports it uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class StackError(Exception):
+    """The stack cannot do what was asked; the message says why and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """One local stack.
+
+    Attributes:
+        root: the checkout.
+        data: everything the stack writes: database, keys, logs.
+        http_port, amqp_port: the doors for clients and producers; 0 picks a free one.
+        database_url: an existing PostgreSQL (its owner) to use in place of the embedded one.
+    """
+
+    root: Path
+    data: Path
+    http_port: int
+    amqp_port: int
+    database_url: str | None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> StackConfig:
+        """Read QLP_DATA_DIR, QLP_HTTP_PORT, QLP_AMQP_PORT and DATABASE_URL.
+
+        Raises:
+            StackError: a port is not a port.
+        """
+        env = os.environ if environment is None else environment
+        return cls(
+            root=ROOT,
+            data=Path(env.get("QLP_DATA_DIR") or ROOT / ".qlp").absolute(),
+            http_port=_port(env, "QLP_HTTP_PORT", 7071),
+            amqp_port=_port(env, "QLP_AMQP_PORT", 5672),
+            database_url=env.get("DATABASE_URL") or None,
+        )
+
+
+def _port(env: Mapping[str, str], name: str, default: int) -> int:
+    raw = env.get(name) or str(default)
+    if not raw.isdigit() or int(raw) > 65535:
+        raise StackError(f"{name} must be a port from 0 (any free one) to 65535, not {raw!r}")
+    return int(raw)

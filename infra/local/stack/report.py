@@ -1,0 +1,138 @@
+"""What the stack tells whoever started it: for people, or JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infra.local.stack.stack import Doors
+
+
+class Report(Protocol):
+    """Receives what happens, in order."""
+
+    def part(self, name: str, seconds: float) -> None:
+        """A part of the stack stands."""
+
+    def healthy(self, seconds: float) -> None:
+        """All parts are healthy, ``seconds`` after the start."""
+
+    def step(self, title: str, lines: list[str], seconds: float, **facts: Any) -> None:  # noqa: ANN401
+        """A step of the tour succeeded."""
+
+    def timeline(self, intent_id: str, events: list[dict[str, Any]]) -> None:
+        """The events of one intent: ``type``, ``ms`` since the first, ``delta_ms``, ``note``."""
+
+    def failed(self, problem: str) -> None:
+        """Something did not work."""
+
+    def serving(self, doors: Doors, requests: list[tuple[str, str]]) -> None:
+        """The stack serves; ``requests`` are (what it does, command to copy)."""
+
+    def stopped(self) -> None:
+        """Everything has stopped; the data is kept."""
+
+
+class HumanReport:
+    """Readable on a terminal, with a little colour where there is one."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def part(self, name: str, seconds: float) -> None:
+        """See `Report`."""
+        self._console.print(f"  [green]✓[/] {name:<20} [dim]{_duration(seconds * 1000)}[/]")
+
+    def healthy(self, seconds: float) -> None:
+        """See `Report`."""
+        self._console.print(f"  [bold]healthy after {seconds:.1f} s[/]\n")
+
+    def step(self, title: str, lines: list[str], seconds: float, **facts: Any) -> None:  # noqa: ANN401
+        """See `Report`."""
+        self._console.print(f"[bold]{title}[/] [dim]{_duration(seconds * 1000)}[/]")
+        for line in lines:
+            self._console.print(Text(f"  {line}"))
+
+    def timeline(self, intent_id: str, events: list[dict[str, Any]]) -> None:
+        """See `Report`."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2), show_header=False)
+        table.add_column(justify="right", style="dim")
+        table.add_column(justify="right")
+        table.add_column(style="cyan")
+        table.add_column()
+        for event in events:
+            table.add_row(
+                "    " + _duration(event["ms"]),
+                "+" + _duration(event["delta_ms"]),
+                event["type"],
+                Text(event["note"]),
+            )
+        self._console.print(table)
+        self._console.print()
+
+    def failed(self, problem: str) -> None:
+        """See `Report`."""
+        self._console.print(Text.assemble(("✗ ", "bold red"), problem))
+
+    def serving(self, doors: Doors, requests: list[tuple[str, str]]) -> None:
+        """See `Report`."""
+        self._console.rule("[bold]serving")
+        self._console.print(f"HTTP         {doors.http_url}/api")
+        self._console.print(f"health       {doors.http_url}/api/health")
+        self._console.print(f"sandbox host {doors.sandbox_url}/health")
+        self._console.print(f"API key      {doors.api_key}")
+        for title, command in requests:
+            self._console.print(f"\n[bold]{title}[/]")
+            self._console.print(Text(command))
+        self._console.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
+
+    def stopped(self) -> None:
+        """See `Report`."""
+        self._console.print("[dim]stopped; the data is kept[/]")
+
+
+class JsonReport:
+    """One JSON object per line on standard output."""
+
+    def part(self, name: str, seconds: float) -> None:
+        """See `Report`."""
+        self._say("part", name=name, seconds=round(seconds, 3))
+
+    def healthy(self, seconds: float) -> None:
+        """See `Report`."""
+        self._say("healthy", seconds=round(seconds, 3))
+
+    def step(self, title: str, lines: list[str], seconds: float, **facts: Any) -> None:  # noqa: ANN401
+        """See `Report`."""
+        self._say("step", title=title, seconds=round(seconds, 3), **facts)
+
+    def timeline(self, intent_id: str, events: list[dict[str, Any]]) -> None:
+        """See `Report`."""
+        self._say("timeline", intent_id=intent_id, events=events)
+
+    def failed(self, problem: str) -> None:
+        """See `Report`."""
+        self._say("failed", problem=problem)
+
+    def serving(self, doors: Doors, requests: list[tuple[str, str]]) -> None:
+        """See `Report`."""
+        self._say(
+            "serving", url=f"{doors.http_url}/api", sandbox=doors.sandbox_url, api_key=doors.api_key
+        )
+
+    def stopped(self) -> None:
+        """See `Report`."""
+        self._say("stopped")
+
+    def _say(self, what: str, **facts: Any) -> None:  # noqa: ANN401
+        print(json.dumps({"what": what, **facts}), flush=True)
+
+
+def _duration(milliseconds: float) -> str:
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    return f"{milliseconds / 1000:.2f} s"

@@ -1,0 +1,246 @@
+"""Starts and stops the processes of the local stack."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+import aiohttp
+from domain.access.store import ApiKeys
+
+from domain.database import open_pool
+from domain.eventlog.migrate import migrate
+from infra.local.stack.child import Child
+from infra.local.stack.config import StackConfig, StackError
+
+TENANT = "demo"
+
+_START_SECONDS = 60.0
+_HEALTH_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+#: What children may see of the environment of whoever starts the stack.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "DOCKER_HOST", "XDG_RUNTIME_DIR")
+
+T = TypeVar("T")
+
+#: Told the name of each part once it stands, and how many seconds that took.
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where the running stack is reached.
+
+    Attributes:
+        http_url: base of the HTTP API, without ``/api``.
+        service_bus: connection string for producers.
+        database_url: for operators.
+        sandbox_url: base of the sandbox host's health endpoints.
+        api_key: of a client of the tenant `TENANT`.
+    """
+
+    http_url: str
+    service_bus: str
+    database_url: str
+    sandbox_url: str
+    api_key: str
+
+
+class LocalStack:
+    """PostgreSQL, Service Bus, the sandbox host and the functions host, in that order."""
+
+    def __init__(self, config: StackConfig, progress: Progress) -> None:
+        self._config = config
+        self._progress = progress
+        self._children: list[Child] = []
+        self._lock: TextIOWrapper | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Doors]:
+        """Start everything, yield the doors once all is healthy, stop everything.
+
+        Raises:
+            StackError: it runs already, a port is taken, or a part did not start.
+        """
+        self._take_lock()
+        try:
+            yield await self._start()
+        finally:
+            for child in reversed(self._children):
+                await child.stop()
+            if self._lock is not None:
+                self._lock.close()
+
+    async def first_end(self) -> str:
+        """Wait until a child ends by itself; a sentence that says which and how."""
+        tasks = {asyncio.create_task(child.ended()): child.name for child in self._children}
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        first = done.pop()
+        return f"{tasks[first]} ended with {first.result()}"
+
+    async def _start(self) -> Doors:
+        postgres, bus = await asyncio.gather(
+            self._timed("PostgreSQL", self._start_postgres()),
+            self._timed("Service Bus", self._start_service_bus()),
+        )
+        sandbox_port = _free_port()
+        sandbox_url = f"http://127.0.0.1:{sandbox_port}"
+        api_key, http_url, _ = await asyncio.gather(
+            self._timed("schema and API key", self._prepare_database(postgres)),
+            self._timed("functions host", self._start_functions(postgres, bus, sandbox_url)),
+            self._timed("sandbox host", self._start_sandbox(bus, sandbox_port)),
+        )
+        await self._timed("health", self._healthy(http_url))
+        return Doors(http_url, bus, postgres, sandbox_url, api_key)
+
+    async def _timed(self, name: str, work: Awaitable[T]) -> T:
+        started = monotonic()
+        result = await work
+        self._progress(name, monotonic() - started)
+        return result
+
+    async def _start_postgres(self) -> str:
+        if self._config.database_url:
+            return self._config.database_url
+        data = str(self._config.data / "postgres")
+        ready = await self._spawn("postgres", ["infra.local.postgres", "--data-dir", data])
+        return str(ready["admin_url"])
+
+    async def _start_service_bus(self) -> str:
+        key_file = self._secret("servicebus-key")
+        ready = await self._spawn(
+            "servicebus",
+            [
+                *("infra.local.servicebus", "--port", str(self._config.amqp_port)),
+                *("--config", str(self._config.root / "infra/local/servicebus.json")),
+                *("--key-file", str(key_file), "--health-port", "0"),
+            ],
+        )
+        return (
+            f"Endpoint=sb://127.0.0.1:{ready['port']};"
+            f"SharedAccessKeyName=RootManageSharedAccessKey;"
+            f"SharedAccessKey={key_file.read_text().strip()};UseDevelopmentEmulator=true;"
+        )
+
+    async def _start_functions(self, database: str, bus: str, sandbox_url: str) -> str:
+        values = self._settings(database, bus, sandbox_url)
+        self._write_private("env", "".join(f"{k}='{v}'\n" for k, v in values.items()))
+        ready = await self._spawn(
+            "functions",
+            [
+                *("infra.local.functions_host", "--app-dir", str(self._config.root)),
+                *("--port", str(self._config.http_port)),
+            ],
+            values,
+        )
+        return str(ready["url"]).rstrip("/")
+
+    async def _start_sandbox(self, bus: str, port: int) -> None:
+        values = {
+            "ServiceBusConnection": bus,
+            "QLP_SANDBOX_HEALTH_PORT": str(port),
+            **{k: v for k, v in os.environ.items() if k.startswith("QLP_SANDBOX_")},
+        }
+        await self._spawn("sandbox", ["sandbox_host"], values)
+
+    def _settings(self, database: str, bus: str, sandbox_url: str) -> dict[str, str]:
+        template = json.loads((self._config.root / "local.settings.template.json").read_text())
+        values: dict[str, str] = dict(template["Values"])
+        values.update(
+            {k: v for k, v in os.environ.items() if k.startswith(("QLP_", "AzureWebJobs"))}
+        )
+        values.update(
+            DATABASE_URL=database,
+            DATABASE_ADMIN_URL=database,
+            ServiceBusConnection=bus,
+            QLP_SANDBOX_URL=sandbox_url,
+        )
+        return values
+
+    async def _prepare_database(self, url: str) -> str:
+        await migrate(url)
+        pool = await open_pool(url, min_size=1, max_size=1, application_name="qlp-stack")
+        try:
+            keys = ApiKeys(pool)
+            path = self._config.data / "api-key"
+            if path.exists():
+                key = path.read_text().strip()
+                if await keys.verify(key) is not None:
+                    return key
+            key = await keys.create(TENANT, "operator", "local stack")
+        finally:
+            await pool.close()
+        self._write_private("api-key", key + "\n")
+        return key
+
+    async def _healthy(self, http_url: str) -> None:
+        deadline = monotonic() + _HEALTH_SECONDS
+        report: Any = None
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            while monotonic() < deadline:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(f"{http_url}/api/health") as response:
+                        report = await response.json()
+                        if report.get("status") == "ok":
+                            return
+                await asyncio.sleep(_POLL_SECONDS)
+        raise StackError(f"not healthy after {_HEALTH_SECONDS:g} s: {json.dumps(report, indent=2)}")
+
+    async def _spawn(
+        self, name: str, module: list[str], values: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
+        child = Child(
+            name,
+            [sys.executable, "-m", *module],
+            cwd=self._config.root,
+            environment={**inherited, "PYTHONUNBUFFERED": "1", **(values or {})},
+            log=self._config.data / "logs" / f"{name}.log",
+        )
+        self._children.append(child)
+        return await child.start(_START_SECONDS)
+
+    def _take_lock(self) -> None:
+        self._config.data.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._config.data / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise StackError(
+                f"the stack of {self._config.data} is running already; "
+                "set QLP_DATA_DIR, QLP_HTTP_PORT and QLP_AMQP_PORT to run another one"
+            ) from None
+
+    def _secret(self, name: str) -> Path:
+        path = self._config.data / name
+        if not path.exists():
+            self._write_private(name, secrets.token_urlsafe(32) + "\n")
+        return path
+
+    def _write_private(self, name: str, text: str) -> None:
+        path = self._config.data / name
+        path.touch(mode=0o600)
+        path.chmod(0o600)
+        path.write_text(text)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

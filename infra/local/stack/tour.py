@@ -1,0 +1,214 @@
+"""The tour: a client, a producer and an operator use the running stack through its doors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusClient
+
+from domain.service import intent_id_for
+from infra.local.stack.config import StackError
+from infra.local.stack.report import Report
+from infra.local.stack.stack import TENANT, Doors
+
+_PATIENCE_SECONDS = 30
+
+CLIENT_PROGRAM = """\
+import statistics
+months = {"Jan": 120, "Feb": 95, "Mar": 143}
+print("mean of", ", ".join(months), "=", round(statistics.mean(months.values()), 1))
+"""
+PRODUCER_PROGRAM = """\
+tr 'a-z' 'A-Z' < /dev/stdin
+"""
+
+
+class Tour:
+    """Three steps, each through the public door of its user."""
+
+    def __init__(self, doors: Doors, report: Report) -> None:
+        self._doors = doors
+        self._report = report
+
+    async def run(self) -> None:
+        """Take all steps.
+
+        Raises:
+            StackError: a step did not end as it should; says what came instead.
+        """
+        async with aiohttp.ClientSession(
+            headers={"X-API-Key": self._doors.api_key},
+            timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS + 10),
+        ) as session:
+            client_intent = await self._timed(self._client_submits, session)
+            await self._show_timeline(session, client_intent)
+            producer_intent = await self._timed(self._producer_publishes, session)
+            await self._show_timeline(session, producer_intent)
+        await self._timed(self._operator_lists)
+        await self._timed(self._operator_replays, client_intent)
+
+    async def _timed(self, step: Callable[..., Awaitable[_Step]], *arguments: Any) -> str:  # noqa: ANN401
+        started = monotonic()
+        done = await step(*arguments)
+        self._report.step(done.title, done.lines, monotonic() - started, **done.facts)
+        return str(done.facts.get("intent_id", ""))
+
+    async def _client_submits(self, session: aiohttp.ClientSession) -> _Step:
+        body = {
+            "text": "mean of the monthly totals",
+            "program": {"language": "python", "files": {"main.py": CLIENT_PROGRAM}},
+        }
+        headers = {"Prefer": f"wait={_PATIENCE_SECONDS}", "Idempotency-Key": str(uuid4())}
+        url = f"{self._doors.http_url}/api/intents"
+        async with session.post(url, json=body, headers=headers) as response:
+            intent = await response.json()
+        return _Step(
+            "A client submits a sentence and a program over HTTP",
+            [f"POST /api/intents → {response.status}", *_outcome_lines(intent)],
+            {"intent_id": intent.get("id"), "status": intent.get("status")},
+        )
+
+    async def _producer_publishes(self, session: aiohttp.ClientSession) -> _Step:
+        event = {
+            "specversion": "1.0",
+            "id": str(uuid4()),
+            "source": "/tour/producer",
+            "type": "qlp.intent.submit",
+            "time": datetime.now(UTC).isoformat(),
+            "tenantid": TENANT,
+            "data": {
+                "text": "shout it",
+                "program": {
+                    "language": "shell",
+                    "files": {"main.sh": PRODUCER_PROGRAM},
+                    "stdin": "hello from the bus\n",
+                },
+            },
+        }
+        async with (
+            ServiceBusClient.from_connection_string(self._doors.service_bus) as client,
+            client.get_queue_sender("intents") as sender,
+        ):
+            await sender.send_messages(ServiceBusMessage(json.dumps(event)))
+        key = f"{event['source']}\n{event['id']}"
+        intent = await self._await_intent(session, str(intent_id_for(TENANT, "service_bus", key)))
+        return _Step(
+            "A producer publishes a program to Service Bus",
+            ["azure-servicebus → queue 'intents'", *_outcome_lines(intent)],
+            {"intent_id": intent.get("id"), "status": intent.get("status")},
+        )
+
+    async def _await_intent(self, session: aiohttp.ClientSession, intent_id: str) -> dict[str, Any]:
+        url = f"{self._doors.http_url}/api/intents/{intent_id}"
+        deadline = monotonic() + _PATIENCE_SECONDS
+        while True:
+            async with session.get(url, headers={"Prefer": "wait=10"}) as response:
+                intent: dict[str, Any] = await response.json()
+            if response.status == 200 and intent["completed_at"]:
+                return intent
+            if monotonic() > deadline:
+                raise StackError(f"the producer's intent did not end: {json.dumps(intent)}")
+            await asyncio.sleep(0.02)  # until the bus has delivered it, there is no intent
+
+    async def _show_timeline(self, session: aiohttp.ClientSession, intent_id: str) -> None:
+        url = f"{self._doors.http_url}/api/intents/{intent_id}/events"
+        async with session.get(url) as response:
+            records = (await response.json())["items"]
+        self._report.timeline(intent_id, timeline(records))
+
+    async def _operator_lists(self) -> _Step:
+        streams = await self._qlp("streams", "list", "--limit", "5", "--json")
+        lines = [
+            f"{item['stream_id']}  {item['version']} events, last {item['last_type']}"
+            for item in streams["items"]
+        ]
+        return _Step("An operator lists the streams", ["qlp streams list --limit 5", *lines], {})
+
+    async def _operator_replays(self, intent_id: str) -> _Step:
+        replayed = await self._qlp("streams", "replay", intent_id, "--json")
+        if not replayed["matches"]:
+            raise StackError(f"the replay differs from the read model: {replayed['differences']}")
+        lines = [
+            f"qlp streams replay {intent_id}",
+            " → ".join(step["status"] for step in replayed["steps"]),
+            "the state folded from the events equals the read model",
+        ]
+        return _Step("An operator replays the client's stream", lines, {"matches": True})
+
+    async def _qlp(self, *arguments: str) -> Any:  # noqa: ANN401 parsed JSON
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "domain.operations", *arguments),
+            env={**os.environ, "DATABASE_URL": self._doors.database_url},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        stdout, stderr = await process.communicate()
+        if process.returncode != 0:
+            raise StackError(f"qlp {' '.join(arguments)}: {stderr.decode().strip()}")
+        return json.loads(stdout)
+
+
+class _Step:
+    """What a step did, for people (``lines``) and programs (``facts``)."""
+
+    def __init__(self, title: str, lines: list[str], facts: dict[str, Any]) -> None:
+        self.title = title
+        self.lines = lines
+        self.facts = facts
+
+
+def _outcome_lines(intent: dict[str, Any]) -> list[str]:
+    outcome = intent.get("outcome") or {}
+    if intent.get("status") != "succeeded":
+        raise StackError(f"expected a succeeded intent, got {json.dumps(intent)}")
+    usage = outcome.get("usage", {})
+    memory = usage.get("peak_memory_bytes")
+    used = f"ran {usage.get('wall_ms', 0):.0f} ms in {outcome['runtime']}"
+    if memory:
+        used += f", {memory / 1024**2:.0f} MiB at most"
+    return [f"intent {intent['id']}: {intent['status']}", f"stdout: {outcome['stdout']!r}", used]
+
+
+def timeline(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events with milliseconds since the first one and since the one before."""
+    moments = [datetime.fromisoformat(record["recorded_at"]) for record in records]
+    lines = []
+    for index, record in enumerate(records):
+        since_first = (moments[index] - moments[0]).total_seconds() * 1000
+        since_last = (moments[index] - moments[max(index - 1, 0)]).total_seconds() * 1000
+        lines.append(
+            {
+                "type": record["type"],
+                "ms": round(since_first, 1),
+                "delta_ms": round(since_last, 1),
+                "note": _note(record),
+            }
+        )
+    return lines
+
+
+def _note(record: dict[str, Any]) -> str:
+    data = record["data"]
+    match record["type"]:
+        case "IntentSubmitted":
+            return f"over {data['origin'].replace('_', ' ')}"
+        case "IntentPlanned":
+            return f"program {data['source']}"
+        case "SandboxRunRequested":
+            return f"attempt {data['attempt']}"
+        case "SandboxRunFinished":
+            return f"{data['outcome']['verdict']} in {data['outcome']['runtime']}"
+        case "IntentFailed":
+            return str(data["cause"]["message"])
+        case _:
+            return ""
