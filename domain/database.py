@@ -1,0 +1,112 @@
+"""Connections to PostgreSQL."""
+
+from __future__ import annotations
+
+import select
+from typing import Any, Final
+
+import orjson
+import psycopg
+from pgvector import Vector
+from pgvector.psycopg.vector import register_vector_info
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types import TypeInfo
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.numeric import Int8BinaryLoader, IntLoader
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+__all__ = ["UNAVAILABLE", "Vector", "open_pool"]
+
+#: What a call raises while the database cannot be reached.
+UNAVAILABLE: Final = (psycopg.OperationalError, PoolTimeout)
+
+#: How long a caller waits for a connection, in seconds.
+CHECKOUT_SECONDS = 10.0
+
+_SESSION = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "30s",
+    "timezone": "UTC",
+    # Similarity search: see domain.similarity.store for the figures.
+    "hnsw.ef_search": "100",
+    "hnsw.iterative_scan": "relaxed_order",
+}
+
+_XID8 = 5069  # pg_type.dat
+
+
+async def open_pool(
+    url: str,
+    *,
+    min_size: int,
+    max_size: int,
+    role: str = "qlp_app",
+    application_name: str,
+) -> AsyncConnectionPool:
+    """Open a pool of autocommit connections that act as ``role``.
+
+    Statements are prepared at their first use. A connection that the server has closed is
+    recognised at checkout without a round trip and replaced; one that breaks in use raises
+    `psycopg.OperationalError` there. A lasting outage ends in `PoolTimeout`, and the pool
+    recovers by itself.
+
+    Raises:
+        psycopg_pool.PoolTimeout: the server cannot be reached within `CHECKOUT_SECONDS`.
+    """
+    given = conninfo_to_dict(url)
+    settings = {**_SESSION, "role": role}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    pool = AsyncConnectionPool(
+        url,
+        min_size=min_size,
+        max_size=max_size,
+        open=False,
+        configure=_configure,
+        check=_check,
+        timeout=CHECKOUT_SECONDS,
+        max_lifetime=3600.0,
+        reconnect_timeout=30.0,
+        name=application_name,
+        kwargs={
+            "autocommit": True,
+            "prepare_threshold": 0,
+            "application_name": application_name,
+            "options": f"{given.get('options') or ''} {options}".strip(),
+            "connect_timeout": 10,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+        },
+    )
+    try:
+        await pool.open(wait=True, timeout=CHECKOUT_SECONDS)
+    except BaseException:
+        await pool.close()
+        raise
+    return pool
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    set_json_dumps(orjson.dumps, connection)
+    set_json_loads(orjson.loads, connection)
+    # The binary form of xid8 is that of bigint; ids stay far below 2^63.
+    connection.adapters.register_loader(_XID8, IntLoader)
+    connection.adapters.register_loader(_XID8, Int8BinaryLoader)
+    vector = await TypeInfo.fetch(connection, "vector")
+    if vector is not None:  # not migrated yet: check_schema says so
+        register_vector_info(connection, vector)
+
+
+async def _check(connection: AsyncConnection[Any]) -> None:
+    """Refuse a connection that the server has closed.
+
+    Nothing is sent: on an idle connection the only thing that can arrive unasked is the server's
+    farewell, so a readable socket deserves a real look.
+    """
+    readable = select.poll()
+    readable.register(connection.fileno(), select.POLLIN)
+    if readable.poll(0):
+        await connection.execute("")

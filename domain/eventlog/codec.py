@@ -1,0 +1,64 @@
+"""Events to rows and back: the only place that touches the serialised form.
+
+Protection of personal fields (encryption per data subject) belongs here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from domain.eventlog.models import InvalidEvent, NewEvent, RecordedEvent
+
+MAX_EVENT_BYTES = 1024**2
+MAX_EVENTS = 500
+
+
+class EncodedEvents(NamedTuple):
+    """Parallel columns of the events of one command, in order; JSON as text."""
+
+    event_ids: list[UUID]
+    types: list[str]
+    schema_versions: list[int]
+    data: list[str]
+
+
+def encode(events: Sequence[NewEvent]) -> EncodedEvents:
+    """The columns of ``events``.
+
+    Raises:
+        InvalidEvent: none or too many, one too large, or not JSON.
+    """
+    if not 1 <= len(events) <= MAX_EVENTS:
+        raise InvalidEvent(f"events: {len(events)} in one command, allowed are 1 to {MAX_EVENTS}")
+    return EncodedEvents(
+        [event.event_id for event in events],
+        [event.type for event in events],
+        [event.schema_version for event in events],
+        [encode_object(event.data, f"data of {event.type}") for event in events],
+    )
+
+
+def encode_object(value: dict[str, Any] | bytes, what: str) -> str:
+    """``value`` as JSON text; bytes are taken as JSON already.
+
+    Raises:
+        InvalidEvent: not serialisable (a lone surrogate, an integer over 64 bits, …) or too large.
+    """
+    try:
+        encoded = value if isinstance(value, bytes) else orjson.dumps(value)
+        text = encoded.decode()
+    except (TypeError, UnicodeDecodeError) as error:
+        raise InvalidEvent(f"{what}: cannot be written as JSON: {error}") from None
+    if len(encoded) > MAX_EVENT_BYTES:
+        raise InvalidEvent(f"{what}: {len(encoded)} bytes, the limit is {MAX_EVENT_BYTES}")
+    return text
+
+
+def decode(row: Sequence[Any]) -> RecordedEvent:
+    """The event of a row with the columns of `RecordedEvent`, JSON as text."""
+    *columns, metadata, data = row
+    return RecordedEvent(*columns, orjson.loads(metadata), orjson.loads(data))

@@ -1,0 +1,25 @@
+-- name: wait_without_limit
+select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)
+
+-- name: lock
+select pg_advisory_lock(hashtextextended('qlp migrations', 1))
+
+-- name: create_table
+create table if not exists schema_migrations (
+    version integer primary key,
+    name text not null,
+    sha256 text not null,
+    applied_at timestamptz not null default now()
+)
+
+-- name: applied
+select version, name, sha256 from schema_migrations order by version
+
+-- name: record
+insert into schema_migrations (version, name, sha256) values (%s, %s, %s)
+
+-- name: has_log
+select to_regprocedure('public.adopt_log(boolean)') is not null
+
+-- name: adopt_log
+select adopt_log(true)
