@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 import psycopg
-from pgvector import Vector
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
@@ -15,8 +15,6 @@ from psycopg.types import TypeInfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.types.numeric import Int8BinaryLoader, IntLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
-
-__all__ = ["UNAVAILABLE", "Vector", "open_pool"]
 
 #: What a call raises while the database cannot be reached.
 UNAVAILABLE: Final = (psycopg.OperationalError, PoolTimeout)
@@ -87,6 +85,15 @@ async def open_pool(
         await pool.close()
         raise
     return pool
+
+
+async def fetch(
+    pool: AsyncConnectionPool, statement: bytes, params: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    """Run one statement in its own transaction; its rows, none where it returns none."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(statement, params, binary=True)
+        return await cursor.fetchall() if cursor.description else []
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:

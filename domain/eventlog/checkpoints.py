@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -38,13 +38,13 @@ class Lease:
         Where the log was restored with other transaction ids than the checkpoint was saved under,
         the checkpoint is re-based on its position: nothing is skipped, events may be repeated.
         """
-        rows = await self._execute("load")
+        rows = await self._execute("load", {})
         if not rows:
             return Checkpoint.start()
         [(transaction_id, position, holds)] = rows
         if holds:
             return Checkpoint(transaction_id, position)
-        rows = await self._execute("rebase", position=position)
+        rows = await self._execute("rebase", {"position": position})
         return Checkpoint(*rows[0]) if rows else Checkpoint.start()
 
     async def save(self, checkpoint: Checkpoint) -> None:
@@ -62,7 +62,7 @@ class Lease:
             },
         )
 
-    async def _execute(self, statement: str, **params: Any) -> list[tuple[Any, ...]]:
+    async def _execute(self, statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         cursor = await self._connection.execute(
             _SQL[statement], {"name": self._name, **params}, binary=True
         )

@@ -60,5 +60,4 @@ def encode_object(value: dict[str, Any] | bytes, what: str) -> str:
 
 def decode(row: Sequence[Any]) -> RecordedEvent:
     """The event of a row with the columns of `RecordedEvent`, JSON as text."""
-    *columns, metadata, data = row
-    return RecordedEvent(*columns, orjson.loads(metadata), orjson.loads(data))
+    return RecordedEvent(*row[:-2], orjson.loads(row[-2]), orjson.loads(row[-1]))

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog import codec
+from domain.database import fetch
 from domain.eventlog.models import (
     AppendResult,
     Checkpoint,
@@ -90,24 +91,14 @@ class EventLog:
                 rows = await _append(connection, params, inline)
             except _Repeated:
                 return AppendResult(await _of_command(connection, params), duplicate=True)
-        recorded = [
-            codec.decode(
-                (position, transaction_id, event_id, stream_id, version, type_, schema_version)
-                + (tenant_id, command_id, recorded_at, params["metadata"], data)
-            )
-            for version, ((transaction_id, position, recorded_at), *columns) in enumerate(
-                zip(rows, *encoded, strict=True), expected_version + 1
-            )
-            for event_id, type_, schema_version, data in [columns]
-        ]
-        return AppendResult(recorded, duplicate=False)
+        return AppendResult(_recorded(rows, params, encoded), duplicate=False)
 
     async def read_stream(
         self, stream_id: str, after_version: int = 0, limit: int = 1000
     ) -> list[RecordedEvent]:
         """At most ``limit`` events of a stream after ``after_version``, in order."""
         params = {"stream_id": stream_id, "after_version": after_version, "limit": _limit(limit)}
-        return [codec.decode(row) for row in await self._query("read_stream", params)]
+        return [codec.decode(row) for row in await fetch(self._pool, _SQL["read_stream"], params)]
 
     async def read_all(self, after: Checkpoint, limit: int = 1000) -> list[RecordedEvent]:
         """At most ``limit`` events of all streams after a checkpoint, in the log's order.
@@ -120,9 +111,9 @@ class EventLog:
             "position": after.position,
             "limit": _limit(limit),
         }
-        rows = await self._query("read_all", params)
+        rows = await fetch(self._pool, _SQL["read_all"], params)
         if not rows and await self.settle():
-            rows = await self._query("read_all", params)
+            rows = await fetch(self._pool, _SQL["read_all"], params)
         return [codec.decode(row) for row in rows]
 
     async def settle(self) -> bool:
@@ -131,13 +122,13 @@ class EventLog:
         Returns:
             whether the server had been started since the last look.
         """
-        [[needed]] = await self._query("settle", {})
+        [[needed]] = await fetch(self._pool, _SQL["settle"], {})
         return bool(needed)
 
     async def head(self) -> Checkpoint:
         """The checkpoint of the last readable event."""
         await self.settle()
-        rows = await self._query("head", {})
+        rows = await fetch(self._pool, _SQL["head"], {})
         return Checkpoint(*rows[0]) if rows else Checkpoint.start()
 
     async def lag(self, checkpoint: Checkpoint) -> Lag:
@@ -148,7 +139,7 @@ class EventLog:
             "position": checkpoint.position,
             "limit": MAX_COUNTED,
         }
-        [(events, seconds, held)] = await self._query("lag", params)
+        [(events, seconds, held)] = await fetch(self._pool, _SQL["lag"], params)
         return Lag(events, seconds or 0.0, held or 0.0)
 
     async def streams(
@@ -157,12 +148,7 @@ class EventLog:
         """Streams in the order of their ids, after the stream id ``cursor``."""
         params = {"tenant_id": tenant_id, "after": cursor or "", "limit": _limit(limit)}
         name = "streams" if tenant_id is None else "streams_of_tenant"
-        return [StreamInfo(*row) for row in await self._query(name, params)]
-
-    async def _query(self, name: str, params: dict[str, Any]) -> list[tuple[Any, ...]]:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SQL[name], params, binary=True)
-            return await cursor.fetchall()
+        return [StreamInfo(*row) for row in await fetch(self._pool, _SQL[name], params)]
 
 
 async def _append(
@@ -181,6 +167,22 @@ async def _append(
         return await cursor.fetchall()
     except psycopg.Error as error:
         raise _meaning(error, params) from error
+
+
+def _recorded(
+    rows: Sequence[tuple[Any, ...]], params: dict[str, Any], encoded: codec.EncodedEvents
+) -> list[RecordedEvent]:
+    """What reading the appended events back would give."""
+    recorded = []
+    columns = zip(rows, *encoded, strict=True)
+    for version, (row, event_id, type_, schema_version, data) in enumerate(
+        columns, params["expected_version"] + 1
+    ):
+        transaction_id, position, recorded_at = row
+        event = (position, transaction_id, event_id, params["stream_id"], version, type_)
+        command = (schema_version, params["tenant_id"], params["command_id"], recorded_at)
+        recorded.append(codec.decode((*event, *command, params["metadata"], data)))
+    return recorded
 
 
 def _meaning(error: psycopg.Error, params: dict[str, Any]) -> Exception:

@@ -174,7 +174,9 @@ class EmbeddedPostgres:
         if user not in self._passwords:
             raise EmbeddedPostgresError("the server has not been started")
         name = quote(database, safe="")
-        return f"postgresql://{user}:{self._passwords[user]}@{HOST}:{self.port}/{name}?sslmode=disable"
+        return (
+            f"postgresql://{user}:{self._passwords[user]}@{HOST}:{self.port}/{name}?sslmode=disable"
+        )
 
     def _acquire_lock(self) -> None:
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -360,7 +362,9 @@ def main() -> int:
     parser.add_argument("--database", default="qlp", help="created if missing (default: qlp)")
     options = parser.parse_args()
     try:
-        return asyncio.run(serve(EmbeddedPostgres(options.data_dir, options.port), options.database))
+        return asyncio.run(
+            serve(EmbeddedPostgres(options.data_dir, options.port), options.database)
+        )
     except EmbeddedPostgresError as error:
         print(error, file=sys.stderr)
         return 1

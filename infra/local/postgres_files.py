@@ -137,7 +137,9 @@ def _shared(*parts: str) -> Path:
     place = SHARED_ROOT
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
     if place.stat().st_uid != 0:
-        raise EmbeddedPostgresError(f"{place} must belong to root: it holds programs that root runs")
+        raise EmbeddedPostgresError(
+            f"{place} must belong to root: it holds programs that root runs"
+        )
     for part in parts:
         place /= part
         place.mkdir(mode=0o755, exist_ok=True)
@@ -171,8 +173,6 @@ def _copy_to_shared_root(installation: Path) -> Path:
         libraries = installation.parent.parent / f"{_PACKAGE}.libs"
         if libraries.exists():
             shutil.copytree(libraries, staging / libraries.name)
-        for folder, _, _ in os.walk(staging):
-            os.chmod(folder, 0o755)
         try:
             staging.rename(home)
         except OSError:  # another process was first

@@ -1,0 +1,144 @@
+"""The read model of intents, written in the transaction of the events it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Json
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.models import InlineWrite
+from domain.projections.paging import Page, check_limit, decode_cursor, page_of
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("intents.sql"))
+
+#: The longest wait between two attempts to recover an intent.
+LONGEST_WAIT = timedelta(minutes=15)
+
+_EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRow:
+    """An intent as clients see it.
+
+    Attributes:
+        version: of its stream when the row was written.
+        user_input: the sentence; empty where only a program was submitted.
+        text_sha256: `domain.similarity.embedder.text_hash` of the sentence, None without one.
+        outcome: of a finished intent, as JSON.
+    """
+
+    id: UUID
+    tenant_id: str
+    version: int
+    status: str
+    user_input: str
+    text_sha256: bytes | None
+    language: str | None
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+    outcome: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StalledIntent:
+    """An unfinished intent that has not moved; ``attempts`` counts this claim too."""
+
+    intent_id: UUID
+    tenant_id: str
+    version: int
+    attempts: int
+
+
+def upsert(row: IntentRow) -> InlineWrite:
+    """Write ``row`` unless the read model already has this version or a later one."""
+    outcome = None if row.outcome is None else Json(row.outcome)
+    return InlineWrite(_SQL["upsert"], {**asdict(row), "outcome": outcome})
+
+
+class IntentReads:
+    """Queries on the read model."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def get(self, tenant_id: str, intent_id: UUID) -> IntentRow | None:
+        """The tenant's intent; None if the tenant has no such one."""
+        rows = await fetch(self._pool, _SQL["get"], {"id": intent_id, "tenant_id": tenant_id})
+        return IntentRow(*rows[0]) if rows else None
+
+    async def list(
+        self,
+        tenant_id: str,
+        *,
+        status: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[IntentRow]:
+        """A page of the tenant's intents, newest first.
+
+        Args:
+            tenant_id: whose intents.
+            status: only intents of this status.
+            created_after: only intents created then or later.
+            created_before: only intents created earlier.
+            limit: 1 to `paging.MAX_PAGE`.
+            cursor: ``next_cursor`` of the page before.
+
+        Raises:
+            InvalidCursor: the cursor is not one of ours.
+            ValueError: the limit is out of bounds.
+        """
+        moment, row_id = decode_cursor(cursor)
+        params = {
+            "tenant_id": tenant_id,
+            "status": status,
+            "before_created_at": moment,
+            "before_id": row_id,
+            "created_after": created_after or _EARLIEST,
+            "created_before": created_before or _LATEST,
+            "limit": check_limit(limit) + 1,
+        }
+        rows = await fetch(self._pool, _SQL["list" if status is None else "list_by_status"], params)
+        return page_of([IntentRow(*row) for row in rows], limit, "created_at")
+
+    async def versions(self, intent_ids: Iterable[UUID]) -> dict[UUID, tuple[int, str]]:
+        """Version and status of each known intent of ``intent_ids``."""
+        rows = await fetch(self._pool, _SQL["versions"], {"ids": [*intent_ids]})
+        return {intent_id: (version, status) for intent_id, version, status in rows}
+
+    async def latest_solved(self, tenant_id: str, text_sha256: bytes) -> UUID | None:
+        """The tenant's last intent that succeeded with exactly this normalised text."""
+        params = {"tenant_id": tenant_id, "text_sha256": text_sha256}
+        rows = await fetch(self._pool, _SQL["latest_solved"], params)
+        return next((intent_id for (intent_id,) in rows), None)
+
+    async def claim_stalled(
+        self, stalled_before: datetime, base: timedelta, limit: int
+    ) -> Sequence[StalledIntent]:
+        """Claim unfinished intents that have not moved since ``stalled_before``.
+
+        A claimed intent is not given out again, to anybody, for ``base`` · 2^attempts, at most
+        `LONGEST_WAIT`; the count starts anew once the intent has moved.
+        """
+        params = {
+            "stalled_before": stalled_before,
+            "base": base,
+            "longest": LONGEST_WAIT,
+            "limit": check_limit(limit),
+        }
+        return [
+            StalledIntent(*row) for row in await fetch(self._pool, _SQL["claim_stalled"], params)
+        ]
