@@ -1,0 +1,391 @@
+"""One AMQP connection: handshake, frames, heartbeats, back-pressure and authorisation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from infra.local.servicebus.answers import (
+    encode_open,
+    encode_sasl_mechanisms,
+    encode_sasl_outcome,
+    error,
+    performative,
+)
+from infra.local.servicebus.cbs import Grant
+from infra.local.servicebus.entity import Clock
+from infra.local.servicebus.errors import ProtocolError, Unauthorized
+from infra.local.servicebus.frames import (
+    AMQP_FRAME,
+    AMQP_HEADER,
+    EMPTY_FRAME,
+    SASL_FRAME,
+    SASL_HEADER,
+    FrameReader,
+    encode_frame,
+)
+from infra.local.servicebus.limits import Limits
+from infra.local.servicebus.performatives import (
+    CLOSE,
+    END,
+    Attach,
+    Begin,
+    Close,
+    End,
+    Open,
+    Performative,
+    SaslInit,
+    parse,
+)
+from infra.local.servicebus.session import Session
+
+if TYPE_CHECKING:
+    from infra.local.servicebus.links import Link
+
+_log = logging.getLogger(__name__)
+
+_CONTAINER = "servicebus-local"
+_MIN_FRAME = 512
+_MIN_PEER_IDLE_MS = 1000
+_TLS_HANDSHAKE = b"\x16\x03"
+_MAX_GRANTS = 256
+
+
+class Connection(asyncio.Protocol):
+    """A peer, from its first byte to its last.
+
+    Args:
+        connections: the set of open connections, which this one enters and leaves.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        attach: Callable[[Session, Attach], Link | None],
+        connections: set[Connection],
+    ) -> None:
+        self.limits = limits
+        self.peer_max_frame = _MIN_FRAME
+        self._clock = clock
+        self._attach = attach
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader(limits.max_frame_bytes)
+        self._step: Callable[[], bool] = self._read_header
+        self._sasl_done = False
+        self._opened = False
+        self._closing = False
+        self._sessions: dict[int, Session] = {}
+        self._ended: set[int] = set()
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._flush_scheduled = False
+        self._paused = False
+        self._held_bytes = 0
+        self._grants: dict[str, Grant] = {}
+        self._peer_idle = 0.0
+        self._last_received = self._last_sent = self._loop.time()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the handshake clock, or hang up if there are too many connections."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._connections) >= self.limits.max_connections:
+            _log.warning("refused a connection: %d are open", len(self._connections))
+            self._closing = True
+            transport.abort()
+            return
+        self._connections.add(self)
+        transport.set_write_buffer_limits(high=self.limits.write_high_water_bytes)
+        self._set_timer("handshake", self.limits.handshake_timeout, self._handshake_overdue)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer all complete frames, then write all answers at once."""
+        if self._closing:
+            return
+        self._last_received = self._loop.time()
+        self._reader.feed(data)
+        try:
+            while self._step() and self.open:
+                continue
+        except ProtocolError as problem:
+            self.fail(problem.condition, problem.description)
+        self._flush()
+
+    def pause_writing(self) -> None:
+        """Stop reading and delivering while the peer does not read."""
+        self._paused = True
+        if self._transport is not None and not self._closing:
+            self._transport.pause_reading()
+        self._set_timer("stall", self.limits.write_stall_timeout, self._abort)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._cancel_timer("stall")
+        if self._transport is not None and not self._closing:
+            self._transport.resume_reading()
+            for session in self._sessions.values():
+                session.offer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the peer; messages it has locked stay locked until their locks expire."""
+        self._closing = True
+        self._connections.discard(self)
+        for name in list(self._timers):
+            self._cancel_timer(name)
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    # for sessions and links
+
+    @property
+    def open(self) -> bool:
+        """Whether frames are still answered."""
+        return not self._closing
+
+    def writable(self) -> bool:
+        """Whether the peer takes data."""
+        return not self._paused and self.open
+
+    def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
+        """Write a frame, together with what else is written in this turn of the loop."""
+        self._write(encode_frame(channel, body, payload))
+
+    def hold(self, size: int) -> None:
+        """Account for bytes of incomplete deliveries.
+
+        Raises:
+            ProtocolError: the connection holds too many.
+        """
+        self._held_bytes += size
+        if self._held_bytes > self.limits.max_assembling_bytes:
+            raise ProtocolError("amqp:resource-limit-exceeded", "too many incomplete deliveries")
+
+    def admit(self, grant: Grant) -> None:
+        """Remember what a token covers."""
+        if len(self._grants) >= _MAX_GRANTS and grant.path not in self._grants:
+            raise ProtocolError("amqp:resource-limit-exceeded", "too many tokens")
+        self._grants[grant.path] = grant
+        self._check_grants()
+
+    def authorise(self, path: str) -> None:
+        """Refuse a path that no valid token covers.
+
+        Raises:
+            Unauthorized: the peer has to put a token at ``$cbs`` first.
+        """
+        now = self._clock()
+        if not any(g.covers(path) and g.expires_at > now for g in self._grants.values()):
+            raise Unauthorized(f"no valid token covers {path}; put one at $cbs first")
+
+    def fail(self, condition: str, description: str) -> None:
+        """Close with an error."""
+        if self._closing:
+            return
+        _log.info("closing a connection: %s: %s", condition, description)
+        if self._opened:
+            self.send(0, performative(CLOSE, error(condition, description)))
+        self._hang_up()
+
+    # handshake
+
+    def _read_header(self) -> bool:
+        if self._reader.peek(2) == _TLS_HANDSHAKE:
+            raise ProtocolError(
+                "amqp:not-implemented",
+                "the peer speaks TLS; the connection string needs UseDevelopmentEmulator=true "
+                "in lower case",
+            )
+        header = self._reader.protocol_header()
+        if header is None:
+            return False
+        if header == SASL_HEADER and not self._sasl_done:
+            self._write(SASL_HEADER)
+            self._write(encode_frame(0, encode_sasl_mechanisms(), kind=SASL_FRAME))
+            self._step = self._read_sasl
+        elif header == AMQP_HEADER:
+            self._write(AMQP_HEADER)
+            self._step = self._read_frame
+        else:
+            self._write(AMQP_HEADER)
+            raise ProtocolError("amqp:not-implemented", f"unknown protocol header {header!r}")
+        return True
+
+    def _read_sasl(self) -> bool:
+        frame = self._reader.frame()
+        if frame is None:
+            return False
+        kind, _, body = frame
+        init = parse(body)[0] if kind == SASL_FRAME and body else None
+        if not isinstance(init, SaslInit):
+            raise ProtocolError("amqp:not-allowed", "a SASL init is expected")
+        anonymous = init.mechanism == "ANONYMOUS"
+        self._write(encode_frame(0, encode_sasl_outcome(0 if anonymous else 1), kind=SASL_FRAME))
+        if not anonymous:
+            raise ProtocolError("amqp:not-implemented", "only SASL ANONYMOUS is offered")
+        self._sasl_done = True
+        self._step = self._read_header
+        return True
+
+    # frames
+
+    def _read_frame(self) -> bool:
+        cut = self._reader.frame()
+        if cut is None:
+            return False
+        kind, channel, body = cut
+        if kind != AMQP_FRAME:
+            raise ProtocolError("amqp:connection:framing-error", f"frame type {kind} is unknown")
+        if not body:
+            return True  # a heartbeat
+        frame, end = parse(body)
+        if isinstance(frame, Open):
+            self._on_open(frame)
+        elif not self._opened:
+            raise ProtocolError("amqp:not-allowed", "a frame before the open")
+        elif isinstance(frame, Close):
+            self.send(0, performative(CLOSE, None))
+            self._hang_up()
+        elif isinstance(frame, Begin):
+            self._on_begin(channel, frame)
+        elif isinstance(frame, End):
+            self._on_end(channel)
+        else:
+            self._on_session_frame(channel, frame, body[end:])
+        return True
+
+    def _on_open(self, frame: Open) -> None:
+        if self._opened:
+            raise ProtocolError("amqp:not-allowed", "a second open")
+        self._opened = True
+        max_frame = 2**32 - 1 if frame.max_frame_size is None else frame.max_frame_size
+        idle_ms = int(self.limits.idle_timeout * 500)  # half of it, as the standard advises
+        own = self.limits.max_frame_bytes
+        self.send(0, encode_open(_CONTAINER, own, self.limits.max_sessions - 1, idle_ms))
+        if max_frame < _MIN_FRAME:
+            raise ProtocolError(
+                "amqp:invalid-field", f"max-frame-size must be {_MIN_FRAME} or more"
+            )
+        self.peer_max_frame = min(max_frame, self.limits.max_outgoing_frame_bytes)
+        self._cancel_timer("handshake")
+        self._set_timer("idle", self.limits.idle_timeout, self._check_idle)
+        self._set_timer("grants", self.limits.authentication_timeout, self._check_grants)
+        if frame.idle_time_out:
+            if frame.idle_time_out < _MIN_PEER_IDLE_MS:
+                raise ProtocolError(
+                    "amqp:invalid-field", f"idle-time-out must be {_MIN_PEER_IDLE_MS} ms or more"
+                )
+            self._peer_idle = frame.idle_time_out / 1000
+            self._set_timer("heartbeat", self._peer_idle / 2, self._heartbeat)
+
+    def _on_begin(self, channel: int, frame: Begin) -> None:
+        if channel in self._sessions:
+            raise ProtocolError("amqp:not-allowed", f"channel {channel} is in use")
+        if channel >= self.limits.max_sessions:
+            raise ProtocolError("amqp:resource-limit-exceeded", "too many sessions")
+        self._ended.discard(channel)
+        self._sessions[channel] = Session(self, channel, frame, self._attach)
+
+    def _on_end(self, channel: int) -> None:
+        session = self._sessions.pop(channel, None)
+        if session is not None:
+            session.close()
+            self._ended.add(channel)
+            self.send(channel, performative(END, None))
+
+    def _on_session_frame(self, channel: int, frame: Performative, payload: bytes) -> None:
+        session = self._sessions.get(channel)
+        if session is not None:
+            session.on_frame(frame, payload)
+        elif channel not in self._ended:  # the SDK detaches after the end of its session
+            raise ProtocolError("amqp:not-allowed", f"channel {channel} has no session")
+
+    # writing
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes >= self.limits.write_high_water_bytes:
+            self._flush()
+        elif not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if not self._out:
+            return
+        data = b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        self._last_sent = self._loop.time()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _hang_up(self) -> None:
+        """Say nothing more and wait for the peer to hang up, so that it can read our last words."""
+        self._closing = True
+        self._flush()
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._set_timer("close", self.limits.close_timeout, self._abort)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # timers
+
+    def _set_timer(self, name: str, delay: float, callback: Callable[[], None]) -> None:
+        self._cancel_timer(name)
+        self._timers[name] = self._loop.call_later(max(delay, 0.0), callback)
+
+    def _cancel_timer(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _handshake_overdue(self) -> None:
+        _log.info("aborting a connection: no open in %s s", self.limits.handshake_timeout)
+        self._abort()
+
+    def _check_idle(self) -> None:
+        left = self._last_received + self.limits.idle_timeout - self._loop.time()
+        if left > 0:
+            self._set_timer("idle", left, self._check_idle)
+        else:
+            self.fail("amqp:resource-limit-exceeded", "nothing was received for the idle timeout")
+
+    def _heartbeat(self) -> None:
+        left = self._last_sent + self._peer_idle / 2 - self._loop.time()
+        if left <= 0 and self.writable():
+            self._write(EMPTY_FRAME)
+            left = self._peer_idle / 2
+        self._set_timer("heartbeat", max(left, self._peer_idle / 10), self._heartbeat)
+
+    def _check_grants(self) -> None:
+        """Detach links whose token has expired; close if there was never a token."""
+        now = self._clock()
+        self._grants = {p: g for p, g in self._grants.items() if g.expires_at > now}
+        for session in self._sessions.values():
+            for link in session.links():
+                covered = any(g.covers(link.path or "") for g in self._grants.values())
+                if link.path is not None and not covered:
+                    session.detach(link, Unauthorized.condition, "the token has expired")
+        if not self._grants:
+            self.fail(Unauthorized.condition, "no valid token was put at $cbs")
+            return
+        first = min(grant.expires_at for grant in self._grants.values())
+        self._set_timer("grants", (first - now) / 1000, self._check_grants)

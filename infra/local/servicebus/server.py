@@ -1,0 +1,148 @@
+"""The broker: its listeners, its life cycle, and its HTTP endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from aiohttp import web
+
+from infra.local.servicebus.attaching import Attacher
+from infra.local.servicebus.cbs import SharedKey
+from infra.local.servicebus.config import NamespaceConfig
+from infra.local.servicebus.connection import Connection
+from infra.local.servicebus.dispatcher import Dispatcher
+from infra.local.servicebus.limits import Limits
+from infra.local.servicebus.namespace import Namespace
+from infra.local.servicebus.stored import Status
+
+KEY_NAME = "RootManageSharedAccessKey"
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the epoch. The wall clock, since the SDK compares lock ends with its."""
+    return time.time_ns() // 1_000_000
+
+
+class Broker:
+    """A Service Bus namespace on this machine; messages live in memory.
+
+    Args:
+        config: the entities.
+        key: the shared access key that clients and ``POST /reset`` must know.
+        port: AMQP port, 0 for any free one.
+        health_port: HTTP port, 0 for any free one.
+    """
+
+    def __init__(
+        self,
+        config: NamespaceConfig,
+        key: str,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        health_port: int = 0,
+        limits: Limits | None = None,
+    ) -> None:
+        if len(key) < 16:
+            raise ValueError("the shared access key must have at least 16 characters")
+        self.host = host
+        self.port = port
+        self.health_port = health_port
+        self._key = key
+        self._limits = limits or Limits()
+        self._shared_key = SharedKey(KEY_NAME, key, wall_clock_ms)
+        self._namespace = Namespace(config, wall_clock_ms, self._limits.max_entity_bytes)
+        self._connections: set[Connection] = set()
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._server: asyncio.Server | None = None
+        self._web: web.AppRunner | None = None
+
+    @property
+    def connection_string(self) -> str:
+        """What ServiceBusClient.from_connection_string takes; it holds the key."""
+        return (
+            f"Endpoint=sb://{self.host}:{self.port};SharedAccessKeyName={KEY_NAME};"
+            f"SharedAccessKey={self._key};UseDevelopmentEmulator=true;"
+        )
+
+    async def start(self) -> None:
+        """Listen; on return, ``port`` and ``health_port`` are those in use.
+
+        Raises:
+            OSError: a port is taken.
+        """
+        loop = asyncio.get_running_loop()
+        for entity in self._namespace.entities():
+            self._dispatchers[entity.path.lower()] = Dispatcher(entity, wall_clock_ms)
+        for path, topic in self._namespace.topics.items():
+            self._dispatchers[path] = Dispatcher(topic, wall_clock_ms)
+        attacher = Attacher(self._namespace, self._shared_key, self._dispatchers)
+        try:
+            self._server = await loop.create_server(
+                lambda: Connection(self._limits, wall_clock_ms, attacher, self._connections),
+                self.host,
+                self.port,
+                backlog=1024,
+            )
+            self.port = self._server.sockets[0].getsockname()[1]
+            await self._start_web()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start_web(self) -> None:
+        app = web.Application(client_max_size=1024)
+        app.add_routes([web.get("/health", self._health), web.post("/reset", self._reset)])
+        self._web = web.AppRunner(app, access_log=None)
+        await self._web.setup()
+        site = web.TCPSite(self._web, self.host, self.health_port)
+        await site.start()
+        self.health_port = self._web.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close every connection and stop listening."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.fail("amqp:connection:forced", "the broker is shutting down")
+        for dispatcher in self._dispatchers.values():
+            dispatcher.close()
+        if self._web is not None:
+            await self._web.cleanup()
+
+    def depths(self) -> dict[str, dict[str, int]]:
+        """Messages per entity by status, with its dead letters and the bytes that it holds."""
+        depths: dict[str, dict[str, int]] = {}
+        for entity in self._namespace.entities():
+            if entity.dead_letters is None:
+                continue
+            depth = {status.value: count for status, count in entity.counts().items()}
+            depth["dead_lettered"] = sum(entity.dead_letters.counts().values())
+            depth["bytes"] = entity.quota.used
+            depths[entity.path] = depth
+        for topic in self._namespace.topics.values():
+            depths[topic.path] = {Status.SCHEDULED.value: topic.scheduled()}
+        return depths
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        body: dict[str, Any] = {
+            "status": "ok",
+            "namespace": self._namespace.name,
+            "port": self.port,
+            "connections": len(self._connections),
+            "entities": self.depths(),
+        }
+        return web.json_response(body)
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not self._shared_key.is_key(key):
+            return web.json_response(
+                {"error": "send the shared access key as a bearer token"},
+                status=401,
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        self._namespace.clear()
+        return web.json_response({"status": "ok"})
