@@ -1,0 +1,31 @@
+"""Microsoft's converters between host data and function arguments, with types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from azure.functions.meta import Datum, get_binding_registry
+
+__all__ = ["Converter", "Datum", "converter"]
+
+
+class Converter(Protocol):
+    """A binding's converter in azure.functions."""
+
+    def decode(self, data: Datum, *, trigger_metadata: Mapping[str, Datum] | None) -> object:
+        """Return the function's argument."""
+
+    def encode(self, obj: object, *, expected_type: type | None) -> Datum:
+        """Return a result as host data; NotImplementedError for a type it does not take."""
+
+    def check_input_type_annotation(self, pytype: object) -> bool:
+        """Tell whether a parameter may be annotated so; may raise TypeError."""
+
+    def check_output_type_annotation(self, pytype: object) -> bool:
+        """Tell whether a function may return this type."""
+
+
+def converter(binding_type: str) -> Converter:
+    """Return the converter of a binding type that this host supports."""
+    return cast(Converter, get_binding_registry().get(binding_type))

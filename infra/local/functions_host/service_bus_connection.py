@@ -1,0 +1,71 @@
+"""From a ``connection`` setting's name to a Service Bus client.
+
+Source: https://learn.microsoft.com/azure/azure-functions/functions-bindings-service-bus#connections
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from azure.servicebus.aio import ServiceBusClient
+
+from infra.local.functions_host import settings
+from infra.local.functions_host.errors import HostStartupError
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Either a connection string, or a namespace to be entered with an identity."""
+
+    connection_string: str | None = None
+    namespace: str | None = None
+    client_id: str | None = None
+    managed: bool = False
+
+    def client(self) -> ServiceBusClient:
+        """Return a client that does not retry by itself: its owner knows better when to."""
+        if self.connection_string is not None:
+            return ServiceBusClient.from_connection_string(self.connection_string, retry_total=0)
+        assert self.namespace is not None
+        return ServiceBusClient(self.namespace, self._credential(), retry_total=0)
+
+    def _credential(self) -> AsyncTokenCredential:
+        # Imported here: it takes 0.3 s, and a local broker has no identities.
+        from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
+
+        if self.managed:
+            return ManagedIdentityCredential(client_id=self.client_id)
+        return DefaultAzureCredential(managed_identity_client_id=self.client_id)
+
+
+def connection(name: str, environ: Mapping[str, str], where: str) -> Connection:
+    """Resolve the setting; HostStartupError names the function and both ways to set it."""
+    for prefix in (name, f"AzureWebJobs{name}"):
+        if text := settings.lookup(prefix, environ):
+            _check(text, prefix, where)
+            return Connection(connection_string=text)
+        if namespace := settings.lookup(f"{prefix}__fullyQualifiedNamespace", environ):
+            credential = settings.lookup(f"{prefix}__credential", environ)
+            return Connection(
+                namespace=namespace,
+                client_id=settings.lookup(f"{prefix}__clientId", environ),
+                managed=credential == "managedidentity",
+            )
+    raise HostStartupError(
+        f"{where}, connection: neither the setting {name} (a connection string) nor "
+        f"{name}__fullyQualifiedNamespace (for an identity) is set"
+    )
+
+
+def _check(text: str, name: str, where: str) -> None:
+    try:
+        ServiceBusClient.from_connection_string(text)
+    except ValueError as error:  # its text tells what is missing, never the key
+        raise HostStartupError(
+            f"{where}: the setting {name} is no connection string: {error}"
+        ) from None

@@ -1,0 +1,229 @@
+"""Service Bus triggers: receive what can be started, run it, settle it.
+
+As the extension's ServiceBusListener: with cardinality one up to ``maxConcurrentCalls`` messages
+run at once; with cardinality many one batch runs at a time. A message is received only when a slot
+is free (unless host.json asks for prefetching), so no lock runs out while it waits here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.aio import ServiceBusClient
+
+from infra.local.functions_host.host_json import ServiceBusOptions
+from infra.local.functions_host.invocation import FunctionFailedError, Invoker
+from infra.local.functions_host.model import HostedFunction, ServiceBusTrigger
+from infra.local.functions_host.service_bus_link import BATCH_GATHER_SECONDS, ServiceBusLink
+from infra.local.functions_host.service_bus_messages import (
+    UnreadableBodyError,
+    batch_argument,
+    single_argument,
+    trace_of,
+)
+
+logger = logging.getLogger(__name__)
+
+_ABANDON_AT_EXIT_SECONDS = 2.0
+
+
+class Listener(ABC):
+    """Receives for one function until stopped."""
+
+    def __init__(
+        self,
+        function: HostedFunction,
+        invoker: Invoker,
+        options: ServiceBusOptions,
+        client: ServiceBusClient,
+    ) -> None:
+        trigger = function.trigger
+        assert isinstance(trigger, ServiceBusTrigger)
+        self.function = function
+        self.trigger = trigger
+        self.invoker = invoker
+        self.options = options
+        self.link = ServiceBusLink(client, trigger, options.prefetch_count)
+        self._receiving: asyncio.Task[None] | None = None
+        self._processing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start receiving; returns when the broker has answered or refused for the first time."""
+        self._receiving = asyncio.create_task(self._receive_for_ever())
+        await self.link.first_attempt_made.wait()
+
+    async def _receive_for_ever(self) -> None:
+        while True:
+            await self.link.keep_open()
+            try:
+                await self.receive_next()
+            except Exception as error:  # noqa: BLE001  # the broker went away, or its answer is odd
+                self.link.report(error)
+
+    @abstractmethod
+    async def receive_next(self) -> None:
+        """Receive what can be started and start it."""
+
+    def spawn(self, messages: Sequence[ServiceBusReceivedMessage]) -> asyncio.Task[None]:
+        """Process messages in a task of their own."""
+        task = asyncio.create_task(self._process(messages))
+        self._processing.add(task)
+        task.add_done_callback(self._processing.discard)
+        return task
+
+    async def _process(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
+        """Run the function once; complete on return, abandon on any failure."""
+        try:
+            argument, trace = self.argument(messages)
+            await self.run(messages, argument, trace)
+        except (FunctionFailedError, UnreadableBodyError) as error:
+            if isinstance(error, UnreadableBodyError):
+                logger.error("function %s: %s", self.function.name, error)
+            await self._abandon(messages)
+        except asyncio.CancelledError:
+            # The host leaves: give the messages back instead of letting their locks run out.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ABANDON_AT_EXIT_SECONDS):
+                    await self._abandon(messages)
+            raise
+        except Exception:
+            logger.exception("function %s: its argument cannot be made", self.function.name)
+            await self._abandon(messages)
+        else:
+            await asyncio.gather(*(self.link.complete(message) for message in messages))
+
+    async def _abandon(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
+        await asyncio.gather(*(self.link.abandon(message) for message in messages))
+
+    @abstractmethod
+    def argument(
+        self, messages: Sequence[ServiceBusReceivedMessage]
+    ) -> tuple[object, Mapping[str, str]]:
+        """Return the function's argument and the trace that it belongs to."""
+
+    async def run(
+        self,
+        messages: Sequence[ServiceBusReceivedMessage],
+        argument: object,
+        trace: Mapping[str, str],
+    ) -> None:
+        """Run the function."""
+        await self.invoker.run(self.function, argument, trace)
+
+    async def stop(self) -> None:
+        """Receive no more; what runs goes on."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.wait([self._receiving])
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for what runs, cancel what still does after ``seconds``, and disconnect."""
+        if self._processing:
+            _, late = await asyncio.wait(self._processing, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        await self.link.close()
+
+
+class SingleListener(Listener):
+    """Cardinality one."""
+
+    def __init__(
+        self,
+        function: HostedFunction,
+        invoker: Invoker,
+        options: ServiceBusOptions,
+        client: ServiceBusClient,
+    ) -> None:
+        super().__init__(function, invoker, options, client)
+        self._slots = asyncio.Semaphore(options.max_concurrent_calls)
+        self._renewal = timedelta(seconds=options.max_auto_lock_renewal_seconds)
+
+    async def receive_next(self) -> None:
+        """Wait for a free slot, then for a message."""
+        await self._slots.acquire()
+        message = None
+        try:
+            message = await self.link.receive_one()
+        finally:
+            if message is None:
+                self._slots.release()
+        if message is not None:
+            self.spawn([message]).add_done_callback(lambda _: self._slots.release())
+
+    def argument(
+        self, messages: Sequence[ServiceBusReceivedMessage]
+    ) -> tuple[object, Mapping[str, str]]:
+        """Return one ``func.ServiceBusMessage``."""
+        return single_argument(self.trigger, messages[0]), trace_of(messages[0])
+
+    async def run(
+        self,
+        messages: Sequence[ServiceBusReceivedMessage],
+        argument: object,
+        trace: Mapping[str, str],
+    ) -> None:
+        """Run the function while the message's lock is renewed."""
+        if not self._renewal:
+            await self.invoker.run(self.function, argument, trace)
+            return
+        renewal = asyncio.create_task(self.link.renew_until_cancelled(messages[0], self._renewal))
+        try:
+            await self.invoker.run(self.function, argument, trace)
+        finally:
+            renewal.cancel()
+
+
+class BatchListener(Listener):
+    """Cardinality many; locks are not renewed, as in the extension."""
+
+    async def receive_next(self) -> None:
+        """Gather a batch and wait until it is processed."""
+        first = await self.link.receive_one()
+        if first is not None:
+            await asyncio.wait([self.spawn(await self._gather([first]))])
+
+    async def _gather(
+        self, messages: list[ServiceBusReceivedMessage]
+    ) -> list[ServiceBusReceivedMessage]:
+        """Add what is there; then, below ``minMessageBatchSize``, wait ``maxBatchWaitTime``."""
+        options = self.options
+        end = time.monotonic() + options.max_batch_wait_seconds
+        wait = BATCH_GATHER_SECONDS
+        try:
+            while (room := options.max_message_batch_size - len(messages)) > 0:
+                messages += await self.link.receive_more(room, wait)
+                wait = end - time.monotonic()
+                if len(messages) >= options.min_message_batch_size or wait <= 0:
+                    break
+        except Exception as error:  # noqa: BLE001  # those received are started all the same
+            self.link.report(error)
+        return messages
+
+    def argument(
+        self, messages: Sequence[ServiceBusReceivedMessage]
+    ) -> tuple[object, Mapping[str, str]]:
+        """Return a list of ``func.ServiceBusMessage``; a batch has no single parent trace."""
+        return batch_argument(self.trigger, messages), {}
+
+
+def listener(
+    function: HostedFunction,
+    invoker: Invoker,
+    options: ServiceBusOptions,
+    client: ServiceBusClient,
+) -> Listener:
+    """Return the listener for the function's cardinality."""
+    trigger = function.trigger
+    assert isinstance(trigger, ServiceBusTrigger)
+    kind = BatchListener if trigger.many else SingleListener
+    return kind(function, invoker, options, client)
