@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database import UNAVAILABLE
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
 from domain.messaging import relay
 from domain.settings import Settings
 
@@ -76,10 +77,10 @@ class Health:
     async def _check_log(self) -> Check:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                lag = await self._log.lag(await self._checkpoints.load(relay.NAME))
+                lag = await self._log.lag(await self._relay_checkpoint())
         except (*UNAVAILABLE, TimeoutError) as error:
             return Check("failed", {"problem": f"the database does not answer: {error}"})
-        detail = {
+        detail: dict[str, Any] = {
             "relayLagEvents": lag.events,
             "relayLagSeconds": round(lag.seconds, 3),
             "horizonHeldSeconds": round(lag.horizon_held_seconds, 3),
@@ -88,6 +89,10 @@ class Health:
             detail["problem"] = "events wait to be published: is Service Bus reachable?"
             return Check("degraded", detail)
         return Check("ok", detail)
+
+    async def _relay_checkpoint(self) -> Checkpoint:
+        followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
+        return followers.get(relay.NAME, Checkpoint.start())
 
     async def _check_sandbox(self) -> Check:
         url = self._settings.sandbox_url

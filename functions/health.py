@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import azure.functions as func
-from domain.database import UNAVAILABLE
-from domain.eventlog.migrate import SchemaOutOfDate
 
 from domain.app import get_app
+from domain.database import UNAVAILABLE
+from domain.eventlog.migrate import SchemaOutOfDate
 from domain.settings import InvalidSettings
 from functions.http import json_response
 

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import azure.functions as func
 import orjson
-from domain.access.store import Principal
-from domain.database import UNAVAILABLE
-from domain.eventlog.migrate import SchemaOutOfDate
 from pydantic import BaseModel, ValidationError
 
+from domain.access.store import Principal
 from domain.app import App, get_app
+from domain.database import UNAVAILABLE
+from domain.eventlog.migrate import SchemaOutOfDate
 from domain.settings import InvalidSettings
 from domain.telemetry import child_of
 from functions.problems import Problem, invalid_fields
@@ -76,7 +76,7 @@ def endpoint(handle: Endpoint) -> Function:
         return response
 
     # The host reads names and annotations: it must see this function's, not the wrapped one's.
-    del function.__wrapped__  # type: ignore[attr-defined]
+    del function.__wrapped__
     function.__annotations__ = {"req": func.HttpRequest, "return": func.HttpResponse}
     return function
 

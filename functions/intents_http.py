@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import azure.functions as func
-from domain.projections.intents import IntentRow, InvalidCursor
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -20,6 +19,8 @@ from pydantic import (
 from domain.intents.content import IntentContent, Text
 from domain.intents.decider import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.state import Status
+from domain.projections.intents import IntentRow
+from domain.projections.paging import InvalidCursor
 from functions.http import (
     Call,
     endpoint,
@@ -174,7 +175,7 @@ def _not_found(intent_id: str) -> Problem:
 
 
 def _idempotency_key(request: func.HttpRequest) -> str | None:
-    key = request.headers.get("idempotency-key")
+    key: str | None = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not (1 <= len(key) <= _MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
 import orjson
@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from rich.console import Console
 from rich.table import Table
 
-from domain.access.store import ApiKeys
+from domain.access.store import ApiKeys, Role
 from domain.database import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import MigrationError, check_schema, migrate
@@ -85,9 +85,7 @@ def streams_show(stream: IntentId, json: AsJson = False) -> None:
         if json:
             _print_json({"items": records})
             return
-        rows = [
-            (r.version, r.recorded_at, r.type, orjson.dumps(r.data).decode()) for r in records
-        ]
+        rows = [(r.version, r.recorded_at, r.type, orjson.dumps(r.data).decode()) for r in records]
         _print_table(("version", "recorded", "type", "data"), rows)
 
     _run(work)
@@ -126,14 +124,16 @@ def streams_replay(stream: IntentId, json: AsJson = False) -> None:
 @keys.command("create")
 def keys_create(
     tenant: Annotated[str, typer.Option(help="Whose key; the tenant is made if it is new.")],
-    role: Annotated[str, typer.Option(help="client or operator.")] = "client",
+    role: Annotated[Role, typer.Option(help="What the key may do.")] = "client",
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
     json: AsJson = False,
 ) -> None:
     """Create an API key. It is shown once; only a hash of it is stored."""
 
     async def work(pool: AsyncConnectionPool) -> None:
-        key = await ApiKeys(pool).create(tenant, role, label)
+        store = ApiKeys(pool)
+        await store.ensure_tenant(tenant)
+        key = await store.create(tenant, role, label)
         if json:
             _print_json({"tenant": tenant, "role": role, "key": key})
         else:
@@ -182,7 +182,7 @@ def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
     """List messages that could not be processed, newest first, and why."""
 
     async def work(pool: AsyncConnectionPool) -> None:
-        found = await RejectedMessages(pool).list(limit=limit)
+        found = (await RejectedMessages(pool).list(limit=limit)).items
         if json:
             _print_json({"items": found})
             return
@@ -269,7 +269,7 @@ def _guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work retur
         _fail(str(error))
 
 
-def _fail(message: str) -> Any:  # noqa: ANN401 never returns
+def _fail(message: str) -> NoReturn:
     Console(stderr=True).print(f"[red]qlp:[/] {message}", markup=True, highlight=False)
     raise typer.Exit(1)
 
@@ -288,7 +288,7 @@ def _intent_id(value: str) -> UUID:
         return _uuid(value)
 
 
-def _print_json(value: Any) -> None:  # noqa: ANN401 anything JSON
+def _print_json(value: Any) -> None:  # noqa: ANN401
     def default(item: Any) -> Any:  # noqa: ANN401
         if isinstance(item, bytes):
             return item.decode(errors="backslashreplace")

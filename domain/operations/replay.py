@@ -71,6 +71,4 @@ async def replay(repository: IntentRepository, reads: IntentReads, intent_id: UU
 def _differences(folded: IntentRow, row: IntentRow | None) -> dict[str, tuple[Any, Any]]:
     expected = asdict(folded)
     found = asdict(row) if row is not None else dict.fromkeys(expected)
-    return {
-        name: (value, found[name]) for name, value in expected.items() if value != found[name]
-    }
+    return {name: (value, found[name]) for name, value in expected.items() if value != found[name]}

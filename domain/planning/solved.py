@@ -17,7 +17,7 @@ class SolvedInLog:
 
     async def find(self, tenant_id: str, text: str) -> Solved | None:
         """See `SolvedIntents.find`."""
-        intent_id = await self._reads.solved(tenant_id, text_hash(text))
+        intent_id = await self._reads.latest_solved(tenant_id, text_hash(text))
         if intent_id is None:
             return None
         state = await self._repository.load(intent_id)

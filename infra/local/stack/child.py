@@ -47,7 +47,7 @@ class Child:
         return self._process.pid if self._process else None
 
     async def start(self, timeout: float) -> dict[str, Any]:
-        """Start it and wait for its ready line.
+        """Start it, for the first time or again, and wait for its ready line.
 
         Returns:
             the JSON object of the ready line.
@@ -113,6 +113,12 @@ class Child:
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
         return await self._process.wait()
+
+    async def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
 
     async def stop(self, grace: float = 15.0) -> None:
         """Ask it to end; after ``grace`` seconds, end it."""

@@ -18,8 +18,8 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import aiohttp
-from domain.access.store import ApiKeys
 
+from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.eventlog.migrate import migrate
 from infra.local.stack.child import Child
@@ -59,12 +59,16 @@ class Doors:
 
 
 class LocalStack:
-    """PostgreSQL, Service Bus, the sandbox host and the functions host, in that order."""
+    """PostgreSQL, Service Bus, the sandbox host and the functions host.
+
+    Ports are settled before a process starts, so that a child which is started again (see
+    `children`) is found where it was.
+    """
 
     def __init__(self, config: StackConfig, progress: Progress) -> None:
         self._config = config
         self._progress = progress
-        self._children: list[Child] = []
+        self.children: dict[str, Child] = {}
         self._lock: TextIOWrapper | None = None
 
     @contextlib.asynccontextmanager
@@ -78,14 +82,14 @@ class LocalStack:
         try:
             yield await self._start()
         finally:
-            for child in reversed(self._children):
+            for child in reversed(self.children.values()):
                 await child.stop()
             if self._lock is not None:
                 self._lock.close()
 
     async def first_end(self) -> str:
         """Wait until a child ends by itself; a sentence that says which and how."""
-        tasks = {asyncio.create_task(child.ended()): child.name for child in self._children}
+        tasks = {asyncio.create_task(child.ended()): child.name for child in self.children.values()}
         done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -117,7 +121,8 @@ class LocalStack:
         if self._config.database_url:
             return self._config.database_url
         data = str(self._config.data / "postgres")
-        ready = await self._spawn("postgres", ["infra.local.postgres", "--data-dir", data])
+        module = ["infra.local.postgres", "--data-dir", data, "--port", str(_free_port())]
+        ready = await self._spawn("postgres", module)
         return str(ready["admin_url"])
 
     async def _start_service_bus(self) -> str:
@@ -125,7 +130,7 @@ class LocalStack:
         ready = await self._spawn(
             "servicebus",
             [
-                *("infra.local.servicebus", "--port", str(self._config.amqp_port)),
+                *("infra.local.servicebus", "--port", str(self._config.amqp_port or _free_port())),
                 *("--config", str(self._config.root / "infra/local/servicebus.json")),
                 *("--key-file", str(key_file), "--health-port", "0"),
             ],
@@ -143,7 +148,7 @@ class LocalStack:
             "functions",
             [
                 *("infra.local.functions_host", "--app-dir", str(self._config.root)),
-                *("--port", str(self._config.http_port)),
+                *("--port", str(self._config.http_port or _free_port())),
             ],
             values,
         )
@@ -153,7 +158,7 @@ class LocalStack:
         values = {
             "ServiceBusConnection": bus,
             "QLP_SANDBOX_HEALTH_PORT": str(port),
-            **{k: v for k, v in os.environ.items() if k.startswith("QLP_SANDBOX_")},
+            **_environment("QLP_SANDBOX_"),
         }
         await self._spawn("sandbox", ["sandbox_host"], values)
 
@@ -181,6 +186,7 @@ class LocalStack:
                 key = path.read_text().strip()
                 if await keys.verify(key) is not None:
                     return key
+            await keys.ensure_tenant(TENANT)
             key = await keys.create(TENANT, "operator", "local stack")
         finally:
             await pool.close()
@@ -211,7 +217,7 @@ class LocalStack:
             environment={**inherited, "PYTHONUNBUFFERED": "1", **(values or {})},
             log=self._config.data / "logs" / f"{name}.log",
         )
-        self._children.append(child)
+        self.children[name] = child
         return await child.start(_START_SECONDS)
 
     def _take_lock(self) -> None:
@@ -237,6 +243,10 @@ class LocalStack:
         path.touch(mode=0o600)
         path.chmod(0o600)
         path.write_text(text)
+
+
+def _environment(*prefixes: str) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key.startswith(prefixes)}
 
 
 def _free_port() -> int:

@@ -129,7 +129,7 @@ class Tour:
     async def _operator_lists(self) -> _Step:
         streams = await self._qlp("streams", "list", "--limit", "5", "--json")
         lines = [
-            f"{item['stream_id']}  {item['version']} events, last {item['last_type']}"
+            f"{item['stream_id']}  {item['version']} events, last at {item['last_at']}"
             for item in streams["items"]
         ]
         return _Step("An operator lists the streams", ["qlp streams list --limit 5", *lines], {})
