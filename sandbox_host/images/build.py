@@ -98,7 +98,9 @@ def _run(command: Sequence[str], purpose: str, seconds: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; prints the image's id."""
-    parser = argparse.ArgumentParser(prog="python -m sandbox_host.images.build", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox_host.images.build", description=__doc__
+    )
     parser.add_argument("--image", default=DEFAULT_IMAGE, help="name and tag (%(default)s)")
     parser.add_argument("--suite", help="Debian release; default: the host's, else bookworm")
     parser.add_argument("--mirror", help="Debian mirror; default: the one apt on this host uses")

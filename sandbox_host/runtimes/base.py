@@ -15,7 +15,7 @@ from sandbox_host.verdicts import Ending, judge
 #: size-limited tmpfs.
 BOX = "/box"
 WORKSPACE = f"{BOX}/work"
-TEMPORARY = f"{BOX}/tmp"
+TEMPORARY = f"{BOX}/tmp"  # noqa: S108 - inside the box
 
 #: The program's identity inside the box.
 BOX_UID = 1000

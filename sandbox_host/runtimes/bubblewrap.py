@@ -15,7 +15,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,10 +190,11 @@ class BubblewrapRuntime:
             init = await _set_up(process, record)
             if group is not None:
                 group.attach(init)
-            watchdog = MemoryWatchdog(
-                init, limits.memory_bytes, lambda: process.kill(Kill.MEMORY)
-            )
-            watching = None if group else asyncio.create_task(watchdog.watch())
+            watchdog = MemoryWatchdog(init, limits.memory_bytes, lambda: process.kill(Kill.MEMORY))
+            watching = None
+            if group is None:
+                process.before_kill = watchdog.sample_cpu
+                watching = asyncio.create_task(watchdog.watch())
             loop = asyncio.get_running_loop()
             process.release()
             record.started = time.perf_counter()
@@ -206,9 +207,8 @@ class BubblewrapRuntime:
         finally:
             await asyncio.shield(process.aclose())
         wall_ms = (time.perf_counter() - record.started) * 1e3
-        counted = group.usage() if group else _from_rusage(rusage, watchdog.peak)
-        hit_limit = group is None and (counted.peak_memory_bytes or 0) > limits.memory_bytes
-        ending = Ending(status, process.kill_reason, oom=counted.oom_kills > 0 or hit_limit)
+        counted = group.usage() if group else _without_group(rusage, watchdog)
+        ending = Ending(status, process.kill_reason, oom=counted.oom_kills > 0)
         if not process.program_ran and ending.kill is None and not ending.oom:
             raise RuntimeFailure(f"bwrap could not start the box: {_last_line(record)}")
         return record.result(ending, _usage(wall_ms, counted))
@@ -262,12 +262,16 @@ async def _stop(task: asyncio.Task[None] | None) -> None:
             await task
 
 
-def _from_rusage(rusage: resource.struct_rusage, watched_peak: int) -> GroupUsage:
-    """Usage of the processes that were waited for; ``ru_maxrss`` is in KiB, of the largest."""
+def _without_group(rusage: resource.struct_rusage | None, watchdog: MemoryWatchdog) -> GroupUsage:
+    """Usage as far as it is known: a kill's own sample, else the processes that were waited for."""
+    user, system = watchdog.cpu_user_ms, watchdog.cpu_system_ms
+    if rusage is not None:
+        user, system = max(user, rusage.ru_utime * 1e3), max(system, rusage.ru_stime * 1e3)
+    known = rusage is not None or user + system > 0
     return GroupUsage(
-        cpu_user_ms=rusage.ru_utime * 1e3,
-        cpu_system_ms=rusage.ru_stime * 1e3,
-        peak_memory_bytes=max(rusage.ru_maxrss * 1024, watched_peak),
+        cpu_user_ms=user if known else None,
+        cpu_system_ms=system if known else None,
+        peak_memory_bytes=watchdog.peak or None,
         oom_kills=0,
     )
 
@@ -292,5 +296,3 @@ def _apparmor() -> str:
     except OSError:
         enabled = False
     return "kernel on, no profile for bubblewrap boxes" if enabled else "off (not in this kernel)"
-
-

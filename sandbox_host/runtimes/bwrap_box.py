@@ -132,6 +132,8 @@ def program_arguments(
     """The program behind the shell that lowers its resource limits and becomes it.
 
     Args:
+        job: whose program it is.
+        interpreter: the Python of the box.
         data_bytes: private memory each process may map (RLIMIT_DATA); None for no such limit.
     """
     command = job.command(WORKSPACE)

@@ -71,12 +71,17 @@ class BwrapProcess:
 
         Args:
             arguments: the command, given the numbers of the status pipe and of the gate.
+            identity: who runs it.
             inherited: further descriptors the command names.
             stdin: descriptor of the program's input.
             streams: where stdout and stderr go.
         """
         self.kill_reason: Kill | None = None
+        #: Called once, right before the host kills the box for a reason.
+        self.before_kill: Callable[[], None] = lambda: None
         self._init: int | None = None
+        self._init_pid = -1
+        self._init_ended = asyncio.Event()
         self._status = b""
         self._status_line = asyncio.Event()
         self._exited = asyncio.Event()
@@ -134,6 +139,11 @@ class BwrapProcess:
         self._exited.set()
         self._status_line.set()
 
+    def _on_init_end(self) -> None:
+        if self._init is not None:
+            self._loop.remove_reader(self._init)
+        self._init_ended.set()
+
     async def init_pid(self) -> int:
         """The box's PID 1 as this host sees it, while the program is still held back.
 
@@ -145,7 +155,8 @@ class BwrapProcess:
         if not isinstance(pid, int):
             raise RuntimeFailure("bwrap ended before the box was set up")
         # Held before the program runs, so that the number cannot come to mean another process.
-        self._init = os.pidfd_open(pid)
+        self._init, self._init_pid = os.pidfd_open(pid), pid
+        self._loop.add_reader(self._init, self._on_init_end)
         return pid
 
     def release(self) -> None:
@@ -160,23 +171,28 @@ class BwrapProcess:
             return
         if self.kill_reason is None:
             self.kill_reason = reason
+            self.before_kill()
         for descriptor in (self._init, self._outer):
             if descriptor is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
 
-    async def wait(self) -> tuple[int, resource.struct_rusage]:
+    async def wait(self) -> tuple[int, resource.struct_rusage | None]:
         """Wait for the end of the box and of its output.
 
         Returns:
-            The exit status, 128 + signal where one ended it, and what the box's waited-for
-            processes used.
+            The exit status, 128 + signal where one ended it; and what the box's PID 1 and the
+            processes it waited for used, where this host adopts orphans
+            (`sandbox_host.processes.adopt_orphans`).
         """
         await self._exited.wait()
-        _, status, usage = os.wait4(self._process.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        self._process.returncode = code
-        # Every process of the box is gone with its PID 1, so the pipes have an end.
+        code = self._process.wait()  # its pidfd is readable: returns at once
+        usage = None
+        if self._init is not None:
+            # bwrap reports the program's end while PID 1, and with it a daemon, may still live;
+            # its parent-death signal ends both.
+            await self._init_ended.wait()
+            usage = _reap_adopted(self._init_pid)
         await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
         return (code if code >= 0 else 128 - code), usage
 
@@ -192,6 +208,9 @@ class BwrapProcess:
             await self.wait()
         for reader in self._readers:
             reader.close()
+        for watched in (self._init, self._outer):
+            if watched is not None and watched >= 0:
+                self._loop.remove_reader(watched)
         for descriptor in (self._gate, self._init, self._outer):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)
@@ -204,3 +223,12 @@ class BwrapProcess:
             with contextlib.suppress(ValueError):
                 merged |= json.loads(line)
         return merged
+
+
+def _reap_adopted(pid: int) -> resource.struct_rusage | None:
+    """Usage of an ended process if it became this host's child; None where it did not."""
+    try:
+        reaped, _, usage = os.wait4(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return usage if reaped == pid else None

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from domain.sandbox.contract import JobFile, JobLimits, SandboxJob, Verdict
+from domain.sandbox.contract import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
 from sandbox_host.jobs import prepare
 from sandbox_host.runtimes.base import RuntimeFailure
 
@@ -24,8 +24,8 @@ _SONG = "tweet"
 _SECONDS = 20.0
 
 
-async def fly_canary(runtime: Runtime) -> None:
-    """Run the canary.
+async def fly_canary(runtime: Runtime) -> SandboxResult:
+    """Run the canary and return its result.
 
     Raises:
         RuntimeFailure: it did not run, or not as it should.
@@ -46,3 +46,4 @@ async def fly_canary(runtime: Runtime) -> None:
     if result.verdict is not Verdict.SUCCEEDED or result.stdout != _SONG:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeFailure(f"the canary ended as {result.verdict}: {last}")
+    return result

@@ -68,8 +68,12 @@ class CgroupTree(Protocol):
 
     version: str
 
-    def create(self, name: str, limits: GroupLimits) -> Cgroup:
-        """A new group with its limits set."""
+    def create(self, name: str, limits: GroupLimits | None) -> Cgroup:
+        """A new group with its limits set; without limits it only counts."""
+        ...
+
+    def engine_path(self, name: str) -> str:
+        """The group's path as a container engine names it; for a tree opened at the root."""
         ...
 
     def reap(self) -> int:
@@ -81,14 +85,18 @@ class CgroupTree(Protocol):
         ...
 
 
-def open_tree() -> CgroupTree:
+def open_tree(*, at_root: bool = False) -> CgroupTree:
     """The tree to use on this machine, proven by making a group in it.
+
+    Args:
+        at_root: make it at the top of what is mounted here, where a container engine can be told
+            to put containers, instead of below this process's own cgroup.
 
     Raises:
         CgroupsUnavailable: says what is missing.
     """
     mounts = list(_cgroup_mounts(Path("/proc/self/mountinfo").read_text()))
-    own = _own_paths(Path("/proc/self/cgroup").read_text())
+    own = {} if at_root else _own_paths(Path("/proc/self/cgroup").read_text())
     tag = _PREFIX + host_tag()
     try:
         if any(mount.holds("memory") for mount in mounts):
@@ -156,16 +164,21 @@ class V1Tree:
     version = "cgroup v1"
 
     def __init__(self, folders: dict[str, Path], tag: str) -> None:
+        self._tag = tag
         self._parents = folders
         self._folders = {name: folder / tag for name, folder in folders.items()}
         for folder in self._unique():
             folder.mkdir(exist_ok=True)
 
-    def create(self, name: str, limits: GroupLimits) -> Cgroup:
+    def create(self, name: str, limits: GroupLimits | None) -> Cgroup:
         """A group in every hierarchy."""
         group = V1Group({key: folder / name for key, folder in self._folders.items()})
         group.make(limits)
         return group
+
+    def engine_path(self, name: str) -> str:
+        """See `CgroupTree.engine_path`."""
+        return f"/{self._tag}/{name}"
 
     def reap(self) -> int:
         """See `CgroupTree.reap`."""
@@ -186,10 +199,12 @@ class V1Group:
     def __init__(self, folders: dict[str, Path]) -> None:
         self._folders = folders
 
-    def make(self, limits: GroupLimits) -> None:
+    def make(self, limits: GroupLimits | None) -> None:
         """Create the groups and write the limits."""
         for folder in dict.fromkeys(self._folders.values()):
             folder.mkdir()
+        if limits is None:
+            return
         memory = self._folders["memory"]
         _write(memory / "memory.limit_in_bytes", limits.memory_bytes)
         swap = memory / "memory.memsw.limit_in_bytes"
@@ -232,6 +247,7 @@ class V2Tree:
         if missing:
             raise CgroupsUnavailable(f"{parent} is not given the controllers {sorted(missing)}")
         self._controllers = " ".join(f"+{name}" for name in offered if name in _V2_CONTROLLERS)
+        self._tag = tag
         self._parent = parent
         self._folder = parent / tag
         self._folder.mkdir(exist_ok=True)
@@ -253,11 +269,15 @@ class V2Tree:
             _write(control, self._controllers)
         _write(self._folder / "cgroup.subtree_control", self._controllers)
 
-    def create(self, name: str, limits: GroupLimits) -> Cgroup:
+    def create(self, name: str, limits: GroupLimits | None) -> Cgroup:
         """See `CgroupTree.create`."""
         group = V2Group(self._folder / name)
         group.make(limits)
         return group
+
+    def engine_path(self, name: str) -> str:
+        """See `CgroupTree.engine_path`."""
+        return f"/{self._tag}/{name}"
 
     def reap(self) -> int:
         """See `CgroupTree.reap`."""
@@ -277,9 +297,11 @@ class V2Group:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def make(self, limits: GroupLimits) -> None:
+    def make(self, limits: GroupLimits | None) -> None:
         """Create the group and write the limits."""
         self._folder.mkdir()
+        if limits is None:
+            return
         _write(self._folder / "memory.max", limits.memory_bytes)
         swap = self._folder / "memory.swap.max"
         if swap.exists():

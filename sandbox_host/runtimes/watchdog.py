@@ -23,7 +23,9 @@ _SHARE = 0.2
 #: Kernel memory behind one tmpfs inode and its name, bytes.
 _INODE_BYTES = 1024
 
-_TMPFS = ("box", "dev/shm")  # noqa: S108 - inside the box
+_TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
+
+_TMPFS = ("box", "dev/shm")
 
 
 class MemoryWatchdog:
@@ -35,6 +37,12 @@ class MemoryWatchdog:
         self._on_excess = on_excess
         self._mounts: list[int] = []
         self.peak = 0
+        self.cpu_user_ms = 0.0
+        self.cpu_system_ms = 0.0
+
+    def sample_cpu(self) -> None:
+        """Note the CPU time so far; call it before a kill, which loses it."""
+        self.cpu_user_ms, self.cpu_system_ms = cpu_times([self._init, *descendants(self._init)])
 
     async def watch(self) -> None:
         """Look until cancelled, or until the limit was passed and ``on_excess`` called."""
@@ -117,3 +125,16 @@ def _proportional(pid: int) -> int:
         if line.startswith("Pss_Anon:"):
             return int(line.split()[1]) * 1024
     return _private_resident(pid)
+
+
+def cpu_times(pids: list[int]) -> tuple[float, float]:
+    """User and system milliseconds of ``pids`` and the children they waited for, proc(5)."""
+    user = system = 0.0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        user += int(fields[11]) + int(fields[13])
+        system += int(fields[12]) + int(fields[14])
+    return user / _TICKS_PER_MS, system / _TICKS_PER_MS
