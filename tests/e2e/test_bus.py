@@ -1,0 +1,153 @@
+"""The Service Bus doors, driven with the plain SDK against the whole stack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from domain.access.store import ApiKeys
+from domain.database import open_pool
+from domain.projections.rejected import RejectedMessage, RejectedMessages
+from domain.service import intent_id_for
+from tests.fixtures.stack import ECHO, Client, RunningStack, submission
+
+
+def tenant_of(client: Client, stack: RunningStack) -> Any:
+    async def look_up() -> str:
+        pool = await open_pool(
+            stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
+        )
+        try:
+            principal = await ApiKeys(pool).verify(client.key or "")
+            assert principal is not None
+            return principal.tenant_id
+        finally:
+            await pool.close()
+
+    return look_up()
+
+
+async def arrived(client: Client, event: dict[str, Any]) -> Any:
+    """The finished intent of a producer's event."""
+    key = f"{event['source']}\n{event['id']}"
+    intent_id = intent_id_for(event["tenantid"], "service_bus", key)
+    async with asyncio.timeout(30):
+        while (reply := await client.get(f"/intents/{intent_id}", Prefer="wait=20")).status == 404:
+            await asyncio.sleep(0.05)
+    return reply.body
+
+
+async def rejections(stack: RunningStack, marker: str) -> list[RejectedMessage]:
+    """The rejected messages whose body has ``marker``, once there is one."""
+    pool = await open_pool(
+        stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
+    )
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                page = await RejectedMessages(pool).list(limit=200)
+                found = [item for item in page.items if marker.encode() in item.body]
+                if found:
+                    return found
+                await asyncio.sleep(0.05)
+    finally:
+        await pool.close()
+
+
+async def test_a_producers_program_runs(stack: RunningStack, client: Client) -> None:
+    tenant = await tenant_of(client, stack)
+    event = submission(tenant, {"text": "echo", "program": {**ECHO, "stdin": "from the bus"}})
+    await stack.publish("intents", json.dumps(event))
+    intent = await arrived(client, event)
+    assert (intent["status"], intent["outcome"]["stdout"]) == ("succeeded", "from the bus")
+
+
+async def test_the_trace_of_a_producer_is_carried_on(stack: RunningStack, client: Client) -> None:
+    trace = "1af7651916cd43dd8448eb211c80319c"
+    tenant = await tenant_of(client, stack)
+    event = submission(tenant, {"program": ECHO}, traceparent=f"00-{trace}-b7ad6b7169203331-01")
+    await stack.publish("intents", json.dumps(event))
+    intent = await arrived(client, event)
+    events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    assert {item["traceparent"].split("-")[1] for item in events} == {trace}
+
+
+async def test_the_same_event_twice_is_one_intent(stack: RunningStack, client: Client) -> None:
+    tenant = await tenant_of(client, stack)
+    event = submission(tenant, {"program": ECHO})
+    await stack.publish("intents", *[json.dumps(event)] * 5)
+    await arrived(client, event)
+    after = submission(tenant, {"text": "sent after the repeats"})
+    await stack.publish("intents", json.dumps(after))
+    await arrived(client, after)
+    assert len((await client.get("/intents")).body["items"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "says"),
+    [
+        ({"tenantid": "nobody-we-know"}, "UnknownTenant", "tenantid"),
+        ({"tenantid": "NOT A TENANT"}, "InvalidEnvelope", "tenantid"),
+        ({"type": "something.else"}, "UnknownType", "type"),
+        ({"data": {"text": ""}}, "InvalidIntent", "data"),
+        ({"data": {"program": {"language": "cobol"}}}, "InvalidIntent", "data.program.language"),
+        ({"specversion": "9"}, "InvalidEnvelope", "specversion"),
+    ],
+)
+async def test_a_broken_message_is_set_aside_with_the_reason_and_harms_no_other(
+    stack: RunningStack, client: Client, change: dict[str, Any], reason: str, says: str
+) -> None:
+    tenant = await tenant_of(client, stack)
+    good = [submission(tenant, {"program": ECHO}) for _ in range(2)]
+    marker = uuid4().hex
+    broken = {**submission(tenant, {"text": "x"}), "id": marker, **change}
+    await stack.publish("intents", *(json.dumps(event) for event in (good[0], broken, good[1])))
+    for event in good:
+        assert (await arrived(client, event))["status"] == "succeeded"
+    [rejected] = await rejections(stack, marker)
+    assert (rejected.reason, rejected.source) == (reason, "intents")
+    assert says in rejected.description
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff\xfe\xfd", b"[]", b"{", b'{"id": "\\ud800"}'])
+async def test_no_bytes_stop_the_queue(stack: RunningStack, client: Client, body: bytes) -> None:
+    tenant = await tenant_of(client, stack)
+    event = submission(tenant, {"program": ECHO})
+    await stack.publish("intents", body, json.dumps(event), body)
+    assert (await arrived(client, event))["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("queue", ["sandbox-results", "sandbox-jobs", "intent-events"])
+async def test_garbage_on_internal_queues_harms_nothing(
+    stack: RunningStack, client: Client, queue: str
+) -> None:
+    await stack.publish(queue, b"garbage", json.dumps(submission("nobody", {"x": 1})))
+    intent = await client.run({"program": ECHO})
+    assert intent["status"] == "succeeded"
+
+
+async def test_a_forged_result_for_another_tenants_intent_is_refused(
+    stack: RunningStack, client: Client
+) -> None:
+    intent = (
+        await client.submit({"program": {"language": "shell", "files": {"a": "sleep 2; echo me"}}})
+    ).body
+    async with asyncio.timeout(10):
+        while (await client.get(f"/intents/{intent['id']}")).body["status"] != "running":
+            await asyncio.sleep(0.02)
+    events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    run_id = next(e["data"]["run_id"] for e in events if e["type"] == "SandboxRunRequested")
+    forged = submission(
+        "nobody",
+        {"run_id": run_id, "intent_id": intent["id"], "verdict": "succeeded", "stdout": "forged"},
+        type="qlp.sandbox.result",
+    )
+    await stack.publish("sandbox-results", json.dumps(forged))
+    finished = await client.finished(intent["id"])
+    assert finished["outcome"]["stdout"] == "me\n"
+    [rejected] = await rejections(stack, run_id)
+    assert rejected.reason == "UnknownIntent"

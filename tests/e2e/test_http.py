@@ -1,0 +1,341 @@
+"""The HTTP doors, driven over real HTTP against the whole stack."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.intents.content import MAX_CONTENT_BYTES
+from tests.fixtures.stack import ECHO, Client, Reply, RunningStack
+
+PRINT_42 = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
+SLEEP = {"language": "shell", "files": {"main.sh": "sleep 20"}}
+
+
+def problem(reply: Reply, status: int, name: str) -> Any:
+    assert reply.status == status, reply.body
+    assert reply.headers["Content-Type"] == "application/problem+json"
+    assert reply.body["type"] == f"urn:qlp:problem:{name}"
+    assert reply.body["status"] == status
+    assert reply.body["title"]
+    assert reply.body["detail"]
+    return reply.body
+
+
+async def test_a_submitted_program_runs_and_its_outcome_is_returned(client: Client) -> None:
+    reply = await client.submit({"text": "six by seven", "program": PRINT_42}, Prefer="wait=30")
+    assert reply.status == 200
+    assert reply.headers["Preference-Applied"] == "wait=30"
+    assert reply.headers["Location"] == f"/api/intents/{reply.body['id']}"
+    assert reply.body["status"] == "succeeded"
+    outcome = reply.body["outcome"]
+    assert (outcome["stdout"], outcome["exit_code"], outcome["attempts"]) == ("42\n", 0, 1)
+    assert outcome["usage"]["wall_ms"] > 0
+
+
+async def test_without_waiting_it_is_accepted_and_found_at_its_location(client: Client) -> None:
+    reply = await client.submit({"program": PRINT_42})
+    assert reply.status == 202
+    assert reply.body["status"] in ("submitted", "planned", "running")
+    assert reply.body["outcome"] is None
+    found = await client.call("GET", reply.headers["Location"].removeprefix("/api"))
+    assert (found.status, found.body["id"]) == (200, reply.body["id"])
+    assert (await client.finished(reply.body["id"]))["status"] == "succeeded"
+
+
+async def test_stdin_args_and_files_reach_the_program(client: Client) -> None:
+    program = {
+        "language": "python",
+        "files": {
+            "app/main.py": "import sys, helper; print(helper.up(sys.stdin.read()), sys.argv[1:])",
+            "app/helper.py": "def up(text): return text.upper()",
+        },
+        "entrypoint": "app/main.py",
+        "args": ["a b", "$HOME"],
+        "stdin": "žluťoučký",
+    }
+    intent = await client.run({"program": program})
+    assert intent["outcome"]["stdout"] == "ŽLUŤOUČKÝ ['a b', '$HOME']\n"
+
+
+async def test_a_failing_program_fails_the_intent_with_its_stderr(client: Client) -> None:
+    program = {"language": "shell", "files": {"main.sh": "echo oops >&2; exit 3"}}
+    intent = await client.run({"program": program})
+    assert intent["status"] == "failed"
+    assert intent["outcome"]["error"]["code"] == "program_exited"
+    assert (intent["outcome"]["exit_code"], intent["outcome"]["stderr"]) == (3, "oops\n")
+
+
+async def test_the_wall_limit_ends_the_program(client: Client) -> None:
+    intent = await client.run({"program": {**SLEEP, "limits": {"wall_seconds": 0.5}}})
+    assert intent["outcome"]["error"]["code"] == "timed_out"
+
+
+async def test_a_sentence_alone_fails_and_says_what_to_do(client: Client) -> None:
+    intent = await client.run({"text": "write me a poem"})
+    assert intent["status"] == "failed"
+    assert intent["outcome"]["error"]["code"] == "planner_not_configured"
+
+
+async def test_an_exact_repeat_of_a_solved_sentence_is_reused(client: Client) -> None:
+    first = await client.run({"text": "six  by seven", "program": PRINT_42})
+    again = await client.run({"text": " six by\nseven"})
+    assert (again["status"], again["outcome"]["stdout"]) == ("succeeded", "42\n")
+    events = (await client.get(f"/intents/{again['id']}/events")).body["items"]
+    planned = next(event for event in events if event["type"] == "IntentPlanned")
+    assert planned["data"]["source"] == "reused"
+    assert planned["data"]["reused_from"] == first["id"]
+
+
+class TestIdempotency:
+    async def test_the_same_key_gives_the_same_intent_and_runs_once(self, client: Client) -> None:
+        key = str(uuid4())
+        body = {"program": PRINT_42}
+        replies = await asyncio.gather(
+            *(client.submit(body, Idempotency_Key=key, Prefer="wait=30") for _ in range(8))
+        )
+        assert len({reply.body["id"] for reply in replies}) == 1
+        assert [r.headers["Idempotency-Replayed"] for r in replies].count("false") == 1
+        events = await client.get(f"/intents/{replies[0].body['id']}/events")
+        types = [event["type"] for event in events.body["items"]]
+        assert types.count("SandboxRunFinished") == 1
+
+    async def test_the_same_key_for_something_else_is_refused(self, client: Client) -> None:
+        key = str(uuid4())
+        await client.submit({"text": "one"}, Idempotency_Key=key)
+        reply = await client.submit({"text": "two"}, Idempotency_Key=key)
+        problem(reply, 422, "idempotency-key-reused")
+
+    async def test_another_tenants_key_is_another_key(self, stack: RunningStack) -> None:
+        key = str(uuid4())
+        one, other = await stack.new_tenant(), await stack.new_tenant()
+        first = await one.submit({"text": "one"}, Idempotency_Key=key)
+        second = await other.submit({"text": "two"}, Idempotency_Key=key)
+        assert (first.status, second.status) == (202, 202)
+        assert first.body["id"] != second.body["id"]
+
+    @pytest.mark.parametrize("key", ["", "x" * 256, "é"])
+    async def test_an_unusable_key_is_refused(self, client: Client, key: str) -> None:
+        reply = await client.submit({"text": "one"}, Idempotency_Key=key)
+        assert "Idempotency-Key" in problem(reply, 400, "invalid-request")["detail"]
+
+
+class TestEvents:
+    async def test_they_tell_the_whole_story_in_order(self, client: Client) -> None:
+        intent = await client.run({"program": ECHO})
+        reply = await client.get(f"/intents/{intent['id']}/events")
+        assert [event["type"] for event in reply.body["items"]] == [
+            "IntentSubmitted",
+            "IntentPlanned",
+            "SandboxRunRequested",
+            "SandboxRunFinished",
+            "IntentSucceeded",
+        ]
+        assert [event["version"] for event in reply.body["items"]] == [1, 2, 3, 4, 5]
+        assert reply.body["next_after"] == 5
+
+    async def test_one_trace_runs_through_all_of_them(self, client: Client) -> None:
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        reply = await client.submit(
+            {"program": ECHO}, Prefer="wait=30", traceparent=f"00-{trace}-b7ad6b7169203331-01"
+        )
+        events = (await client.get(f"/intents/{reply.body['id']}/events")).body["items"]
+        assert {event["traceparent"].split("-")[1] for event in events} == {trace}
+        assert reply.headers["traceparent"].split("-")[1] == trace
+
+    async def test_after_skips_what_is_known(self, client: Client) -> None:
+        intent = await client.run({"program": ECHO})
+        reply = await client.get(f"/intents/{intent['id']}/events?after=3")
+        assert [event["version"] for event in reply.body["items"]] == [4, 5]
+
+    async def test_a_long_poll_returns_as_soon_as_something_happens(self, client: Client) -> None:
+        slow = {"language": "shell", "files": {"main.sh": "sleep 0.7"}}
+        intent = (await client.submit({"program": slow})).body
+        after, types = 0, []
+        async with asyncio.timeout(30):
+            while "IntentSucceeded" not in types:
+                reply = await client.get(f"/intents/{intent['id']}/events?after={after}&wait=20")
+                types += [event["type"] for event in reply.body["items"]]
+                after = reply.body["next_after"]
+        assert len(types) == 5
+
+    async def test_a_long_poll_that_sees_nothing_ends_in_time(self, client: Client) -> None:
+        intent = (await client.submit({"program": SLEEP})).body
+        async with asyncio.timeout(10):
+            while (await client.get(f"/intents/{intent['id']}")).body["status"] != "running":
+                await asyncio.sleep(0.05)
+        started = asyncio.get_running_loop().time()
+        reply = await client.get(f"/intents/{intent['id']}/events?after=3&wait=0.5")
+        assert reply.body["items"] == []
+        assert 0.4 < asyncio.get_running_loop().time() - started < 5
+        await client.call("POST", f"/intents/{intent['id']}/cancel")
+
+
+class TestCancel:
+    async def test_a_running_intent_is_cancelled_and_stays_so(self, client: Client) -> None:
+        intent = (await client.submit({"program": SLEEP})).body
+        reply = await client.call("POST", f"/intents/{intent['id']}/cancel", {"reason": "too slow"})
+        assert (reply.status, reply.body["status"]) == (200, "cancelled")
+        again = await client.call("POST", f"/intents/{intent['id']}/cancel")
+        assert (again.status, again.body["status"]) == (200, "cancelled")
+
+    async def test_a_finished_intent_cannot_be_cancelled(self, client: Client) -> None:
+        intent = await client.run({"program": PRINT_42})
+        reply = await client.call("POST", f"/intents/{intent['id']}/cancel")
+        problem(reply, 409, "already-finished")
+
+    async def test_a_wrong_body_is_refused(self, client: Client) -> None:
+        intent = (await client.submit({"text": "x"})).body
+        reply = await client.call("POST", f"/intents/{intent['id']}/cancel", {"reason": 5})
+        assert problem(reply, 400, "invalid-request")["errors"][0]["pointer"] == "/reason"
+
+
+class TestList:
+    async def test_pages_are_complete_and_newest_first(self, client: Client) -> None:
+        ids = [(await client.submit({"text": f"intent {n}"})).body["id"] for n in range(7)]
+        seen: list[str] = []
+        path = "/intents?limit=3"
+        while True:
+            page = (await client.get(path)).body
+            seen += [item["id"] for item in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            path = f"/intents?limit=3&cursor={page['next_cursor']}"
+        assert seen == ids[::-1]
+
+    async def test_filters_by_status_and_time(self, client: Client) -> None:
+        good = await client.run({"program": PRINT_42})
+        bad = await client.run({"text": "no program for this"})
+        by_status = (await client.get("/intents?status=failed")).body["items"]
+        assert [item["id"] for item in by_status] == [bad["id"]]
+        moment = bad["created_at"].replace("+", "%2B")
+        before = (await client.get(f"/intents?created_before={moment}")).body["items"]
+        assert [item["id"] for item in before] == [good["id"]]
+
+    @pytest.mark.parametrize(
+        ("query", "named"),
+        [
+            ("limit=0", "limit"),
+            ("limit=101", "limit"),
+            ("limit=x", "limit"),
+            ("limit=١", "limit"),
+            ("status=happy", "status"),
+            ("created_after=yesterday", "created_after"),
+            ("created_before=2026-03-01T12:00:00", "created_before"),
+            ("cursor=AAAA", "cursor"),
+            ("cursor=%00", "cursor"),
+        ],
+    )
+    async def test_a_wrong_parameter_is_named(self, client: Client, query: str, named: str) -> None:
+        reply = await client.get(f"/intents?{query}")
+        assert named in problem(reply, 400, "invalid-request")["detail"]
+
+
+class TestAccess:
+    @pytest.mark.parametrize("key", [None, "", "wrong", "qlp_" + "0" * 16 + "_" + "0" * 64])
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("POST", "/intents"),
+            ("GET", "/intents"),
+            ("GET", f"/intents/{uuid4()}"),
+            ("GET", f"/intents/{uuid4()}/events"),
+            ("POST", f"/intents/{uuid4()}/cancel"),
+        ],
+    )
+    async def test_no_door_opens_without_a_valid_key(
+        self, stack: RunningStack, key: str | None, method: str, path: str
+    ) -> None:
+        reply = await stack.client_with(key).call(method, path, {} if method == "POST" else None)
+        problem(reply, 401, "unauthenticated")
+        assert reply.headers["WWW-Authenticate"].startswith("Bearer")
+
+    async def test_the_key_may_come_as_a_bearer_token(self, client: Client) -> None:
+        headers = {"Authorization": f"Bearer {client.key}"}
+        anonymous = Client(client.session, client.base, None)
+        assert (await anonymous.call("GET", "/intents", headers=headers)).status == 200
+
+    async def test_another_tenants_intents_do_not_exist(self, stack: RunningStack) -> None:
+        owner, stranger = await stack.new_tenant(), await stack.new_tenant()
+        intent_id = (await owner.submit({"text": "secret"})).body["id"]
+        for method, path in (
+            ("GET", f"/intents/{intent_id}"),
+            ("GET", f"/intents/{intent_id}/events"),
+            ("POST", f"/intents/{intent_id}/cancel"),
+        ):
+            problem(await stranger.call(method, path), 404, "not-found")
+        assert (await stranger.get("/intents")).body["items"] == []
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        "body",
+        [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe\x00", b'{"text": "\\ud800"}', b"{}"],
+    )
+    async def test_a_body_that_is_no_intent_is_refused(self, client: Client, body: bytes) -> None:
+        problem(await client.call("POST", "/intents", data=body), 400, "invalid-request")
+
+    @pytest.mark.parametrize(
+        ("body", "pointer"),
+        [
+            ({"text": 1}, "/text"),
+            ({"text": "a\x00b"}, "/text"),
+            ({"text": "x" * 8001}, "/text"),
+            ({"text": "x", "colour": "red"}, "/colour"),
+            ({"text": "x", "metadata": {"k": 1}}, "/metadata/k"),
+            ({"program": {**PRINT_42, "language": "cobol"}}, "/program/language"),
+            ({"program": {**PRINT_42, "limits": {"processes": 0}}}, "/program/limits/processes"),
+            (
+                {"program": {"language": "python", "files": {"../x": ""}}},
+                "/program/files/0/path",
+            ),
+        ],
+    )
+    async def test_the_wrong_field_is_pointed_at(
+        self, client: Client, body: object, pointer: str
+    ) -> None:
+        reply = await client.submit(body)
+        pointers = [e["pointer"] for e in problem(reply, 400, "invalid-request")["errors"]]
+        assert pointer in pointers
+
+    async def test_oversize_is_refused(self, client: Client) -> None:
+        big = {"program": {**PRINT_42, "stdin": "x" * MAX_CONTENT_BYTES}}
+        assert "limit" in problem(await client.submit(big), 400, "invalid-request")["detail"]
+        huge = {"program": {**PRINT_42, "stdin": "x" * 300_000}}
+        problem(await client.submit(huge), 413, "too-large")
+
+    async def test_another_content_type_is_refused(self, client: Client) -> None:
+        reply = await client.call(
+            "POST", "/intents", data=b"text=x", headers={"Content-Type": "text/plain"}
+        )
+        problem(reply, 415, "unsupported-media-type")
+
+    @pytest.mark.parametrize("intent_id", [str(UUID(int=0)), "nonsense", "%2e%2e", "a" * 500])
+    async def test_an_unknown_id_is_not_found(self, client: Client, intent_id: str) -> None:
+        problem(await client.get(f"/intents/{intent_id}"), 404, "not-found")
+
+    @pytest.mark.parametrize("wait", ["soon", "-1", "nan", "inf", "1e999"])
+    async def test_an_impossible_wait_is_refused(self, client: Client, wait: str) -> None:
+        problem(await client.submit({"text": "x"}, Prefer=f"wait={wait}"), 400, "invalid-request")
+
+    async def test_deep_nesting_is_refused(self, client: Client) -> None:
+        body = b'{"metadata":' * 5000 + b"1" + b"}" * 5000
+        problem(await client.call("POST", "/intents", data=body), 400, "invalid-request")
+
+    async def test_a_broken_traceparent_is_replaced(self, client: Client) -> None:
+        reply = await client.submit({"text": "x"}, traceparent="00-zz-yy-01")
+        assert reply.status == 202
+        assert reply.headers["traceparent"].startswith("00-")
+
+
+async def test_health_names_the_parts_and_says_what_they_are(stack: RunningStack) -> None:
+    reply = await stack.client_with(None).get("/health")
+    assert reply.status == 200
+    assert reply.body["status"] == "ok"
+    checks = reply.body["checks"]
+    assert checks["eventLog"]["relayLagEvents"] >= 0
+    assert "lexical" in checks["embedder"]["note"]
+    assert "program" in checks["planner"]["note"]
