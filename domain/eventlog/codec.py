@@ -60,4 +60,5 @@ def encode_object(value: dict[str, Any] | bytes, what: str) -> str:
 
 def decode(row: Sequence[Any]) -> RecordedEvent:
     """The event of a row with the columns of `RecordedEvent`, JSON as text."""
-    return RecordedEvent(*row[:-2], orjson.loads(row[-2]), orjson.loads(row[-1]))
+    *columns, metadata, data = row
+    return RecordedEvent(*columns, metadata=orjson.loads(metadata), data=orjson.loads(data))

@@ -11,8 +11,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.eventlog import codec
 from domain.database import fetch
+from domain.eventlog import codec
 from domain.eventlog.models import (
     AppendResult,
     Checkpoint,
