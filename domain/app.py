@@ -33,7 +33,7 @@ from domain.projections.watcher import IntentWatcher
 from domain.repository import IntentRepository
 from domain.service import IntentService
 from domain.settings import Settings
-from domain.similarity.lexical import LexicalEmbedder
+from domain.similarity.embedder import LexicalEmbedder
 from domain.similarity.store import EmbeddingStore
 
 

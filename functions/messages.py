@@ -6,6 +6,8 @@ shifts per-message metadata (Azure/Azure-Functions#2084).
 
 from __future__ import annotations
 
+from typing import List  # noqa: UP035 see below
+
 import azure.functions as func
 
 from domain.app import get_app
@@ -22,7 +24,9 @@ _CONNECTION = "ServiceBusConnection"
     connection=_CONNECTION,
     cardinality=func.Cardinality.MANY,
 )
-async def receive_intents(messages: list[func.ServiceBusMessage]) -> None:
+async def receive_intents(
+    messages: List[func.ServiceBusMessage],  # noqa: UP006 the worker refuses list[…]
+) -> None:
     """A batch of intents from producers."""
     app = await get_app()
     await app.inbox.intents(

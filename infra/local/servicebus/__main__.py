@@ -18,7 +18,7 @@ from infra.local.servicebus.server import Broker
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "servicebus.json"
 _EPILOG = """\
 Once it listens, the broker prints one line of JSON on standard output:
-  {"event": "ready", "port": 5672, "healthPort": 5673, "namespace": "qlp"}
+  {"ready": true, "port": 5672, "healthPort": 5673, "namespace": "qlp"}
 
 Clients connect with the azure-servicebus SDK, unmodified:
   Endpoint=sb://127.0.0.1:PORT;SharedAccessKeyName=RootManageSharedAccessKey;\\
@@ -120,7 +120,7 @@ async def _serve(options: argparse.Namespace) -> None:
             f"{error.strerror or error}; choose others with --port and --health-port"
         ) from None
     ready = {
-        "event": "ready",
+        "ready": True,
         "port": broker.port,
         "healthPort": broker.health_port,
         "namespace": config.name,
