@@ -23,6 +23,7 @@ class StackConfig:
         data: everything the stack writes: database, keys, logs.
         http_port, amqp_port: the doors for clients and producers; 0 picks a free one.
         database_url: an existing PostgreSQL (its owner) to use in place of the embedded one.
+        service_bus_config: the broker's entities, in the format of Microsoft's emulator.
     """
 
     root: Path
@@ -30,10 +31,11 @@ class StackConfig:
     http_port: int
     amqp_port: int
     database_url: str | None
+    service_bus_config: Path
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> StackConfig:
-        """Read QLP_DATA_DIR, QLP_HTTP_PORT, QLP_AMQP_PORT and DATABASE_URL.
+        """Read QLP_DATA_DIR, QLP_HTTP_PORT, QLP_AMQP_PORT, QLP_SERVICE_BUS_CONFIG, DATABASE_URL.
 
         Raises:
             StackError: a port is not a port.
@@ -45,6 +47,9 @@ class StackConfig:
             http_port=_port(env, "QLP_HTTP_PORT", 7071),
             amqp_port=_port(env, "QLP_AMQP_PORT", 5672),
             database_url=env.get("DATABASE_URL") or None,
+            service_bus_config=Path(
+                env.get("QLP_SERVICE_BUS_CONFIG") or ROOT / "infra/local/servicebus.json"
+            ),
         )
 
 

@@ -40,6 +40,14 @@ Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Database:
+    """Connection URLs: of the application's login, and of the tables' owner."""
+
+    app: str
+    admin: str
+
+
+@dataclass(frozen=True, slots=True)
 class Doors:
     """Where the running stack is reached.
 
@@ -109,7 +117,7 @@ class LocalStack:
             self._timed("sandbox host", self._start_sandbox(bus, sandbox_port)),
         )
         await self._timed("health", self._healthy(http_url))
-        return Doors(http_url, bus, postgres, sandbox_url, api_key)
+        return Doors(http_url, bus, postgres.app, sandbox_url, api_key)
 
     async def _timed(self, name: str, work: Awaitable[T]) -> T:
         started = monotonic()
@@ -117,13 +125,13 @@ class LocalStack:
         self._progress(name, monotonic() - started)
         return result
 
-    async def _start_postgres(self) -> str:
-        if self._config.database_url:
-            return self._config.database_url
+    async def _start_postgres(self) -> Database:
+        if url := self._config.database_url:
+            return Database(app=url, admin=url)
         data = str(self._config.data / "postgres")
         module = ["infra.local.postgres", "--data-dir", data, "--port", str(_free_port())]
         ready = await self._spawn("postgres", module)
-        return str(ready["admin_url"])
+        return Database(app=str(ready["app_url"]), admin=str(ready["admin_url"]))
 
     async def _start_service_bus(self) -> str:
         key_file = self._secret("servicebus-key")
@@ -131,7 +139,7 @@ class LocalStack:
             "servicebus",
             [
                 *("infra.local.servicebus", "--port", str(self._config.amqp_port or _free_port())),
-                *("--config", str(self._config.root / "infra/local/servicebus.json")),
+                *("--config", str(self._config.service_bus_config)),
                 *("--key-file", str(key_file), "--health-port", "0"),
             ],
         )
@@ -141,7 +149,7 @@ class LocalStack:
             f"SharedAccessKey={key_file.read_text().strip()};UseDevelopmentEmulator=true;"
         )
 
-    async def _start_functions(self, database: str, bus: str, sandbox_url: str) -> str:
+    async def _start_functions(self, database: Database, bus: str, sandbox_url: str) -> str:
         values = self._settings(database, bus, sandbox_url)
         self._write_private("env", "".join(f"{k}='{v}'\n" for k, v in values.items()))
         ready = await self._spawn(
@@ -162,23 +170,23 @@ class LocalStack:
         }
         await self._spawn("sandbox", ["sandbox_host"], values)
 
-    def _settings(self, database: str, bus: str, sandbox_url: str) -> dict[str, str]:
+    def _settings(self, database: Database, bus: str, sandbox_url: str) -> dict[str, str]:
         template = json.loads((self._config.root / "local.settings.template.json").read_text())
         values: dict[str, str] = dict(template["Values"])
         values.update(
             {k: v for k, v in os.environ.items() if k.startswith(("QLP_", "AzureWebJobs"))}
         )
         values.update(
-            DATABASE_URL=database,
-            DATABASE_ADMIN_URL=database,
+            DATABASE_URL=database.app,
+            DATABASE_ADMIN_URL=database.admin,
             ServiceBusConnection=bus,
             QLP_SANDBOX_URL=sandbox_url,
         )
         return values
 
-    async def _prepare_database(self, url: str) -> str:
-        await migrate(url)
-        pool = await open_pool(url, min_size=1, max_size=1, application_name="qlp-stack")
+    async def _prepare_database(self, database: Database) -> str:
+        await migrate(database.admin)
+        pool = await open_pool(database.app, min_size=1, max_size=1, application_name="qlp-stack")
         try:
             keys = ApiKeys(pool)
             path = self._config.data / "api-key"

@@ -1,0 +1,200 @@
+"""Each part is killed with SIGKILL under load; nothing accepted is lost, nothing happens twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import psycopg
+import pytest
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusClient
+
+from domain.service import intent_id_for
+from infra.local.stack.config import ROOT
+from infra.local.stack.stack import TENANT
+from tests.fixtures.stack import Client, RunningStack, running_stack, submission
+
+INTENTS = 200
+WORKERS = 8
+#: The fault strikes when so many intents have been accepted.
+STRIKE_AT = 60
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+Fault = Callable[[RunningStack], Awaitable[None]]
+
+
+async def kill_and_restart(stack: RunningStack, name: str) -> None:
+    child = stack.stack.children[name]
+    await child.kill()
+    await child.start(60)
+
+
+async def kill_functions(stack: RunningStack) -> None:
+    await kill_and_restart(stack, "functions")
+
+
+async def kill_sandbox(stack: RunningStack) -> None:
+    await kill_and_restart(stack, "sandbox")
+
+
+async def kill_broker(stack: RunningStack) -> None:
+    """The broker keeps its messages in memory: all that it held is gone."""
+    await kill_and_restart(stack, "servicebus")
+
+
+async def kill_postgres(stack: RunningStack) -> None:
+    pid = int((stack.data / "postgres" / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGKILL)
+    child = stack.stack.children["postgres"]
+    await child.ended()
+    await child.start(60)
+
+
+@pytest.fixture
+def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Short locks and a short wait before recovery, so that a test need not wait minutes."""
+    lines = (ROOT / "infra/local/servicebus.json").read_text().splitlines()
+    text = "\n".join(line for line in lines if not line.strip().startswith("//"))
+    config = tmp_path / "servicebus.json"
+    config.write_text(text.replace('"PT1M"', '"PT8S"'))
+    monkeypatch.setenv("QLP_SERVICE_BUS_CONFIG", str(config))
+    monkeypatch.setenv("QLP_STALLED_AFTER_SECONDS", "4")
+    monkeypatch.setenv("QLP_RECOVERY_SCHEDULE", "*/2 * * * * *")
+    monkeypatch.setenv("QLP_RELAY_SCHEDULE", "*/2 * * * * *")
+    return tmp_path / "data"
+
+
+def body(number: int) -> dict[str, Any]:
+    """Most programs are short, some are still running when the fault strikes."""
+    pause = "sleep 1; " if number % 20 == 0 else ""
+    return {
+        "text": f"say {number}",
+        "program": {"language": "shell", "files": {"main.sh": f"{pause}echo number {number}"}},
+    }
+
+
+class Load:
+    """Clients that submit with an idempotency key and repeat until they are answered."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.accepted: dict[int, str] = {}
+        self.struck = asyncio.Event()
+
+    async def run(self) -> None:
+        numbers = iter(range(INTENTS))
+        await asyncio.gather(*(self._worker(numbers) for _ in range(WORKERS)))
+
+    async def _worker(self, numbers: Any) -> None:
+        for number in numbers:
+            self.accepted[number] = await self._submit(number, str(uuid4()))
+            if len(self.accepted) >= STRIKE_AT:
+                self.struck.set()
+
+    async def _submit(self, number: int, key: str) -> str:
+        while True:
+            try:
+                reply = await self.client.submit(body(number), Idempotency_Key=key)
+            except (aiohttp.ClientError, ConnectionError):
+                await asyncio.sleep(0.1)
+                continue
+            if reply.status in (200, 202):
+                return str(reply.body["id"])
+            assert reply.status == 503, reply.body
+            await asyncio.sleep(0.1)
+
+
+async def all_finished(client: Client, accepted: dict[int, str]) -> dict[int, Any]:
+    async def finished(intent_id: str) -> Any:
+        while True:
+            try:
+                intent = await client.finished(intent_id, wait=20)
+            except (aiohttp.ClientError, ConnectionError):
+                await asyncio.sleep(0.2)
+                continue
+            if intent.get("completed_at"):
+                return intent
+
+    async with asyncio.timeout(150):
+        intents = await asyncio.gather(*(finished(intent_id) for intent_id in accepted.values()))
+    return dict(zip(accepted, intents, strict=True))
+
+
+def verify_log(database_url: str, accepted: dict[int, str]) -> None:
+    """The log holds each accepted intent exactly once, whole, with one end and one result."""
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute(
+            "select stream_id, version, type, event_id from events order by stream_id, version"
+        ).fetchall()
+    streams: dict[str, list[str]] = {}
+    for stream_id, version, type_, _ in rows:
+        types = streams.setdefault(stream_id, [])
+        assert version == len(types) + 1, f"{stream_id} has a gap"
+        types.append(type_)
+    assert len({event_id for *_, event_id in rows}) == len(rows)
+    assert set(streams) == {f"intent-{intent_id}" for intent_id in accepted.values()}
+    for stream_id, types in streams.items():
+        count = Counter(types)
+        assert count["IntentSubmitted"] == 1, (stream_id, types)
+        assert count["IntentSucceeded"] + count["IntentFailed"] == 1, (stream_id, types)
+        assert count["SandboxRunFinished"] == count["SandboxRunRequested"], (stream_id, types)
+
+
+@pytest.mark.parametrize("fault", [kill_functions, kill_sandbox, kill_broker, kill_postgres])
+async def test_every_accepted_intent_ends_exactly_once(impatient: Path, fault: Fault) -> None:
+    async with running_stack(impatient) as stack:
+        load = Load(stack.client)
+        working = asyncio.create_task(load.run())
+        await load.struck.wait()
+        await fault(stack)
+        await working
+        assert len(load.accepted) == INTENTS
+        intents = await all_finished(stack.client, load.accepted)
+        for number, intent in intents.items():
+            assert intent["status"] == "succeeded", intent
+            assert intent["outcome"]["stdout"] == f"number {number}\n"
+        verify_log(stack.doors.database_url, load.accepted)
+
+
+async def test_producers_messages_survive_a_crash_of_the_functions_host(impatient: Path) -> None:
+    async with running_stack(impatient) as stack:
+        events = [submission(TENANT, body(number)) for number in range(100)]
+        async with (
+            ServiceBusClient.from_connection_string(stack.doors.service_bus) as bus,
+            bus.get_queue_sender("intents") as sender,
+        ):
+            await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[:50]])
+            await stack.stack.children["functions"].kill()
+            await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[50:]])
+        await stack.stack.children["functions"].start(60)
+        accepted = {
+            number: str(intent_id_for(TENANT, "service_bus", f"{e['source']}\n{e['id']}"))
+            for number, e in enumerate(events)
+        }
+        intents = await all_finished(stack.client, accepted)
+        assert all(intent["status"] == "succeeded" for intent in intents.values())
+        verify_log(stack.doors.database_url, accepted)
+
+
+async def test_a_run_that_was_cut_off_is_run_again_and_recorded_once(impatient: Path) -> None:
+    async with running_stack(impatient) as stack:
+        client = stack.client
+        program = {"language": "shell", "files": {"main.sh": "sleep 3; echo survived"}}
+        intent = (await client.submit({"program": program})).body
+        async with asyncio.timeout(20):
+            while (await client.get(f"/intents/{intent['id']}")).body["status"] != "running":
+                await asyncio.sleep(0.05)
+        await kill_sandbox(stack)
+        intents = await all_finished(client, {0: intent["id"]})
+        assert intents[0]["outcome"]["stdout"] == "survived\n"
+        verify_log(stack.doors.database_url, {0: intent["id"]})
