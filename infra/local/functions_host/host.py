@@ -37,8 +37,9 @@ from infra.local.functions_host.timer_trigger import (
 
 logger = logging.getLogger(__name__)
 
-#: Time for the rest of an orderly exit, once functions had theirs.
-_CLOSE_SECONDS = 3.0
+#: Once functions had their time: for settling their messages, and for sending their responses.
+_SETTLE_SECONDS = 3.0
+_LAST_BYTES_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,9 @@ class FunctionsHost:
 
     async def start(self, address: Address) -> None:
         """Listen, and start receiving. A broker that is down is waited for in the background."""
-        self._runner = web.ServerRunner(self._http.web_server())
+        self._runner = web.ServerRunner(
+            self._http.web_server(), shutdown_timeout=_LAST_BYTES_SECONDS
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, address.host, address.port, backlog=512)
         try:
@@ -131,12 +134,13 @@ class FunctionsHost:
 
     async def stop(self, grace: float) -> None:
         """Accept and receive no more, give what runs ``grace`` seconds, then cancel it."""
-        assert self._runner is not None
-        for site in list(self._runner.sites):
-            await site.stop()
-        for task in self._timer_tasks:
-            # A timer between two runs ends now; a running one is part of what is drained.
-            task.add_done_callback(_ignore_result)
+        if self._runner is not None and self._runner.server is not None:
+            for site in list(self._runner.sites):
+                await site.stop()
+            self._runner.server.pre_shutdown()  # idle connections take no further request
+        for timer, task in zip(self._timers, self._timer_tasks, strict=False):
+            if not timer.in_run:
+                task.cancel()
         await asyncio.gather(*(item.stop() for item in self._listeners))
         if not await self._invoker.drain(grace):
             logger.warning(
@@ -147,22 +151,18 @@ class FunctionsHost:
         for task in self._timer_tasks:
             task.cancel()
         # Nothing runs any more, or may any longer; a settlement still may need a moment.
-        settling = _CLOSE_SECONDS if not self._invoker.in_flight else 0
+        settling = 0.0 if self._invoker.in_flight else _SETTLE_SECONDS
         await asyncio.gather(*(item.finish(settling) for item in self._listeners))
         for client in self._clients.values():
             await client.close()
-        await asyncio.wait_for(self._runner.cleanup(), _CLOSE_SECONDS)
+        if self._runner is not None:
+            await self._runner.cleanup()
         self._invoker.close()
 
     def describe(self) -> list[dict[str, Any]]:
         """Return name, trigger and route, entity or schedule of every function."""
         prefix = self._config.http.route_prefix
         return [_describe(function, prefix) for function in self.functions]
-
-
-def _ignore_result(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a timer stopped", exc_info=error)
 
 
 def _describe(function: HostedFunction, prefix: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusClient
 
+from infra.local.functions_host.backoff import Backoff
 from infra.local.functions_host.host_json import ServiceBusOptions
 from infra.local.functions_host.invocation import FunctionFailedError, Invoker
 from infra.local.functions_host.model import HostedFunction, ServiceBusTrigger
@@ -32,6 +33,7 @@ from infra.local.functions_host.service_bus_messages import (
 logger = logging.getLogger(__name__)
 
 _ABANDON_AT_EXIT_SECONDS = 2.0
+_FIRST_ATTEMPT_SECONDS = 5.0
 
 
 class Listener(ABC):
@@ -55,17 +57,22 @@ class Listener(ABC):
         self._processing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Start receiving; returns when the broker has answered or refused for the first time."""
+        """Start receiving; returns once the broker has answered or refused, or lets one wait."""
         self._receiving = asyncio.create_task(self._receive_for_ever())
-        await self.link.first_attempt_made.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_ATTEMPT_SECONDS):
+                await self.link.first_attempt_made.wait()
 
     async def _receive_for_ever(self) -> None:
+        backoff = Backoff()
         while True:
             await self.link.keep_open()
             try:
                 await self.receive_next()
+                backoff.reset()
             except Exception as error:  # noqa: BLE001  # the broker went away, or its answer is odd
                 self.link.report(error)
+                await asyncio.sleep(backoff.next())
 
     @abstractmethod
     async def receive_next(self) -> None:
@@ -81,8 +88,11 @@ class Listener(ABC):
     async def _process(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
         """Run the function once; complete on return, abandon on any failure."""
         try:
-            argument, trace = self.argument(messages)
-            await self.run(messages, argument, trace)
+            try:
+                argument, trace = self.argument(messages)
+                await self.run(messages, argument, trace)
+            finally:
+                self.ended()
         except (FunctionFailedError, UnreadableBodyError) as error:
             if isinstance(error, UnreadableBodyError):
                 logger.error("function %s: %s", self.function.name, error)
@@ -101,6 +111,9 @@ class Listener(ABC):
 
     async def _abandon(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
         await asyncio.gather(*(self.link.abandon(message) for message in messages))
+
+    def ended(self) -> None:  # noqa: B027  # only single messages have slots
+        """Called when the function has returned or failed, before its messages are settled."""
 
     @abstractmethod
     def argument(
@@ -158,7 +171,7 @@ class SingleListener(Listener):
             if message is None:
                 self._slots.release()
         if message is not None:
-            self.spawn([message]).add_done_callback(lambda _: self._slots.release())
+            self.spawn([message])
 
     def argument(
         self, messages: Sequence[ServiceBusReceivedMessage]
@@ -181,6 +194,10 @@ class SingleListener(Listener):
             await self.invoker.run(self.function, argument, trace)
         finally:
             renewal.cancel()
+
+    def ended(self) -> None:
+        """Free the slot: settling needs none."""
+        self._slots.release()
 
 
 class BatchListener(Listener):

@@ -97,8 +97,11 @@ class StatusStore:
             return
         path = self._path(self._directory, function)
         draft = path.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(_status_json(status)), encoding="utf-8")
-        draft.replace(path)
+        try:
+            draft.write_text(json.dumps(_status_json(status)), encoding="utf-8")
+            draft.replace(path)
+        except OSError as error:
+            logger.error("timer %s: its schedule is not remembered: %s", function, error)
 
     @staticmethod
     def _path(directory: Path, function: str) -> Path:
@@ -116,7 +119,7 @@ def next_occurrence(schedule: str) -> NextAfter:
 
 
 class TimerLoop:
-    """Runs one timer function on its schedule, until cancelled."""
+    """Runs one timer function on its schedule, until cancelled; ``in_run`` while it runs."""
 
     def __init__(
         self, function: HostedFunction, invoker: Invoker, store: StatusStore, clock: Clock
@@ -132,6 +135,7 @@ class TimerLoop:
         except ValueError as error:
             raise HostStartupError(f"function {function.name}, schedule: {error}") from error
         self._store = store if self._is_monitored() else StatusStore(None)
+        self.in_run = False
 
     def _is_monitored(self) -> bool:
         if self._trigger.use_monitor is False:
@@ -161,10 +165,13 @@ class TimerLoop:
 
     async def _fire(self, status: ScheduleStatus, *, past_due: bool) -> ScheduleStatus:
         started = self._clock.now()
+        self.in_run = True
         try:
             await self._invoker.run(self._function, timer_request(status, past_due=past_due))
         except FunctionFailedError:
             logger.info("timer %s runs again at its next occurrence", self._function.name)
+        finally:
+            self.in_run = False
         # After a long run the occurrences in between are skipped; a TimeSpan counts from the start.
         after = self._next_after(started)
         now = self._clock.now()
