@@ -85,7 +85,9 @@ async def open_app(settings: Settings) -> App:
     except BaseException:
         await pool.close()
         raise
-    return _compose(settings, pool)
+    app = _compose(settings, pool)
+    app.relay.kick()  # whatever the last process left unpublished
+    return app
 
 
 def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
@@ -97,6 +99,7 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
     checkpoints = CheckpointStore(pool)
     embeddings = EmbeddingStore(pool, LexicalEmbedder())
     publisher = ServiceBusPublisher(
+        [settings.events_topic, settings.jobs_queue],
         connection_string=settings.service_bus_connection,
         namespace=settings.service_bus_namespace,
         credential=None if settings.service_bus_connection else DefaultAzureCredential(),

@@ -46,6 +46,13 @@ class PublishFailed(Exception):
 class Publisher(Protocol):
     """Whatever can send messages."""
 
+    async def open(self) -> None:
+        """Connect ahead of the first message; costs nothing once connected.
+
+        Raises:
+            PublishFailed: the bus cannot be reached.
+        """
+
     async def send(self, messages: Sequence[OutgoingMessage]) -> None:
         """Send all of them; returns when the bus has confirmed every one.
 
@@ -59,6 +66,7 @@ class ServiceBusPublisher:
 
     def __init__(
         self,
+        entities: Sequence[str],
         *,
         connection_string: str | None = None,
         namespace: str | None = None,
@@ -67,6 +75,8 @@ class ServiceBusPublisher:
         self._connection_string = connection_string
         self._namespace = namespace
         self._credential = credential
+        self._entities = entities
+        self._opened = False
         self._client: ServiceBusClient | None = None
         self._senders: dict[str, ServiceBusSender] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -83,7 +93,7 @@ class ServiceBusPublisher:
     async def _send_to(self, entity: str, messages: list[OutgoingMessage]) -> None:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                sender = self._sender(entity)
+                sender = await self._sender(entity)
                 now = [_to_sdk(message) for message in messages if message.not_before is None]
                 await _send_in_batches(sender, now)
                 for message in messages:
@@ -93,12 +103,25 @@ class ServiceBusPublisher:
             await self._discard(entity)
             raise PublishFailed(f"{entity}: {type(error).__name__}: {error}") from error
 
-    def _sender(self, entity: str) -> ServiceBusSender:
+    async def open(self) -> None:
+        """See `Publisher.open`; opening the link to an entity takes half a second."""
+        if self._opened:
+            return
+        await asyncio.gather(*(self._open(entity) for entity in self._entities))
+        self._opened = True
+
+    async def _open(self, entity: str) -> None:
+        async with self._locks[entity]:
+            await self._send_to(entity, [])
+
+    async def _sender(self, entity: str) -> ServiceBusSender:
         if self._client is None:
             self._client = self._connect()
         if entity not in self._senders:
             # A topic sender and a queue sender differ in nothing but the argument's name.
-            self._senders[entity] = self._client.get_queue_sender(entity)
+            sender = self._client.get_queue_sender(entity)
+            self._senders[entity] = sender
+            await sender.__aenter__()  # opens the link
         return self._senders[entity]
 
     def _connect(self) -> ServiceBusClient:
@@ -114,6 +137,7 @@ class ServiceBusPublisher:
 
     async def _discard(self, entity: str) -> None:
         """Forget a broken sender, and the connection with it once no sender is left."""
+        self._opened = False
         sender = self._senders.pop(entity, None)
         if sender is not None:
             await _close_quietly(sender)
@@ -130,6 +154,8 @@ class ServiceBusPublisher:
 
 
 async def _send_in_batches(sender: ServiceBusSender, messages: list[ServiceBusMessage]) -> None:
+    if not messages:
+        return
     if len(messages) == 1:
         await sender.send_messages(messages[0])
         return

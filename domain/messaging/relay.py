@@ -72,6 +72,7 @@ class Relay:
             PublishFailed: the bus did not take them; the checkpoint stays before them.
         """
         count = 0
+        await self._publisher.open()
         async with self._checkpoints.exclusive(NAME) as lease:
             checkpoint = await lease.load()
             while page := await self._log.read_all(checkpoint, PAGE):
