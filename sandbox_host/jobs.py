@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from domain.sandbox.contract import JobFile, SandboxJob
@@ -28,11 +29,13 @@ class PreparedJob:
     Attributes:
         files: relative path to content, in the job's order.
         stdin: all the program will read.
+        arrived: when it was prepared, on the clock of `time.perf_counter`.
     """
 
     job: SandboxJob
     files: dict[str, bytes]
     stdin: bytes
+    arrived: float = field(default_factory=time.perf_counter)
 
     def command(self, workspace: str) -> list[str]:
         """What to execute, given where the files lie."""

@@ -133,4 +133,5 @@ class RunRecord:
             usage=usage,
             runtime=self.runtime,
             image=self.image,
+            queued_ms=max(0.0, (self.started - self.job.arrived) * 1e3),
         )

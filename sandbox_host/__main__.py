@@ -1,0 +1,61 @@
+"""``python -m sandbox_host``: run untrusted programs for the queue ``sandbox-jobs``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from sandbox_host.logs import configure
+from sandbox_host.settings import InvalidSettings, Settings
+
+_HELP = """\
+Takes jobs from Azure Service Bus, runs each program in a fresh sandbox without network, and sends
+the results back. One JSON line on stdout says where /health answers; logs go to stderr.
+
+settings (environment variables):
+  ServiceBusConnection                 connection string of the namespace; or instead
+  ServiceBusConnection__fullyQualifiedNamespace
+                                       its host name, to use an Azure identity
+  QLP_SANDBOX_JOBS_QUEUE               sandbox-jobs
+  QLP_SANDBOX_RESULTS_QUEUE            sandbox-results
+  QLP_SANDBOX_RUNTIMES                 docker,bubblewrap: the first that works is used
+  QLP_SANDBOX_IMAGE                    image of the docker runtime
+                                       (build it: python -m sandbox_host.images.build)
+  QLP_SANDBOX_CONCURRENCY              programs at once; default: number of CPUs
+  QLP_SANDBOX_DRAIN_SECONDS            20: how long running programs may go on after SIGTERM
+  QLP_SANDBOX_HEALTH_HOST              127.0.0.1
+  QLP_SANDBOX_HEALTH_PORT              8081; 0 takes any free port
+
+signals: SIGTERM or SIGINT stops receiving and drains; a second one ends at once.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status: 0 after a drain, 2 for wrong settings, 1 otherwise."""
+    argparse.ArgumentParser(
+        prog="python -m sandbox_host",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
+    configure()
+    try:
+        settings = Settings.from_environment(os.environ)
+    except InvalidSettings as error:
+        sys.stderr.write(f"sandbox host: wrong setting: {error}\n")
+        return 2
+    # Imported late, so that --help and a wrong setting answer at once.
+    from sandbox_host.host import serve
+
+    try:
+        asyncio.run(serve(settings))
+    except OSError as error:
+        sys.stderr.write(f"sandbox host: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Log lines on stderr: JSON for machines, plain text for a terminal. Never program content."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO
+
+from domain.messaging.envelope import rfc3339
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and the exception's type and text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.format`."""
+        line: dict[str, object] = {
+            "time": rfc3339(datetime.fromtimestamp(record.created, UTC)),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure(stream: TextIO | None = None) -> None:
+    """Send all logging to ``stream`` (stderr)."""
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    if stream.isatty():
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    else:
+        handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for chatty in ("azure", "urllib3", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # The SDK logs every lost connection with its own retries; this host reports them once.
+    logging.getLogger("azure.servicebus._pyamqp").setLevel(logging.ERROR)

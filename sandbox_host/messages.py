@@ -1,0 +1,150 @@
+"""Job messages in, result messages out."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from azure.servicebus import ServiceBusReceivedMessage
+from pydantic import ValidationError
+
+from domain.messaging.envelope import Envelope, InvalidEnvelope, describe
+from domain.sandbox.contract import JOB_TYPE, RESULT_TYPE, SandboxJob, SandboxResult, Verdict
+from sandbox_host.jobs import InvalidJob, PreparedJob, prepare
+
+SOURCE = "/sandbox-host"
+CONTENT_TYPE = "application/cloudevents+json"
+
+#: Characters of an error text in a result.
+_MAX_ERROR = 2000
+
+
+class Unreadable(ValueError):
+    """The message cannot be answered: there is no telling whose job it is.
+
+    Attributes:
+        reason: short name, the message's dead-letter reason.
+    """
+
+    def __init__(self, reason: str, description: str) -> None:
+        super().__init__(description)
+        self.reason = reason
+
+
+class Refused(ValueError):
+    """The job cannot run, but its ids are known, so that a result can say why."""
+
+    def __init__(self, run_id: UUID, intent_id: UUID, why: str) -> None:
+        super().__init__(why)
+        self.run_id = run_id
+        self.intent_id = intent_id
+
+
+def body_of(message: ServiceBusReceivedMessage) -> bytes:
+    """The bytes of a message.
+
+    Raises:
+        Unreadable: it was sent as an AMQP value or sequence.
+    """
+    body = message.body
+    try:
+        return body if isinstance(body, bytes) else b"".join(body)
+    except TypeError:
+        raise Unreadable("UnsupportedBody", "send the envelope as AMQP data (bytes)") from None
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """The envelope of a job message.
+
+    Raises:
+        Unreadable: not an envelope, or of another type.
+    """
+    try:
+        envelope = Envelope.decode(body)
+    except InvalidEnvelope as error:
+        raise Unreadable("InvalidEnvelope", str(error)) from None
+    if envelope.type != JOB_TYPE:
+        raise Unreadable("UnexpectedType", f"type: {envelope.type!r}, expected {JOB_TYPE!r}")
+    return envelope
+
+
+def read_job(envelope: Envelope) -> PreparedJob:
+    """The job in an envelope, checked.
+
+    Raises:
+        Refused: wrong, with readable ids.
+        Unreadable: wrong, and the ids too.
+    """
+    try:
+        job = SandboxJob.model_validate(envelope.data)
+    except ValidationError as error:
+        why = f"data.{describe(error)}"
+        run_id, intent_id = _uuid(envelope.data, "run_id"), _uuid(envelope.data, "intent_id")
+        if run_id is None or intent_id is None:
+            raise Unreadable("InvalidJob", why) from None
+        raise Refused(run_id, intent_id, why) from None
+    try:
+        return prepare(job)
+    except InvalidJob as error:
+        raise Refused(job.run_id, job.intent_id, f"data.{error}") from None
+
+
+def failure(run_id: UUID, intent_id: UUID, verdict: Verdict, error: str) -> SandboxResult:
+    """The result of a run that never took place."""
+    return SandboxResult(
+        run_id=run_id, intent_id=intent_id, verdict=verdict, error=error[:_MAX_ERROR]
+    )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A result, ready to be sent as often as needed.
+
+    Attributes:
+        message_id: derived from the run, so that a repeated result is recognisable.
+        correlation_id: the intent's id.
+        body: the encoded envelope.
+    """
+
+    message_id: str
+    correlation_id: str
+    body: bytes
+
+
+def reply(cause: Envelope, result: SandboxResult) -> Reply:
+    """Wrap ``result`` in the envelope that answers ``cause``."""
+    identity = str(uuid5(result.run_id, "result"))
+    envelope = Envelope(
+        id=identity,
+        source=SOURCE,
+        type=RESULT_TYPE,
+        subject=cause.subject,
+        time=datetime.now(UTC),
+        tenantid=cause.tenantid,
+        traceparent=_child_of(cause.traceparent),
+        data=result.model_dump(mode="json"),
+    )
+    return Reply(identity, str(result.intent_id), envelope.encode())
+
+
+def _child_of(traceparent: str | None) -> str | None:
+    """The same trace with a span of our own; W3C Trace Context, section 3.2."""
+    if traceparent is None:
+        return None
+    version, trace, _, flags = traceparent.split("-")
+    return f"{version}-{trace}-{_new_span()}-{flags}"
+
+
+def _new_span() -> str:
+    span = secrets.token_hex(8)
+    return span if int(span, 16) else _new_span()
+
+
+def _uuid(data: dict[str, Any], field: str) -> UUID | None:
+    try:
+        return UUID(str(data.get(field)))
+    except ValueError:
+        return None
