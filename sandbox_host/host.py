@@ -47,7 +47,7 @@ async def serve(settings: Settings) -> None:
     try:
         url = await health.start()
         stopped = _stop_on_signals()
-        ready = {"event": "ready", "health": url, "pid": os.getpid()}
+        ready = {"ready": True, "health": url, "pid": os.getpid()}
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         watching = asyncio.create_task(supervisor.watch())
