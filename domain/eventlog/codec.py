@@ -60,5 +60,19 @@ def encode_object(value: dict[str, Any] | bytes, what: str) -> str:
 
 def decode(row: Sequence[Any]) -> RecordedEvent:
     """The event of a row with the columns of `RecordedEvent`, JSON as text."""
-    *columns, metadata, data = row
-    return RecordedEvent(*columns, metadata=orjson.loads(metadata), data=orjson.loads(data))
+    (position, transaction_id, event_id, stream_id, version, type_, schema_version) = row[:7]
+    (tenant_id, command_id, recorded_at, metadata, data) = row[7:]
+    return RecordedEvent(
+        position,
+        transaction_id,
+        event_id,
+        stream_id,
+        version,
+        type_,
+        schema_version,
+        tenant_id,
+        command_id,
+        recorded_at,
+        orjson.loads(metadata),
+        orjson.loads(data),
+    )

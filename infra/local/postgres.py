@@ -12,44 +12,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import fcntl
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
-
-import psycopg
-from psycopg import sql
 
 from infra.local.postgres_cluster import (
     ADMIN,
     APP_LOGIN,
     HOST,
-    SETTINGS,
     Passwords,
+    create_database,
+    create_roles,
     ensure_cluster,
-    environment,
     load_passwords,
-    run_as,
 )
 from infra.local.postgres_files import EmbeddedPostgresError, Files, locate
-
-START_SECONDS = 60.0
-STOP_SECONDS = 30.0
-MAX_LOG_BYTES = 8 * 1024**2
-_POLL_SECONDS = 0.01
-
-
-class PortTaken(EmbeddedPostgresError):
-    """Another program already listens on the port."""
+from infra.local.postgres_process import (
+    PortTaken,
+    end_at_once,
+    launch,
+    remove_leftover,
+    wait_or_kill,
+)
 
 
 class DataDirInUse(EmbeddedPostgresError):
@@ -114,10 +105,10 @@ class EmbeddedPostgres:
             self._files = files = locate(self.data_dir)
             self._passwords = load_passwords(self._beside("credentials.json"), files)
             ensure_cluster(files, self._passwords)
-            _remove_leftover_server(files.data)
+            remove_leftover(files.data)
             self._choose_port()
-            self._launch(files)
-            self._create_roles()
+            self._process = launch(files, self.port, self._beside("log"))
+            create_roles(self.admin_url, self._passwords)
         except BaseException:
             self._abandon()
             raise
@@ -126,13 +117,13 @@ class EmbeddedPostgres:
         """Fast, clean shutdown: sessions are ended, everything is written; idempotent.
 
         Raises:
-            EmbeddedPostgresError: it did not stop within ``STOP_SECONDS`` and was killed.
+            EmbeddedPostgresError: it did not stop in time and was killed.
         """
         process, self._process = self._process, None
         try:
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                _wait_or_kill(process)
+                wait_or_kill(process)
         finally:
             self._release_lock()
 
@@ -160,12 +151,7 @@ class EmbeddedPostgres:
 
     def create_database(self, name: str) -> None:
         """Create an empty database ``name`` unless it exists."""
-        with psycopg.connect(self.admin_url, autocommit=True) as connection:
-            exists = connection.execute("select from pg_database where datname = %s", [name])
-            if exists.fetchone() is None:
-                # Losing a race to create it is as good as winning.
-                with contextlib.suppress(psycopg.errors.DuplicateDatabase):
-                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        create_database(self.admin_url, name)
 
     def _beside(self, suffix: str) -> Path:
         return self.data_dir.with_name(f"{self.data_dir.name}.{suffix}")
@@ -198,9 +184,8 @@ class EmbeddedPostgres:
 
     def _abandon(self) -> None:
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(signal.SIGQUIT)
-            _wait_or_kill(process)
+        if process is not None:
+            end_at_once(process)
         self._release_lock()
 
     def _choose_port(self) -> None:
@@ -214,111 +199,6 @@ class EmbeddedPostgres:
                     "stop what listens there, or choose another port"
                 ) from None
             self._port = int(probe.getsockname()[1])
-
-    def _launch(self, files: Files) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        log = self._beside("log")
-        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-            log.unlink()
-        command = [str(files.bin / "postgres"), "-D", str(files.data), "-p", str(self.port)]
-        command += [f"--{name}={value}" for name, value in SETTINGS.items()]
-        while True:
-            start_of_log = log.stat().st_size if log.exists() else 0
-            with log.open("ab") as stderr:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=stderr,
-                    env=environment(),
-                    cwd="/",
-                    **run_as(files.owner),
-                )
-            if _becomes_ready(self._process, files.data, deadline):
-                return
-            with log.open("rb") as written:
-                written.seek(start_of_log)
-                said = written.read(MAX_LOG_BYTES).decode(errors="replace")
-            # Backends of a server that was killed notice it a moment later.
-            if "is still in use" in said and time.monotonic() < deadline:
-                time.sleep(_POLL_SECONDS)
-                continue
-            raise self._failure(said)
-
-    def _failure(self, said: str) -> EmbeddedPostgresError:
-        if "Address already in use" in said:
-            return PortTaken(f"port {self.port} on {HOST} is in use: choose another port")
-        return EmbeddedPostgresError(f"PostgreSQL did not start: {said.strip()[-2000:]}")
-
-    def _create_roles(self) -> None:
-        """The group role that migrations grant to, and the login that belongs to it."""
-        with psycopg.connect(self.admin_url, autocommit=True, connect_timeout=10) as connection:
-            known = connection.execute("select from pg_roles where rolname = %s", [APP_LOGIN])
-            if known.fetchone() is not None:
-                return
-            with connection.transaction():
-                connection.execute("create role qlp_app nologin")
-                connection.execute(
-                    sql.SQL("create role {} login in role qlp_app password {}").format(
-                        sql.Identifier(APP_LOGIN), sql.Literal(self._passwords[APP_LOGIN])
-                    )
-                )
-
-
-def _becomes_ready(process: subprocess.Popen[bytes], data: Path, deadline: float) -> bool:
-    """Follow the status line that the server keeps in postmaster.pid, as pg_ctl does."""
-    pid_file = data / "postmaster.pid"
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            lines = pid_file.read_text().splitlines()
-            if len(lines) > 7 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
-                return True
-        time.sleep(_POLL_SECONDS)
-    return False
-
-
-def _wait_or_kill(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise EmbeddedPostgresError(
-            f"PostgreSQL did not stop within {STOP_SECONDS:.0f} s and was killed; "
-            "it will recover at the next start"
-        ) from None
-
-
-def _remove_leftover_server(data: Path) -> None:
-    """End the server that a killed supervisor left behind, and clear a pid file that lies.
-
-    We hold the supervisor's lock, so a server on this data directory has lost its supervisor.
-    """
-    pid_file = data / "postmaster.pid"
-    try:
-        pid = int(pid_file.read_text().splitlines()[0])
-    except (FileNotFoundError, IndexError, ValueError):
-        pid_file.unlink(missing_ok=True)
-        return
-    if _runs_on(pid, data):
-        os.kill(pid, signal.SIGINT)
-    deadline = time.monotonic() + STOP_SECONDS
-    while _runs_on(pid, data):
-        if time.monotonic() > deadline:
-            raise EmbeddedPostgresError(
-                f"PostgreSQL (process {pid}) still runs on {data} without a supervisor: stop it"
-            )
-        time.sleep(_POLL_SECONDS)
-    # The number may meanwhile belong to another program of ours, which PostgreSQL takes for itself.
-    pid_file.unlink(missing_ok=True)
-
-
-def _runs_on(pid: int, data: Path) -> bool:
-    """Whether process ``pid`` is a PostgreSQL server on ``data``."""
-    told = subprocess.run(
-        ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return f"postgres -D {data} " in told.stdout
 
 
 async def serve(server: EmbeddedPostgres, database: str) -> int:

@@ -1,7 +1,8 @@
-"""Create an embedded PostgreSQL's data directory: initdb, passwords, settings."""
+"""What an embedded PostgreSQL holds: initdb, passwords, settings, roles, databases."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -9,6 +10,9 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+
+import psycopg
+from psycopg import sql
 
 from infra.local.postgres_files import (
     MAJOR_VERSION,
@@ -99,6 +103,31 @@ def ensure_cluster(files: Files, passwords: Passwords) -> None:
             f"{files.data} was made by PostgreSQL {found}, this is {MAJOR_VERSION}: dump it with "
             f"version {found} and restore it here, or choose another data directory"
         )
+
+
+def create_roles(admin_url: str, passwords: Passwords) -> None:
+    """The group role that migrations grant to, and the login that belongs to it, once."""
+    with psycopg.connect(admin_url, autocommit=True, connect_timeout=10) as connection:
+        known = connection.execute("select from pg_roles where rolname = %s", [APP_LOGIN])
+        if known.fetchone() is not None:
+            return
+        with connection.transaction():
+            connection.execute("create role qlp_app nologin")
+            connection.execute(
+                sql.SQL("create role {} login in role qlp_app password {}").format(
+                    sql.Identifier(APP_LOGIN), sql.Literal(passwords[APP_LOGIN])
+                )
+            )
+
+
+def create_database(admin_url: str, name: str) -> None:
+    """Create an empty database unless it exists."""
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        known = connection.execute("select from pg_database where datname = %s", [name])
+        if known.fetchone() is None:
+            # Losing a race to create it is as good as winning.
+            with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
 def _initialise(files: Files, admin_password: str) -> None:

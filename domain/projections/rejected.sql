@@ -1,0 +1,24 @@
+-- name: record
+insert into rejected_messages as r (id, source, tenant_id, reason, description, body, message_id,
+    traceparent)
+values (%(id)s, %(source)s, %(tenant_id)s, %(reason)s, %(description)s, %(body)s, %(message_id)s,
+    %(traceparent)s)
+on conflict (id) do update
+set deliveries = r.deliveries + 1,
+    reason = excluded.reason,
+    description = excluded.description,
+    last_seen_at = now()
+
+-- name: list
+select id, source, tenant_id, reason, description, body, message_id, traceparent, deliveries,
+    first_seen_at, last_seen_at
+from rejected_messages
+where (last_seen_at, id) < (%(before_last_seen_at)s, %(before_id)s)
+order by last_seen_at desc, id desc
+limit %(limit)s
+
+-- name: get
+select id, source, tenant_id, reason, description, body, message_id, traceparent, deliveries,
+    first_seen_at, last_seen_at
+from rejected_messages
+where id = %(id)s
