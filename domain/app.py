@@ -142,7 +142,7 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
             reads, repository, relay, _now, timedelta(seconds=settings.stalled_after_seconds)
         ),
         watcher=watcher,
-        health=Health(settings, pool, log, checkpoints, embeddings.model),
+        health=Health(settings, pool, log, checkpoints, publisher, embeddings.model),
     )
 
 

@@ -14,6 +14,7 @@ from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.messaging import relay
+from domain.messaging.publisher import Publisher, PublishFailed
 from domain.settings import Settings
 
 #: Events waiting for the relay for longer than this mean that nothing is published, seconds.
@@ -44,19 +45,24 @@ class Health:
         pool: AsyncConnectionPool,
         log: EventLog,
         checkpoints: CheckpointStore,
+        publisher: Publisher,
         embedder: str,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._log = log
         self._checkpoints = checkpoints
+        self._publisher = publisher
         self._embedder = embedder
 
     async def report(self) -> dict[str, Check]:
         """All checks by name."""
-        log, sandbox = await asyncio.gather(self._check_log(), self._check_sandbox())
+        log, bus, sandbox = await asyncio.gather(
+            self._check_log(), self._check_bus(), self._check_sandbox()
+        )
         return {
             "eventLog": log,
+            "serviceBus": bus,
             "sandbox": sandbox,
             "embedder": Check(
                 "ok",
@@ -93,6 +99,15 @@ class Health:
     async def _relay_checkpoint(self) -> Checkpoint:
         followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
         return followers.get(relay.NAME, Checkpoint.start())
+
+    async def _check_bus(self) -> Check:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await self._publisher.open()
+        except (PublishFailed, TimeoutError) as error:
+            problem = f"Service Bus cannot be reached; events wait in the log: {error}"
+            return Check("degraded", {"problem": problem})
+        return Check("ok", {})
 
     async def _check_sandbox(self) -> Check:
         url = self._settings.sandbox_url

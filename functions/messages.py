@@ -1,7 +1,8 @@
 """Service Bus functions: producers' intents, the log's announcements, the sandbox's results.
 
 Returning completes a message, raising abandons it. Only bodies are read: in batches the host
-shifts per-message metadata (Azure/Azure-Functions#2084).
+shifts per-message metadata (Azure/Azure-Functions#2084). And bodies are asked for as bytes: as
+strings, a body that is empty or no UTF-8 would fail its whole batch before it gets here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _CONNECTION = "ServiceBusConnection"
     arg_name="messages",
     queue_name="%QLP_INTENTS_QUEUE%",
     connection=_CONNECTION,
+    data_type=func.DataType.BINARY,
     cardinality=func.Cardinality.MANY,
 )
 async def receive_intents(
@@ -40,6 +42,7 @@ async def receive_intents(
     topic_name="%QLP_EVENTS_TOPIC%",
     subscription_name="%QLP_EVENTS_SUBSCRIPTION%",
     connection=_CONNECTION,
+    data_type=func.DataType.BINARY,
 )
 async def advance_intent(message: func.ServiceBusMessage) -> None:
     """Something happened to an intent: take its next step."""
@@ -52,6 +55,7 @@ async def advance_intent(message: func.ServiceBusMessage) -> None:
     arg_name="message",
     queue_name="%QLP_SANDBOX_RESULTS_QUEUE%",
     connection=_CONNECTION,
+    data_type=func.DataType.BINARY,
 )
 async def record_sandbox_result(message: func.ServiceBusMessage) -> None:
     """A sandbox run has ended: record it."""

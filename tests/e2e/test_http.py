@@ -313,7 +313,7 @@ class TestBadInput:
         )
         problem(reply, 415, "unsupported-media-type")
 
-    @pytest.mark.parametrize("intent_id", [str(UUID(int=0)), "nonsense", "%2e%2e", "a" * 500])
+    @pytest.mark.parametrize("intent_id", [str(UUID(int=0)), "nonsense", "a%2Fb", "a" * 500])
     async def test_an_unknown_id_is_not_found(self, client: Client, intent_id: str) -> None:
         problem(await client.get(f"/intents/{intent_id}"), 404, "not-found")
 
