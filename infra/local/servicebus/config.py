@@ -76,17 +76,17 @@ def parse_config(text: str) -> NamespaceConfig:
     user.refuse_others("Namespaces", "Logging")
     namespaces = user.objects("Namespaces")
     if len(namespaces) != 1:
-        raise ConfigError(f"UserConfig.Namespaces: one is needed, {len(namespaces)} are given")
+        raise user.error(f"one is needed, {len(namespaces)} are given", "Namespaces")
     return _namespace(namespaces[0])
 
 
 def _namespace(node: _Object) -> NamespaceConfig:
     node.refuse_others("Name", "Queues", "Topics")
     taken: dict[str, str] = {}
-    queues = {q.name(taken): _queue(q) for q in node.objects("Queues")}
-    topics = {t.name(taken): _topic(t) for t in node.objects("Topics")}
+    queues = {q.name(taken): _queue(q) for q in node.entities("Queues")}
+    topics = {t.name(taken): _topic(t) for t in node.entities("Topics")}
     if not queues and not topics:
-        raise ConfigError(f"{node.path}: no Queues and no Topics")
+        raise node.error("no Queues and no Topics")
     return NamespaceConfig(node.name({}), queues, topics)
 
 
@@ -107,7 +107,7 @@ def _topic(node: _Object) -> TopicConfig:
     topic_ttl = properties.time_to_live()
     taken: dict[str, str] = {}
     subscriptions = {
-        s.name(taken): _subscription(s, topic_ttl) for s in node.objects("Subscriptions")
+        s.name(taken): _subscription(s, topic_ttl) for s in node.entities("Subscriptions")
     }
     return TopicConfig(subscriptions)
 
@@ -127,10 +127,8 @@ def _require_default_rule(rule: _Object) -> None:
         expression = properties.object("SqlFilter").get("SqlExpression", str, "")
         if re.sub(r"\s", "", expression) == "1=1":
             return
-    raise ConfigError(
-        f"{rule.path}.Properties.FilterType: {kind} rules are not supported; "
-        "leave Rules out to receive every message"
-    )
+    problem = f"{kind} rules are not supported; leave Rules out to receive every message"
+    raise properties.error(problem, "FilterType")
 
 
 def _settings(node: _Object, topic_ttl: int | None = None) -> EntitySettings:
@@ -149,13 +147,13 @@ def _settings(node: _Object, topic_ttl: int | None = None) -> EntitySettings:
     node.refuse_feature("RequiresSession")
     for forward in ("ForwardTo", "ForwardDeadLetteredMessagesTo"):
         if node.get(forward, str, ""):
-            raise ConfigError(f'{node.path}.{forward}: not supported; leave it out or set it to ""')
+            raise node.error('not supported; leave it out or set it to ""', forward)
     lock = node.duration("LockDuration", _MINUTE_MS)
     if not 1000 <= lock <= 5 * _MINUTE_MS:
-        raise ConfigError(f"{node.path}.LockDuration: must be between PT1S and PT5M")
+        raise node.error("must be between PT1S and PT5M", "LockDuration")
     most = node.get("MaxDeliveryCount", int, 10)
     if not 1 <= most <= 2000:
-        raise ConfigError(f"{node.path}.MaxDeliveryCount: must be between 1 and 2000")
+        raise node.error("must be between 1 and 2000", "MaxDeliveryCount")
     own_ttl = node.time_to_live()
     limits = [ttl for ttl in (own_ttl, topic_ttl) if ttl is not None]
     return EntitySettings(
@@ -167,42 +165,59 @@ def _settings(node: _Object, topic_ttl: int | None = None) -> EntitySettings:
 
 
 class _Object:
-    """A JSON object that knows its path, for errors."""
+    """A JSON object that knows its path and its entity, for errors."""
 
-    def __init__(self, value: object, path: str) -> None:
-        if not isinstance(value, dict):
-            raise ConfigError(f"{path or 'the document'}: must be an object")
+    def __init__(self, value: object, path: str, entity: str = "") -> None:
         self.path = path
+        self._entity = entity
+        if not isinstance(value, dict):
+            raise self.error("must be an object")
         self._value: dict[str, Any] = value
 
+    def error(self, problem: str, key: str = "") -> ConfigError:
+        """An error about the object, or about its entry ``key``."""
+        entity = f" (entity {self._entity!r})" if self._entity else ""
+        return ConfigError(f"{self._child(key) or 'the document'}: {problem}{entity}")
+
     def _child(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
+        return ".".join(part for part in (self.path, key) if part)
 
     def object(self, key: str) -> _Object:
         """A nested object; an absent one is empty, except for the root."""
         if key not in self._value and not self.path:
-            raise ConfigError(f"{key}: missing")
-        return _Object(self._value.get(key, {}), self._child(key))
+            raise self.error("missing", key)
+        return _Object(self._value.get(key, {}), self._child(key), self._entity)
 
     def objects(self, key: str) -> list[_Object]:
         """A list of objects; an absent one is empty."""
         items = self.get(key, list, [])
-        return [_Object(item, f"{self._child(key)}[{i}]") for i, item in enumerate(items)]
+        return [
+            _Object(item, f"{self._child(key)}[{index}]", self._entity)
+            for index, item in enumerate(items)
+        ]
+
+    def entities(self, key: str) -> list[_Object]:
+        """A list of objects whose Name is an entity's; an absent list is empty."""
+        objects = self.objects(key)
+        for item in objects:
+            name = str(item._value.get("Name", ""))[:260]
+            item._entity = f"{self._entity}/{name}" if self._entity else name
+        return objects
 
     def get(self, key: str, kind: type[_T], default: _T) -> _T:
         """A value of a type."""
         value = self._value.get(key, default)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise ConfigError(f"{self._child(key)}: must be of type {kind.__name__}")
+            raise self.error(f"must be of type {kind.__name__}", key)
         return value
 
     def name(self, taken: dict[str, str]) -> str:
         """The Name, unique without regard to case."""
         name = self.get("Name", str, "")
         if not _NAME.match(name) or len(name) > 260 or "/subscriptions/" in name.lower():
-            raise ConfigError(f"{self._child('Name')}: {name[:80]!r} is not an entity name")
+            raise self.error(f"{name[:80]!r} is not an entity name", "Name")
         if name.lower() in taken:
-            raise ConfigError(f"{self._child('Name')}: {name} is already {taken[name.lower()]}")
+            raise self.error(f"{name} is already {taken[name.lower()]}", "Name")
         taken[name.lower()] = self.path
         return name
 
@@ -213,24 +228,24 @@ class _Object:
             return default_ms
         try:
             return parse_duration(text)
-        except ValueError as error:
-            raise ConfigError(f"{self._child(key)}: {error}") from None
+        except ValueError as problem:
+            raise self.error(str(problem), key) from None
 
     def time_to_live(self) -> int | None:
         """DefaultMessageTimeToLive in milliseconds; absent or .NET's largest TimeSpan is None."""
         key = "DefaultMessageTimeToLive"
         ttl = self.duration(key, UNLIMITED_MS)
         if ttl < 1000:
-            raise ConfigError(f"{self._child(key)}: must be at least PT1S")
+            raise self.error("must be at least PT1S", key)
         return None if ttl >= UNLIMITED_MS else ttl
 
     def refuse_feature(self, key: str) -> None:
         """Refuse a boolean property that asks for what the broker does not do."""
         if self.get(key, bool, False):
-            raise ConfigError(f"{self._child(key)}: true is not supported; set it to false")
+            raise self.error("true is not supported; set it to false", key)
 
     def refuse_others(self, *known: str) -> None:
         """Refuse a key that would be ignored."""
         for key in self._value:
             if key not in known:
-                raise ConfigError(f"{self._child(key)}: unknown; known are {', '.join(known)}")
+                raise self.error(f"unknown; known are {', '.join(known)}", key)

@@ -67,6 +67,11 @@ class Broker:
             f"SharedAccessKey={self._key};UseDevelopmentEmulator=true;"
         )
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     async def start(self) -> None:
         """Listen; on return, ``port`` and ``health_port`` are those in use.
 
@@ -131,7 +136,7 @@ class Broker:
             "status": "ok",
             "namespace": self._namespace.name,
             "port": self.port,
-            "connections": len(self._connections),
+            "connections": self.connections,
             "entities": self.depths(),
         }
         return web.json_response(body)

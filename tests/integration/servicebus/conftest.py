@@ -20,7 +20,7 @@ POOLS: dict[str, dict[str, Any]] = {
     "expiring": {"DefaultMessageTimeToLive": "PT1S", "DeadLetteringOnMessageExpiration": True},
     "dropping": {"DefaultMessageTimeToLive": "PT1S", "DeadLetteringOnMessageExpiration": False},
 }
-_POOL_SIZE = 30
+_POOL_SIZE = 60
 
 
 def write_config(path: Path) -> Path:
@@ -77,9 +77,3 @@ async def sync_sdk(bus: BrokerProcess) -> AsyncIterator[Sdk]:
     sdk = make_sdk(bus.connection_string, asynchronous=False)
     yield sdk
     await sdk.close_all()
-
-
-@pytest.fixture(params=["sync", "aio"])
-def sdk(request: pytest.FixtureRequest, sync_sdk: Sdk, async_sdk: Sdk) -> Sdk:
-    """Each SDK in turn."""
-    return sync_sdk if request.param == "sync" else async_sdk

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from azure.servicebus import ServiceBusClient
@@ -53,7 +56,17 @@ class Sdk:
         return sender, receiver
 
     async def close_all(self) -> None:
-        await asyncio.gather(*(handler.close() for handler in self._handlers))
+        # Closing waits, mostly; with the loop's few default threads it would take turns.
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=64) as threads:
+            await asyncio.gather(
+                *(
+                    handler.close()
+                    if self.asynchronous
+                    else loop.run_in_executor(threads, handler.wrapped.close)
+                    for handler in self._handlers
+                )
+            )
         await Handler(self.client).close()
 
     async def _open(self, wrapped: Any) -> Handler:
@@ -70,3 +83,27 @@ def make_sdk(connection_string: str, asynchronous: bool, **options: Any) -> Sdk:
     kind: Any = AsyncServiceBusClient if asynchronous else ServiceBusClient
     options.setdefault("retry_total", 0)
     return Sdk(kind.from_connection_string(connection_string, **options), asynchronous)
+
+
+def with_both_sdks(body: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """Run a test's body with both SDKs at the same time, each on entities of its own."""
+    signature = inspect.signature(body)
+
+    async def test(sync_sdk: Sdk, async_sdk: Sdk, **fixtures: Any) -> None:
+        async def run(name: str, sdk: Sdk) -> None:
+            try:
+                await body(sdk=sdk, **fixtures)
+            except BaseException as error:
+                error.add_note(f"with the {name} SDK")
+                raise
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run("synchronous", sync_sdk))
+            group.create_task(run("asynchronous", async_sdk))
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    sdks = [inspect.Parameter(name, kind) for name in ("sync_sdk", "async_sdk")]
+    others = [p.replace(kind=kind) for p in signature.parameters.values() if p.name != "sdk"]
+    test.__signature__ = signature.replace(parameters=sdks + others)  # type: ignore[attr-defined]
+    test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
+    return test

@@ -6,10 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from azure.servicebus import ServiceBusMessage, ServiceBusReceiveMode
+from azure.servicebus import (
+    ServiceBusMessage,
+    ServiceBusReceivedMessage,
+    ServiceBusReceiveMode,
+)
 
 from tests.fixtures.servicebus import BrokerProcess
-from tests.integration.servicebus.sdk import Handler, Sdk
+from tests.integration.servicebus.sdk import Handler, Sdk, with_both_sdks
 
 Names = Callable[[str], str]
 
@@ -42,13 +46,14 @@ async def test_competing_receivers_share_a_thousand_messages_without_loss_or_dou
     await asyncio.to_thread(bus.wait_for, lambda h: set(h["entities"][queue].values()) == {0})
 
 
+@with_both_sdks
 async def test_a_batch_of_five_hundred_arrives_in_order(sdk: Sdk, names: Names) -> None:
     sender, receiver = await sdk.pair(names("steady"), prefetch_count=500)
     batch = await sender.create_message_batch()
     for index in range(500):
         batch.add_message(ServiceBusMessage(str(index), application_properties={"index": index}))
     await sender.send_messages(batch)
-    received = []
+    received: list[ServiceBusReceivedMessage] = []
     while len(received) < 500:
         received += await receiver.receive_messages(500 - len(received))
     assert [str(message) for message in received] == [str(index) for index in range(500)]
@@ -84,6 +89,7 @@ async def test_prefetch_locks_up_to_its_count_ahead(
     await receiver.complete_message(message)
 
 
+@with_both_sdks
 async def test_large_messages_cross_several_frames_both_ways(sdk: Sdk, names: Names) -> None:
     sender, receiver = await sdk.pair(
         names("steady"), receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE, prefetch_count=9
@@ -110,4 +116,4 @@ async def test_a_waiting_receiver_gets_a_message_at_once(async_sdk: Sdk, names: 
         (message,) = await waiting
         times.append(loop.time() - started)
         await receiver.complete_message(message)
-    assert sorted(times)[10] < 0.05
+    assert sorted(times)[10] < 0.1

@@ -17,11 +17,12 @@ from azure.servicebus.exceptions import (
 )
 
 from tests.fixtures.servicebus import BrokerProcess
-from tests.integration.servicebus.sdk import Sdk, make_sdk
+from tests.integration.servicebus.sdk import Sdk, make_sdk, with_both_sdks
 
 Names = Callable[[str], str]
 
 
+@with_both_sdks
 async def test_an_unknown_entity_is_not_found_within_two_seconds(sdk: Sdk) -> None:
     started = time.monotonic()
     with pytest.raises(MessagingEntityNotFoundError, match="no-such-queue"):
@@ -41,7 +42,7 @@ async def test_a_wrong_key_is_an_authentication_error(
 
 async def test_a_token_for_one_queue_opens_no_other(bus: BrokerProcess) -> None:
     resource = f"sb://127.0.0.1:{bus.port}/steady-1"
-    token = generate_sas_token(
+    token = generate_sas_token(  # type: ignore[no-untyped-call]
         resource, "RootManageSharedAccessKey", bus.key, int(time.time()) + 600
     )
     limited = make_sdk(
@@ -60,6 +61,7 @@ async def test_sessions_are_refused_in_words(async_sdk: Sdk, names: Names) -> No
         await async_sdk.receiver(names("steady"), session_id="s")
 
 
+@with_both_sdks
 async def test_a_message_over_the_limit_is_refused_and_the_sender_goes_on(
     sdk: Sdk, names: Names, bus: BrokerProcess
 ) -> None:

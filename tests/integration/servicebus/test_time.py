@@ -11,7 +11,7 @@ from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.exceptions import MessageNotFoundError
 
 from tests.fixtures.servicebus import BrokerProcess
-from tests.integration.servicebus.sdk import Sdk
+from tests.integration.servicebus.sdk import Sdk, with_both_sdks
 
 Names = Callable[[str], str]
 
@@ -20,6 +20,7 @@ def in_seconds(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
+@with_both_sdks
 async def test_a_scheduled_message_arrives_at_its_time_and_not_before(
     sdk: Sdk, names: Names
 ) -> None:
@@ -42,6 +43,7 @@ async def test_a_scheduled_message_arrives_at_its_time_and_not_before(
         await receiver.complete_message(message)
 
 
+@with_both_sdks
 async def test_a_cancelled_message_never_arrives(
     sdk: Sdk, names: Names, bus: BrokerProcess
 ) -> None:

@@ -11,11 +11,12 @@ from azure.servicebus import ServiceBusMessage, ServiceBusSubQueue
 from azure.servicebus.exceptions import ServiceBusError
 
 from tests.fixtures.servicebus import BrokerProcess
-from tests.integration.servicebus.sdk import Sdk
+from tests.integration.servicebus.sdk import Sdk, with_both_sdks
 
 Names = Callable[[str], str]
 
 
+@with_both_sdks
 async def test_every_subscription_gets_every_message(
     sdk: Sdk, names: Names, bus: BrokerProcess
 ) -> None:
@@ -34,6 +35,7 @@ async def test_every_subscription_gets_every_message(
         assert bus.depth(f"{topic}/Subscriptions/{name}")["active"] == 1
 
 
+@with_both_sdks
 async def test_a_subscription_has_its_own_dead_letter_queue(
     sdk: Sdk, names: Names, bus: BrokerProcess
 ) -> None:
