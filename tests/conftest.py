@@ -2,5 +2,5 @@
 
 pytest_plugins = [
     f"tests.fixtures.{name}"
-    for name in ("postgres", "servicebus", "functions_host", "stack")
+    for name in ("postgres", "servicebus", "functions_host", "sandbox", "stack")
 ]

@@ -1,13 +1,14 @@
 """One cgroup per box, on cgroup v1 or v2, where this process may make them.
 
-Layout: ``<own cgroup>/qlp-sandbox-<pid namespace>-<pid>-<start time>/<run>``. The middle part names
-the host process, so that a later host can tell what a dead one has left behind.
+Layout: ``<own cgroup>/qlp-sandbox-<pid namespace>-<pid>-<start time>-<serial>/<run>``. The middle
+part names the host process, so that a later host can tell what a dead one has left behind.
 Sources: Linux ``Documentation/admin-guide/cgroup-v1/*`` and ``cgroup-v2.rst``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -22,6 +23,9 @@ from sandbox_host.processes import host_tag, is_alive
 _CPU_PERIOD = 100_000
 
 _PREFIX = "qlp-sandbox-"
+
+#: Numbers this process's trees, so that closing one leaves the others alone.
+_serial = itertools.count()
 
 
 class CgroupsUnavailable(Exception):
@@ -97,7 +101,7 @@ def open_tree(*, at_root: bool = False) -> CgroupTree:
     """
     mounts = list(_cgroup_mounts(Path("/proc/self/mountinfo").read_text()))
     own = {} if at_root else _own_paths(Path("/proc/self/cgroup").read_text())
-    tag = _PREFIX + host_tag()
+    tag = f"{_PREFIX}{host_tag()}-{next(_serial)}"
     try:
         if any(mount.holds("memory") for mount in mounts):
             return V1Tree(_v1_folders(mounts, own), tag)
@@ -359,7 +363,7 @@ def _reap(parent: Path) -> int:
     boxes = 0
     for folder in parent.glob(f"{_PREFIX}*"):
         tag = folder.name.removeprefix(_PREFIX).removesuffix(".host")
-        if is_alive(tag):
+        if is_alive(tag.rpartition("-")[0]):
             continue
         for box in folder.iterdir():
             if box.is_dir():
