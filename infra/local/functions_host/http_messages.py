@@ -6,6 +6,7 @@ converter, which is called as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,6 +21,9 @@ _ENCODE = converter("http").encode
 
 # The server frames the body itself; a function's own idea of its length could split the response.
 _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive"})
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, token
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 MAX_QUERY_FIELDS = 1024  # ASP.NET's FormOptions.DefaultValueCountLimit
 
@@ -105,4 +109,7 @@ def _http_response(value: Mapping[str, Any]) -> web.Response:
     for cookie in value["cookies"] or ():
         for morsel in cookie.values():
             headers.add("Set-Cookie", morsel.OutputString())
+    for name, text in headers.items():
+        if not _HEADER_NAME.match(name) or _CONTROL.search(text):
+            raise ValueError(f"the response header {name!r} is not allowed: {text!r}")
     return web.Response(body=value["body"].value, status=int(status), headers=headers)

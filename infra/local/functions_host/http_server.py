@@ -79,6 +79,7 @@ class HttpServer:
             handler_cancellation=False,
             auto_decompress=False,  # ASP.NET hands the function what was sent
             access_log=None,
+            lingering_time=1.0,  # for a client that still sends what was refused
             keepalive_timeout=130.0,  # Kestrel's KeepAliveTimeout
             max_field_size=32 * 1024,  # Kestrel's MaxRequestHeadersTotalSize
         )
@@ -103,7 +104,10 @@ class HttpServer:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever the client or the function does."""
-        path = decode_path(request.raw_path.partition("?")[0])
+        target = request.raw_path
+        if not target.startswith("/"):  # absolute-form, which a server must accept (RFC 9112)
+            target = request.rel_url.raw_path
+        path = decode_path(target.partition("?")[0])
         if path is None:
             return web.Response(status=400)
         first = path[1:].partition("/")[0].lower()
