@@ -36,8 +36,8 @@ MAX_LIMIT = 10_000
 MAX_COUNTED = 100_000
 
 
-class _Repeated(Exception):
-    """The command was recorded before."""
+#: SQLSTATE of a repeated command; the others are in `_meaning`.
+_RECORDED_BEFORE = "QL001"
 
 
 class EventLog:
@@ -84,12 +84,14 @@ class EventLog:
             "expected_version": expected_version,
             "command_id": command_id,
             "metadata": codec.encode_object(metadata, "metadata"),
-            **encoded._asdict(),
         }
+        append = _statement(params, encoded)
         async with self._pool.connection() as connection:
             try:
-                rows = await _append(connection, params, inline)
-            except _Repeated:
+                rows = await _append(connection, append, inline)
+            except psycopg.Error as error:
+                if error.sqlstate != _RECORDED_BEFORE:
+                    raise _meaning(error, params) from error
                 return AppendResult(await _of_command(connection, params), duplicate=True)
         return AppendResult(_recorded(rows, params, encoded), duplicate=False)
 
@@ -151,22 +153,31 @@ class EventLog:
         return [StreamInfo(*row) for row in await fetch(self._pool, _SQL[name], params)]
 
 
+def _statement(params: dict[str, Any], encoded: codec.EncodedEvents) -> InlineWrite:
+    if len(encoded.data) > 1:
+        return InlineWrite(_SQL["append"], params | encoded._asdict())
+    one = {
+        "event_id": encoded.event_ids[0],
+        "type": encoded.types[0],
+        "schema_version": encoded.schema_versions[0],
+        "data": encoded.data[0],
+    }
+    return InlineWrite(_SQL["append_one"], params | one)
+
+
 async def _append(
-    connection: AsyncConnection[Any], params: dict[str, Any], inline: Sequence[InlineWrite]
+    connection: AsyncConnection[Any], append: InlineWrite, inline: Sequence[InlineWrite]
 ) -> list[tuple[Any, ...]]:
-    try:
-        if not inline:
-            cursor = await connection.execute(_SQL["append"], params, binary=True)
-            return await cursor.fetchall()
-        # Up to its end a pipeline on an autocommit connection is one transaction: the first
-        # failing statement undoes those before it and skips those after it.
-        async with connection.pipeline():
-            cursor = await connection.execute(_SQL["append"], params, binary=True)
-            for write in inline:
-                await connection.execute(write.statement, write.params)
+    if not inline:
+        cursor = await connection.execute(append.statement, append.params, binary=True)
         return await cursor.fetchall()
-    except psycopg.Error as error:
-        raise _meaning(error, params) from error
+    # Up to its end a pipeline on an autocommit connection is one transaction: the first failing
+    # statement undoes those before it and skips those after it.
+    async with connection.pipeline():
+        cursor = await connection.execute(append.statement, append.params, binary=True)
+        for write in inline:
+            await connection.execute(write.statement, write.params)
+    return await cursor.fetchall()
 
 
 def _recorded(
@@ -188,8 +199,6 @@ def _recorded(
 def _meaning(error: psycopg.Error, params: dict[str, Any]) -> Exception:
     stream_id, expected = params["stream_id"], params["expected_version"]
     match error.sqlstate:
-        case "QL001":
-            return _Repeated()
         case "QL002":
             return WrongExpectedVersion(stream_id, expected, int(error.diag.message_detail or 0))
         case "QL003":

@@ -1,0 +1,43 @@
+"""Named SQL statements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from domain import statements
+from domain.statements import load_statements
+
+DOMAIN = Path(statements.__file__).parent
+
+
+def test_statements_are_found_by_name_without_their_semicolon(tmp_path: Path) -> None:
+    file = tmp_path / "some.sql"
+    file.write_text("-- About.\n\n-- name: one\nselect 1;\n\n-- name: two\n-- why\nselect\n  'é'\n")
+    assert load_statements(file) == {"one": b"select 1", "two": "-- why\nselect\n  'é'".encode()}
+
+
+def test_a_name_used_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "some.sql"
+    file.write_text("-- name: one\nselect 1\n-- name: one\nselect 2\n")
+    with pytest.raises(ValueError, match="'one'"):
+        load_statements(file)
+
+
+def test_sql_without_a_name_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "some.sql"
+    file.write_text("select 1;\n-- name: one\nselect 2\n")
+    with pytest.raises(ValueError, match="before the first"):
+        load_statements(file)
+
+
+def test_every_statement_of_the_domain_is_used_and_every_used_one_exists() -> None:
+    for file in DOMAIN.rglob("*.sql"):
+        if file.parent.name == "migrations":
+            continue
+        names = load_statements(file).keys()
+        source = file.with_suffix(".py").read_text()
+        assert names, file
+        for name in names:
+            assert f'"{name}"' in source, f"{file.name}: {name} is not used"
