@@ -59,10 +59,6 @@ class SharedKey:
         signature = unquote_plus(parts.get("sig", "")).encode()
         signed = hmac.compare_digest(base64.b64encode(digest), signature)
         named = hmac.compare_digest(unquote_plus(parts.get("skn", "")).encode(), self.name.encode())
-        # The SDK encodes the key name twice; any name that decodes to ours is ours.
-        named |= hmac.compare_digest(
-            unquote_plus(unquote_plus(parts.get("skn", ""))).encode(), self.name.encode()
-        )
         if not (signed and named and expiry.isascii() and expiry.isdigit() and len(expiry) < 13):
             raise Unauthorized("the signature of the token is not valid for this namespace")
         if int(expiry) * 1000 <= self._clock():

@@ -10,17 +10,14 @@ Source of the behaviour: Service Bus documentation, "Message transfers, locks, a
 from __future__ import annotations
 
 import uuid
-from bisect import bisect_left, insort
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from infra.local.servicebus.deadlines import Deadlines, ReadyQueue
 from infra.local.servicebus.errors import LockLost, MessageNotFound, NotAllowed
+from infra.local.servicebus.message_table import MessageTable
 from infra.local.servicebus.messages import Content
 from infra.local.servicebus.render import with_dead_letter
 from infra.local.servicebus.stored import (
     EntitySettings,
-    Lock,
     Quota,
     SequenceNumbers,
     Status,
@@ -61,12 +58,7 @@ class Entity:
         self.on_change: Callable[[], None] = _ignore
         self._clock = clock
         self._sequence_numbers = sequence_numbers
-        self._messages: dict[int, StoredMessage] = {}
-        self._order: list[int] = []
-        self._ready = ReadyQueue()
-        self._deadlines = Deadlines()
-        self._locks: dict[uuid.UUID, StoredMessage] = {}
-        self._counts: Counter[Status] = Counter()
+        self._table = MessageTable(quota)
 
     def enqueue(self, contents: Sequence[Content]) -> list[int]:
         """Store all of ``contents`` or none; those with a time in the future are scheduled.
@@ -97,37 +89,33 @@ class Entity:
         """
         self.advance()
         for message in self._require(sequence_numbers, Status.SCHEDULED):
-            self._remove(message)
+            self._table.remove(message)
         self.on_change()
 
     def has_ready(self) -> bool:
         """Whether ``acquire`` would find a message."""
         self.advance()
-        return len(self._ready) > 0
+        return self._table.ready_count() > 0
 
     def acquire(self) -> StoredMessage | None:
         """Lock the first available message."""
         now = self.advance()
-        sequence_number = self._ready.first()
-        if sequence_number is None:
-            return None
-        message = self._messages[sequence_number]
-        self._lock(message, now)
+        message = self._table.first_ready()
+        if message is not None:
+            self._table.lock(message, now + self.settings.lock_duration_ms)
         return message
 
     def take(self) -> StoredMessage | None:
         """Remove the first available message: receive-and-delete."""
         self.advance()
-        sequence_number = self._ready.first()
-        if sequence_number is None:
-            return None
-        message = self._messages[sequence_number]
-        self._remove(message)
+        message = self._table.first_ready()
+        if message is not None:
+            self._table.remove(message)
         return message
 
     def complete(self, token: uuid.UUID) -> None:
         """Remove a locked message. Raises LockLost."""
-        self._remove(self._locked(token))
+        self._table.remove(self._locked(token))
 
     def release(self, token: uuid.UUID, delivery_failed: bool) -> None:
         """Unlock a message, counting the delivery (abandon) or not. Raises LockLost."""
@@ -139,7 +127,7 @@ class Entity:
         message = self._locked(token)
         message.delivery_count += 1
         message.deferred = True
-        self._set_status(message, Status.DEFERRED)
+        self._table.move(message, Status.DEFERRED)
 
     def dead_letter(self, token: uuid.UUID, reason: str | None, description: str | None) -> None:
         """Move a locked message to the dead-letter queue. Raises LockLost, NotAllowed."""
@@ -150,13 +138,14 @@ class Entity:
 
     def renew(self, tokens: Sequence[uuid.UUID]) -> list[int]:
         """Lock for another lock duration, all or none. Returns the new ends. Raises LockLost."""
-        messages = [self._locked(token) for token in tokens]
-        until = self._clock() + self.settings.lock_duration_ms
-        for token, message in zip(tokens, messages, strict=True):
-            message.lock = Lock(token, until)
-            self._deadlines.set(message.sequence_number, until)
+        now = self.advance()
+        for token in tokens:
+            self._find(token)
+        until = now + self.settings.lock_duration_ms
+        for token in tokens:
+            self._table.extend_lock(token, until)
         self.on_change()
-        return [until] * len(messages)
+        return [until] * len(tokens)
 
     def receive_deferred(
         self, sequence_numbers: Sequence[int], delete: bool
@@ -176,50 +165,46 @@ class Entity:
             raise MessageNotFound(f"a deferred message of {self.path} has expired")
         for message in messages:
             if delete:
-                self._remove(message)
+                self._table.remove(message)
             else:
-                self._lock(message, now)
+                self._table.lock(message, now + self.settings.lock_duration_ms)
         self.on_change()
         return messages
 
     def browse(self, first: int) -> Iterator[StoredMessage]:
         """All messages from sequence number ``first`` on, whatever their state."""
         self.advance()
-        for sequence_number in self._order[bisect_left(self._order, first) :]:
-            message = self._messages.get(sequence_number)
-            if message is not None:
-                yield message
+        return self._table.from_number(first)
 
     def is_locked(self, token: uuid.UUID) -> bool:
         """Whether a lock still stands."""
         self.advance()
-        return token in self._locks
+        return self._table.locked_by(token) is not None
 
     def next_deadline(self) -> int | None:
         """When something happens without a call, in ms since the epoch."""
-        return self._deadlines.next()
+        return self._table.next_deadline()
 
     def counts(self) -> dict[Status, int]:
         """How many messages are in each status."""
         self.advance()
-        return {status: self._counts[status] for status in Status}
+        return self._table.counts()
 
     def clear(self) -> None:
         """Drop every message; locks on them are lost."""
-        for message in list(self._messages.values()):
-            self._remove(message)
+        for message in self._table.all():
+            self._table.remove(message)
         self.on_change()
 
     def advance(self) -> int:
         """Apply what is overdue. Returns the time, in ms since the epoch."""
         now = self._clock()
-        while (sequence_number := self._deadlines.pop_due(now)) is not None:
-            message = self._messages[sequence_number]
+        while (message := self._table.pop_due(now)) is not None:
             if message.status is Status.LOCKED:
                 self._unlock(message, delivery_failed=True)
             elif message.status is Status.SCHEDULED:
                 # It joins the queue as if it had been sent now, with a new sequence number.
-                self._remove(message)
+                self._table.remove(message)
                 self._activate(message, now)
             else:
                 self._expire(message)
@@ -247,57 +232,14 @@ class Entity:
     def _store(self, message: StoredMessage, status: Status, now: int) -> None:
         message.sequence_number = self._sequence_numbers.next()
         message.enqueued_at = now
-        self._insert(message, status)
-
-    def _insert(self, message: StoredMessage, status: Status) -> None:
-        self.quota.used += Quota.cost(message.content)
-        self._messages[message.sequence_number] = message
-        if self._order and self._order[-1] > message.sequence_number:
-            insort(self._order, message.sequence_number)
-        else:
-            self._order.append(message.sequence_number)
-        self._counts[status] += 1
-        self._enter(message, status)
-
-    def _remove(self, message: StoredMessage) -> None:
-        self._leave(message)
-        self._counts[message.status] -= 1
-        self._deadlines.set(message.sequence_number, None)
-        del self._messages[message.sequence_number]
-        self.quota.used -= Quota.cost(message.content)
-        if len(self._order) > 2 * len(self._messages) + 64:
-            self._order = sorted(self._messages)
-
-    def _set_status(self, message: StoredMessage, status: Status) -> None:
-        self._leave(message)
-        self._counts[message.status] -= 1
-        self._counts[status] += 1
-        self._enter(message, status)
-
-    def _leave(self, message: StoredMessage) -> None:
-        if message.status is Status.ACTIVE:
-            self._ready.discard(message.sequence_number)
-        if message.lock is not None:
-            del self._locks[message.lock.token]
-            message.lock = None
-
-    def _enter(self, message: StoredMessage, status: Status) -> None:
-        message.status = status
-        if status is Status.ACTIVE:
-            self._ready.add(message.sequence_number)
-        waits = status in (Status.ACTIVE, Status.SCHEDULED)
-        self._deadlines.set(message.sequence_number, message.due_at if waits else None)
-
-    def _lock(self, message: StoredMessage, now: int) -> None:
-        self._set_status(message, Status.LOCKED)
-        lock = Lock(uuid.uuid4(), now + self.settings.lock_duration_ms)
-        message.lock = lock
-        self._locks[lock.token] = message
-        self._deadlines.set(message.sequence_number, lock.until)
+        self._table.insert(message, status)
 
     def _locked(self, token: uuid.UUID) -> StoredMessage:
         self.advance()
-        message = self._locks.get(token)
+        return self._find(token)
+
+    def _find(self, token: uuid.UUID) -> StoredMessage:
+        message = self._table.locked_by(token)
         if message is None:
             raise LockLost(
                 f"the lock on a message of {self.path} has expired, or the message is settled"
@@ -315,16 +257,16 @@ class Entity:
                     f"Message could not be consumed after {most} delivery attempts.",
                 )
                 return
-        self._set_status(message, Status.DEFERRED if message.deferred else Status.ACTIVE)
+        self._table.move(message, Status.DEFERRED if message.deferred else Status.ACTIVE)
 
     def _expire(self, message: StoredMessage) -> None:
         if self.dead_letters is not None and self.settings.dead_letter_on_expiration:
             self._bury(message, "TTLExpiredException", "The message expired and was dead lettered.")
         else:
-            self._remove(message)
+            self._table.remove(message)
 
     def _bury(self, message: StoredMessage, reason: str | None, description: str | None) -> None:
-        self._remove(message)
+        self._table.remove(message)
         if self.dead_letters is not None:
             self.dead_letters.receive_dead_letter(message, reason, description)
 
@@ -335,13 +277,13 @@ class Entity:
         message.content = with_dead_letter(message.content, reason, description)
         message.deferred = False
         message.expires_at = message.due_at = None
-        self._insert(message, Status.ACTIVE)
+        self._table.insert(message, Status.ACTIVE)
         self.on_change()
 
     def _require(self, sequence_numbers: Sequence[int], status: Status) -> list[StoredMessage]:
         messages = []
         for sequence_number in dict.fromkeys(sequence_numbers):
-            message = self._messages.get(sequence_number)
+            message = self._table.get(sequence_number)
             if message is None or message.status is not status:
                 raise MessageNotFound(
                     f"{self.path} has no {status.name.lower()} message {sequence_number}"

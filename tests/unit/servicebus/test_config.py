@@ -1,0 +1,130 @@
+"""The configuration file is read as it is meant, or refused by the name of what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.servicebus.config import ConfigError, load_config, parse_config
+from infra.local.servicebus.durations import parse_duration
+from infra.local.servicebus.stored import EntitySettings
+
+ROOT = Path(__file__).parents[3]
+DAY = 24 * 60 * 60 * 1000
+
+
+def config(**namespace: Any) -> str:
+    return json.dumps({"UserConfig": {"Namespaces": [{"Name": "n", **namespace}]}})
+
+
+def queue(**properties: Any) -> str:
+    return config(Queues=[{"Name": "q", "Properties": properties}])
+
+
+def test_the_application_s_entities() -> None:
+    settings = EntitySettings(60_000, 10, 14 * DAY, True)
+    loaded = load_config(ROOT / "infra/local/servicebus.json")
+    assert loaded.queues == dict.fromkeys(("intents", "sandbox-jobs", "sandbox-results"), settings)
+    assert loaded.topics["intent-events"].subscriptions == {"process-manager": settings}
+
+
+def test_defaults_are_those_of_service_bus() -> None:
+    loaded = parse_config(config(Queues=[{"Name": "q"}]))
+    assert loaded.queues["q"] == EntitySettings(60_000, 10, None, False)
+
+
+def test_comments_are_skipped_but_not_inside_strings() -> None:
+    text = '// a\n{"UserConfig": {"Namespaces": [ // "b"\n{"Name": "n", "Queues": [{"Name": "a//b"'
+    with pytest.raises(ConfigError, match=r"Colour: unknown.*'a//b'"):
+        parse_config(text + ', "Colour": "//"}]}]}}')
+
+
+def test_a_subscription_s_time_to_live_is_bounded_by_its_topic_s() -> None:
+    subscription = {"Name": "s", "Properties": {"DefaultMessageTimeToLive": "P2D"}}
+    topic = {"Name": "t", "Properties": {"DefaultMessageTimeToLive": "P1D"}}
+    loaded = parse_config(config(Topics=[{**topic, "Subscriptions": [subscription]}]))
+    assert loaded.topics["t"].subscriptions["s"].default_ttl_ms == DAY
+
+
+def test_the_default_rule_is_accepted() -> None:
+    rule = {"Name": "$Default", "Properties": {"SqlFilter": {"SqlExpression": "1 = 1"}}}
+    subscription = {"Name": "s", "Rules": [rule]}
+    parse_config(config(Topics=[{"Name": "t", "Subscriptions": [subscription]}]))
+
+
+RULE = {
+    "Name": "r",
+    "Properties": {"FilterType": "Correlation", "CorrelationFilter": {"Label": "x"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "problem"),
+    [
+        ("{", "line 1", "not valid JSON"),
+        ("[" * 100_000, "", "not valid JSON"),
+        ("[]", "the document", "object"),
+        ("{}", "UserConfig", "missing"),
+        ('{"UserConfig": {"Namespaces": []}}', "UserConfig.Namespaces", "one is needed"),
+        (config(), "UserConfig.Namespaces[0]", "no Queues and no Topics"),
+        (config(Queues={}), "Namespaces[0].Queues", "list"),
+        (config(Queues=[{"Name": "a b"}]), "Queues[0].Name", "not an entity name"),
+        (config(Queues=[{"Name": "q"}], Topics=[{"Name": "Q"}]), "Topics[0].Name", "already"),
+        (queue(Colour=1), "Queues[0].Properties.Colour", "unknown"),
+        (queue(RequiresSession=True), "Properties.RequiresSession", "not supported"),
+        (queue(RequiresSession="no"), "Properties.RequiresSession", "must be of type bool"),
+        (
+            queue(RequiresDuplicateDetection=True),
+            "Properties.RequiresDuplicateDetection",
+            "not supported",
+        ),
+        (queue(ForwardTo="other"), "Properties.ForwardTo", "not supported"),
+        (queue(LockDuration="PT6M"), "Properties.LockDuration", "between PT1S and PT5M"),
+        (queue(LockDuration="1 minute"), "Properties.LockDuration", "ISO 8601"),
+        (queue(MaxDeliveryCount=0), "Properties.MaxDeliveryCount", "between 1 and 2000"),
+        (queue(MaxDeliveryCount=True), "Properties.MaxDeliveryCount", "must be of type int"),
+        (
+            queue(DefaultMessageTimeToLive="PT0S"),
+            "Properties.DefaultMessageTimeToLive",
+            "at least",
+        ),
+        (
+            config(Topics=[{"Name": "t", "Subscriptions": [{"Name": "s", "Rules": [RULE]}]}]),
+            "Topics[0].Subscriptions[0].Rules[0].Properties.FilterType",
+            "Correlation rules are not supported",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, path: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(text)
+    assert path in str(refused.value)
+    assert problem in str(refused.value)
+
+
+def test_the_entity_is_named_too() -> None:
+    bad = {"Name": "s", "Properties": {"RequiresSession": True}}
+    with pytest.raises(ConfigError, match="entity 't/s'"):
+        parse_config(config(Topics=[{"Name": "t", "Subscriptions": [bad]}]))
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("PT1M", 60_000),
+        ("PT30S", 30_000),
+        ("P14D", 14 * DAY),
+        ("P1DT2H3M4.5S", DAY + 2 * 3_600_000 + 3 * 60_000 + 4500),
+    ],
+)
+def test_durations(text: str, milliseconds: int) -> None:
+    assert parse_duration(text) == milliseconds
+
+
+@pytest.mark.parametrize("text", ["", "P", "PT", "P1Y", "1M", "PT1M ", "P1DT", "PT-1S", "pt1s"])
+def test_what_is_not_a_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="ISO 8601"):
+        parse_duration(text)
