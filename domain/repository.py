@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -12,6 +13,7 @@ from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
 from domain.intents.events import IntentEvent, UnknownEvent, revive
 from domain.intents.state import IntentState, Status, fold
 from domain.projections.intents import IntentRow, upsert
+from domain.sandbox.contract import DEFAULT_WALL_SECONDS
 from domain.similarity.embedder import text_hash
 
 _PREFIX = "intent-"
@@ -117,9 +119,21 @@ def row_of(state: IntentState) -> IntentRow:
         language=program.language if program else None,
         created_at=state.submitted_at,
         updated_at=state.updated_at,
+        expected_by=expected_by(state),
         completed_at=state.completed_at,
         outcome=outcome_of(state),
     )
+
+
+def expected_by(state: IntentState) -> datetime | None:
+    """When the next event is due: a run may take its wall-clock limit, all else no time."""
+    if state.status.terminal:
+        return None
+    run, program = state.open_run, state.program
+    if run is None or program is None:
+        return state.updated_at
+    started = max(state.updated_at, run.not_before or state.updated_at)
+    return started + timedelta(seconds=program.limits.wall_seconds or DEFAULT_WALL_SECONDS)
 
 
 def outcome_of(state: IntentState) -> dict[str, Any] | None:

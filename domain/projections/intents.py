@@ -34,6 +34,8 @@ class IntentRow:
         version: of its stream when the row was written.
         user_input: the sentence; empty where only a program was submitted.
         text_sha256: `domain.similarity.embedder.text_hash` of the sentence, None without one.
+        expected_by: when the next event is due at the latest, if all goes well; None once the
+            intent has ended.
         outcome: of a finished intent, as JSON.
     """
 
@@ -46,6 +48,7 @@ class IntentRow:
     language: str | None
     created_at: datetime
     updated_at: datetime
+    expected_by: datetime | None
     completed_at: datetime | None
     outcome: dict[str, Any] | None
 
@@ -128,7 +131,7 @@ class IntentReads:
     async def claim_stalled(
         self, stalled_before: datetime, base: timedelta, limit: int
     ) -> Sequence[StalledIntent]:
-        """Claim unfinished intents that have not moved since ``stalled_before``.
+        """Claim unfinished intents whose next event was due before ``stalled_before``.
 
         A claimed intent is not given out again, to anybody, for ``base`` · 2^attempts, at most
         `LONGEST_WAIT`; the count starts anew once the intent has moved.

@@ -1,8 +1,9 @@
 -- name: upsert
 insert into intent_states (id, tenant_id, version, status, user_input, text_sha256, language,
-    created_at, updated_at, completed_at, outcome)
+    created_at, updated_at, expected_by, completed_at, outcome)
 values (%(id)s, %(tenant_id)s, %(version)s, %(status)s, %(user_input)s, %(text_sha256)s,
-    %(language)s, %(created_at)s, %(updated_at)s, %(completed_at)s, %(outcome)s::json)
+    %(language)s, %(created_at)s, %(updated_at)s, %(expected_by)s, %(completed_at)s,
+    %(outcome)s::json)
 on conflict (id) do update
 set version = excluded.version,
     status = excluded.status,
@@ -10,19 +11,20 @@ set version = excluded.version,
     text_sha256 = excluded.text_sha256,
     language = excluded.language,
     updated_at = excluded.updated_at,
+    expected_by = excluded.expected_by,
     completed_at = excluded.completed_at,
     outcome = excluded.outcome
 where intent_states.version < excluded.version
 
 -- name: get
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    completed_at, outcome
+    expected_by, completed_at, outcome
 from intent_states
 where id = %(id)s and tenant_id = %(tenant_id)s
 
 -- name: list
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    completed_at, outcome
+    expected_by, completed_at, outcome
 from intent_states
 where tenant_id = %(tenant_id)s
     and (created_at, id) < (%(before_created_at)s, %(before_id)s)
@@ -32,7 +34,7 @@ limit %(limit)s
 
 -- name: list_by_status
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    completed_at, outcome
+    expected_by, completed_at, outcome
 from intent_states
 where tenant_id = %(tenant_id)s and status = %(status)s
     and (created_at, id) < (%(before_created_at)s, %(before_id)s)
@@ -56,10 +58,9 @@ with stalled as (
     select s.id, s.tenant_id, s.version
     from intent_states s
     left join intent_recovery r on r.intent_id = s.id
-    where s.status in ('submitted', 'planned', 'running')
-        and s.updated_at < %(stalled_before)s
+    where s.expected_by < %(stalled_before)s
         and (r.intent_id is null or r.version < s.version or r.next_attempt_at <= now())
-    order by s.updated_at
+    order by s.expected_by
     limit %(limit)s
     for update of s skip locked
 ), claimed as (

@@ -20,6 +20,8 @@ RESULT_TYPE = "qlp.sandbox.result"
 #: result with both streams full still fits one Service Bus message.
 MAX_STREAM_BYTES = 96 * 1024
 
+DEFAULT_WALL_SECONDS = 10.0
+
 RelativePath = Annotated[
     str,
     StringConstraints(
@@ -55,7 +57,7 @@ class JobLimits(_Frozen):
         disk_bytes: size of the writable workspace.
     """
 
-    wall_seconds: float = Field(default=10.0, gt=0, le=300)
+    wall_seconds: float = Field(default=DEFAULT_WALL_SECONDS, gt=0, le=300)
     memory_bytes: int = Field(default=256 * 1024**2, ge=16 * 1024**2, le=2 * 1024**3)
     output_bytes: int = Field(default=64 * 1024, ge=0, le=MAX_STREAM_BYTES)
     processes: int = Field(default=64, ge=1, le=512)

@@ -13,6 +13,7 @@ create table intent_states (
     language text,
     created_at timestamptz not null,
     updated_at timestamptz not null,
+    expected_by timestamptz,  -- when the next event is due; null once there is none to come
     completed_at timestamptz,
     outcome json
 ) with (fillfactor = 85);  -- room for the updates of a short life on the same page
@@ -20,8 +21,8 @@ create table intent_states (
 create index intent_states_by_tenant on intent_states (tenant_id, created_at desc, id desc);
 create index intent_states_by_status
     on intent_states (tenant_id, status, created_at desc, id desc);
-create index intent_states_unfinished on intent_states (updated_at)
-    where status in ('submitted', 'planned', 'running');
+create index intent_states_unfinished on intent_states (expected_by)
+    where expected_by is not null;
 create index intent_states_solved on intent_states (tenant_id, text_sha256, completed_at desc)
     where status = 'succeeded' and text_sha256 is not null;
 

@@ -29,6 +29,7 @@ def row(**changes: Any) -> IntentRow:
         "language": None,
         "created_at": NOW,
         "updated_at": NOW,
+        "expected_by": NOW,
         "completed_at": None,
         "outcome": None,
     }
@@ -175,8 +176,8 @@ async def test_only_unfinished_intents_that_no_longer_move_are_claimed(
     await write(
         pool,
         *stalled,
-        *(row(status=status) for status in ("succeeded", "failed", "cancelled")),
-        row(updated_at=NOW + timedelta(minutes=5)),
+        *(row(status=s, expected_by=None) for s in ("succeeded", "failed", "cancelled")),
+        row(expected_by=NOW + timedelta(minutes=5)),
     )
     claimed = await reads.claim_stalled(NOW + timedelta(minutes=1), BASE, 100)
     assert {item.intent_id for item in claimed} == {item.id for item in stalled}
