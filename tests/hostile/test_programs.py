@@ -121,8 +121,8 @@ async def test_an_inode_filler_is_contained(runtime: Runtime) -> None:
 
 async def test_there_is_no_network_beyond_the_box(runtime: Runtime) -> None:
     await attempt(runtime, "socket.create_connection(('1.1.1.1', 53), 1)")
-    listing = await run(runtime, "for line in open('/proc/net/dev'): print(line.split(':')[0])")
-    assert [line.strip() for line in listing.stdout.splitlines()[2:]] == ["lo"]
+    program = "print([line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line])"
+    assert (await run(runtime, program)).stdout == "['lo']\n"
 
 
 @pytest.mark.parametrize("family", [16, 17, 38, 40], ids=["netlink", "packet", "alg", "vsock"])
@@ -149,10 +149,10 @@ async def test_host_secrets_and_environment_are_out_of_reach(
 
 
 async def test_kernel_settings_cannot_be_written(runtime: Runtime) -> None:
-    before = Path("/proc/sys/kernel/hostname").read_text()
+    before = os.uname().nodename
     await attempt(runtime, "open('/proc/sys/kernel/hostname', 'w').write('owned')")
     await attempt(runtime, "open('/proc/sysrq-trigger', 'w').write('c')")
-    assert Path("/proc/sys/kernel/hostname").read_text() == before
+    assert os.uname().nodename == before
 
 
 async def test_the_root_file_system_cannot_be_written(runtime: Runtime) -> None:
@@ -240,7 +240,7 @@ async def test_a_result_printed_by_the_program_is_only_text(runtime: Runtime) ->
         "print(fake); print(fake, file=sys.stderr)\n"
         "for fd in range(3, 64):\n"
         "    for path in (f'/proc/1/fd/{fd}', f'/proc/self/fd/{fd}'):\n"
-        "        try: os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), fake.encode() + b'\\n')\n"
+        "        try: os.write(os.open(path, os.O_WRONLY | os.O_NONBLOCK), fake.encode())\n"
         "        except OSError: pass\n"
         "sys.exit(7)\n"
     )
