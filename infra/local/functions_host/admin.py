@@ -60,9 +60,9 @@ class Admin:
             return web.json_response(
                 [self._describe(function, base) for function in self._functions.values()]
             )
-        function = self._functions.get(parts[1]) if parts[0] == "functions" and parts[1:] else None
-        if function is None or len(parts) != 2:
+        if len(parts) != 2 or parts[0] != "functions" or parts[1] not in self._functions:
             return web.Response(status=404)
+        function = self._functions[parts[1]]
         if request.method == "GET":
             base = f"{request.scheme}://{request.headers['Host']}"
             return web.json_response(self._describe(function, base))
