@@ -105,6 +105,8 @@ class LocalStack:
         return f"{tasks[first]} ended with {first.result()}"
 
     async def _start(self) -> Doors:
+        _require_free("QLP_HTTP_PORT", self._config.http_port)
+        _require_free("QLP_AMQP_PORT", self._config.amqp_port)
         postgres, bus = await asyncio.gather(
             self._timed("PostgreSQL", self._start_postgres()),
             self._timed("Service Bus", self._start_service_bus()),
@@ -255,6 +257,18 @@ class LocalStack:
 
 def _environment(*prefixes: str) -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key.startswith(prefixes)}
+
+
+def _require_free(setting: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StackError(
+                f"port {port} cannot be used ({error.strerror}); "
+                f"choose another one, or any free one: make up {setting}=0"
+            ) from None
 
 
 def _free_port() -> int:

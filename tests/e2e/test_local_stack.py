@@ -1,0 +1,115 @@
+"""``python -m infra.local`` as a person or a script runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from infra.local.stack.config import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+async def local(*arguments: str, data: Path, **environment: str) -> Process:
+    settings = {"QLP_HTTP_PORT": "0", "QLP_AMQP_PORT": "0", "QLP_SANDBOX_RUNTIMES": "bubblewrap"}
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "infra.local", *arguments),
+        cwd=ROOT,
+        env={**os.environ, **settings, "QLP_DATA_DIR": str(data), **environment},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+
+
+async def lines_until(process: Process, what: str) -> list[dict[str, Any]]:
+    assert process.stdout is not None
+    said: list[dict[str, Any]] = []
+    while not said or said[-1]["what"] != what:
+        line = await process.stdout.readline()
+        assert line, (said, await process.stderr.read() if process.stderr else b"")
+        said.append(json.loads(line))
+    return said
+
+
+async def test_the_demo_shows_the_main_job_and_exits_with_0(tmp_path: Path) -> None:
+    process = await local("demo", data=tmp_path / "data with ünïcode")
+    stdout, stderr = await process.communicate()
+    text = stdout.decode()
+    assert process.returncode == 0, (text, stderr)
+    assert "mean of Jan, Feb, Mar = 119.3" in text
+    assert "HELLO FROM THE BUS" in text
+    assert "the state folded from the events equals the read model" in text
+    for event in ("IntentSubmitted", "IntentPlanned", "SandboxRunFinished", "IntentSucceeded"):
+        assert text.count(event) == 2
+
+
+async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
+    tmp_path: Path,
+) -> None:
+    process = await local("up", "--json", data=tmp_path)
+    said = await lines_until(process, "serving")
+    doors = said[-1]
+    headers = {"X-API-Key": doors["api_key"]}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        async with session.get(f"{doors['url']}/intents") as response:
+            first = (await response.json())["items"]
+        assert len(first) == 2
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 4
+        process.send_signal(signal.SIGINT)
+        assert [line["what"] for line in await lines_until(process, "stopped")] == ["stopped"]
+        assert await process.wait() == 0
+        assert psutil.wait_procs(children, timeout=5)[1] == []
+
+        again = await local("up", "--json", "--no-tour", data=tmp_path)
+        doors = (await lines_until(again, "serving"))[-1]
+        async with session.get(f"{doors['url']}/intents") as response:
+            assert (await response.json())["items"] == first
+        again.send_signal(signal.SIGTERM)
+        assert await again.wait() == 0
+
+
+async def test_when_the_stack_is_killed_its_children_end_too(tmp_path: Path) -> None:
+    process = await local("up", "--json", "--no-tour", data=tmp_path)
+    await lines_until(process, "serving")
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    await process.wait()
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 30)
+    assert alive == []
+
+
+async def test_a_second_start_of_the_same_copy_is_refused(tmp_path: Path) -> None:
+    process = await local("up", "--json", "--no-tour", data=tmp_path)
+    await lines_until(process, "serving")
+    other = await local("demo", "--json", data=tmp_path)
+    stdout, _ = await other.communicate()
+    assert other.returncode == 1
+    assert "running already" in json.loads(stdout.splitlines()[-1])["problem"]
+    process.send_signal(signal.SIGINT)
+    await process.wait()
+
+
+@pytest.mark.parametrize("setting", ["QLP_HTTP_PORT", "QLP_AMQP_PORT"])
+async def test_a_taken_port_is_named_with_the_way_out(tmp_path: Path, setting: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        process = await local("demo", data=tmp_path, **{setting: port})
+        stdout, stderr = await process.communicate()
+    assert process.returncode == 1
+    assert port in stdout.decode()
+    assert setting in stdout.decode()
+    assert b"Traceback" not in stdout + stderr
