@@ -36,6 +36,9 @@ MAX_LIMIT = 10_000
 MAX_COUNTED = 100_000
 
 
+#: transaction id, time of recording, positions
+_Outcome = tuple[Any, ...]
+
 #: SQLSTATE of a repeated command; the others are in `_meaning`.
 _RECORDED_BEFORE = "QL001"
 
@@ -88,12 +91,12 @@ class EventLog:
         append = _statement(params, encoded)
         async with self._pool.connection() as connection:
             try:
-                rows = await _append(connection, append, inline)
+                outcome = await _append(connection, append, inline)
             except psycopg.Error as error:
                 if error.sqlstate != _RECORDED_BEFORE:
                     raise _meaning(error, params) from error
                 return AppendResult(await _of_command(connection, params), duplicate=True)
-        return AppendResult(_recorded(rows, params, encoded), duplicate=False)
+        return AppendResult(_recorded(outcome, params, encoded), duplicate=False)
 
     async def read_stream(
         self, stream_id: str, after_version: int = 0, limit: int = 1000
@@ -167,29 +170,29 @@ def _statement(params: dict[str, Any], encoded: codec.EncodedEvents) -> InlineWr
 
 async def _append(
     connection: AsyncConnection[Any], append: InlineWrite, inline: Sequence[InlineWrite]
-) -> list[tuple[Any, ...]]:
+) -> _Outcome:
     if not inline:
         cursor = await connection.execute(append.statement, append.params, binary=True)
-        return await cursor.fetchall()
+        return (await cursor.fetchall())[0]
     # Up to its end a pipeline on an autocommit connection is one transaction: the first failing
     # statement undoes those before it and skips those after it.
     async with connection.pipeline():
         cursor = await connection.execute(append.statement, append.params, binary=True)
         for write in inline:
             await connection.execute(write.statement, write.params)
-    return await cursor.fetchall()
+    return (await cursor.fetchall())[0]
 
 
 def _recorded(
-    rows: Sequence[tuple[Any, ...]], params: dict[str, Any], encoded: codec.EncodedEvents
+    outcome: _Outcome, params: dict[str, Any], encoded: codec.EncodedEvents
 ) -> list[RecordedEvent]:
     """What reading the appended events back would give."""
+    transaction_id, recorded_at, positions = outcome
     recorded = []
-    columns = zip(rows, *encoded, strict=True)
-    for version, (row, event_id, type_, schema_version, data) in enumerate(
+    columns = zip(positions, *encoded, strict=True)
+    for version, (position, event_id, type_, schema_version, data) in enumerate(
         columns, params["expected_version"] + 1
     ):
-        transaction_id, position, recorded_at = row
         event = (position, transaction_id, event_id, params["stream_id"], version, type_)
         command = (schema_version, params["tenant_id"], params["command_id"], recorded_at)
         recorded.append(codec.decode((*event, *command, params["metadata"], data)))

@@ -1,11 +1,11 @@
 -- name: append
-select o_transaction_id, o_position, o_recorded_at
+select o_transaction_id, o_recorded_at, o_positions
 from public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s::json, %(event_ids)s, %(types)s, %(schema_versions)s::smallint[], %(data)s)
 
 -- name: append_one
 -- The same for a single event: PostgreSQL makes the arrays faster than the driver does.
-select o_transaction_id, o_position, o_recorded_at
+select o_transaction_id, o_recorded_at, o_positions
 from public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s::json, array[%(event_id)s::uuid], array[%(type)s::text],
     array[%(schema_version)s::smallint], array[%(data)s::text])

@@ -111,28 +111,34 @@ create function append_events(
     p_event_ids uuid[],
     p_types text[],
     p_schema_versions smallint[],
-    p_data text[]
-) returns table (o_transaction_id xid8, o_position bigint, o_recorded_at timestamptz)
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+    p_data text[],
+    out o_transaction_id xid8,
+    out o_recorded_at timestamptz,
+    out o_positions bigint[]
+) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     v_version integer;
     v_tenant_id text;
     v_last xid8;
     v_offset bigint;
     v_started timestamptz;
-    v_own xid8;
-    v_now timestamptz;
+    v_position bigint;
 begin
     -- First of all, before this transaction gets an id: whoever waits here would otherwise hold a
     -- smaller id than the event it waits for. And a statement of its own: the next one must see
     -- what was committed while this one waited.
     perform pg_advisory_xact_lock(hashtextextended(p_stream_id, 0));
 
-    select e.version, e.tenant_id, e.transaction_id into v_version, v_tenant_id, v_last
-        from public.events e where e.stream_id = p_stream_id order by e.version desc limit 1;
-    if found then
-        if exists (select from public.events e
-                   where e.command_id = p_command_id and e.stream_id = p_stream_id) then
+    select i.xid_offset, i.server_started, e.version, e.tenant_id, e.transaction_id
+        into strict v_offset, v_started, v_version, v_tenant_id, v_last
+        from public.log_identity i
+        left join lateral (
+            select version, tenant_id, transaction_id from public.events
+            where stream_id = p_stream_id order by version desc limit 1
+        ) e on true;
+    if v_version is not null then
+        if exists (select from public.events
+                   where command_id = p_command_id and stream_id = p_stream_id) then
             raise exception 'the command was recorded before' using errcode = 'QL001';
         end if;
         if v_tenant_id <> p_tenant_id then
@@ -144,27 +150,25 @@ begin
             using errcode = 'QL002', detail = coalesce(v_version, 0);
     end if;
 
-    select i.xid_offset, i.server_started into strict v_offset, v_started
-        from public.log_identity i;
     if v_started <> pg_postmaster_start_time() then
         v_offset := public.adopt_log();
     end if;
-    v_own := (pg_current_xact_id()::text::bigint + v_offset)::text::xid8;
-    if v_last > v_own then
+    o_transaction_id := (pg_current_xact_id()::text::bigint + v_offset)::text::xid8;
+    if v_last > o_transaction_id then
         raise exception 'the transaction began to write before the stream''s last event'
             using errcode = 'QL004';
     end if;
 
-    v_now := clock_timestamp();
-    return query
+    o_recorded_at := clock_timestamp();
+    for n in 1 .. cardinality(p_event_ids) loop
         insert into public.events (transaction_id, event_id, stream_id, version, type,
             schema_version, tenant_id, command_id, recorded_at, metadata, data)
-        select v_own, n.event_id, p_stream_id, p_expected_version + n.ordinal::integer, n.type,
-            n.schema_version, p_tenant_id, p_command_id, v_now, p_metadata, n.data::json
-        from unnest(p_event_ids, p_types, p_schema_versions, p_data)
-            with ordinality as n (event_id, type, schema_version, data, ordinal)
-        order by n.ordinal
-        returning transaction_id, position, recorded_at;
+        values (o_transaction_id, p_event_ids[n], p_stream_id, p_expected_version + n, p_types[n],
+            p_schema_versions[n], p_tenant_id, p_command_id, o_recorded_at, p_metadata,
+            p_data[n]::json)
+        returning position into v_position;
+        o_positions := o_positions || v_position;
+    end loop;
 end
 $$;
 
