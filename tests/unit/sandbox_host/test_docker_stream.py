@@ -1,0 +1,26 @@
+"""Framed output is sorted rightly, however the network cuts it."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox_host.output import CappedStream
+from sandbox_host.runtimes.docker_stream import Demultiplexer
+
+FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=30)))
+
+
+@given(FRAMES, st.integers(1, 20))
+def test_frames_cut_anywhere_reach_their_streams(frames: list[tuple[int, bytes]], cut: int) -> None:
+    wire = b"".join(struct.pack(">BxxxL", n, len(data)) + data for n, data in frames)
+    streams = {1: CappedStream(10_000), 2: CappedStream(10_000)}
+    sorter = Demultiplexer(streams[1], streams[2])
+    for start in range(0, len(wire), cut):
+        sorter.feed(wire[start : start + cut])
+    for number, stream in streams.items():
+        expected = b"".join(data for n, data in frames if n == number)
+        assert stream.total == len(expected)
+        assert stream.text() == expected.decode(errors="replace").replace("\0", "\ufffd")

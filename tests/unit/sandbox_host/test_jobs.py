@@ -1,0 +1,64 @@
+"""Jobs that cannot run are refused with the field and the fix."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from domain.sandbox.contract import SandboxJob
+from sandbox_host.jobs import MAX_ARGUMENT_BYTES, InvalidJob, prepare
+
+
+def job(**changes: Any) -> SandboxJob:
+    fields: dict[str, Any] = {
+        "run_id": uuid4(),
+        "intent_id": uuid4(),
+        "language": "python",
+        "files": [{"path": "main.py", "content": "print(1)"}],
+        "entrypoint": "main.py",
+        **changes,
+    }
+    return SandboxJob.model_validate(fields)
+
+
+def file(path: str, content: str = "", encoding: str = "utf-8") -> dict[str, str]:
+    return {"path": path, "content": content, "encoding": encoding}
+
+
+def test_files_are_decoded() -> None:
+    files = [file("main.py", "é"), file("a/b.bin", "AP8=", "base64")]
+    assert prepare(job(files=files)).files == {"main.py": "é".encode(), "a/b.bin": b"\x00\xff"}
+
+
+def test_the_command_names_the_entrypoint_in_the_workspace() -> None:
+    shell = prepare(job(language="shell", args=["a", ""]))
+    assert shell.command("/w") == ["sh", "/w/main.py", "a", ""]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"entrypoint": "gone.py"}, "entrypoint: 'gone.py' is not among files"),
+        ({"files": [file("main.py"), file("main.py")]}, "files.1.path: 'main.py' is there twice"),
+        ({"files": [file("main.py"), file("main.py/x")]}, "is a file and also the folder of"),
+        ({"files": [file("main.py", "!", "base64")]}, "files.0.content: not base64"),
+        ({"args": ["a\0b"]}, "args.0: holds a NUL character"),
+        ({"args": ["x" * (MAX_ARGUMENT_BYTES + 1)]}, "args.0: takes 32769 bytes"),
+        ({"args": ["x" * MAX_ARGUMENT_BYTES] * 4}, "args: take 131072 bytes together"),
+        (
+            {"files": [file("main.py", "x" * 2**20)], "limits": {"disk_bytes": 2**20}},
+            "limits.disk_bytes: the files alone take 1048576",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        prepare(job(**changes))
+    assert message in str(refusal.value)
+
+
+def test_text_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(InvalidJob, match="stdin: holds a lone surrogate"):
+        prepare(job().model_copy(update={"stdin": "\ud800"}))

@@ -1,0 +1,127 @@
+"""Messages are read strictly and answered recognisably."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.messaging.envelope import Envelope, is_traceparent
+from domain.sandbox.contract import JOB_TYPE, Verdict
+from sandbox_host.messages import (
+    Refused,
+    Reply,
+    Unreadable,
+    failure,
+    read_envelope,
+    read_job,
+    reply,
+)
+from sandbox_host.runs import Runs
+
+RUN, INTENT = uuid4(), uuid4()
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+JOB = {
+    "run_id": str(RUN),
+    "intent_id": str(INTENT),
+    "language": "python",
+    "files": [{"path": "m.py", "content": "1"}],
+    "entrypoint": "m.py",
+}
+
+
+def envelope(**changes: Any) -> Envelope:
+    fields: dict[str, Any] = {
+        "id": "1",
+        "source": "/app",
+        "type": JOB_TYPE,
+        "subject": "s",
+        "tenantid": "acme",
+        "traceparent": TRACE,
+        "data": JOB,
+        **changes,
+    }
+    return Envelope(**fields)
+
+
+def test_a_job_survives_the_way_through_its_envelope() -> None:
+    job = read_job(read_envelope(envelope().encode()))
+    assert (job.job.run_id, job.job.intent_id) == (RUN, INTENT)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "InvalidEnvelope"),
+        (b"\xff", "InvalidEnvelope"),
+        (b"[]", "InvalidEnvelope"),
+        (envelope(type="other").encode(), "UnexpectedType"),
+    ],
+)
+def test_what_is_not_a_job_message_is_unreadable(body: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable) as refusal:
+        read_envelope(body)
+    assert refusal.value.reason == reason
+
+
+def test_a_wrong_job_with_ids_is_refused_by_name() -> None:
+    with pytest.raises(Refused, match=r"data\.language") as refusal:
+        read_job(envelope(data={**JOB, "language": "cobol"}))
+    assert (refusal.value.run_id, refusal.value.intent_id) == (RUN, INTENT)
+
+
+@pytest.mark.parametrize("field", ["run_id", "intent_id"])
+def test_a_wrong_job_without_ids_is_unreadable(field: str) -> None:
+    with pytest.raises(Unreadable, match=f"data.{field}"):
+        read_job(envelope(data={**JOB, field: "nonsense"}))
+
+
+def test_a_reply_keeps_tenant_subject_and_trace_with_a_span_of_its_own() -> None:
+    answer = reply(envelope(), failure(RUN, INTENT, Verdict.INVALID_JOB, "why"))
+    decoded = Envelope.decode(answer.body)
+    assert (decoded.tenantid, decoded.subject) == ("acme", "s")
+    assert is_traceparent(decoded.traceparent)
+    assert decoded.traceparent is not None
+    assert decoded.traceparent[:36] == TRACE[:36]
+    assert decoded.traceparent[36:52] != TRACE[36:52]
+
+
+def test_replies_to_one_run_have_one_id() -> None:
+    first = reply(envelope(), failure(RUN, INTENT, Verdict.INVALID_JOB, "a"))
+    second = reply(envelope(id="2"), failure(RUN, INTENT, Verdict.INVALID_JOB, "b"))
+    assert first.message_id == second.message_id
+    assert first.correlation_id == str(INTENT)
+
+
+def answer(size: int) -> Reply:
+    return Reply("id", "intent", b"x" * size)
+
+
+def test_results_are_remembered_up_to_a_count_and_the_unused_go_first() -> None:
+    runs = Runs(max_results=2)
+    ids = [UUID(int=n) for n in range(3)]
+    runs.remember(ids[0], answer(1))
+    runs.remember(ids[1], answer(1))
+    assert runs.result(ids[0])
+    runs.remember(ids[2], answer(1))
+    assert [runs.result(run_id) is not None for run_id in ids] == [True, False, True]
+
+
+def test_results_are_remembered_up_to_a_number_of_bytes() -> None:
+    runs = Runs(max_bytes=100)
+    ids = [UUID(int=n) for n in range(3)]
+    for run_id in ids:
+        runs.remember(run_id, answer(40))
+    assert [runs.result(run_id) is not None for run_id in ids] == [False, True, True]
+    runs.remember(ids[1], answer(60))
+    assert runs.result(ids[2])
+
+
+async def test_whoever_waits_for_a_run_learns_of_its_end() -> None:
+    runs = Runs()
+    running = runs.begin(RUN, 7)
+    assert runs.running(RUN) is running
+    runs.end(RUN)
+    assert running.settled.is_set()
+    assert runs.running(RUN) is None

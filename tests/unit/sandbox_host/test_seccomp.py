@@ -1,0 +1,82 @@
+"""The filter refuses what it should, judged by an interpreter of classic BPF."""
+
+from __future__ import annotations
+
+import errno
+import struct
+
+import pytest
+
+from sandbox_host.runtimes.seccomp import bubblewrap_filter
+
+ALLOW, KILL = 0x7FFF0000, 0x80000000
+ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+
+def verdict(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
+    """What the kernel would do with a system call."""
+    padded = (*arguments, *(0,) * (6 - len(arguments)))
+    data = struct.pack("<IIQ6Q", number, arch or ARCHES[machine], 0, *padded)
+    program = list(struct.iter_unpack("=HBBI", bubblewrap_filter(machine)))
+    position, word = 0, 0
+    while True:
+        code, true, false, value = program[position]
+        position += 1
+        if code == 0x20:
+            (word,) = struct.unpack_from("<I", data, value)
+        elif code == 0x06:
+            return int(value)
+        else:
+            holds = {0x15: word == value, 0x35: word >= value, 0x45: bool(word & value)}[code]
+            position += true if holds else false
+
+
+def refused(number: int) -> int:
+    return 0x00050000 | number
+
+
+@pytest.mark.parametrize("machine", ARCHES)
+def test_ordinary_calls_are_allowed(machine: str) -> None:
+    read, socket, clone = {"x86_64": (0, 41, 56), "aarch64": (63, 198, 220)}[machine]
+    assert verdict(machine, read) == ALLOW
+    for family in (1, 2, 10):
+        assert verdict(machine, socket, family) == ALLOW
+    assert verdict(machine, clone, 0x01200011) == ALLOW
+
+
+@pytest.mark.parametrize("machine", ARCHES)
+def test_dangerous_calls_are_refused(machine: str) -> None:
+    ptrace, mount, socket, clone, clone3, ioctl = {
+        "x86_64": (101, 165, 41, 56, 435, 16),
+        "aarch64": (117, 40, 198, 220, 435, 29),
+    }[machine]
+    assert verdict(machine, ptrace) == refused(errno.EPERM)
+    assert verdict(machine, mount) == refused(errno.EPERM)
+    assert verdict(machine, 425) == refused(errno.EPERM)
+    assert verdict(machine, clone, 0x10000011) == refused(errno.EPERM)
+    assert verdict(machine, clone3) == refused(errno.ENOSYS)
+    assert verdict(machine, ioctl, 0, 0x5412) == refused(errno.EPERM)
+    assert verdict(machine, ioctl, 0, 0x5401) == ALLOW
+    for family in (0, 16, 17, 38, 40):
+        assert verdict(machine, socket, family) == refused(errno.EAFNOSUPPORT)
+
+
+@pytest.mark.parametrize("machine", ARCHES)
+def test_calls_newer_than_the_table_do_not_exist(machine: str) -> None:
+    assert verdict(machine, 463) == refused(errno.ENOSYS)
+
+
+def test_foreign_architectures_and_x32_end_the_process() -> None:
+    assert verdict("x86_64", 0, arch=0x40000003) == KILL
+    assert verdict("aarch64", 63, arch=0x40000028) == KILL
+    assert verdict("x86_64", 0x40000000) == KILL
+
+
+def test_an_architecture_without_a_table_is_named() -> None:
+    with pytest.raises(ValueError, match="riscv64"):
+        bubblewrap_filter("riscv64")
+
+
+def test_every_jump_and_program_fits_the_kernels_limits() -> None:
+    for machine in ARCHES:
+        assert len(bubblewrap_filter(machine)) // 8 < 4096
