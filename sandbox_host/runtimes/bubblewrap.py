@@ -16,32 +16,25 @@ import resource
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from domain.sandbox.contract import SandboxResult, Usage
 from sandbox_host.jobs import PreparedJob
 from sandbox_host.processes import sealed_file
-from sandbox_host.runtimes import bwrap_box, seccomp
+from sandbox_host.runtimes import bwrap_box
 from sandbox_host.runtimes.base import CPUS, Readiness, RunRecord, RuntimeFailure
-from sandbox_host.runtimes.bwrap_binary import Bwrap, Identity, find_bwrap, reap_shelters
+from sandbox_host.runtimes.bwrap_binary import Identity, reap_shelters
+from sandbox_host.runtimes.bwrap_equipment import FIRST_BOX_UID, Equipment, equip
 from sandbox_host.runtimes.bwrap_process import BwrapProcess
 from sandbox_host.runtimes.canary import fly_canary
-from sandbox_host.runtimes.cgroups import (
+from sandbox_host.runtimes.cgroup_types import (
     Cgroup,
-    CgroupsUnavailable,
-    CgroupTree,
     GroupLimits,
     GroupUsage,
-    open_tree,
 )
 from sandbox_host.runtimes.watchdog import MemoryWatchdog
 from sandbox_host.verdicts import Ending, Kill
 
 log = logging.getLogger(__name__)
-
-#: User ids of a root host's boxes are this and up, one per box that runs.
-FIRST_BOX_UID = 60_000
 
 #: Seconds ``bwrap`` may take to set a box up.
 _SETUP_SECONDS = 10.0
@@ -51,18 +44,6 @@ _FIX_BWRAP = (
     " unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1 on older Debian,"
     " kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); in a container, run it privileged"
 )
-
-
-@dataclass(frozen=True)
-class _Equipment:
-    """What preflight found; everything a run needs besides the job."""
-
-    bwrap: Bwrap
-    interpreter: bwrap_box.Interpreter
-    root: list[str]
-    filter: bytes | None
-    tree: CgroupTree | None
-    limits_mode: str
 
 
 class BubblewrapRuntime:
@@ -77,7 +58,7 @@ class BubblewrapRuntime:
             use_cgroups: False holds limits by resource limits even where cgroups could be made.
         """
         self._use_cgroups = use_cgroups
-        self._equipment: _Equipment | None = None
+        self._equipment: Equipment | None = None
         self._busy_uids: set[int] = set()
 
     async def preflight(self) -> Readiness:
@@ -86,12 +67,12 @@ class BubblewrapRuntime:
             return Readiness(False, "bubblewrap needs Linux", "use the docker runtime")
         try:
             if self._equipment is None:
-                self._equipment = await asyncio.to_thread(self._equip)
+                self._equipment = await asyncio.to_thread(equip, self._use_cgroups)
             await fly_canary(self)
         except (RuntimeFailure, OSError) as error:
             self._release_equipment()
             return Readiness(False, str(error), _FIX_BWRAP)
-        return Readiness(True, "the canary ran", details=self._details(self._equipment))
+        return Readiness(True, "the canary ran", details=self._equipment.details())
 
     async def run(self, job: PreparedJob) -> SandboxResult:
         """See `Runtime.run`."""
@@ -114,43 +95,12 @@ class BubblewrapRuntime:
         """See `Runtime.aclose`."""
         self._release_equipment()
 
-    def _equip(self) -> _Equipment:
-        identity = Identity(FIRST_BOX_UID if os.geteuid() == 0 else None)
-        bwrap = find_bwrap(identity)
-        interpreter = bwrap_box.find_interpreter()
-        tree, mode = None, "rlimits (cgroups switched off)"
-        if self._use_cgroups:
-            try:
-                tree = open_tree()
-                mode = tree.version
-            except CgroupsUnavailable as reason:
-                mode = f"rlimits (no cgroup: {reason})"
-        return _Equipment(
-            bwrap=bwrap,
-            interpreter=interpreter,
-            root=bwrap_box.root_arguments(interpreter),
-            filter=seccomp.bubblewrap_filter() if seccomp.supported() else None,
-            tree=tree,
-            limits_mode=mode,
-        )
-
     def _release_equipment(self) -> None:
         if self._equipment is not None:
             self._equipment.bwrap.close()
             if self._equipment.tree is not None:
                 self._equipment.tree.close()
             self._equipment = None
-
-    @staticmethod
-    def _details(equipment: _Equipment) -> dict[str, str]:
-        return {
-            "bwrap": f"{equipment.bwrap.version}, {equipment.bwrap.origin}",
-            "python": equipment.interpreter.path,
-            "limits": equipment.limits_mode,
-            "seccomp": "on" if equipment.filter else "off (no table for this architecture)",
-            "apparmor": _apparmor(),
-            "user": "one per box" if os.geteuid() == 0 else "the host's own",
-        }
 
     @contextlib.asynccontextmanager
     async def _user(self) -> AsyncIterator[Identity]:
@@ -165,9 +115,7 @@ class BubblewrapRuntime:
             self._busy_uids.discard(uid)
 
     @contextlib.asynccontextmanager
-    async def _cgroup(
-        self, equipment: _Equipment, job: PreparedJob
-    ) -> AsyncIterator[Cgroup | None]:
+    async def _cgroup(self, equipment: Equipment, job: PreparedJob) -> AsyncIterator[Cgroup | None]:
         if equipment.tree is None:
             yield None
             return
@@ -182,7 +130,7 @@ class BubblewrapRuntime:
             await asyncio.shield(asyncio.to_thread(group.remove))
 
     async def _run_box(
-        self, equipment: _Equipment, record: RunRecord, user: Identity, group: Cgroup | None
+        self, equipment: Equipment, record: RunRecord, user: Identity, group: Cgroup | None
     ) -> SandboxResult:
         limits = record.job.job.limits
         process = _launch(equipment, record, user, limited_by_group=group is not None)
@@ -215,7 +163,7 @@ class BubblewrapRuntime:
 
 
 def _launch(
-    equipment: _Equipment, record: RunRecord, user: Identity, *, limited_by_group: bool
+    equipment: Equipment, record: RunRecord, user: Identity, *, limited_by_group: bool
 ) -> BwrapProcess:
     """Start ``bwrap`` with the job's files in memory files that it copies into the box."""
     job = record.job
@@ -288,11 +236,3 @@ def _usage(wall_ms: float, counted: GroupUsage) -> Usage:
 def _last_line(record: RunRecord) -> str:
     """What ``bwrap`` itself said; only for runs whose program never started."""
     return (record.stderr.text().strip().splitlines() or ["no message"])[-1]
-
-
-def _apparmor() -> str:
-    try:
-        enabled = Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
-    except OSError:
-        enabled = False
-    return "kernel on, no profile for bubblewrap boxes" if enabled else "off (not in this kernel)"

@@ -21,12 +21,8 @@ from sandbox_host.jobs import PreparedJob
 from sandbox_host.processes import host_tag, is_alive
 from sandbox_host.runtimes.base import Readiness, RunRecord, RuntimeFailure
 from sandbox_host.runtimes.canary import fly_canary
-from sandbox_host.runtimes.cgroups import (
-    Cgroup,
-    CgroupsUnavailable,
-    CgroupTree,
-    open_tree,
-)
+from sandbox_host.runtimes.cgroup_types import Cgroup, CgroupsUnavailable, CgroupTree
+from sandbox_host.runtimes.cgroups import open_tree
 from sandbox_host.runtimes.docker_box import agent_header, container_settings
 from sandbox_host.runtimes.docker_engine import DockerEngine, EngineFacts, ImageMissing
 from sandbox_host.runtimes.docker_stream import drain

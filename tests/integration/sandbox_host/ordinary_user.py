@@ -9,12 +9,13 @@ import asyncio
 import json
 import os
 import sys
+from typing import Any
 
 from sandbox_host.processes import adopt_orphans
 from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
 from tests.fixtures.sandbox import prepared
 
-PROGRAMS = {
+PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "hello": ("print('hello')", {}),
     "uid": ("import os; print(os.getuid())", {}),
     "sleeper": ("import time; time.sleep(60)", {"wall_seconds": 0.5}),

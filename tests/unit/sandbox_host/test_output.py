@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
+from domain.messaging.envelope import Envelope
 from domain.sandbox.contract import MAX_STREAM_BYTES, SandboxResult, Verdict
 from sandbox_host.output import FLOOD_BYTES, CappedStream
 
@@ -27,8 +29,7 @@ def test_any_bytes_in_any_pieces_become_text_within_the_cap(parts: list[bytes], 
         stream.feed(part)
     text = stream.text()
     assert "\0" not in text
-    encoded = SandboxResult.model_construct(stdout=text).model_dump_json(include={"stdout"})
-    assert len(encoded.encode()) - len('{"stdout":""}') <= cap
+    assert len(to_json(text)) - len('""') <= cap
     whole = b"".join(parts)
     assert stream.total == len(whole)
     if not stream.truncated:
@@ -60,8 +61,18 @@ def test_control_characters_count_with_their_escapes() -> None:
 
 def test_two_full_streams_fit_one_message() -> None:
     text = kept(b'\x01\xff\n"' * MAX_STREAM_BYTES, MAX_STREAM_BYTES).text()
-    result = SandboxResult.model_construct(stdout=text, stderr=text, verdict=Verdict.SUCCEEDED)
-    assert len(json.dumps([result.stdout, result.stderr], ensure_ascii=False).encode()) < 200_000
+    result = SandboxResult(
+        run_id=uuid4(),
+        intent_id=uuid4(),
+        verdict=Verdict.SUCCEEDED,
+        stdout=text,
+        stderr=text,
+        error="x" * 2000,
+    )
+    envelope = Envelope(
+        id="i", source="/s", type="t", tenantid="acme", data=result.model_dump(mode="json")
+    )
+    assert len(envelope.encode()) > 2 * MAX_STREAM_BYTES * 0.99
 
 
 @pytest.mark.parametrize(("size", "flooded"), [(FLOOD_BYTES, False), (FLOOD_BYTES + 1, True)])

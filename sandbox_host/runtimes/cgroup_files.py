@@ -1,0 +1,95 @@
+"""Reading, writing and deleting in a cgroup file system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from sandbox_host.processes import is_alive
+
+#: What the groups of all hosts are called; the rest of the name is the host's tag.
+PREFIX = "qlp-sandbox-"
+
+#: Microseconds; the kernel's default CFS period.
+CPU_PERIOD = 100_000
+
+
+def write(path: Path, value: int | str) -> None:
+    """Set a control file; the kernel refuses wrong values with OSError."""
+    path.write_text(f"{value}")
+
+
+def read_number(path: Path) -> int | None:
+    """The number in a file; None where the kernel has no such file."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def read_scaled(path: Path | None, divisor: float) -> float | None:
+    """`read_number` divided by ``divisor``; None where there is nothing to read."""
+    number = None if path is None else read_number(path)
+    return None if number is None else number / divisor
+
+
+def read_field(path: Path, name: str) -> int | None:
+    """The number after ``name`` in a file of ``name value`` lines; None if it is not there."""
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return None
+
+
+def reap_folders(parent: Path) -> int:
+    """Remove the groups below ``parent`` whose hosts are dead; how many boxes those had."""
+    boxes = 0
+    for folder in parent.glob(f"{PREFIX}*"):
+        tag = folder.name.removeprefix(PREFIX).removesuffix(".host")
+        if is_alive(tag.rpartition("-")[0]):
+            continue
+        for box in folder.iterdir():
+            if box.is_dir():
+                boxes += 1
+                remove_group(box)
+        remove_group(folder)
+    return boxes
+
+
+def close_group(folder: Path) -> None:
+    """Delete a host's own group; while boxes are still in it, the next host's reaping will."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def remove_group(folder: Path, seconds: float = 2.0) -> None:
+    """Kill what is in ``folder`` and delete it; a killed process takes a moment to leave.
+
+    Raises:
+        OSError: it could not be deleted within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            _kill_members(folder)
+            time.sleep(0.002)
+        else:
+            return
+
+
+def _kill_members(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)

@@ -1,0 +1,95 @@
+"""cgroup v1: one hierarchy per controller; ``Documentation/admin-guide/cgroup-v1``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox_host.runtimes.cgroup_files import (
+    CPU_PERIOD,
+    close_group,
+    read_field,
+    read_number,
+    read_scaled,
+    reap_folders,
+    remove_group,
+    write,
+)
+from sandbox_host.runtimes.cgroup_types import Cgroup, GroupLimits, GroupUsage
+
+
+class V1Tree:
+    """cgroup v1: one hierarchy per controller."""
+
+    version = "cgroup v1"
+
+    def __init__(self, folders: dict[str, Path], tag: str) -> None:
+        self._tag = tag
+        self._parents = folders
+        self._folders = {name: folder / tag for name, folder in folders.items()}
+        for folder in self._unique():
+            folder.mkdir(exist_ok=True)
+
+    def create(self, name: str, limits: GroupLimits | None) -> Cgroup:
+        """A group in every hierarchy."""
+        group = V1Group({key: folder / name for key, folder in self._folders.items()})
+        group.make(limits)
+        return group
+
+    def engine_path(self, name: str) -> str:
+        """See `CgroupTree.engine_path`."""
+        return f"/{self._tag}/{name}"
+
+    def reap(self) -> int:
+        """See `CgroupTree.reap`."""
+        return sum(reap_folders(parent) for parent in set(self._parents.values()))
+
+    def close(self) -> None:
+        """See `CgroupTree.close`."""
+        for folder in self._unique():
+            close_group(folder)
+
+    def _unique(self) -> list[Path]:
+        return list(dict.fromkeys(self._folders.values()))
+
+
+class V1Group:
+    """One box's groups, one per controller."""
+
+    def __init__(self, folders: dict[str, Path]) -> None:
+        self._folders = folders
+
+    def make(self, limits: GroupLimits | None) -> None:
+        """Create the groups and write the limits."""
+        for folder in dict.fromkeys(self._folders.values()):
+            folder.mkdir()
+        if limits is None:
+            return
+        memory = self._folders["memory"]
+        write(memory / "memory.limit_in_bytes", limits.memory_bytes)
+        swap = memory / "memory.memsw.limit_in_bytes"
+        if swap.exists():
+            write(swap, limits.memory_bytes)
+        write(self._folders["pids"] / "pids.max", limits.processes)
+        if "cpu" in self._folders:
+            write(self._folders["cpu"] / "cpu.cfs_period_us", CPU_PERIOD)
+            write(self._folders["cpu"] / "cpu.cfs_quota_us", int(limits.cpus * CPU_PERIOD))
+
+    def attach(self, pid: int) -> None:
+        """See `Cgroup.attach`."""
+        for folder in dict.fromkeys(self._folders.values()):
+            write(folder / "cgroup.procs", pid)
+
+    def usage(self) -> GroupUsage:
+        """See `Cgroup.usage`; CPU counters of v1 are in nanoseconds."""
+        memory, cpu = self._folders["memory"], self._folders.get("cpuacct")
+        return GroupUsage(
+            cpu_user_ms=read_scaled(cpu and cpu / "cpuacct.usage_user", 1e6),
+            cpu_system_ms=read_scaled(cpu and cpu / "cpuacct.usage_sys", 1e6),
+            peak_memory_bytes=read_number(memory / "memory.max_usage_in_bytes"),
+            oom_kills=read_field(memory / "memory.oom_control", "oom_kill") or 0,
+        )
+
+    def remove(self) -> None:
+        """See `Cgroup.remove`."""
+        for folder in dict.fromkeys(self._folders.values()):
+            remove_group(folder)
