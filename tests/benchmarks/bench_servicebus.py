@@ -41,16 +41,18 @@ async def _measure(name: str, work: Work, broker: BrokerProcess | None, rounds: 
     print(f"{name:<34}{statistics.median(rates):>10.0f} /s {cpu_text}")
 
 
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
 async def _floor() -> None:
     """Send each body over a bare socket and wait until it is back."""
-    server = await asyncio.start_server(_echo, "127.0.0.1", 0)
+    ended = asyncio.Event()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
@@ -62,6 +64,7 @@ async def _floor() -> None:
 
     await _measure("floor: TCP echo, one by one", round_trips, None, _ROUNDS)
     writer.close()
+    await ended.wait()
     server.close()
 
 

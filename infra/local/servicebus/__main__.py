@@ -16,6 +16,8 @@ from infra.local.servicebus.config import ConfigError, load_config
 from infra.local.servicebus.server import Broker
 
 _DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "servicebus.json"
+#: For the default limit of 10,000 connections, and to spare.
+_DESCRIPTORS = 10_240
 _EPILOG = """\
 Once it listens, the broker prints one line of JSON on standard output:
   {"ready": true, "port": 5672, "healthPort": 5673, "namespace": "qlp"}
@@ -86,15 +88,20 @@ def _read_key(options: argparse.Namespace) -> str:
             key = options.key_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise _Refusal(f"--key-file: {error}") from None
-    if len(key.strip()) < 16:
-        raise _Refusal(f"{source}: holds no key of at least 16 characters")
+    if not key.strip():
+        raise _Refusal(f"{source}: holds no key")
     return str(key.strip())
 
 
 def _raise_descriptor_limit() -> None:
-    """Use all the file descriptors that the system grants; the usual soft limit is 1024."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Allow for many connections; the usual soft limit is 1024 file descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if wanted > soft:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as error:
+            logging.warning("at most %d connections fit: %s", soft, error)
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -102,13 +109,13 @@ async def _serve(options: argparse.Namespace) -> None:
         config = load_config(options.config)
     except ConfigError as error:
         raise _Refusal(f"configuration {options.config}: {error}") from None
-    broker = Broker(
-        config,
-        _read_key(options),
-        host=options.host,
-        port=options.port,
-        health_port=options.health_port,
-    )
+    key = _read_key(options)
+    try:
+        broker = Broker(
+            config, key, host=options.host, port=options.port, health_port=options.health_port
+        )
+    except ValueError as error:
+        raise _Refusal(str(error)) from None
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from infra.local.servicebus.answers import (
     encode_open,
-    encode_sasl_mechanisms,
-    encode_sasl_outcome,
     error,
     performative,
 )
@@ -19,14 +17,14 @@ from infra.local.servicebus.entity import Clock
 from infra.local.servicebus.errors import ProtocolError, Unauthorized
 from infra.local.servicebus.frames import (
     AMQP_FRAME,
-    AMQP_HEADER,
     EMPTY_FRAME,
-    SASL_FRAME,
-    SASL_HEADER,
     FrameReader,
     encode_frame,
 )
+from infra.local.servicebus.grants import Grants
+from infra.local.servicebus.handshake import Handshake
 from infra.local.servicebus.limits import Limits
+from infra.local.servicebus.outbox import Outbox
 from infra.local.servicebus.performatives import (
     CLOSE,
     END,
@@ -36,7 +34,6 @@ from infra.local.servicebus.performatives import (
     End,
     Open,
     Performative,
-    SaslInit,
     parse,
 )
 from infra.local.servicebus.session import Session
@@ -49,8 +46,6 @@ _log = logging.getLogger(__name__)
 _CONTAINER = "servicebus-local"
 _MIN_FRAME = 512
 _MIN_PEER_IDLE_MS = 1000
-_TLS_HANDSHAKE = b"\x16\x03"
-_MAX_GRANTS = 256
 
 
 class Connection(asyncio.Protocol):
@@ -69,26 +64,22 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.limits = limits
         self.peer_max_frame = _MIN_FRAME
-        self._clock = clock
         self._attach = attach
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = FrameReader(limits.max_frame_bytes)
-        self._step: Callable[[], bool] = self._read_header
-        self._sasl_done = False
         self._opened = False
         self._closing = False
         self._sessions: dict[int, Session] = {}
         self._ended: set[int] = set()
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._flush_scheduled = False
+        self._outbox = Outbox(limits.write_high_water_bytes)
+        self._handshake = Handshake(self._reader, self._outbox)
         self._paused = False
         self._held_bytes = 0
-        self._grants: dict[str, Grant] = {}
+        self._grants = Grants(clock)
         self._peer_idle = 0.0
-        self._last_received = self._last_sent = self._loop.time()
+        self._last_received = self._loop.time()
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     # asyncio.Protocol
@@ -96,7 +87,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the handshake clock, or hang up if there are too many connections."""
         assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = self._outbox.transport = transport
         if len(self._connections) >= self.limits.max_connections:
             _log.warning("refused a connection: %d are open", len(self._connections))
             self._closing = True
@@ -112,19 +103,21 @@ class Connection(asyncio.Protocol):
             return
         self._last_received = self._loop.time()
         self._reader.feed(data)
+        self._outbox.expect_flush()
         try:
             while self._step() and self.open:
                 continue
         except ProtocolError as problem:
             self.fail(problem.condition, problem.description)
-        self._flush()
+        finally:
+            self._outbox.flush()
 
     def pause_writing(self) -> None:
         """Stop reading and delivering while the peer does not read."""
         self._paused = True
         if self._transport is not None and not self._closing:
             self._transport.pause_reading()
-        self._set_timer("stall", self.limits.write_stall_timeout, self._abort)
+        self._set_timer("stall", self.limits.write_stall_timeout, self.abort)
 
     def resume_writing(self) -> None:
         """Go on."""
@@ -158,7 +151,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
         """Write a frame, together with what else is written in this turn of the loop."""
-        self._write(encode_frame(channel, body, payload))
+        self._outbox.write(encode_frame(channel, body, payload))
 
     def hold(self, size: int) -> None:
         """Account for bytes of incomplete deliveries.
@@ -171,21 +164,13 @@ class Connection(asyncio.Protocol):
             raise ProtocolError("amqp:resource-limit-exceeded", "too many incomplete deliveries")
 
     def admit(self, grant: Grant) -> None:
-        """Remember what a token covers."""
-        if len(self._grants) >= _MAX_GRANTS and grant.path not in self._grants:
-            raise ProtocolError("amqp:resource-limit-exceeded", "too many tokens")
-        self._grants[grant.path] = grant
+        """Remember what a token covers. Raises ProtocolError if there are too many."""
+        self._grants.admit(grant)
         self._check_grants()
 
     def authorise(self, path: str) -> None:
-        """Refuse a path that no valid token covers.
-
-        Raises:
-            Unauthorized: the peer has to put a token at ``$cbs`` first.
-        """
-        now = self._clock()
-        if not any(g.covers(path) and g.expires_at > now for g in self._grants.values()):
-            raise Unauthorized(f"no valid token covers {path}; put one at $cbs first")
+        """Refuse a path that no valid token covers. Raises Unauthorized."""
+        self._grants.authorise(path)
 
     def fail(self, condition: str, description: str) -> None:
         """Close with an error."""
@@ -196,47 +181,10 @@ class Connection(asyncio.Protocol):
             self.send(0, performative(CLOSE, error(condition, description)))
         self._hang_up()
 
-    # handshake
-
-    def _read_header(self) -> bool:
-        if self._reader.peek(2) == _TLS_HANDSHAKE:
-            raise ProtocolError(
-                "amqp:not-implemented",
-                "the peer speaks TLS; the connection string needs UseDevelopmentEmulator=true "
-                "in lower case",
-            )
-        header = self._reader.protocol_header()
-        if header is None:
-            return False
-        if header == SASL_HEADER and not self._sasl_done:
-            self._write(SASL_HEADER)
-            self._write(encode_frame(0, encode_sasl_mechanisms(), kind=SASL_FRAME))
-            self._step = self._read_sasl
-        elif header == AMQP_HEADER:
-            self._write(AMQP_HEADER)
-            self._step = self._read_frame
-        else:
-            self._write(AMQP_HEADER)
-            raise ProtocolError("amqp:not-implemented", f"unknown protocol header {header!r}")
-        return True
-
-    def _read_sasl(self) -> bool:
-        frame = self._reader.frame()
-        if frame is None:
-            return False
-        kind, _, body = frame
-        init = parse(body)[0] if kind == SASL_FRAME and body else None
-        if not isinstance(init, SaslInit):
-            raise ProtocolError("amqp:not-allowed", "a SASL init is expected")
-        anonymous = init.mechanism == "ANONYMOUS"
-        self._write(encode_frame(0, encode_sasl_outcome(0 if anonymous else 1), kind=SASL_FRAME))
-        if not anonymous:
-            raise ProtocolError("amqp:not-implemented", "only SASL ANONYMOUS is offered")
-        self._sasl_done = True
-        self._step = self._read_header
-        return True
-
     # frames
+
+    def _step(self) -> bool:
+        return self._read_frame() if self._handshake.done else self._handshake.step()
 
     def _read_frame(self) -> bool:
         cut = self._reader.frame()
@@ -309,40 +257,21 @@ class Connection(asyncio.Protocol):
         elif channel not in self._ended:  # the SDK detaches after the end of its session
             raise ProtocolError("amqp:not-allowed", f"channel {channel} has no session")
 
-    # writing
-
-    def _write(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_bytes += len(data)
-        if self._out_bytes >= self.limits.write_high_water_bytes:
-            self._flush()
-        elif not self._flush_scheduled:
-            self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_scheduled = False
-        if not self._out:
-            return
-        data = b"".join(self._out)
-        self._out.clear()
-        self._out_bytes = 0
-        self._last_sent = self._loop.time()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+    # closing
 
     def _hang_up(self) -> None:
         """Say nothing more and wait for the peer to hang up, so that it can read our last words."""
         self._closing = True
-        self._flush()
+        self._outbox.flush()
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._set_timer("close", self.limits.close_timeout, self._abort)
+        self._set_timer("close", self.limits.close_timeout, self.abort)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Hang up at once; what is not sent is lost."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -359,7 +288,7 @@ class Connection(asyncio.Protocol):
 
     def _handshake_overdue(self) -> None:
         _log.info("aborting a connection: no open in %s s", self.limits.handshake_timeout)
-        self._abort()
+        self.abort()
 
     def _check_idle(self) -> None:
         left = self._last_received + self.limits.idle_timeout - self._loop.time()
@@ -369,23 +298,20 @@ class Connection(asyncio.Protocol):
             self.fail("amqp:resource-limit-exceeded", "nothing was received for the idle timeout")
 
     def _heartbeat(self) -> None:
-        left = self._last_sent + self._peer_idle / 2 - self._loop.time()
+        left = self._outbox.last_sent + self._peer_idle / 2 - self._loop.time()
         if left <= 0 and self.writable():
-            self._write(EMPTY_FRAME)
+            self._outbox.write(EMPTY_FRAME)
             left = self._peer_idle / 2
         self._set_timer("heartbeat", max(left, self._peer_idle / 10), self._heartbeat)
 
     def _check_grants(self) -> None:
         """Detach links whose token has expired; close if there was never a token."""
-        now = self._clock()
-        self._grants = {p: g for p, g in self._grants.items() if g.expires_at > now}
+        left = self._grants.seconds_to_next_expiry()
         for session in self._sessions.values():
             for link in session.links():
-                covered = any(g.covers(link.path or "") for g in self._grants.values())
-                if link.path is not None and not covered:
+                if link.path is not None and not self._grants.covers(link.path):
                     session.detach(link, Unauthorized.condition, "the token has expired")
-        if not self._grants:
+        if left is None:
             self.fail(Unauthorized.condition, "no valid token was put at $cbs")
-            return
-        first = min(grant.expires_at for grant in self._grants.values())
-        self._set_timer("grants", (first - now) / 1000, self._check_grants)
+        else:
+            self._set_timer("grants", left, self._check_grants)

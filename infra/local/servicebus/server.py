@@ -33,6 +33,9 @@ class Broker:
         key: the shared access key that clients and ``POST /reset`` must know.
         port: AMQP port, 0 for any free one.
         health_port: HTTP port, 0 for any free one.
+
+    Raises:
+        ValueError: the key is too short, or would not fit into a connection string.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class Broker:
     ) -> None:
         if len(key) < 16:
             raise ValueError("the shared access key must have at least 16 characters")
+        if ";" in key or not key.isprintable() or " " in key:
+            raise ValueError("the shared access key must hold no semicolons and no spaces")
         self.host = host
         self.port = port
         self.health_port = health_port
@@ -112,6 +117,7 @@ class Broker:
             self._server.close()
         for connection in list(self._connections):
             connection.fail("amqp:connection:forced", "the broker is shutting down")
+            connection.abort()
         for dispatcher in self._dispatchers.values():
             dispatcher.close()
         if self._web is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from azure.servicebus import ServiceBusMessage
+from azure.servicebus._pyamqp.utils import generate_sas_token
 from azure.servicebus.exceptions import ServiceBusQuotaExceededError
 
 from infra.local.servicebus.amqp_types import UInt
@@ -19,7 +21,7 @@ from infra.local.servicebus.answers import performative
 from infra.local.servicebus.config import load_config
 from infra.local.servicebus.frames import AMQP_HEADER, EMPTY_FRAME, encode_frame
 from infra.local.servicebus.limits import Limits
-from infra.local.servicebus.server import Broker
+from infra.local.servicebus.server import KEY_NAME, Broker
 from tests.integration.servicebus.sdk import Handler, Sdk, make_sdk
 
 CONFIG = Path(__file__).parents[3] / "infra" / "local" / "servicebus.json"
@@ -197,6 +199,27 @@ async def test_a_peer_that_never_reads_is_cut_off() -> None:
         while broker.connections > 1:
             await asyncio.sleep(0.05)
     transport.abort()
+    await sdk.close_all()
+    await broker.stop()
+
+
+async def test_a_connection_ends_with_its_token() -> None:
+    broker = Broker(load_config(CONFIG), KEY, limits=LIMITS)
+    await broker.start()
+    resource = f"sb://127.0.0.1:{broker.port}/intents"
+    expiry = int(time.time()) + 2
+    token = generate_sas_token(resource, KEY_NAME, KEY, expiry)  # type: ignore[no-untyped-call]
+    sdk = make_sdk(
+        f"Endpoint=sb://127.0.0.1:{broker.port};SharedAccessSignature={token};"
+        "UseDevelopmentEmulator=true;",
+        asynchronous=True,
+    )
+    await sdk.sender("intents")
+    assert broker.connections == 1
+    async with asyncio.timeout(4):
+        while broker.connections:
+            await asyncio.sleep(0.05)
+    assert time.time() >= expiry
     await sdk.close_all()
     await broker.stop()
 
