@@ -20,6 +20,7 @@ class StackConfig:
 
     Attributes:
         root: the checkout.
+        app: the function app's directory.
         data: everything the stack writes: database, keys, logs.
         http_port, amqp_port: the doors for clients and producers; 0 picks a free one.
         database_url: an existing PostgreSQL (its owner) to use in place of the embedded one.
@@ -27,6 +28,7 @@ class StackConfig:
     """
 
     root: Path
+    app: Path
     data: Path
     http_port: int
     amqp_port: int
@@ -43,6 +45,7 @@ class StackConfig:
         env = os.environ if environment is None else environment
         return cls(
             root=ROOT,
+            app=ROOT,
             data=Path(env.get("QLP_DATA_DIR") or ROOT / ".qlp").absolute(),
             http_port=_port(env, "QLP_HTTP_PORT", 7071),
             amqp_port=_port(env, "QLP_AMQP_PORT", 5672),

@@ -157,7 +157,7 @@ class LocalStack:
         ready = await self._spawn(
             "functions",
             [
-                *("infra.local.functions_host", "--app-dir", str(self._config.root)),
+                *("infra.local.functions_host", "--app-dir", str(self._config.app)),
                 *("--port", str(self._config.http_port or _free_port())),
             ],
             values,

@@ -1,0 +1,104 @@
+"""``POST /intents`` at 1 and 16 clients, against an empty function on the same host.
+
+Twice: with the HTTP functions alone (the cost of accepting an intent), and with everything behind
+them at work on the same two cores, which competes with the requests for the CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from infra.local.stack.config import ROOT
+from tests.benchmarks.statistics_of import percentile
+from tests.fixtures.stack import Client, running_stack
+
+APP = """
+import azure.functions as func
+from functions import health, intents_http, maintenance, messages
+
+app = func.FunctionApp()
+for module in (intents_http, messages, maintenance, health):
+    app.register_functions(module.bp)
+
+
+@app.function_name("empty")
+@app.route(route="empty", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+async def empty(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(status_code=202)
+"""
+BEHIND = ("receive_intents", "advance_intent", "record_sandbox_result", "relay_events",
+          "recover_stalled")  # fmt: skip
+
+
+async def load(
+    client: Client, path: str, body: object, clients: int, seconds: float
+) -> list[float]:
+    """Latencies in milliseconds of as many requests as fit into ``seconds``."""
+    deadline = time.perf_counter() + seconds
+    latencies: list[float] = []
+
+    async def one() -> None:
+        while (started := time.perf_counter()) < deadline:
+            reply = await client.call("POST", path, body)
+            assert reply.status == 202, reply.body
+            latencies.append((time.perf_counter() - started) * 1000)
+
+    await asyncio.gather(*(one() for _ in range(clients)))
+    return latencies
+
+
+async def compare(client: Client, title: str, rounds: int, seconds: float) -> None:
+    """Alternate between the two functions and print the medians."""
+    body = {"text": "plot the monthly totals", "metadata": {"from": "benchmark"}}
+    for clients in (1, 16):
+        rates: dict[str, list[float]] = {"/empty": [], "/intents": []}
+        latencies: dict[str, list[float]] = {"/empty": [], "/intents": []}
+        for round_ in range(rounds + 1):
+            for path in rates:
+                measured = await load(client, path, body, clients, seconds)
+                if round_ > 0:  # the first one warms up
+                    rates[path].append(len(measured) / seconds)
+                    latencies[path] += measured
+        for path, values in rates.items():
+            ratio = f"   {median(values) / median(rates['/empty']):.2f} of the empty function"
+            print(
+                f"{title:<16} {clients:>2} clients  POST {path:<9} {median(values):7.0f} /s   "
+                f"p50 {percentile(latencies[path], 50):5.1f} ms   "
+                f"p99 {percentile(latencies[path], 99):6.1f} ms"
+                + (ratio if path == "/intents" else "")
+            )
+
+
+async def measure(title: str, disabled: tuple[str, ...], rounds: int, seconds: float) -> None:
+    """Run one configuration on a stack of its own."""
+    for name in BEHIND:
+        os.environ[f"AzureWebJobs.{name}.Disabled"] = str(int(name in disabled))
+    with tempfile.TemporaryDirectory(prefix="qlp-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        app = Path(folder) / "app"
+        app.mkdir()
+        (app / "function_app.py").write_text(APP)
+        (app / "host.json").write_text((ROOT / "host.json").read_text())
+        async with running_stack(Path(folder) / "data", app=app) as stack:
+            await compare(stack.client, title, rounds, seconds)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="per contestant and round")
+    options = parser.parse_args()
+    os.environ["QLP_SANDBOX_RUNTIMES"] = "bubblewrap"
+    asyncio.run(measure("HTTP alone", BEHIND, options.rounds, options.seconds))
+    asyncio.run(measure("everything", (), options.rounds, options.seconds))
+
+
+if __name__ == "__main__":
+    main()
