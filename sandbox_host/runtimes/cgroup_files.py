@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import time
 from pathlib import Path
 
 from sandbox_host.processes import is_alive
+
+log = logging.getLogger(__name__)
 
 #: What the groups of all hosts are called; the rest of the name is the host's tag.
 PREFIX = "qlp-sandbox-"
@@ -53,11 +56,13 @@ def reap_folders(parent: Path) -> int:
         tag = folder.name.removeprefix(PREFIX).removesuffix(".host")
         if is_alive(tag.rpartition("-")[0]):
             continue
-        for box in folder.iterdir():
-            if box.is_dir():
-                boxes += 1
+        try:
+            for box in [entry for entry in folder.iterdir() if entry.is_dir()]:
                 remove_group(box)
-        remove_group(folder)
+                boxes += 1
+            remove_group(folder)
+        except OSError as error:
+            log.warning("a dead host's cgroup stays: %s", error)
     return boxes
 
 

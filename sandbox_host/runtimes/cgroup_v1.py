@@ -22,16 +22,28 @@ class V1Tree:
 
     version = "cgroup v1"
 
-    def __init__(self, folders: dict[str, Path], tag: str) -> None:
+    def __init__(
+        self, folders: dict[str, Path], tag: str, engine_mounts: tuple[Path, ...] = ()
+    ) -> None:
+        """Make this host's own groups.
+
+        Args:
+            folders: controller to the folder below which they are made.
+            tag: their name.
+            engine_mounts: further hierarchies in which a container engine makes groups of the
+                same names, and never removes them.
+        """
         self._tag = tag
         self._parents = folders
+        self._engine_mounts = engine_mounts
         self._folders = {name: folder / tag for name, folder in folders.items()}
         for folder in self._unique():
             folder.mkdir(exist_ok=True)
 
     def create(self, name: str, limits: GroupLimits | None) -> Cgroup:
         """A group in every hierarchy."""
-        group = V1Group({key: folder / name for key, folder in self._folders.items()})
+        strays = [mount / self._tag / name for mount in self._engine_mounts]
+        group = V1Group({key: folder / name for key, folder in self._folders.items()}, strays)
         group.make(limits)
         return group
 
@@ -41,11 +53,13 @@ class V1Tree:
 
     def reap(self) -> int:
         """See `CgroupTree.reap`."""
-        return sum(reap_folders(parent) for parent in set(self._parents.values()))
+        for mount in self._engine_mounts:
+            reap_folders(mount)
+        return max(reap_folders(parent) for parent in dict.fromkeys(self._parents.values()))
 
     def close(self) -> None:
         """See `CgroupTree.close`."""
-        for folder in self._unique():
+        for folder in (*self._unique(), *(mount / self._tag for mount in self._engine_mounts)):
             close_group(folder)
 
     def _unique(self) -> list[Path]:
@@ -55,8 +69,9 @@ class V1Tree:
 class V1Group:
     """One box's groups, one per controller."""
 
-    def __init__(self, folders: dict[str, Path]) -> None:
+    def __init__(self, folders: dict[str, Path], strays: list[Path]) -> None:
         self._folders = folders
+        self._strays = strays
 
     def make(self, limits: GroupLimits | None) -> None:
         """Create the groups and write the limits."""
@@ -91,5 +106,5 @@ class V1Group:
 
     def remove(self) -> None:
         """See `Cgroup.remove`."""
-        for folder in dict.fromkeys(self._folders.values()):
+        for folder in dict.fromkeys((*self._folders.values(), *self._strays)):
             remove_group(folder)

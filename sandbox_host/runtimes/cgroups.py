@@ -38,7 +38,9 @@ def open_tree(*, at_root: bool = False) -> CgroupTree:
     tag = f"{PREFIX}{host_tag()}-{next(_serial)}"
     try:
         if any(mount.holds("memory") for mount in mounts):
-            return V1Tree(_v1_folders(mounts, own), tag)
+            folders = _v1_folders(mounts, own)
+            others = [mount.point for mount in mounts if mount.point not in folders.values()]
+            return V1Tree(folders, tag, tuple(others) if at_root else ())
         unified = next((mount for mount in mounts if mount.version == 2), None)
         if unified is None:
             raise CgroupsUnavailable("no cgroup file system is mounted")

@@ -128,8 +128,9 @@ class DockerEngine:
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
             opened = api.attach_socket(container, params=params)
             # docker-py hands out a file around the socket; a descriptor of our own outlives it.
+            # Closed through its response: the other way round, that one fails when collected.
             own = socket.socket(fileno=socket.dup(opened.fileno()))
-            opened.close()
+            opened._response.close()
             own.setblocking(False)
             return own
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,9 +57,12 @@ async def test_a_killed_hosts_program_ends_and_its_box_is_reaped_by_the_next() -
     state = await engine.ended(box)
     assert not state["Running"], json.dumps(state)
     runtime = DockerRuntime()
+    assert (await runtime.preflight()).ready
     assert await runtime.reap() >= 1
     assert box not in await engine.boxes()
     await runtime.aclose()
+    # The engine makes groups in every hierarchy, and leaves them.
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/qlp-sandbox-*-{host.pid}-*"))  # noqa: ASYNC240
     engine.close()
 
 
