@@ -34,9 +34,8 @@ SOCKET_TIMEOUT = 0.05
 RECEIVE_WAIT_SECONDS = 60.0
 SETTLE_ATTEMPTS = 5
 
-#: After the first message of a batch the broker gets this long to deliver the others; the .NET
-#: client waits 20 ms.
-BATCH_GATHER_SECONDS = 0.02
+#: A batch ends when no further message comes for this long; the .NET client waits 20 ms, too.
+BATCH_GAP_SECONDS = 0.02
 
 
 class ServiceBusLink:

@@ -22,7 +22,7 @@ from infra.local.functions_host.backoff import Backoff
 from infra.local.functions_host.host_json import ServiceBusOptions
 from infra.local.functions_host.invocation import FunctionFailedError, Invoker
 from infra.local.functions_host.model import HostedFunction, ServiceBusTrigger
-from infra.local.functions_host.service_bus_link import BATCH_GATHER_SECONDS, ServiceBusLink
+from infra.local.functions_host.service_bus_link import BATCH_GAP_SECONDS, ServiceBusLink
 from infra.local.functions_host.service_bus_messages import (
     UnreadableBodyError,
     batch_argument,
@@ -212,15 +212,16 @@ class BatchListener(Listener):
     async def _gather(
         self, messages: list[ServiceBusReceivedMessage]
     ) -> list[ServiceBusReceivedMessage]:
-        """Add what is there; then, below ``minMessageBatchSize``, wait ``maxBatchWaitTime``."""
+        """Add what comes without a gap; below the minimum, wait ``maxBatchWaitTime`` for more."""
         options = self.options
         end = time.monotonic() + options.max_batch_wait_seconds
-        wait = BATCH_GATHER_SECONDS
+        wait = BATCH_GAP_SECONDS
         try:
             while (room := options.max_message_batch_size - len(messages)) > 0:
-                messages += await self.link.receive_more(room, wait)
-                wait = end - time.monotonic()
-                if len(messages) >= options.min_message_batch_size or wait <= 0:
+                more = await self.link.receive_more(room, wait)
+                messages += more
+                wait = BATCH_GAP_SECONDS if more else end - time.monotonic()
+                if not more and (len(messages) >= options.min_message_batch_size or wait <= 0):
                     break
         except Exception as error:  # noqa: BLE001  # those received are started all the same
             self.link.report(error)
