@@ -21,6 +21,7 @@ from domain.intents.decider import IntentAlreadyFinished, IntentNotFound, Submis
 from domain.intents.state import Status
 from domain.projections.intents import IntentRow
 from domain.projections.paging import InvalidCursor
+from domain.repository import row_of
 from functions.http import (
     Call,
     endpoint,
@@ -69,9 +70,10 @@ async def submit_intent(call: Call) -> func.HttpResponse:
     headers = {"Location": f"/api/intents/{handled.state.id}"}
     if key is not None:
         headers["Idempotency-Replayed"] = "false" if handled.changed else "true"
-    row = await _row(call, handled.state.id, wait)
+    row = row_of(handled.state)
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait:g}"
+        row = await _ended(call, row, wait)
     return json_response(full(row), 200 if row.status in _TERMINAL else 202, headers)
 
 
@@ -80,7 +82,8 @@ async def submit_intent(call: Call) -> func.HttpResponse:
 @endpoint
 async def get_intent(call: Call) -> func.HttpResponse:
     """GET /intents/{id}: the intent and, once it has ended, its outcome."""
-    return json_response(full(await _row(call, _id(call), preferred_wait(call.request))))
+    wait = preferred_wait(call.request)
+    return json_response(full(await _ended(call, await _row(call, _id(call)), wait)))
 
 
 @bp.function_name("list_intents")
@@ -114,7 +117,7 @@ async def list_intent_events(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/events: what happened; with ``wait``, holds until something more does."""
     after = number_parameter(call.request, "after", default=0, low=0, high=2**31)
     wait = seconds(call.request.params.get("wait", "0"), "wait")
-    row = await _row(call, _id(call), None)
+    row = await _row(call, _id(call))
     if wait and row.version <= after and row.status not in _TERMINAL:
         await call.app.watcher.wait(row.id, lambda version, _: version > after, wait)
     records = await call.app.repository.history(row.id)
@@ -147,19 +150,22 @@ async def cancel_intent(call: Call) -> func.HttpResponse:
         raise _not_found(str(intent_id)) from None
     except IntentAlreadyFinished as error:
         raise Problem(409, "already-finished", f"{error}; it cannot be cancelled.") from None
-    return json_response(full(await _row(call, intent_id, None)))
+    return json_response(full(await _row(call, intent_id)))
 
 
-async def _row(call: Call, intent_id: UUID, wait: float | None) -> IntentRow:
-    """The tenant's intent, after waiting up to ``wait`` seconds for its end."""
+async def _row(call: Call, intent_id: UUID) -> IntentRow:
     row = await call.app.reads.get(call.principal.tenant_id, intent_id)
     if row is None:
         raise _not_found(str(intent_id))
-    if wait and row.status not in _TERMINAL:
-        ended = await call.app.watcher.wait(intent_id, lambda _, s: s in _TERMINAL, wait)
-        if ended:
-            return await _row(call, intent_id, None)
     return row
+
+
+async def _ended(call: Call, row: IntentRow, wait: float | None) -> IntentRow:
+    """The intent's row after waiting up to ``wait`` seconds for its end."""
+    if not wait or row.status in _TERMINAL:
+        return row
+    await call.app.watcher.wait(row.id, lambda _, status: status in _TERMINAL, wait)
+    return await _row(call, row.id)
 
 
 def _id(call: Call) -> UUID:

@@ -75,11 +75,13 @@ class Relay:
         await self._publisher.open()
         async with self._checkpoints.exclusive(NAME) as lease:
             checkpoint = await lease.load()
-            while page := await self._log.read_all(checkpoint, PAGE):
+            page_is_full = True
+            while page_is_full and (page := await self._log.read_all(checkpoint, PAGE)):
                 await self.publish(page)
                 checkpoint = page[-1].checkpoint
                 await lease.save(checkpoint)
                 count += len(page)
+                page_is_full = len(page) == PAGE
         return count
 
     async def publish(self, records: Sequence[RecordedEvent]) -> None:
