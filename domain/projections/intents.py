@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,9 @@ class IntentRow:
     outcome: dict[str, Any] | None
 
 
+_COLUMNS = tuple(field.name for field in fields(IntentRow))
+
+
 @dataclass(frozen=True, slots=True)
 class StalledIntent:
     """An unfinished intent that has not moved; ``attempts`` counts this claim too."""
@@ -65,8 +68,10 @@ class StalledIntent:
 
 def upsert(row: IntentRow) -> InlineWrite:
     """Write ``row`` unless the read model already has this version or a later one."""
-    outcome = None if row.outcome is None else Json(row.outcome)
-    return InlineWrite(_SQL["upsert"], {**asdict(row), "outcome": outcome})
+    params = {name: getattr(row, name) for name in _COLUMNS}  # asdict would copy deeply
+    if row.outcome is not None:
+        params["outcome"] = Json(row.outcome)
+    return InlineWrite(_SQL["upsert"], params)
 
 
 class IntentReads:
