@@ -15,6 +15,8 @@ from domain.eventlog.models import InvalidEvent, NewEvent, RecordedEvent
 
 MAX_EVENT_BYTES = 1024**2
 MAX_EVENTS = 500
+MAX_STREAM_ID = 200
+MAX_TYPE = 120
 
 
 class EncodedEvents(NamedTuple):
@@ -34,6 +36,12 @@ def encode(events: Sequence[NewEvent]) -> EncodedEvents:
     """
     if not 1 <= len(events) <= MAX_EVENTS:
         raise InvalidEvent(f"events: {len(events)} in one command, allowed are 1 to {MAX_EVENTS}")
+    for event in events:
+        if not 1 <= len(event.type) <= MAX_TYPE or not 1 <= event.schema_version < 2**15:
+            raise InvalidEvent(
+                f"type: 1 to {MAX_TYPE} characters, schema_version: 1 to {2**15 - 1}, "
+                f"not {event.type[:MAX_TYPE]!r} and {event.schema_version}"
+            )
     return EncodedEvents(
         [event.event_id for event in events],
         [event.type for event in events],

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
@@ -19,6 +19,7 @@ from domain.eventlog.models import (
     EventIdTaken,
     EventLogError,
     InlineWrite,
+    InvalidEvent,
     Lag,
     NewEvent,
     RecordedEvent,
@@ -80,6 +81,8 @@ class EventLog:
             InvalidEvent: the events cannot be recorded.
             psycopg.Error: an inline write failed, or the database did.
         """
+        if not 1 <= len(stream_id) <= codec.MAX_STREAM_ID or "\x00" in stream_id:
+            raise InvalidEvent(f"stream_id: 1 to {codec.MAX_STREAM_ID} characters, without NUL")
         encoded = codec.encode(events)
         params = {
             "stream_id": stream_id,
@@ -173,14 +176,19 @@ async def _append(
 ) -> _Outcome:
     if not inline:
         cursor = await connection.execute(append.statement, append.params, binary=True)
-        return (await cursor.fetchall())[0]
+        return await _only_row(cursor)
     # Up to its end a pipeline on an autocommit connection is one transaction: the first failing
     # statement undoes those before it and skips those after it.
     async with connection.pipeline():
         cursor = await connection.execute(append.statement, append.params, binary=True)
         for write in inline:
             await connection.execute(write.statement, write.params)
-    return (await cursor.fetchall())[0]
+    return await _only_row(cursor)
+
+
+async def _only_row(cursor: AsyncCursor[Any]) -> _Outcome:
+    [row] = await cursor.fetchall()
+    return tuple(row)
 
 
 def _recorded(
@@ -208,6 +216,8 @@ def _meaning(error: psycopg.Error, params: dict[str, Any]) -> Exception:
             return StreamOfAnotherTenant(f"stream {stream_id!r} belongs to another tenant")
         case "QL004":
             return EventLogError("append must be the first write of its transaction")
+        case "22P02" if "append_events" in (error.diag.context or ""):
+            return InvalidEvent("data: the bytes are not JSON")
         case "23505" if error.diag.constraint_name == "events_event_id":
             return EventIdTaken(f"an event id of command {params['command_id']} is taken")
     return error

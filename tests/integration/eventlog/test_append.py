@@ -201,6 +201,10 @@ async def test_an_event_id_is_unique_in_the_whole_log(event_log: EventLog) -> No
         ([NewEvent(uuid4(), "T", 1, {"a": 2**64})], "data of T"),
         ([NewEvent(uuid4(), "T", 1, {"a": "x" * 1024**2})], "data of T"),
         ([NewEvent(uuid4(), "T", 1, b"\xff")], "data of T"),
+        ([NewEvent(uuid4(), "", 1, {})], "type"),
+        ([NewEvent(uuid4(), "T" * 121, 1, {})], "type"),
+        ([NewEvent(uuid4(), "T", 0, {})], "schema_version"),
+        ([NewEvent(uuid4(), "T", 2**15, {})], "schema_version"),
     ],
 )
 async def test_what_cannot_be_recorded_is_refused_by_name(
@@ -208,6 +212,20 @@ async def test_what_cannot_be_recorded_is_refused_by_name(
 ) -> None:
     with pytest.raises(InvalidEvent, match=field):
         await event_log.append("s-1", "acme", 0, uuid4(), events, {})
+
+
+@pytest.mark.parametrize("stream_id", ["", "s" * 201, "s\x00"])
+async def test_a_stream_id_out_of_bounds_is_refused_by_name(
+    event_log: EventLog, stream_id: str
+) -> None:
+    with pytest.raises(InvalidEvent, match="stream_id"):
+        await append(event_log, stream_id, 0)
+
+
+async def test_bytes_that_are_not_json_are_refused_by_the_database(event_log: EventLog) -> None:
+    event = NewEvent(uuid4(), "T", 1, b"{")
+    with pytest.raises(InvalidEvent, match="JSON"):
+        await event_log.append("s-1", "acme", 0, uuid4(), [event], {})
 
 
 async def test_a_transaction_that_wrote_before_cannot_put_an_event_behind_a_later_one(
