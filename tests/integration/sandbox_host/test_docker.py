@@ -62,7 +62,7 @@ async def test_a_killed_hosts_program_ends_and_its_box_is_reaped_by_the_next() -
     assert box not in await engine.boxes()
     await runtime.aclose()
     # The engine makes groups in every hierarchy, and leaves them.
-    assert not list(Path("/sys/fs/cgroup").glob(f"*/qlp-sandbox-*-{host.pid}-*"))  # noqa: ASYNC240
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/qlp-sandbox-*-{host.pid}-*"))
     engine.close()
 
 
