@@ -1,0 +1,70 @@
+"""The app imports and indexes alike on every supported Python, with its azure-functions.
+
+azure-functions is 1.x up to Python 3.12 and 2.x from 3.13.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.stack.config import ROOT
+
+INDEX = """
+import importlib.metadata, json, function_app
+functions = function_app.app.get_functions()
+print(json.dumps({
+    "azure-functions": importlib.metadata.version("azure-functions"),
+    "functions": {
+        f.get_function_name(): [json.loads(binding) for binding in f.get_raw_bindings()]
+        for f in functions
+    },
+}))
+"""
+
+
+def index_with(python: str) -> Any:
+    done = subprocess.run(
+        [python, "-c", INDEX], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def find_python(version: str) -> str | None:
+    candidates = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python3"))
+    for candidate in (shutil.which(f"python{version}"), *map(str, candidates)):
+        if candidate is None:
+            continue
+        check = [candidate, "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])"]
+        done = subprocess.run(check, capture_output=True, text=True, check=False)
+        if done.stdout.strip() == version:  # a shim may exist without its interpreter
+            return candidate
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_the_app_indexes_alike_on(version: str, tmp_path: Path) -> None:
+    here = index_with(sys.executable)
+    if version == "{}.{}".format(*sys.version_info[:2]):
+        there = here
+    else:
+        python = find_python(version)
+        if python is None:
+            pytest.skip(f"no Python {version} on this machine")
+        environment = tmp_path / "venv"
+        subprocess.run([python, "-m", "venv", str(environment)], check=True)
+        install = [str(environment / "bin/python"), "-m", "pip", "install", "-q"]
+        subprocess.run([*install, "-r", str(ROOT / "requirements.txt")], check=True)
+        there = index_with(str(environment / "bin/python"))
+    assert there["functions"] == here["functions"]
+    assert len(there["functions"]) == 11
+    assert there["azure-functions"].startswith("2." if version == "3.13" else "1.")
