@@ -137,7 +137,8 @@ class BubblewrapRuntime:
         try:
             init = await _set_up(process, record)
             if group is not None:
-                group.attach(init)
+                # Moving a process takes the kernel some milliseconds per hierarchy on v1.
+                await asyncio.to_thread(group.attach, init)
             watchdog = MemoryWatchdog(init, limits.memory_bytes, lambda: process.kill(Kill.MEMORY))
             watching = None
             if group is None:
