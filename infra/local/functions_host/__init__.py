@@ -25,6 +25,9 @@ Different from the real host:
 * a wrong binding is an error at start for the whole app, not for that function alone
 * bindings other than HTTP, Service Bus triggers and timers are refused at start, and so are
   sessions, ``autoCompleteMessages: false`` and output bindings
+* of host.json: ``functionTimeout``, ``extensions.http.{routePrefix, maxOutstandingRequests,
+  maxConcurrentRequests}`` and the batch, concurrency and lock options of ``extensions.serviceBus``;
+  other keys are ignored, those of old extensions refused
 * retry policies are ignored, as the real host does for Service Bus triggers
 * ``Diagnostic-Id`` of a message is taken as the parent of the invocation's trace
 """

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
+import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,10 @@ from infra.local.functions_host.model import (
 MODULE = "function_app"
 MAX_FUNCTIONS = 1000
 
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,127}\Z")
+
 _TRIGGERS = ("httpTrigger", "serviceBusTrigger", "timerTrigger")
 
 
@@ -44,12 +50,42 @@ def load(app_dir: Path, environ: Mapping[str, str]) -> list[HostedFunction]:
         raise HostStartupError(f"{app_dir}: there is no {MODULE}.py; --app-dir names its directory")
     sys.path.insert(0, str(app_dir))
     os.chdir(app_dir)
-    functions = [_index(function, environ) for function in _registered(_import_app())]
-    if len(functions) > MAX_FUNCTIONS:
+    registered = _registered(_import_app())
+    if len(registered) > MAX_FUNCTIONS:
         raise HostStartupError(
-            f"{MODULE}.py has {len(functions)} functions; {MAX_FUNCTIONS} is most"
+            f"{MODULE}.py has {len(registered)} functions; {MAX_FUNCTIONS} is most"
         )
-    return functions
+    _check_names([str(function.get_function_name()) for function in registered])
+    indexed = (_index_unless_disabled(function, environ) for function in registered)
+    return [function for function in indexed if function is not None]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Apply the real host's rules for names (Utility.IsValidFunctionName)."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if not _NAME.match(name) or name.lower() == "host":
+            raise HostStartupError(
+                f"function {name!r}: a name starts with a letter, has letters, digits, - and _, "
+                "at most 128, and is not host"
+            )
+        if name.lower() in seen:
+            raise HostStartupError(
+                f"functions {seen[name.lower()]} and {name} differ in case only, which the host "
+                "does not distinguish; rename one"
+            )
+        seen[name.lower()] = name
+
+
+def _index_unless_disabled(function: Function, environ: Mapping[str, str]) -> HostedFunction | None:
+    """Index a function; a disabled one that this host cannot index is left out."""
+    try:
+        return _index(function, environ)
+    except HostStartupError as error:
+        if not settings.is_disabled(str(function.get_function_name()), environ):
+            raise
+        logger.info("left out, since it is disabled: %s", error)
+        return None
 
 
 def _import_app() -> FunctionRegister:
@@ -122,7 +158,7 @@ def _only_trigger(where: str, bindings: Iterable[dict[str, Any]]) -> dict[str, A
         else:
             raise HostStartupError(
                 f"{where}: the binding type {kind!r} is not supported by this host; it knows "
-                f"{', '.join(_TRIGGERS)}; disable it here with func start, or test it on Azure"
+                f"{', '.join(_TRIGGERS)}; set AzureWebJobs.NAME.Disabled=true to go without it"
             )
     if trigger is None:
         raise HostStartupError(f"{where}: it has no trigger")

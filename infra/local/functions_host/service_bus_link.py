@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from azure.servicebus import ServiceBusReceivedMessage, ServiceBusReceiveMode
@@ -44,7 +46,8 @@ class ServiceBusLink:
     def __init__(
         self, client: ServiceBusClient, trigger: ServiceBusTrigger, prefetch_count: int
     ) -> None:
-        self._receiver = _receiver(client, trigger, prefetch_count)
+        self._new_receiver = partial(_receiver, client, trigger, prefetch_count)
+        self._receiver = self._new_receiver()
         self._settler = _receiver(client, trigger, 0)
         self._settling = asyncio.Lock()
         self._entity = trigger.entity
@@ -56,7 +59,7 @@ class ServiceBusLink:
         backoff = Backoff()
         while True:
             try:
-                await asyncio.gather(self._receiver.__aenter__(), self._open_settler())
+                await self._open_both()
             except Exception as error:  # noqa: BLE001  # whatever it is, the broker may come back
                 self.report(error)
                 self.first_attempt_made.set()
@@ -66,9 +69,18 @@ class ServiceBusLink:
                 self.first_attempt_made.set()
                 return
 
-    async def _open_settler(self) -> None:
+    async def _open_both(self) -> None:
+        """Open at once what is not open; a settler in use opens itself."""
+        opening = [self._receiver.__aenter__()]
+        if not self._settling.locked():
+            opening.append(self._open_settler())
+        for outcome in await asyncio.gather(*opening, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _open_settler(self) -> ServiceBusReceiver:
         async with self._settling:
-            await self._settler.__aenter__()
+            return await self._settler.__aenter__()
 
     def report(self, error: Exception) -> None:
         """Log that the entity cannot be reached, once until that changes."""
@@ -103,7 +115,13 @@ class ServiceBusLink:
 
     async def receive_one(self) -> ServiceBusReceivedMessage | None:
         """Wait for a message, at most a minute. Cancelling loses none: it stays in the broker."""
+        started = time.monotonic()
         messages = await self._receiver.receive_messages(1, RECEIVE_WAIT_SECONDS)
+        if not messages and time.monotonic() - started < RECEIVE_WAIT_SECONDS / 2:
+            # After a frame it could not read the SDK's receiver returns at once, for ever.
+            broken, self._receiver = self._receiver, self._new_receiver()
+            await broken.close()
+            raise ConnectionError("the receiver stopped by itself and is replaced")
         return messages[0] if messages else None
 
     async def receive_more(self, count: int, seconds: float) -> list[ServiceBusReceivedMessage]:

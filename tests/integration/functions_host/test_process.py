@@ -122,6 +122,23 @@ def app_with(body: str) -> str:
         ),
         (
             app_with("""
+            @app.route("x")
+            def F(req: func.HttpRequest) -> str: ...
+            @app.route("y")
+            def f(req: func.HttpRequest) -> str: ...
+            """),
+            "functions F and f differ in case only",
+        ),
+        (
+            app_with("""
+            @app.function_name("../x")
+            @app.route("x")
+            def f(req: func.HttpRequest) -> str: ...
+            """),
+            "function '../x': a name starts with",
+        ),
+        (
+            app_with("""
             @app.timer_trigger(arg_name="t", schedule="sometimes")
             def f(t: func.TimerRequest): ...
             """),
@@ -179,9 +196,13 @@ def tick(t: func.TimerRequest): ...
 
 @app.route("off")
 def off(req: func.HttpRequest) -> str: ...
+
+@app.queue_trigger(arg_name="m", queue_name="%NOT_SET%", connection="c")
+def unsupported(m: func.QueueMessage): ...
 """
     host = functions_host(
-        write_app(tmp_path / "app", source), {"AzureWebJobs.off.Disabled": "true"}
+        write_app(tmp_path / "app", source),
+        {"AzureWebJobs.off.Disabled": "true", "AzureWebJobs__unsupported__Disabled": "1"},
     )
     assert host.ready["functions"] == [
         {"name": "hello", "trigger": "http", "route": "/api/hello", "methods": None},
