@@ -39,7 +39,7 @@ class _Frozen(BaseModel):
 
 
 class JobFile(_Frozen):
-    """A file laid into the program's read-only directory before it starts."""
+    """A file laid into the program's working directory before it starts."""
 
     path: RelativePath
     content: str

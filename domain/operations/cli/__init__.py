@@ -1,0 +1,45 @@
+"""``qlp``: the operator's command line."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from domain.eventlog.migrate import migrate
+from domain.operations.cli.console import AsJson, database_url, guard, print_json
+from domain.operations.cli.keys import keys
+from domain.operations.cli.rejected import rejected
+from domain.operations.cli.streams import streams
+
+cli = typer.Typer(
+    help=(
+        "Operate QLP: look at event streams, replay them, manage API keys, migrate the schema. "
+        "Connects to DATABASE_URL; every command takes --json for scripts."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+cli.add_typer(streams, name="streams")
+cli.add_typer(keys, name="keys")
+cli.add_typer(rejected, name="rejected")
+
+
+@cli.command("migrate")
+def migrate_command(json: AsJson = False) -> None:
+    """Apply pending schema migrations, as the owner of the tables (DATABASE_ADMIN_URL).
+
+    Forward only, each in a transaction; safe to run from several places at once.
+    """
+    url = os.environ.get("DATABASE_ADMIN_URL") or database_url()
+    applied = guard(migrate(url))
+    if json:
+        print_json({"applied": applied})
+    else:
+        typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+def main() -> None:
+    """Entry point of the ``qlp`` command."""
+    cli()

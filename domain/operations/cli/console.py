@@ -1,0 +1,134 @@
+"""What all commands of ``qlp`` share: the connection, errors as one line, tables and JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, NoReturn
+from uuid import UUID
+
+import orjson
+import psycopg
+import typer
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from rich.console import Console
+from rich.table import Table
+
+from domain.database import open_pool
+from domain.eventlog.migrate import MigrationError, check_schema
+from domain.intents.state import CorruptStream
+from domain.operations.replay import NoSuchStream
+from domain.repository import intent_of
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
+IntentId = Annotated[str, typer.Argument(help="An intent's id, or its stream's.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")]
+
+
+class Failure(Exception):
+    """What is wrong and what would help, for the operator."""
+
+
+def database_url() -> str:
+    """DATABASE_URL; without it the command ends and says how to set it."""
+    url = os.environ.get("DATABASE_URL")
+    if not url:
+        fail("DATABASE_URL is not set; for the local stack: set -a; . .qlp/env; set +a")
+    return url
+
+
+@asynccontextmanager
+async def _pool() -> AsyncIterator[AsyncConnectionPool]:
+    # A first connection by itself: its error comes at once and says why, where a pool waits.
+    await (await psycopg.AsyncConnection.connect(database_url(), connect_timeout=5)).close()
+    pool = await open_pool(database_url(), min_size=1, max_size=2, application_name="qlp-cli")
+    try:
+        await check_schema(pool)
+        yield pool
+    finally:
+        await pool.close()
+
+
+def run(work: Callable[[AsyncConnectionPool], Awaitable[None]]) -> None:
+    """Run ``work`` on connections to the database; see `guard` for its failures."""
+
+    async def connected() -> None:
+        async with _pool() as pool:
+            await work(pool)
+
+    guard(connected())
+
+
+def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work returns
+    """Run ``work``; an expected failure becomes one line on standard error and exit code 1."""
+
+    async def awaited() -> Any:  # noqa: ANN401
+        return await work
+
+    try:
+        return asyncio.run(awaited())
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        fail(f"the database cannot be reached: {str(error).splitlines()[0]}")
+    except (Failure, NoSuchStream, CorruptStream, MigrationError, ValueError) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong on standard error and end with exit code 1."""
+    Console(stderr=True).print(f"[red]qlp:[/] {message}", markup=True, highlight=False)
+    raise typer.Exit(1)
+
+
+def parse_id(value: str) -> UUID:
+    """``value`` as an id.
+
+    Raises:
+        Failure: it is none.
+    """
+    try:
+        return UUID(value)
+    except ValueError:
+        raise Failure(f"{value!r} is not an id") from None
+
+
+def parse_intent_id(value: str) -> UUID:
+    """The id of an intent, given as such or as its stream's.
+
+    Raises:
+        Failure: it is neither.
+    """
+    try:
+        return intent_of(value)
+    except ValueError:
+        return parse_id(value)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401
+    """Indented JSON on standard output; dataclasses, ids and times included."""
+
+    def default(item: Any) -> Any:  # noqa: ANN401
+        if isinstance(item, bytes):
+            return item.decode(errors="backslashreplace")
+        raise TypeError(type(item).__name__)
+
+    typer.echo(orjson.dumps(value, default=default, option=orjson.OPT_INDENT_2))
+
+
+def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """A plain table on standard output."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    Console(highlight=False).print(table)
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401
+    if value is None:
+        return ""
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat(sep=" ", timespec="milliseconds"))
+    return str(value)

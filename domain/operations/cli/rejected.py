@@ -1,0 +1,55 @@
+"""``qlp rejected``: messages that could not be processed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from psycopg_pool import AsyncConnectionPool
+
+from domain.operations.cli.console import (
+    AsJson,
+    Failure,
+    Limit,
+    parse_id,
+    print_json,
+    print_table,
+    run,
+)
+from domain.projections.rejected import RejectedMessages
+
+rejected = typer.Typer(help="Messages that could not be processed.", no_args_is_help=True)
+
+
+@rejected.command("list")
+def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
+    """List messages that could not be processed, newest first, and why."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        found = (await RejectedMessages(pool).list(limit=limit)).items
+        if json:
+            print_json({"items": found})
+            return
+        rows = [
+            (m.id, m.last_seen_at, m.source, m.deliveries, m.reason, m.description) for m in found
+        ]
+        print_table(("id", "last seen", "source", "times", "reason", "description"), rows)
+
+    run(work)
+
+
+@rejected.command("show")
+def rejected_show(message_id: Annotated[str, typer.Argument()], json: AsJson = False) -> None:
+    """Show one rejected message with its body."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        message = await RejectedMessages(pool).get(parse_id(message_id))
+        if message is None:
+            raise Failure(f"there is no rejected message {message_id}")
+        if json:
+            print_json(message)
+            return
+        typer.echo(f"{message.reason}: {message.description}\n")
+        typer.echo(message.body.decode(errors="backslashreplace"))
+
+    run(work)

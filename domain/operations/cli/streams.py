@@ -1,0 +1,106 @@
+"""``qlp streams``: look at event streams and replay them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+import typer
+from psycopg_pool import AsyncConnectionPool
+from rich.console import Console
+
+from domain.eventlog.log import EventLog
+from domain.operations.cli.console import (
+    AsJson,
+    Failure,
+    IntentId,
+    Limit,
+    parse_intent_id,
+    print_json,
+    print_table,
+    run,
+)
+from domain.operations.replay import replay
+from domain.projections.intents import IntentReads
+from domain.repository import IntentRepository
+
+streams = typer.Typer(help="Look at event streams and replay them.", no_args_is_help=True)
+
+
+@streams.command("list")
+def streams_list(
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
+    limit: Limit = 20,
+    after: Annotated[str | None, typer.Option(help="Start after this stream.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List streams by id: how many events each has, and when the first and last came."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        found = await EventLog(pool).streams(tenant, limit, after)
+        next_after = found[-1].stream_id if len(found) == limit else None
+        if json:
+            print_json({"items": found, "next": next_after})
+            return
+        rows = [(s.stream_id, s.tenant_id, s.version, s.first_at, s.last_at) for s in found]
+        print_table(("stream", "tenant", "events", "first", "last"), rows)
+        if next_after:
+            Console(stderr=True).print(f"[dim]more with --after {next_after}[/]")
+
+    run(work)
+
+
+@streams.command("show")
+def streams_show(stream: IntentId, json: AsJson = False) -> None:
+    """Show the events of one stream, with their data."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        records = await IntentRepository(EventLog(pool)).history(parse_intent_id(stream))
+        if not records:
+            raise Failure(f"the log has no events of {stream}")
+        if json:
+            print_json({"items": records})
+            return
+        rows = [(r.version, r.recorded_at, r.type, orjson.dumps(r.data).decode()) for r in records]
+        print_table(("version", "recorded", "type", "data"), rows)
+
+    run(work)
+
+
+@streams.command("replay")
+def streams_replay(stream: IntentId, json: AsJson = False) -> None:
+    """Fold a stream event by event and compare the result with the read model.
+
+    Only reads: no message is published and no program run. Exits with 1 if they differ.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        repository = IntentRepository(EventLog(pool))
+        result = await replay(repository, IntentReads(pool), parse_intent_id(stream))
+        if json:
+            print_json(
+                {
+                    "intent_id": result.intent_id,
+                    "tenant_id": result.tenant_id,
+                    "steps": result.steps,
+                    "matches": result.matches,
+                    "differences": result.differences,
+                }
+            )
+        else:
+            rows = [(s.version, s.recorded_at, s.type, s.status) for s in result.steps]
+            print_table(("version", "recorded", "event", "status after it"), rows)
+            _print_verdict(result.differences)
+        if not result.matches:
+            raise typer.Exit(1)
+
+    run(work)
+
+
+def _print_verdict(differences: dict[str, tuple[Any, Any]]) -> None:
+    if not differences:
+        typer.echo("\nthe read model agrees with the events")
+        return
+    typer.echo("\nthe read model differs from the events:")
+    for name, (folded, found) in differences.items():
+        typer.echo(f"  {name}: events say {folded!r}, read model says {found!r}")
