@@ -15,6 +15,7 @@ import typer
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from domain.database import open_pool
 from domain.eventlog.migrate import MigrationError, check_schema
@@ -77,7 +78,8 @@ def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work return
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong on standard error and end with exit code 1."""
-    Console(stderr=True).print(f"[red]qlp:[/] {message}", markup=True, highlight=False)
+    text = Text.assemble(("qlp: ", "red"), printable(message))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
     raise typer.Exit(1)
 
 
@@ -122,8 +124,13 @@ def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     for name in columns:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        table.add_row(*(Text(printable(_cell(value))) for value in row))
     Console(highlight=False).print(table)
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped: people's words must not steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def _cell(value: Any) -> str:  # noqa: ANN401

@@ -14,6 +14,7 @@ from domain.operations.cli.console import (
     parse_id,
     print_json,
     print_table,
+    printable,
     run,
 )
 from domain.projections.rejected import RejectedMessages
@@ -49,7 +50,7 @@ def rejected_show(message_id: Annotated[str, typer.Argument()], json: AsJson = F
         if json:
             print_json(message)
             return
-        typer.echo(f"{message.reason}: {message.description}\n")
-        typer.echo(message.body.decode(errors="backslashreplace"))
+        typer.echo(printable(f"{message.reason}: {message.description}\n"))
+        typer.echo(printable(message.body.decode(errors="backslashreplace")))
 
     run(work)

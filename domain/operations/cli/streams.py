@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Annotated, Any
 
 import orjson
@@ -18,6 +19,7 @@ from domain.operations.cli.console import (
     parse_intent_id,
     print_json,
     print_table,
+    printable,
     run,
 )
 from domain.operations.replay import replay
@@ -61,8 +63,11 @@ def streams_show(stream: IntentId, json: AsJson = False) -> None:
         if json:
             print_json({"items": records})
             return
-        rows = [(r.version, r.recorded_at, r.type, orjson.dumps(r.data).decode()) for r in records]
-        print_table(("version", "recorded", "type", "data"), rows)
+        for record in records:
+            moment = record.recorded_at.isoformat(sep=" ", timespec="milliseconds")
+            data = orjson.dumps(record.data, option=orjson.OPT_INDENT_2).decode()
+            typer.echo(f"{record.version}  {record.type}  {moment}")
+            typer.echo(textwrap.indent(printable(data), "   "))
 
     run(work)
 

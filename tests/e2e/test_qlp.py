@@ -1,0 +1,154 @@
+"""``qlp`` as an operator and a script run it, against the whole stack."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+
+from tests.e2e.test_bus import rejections, tenant_of
+from tests.fixtures.stack import ECHO, Client, RunningStack
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+async def qlp(stack: RunningStack | None, *arguments: str, url: str | None = None) -> Said:
+    database = url if stack is None else stack.doors.database_url
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "domain.operations", *arguments),
+        env=environment | ({"DATABASE_URL": database} if database else {}) | {"COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    assert b"Traceback" not in err, err
+    return Said(process.returncode, out.decode(), err.decode())
+
+
+async def test_streams_are_listed_by_tenant_and_page(stack: RunningStack, client: Client) -> None:
+    tenant = await tenant_of(client, stack)
+    ids = {f"intent-{(await client.run({'program': ECHO}))['id']}" for _ in range(3)}
+    first = (await qlp(stack, "streams", "list", "--tenant", tenant, "--limit", "2", "--json")).json
+    rest = await qlp(
+        *(stack, "streams", "list", "--tenant", tenant, "--after", first["next"], "--json")
+    )
+    items = first["items"] + rest.json["items"]
+    assert {item["stream_id"] for item in items} == ids
+    assert {item["version"] for item in items} == {5}
+    table = await qlp(stack, "streams", "list", "--tenant", tenant)
+    assert all(stream_id in table.out for stream_id in ids)
+
+
+async def test_a_stream_is_shown_with_its_events(stack: RunningStack, client: Client) -> None:
+    intent = await client.run({"program": {**ECHO, "stdin": "look here"}})
+    shown = (await qlp(stack, "streams", "show", intent["id"], "--json")).json["items"]
+    assert [event["version"] for event in shown] == [1, 2, 3, 4, 5]
+    assert "look here" in json.dumps(shown[0]["data"])
+    assert "look here" in (await qlp(stack, "streams", "show", f"intent-{intent['id']}")).out
+
+
+async def test_a_replay_agrees_with_an_untouched_read_model(
+    stack: RunningStack, client: Client
+) -> None:
+    intent = await client.run({"program": ECHO})
+    said = await qlp(stack, "streams", "replay", intent["id"], "--json")
+    assert said.code == 0
+    assert said.json["matches"] is True
+    statuses = [step["status"] for step in said.json["steps"]]
+    assert statuses == ["submitted", "planned", "running", "running", "succeeded"]
+
+
+async def test_a_replay_finds_a_read_model_that_was_tampered_with(
+    stack: RunningStack, client: Client
+) -> None:
+    intent = await client.run({"program": ECHO})
+    with psycopg.connect(stack.doors.database_url) as connection:
+        connection.execute(
+            "update intent_states set status = 'failed' where id = %s", [intent["id"]]
+        )
+    said = await qlp(stack, "streams", "replay", intent["id"], "--json")
+    assert said.code == 1
+    assert said.json["differences"] == {"status": ["succeeded", "failed"]}
+    assert "status" in (await qlp(stack, "streams", "replay", intent["id"])).out
+
+
+async def test_a_key_opens_the_door_until_it_is_revoked(stack: RunningStack) -> None:
+    tenant = f"tenant-{uuid4().hex[:8]}"
+    key = (await qlp(stack, "keys", "create", "--tenant", tenant, "--label", "ci")).out.strip()
+    listed = (await qlp(stack, "keys", "list", "--json")).json["items"]
+    [entry] = [item for item in listed if item["tenant_id"] == tenant]
+    assert (entry["role"], entry["label"], entry["revoked_at"]) == ("client", "ci", None)
+    assert key.rpartition("_")[2] not in json.dumps(listed)
+
+    dry = await qlp(stack, "keys", "revoke", entry["id"], "--dry-run")
+    assert "would revoke" in dry.out
+    assert (await stack.client_with(key).get("/intents")).status == 200
+
+    other = (await qlp(stack, "keys", "create", "--tenant", tenant, "--json")).json["key"]
+    assert (await qlp(stack, "keys", "revoke", other.split("_")[1])).code == 0
+    assert (await stack.client_with(other).get("/intents")).status == 401
+
+
+async def test_a_rejected_message_can_be_looked_at(stack: RunningStack) -> None:
+    marker = uuid4().hex
+    body = json.dumps({"broken": marker, "bell": "\x1b]0;mine\x07"}, ensure_ascii=False)
+    await stack.publish("intents", body)
+    [rejected] = await rejections(stack, marker)
+    listed = (await qlp(stack, "rejected", "list", "--json", "--limit", "200")).json["items"]
+    assert str(rejected.id) in [item["id"] for item in listed]
+    shown = (await qlp(stack, "rejected", "show", str(rejected.id))).out
+    assert marker in shown
+    assert "\x1b" not in shown, "people's words must not steer the terminal"
+
+
+async def test_the_schema_is_up_to_date_after_a_start(stack: RunningStack) -> None:
+    said = await qlp(None, "migrate", url=admin_url(stack))
+    assert (said.code, said.out) == (0, "nothing to apply\n")
+
+
+def admin_url(stack: RunningStack) -> str:
+    settings = dict(
+        line.split("=", 1) for line in (stack.data / "env").read_text().splitlines() if line
+    )
+    return settings["DATABASE_ADMIN_URL"].strip("'")
+
+
+async def test_mistakes_are_one_line_and_exit_with_1(stack: RunningStack) -> None:
+    for arguments in (
+        ("streams", "show", str(uuid4())),
+        ("streams", "replay", str(uuid4())),
+        ("streams", "show", "nonsense"),
+        ("keys", "revoke", "nonsense"),
+        ("keys", "create", "--tenant", "NOT A TENANT"),
+        ("rejected", "show", str(uuid4())),
+        ("rejected", "show", "nonsense"),
+    ):
+        said = await qlp(stack, *arguments)
+        assert (said.code, said.out) == (1, ""), arguments
+        assert said.err.startswith("qlp: "), arguments
+
+
+async def test_an_unreachable_database_is_said_at_once() -> None:
+    async with asyncio.timeout(10):
+        said = await qlp(None, "streams", "list", url="postgresql://127.0.0.1:1/none")
+    assert said.code == 1
+    assert "cannot be reached" in said.err
+    missing = await qlp(None, "streams", "list")
+    assert "DATABASE_URL" in missing.err
