@@ -182,7 +182,10 @@ def _initdb(program: Path, target: Path, password_file: Path, identity: dict[str
         **identity,
     )
     if done.returncode != 0:
-        raise EmbeddedPostgresError(f"initdb failed: {done.stderr.strip()[-2000:]}")
+        reason = done.stderr.strip()[-2000:]
+        if "user does not exist" in reason:
+            reason += "; PostgreSQL wants its user in /etc/passwd: use an account that is there"
+        raise EmbeddedPostgresError(f"initdb failed: {reason}")
 
 
 def _require_empty(directory: Path) -> None:
