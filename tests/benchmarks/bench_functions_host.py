@@ -18,6 +18,7 @@ from aiohttp import web
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
+from tests.benchmarks.lean_http import load, request
 from tests.fixtures.functions_host import HostProcess, write_app
 from tests.fixtures.servicebus import BrokerProcess
 
@@ -42,29 +43,13 @@ async def single(message: func.ServiceBusMessage):
 NAMESPACE = {"UserConfig": {"Namespaces": [{"Name": "bench", "Queues": [{"Name": "single"}]}]}}
 
 
-async def _requests(port: int, path: str, until: float, latencies: list[float]) -> None:
-    """Send requests over one connection; raw, so that the client costs little."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n".encode()
-    while (started := time.perf_counter()) < until:
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200 "):
-            raise RuntimeError(f"unexpected answer: {head[:60]!r}")
-        latencies.append(time.perf_counter() - started)
-    writer.close()
-
-
 async def http(name: str, port: int, path: str, clients: int) -> dict[str, Any]:
     """Measure ``clients`` keep-alive connections for three seconds."""
-    latencies: list[float] = []
-    started = time.perf_counter()
-    tasks = (_requests(port, path, started + SECONDS, latencies) for _ in range(clients))
-    await asyncio.gather(*tasks)
+    latencies = await load(port, request("GET", path, {}), 200, clients, SECONDS)
     return {
         "measurement": name,
         "clients": clients,
-        "requests_per_second": round(len(latencies) / (time.perf_counter() - started)),
+        "requests_per_second": round(len(latencies) / SECONDS),
         **_percentiles(latencies),
     }
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
 from infra.local.stack.config import ROOT
+from tests.benchmarks.lean_http import load, request
 from tests.benchmarks.statistics_of import percentile
 from tests.fixtures.stack import Client, running_stack
 
@@ -36,42 +37,30 @@ BEHIND = ("receive_intents", "advance_intent", "record_sandbox_result", "relay_e
           "recover_stalled")  # fmt: skip
 
 
-async def load(
-    client: Client, path: str, body: object, clients: int, seconds: float
-) -> list[float]:
-    """Latencies in milliseconds of as many requests as fit into ``seconds``."""
-    deadline = time.perf_counter() + seconds
-    latencies: list[float] = []
-
-    async def one() -> None:
-        while (started := time.perf_counter()) < deadline:
-            reply = await client.call("POST", path, body)
-            assert reply.status == 202, reply.body
-            latencies.append((time.perf_counter() - started) * 1000)
-
-    await asyncio.gather(*(one() for _ in range(clients)))
-    return latencies
-
-
 async def compare(client: Client, title: str, rounds: int, seconds: float) -> None:
     """Alternate between the two functions and print the medians."""
-    body = {"text": "plot the monthly totals", "metadata": {"from": "benchmark"}}
+    port = int(client.base.rpartition(":")[2])
+    body = json.dumps({"text": "plot the monthly totals", "metadata": {"from": "bench"}}).encode()
+    headers = {"X-API-Key": client.key or "", "Content-Type": "application/json"}
+    requests = {
+        path: request("POST", f"/api{path}", headers, body) for path in ("/empty", "/intents")
+    }
     for clients in (1, 16):
-        rates: dict[str, list[float]] = {"/empty": [], "/intents": []}
-        latencies: dict[str, list[float]] = {"/empty": [], "/intents": []}
+        rates: dict[str, list[float]] = {path: [] for path in requests}
+        latencies: dict[str, list[float]] = {path: [] for path in requests}
         for round_ in range(rounds + 1):
-            for path in rates:
-                measured = await load(client, path, body, clients, seconds)
+            for path, sent in requests.items():
+                measured = await load(port, sent, 202, clients, seconds)
                 if round_ > 0:  # the first one warms up
                     rates[path].append(len(measured) / seconds)
                     latencies[path] += measured
+        floor = median(rates["/empty"])
         for path, values in rates.items():
-            ratio = f"   {median(values) / median(rates['/empty']):.2f} of the empty function"
+            p50, p99 = (percentile(latencies[path], p) * 1000 for p in (50, 99))
             print(
-                f"{title:<16} {clients:>2} clients  POST {path:<9} {median(values):7.0f} /s   "
-                f"p50 {percentile(latencies[path], 50):5.1f} ms   "
-                f"p99 {percentile(latencies[path], 99):6.1f} ms"
-                + (ratio if path == "/intents" else "")
+                f"{title:<11} {clients:>2} clients  POST {path:<9} {median(values):6.0f} /s   "
+                f"p50 {p50:6.2f} ms   p99 {p99:6.2f} ms   "
+                f"{median(values) / floor:.2f} of the empty function"
             )
 
 
