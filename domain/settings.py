@@ -39,6 +39,7 @@ class Settings(BaseModel):
     )
     intents_queue: str = Field(default="intents", alias="QLP_INTENTS_QUEUE")
     events_topic: str = Field(default="intent-events", alias="QLP_EVENTS_TOPIC")
+    events_subscription: str = Field(default="process-manager", alias="QLP_EVENTS_SUBSCRIPTION")
     jobs_queue: str = Field(default="sandbox-jobs", alias="QLP_SANDBOX_JOBS_QUEUE")
     results_queue: str = Field(default="sandbox-results", alias="QLP_SANDBOX_RESULTS_QUEUE")
     sandbox_url: str | None = Field(default=None, alias="QLP_SANDBOX_URL")

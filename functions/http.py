@@ -81,6 +81,22 @@ def endpoint(handle: Endpoint) -> Function:
     return function
 
 
+def operator_endpoint(handle: Endpoint) -> Function:
+    """An `endpoint` for keys of the role ``operator``; all others get 403."""
+
+    @functools.wraps(handle)
+    async def for_operators(call: Call) -> func.HttpResponse:
+        if call.principal.role != "operator":
+            raise Problem(
+                403,
+                "forbidden",
+                "This needs an operator's key: qlp keys create --tenant … --role operator",
+            )
+        return await handle(call)
+
+    return endpoint(for_operators)
+
+
 def _unavailable(detail: str) -> Problem:
     return Problem(503, "unavailable", f"{detail} Try again soon.", headers={"Retry-After": "2"})
 

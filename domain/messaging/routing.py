@@ -80,7 +80,7 @@ class Router:
             time=record.recorded_at,
             tenantid=state.tenant_id,
             traceparent=child_of(record.metadata.get("traceparent")),
-            data=_job_of(state, run, program).model_dump(mode="json", exclude_defaults=True),
+            data=job_of(state, run, program).model_dump(mode="json", exclude_defaults=True),
         )
         return [
             OutgoingMessage(
@@ -94,7 +94,8 @@ class Router:
         ]
 
 
-def _job_of(state: IntentState, run: Run, program: Program) -> SandboxJob:
+def job_of(state: IntentState, run: Run, program: Program) -> SandboxJob:
+    """The job that asks the sandbox for ``run`` of an intent's ``program``."""
     return SandboxJob(
         run_id=run.run_id,
         intent_id=state.id,

@@ -20,12 +20,16 @@ from rich.text import Text
 from domain.database import open_pool
 from domain.eventlog.migrate import MigrationError, check_schema
 from domain.intents.state import CorruptStream
+from domain.messaging.publisher import PublishFailed
+from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.repository import intent_of
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 IntentId = Annotated[str, typer.Argument(help="An intent's id, or its stream's.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 class Failure(Exception):
@@ -72,7 +76,11 @@ def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work return
         return asyncio.run(awaited())
     except (psycopg.OperationalError, PoolTimeout) as error:
         fail(f"the database cannot be reached: {str(error).splitlines()[0]}")
-    except (Failure, NoSuchStream, CorruptStream, MigrationError, ValueError) as error:
+    except (Failure, OperationError, NoSuchStream, CorruptStream, MigrationError) as error:
+        fail(str(error))
+    except PublishFailed as error:
+        fail(f"Service Bus did not take the messages: {error}")
+    except ValueError as error:
         fail(str(error))
 
 
