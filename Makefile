@@ -1,6 +1,6 @@
 # Two commands do all set-up: `make up` runs the system, `make test` tests it.
 .DEFAULT_GOAL := help
-.PHONY: help up demo test unit lint format bench clean
+.PHONY: help up demo test unit lint format bench reset clean
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -34,7 +34,10 @@ format: $(INSTALLED) ## Format and mend what can be mended
 bench: $(INSTALLED) ## Benchmarks: medians, and ratios against a floor of the same run (ARGS: names)
 	@$(PY) -m tests.benchmarks $(ARGS)
 
-clean: ## Remove the environment and caches; the local stack's data in .qlp is kept
+reset: $(INSTALLED) ## Delete the local stack's data (ARGS=--dry-run, --yes)
+	@$(PY) -m infra.local reset $(ARGS)
+
+clean: ## Remove the environment and caches; the local stack's data is kept
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml

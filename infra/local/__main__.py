@@ -44,6 +44,28 @@ def demo(json: AsJson = False) -> None:
     _run(_report(json), tour=True, serve=False)
 
 
+@cli.command()
+def reset(
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the local stack's data: database, keys and logs."""
+    config = StackConfig.from_environment()
+    if not config.data.exists():
+        typer.echo(f"there is nothing in {config.data}")
+        return
+    typer.echo(f"{'would delete' if dry_run else 'deleting'} {config.data} with its database")
+    if dry_run:
+        return
+    if not yes:
+        typer.confirm("Are you sure?", abort=True)
+    try:
+        asyncio.run(LocalStack(config, lambda _name, _seconds: None).destroy())
+    except StackError as error:
+        HumanReport().failed(str(error))
+        raise typer.Exit(1) from None
+
+
 def _report(json: bool) -> Report:
     return JsonReport() if json else HumanReport()
 

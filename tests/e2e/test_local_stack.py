@@ -27,6 +27,7 @@ async def local(*arguments: str, data: Path, **environment: str) -> Process:
         *(sys.executable, "-m", "infra.local", *arguments),
         cwd=ROOT,
         env={**os.environ, **settings, "QLP_DATA_DIR": str(data), **environment},
+        stdin=PIPE,
         stdout=PIPE,
         stderr=PIPE,
     )
@@ -99,6 +100,24 @@ async def test_a_second_start_of_the_same_copy_is_refused(tmp_path: Path) -> Non
     assert "running already" in json.loads(stdout.splitlines()[-1])["problem"]
     process.send_signal(signal.SIGINT)
     await process.wait()
+
+
+async def test_reset_asks_says_what_it_would_do_and_leaves_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    process = await local("demo", "--json", data=data)
+    await process.communicate()
+    database = (data / "postgres").resolve()
+    assert database.exists()
+    for arguments, code, kept in (
+        (("reset", "--dry-run"), 0, True),
+        (("reset",), 1, True),
+        (("reset", "--yes"), 0, False),
+        (("reset", "--yes"), 0, False),
+    ):
+        process = await local(*arguments, data=data)
+        await process.communicate(b"")
+        assert process.returncode == code, arguments
+        assert (data.exists(), database.exists()) == (kept, kept)
 
 
 @pytest.mark.parametrize("setting", ["QLP_HTTP_PORT", "QLP_AMQP_PORT"])

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,7 @@ import aiohttp
 from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.eventlog.migrate import migrate
+from infra.local.postgres import EmbeddedPostgres
 from infra.local.stack.child import Child
 from infra.local.stack.config import StackConfig, StackError
 
@@ -92,8 +94,21 @@ class LocalStack:
         finally:
             for child in reversed(self.children.values()):
                 await child.stop()
-            if self._lock is not None:
-                self._lock.close()
+            self._release_lock()
+
+    async def destroy(self) -> None:
+        """Delete everything the stack has written, wherever it lies.
+
+        Raises:
+            StackError: it runs.
+        """
+        self._take_lock()
+        try:
+            postgres = EmbeddedPostgres(self._config.data / "postgres")
+            await asyncio.to_thread(postgres.destroy)  # for root it may lie elsewhere
+            await asyncio.to_thread(shutil.rmtree, self._config.data)
+        finally:
+            self._release_lock()
 
     async def first_end(self) -> str:
         """Wait until a child ends by itself; a sentence that says which and how."""
@@ -241,6 +256,10 @@ class LocalStack:
                 f"the stack of {self._config.data} is running already; "
                 "set QLP_DATA_DIR, QLP_HTTP_PORT and QLP_AMQP_PORT to run another one"
             ) from None
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
     def _secret(self, name: str) -> Path:
         path = self._config.data / name
