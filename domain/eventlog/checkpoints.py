@@ -62,6 +62,12 @@ class Lease:
             },
         )
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """A transaction on the lease's connection: what is written in it moves with `save`."""
+        async with self._connection.transaction():
+            yield self._connection
+
     async def _execute(self, statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         cursor = await self._connection.execute(
             _SQL[statement], {"name": self._name, **params}, binary=True
