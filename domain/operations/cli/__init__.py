@@ -10,6 +10,7 @@ from domain.eventlog.migrate import migrate
 from domain.operations.cli.console import AsJson, database_url, guard, print_json
 from domain.operations.cli.keys import keys
 from domain.operations.cli.rejected import rejected
+from domain.operations.cli.replay import replay_command
 from domain.operations.cli.streams import streams
 
 cli = typer.Typer(
@@ -24,6 +25,7 @@ cli = typer.Typer(
 cli.add_typer(streams, name="streams")
 cli.add_typer(keys, name="keys")
 cli.add_typer(rejected, name="rejected")
+cli.command("replay")(replay_command)
 
 
 @cli.command("migrate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, NoReturn
@@ -89,6 +90,20 @@ def fail(message: str) -> NoReturn:
     text = Text.assemble(("qlp: ", "red"), printable(message))
     Console(stderr=True, highlight=False, soft_wrap=True).print(text)
     raise typer.Exit(1)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only if the operator agrees, here or beforehand with --yes.
+
+    Raises:
+        Failure: there is nobody to ask.
+        typer.Abort: they do not agree.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failure("nobody is there to confirm; look with --dry-run, then repeat with --yes")
+    typer.confirm(question, abort=True, err=True)
 
 
 def parse_id(value: str) -> UUID:

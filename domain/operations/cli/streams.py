@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -11,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from rich.console import Console
 
 from domain.eventlog.log import EventLog
+from domain.eventlog.models import RecordedEvent
 from domain.operations.cli.console import (
     AsJson,
     Failure,
@@ -23,6 +25,7 @@ from domain.operations.cli.console import (
     run,
 )
 from domain.operations.replay import replay
+from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.projections.intents import IntentReads
 from domain.repository import IntentRepository
 
@@ -53,23 +56,57 @@ def streams_list(
 
 
 @streams.command("show")
-def streams_show(stream: IntentId, json: AsJson = False) -> None:
-    """Show the events of one stream, with their data."""
+def streams_show(
+    stream: IntentId,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|VERSION",
+            help="As it was then: a time such as 2026-03-01T12:00:00Z, or a version.",
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Show the events of one stream, with their data; with --as-of also the state they made."""
 
     async def work(pool: AsyncConnectionPool) -> None:
-        records = await IntentRepository(EventLog(pool)).history(parse_intent_id(stream))
+        repository = IntentRepository(EventLog(pool))
+        intent_id = parse_intent_id(stream)
+        if as_of is not None:
+            then = await travel(repository, intent_id, parse_as_of(as_of))
+            print_json(then) if json else _print_then(then)
+            return
+        records = await repository.history(intent_id)
         if not records:
             raise Failure(f"the log has no events of {stream}")
         if json:
             print_json({"items": records})
-            return
-        for record in records:
-            moment = record.recorded_at.isoformat(sep=" ", timespec="milliseconds")
-            data = orjson.dumps(record.data, option=orjson.OPT_INDENT_2).decode()
-            typer.echo(f"{record.version}  {record.type}  {moment}")
-            typer.echo(textwrap.indent(printable(data), "   "))
+        else:
+            _print_events(records)
 
     run(work)
+
+
+def _print_then(then: StreamThen) -> None:
+    moment = f"version {then.as_of}" if isinstance(then.as_of, int) else f"{then.as_of}"
+    typer.echo(f"as of {moment}: version {then.version} of {then.latest_version}\n")
+    steps = [(s.version, s.recorded_at, s.type, s.status) for s in then.history]
+    print_table(("version", "recorded", "event", "status after it"), steps)
+    typer.echo("\nthe intent then:")
+    typer.echo(textwrap.indent(printable(_indented(then.state)), "   "))
+    typer.echo("\nits events:")
+    _print_events(then.events)
+
+
+def _print_events(records: Sequence[RecordedEvent]) -> None:
+    for record in records:
+        moment = record.recorded_at.isoformat(sep=" ", timespec="milliseconds")
+        typer.echo(f"{record.version}  {printable(record.type)}  {moment}")
+        typer.echo(textwrap.indent(printable(_indented(record.data)), "   "))
+
+
+def _indented(value: dict[str, Any]) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 @streams.command("replay")

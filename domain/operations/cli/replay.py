@@ -1,0 +1,112 @@
+"""``qlp replay``: repeat side effects of intents on purpose."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Annotated
+
+import typer
+from psycopg_pool import AsyncConnectionPool
+
+from domain.messaging.routing import Destinations
+from domain.operations.bus import bus_publisher
+from domain.operations.cli.choosing import SelectionLimit, Where, print_preview, progress_bar
+from domain.operations.cli.console import (
+    AsJson,
+    DryRun,
+    Yes,
+    confirm,
+    parse_intent_id,
+    print_json,
+    printable,
+    run,
+)
+from domain.operations.redrive import Redrive, Redriven, Target, parse_rate
+from domain.operations.selection import Selection, selection_of
+from domain.settings import Settings
+
+_EFFECTS = {
+    "publish": "its last event is announced again on the topic, under the same message id",
+    "sandbox": "its open run's job is sent to the sandbox again, under the same run id",
+    "nowhere": "its events are folded and compared with the read model; nothing is sent",
+}
+
+
+def replay_command(
+    intents: Annotated[
+        list[str] | None, typer.Argument(help="Ids of intents or of their streams.")
+    ] = None,
+    where: Where = None,
+    to: Annotated[Target, typer.Option(help="Where the effects go.")] = "nowhere",
+    limit: SelectionLimit = 1000,
+    rate: Annotated[
+        str, typer.Option(metavar="N/s", help="Intents a second, to spare what is behind.")
+    ] = "50/s",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Re-drive intents: announce them again, send their jobs again, or only compare.
+
+    Shows what matches and asks first; stops if that has changed meanwhile. Message ids are those
+    of the first time, so repeating the command, after a crash too, is harmless.
+    Exits with 1 if --to nowhere finds differences.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        selection = selection_of([parse_intent_id(each) for each in intents or []], where)
+        per_second = parse_rate(rate)
+        async with AsyncExitStack() as stack:
+            redrive = await _open(pool, to, stack, dry_run)
+            await _replay(redrive, selection, per_second)
+
+    async def _replay(redrive: Redrive, selection: Selection, per_second: float) -> None:
+        found = await redrive.preview(selection, limit)
+        if not json:
+            print_preview(found, _EFFECTS[to])
+        if dry_run or not found.selected:
+            if json:
+                print_json({"preview": found.summary(), "dry_run": dry_run, "result": None})
+            return
+        if to != "nowhere":
+            confirm(f"Replay {len(found.selected)} intents to {to}?", yes)
+        with progress_bar("replaying", quiet=json) as bar:
+            result = await redrive.execute(
+                selection,
+                limit,
+                to,
+                found,
+                per_second=per_second,
+                progress=lambda done, of: bar.update(bar.task_ids[0], completed=done, total=of),
+            )
+        if json:
+            print_json({"preview": found.summary(), "dry_run": False, "result": result.summary()})
+        else:
+            _print_result(result)
+        if result.differences:
+            raise typer.Exit(1)
+
+    run(work)
+
+
+async def _open(
+    pool: AsyncConnectionPool, to: Target, stack: AsyncExitStack, dry_run: bool
+) -> Redrive:
+    if to == "nowhere" or dry_run:  # needs no bus
+        return Redrive(pool, Destinations("", ""), None)
+    settings = Settings.from_environment()
+    publisher = await stack.enter_async_context(bus_publisher(settings))
+    return Redrive(pool, Destinations(settings.events_topic, settings.jobs_queue), publisher)
+
+
+def _print_result(result: Redriven) -> None:
+    words = {"publish": "announced again", "sandbox": "sent to the sandbox again"}
+    typer.echo(f"\n{result.done} intents {words.get(result.target, 'compared')}")
+    for intent_id, why in result.skipped.items():
+        typer.echo(printable(f"  skipped {intent_id}: {why}"))
+    for intent_id, differences in result.differences.items():
+        for name, (folded, row) in differences.items():
+            text = f"  {intent_id} {name}: events say {folded!r}, read model says {row!r}"
+            typer.echo(printable(text))
+    if result.target == "nowhere" and not result.differences:
+        typer.echo("the read model agrees with the events")

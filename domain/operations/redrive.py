@@ -1,0 +1,206 @@
+"""Repeats side effects on purpose: announces events again, sends jobs again, or only compares.
+
+Nothing is written to the log, and message ids are those of the first time. A repeat is therefore
+harmless, and after a crash the same call again is the way on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import RecordedEvent
+from domain.intents.events import SandboxRunRequested
+from domain.intents.state import CorruptStream
+from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
+from domain.messaging.routing import Destinations, Router
+from domain.operations.errors import OperationError
+from domain.operations.replay import NoSuchStream, replay
+from domain.operations.selection import Preview, Selected, Selection, preview
+from domain.projections.intents import IntentReads
+from domain.repository import IntentRepository
+
+Target = Literal["publish", "sandbox", "nowhere"]
+
+#: Told how many intents are done, of how many.
+Progress = Callable[[int, int], None]
+
+
+class SelectionChanged(OperationError):
+    """Other intents match now than in the preview; look again, then repeat."""
+
+
+@dataclass(slots=True)
+class Redriven:
+    """What was done.
+
+    Attributes:
+        target: where the effects went.
+        done: intents whose messages the bus has confirmed; for ``nowhere``: that were compared.
+        skipped: intents for which there was nothing to do, and why.
+        differences: for ``nowhere``: ``field: (folded, read model)`` of intents that differ.
+    """
+
+    target: Target
+    done: int = 0
+    skipped: dict[UUID, str] = field(default_factory=dict)
+    differences: dict[UUID, dict[str, tuple[Any, Any]]] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """For scripts: ids as text."""
+        named = asdict(self)
+        for name in ("skipped", "differences"):
+            named[name] = {str(key): value for key, value in named[name].items()}
+        return named
+
+
+class Redrive:
+    """Re-drives the effects of selected intents; ``publisher`` is not used for ``nowhere``."""
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        destinations: Destinations,
+        publisher: Publisher | None,
+    ) -> None:
+        self._pool = pool
+        self._to = destinations
+        self._publisher = publisher
+        self._repository = IntentRepository(EventLog(pool))
+        self._router = Router(self._repository, destinations)
+
+    async def preview(self, selection: Selection, limit: int) -> Preview:
+        """What `execute` would take on; see `domain.operations.selection.preview`."""
+        return await preview(self._pool, selection, limit)
+
+    async def execute(
+        self,
+        selection: Selection,
+        limit: int,
+        target: Target,
+        expected: Preview,
+        *,
+        per_second: float,
+        progress: Progress = lambda _done, _total: None,
+    ) -> Redriven:
+        """Re-drive what ``expected`` showed, one intent after the other, oldest first.
+
+        Args:
+            selection: which intents.
+            limit: at most this many.
+            target: ``publish`` announces the last event on the topic; ``sandbox`` sends the open
+                run's job; ``nowhere`` folds the stream and compares it with the read model.
+            expected: the preview that was agreed to.
+            per_second: intents a second at most.
+            progress: told after every intent.
+
+        Raises:
+            SelectionChanged: other intents match now than in ``expected``; nothing was done.
+            OperationError: the bus does not take the messages; says how far it came.
+        """
+        now = await self.preview(selection, limit)
+        _check_unchanged(expected, now)
+        result = Redriven(target)
+        pace = _Pace(per_second)
+        for number, item in enumerate(now.selected, 1):
+            await pace.wait()
+            try:
+                await self._one(item, target, result)
+            except PublishFailed as error:
+                raise OperationError(
+                    f"stopped after {number - 1} of {len(now.selected)} intents: {error}; run the "
+                    "same again once Service Bus is back, repeated messages are recognised"
+                ) from error
+            progress(number, len(now.selected))
+        return result
+
+    async def _one(self, item: Selected, target: Target, result: Redriven) -> None:
+        try:
+            if target == "nowhere":
+                replayed = await replay(self._repository, IntentReads(self._pool), item.intent_id)
+                if replayed.differences:
+                    result.differences[item.intent_id] = replayed.differences
+            else:
+                await self._send(await self._messages(item, target))
+        except (NoSuchStream, CorruptStream, _NothingToDo) as error:
+            result.skipped[item.intent_id] = str(error)
+        except ValueError as error:
+            result.skipped[item.intent_id] = f"the stream cannot be read: {error}"
+        else:
+            result.done += 1
+
+    async def _messages(self, item: Selected, target: Target) -> list[OutgoingMessage]:
+        records = await self._repository.history(item.intent_id)
+        if not records:
+            raise NoSuchStream(f"the log has no events of intent {item.intent_id}")
+        if target == "publish":
+            cause, entity = records[-1], self._to.events_topic
+        else:
+            cause, entity = _requested_run(records), self._to.jobs_queue
+        messages = await self._router.messages_for(cause)
+        found = [message for message in messages if message.entity == entity]
+        if not found:
+            raise _NothingToDo("it waits for no run: cancelled, or finished since")
+        return found
+
+    async def _send(self, messages: list[OutgoingMessage]) -> None:
+        if self._publisher is None:
+            raise OperationError("no Service Bus connection is configured")
+        await self._publisher.send(messages)
+
+
+class _NothingToDo(Exception):
+    """The intent has no such effect to repeat."""
+
+
+def _requested_run(records: list[RecordedEvent]) -> RecordedEvent:
+    for record in reversed(records):
+        if record.type == SandboxRunRequested.type:
+            return record
+    raise _NothingToDo("no run has been requested")
+
+
+def _check_unchanged(expected: Preview, now: Preview) -> None:
+    agreed = {item.intent_id for item in expected.selected}
+    current = {item.intent_id for item in now.selected}
+    if agreed != current or expected.matching != now.matching:
+        raise SelectionChanged(
+            f"the preview showed {expected.matching} intents, {now.matching} match now, "
+            f"{len(agreed ^ current)} of them others; nothing was done: look again, then repeat"
+        )
+
+
+class _Pace:
+    """Lets through at most so many a second, evenly."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1.0 / per_second
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next, now)
+        await asyncio.sleep(self._next - now)
+        self._next += self._interval
+
+
+def parse_rate(text: str) -> float:
+    """Intents a second, as ``N`` or ``N/s``.
+
+    Raises:
+        OperationError: not such a number, from 0.01 to 10,000.
+    """
+    number = text.strip().removesuffix("/s")
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = 0.0
+    if not 0.01 <= rate <= 10_000:
+        raise OperationError(f"rate: {text[:80]!r} is not N/s with N from 0.01 to 10000")
+    return rate

@@ -1,0 +1,134 @@
+"""What a stream said at an earlier moment: its events up to then, and the state they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import takewhile
+from typing import Any
+from uuid import UUID
+
+from domain.eventlog.models import RecordedEvent
+from domain.intents.state import IntentState, evolve
+from domain.operations.errors import OperationError
+from domain.operations.replay import NoSuchStream, ReplayStep
+from domain.projections.intents import IntentRow
+from domain.repository import IntentRepository, row_of, typed
+
+#: A version of the stream, or a moment by the database's clock; None: now.
+AsOf = int | datetime | None
+
+_MAX_VERSION = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamThen:
+    """A stream as it was.
+
+    Attributes:
+        as_of: what was asked for.
+        version: of the last event by then.
+        latest_version: of the stream today.
+        state: the intent as clients saw it then; see `intent_document`.
+        history: every event by then with the status after it.
+        events: those events.
+    """
+
+    intent_id: UUID
+    tenant_id: str
+    as_of: AsOf
+    version: int
+    latest_version: int
+    state: dict[str, Any]
+    history: list[ReplayStep]
+    events: list[RecordedEvent]
+
+
+def parse_as_of(text: str) -> int | datetime:
+    """A version, or a time with its offset from UTC.
+
+    Raises:
+        OperationError: neither; says what either looks like.
+    """
+    if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= _MAX_VERSION:
+        return int(text)
+    return parse_time(text, "as-of", " or a version of the stream, from 1")
+
+
+def parse_time(text: str, field: str, alternative: str = "") -> datetime:
+    """An ISO 8601 time with its offset from UTC.
+
+    Raises:
+        OperationError: it is none, or has no offset; names ``field``.
+    """
+    example = f"such as 2026-03-01T12:00:00Z{alternative}"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise OperationError(f"{field}: {text[:80]!r} is not a time {example}") from None
+    if moment.tzinfo is None:
+        raise OperationError(f"{field}: {text[:80]!r} has no offset from UTC; write it {example}")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise OperationError(
+            f"{field}: {text[:80]!r} is out of range; write it {example}"
+        ) from None
+
+
+async def travel(repository: IntentRepository, intent_id: UUID, as_of: AsOf = None) -> StreamThen:
+    """The stream of ``intent_id`` as it was at ``as_of``; only reads.
+
+    A moment takes in the events recorded then or earlier, by the database's clock.
+
+    Raises:
+        NoSuchStream: the log has no such stream, or had none at that moment.
+        OperationError: the stream has not come to that version.
+        domain.intents.state.CorruptStream: the events contradict each other.
+    """
+    records = await repository.history(intent_id)
+    if not records:
+        raise NoSuchStream(f"the log has no events of intent {intent_id}")
+    events = _until(records, as_of)
+    state: IntentState | None = None
+    history: list[ReplayStep] = []
+    for record in events:
+        state = evolve(state, typed(record))
+        status = state.status.value
+        history.append(ReplayStep(record.version, record.type, record.recorded_at, status))
+    if state is None:
+        raise NoSuchStream(
+            f"intent {intent_id} did not exist at {as_of}: "
+            f"its first event was recorded at {records[0].recorded_at}"
+        )
+    document = intent_document(row_of(state))
+    latest = len(records)
+    return StreamThen(
+        intent_id, state.tenant_id, as_of, state.version, latest, document, history, events
+    )
+
+
+def _until(records: list[RecordedEvent], as_of: AsOf) -> list[RecordedEvent]:
+    if as_of is None:
+        return records
+    if isinstance(as_of, datetime):
+        # A prefix, whatever the clock did: a stream without its beginning has no state.
+        return list(takewhile(lambda record: record.recorded_at <= as_of, records))
+    if as_of > len(records):
+        raise OperationError(f"as-of: the stream has {len(records)} versions, not {as_of}")
+    return records[:as_of]
+
+
+def intent_document(row: IntentRow) -> dict[str, Any]:
+    """An intent with its outcome, under the names of the HTTP API."""
+    return {
+        "id": row.id,
+        "status": row.status,
+        "text": row.user_input or None,
+        "language": row.language,
+        "version": row.version,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        "completed_at": row.completed_at,
+        "outcome": row.outcome,
+    }

@@ -1,0 +1,119 @@
+"""Intents in the log, as the application records them, and ``qlp`` as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.log import EventLog
+from domain.handler import CommandHandler
+from domain.intents.commands import (
+    CancelIntent,
+    Command,
+    RecordPlan,
+    RecordRun,
+    RequestRun,
+    SubmitIntent,
+)
+from domain.intents.content import IntentContent
+from domain.intents.decider import run_id_of
+from domain.intents.events import RunOutcome
+from domain.repository import IntentRepository
+
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+class Recorder:
+    """Records what happens to intents of one tenant."""
+
+    def __init__(self, pool: AsyncConnectionPool, tenant: str = "acme") -> None:
+        self.repository = IntentRepository(EventLog(pool))
+        self.tenant = tenant
+        self._handler = CommandHandler(self.repository, lambda _state: None)
+
+    async def submitted(self, program: str = "print(1)", **more: Any) -> UUID:
+        intent_id = uuid4()
+        files = {"language": "python", "files": {"main.py": program}, **more}
+        content = {"text": "a wish", "program": files}
+        await self._do(
+            intent_id,
+            SubmitIntent(
+                intent_id,
+                self.tenant,
+                IntentContent.model_validate(content),
+                "http",
+                datetime.now(UTC),
+            ),
+        )
+        return intent_id
+
+    async def running(self, program: str = "print(1)", **more: Any) -> UUID:
+        intent_id = await self.submitted(program, **more)
+        now = datetime.now(UTC)
+        await self._do(intent_id, RecordPlan("submitted", None, None, None, now), RequestRun(now))
+        return intent_id
+
+    async def finished(
+        self, program: str = "print(1)", *, verdict: str = "succeeded", **outcome: Any
+    ) -> UUID:
+        intent_id = await self.running(program)
+        values = {"exit_code": 0 if verdict == "succeeded" else 3, "stdout": "1\n", **outcome}
+        await self._do(
+            intent_id,
+            RecordRun(
+                run_id_of(intent_id, 1), RunOutcome(verdict=verdict, **values), datetime.now(UTC)
+            ),
+        )
+        return intent_id
+
+    async def cancelled(self) -> UUID:
+        intent_id = await self.running()
+        await self._do(intent_id, CancelIntent(None, datetime.now(UTC)))
+        return intent_id
+
+    async def _do(self, intent_id: UUID, *commands: Command) -> None:
+        for command in commands:
+            await self._handler.handle(intent_id, command, traceparent=TRACEPARENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+async def qlp(*arguments: str, url: str | None = None, **settings: str) -> Said:
+    """``qlp`` on a database, with no settings but those given."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "domain.operations", *arguments),
+        env={
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("DATABASE", "QLP_", "ServiceBus"))
+            },
+            **({"DATABASE_URL": url} if url else {}),
+            **settings,
+            "COLUMNS": "200",
+        },
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    assert b"Traceback" not in err, err.decode()
+    return Said(process.returncode, out.decode(), err.decode())
