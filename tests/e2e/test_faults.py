@@ -61,18 +61,18 @@ async def kill_postgres(stack: RunningStack) -> None:
 
 
 @pytest.fixture
-def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def impatient(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Short locks, a short wait before recovery and the faster sandbox: seconds, not minutes."""
     lines = (ROOT / "infra/local/servicebus.json").read_text().splitlines()
     text = "\n".join(line for line in lines if not line.strip().startswith("//"))
-    config = tmp_path / "servicebus.json"
+    config = open_path / "servicebus.json"
     config.write_text(text.replace('"PT1M"', '"PT8S"'))
     monkeypatch.setenv("QLP_SERVICE_BUS_CONFIG", str(config))
     monkeypatch.setenv("QLP_SANDBOX_RUNTIMES", "bubblewrap")
     monkeypatch.setenv("QLP_STALLED_AFTER_SECONDS", "4")
     monkeypatch.setenv("QLP_RECOVERY_SCHEDULE", "*/2 * * * * *")
     monkeypatch.setenv("QLP_RELAY_SCHEDULE", "*/2 * * * * *")
-    return tmp_path / "data"
+    return open_path / "data"
 
 
 def body(number: int) -> dict[str, Any]:

@@ -43,8 +43,8 @@ async def lines_until(process: Process, what: str) -> list[dict[str, Any]]:
     return said
 
 
-async def test_the_demo_shows_the_main_job_and_exits_with_0(tmp_path: Path) -> None:
-    process = await local("demo", data=tmp_path / "data with ünïcode")
+async def test_the_demo_shows_the_main_job_and_exits_with_0(open_path: Path) -> None:
+    process = await local("demo", data=open_path / "data with ünïcode")
     stdout, stderr = await process.communicate()
     text = stdout.decode()
     assert process.returncode == 0, (text, stderr)
@@ -56,9 +56,9 @@ async def test_the_demo_shows_the_main_job_and_exits_with_0(tmp_path: Path) -> N
 
 
 async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
-    tmp_path: Path,
+    open_path: Path,
 ) -> None:
-    process = await local("up", "--json", data=tmp_path)
+    process = await local("up", "--json", data=open_path)
     said = await lines_until(process, "serving")
     doors = said[-1]
     headers = {"X-API-Key": doors["api_key"]}
@@ -73,7 +73,7 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
         assert await process.wait() == 0
         assert psutil.wait_procs(children, timeout=5)[1] == []
 
-        again = await local("up", "--json", "--no-tour", data=tmp_path)
+        again = await local("up", "--json", "--no-tour", data=open_path)
         doors = (await lines_until(again, "serving"))[-1]
         async with session.get(f"{doors['url']}/intents") as response:
             assert (await response.json())["items"] == first
@@ -81,8 +81,8 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
         assert await again.wait() == 0
 
 
-async def test_when_the_stack_is_killed_its_children_end_too(tmp_path: Path) -> None:
-    process = await local("up", "--json", "--no-tour", data=tmp_path)
+async def test_when_the_stack_is_killed_its_children_end_too(open_path: Path) -> None:
+    process = await local("up", "--json", "--no-tour", data=open_path)
     await lines_until(process, "serving")
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -91,10 +91,10 @@ async def test_when_the_stack_is_killed_its_children_end_too(tmp_path: Path) -> 
     assert alive == []
 
 
-async def test_a_second_start_of_the_same_copy_is_refused(tmp_path: Path) -> None:
-    process = await local("up", "--json", "--no-tour", data=tmp_path)
+async def test_a_second_start_of_the_same_copy_is_refused(open_path: Path) -> None:
+    process = await local("up", "--json", "--no-tour", data=open_path)
     await lines_until(process, "serving")
-    other = await local("demo", "--json", data=tmp_path)
+    other = await local("demo", "--json", data=open_path)
     stdout, _ = await other.communicate()
     assert other.returncode == 1
     assert "running already" in json.loads(stdout.splitlines()[-1])["problem"]
@@ -102,8 +102,8 @@ async def test_a_second_start_of_the_same_copy_is_refused(tmp_path: Path) -> Non
     await process.wait()
 
 
-async def test_reset_asks_says_what_it_would_do_and_leaves_nothing(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+async def test_reset_asks_says_what_it_would_do_and_leaves_nothing(open_path: Path) -> None:
+    data = open_path / "data"
     process = await local("demo", "--json", data=data)
     await process.communicate()
     database = (data / "postgres").resolve()
@@ -121,12 +121,12 @@ async def test_reset_asks_says_what_it_would_do_and_leaves_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("setting", ["QLP_HTTP_PORT", "QLP_AMQP_PORT"])
-async def test_a_taken_port_is_named_with_the_way_out(tmp_path: Path, setting: str) -> None:
+async def test_a_taken_port_is_named_with_the_way_out(open_path: Path, setting: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        process = await local("demo", data=tmp_path, **{setting: port})
+        process = await local("demo", data=open_path, **{setting: port})
         stdout, stderr = await process.communicate()
     assert process.returncode == 1
     assert port in stdout.decode()
