@@ -7,6 +7,7 @@ that such fields can be protected in one place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,6 +16,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from domain.intents.content import RECORDED, IntentContent, Program
+from domain.intents.upcasters import UPCASTERS, Upcasters, check, upcast
 
 PlanSource = Literal["submitted", "reused", "generated", "repaired"]
 
@@ -155,13 +157,36 @@ EVENT_TYPES: dict[str, type[IntentEvent]] = {
 }
 
 
-def revive(type_: str, schema_version: int, data: dict[str, Any]) -> IntentEvent | UnknownEvent:
-    """The typed event of a record; `UnknownEvent` for a type or version from the future.
+@dataclass(frozen=True, slots=True)
+class EventRegistry:
+    """The event types that the code knows, each at its current version, and the ways there.
+
+    Raises:
+        domain.intents.upcasters.IncompleteUpcasters: a past version cannot be read.
+    """
+
+    types: Mapping[str, type[IntentEvent]]
+    upcasters: Upcasters
+
+    def __post_init__(self) -> None:
+        check({name: model.schema_version for name, model in self.types.items()}, self.upcasters)
+
+
+REGISTRY = EventRegistry(EVENT_TYPES, UPCASTERS)
+
+
+def revive(
+    type_: str, schema_version: int, data: dict[str, Any], registry: EventRegistry = REGISTRY
+) -> IntentEvent | UnknownEvent:
+    """The typed event of a record, brought to the current version of its type.
+
+    `UnknownEvent` for a type or version from the future.
 
     Raises:
         pydantic.ValidationError: the data does not fit its own schema version.
     """
-    model = EVENT_TYPES.get(type_)
+    model = registry.types.get(type_)
     if model is None or schema_version > model.schema_version:
         return UnknownEvent(type_, schema_version, data)
+    data = upcast(type_, schema_version, model.schema_version, data, registry.upcasters)
     return model.model_validate(data, context=RECORDED)

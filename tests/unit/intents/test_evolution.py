@@ -1,0 +1,142 @@
+"""What was ever recorded can be read for ever, and what is not known yet is not lost."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from domain.intents.events import (
+    EVENT_TYPES,
+    REGISTRY,
+    EventRegistry,
+    IntentEvent,
+    UnknownEvent,
+    revive,
+)
+from domain.intents.state import IntentState, fold
+from domain.intents.upcasters import IncompleteUpcasters
+from tests.unit.intents.specification import NOW, planned, submitted
+
+STREAMS = sorted((Path(__file__).parents[2] / "recorded_events/streams").glob("*.json"))
+RECORDINGS = {path.stem: json.loads(path.read_text("utf-8")) for path in STREAMS}
+RECORDED = [event for recording in RECORDINGS.values() for event in recording["events"]]
+STATE = TypeAdapter(IntentState)
+
+
+def contains(found: Any, expected: Any) -> bool:
+    """Whether ``found`` says all that ``expected`` does; it may have fields that are newer."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        return all(key in found and contains(found[key], value) for key, value in expected.items())
+    if isinstance(expected, list) and isinstance(found, list):
+        return len(found) == len(expected) and all(map(contains, found, expected))
+    return bool(found == expected)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_every_recorded_stream_folds_to_the_state_it_had(name: str) -> None:
+    events = [
+        revive(event["type"], event["schema_version"], event["data"])
+        for event in RECORDINGS[name]["events"]
+    ]
+    assert not [event for event in events if isinstance(event, UnknownEvent)]
+    found = STATE.dump_python(fold(events), mode="json")  # type: ignore[arg-type]
+    assert contains(found, RECORDINGS[name]["state"])
+
+
+@pytest.mark.parametrize(
+    ("type_", "version"),
+    [
+        (type_, version)
+        for type_, model in EVENT_TYPES.items()
+        for version in range(1, model.schema_version + 1)
+    ],
+)
+def test_every_version_of_every_type_has_a_recording(type_: str, version: int) -> None:
+    assert [e for e in RECORDED if (e["type"], e["schema_version"]) == (type_, version)], (
+        f"record {type_} version {version}: python -m tests.recorded_events.record"
+    )
+
+
+def test_reading_a_recording_at_its_own_version_keeps_every_field() -> None:
+    for event in RECORDED:
+        revived = revive(event["type"], event["schema_version"], event["data"])
+        assert isinstance(revived, IntentEvent)
+        if revived.schema_version == event["schema_version"]:
+            written = revived.model_dump(mode="json", exclude_none=True)
+            assert written == event["data"]
+
+
+class Measured(IntentEvent):
+    """At its third version: 1 had ``celsius`` as text, 2 as a number, 3 has ``kelvin``."""
+
+    type: ClassVar[str] = "Measured"
+    schema_version: ClassVar[int] = 3
+    kelvin: float
+
+
+def _number(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "celsius": float(data["celsius"])}
+
+
+def _kelvin(data: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in data.items() if name != "celsius"}
+    return {**rest, "kelvin": data["celsius"] + 273.15}
+
+
+STEPS = {("Measured", 1): _number, ("Measured", 2): _kelvin}
+MEASURED = EventRegistry({**EVENT_TYPES, "Measured": Measured}, STEPS)
+
+
+@pytest.mark.parametrize(
+    ("version", "data"),
+    [(1, {"celsius": "20.0"}), (2, {"celsius": 20.0}), (3, {"kelvin": 293.15})],
+)
+def test_upcasters_are_chained_to_the_current_version(version: int, data: dict[str, Any]) -> None:
+    recorded = {"at": "2026-03-01T12:00:00Z", **data}
+    before = deepcopy(recorded)
+    assert revive("Measured", version, recorded, MEASURED) == Measured(at=NOW, kelvin=293.15)
+    assert recorded == before, "an upcaster changed what was recorded"
+
+
+def test_data_that_does_not_fit_its_version_is_refused_and_not_guessed() -> None:
+    with pytest.raises(ValidationError, match="kelvin"):
+        revive("Measured", 3, {"at": "2026-03-01T12:00:00Z", "celsius": 20.0}, MEASURED)
+
+
+@pytest.mark.parametrize(
+    ("steps", "complaint"),
+    [
+        ({("Measured", 1): _number}, "no upcaster for Measured 2 → 3"),
+        ({**STEPS, ("Measured", 3): _number}, "no such past version: Measured 3 → 4"),
+        ({**STEPS, ("Gone", 1): _number}, "no such past version: Gone 1 → 2"),
+    ],
+)
+def test_a_chain_with_a_hole_or_a_loose_end_is_refused_at_start(
+    steps: dict[Any, Any], complaint: str
+) -> None:
+    with pytest.raises(IncompleteUpcasters, match=complaint):
+        EventRegistry(MEASURED.types, steps)
+
+
+@pytest.mark.parametrize(
+    ("type_", "version"), [("IntentAudited", 1), ("IntentPlanned", 2), ("Measured", 4)]
+)
+def test_an_event_from_the_future_is_kept_as_it_is_and_counted(type_: str, version: int) -> None:
+    data = {"at": "2031-01-01T00:00:00Z", "unheard": {"of": [1, None, "ü"]}}
+    event = revive(type_, version, data, MEASURED)
+    assert event == UnknownEvent(type_, version, data)
+    before, after = fold([submitted()]), fold([submitted(), event, planned()])
+    assert before is not None
+    assert after is not None
+    assert after.version == before.version + 2
+    assert after.status == "planned"
+
+
+def test_the_code_reads_with_the_registry_of_all_its_types() -> None:
+    assert REGISTRY.types is EVENT_TYPES
+    assert {name: model.type for name, model in EVENT_TYPES.items()} == {n: n for n in EVENT_TYPES}
