@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import signal
+from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
@@ -95,14 +97,15 @@ async def _main(report: Report, *, tour: bool, serve: bool) -> None:
     serving = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
-    stack = LocalStack(StackConfig.from_environment(), report.part)
+    config = StackConfig.from_environment()
+    stack = LocalStack(config, report.part)
     async with stack.running() as doors:
         report.healthy(monotonic() - started)
         if tour:
             await Tour(doors, report).run()
         if serve:
             serving.set()
-            report.serving(doors, _requests(doors))
+            report.serving(doors, _requests(doors, config.data))
             await _until_stopped(stack, stop)
     report.stopped()
 
@@ -119,7 +122,7 @@ async def _until_stopped(stack: LocalStack, stop: asyncio.Event) -> None:
         await died
 
 
-def _requests(doors: Doors) -> list[tuple[str, str]]:
+def _requests(doors: Doors, data: Path) -> list[tuple[str, str]]:
     api = f"{doors.http_url}/api/intents"
     key = f"-H 'X-API-Key: {doors.api_key}'"
     return [
@@ -137,7 +140,7 @@ def _requests(doors: Doors) -> list[tuple[str, str]]:
         ("List intents", f"curl -sS '{api}?limit=5' {key}"),
         (
             "Look at the log as an operator",
-            "set -a; . .qlp/env; set +a; .venv/bin/qlp streams list",
+            f"set -a; . {shlex.quote(str(data / 'env'))}; set +a; .venv/bin/qlp streams list",
         ),
     ]
 

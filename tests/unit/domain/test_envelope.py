@@ -71,5 +71,5 @@ def test_oversize_is_refused_both_ways() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_decoder(body: bytes) -> None:
-    with pytest.raises(InvalidEnvelope, match="."):
+    with pytest.raises(InvalidEnvelope, match=r"."):
         Envelope.decode(body)
