@@ -28,6 +28,7 @@ from domain.planning.planner import Planner
 from domain.planning.solved import SolvedInLog
 from domain.process_manager import ProcessManager
 from domain.projections.intents import IntentReads
+from domain.projections.registry import Projections
 from domain.projections.rejected import RejectedMessages
 from domain.projections.watcher import IntentWatcher
 from domain.repository import IntentRepository
@@ -51,6 +52,7 @@ class App:
     inbox: Inbox
     relay: Relay
     recovery: Recovery
+    projections: Projections
     watcher: IntentWatcher
     health: Health
 
@@ -97,6 +99,7 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
     keys = ApiKeys(pool)
     rejected = RejectedMessages(pool)
     checkpoints = CheckpointStore(pool)
+    projections = Projections(pool)
     embeddings = EmbeddingStore(pool, LexicalEmbedder())
     publisher = ServiceBusPublisher(
         [settings.events_topic, settings.jobs_queue],
@@ -141,8 +144,9 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
         recovery=Recovery(
             reads, repository, relay, _now, timedelta(seconds=settings.stalled_after_seconds)
         ),
+        projections=projections,
         watcher=watcher,
-        health=Health(settings, pool, log, checkpoints, publisher, embeddings.model),
+        health=Health(settings, pool, log, checkpoints, projections, publisher, embeddings.model),
     )
 
 

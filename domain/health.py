@@ -15,6 +15,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.messaging import relay
 from domain.messaging.publisher import Publisher, PublishFailed
+from domain.projections.registry import Projections
 from domain.settings import Settings
 
 #: Events waiting for the relay for longer than this mean that nothing is published, seconds.
@@ -45,6 +46,7 @@ class Health:
         pool: AsyncConnectionPool,
         log: EventLog,
         checkpoints: CheckpointStore,
+        projections: Projections,
         publisher: Publisher,
         embedder: str,
     ) -> None:
@@ -52,16 +54,18 @@ class Health:
         self._pool = pool
         self._log = log
         self._checkpoints = checkpoints
+        self._projections = projections
         self._publisher = publisher
         self._embedder = embedder
 
     async def report(self) -> dict[str, Check]:
         """All checks by name."""
-        log, bus, sandbox = await asyncio.gather(
-            self._check_log(), self._check_bus(), self._check_sandbox()
+        log, projections, bus, sandbox = await asyncio.gather(
+            self._check_log(), self._check_projections(), self._check_bus(), self._check_sandbox()
         )
         return {
             "eventLog": log,
+            "projections": projections,
             "serviceBus": bus,
             "sandbox": sandbox,
             "embedder": Check(
@@ -94,6 +98,26 @@ class Health:
         if lag.seconds > RELAY_LAG_SECONDS:
             detail["problem"] = "events wait to be published: is Service Bus reachable?"
             return Check("degraded", detail)
+        return Check("ok", detail)
+
+    async def _check_projections(self) -> Check:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                statuses = await self._projections.status()
+        except (*UNAVAILABLE, TimeoutError) as error:
+            return Check("degraded", {"problem": f"the database does not answer: {error}"})
+        detail: dict[str, Any] = {}
+        problems = []
+        for status in statuses:
+            detail[status.name] = {
+                "lagEvents": status.lag_events,
+                "lagSeconds": round(status.lag_seconds, 3),
+                "parkedStreams": status.parked,
+            }
+            if status.problem:
+                problems.append(f"{status.name}: {status.problem}")
+        if problems:
+            return Check("degraded", {"problem": "; ".join(problems), **detail})
         return Check("ok", detail)
 
     async def _relay_checkpoint(self) -> Checkpoint:

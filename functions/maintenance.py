@@ -23,3 +23,11 @@ async def recover_stalled(timer: func.TimerRequest) -> None:
     """Publish again what no longer moves."""
     app = await get_app()
     await app.recovery.run()
+
+
+@bp.function_name("run_projections")
+@bp.timer_trigger(arg_name="timer", schedule="%QLP_PROJECTIONS_SCHEDULE%", use_monitor=False)
+async def run_projections(timer: func.TimerRequest) -> None:
+    """Bring the read models that follow the log up to it."""
+    app = await get_app()
+    await app.projections.run_until_caught_up()

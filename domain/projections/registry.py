@@ -1,0 +1,149 @@
+"""All projections of the system, and how each of them is doing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
+from domain.projections.error_patterns import ErrorPatterns
+from domain.projections.runner import ProjectionOutdated, Runner, checkpoint_name
+from domain.projections.runner_contract import Projection
+from domain.projections.runner_parked import parked_counts
+from domain.projections.usage_daily import UsageDaily
+from domain.statements import load_statements
+
+logger = logging.getLogger(__name__)
+
+_SQL = load_statements(Path(__file__).with_name("registry.sql"))
+
+#: The read model of intents, written in the transaction of the events; see `repository.row_of`.
+INTENT_STATES: Final = "intent_states"
+INTENT_STATES_VERSION: Final = 1
+
+#: The projections that follow the log.
+FOLLOWING: tuple[Projection[Any], ...] = (UsageDaily(), ErrorPatterns())
+
+#: A projection that is further behind does not run, or cannot keep up; seconds.
+LAG_SECONDS = 60.0
+
+NAMES = (INTENT_STATES, *(projection.name for projection in FOLLOWING))
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectionStatus:
+    """How a projection is doing.
+
+    Attributes:
+        kind: ``inline``: written with the events; ``following``: some seconds later.
+        version: of its code.
+        built_by: version of the code that built its tables; another one asks for a rebuild.
+        lag_events: events it has not taken yet, counted up to `eventlog.log.MAX_COUNTED`.
+        lag_seconds: age of the oldest of them.
+        parked: streams that wait for a fix.
+        moved_at: when its checkpoint moved last.
+        rebuilding: share of the events that a rebuild under way has taken, 0 to 1; None: no
+            rebuild was begun.
+    """
+
+    name: str
+    kind: Literal["inline", "following"]
+    version: int
+    built_by: int | None
+    lag_events: int
+    lag_seconds: float
+    parked: int
+    moved_at: datetime | None
+    rebuilding: float | None
+
+    @property
+    def problem(self) -> str | None:
+        """What an operator should look at, and the fix; None if all is well."""
+        if self.built_by != self.version:
+            return (
+                f"built by version {self.built_by} of its code, which is at {self.version}: "
+                f"run `qlp projections rebuild {self.name}`"
+            )
+        if self.parked:
+            return f"{self.parked} streams are parked: see `qlp projections parked {self.name}`"
+        if self.lag_seconds > LAG_SECONDS:
+            return f"{self.lag_seconds:.0f} s behind the log: does its timer run?"
+        return None
+
+
+def following(name: str) -> Projection[Any]:
+    """The projection of this name that follows the log.
+
+    Raises:
+        LookupError: there is none; the message names those there are.
+    """
+    for projection in FOLLOWING:
+        if projection.name == name:
+            return projection
+    known = ", ".join(projection.name for projection in FOLLOWING)
+    raise LookupError(f"{name!r} does not follow the log; those that do: {known}")
+
+
+class Projections:
+    """The projections of one application."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self._log = EventLog(pool)
+        self._checkpoints = CheckpointStore(pool)
+        self._runners = [Runner(pool, projection) for projection in FOLLOWING]
+
+    async def run_until_caught_up(self) -> int:
+        """Bring all projections up to the log, each for a bounded time; events read in all.
+
+        One that fails does not hold up the others.
+
+        Raises:
+            ExceptionGroup: what went wrong, after all had their turn.
+        """
+        count = 0
+        errors: list[Exception] = []
+        for runner in self._runners:
+            try:
+                count += await runner.run_until_caught_up()
+            except ProjectionOutdated as error:
+                logger.error("%s", error)  # stays so until an operator acts; health says it too
+            except Exception as error:  # noqa: BLE001 the others get their turn first
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("projections did not catch up", errors)
+        return count
+
+    async def status(self) -> list[ProjectionStatus]:
+        """How each projection is doing."""
+        parked = await parked_counts(self._pool)
+        moved = {name: (at, when) for name, at, when in await self._checkpoints.all()}
+        built = {name: rest for name, *rest in await fetch(self._pool, _SQL["built"], {})}
+        statuses = []
+        for name in NAMES:
+            built_by, rebuilding = built.get(name, (None, None))
+            inline = name == INTENT_STATES
+            at, moved_at = moved.get(checkpoint_name(name), (Checkpoint.start(), None))
+            lag = None if inline else await self._log.lag(at)
+            statuses.append(
+                ProjectionStatus(
+                    name=name,
+                    kind="inline" if inline else "following",
+                    version=INTENT_STATES_VERSION if inline else following(name).version,
+                    built_by=built_by,
+                    lag_events=lag.events if lag else 0,
+                    lag_seconds=lag.seconds if lag else 0.0,
+                    parked=parked.get(name, 0),
+                    moved_at=moved_at,
+                    rebuilding=rebuilding,
+                )
+            )
+        return statuses

@@ -1,0 +1,118 @@
+"""Real histories of intents for tests of projections, made by the domain itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.log import EventLog
+from domain.handler import CommandHandler
+from domain.intents.commands import (
+    CancelIntent,
+    RecordPlan,
+    RecordRun,
+    RejectPlan,
+    RequestRun,
+    SubmitIntent,
+)
+from domain.intents.content import IntentContent, Program, ProgramFile
+from domain.intents.decider import run_id_of
+from domain.intents.events import FailureCause, RunOutcome
+from domain.projections.runner import Runner
+from domain.projections.runner_contract import Projection
+from domain.repository import IntentRepository
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+PROGRAM = Program(
+    language="python",
+    files=(ProgramFile(path="main.py", content="print(1)"),),
+    entrypoint="main.py",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Histories:
+    """Makes intents of all kinds; each method returns the id of a new one."""
+
+    handler: CommandHandler
+
+    @classmethod
+    def over(cls, pool: AsyncConnectionPool) -> Histories:
+        return cls(CommandHandler(IntentRepository(EventLog(pool)), lambda _state: None))
+
+    async def submitted(self, tenant: str = "acme") -> UUID:
+        intent_id = uuid4()
+        content = IntentContent(text="print one", program=PROGRAM)
+        command = SubmitIntent(intent_id, tenant, content, "http", AT)
+        await self.handler.handle(intent_id, command, traceparent=TRACE)
+        return intent_id
+
+    async def running(self, tenant: str = "acme") -> UUID:
+        intent_id = await self.submitted(tenant)
+        plan = RecordPlan("submitted", None, None, None, AT)
+        await self.handler.handle(intent_id, plan, traceparent=TRACE)
+        await self.handler.handle(intent_id, RequestRun(AT), traceparent=TRACE)
+        return intent_id
+
+    async def run_ends(self, intent_id: UUID, outcome: RunOutcome) -> None:
+        command = RecordRun(run_id_of(intent_id, 1), outcome, AT)
+        await self.handler.handle(intent_id, command, traceparent=TRACE)
+
+    async def succeeded(self, tenant: str = "acme", stdout: str = "1\n") -> UUID:
+        intent_id = await self.running(tenant)
+        usage = {"wall_ms": 40.4, "cpu_user_ms": 20.0, "cpu_system_ms": 5.0}
+        outcome = RunOutcome(verdict="succeeded", exit_code=0, stdout=stdout, usage=usage)
+        await self.run_ends(intent_id, outcome)
+        return intent_id
+
+    async def exited(self, tenant: str = "acme", code: int = 1) -> UUID:
+        intent_id = await self.running(tenant)
+        usage = {"wall_ms": 10.0, "cpu_user_ms": 5.0}
+        outcome = RunOutcome(verdict="exited", exit_code=code, stderr="no", usage=usage)
+        await self.run_ends(intent_id, outcome)
+        return intent_id
+
+    async def unplannable(self, message: str, tenant: str = "acme", code: str = "no_plan") -> UUID:
+        intent_id = await self.submitted(tenant)
+        command = RejectPlan(FailureCause(code=code, message=message), AT)
+        await self.handler.handle(intent_id, command, traceparent=TRACE)
+        return intent_id
+
+    async def cancelled(self, tenant: str = "acme") -> UUID:
+        intent_id = await self.running(tenant)
+        await self.handler.handle(intent_id, CancelIntent(None, AT), traceparent=TRACE)
+        return intent_id
+
+    async def mixture(self, each: int = 5) -> list[UUID]:
+        made = []
+        for number in range(each):
+            tenant = f"tenant-{number % 3}"
+            made += [
+                await self.submitted(tenant),
+                await self.succeeded(tenant),
+                await self.exited(tenant, number),
+                await self.cancelled(tenant),
+                await self.unplannable(f"no program for '{number}'", tenant),
+            ]
+        return made
+
+
+async def table(pool: AsyncConnectionPool, statement: bytes) -> list[tuple[Any, ...]]:
+    async with pool.connection() as connection:
+        return await (await connection.execute(statement)).fetchall()
+
+
+USAGE = b"""
+    select tenant_id, submitted, succeeded, failed, cancelled, runs, sandbox_ms, cpu_ms,
+        output_bytes, tokens, latency
+    from usage_daily order by tenant_id, day
+"""
+
+
+async def run(pool: AsyncConnectionPool, projection: Projection[Any], page: int = 1000) -> int:
+    return await Runner(pool, projection, page).run_until_caught_up()
