@@ -1,17 +1,65 @@
-"""Connections to Service Bus for operators' tools: opened, used, closed."""
+"""Service Bus for operators' tools: its entities, and connections opened, used and closed."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from azure.identity.aio import DefaultAzureCredential
-from azure.servicebus.aio import ServiceBusClient
+from azure.servicebus import ServiceBusSubQueue
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from azure.servicebus.exceptions import ServiceBusError
 
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.operations.errors import OperationError
 from domain.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A queue, or a subscription of a topic, as ``queue`` or ``topic/subscription``."""
+
+    name: str
+
+    @property
+    def target(self) -> str:
+        """The queue or topic that messages are sent to."""
+        return self.name.partition("/")[0]
+
+    def receiver(self, client: ServiceBusClient, *, dead_letters: bool) -> ServiceBusReceiver:
+        """A receiver of its messages, or of its dead letters; opened by whoever enters it."""
+        options: dict[str, Any] = {"sub_queue": ServiceBusSubQueue.DEAD_LETTER}
+        options = options if dead_letters else {}
+        topic, _, subscription = self.name.partition("/")
+        if subscription:
+            return client.get_subscription_receiver(topic, subscription, **options)
+        return client.get_queue_receiver(topic, **options)
+
+
+def entities_of(settings: Settings) -> list[Entity]:
+    """Every entity that the application receives from."""
+    return [
+        Entity(settings.intents_queue),
+        Entity(settings.jobs_queue),
+        Entity(settings.results_queue),
+        Entity(f"{settings.events_topic}/{settings.events_subscription}"),
+    ]
+
+
+def entity_named(settings: Settings, name: str) -> Entity:
+    """One of `entities_of`.
+
+    Raises:
+        OperationError: there is no such one; says which there are.
+    """
+    known = entities_of(settings)
+    for entity in known:
+        if entity.name == name:
+            return entity
+    names = ", ".join(entity.name for entity in known)
+    raise OperationError(f"entity: there is no {name[:80]!r}, only {names}")
 
 
 @asynccontextmanager

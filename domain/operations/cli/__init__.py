@@ -8,6 +8,7 @@ import typer
 
 from domain.eventlog.migrate import migrate
 from domain.operations.cli.console import AsJson, database_url, guard, print_json
+from domain.operations.cli.dead_letters import dead_letters
 from domain.operations.cli.keys import keys
 from domain.operations.cli.rejected import rejected
 from domain.operations.cli.replay import replay_command
@@ -25,6 +26,7 @@ cli = typer.Typer(
 cli.add_typer(streams, name="streams")
 cli.add_typer(keys, name="keys")
 cli.add_typer(rejected, name="rejected")
+cli.add_typer(dead_letters, name="dead-letters")
 cli.command("replay")(replay_command)
 
 

@@ -21,7 +21,6 @@ from rich.text import Text
 from domain.database import open_pool
 from domain.eventlog.migrate import MigrationError, check_schema
 from domain.intents.state import CorruptStream
-from domain.messaging.publisher import PublishFailed
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.repository import intent_of
@@ -35,6 +34,9 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmat
 
 class Failure(Exception):
     """What is wrong and what would help, for the operator."""
+
+
+_EXPECTED = (Failure, OperationError, NoSuchStream, CorruptStream, MigrationError, ValueError)
 
 
 def database_url() -> str:
@@ -77,11 +79,7 @@ def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work return
         return asyncio.run(awaited())
     except (psycopg.OperationalError, PoolTimeout) as error:
         fail(f"the database cannot be reached: {str(error).splitlines()[0]}")
-    except (Failure, OperationError, NoSuchStream, CorruptStream, MigrationError) as error:
-        fail(str(error))
-    except PublishFailed as error:
-        fail(f"Service Bus did not take the messages: {error}")
-    except ValueError as error:
+    except _EXPECTED as error:
         fail(str(error))
 
 

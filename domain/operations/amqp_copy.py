@@ -1,0 +1,70 @@
+"""Copies of received messages, fit to be sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.amqp import (
+    AmqpAnnotatedMessage,
+    AmqpMessageBodyType,
+    AmqpMessageHeader,
+    AmqpMessageProperties,
+)
+
+#: Written by the bus; the times belong to the first sending.
+_NOT_COPIED = ("absolute_expiry_time", "creation_time")
+
+_ABOUT_DEAD_LETTERING = ("DeadLetterReason", "DeadLetterErrorDescription")
+
+
+def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> AmqpAnnotatedMessage:
+    """The same body, ids and properties as ``message``, and the application properties ``added``.
+
+    The annotations are left out: they are the bus's own.
+    """
+    raw = message.raw_amqp_message
+    properties = plain(raw.properties.items()) if raw.properties else {}
+    copy = AmqpAnnotatedMessage(
+        **_body(raw),
+        properties=AmqpMessageProperties(
+            **{name: value for name, value in properties.items() if name not in _NOT_COPIED}
+        ),
+        application_properties={
+            **{
+                name: value
+                for name, value in plain(raw.application_properties or {}).items()
+                if name not in _ABOUT_DEAD_LETTERING
+            },
+            **added,
+        },
+    )
+    if raw.header is not None:
+        copy.header = AmqpMessageHeader(
+            durable=raw.header.durable, time_to_live=raw.header.time_to_live
+        )
+    return copy
+
+
+def plain(pairs: Mapping[Any, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
+    """AMQP strings, which the SDK leaves as bytes, as strings."""
+    items = pairs.items() if isinstance(pairs, Mapping) else pairs
+    return {str(_text(name)): _text(value) for name, value in items}
+
+
+def _text(value: Any) -> Any:  # noqa: ANN401 any AMQP value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
+def _body(raw: AmqpAnnotatedMessage) -> dict[str, Any]:
+    if raw.body_type is AmqpMessageBodyType.DATA:
+        return {"data_body": list(raw.body)}
+    if raw.body_type is AmqpMessageBodyType.SEQUENCE:
+        return {"sequence_body": list(raw.body)}
+    return {"value_body": raw.body}

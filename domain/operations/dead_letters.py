@@ -1,0 +1,250 @@
+"""Dead letters: what Service Bus gave up delivering. Look at them, send them again, remove them.
+
+A message is named by its id. What a command will touch is fixed by looking first (peeking changes
+nothing); dead letters that come in later are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBusSender
+from azure.servicebus.exceptions import ServiceBusError
+
+from domain.operations.amqp_copy import copy_of, plain
+from domain.operations.bus import Entity, what_failed
+from domain.operations.errors import OperationError
+
+#: Dead letters of one entity that one command looks at.
+MAX_SCANNED = 5_000
+
+#: Counts how often an operator has sent the message again.
+RESUBMITTED = "qlp-resubmitted"
+
+_PEEK = 100
+_RECEIVE = 20
+_RECEIVE_SECONDS = 10.0
+
+Action = Literal["resubmit", "purge"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter as it lies there.
+
+    Attributes:
+        sequence_number: its number in the dead-letter queue.
+        reason, description: why it was given up, by the bus or by a receiver.
+        enqueued_at: when it was first sent.
+        resubmitted: how often an operator has sent it again.
+        body: the bytes of its data; of other bodies their text.
+        properties: application properties, without those about its dead-lettering.
+    """
+
+    entity: str
+    sequence_number: int
+    message_id: str | None
+    subject: str | None
+    correlation_id: str | None
+    content_type: str | None
+    reason: str | None
+    description: str | None
+    delivery_count: int
+    enqueued_at: datetime | None
+    resubmitted: int
+    body: bytes
+    properties: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Settled:
+    """What was done with dead letters.
+
+    Attributes:
+        done: message ids that were resubmitted or removed.
+        duplicated: sent again, but the dead letter could not be taken away: it is still there.
+        missing: seen before, but gone now, or held by somebody else.
+    """
+
+    action: Action
+    done: list[str] = field(default_factory=list)
+    duplicated: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def open_dead_letters(client: ServiceBusClient, entity: Entity) -> AsyncIterator[DeadLetters]:
+    """The dead letters of ``entity``; to open and to close them takes half a second each.
+
+    Raises:
+        OperationError: the entity does not exist, or the bus refuses or does not answer, whatever
+            was tried within. What was sent until then stays sent.
+    """
+    try:
+        async with entity.receiver(client, dead_letters=True) as receiver:
+            yield DeadLetters(client, entity, receiver)
+    except ServiceBusError as error:
+        raise OperationError(f"{entity.name}: {what_failed(error)}") from error
+
+
+async def count_dead_letters(client: ServiceBusClient, entity: Entity) -> int:
+    """How many ``entity`` has, counted up to `MAX_SCANNED`; raises as `open_dead_letters`."""
+    async with open_dead_letters(client, entity) as letters:
+        return len(await letters.peek())
+
+
+class DeadLetters:
+    """The dead letters of one entity, by `open_dead_letters`."""
+
+    def __init__(
+        self, client: ServiceBusClient, entity: Entity, receiver: ServiceBusReceiver
+    ) -> None:
+        self._client = client
+        self._entity = entity
+        self._receiver = receiver
+
+    async def peek(
+        self, message_ids: Collection[str] = (), limit: int = MAX_SCANNED
+    ) -> list[DeadLetter]:
+        """At most ``limit`` of them in order, or those of ``message_ids``; changes nothing."""
+        found: list[DeadLetter] = []
+        scanned, after = 0, 0
+        while len(found) < limit and scanned < MAX_SCANNED:
+            page = await self._receiver.peek_messages(
+                max_message_count=min(_PEEK, limit), sequence_number=after + 1
+            )
+            if not page:
+                break
+            scanned += len(page)
+            after = max(_number(message) for message in page)
+            letters = [_letter(self._entity.name, message) for message in page]
+            found += [each for each in letters if _wanted(each, message_ids)]
+        return found[:limit]
+
+    async def resubmit(
+        self, letters: Collection[DeadLetter], progress: Progress = lambda _done, _total: None
+    ) -> Settled:
+        """Send a copy of each to where it was sent first, then take the dead letter away.
+
+        In this order, a crash in between leaves both: consumers recognise the second by its id.
+        A dead letter of a subscription is sent to its topic: all its subscriptions get it.
+        """
+        async with self._client.get_queue_sender(self._entity.target) as sender:  # or topic: alike
+            return await self._settle("resubmit", letters, sender, progress)
+
+    async def purge(
+        self, letters: Collection[DeadLetter], progress: Progress = lambda _done, _total: None
+    ) -> Settled:
+        """Remove each for good."""
+        return await self._settle("purge", letters, None, progress)
+
+    async def _settle(
+        self,
+        action: Action,
+        letters: Collection[DeadLetter],
+        sender: ServiceBusSender | None,
+        progress: Progress,
+    ) -> Settled:
+        wanted = {letter.sequence_number: letter for letter in letters}
+        result = Settled(action)
+        others: dict[int, ServiceBusReceivedMessage] = {}
+        try:
+            while wanted and (page := await self._next_page(others)):
+                for message in page:
+                    if wanted.pop(_number(message), None) is None:
+                        others[_number(message)] = message
+                        continue
+                    await self._finish(sender, message, result)
+                    progress(len(letters) - len(wanted), len(letters))
+        finally:
+            await self._give_back(others)
+        result.missing = [_name(letter.message_id, number) for number, letter in wanted.items()]
+        return result
+
+    async def _next_page(
+        self, seen: dict[int, ServiceBusReceivedMessage]
+    ) -> list[ServiceBusReceivedMessage]:
+        """The next messages; none once one comes again, because its lock ran out meanwhile."""
+        page = await self._receiver.receive_messages(
+            max_message_count=_RECEIVE, max_wait_time=_RECEIVE_SECONDS
+        )
+        if any(_number(message) in seen for message in page):
+            seen |= {_number(message): message for message in page}
+            return []
+        return page
+
+    async def _finish(
+        self, sender: ServiceBusSender | None, message: ServiceBusReceivedMessage, result: Settled
+    ) -> None:
+        name = _name(message.message_id, _number(message))
+        if sender is not None:
+            count = _resubmitted(plain(message.application_properties or {}))
+            await sender.send_messages(copy_of(message, {RESUBMITTED: count + 1}))
+        try:
+            await self._receiver.complete_message(message)
+        except ServiceBusError as error:
+            if sender is None:
+                raise
+            result.duplicated[name] = what_failed(error)
+        else:
+            result.done.append(name)
+
+    async def _give_back(self, messages: Mapping[int, ServiceBusReceivedMessage]) -> None:
+        """Unlock what was not meant; where that fails, its lock runs out within a minute."""
+        for message in messages.values():
+            try:
+                await self._receiver.abandon_message(message)
+            except (ServiceBusError, ValueError):
+                return
+
+
+def _letter(entity: str, message: ServiceBusReceivedMessage) -> DeadLetter:
+    properties = plain(message.application_properties or {})
+    return DeadLetter(
+        entity=entity,
+        sequence_number=_number(message),
+        message_id=message.message_id,
+        subject=message.subject,
+        correlation_id=message.correlation_id,
+        content_type=message.content_type,
+        reason=message.dead_letter_reason,
+        description=message.dead_letter_error_description,
+        delivery_count=message.delivery_count or 0,
+        enqueued_at=message.enqueued_time_utc,
+        resubmitted=_resubmitted(properties),
+        body=_body(message),
+        properties={k: v for k, v in properties.items() if not k.startswith("DeadLetter")},
+    )
+
+
+def _body(message: ServiceBusReceivedMessage) -> bytes:
+    body = message.body
+    if isinstance(body, bytes):
+        return body
+    try:
+        return b"".join(body)
+    except TypeError:  # an AMQP value or sequence
+        return str(message).encode()
+
+
+def _resubmitted(properties: Mapping[str, Any]) -> int:
+    count = properties.get(RESUBMITTED)
+    return count if isinstance(count, int) and 0 <= count < 2**31 - 1 else 0
+
+
+def _wanted(letter: DeadLetter, message_ids: Collection[str]) -> bool:
+    return not message_ids or letter.message_id in message_ids
+
+
+def _number(message: ServiceBusReceivedMessage) -> int:
+    return message.sequence_number or 0
+
+
+def _name(message_id: str | None, sequence_number: int) -> str:
+    return message_id or f"#{sequence_number}"

@@ -1,0 +1,271 @@
+"""Dead letters are looked at without harm, sent again without loss, and removed on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusClient
+from azure.servicebus.amqp import AmqpAnnotatedMessage
+from azure.servicebus.exceptions import ServiceBusConnectionError
+
+from domain.operations import dead_letters as module
+from domain.operations.bus import Entity, bus_client, entities_of, entity_named
+from domain.operations.dead_letters import DeadLetters, count_dead_letters, open_dead_letters
+from domain.operations.errors import OperationError
+from domain.settings import Settings
+from tests.fixtures.servicebus import BrokerFactory, BrokerProcess
+from tests.integration.operations.recording import qlp
+
+INTENTS = Entity("intents")
+PROCESS_MANAGER = Entity("intent-events/process-manager")
+
+
+def settings_for(broker: BrokerProcess) -> Settings:
+    return Settings.from_environment(
+        {"DATABASE_URL": "postgresql://nowhere", "ServiceBusConnection": broker.connection_string}
+    )
+
+
+class Bus:
+    """Opened senders and receivers of one namespace: to open or close one takes 0.5 s."""
+
+    def __init__(self, client: ServiceBusClient, stack: AsyncExitStack) -> None:
+        self.client = client
+        self._stack = stack
+        self._opened: dict[tuple[str, str], Any] = {}
+
+    async def opened(self, kind: str, entity: Entity) -> Any:
+        if (kind, entity.name) not in self._opened:
+            makers: dict[str, Callable[[], Any]] = {
+                "sender": lambda: self.client.get_queue_sender(entity.target),
+                "receiver": lambda: entity.receiver(self.client, dead_letters=False),
+                "dead letters": lambda: open_dead_letters(self.client, entity),
+            }
+            self._opened[kind, entity.name] = await self._stack.enter_async_context(makers[kind]())
+        return self._opened[kind, entity.name]
+
+    async def letters(self, entity: Entity = INTENTS) -> DeadLetters:
+        opened: DeadLetters = await self.opened("dead letters", entity)
+        return opened
+
+    async def publish(
+        self, entity: Entity, *messages: ServiceBusMessage | AmqpAnnotatedMessage
+    ) -> None:
+        sender = await self.opened("sender", entity)
+        for message in messages:
+            await sender.send_messages(message)
+
+    async def next(self, entity: Entity = INTENTS) -> tuple[Any, Any]:
+        receiver = await self.opened("receiver", entity)
+        [message] = await receiver.receive_messages(max_wait_time=5)
+        return receiver, message
+
+    async def consume(self, entity: Entity = INTENTS) -> Any:
+        receiver, message = await self.next(entity)
+        await receiver.complete_message(message)
+        return message
+
+    async def give_up(self, entity: Entity) -> None:
+        """Abandon the only message until the bus gives it up."""
+        for _ in range(10):
+            receiver, message = await self.next(entity)
+            await receiver.abandon_message(message)
+
+    async def refuse(self, count: int = 1) -> None:
+        for _ in range(count):
+            receiver, message = await self.next()
+            await receiver.dead_letter_message(message, reason="Refused", error_description="why")
+
+    async def refused(self, count: int) -> list[str]:
+        ids = [f"{number}-{uuid4()}" for number in range(count)]
+        await self.publish(INTENTS, *[ServiceBusMessage(each, message_id=each) for each in ids])
+        await self.refuse(count)
+        return ids
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def namespace(servicebus: BrokerProcess) -> AsyncIterator[Bus]:
+    async with AsyncExitStack() as stack:
+        made = ServiceBusClient.from_connection_string(servicebus.connection_string)
+        yield Bus(await stack.enter_async_context(made), stack)
+
+
+@pytest.fixture
+def bus(namespace: Bus, servicebus: BrokerProcess) -> Iterator[Bus]:
+    servicebus.reset()
+    yield namespace
+    servicebus.reset()
+
+
+@pytest.mark.parametrize("entity", [INTENTS, PROCESS_MANAGER], ids=lambda entity: entity.name)
+async def test_a_message_nobody_could_take_is_seen_sent_again_and_consumed(
+    bus: Bus, entity: Entity
+) -> None:
+    message = ServiceBusMessage(
+        b"\x00\xff body",
+        message_id="the-id",
+        subject="qlp.test",
+        correlation_id="cause",
+        content_type="application/octet-stream",
+        application_properties={"colour": "red", "size": 7},
+    )
+    await bus.publish(entity, message)
+    await bus.give_up(entity)
+    letters = await bus.letters(entity)
+    [letter] = await letters.peek()
+    assert letter.reason == "MaxDeliveryCountExceeded"
+    assert (letter.message_id, letter.subject, letter.body) == (
+        *("the-id", "qlp.test", b"\x00\xff body"),
+    )
+    assert (letter.delivery_count, letter.resubmitted) == (10, 0)
+    assert letter.properties == {"colour": "red", "size": 7}
+    assert await letters.peek() == [letter], "looking changes nothing"
+
+    settled = await letters.resubmit([letter])
+    assert (settled.done, settled.duplicated, settled.missing) == (["the-id"], {}, [])
+    assert await letters.peek() == []
+    again = await bus.consume(entity)
+    assert (again.message_id, again.subject, b"".join(again.body)) == (
+        *("the-id", "qlp.test", b"\x00\xff body"),
+    )
+    assert (again.correlation_id, again.content_type) == ("cause", "application/octet-stream")
+    assert again.application_properties == {b"colour": b"red", b"size": 7, b"qlp-resubmitted": 1}
+
+
+async def test_every_resubmission_is_counted(bus: Bus) -> None:
+    letters = await bus.letters()
+    await bus.refused(1)
+    for count in (0, 1, 2):
+        [letter] = await letters.peek()
+        assert letter.resubmitted == count
+        await letters.resubmit([letter])
+        await bus.refuse()
+
+
+async def test_bodies_that_are_no_bytes_come_through_too(bus: Bus) -> None:
+    value = AmqpAnnotatedMessage(value_body={"a": 1}, properties={"message_id": "value"})
+    sequence = AmqpAnnotatedMessage(sequence_body=[[1, "two"]], properties={"message_id": "seq"})
+    await bus.publish(INTENTS, value, sequence)
+    await bus.refuse(2)
+    letters = await bus.letters()
+    found = await letters.peek()
+    assert b"two" in found[1].body
+    assert len((await letters.resubmit(found)).done) == 2
+    assert (await bus.consume()).body == {b"a": 1}
+    assert [list(part) for part in (await bus.consume()).body] == [[1, b"two"]]
+
+
+async def test_only_what_was_chosen_is_touched(bus: Bus) -> None:
+    ids = await bus.refused(30)
+    letters = await bus.letters()
+    chosen = await letters.peek([ids[27], ids[3]])
+    assert (await letters.purge(chosen)).done == [ids[3], ids[27]]
+    rest = [letter.message_id for letter in await letters.peek()]
+    assert rest == [each for each in ids if each not in (ids[3], ids[27])]
+    assert await count_dead_letters(bus.client, INTENTS) == 28
+    taken = await letters.purge(await letters.peek())
+    assert len(taken.done) == 28, "what was not meant is given back at once"
+
+
+async def test_dead_letters_that_came_later_are_left_alone(bus: Bus) -> None:
+    letters = await bus.letters()
+    await bus.refused(2)
+    seen = await letters.peek()
+    [later] = await bus.refused(1)
+    await letters.purge(seen)
+    assert [letter.message_id for letter in await letters.peek()] == [later]
+
+
+async def test_what_somebody_else_took_is_reported(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECEIVE_SECONDS", 0.2)
+    ids = await bus.refused(2)
+    letters = await bus.letters()
+    seen = await letters.peek()
+    await letters.purge(seen[:1])
+    settled = await letters.resubmit(seen)
+    assert (settled.done, settled.missing) == ([ids[1]], [ids[0]])
+
+
+async def test_a_crash_between_sending_and_removing_leaves_both(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [name] = await bus.refused(1)
+    letters = await bus.letters()
+    seen = await letters.peek()
+
+    async def lost(*_: object) -> None:
+        raise ServiceBusConnectionError(message="gone")
+
+    monkeypatch.setattr("azure.servicebus.aio.ServiceBusReceiver.complete_message", lost)
+    settled = await letters.resubmit(seen)
+    monkeypatch.undo()
+    assert set(settled.duplicated) == {name}
+    assert settled.done == []
+    assert (await bus.consume()).message_id == name
+    assert [letter.message_id for letter in await letters.peek()] == [name]
+
+
+async def test_more_than_a_page_is_listed_in_order(bus: Bus) -> None:
+    ids = await bus.refused(120)
+    letters = await bus.letters()
+    assert [letter.message_id for letter in await letters.peek()] == ids
+    assert [letter.message_id for letter in await letters.peek(limit=3)] == ids[:3]
+
+
+async def test_an_entity_that_is_not_there_is_named(servicebus: BrokerProcess) -> None:
+    settings = settings_for(servicebus)
+    assert [entity.name for entity in entities_of(settings)] == [
+        *("intents", "sandbox-jobs", "sandbox-results", "intent-events/process-manager")
+    ]
+    with pytest.raises(OperationError, match="there is no 'nope', only intents, sandbox-jobs"):
+        entity_named(settings, "nope")
+    with pytest.raises(OperationError, match="nope: .*NotFound"):  # noqa: RUF043 a pattern
+        async with bus_client(settings) as client:
+            await count_dead_letters(client, Entity("nope"))
+
+
+async def test_a_bus_that_is_away_is_one_line(broker_process: BrokerFactory) -> None:
+    broker = broker_process()
+    broker.kill()
+    with pytest.raises(OperationError, match="intents: ServiceBus"):
+        async with bus_client(settings_for(broker)) as client:
+            await count_dead_letters(client, INTENTS)
+
+
+async def test_qlp_lists_shows_resubmits_and_purges(bus: Bus, servicebus: BrokerProcess) -> None:
+    env = {"ServiceBusConnection": servicebus.connection_string}
+    body = ServiceBusMessage("\x1b]0;mine\x07 words", message_id="one", subject="s\x1b[2J")
+    await bus.publish(INTENTS, body, ServiceBusMessage("two", message_id="two"))
+    await bus.refuse(2)
+
+    async def dead(*arguments: str) -> Any:
+        return await qlp("dead-letters", *arguments, url="postgresql://nowhere", **env)
+
+    listed, shown, dry, unasked, unknown = await asyncio.gather(
+        dead("list"),
+        dead("show", "intents", "one"),
+        dead("purge", "intents", "--dry-run", "--json"),
+        dead("purge", "intents"),
+        dead("purge", "intents", "--message-id", "three", "--yes"),
+    )
+    assert "Refused" in listed.out
+    assert "words" in shown.out
+    assert "\x1b" not in listed.out + shown.out, "people's words must not steer the terminal"
+    assert [item["message_id"] for item in dry.json["preview"]] == ["one", "two"]
+    assert (unasked.code, "--yes" in unasked.err) == (1, True)
+    assert (unknown.code, "no dead letter three" in unknown.err) == (1, True)
+    again = await dead("resubmit", "intents", "--message-id", "one", "--yes")
+    assert (again.code, "1 sent again" in again.out) == (0, True)
+    assert (await bus.consume()).message_id == "one"
+    purged = await dead("purge", "intents", "--yes", "--json")
+    assert (purged.code, purged.json["result"]["done"]) == (0, ["two"])
+    assert "no dead letters" in (await dead("list")).out
