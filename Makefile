@@ -31,7 +31,7 @@ format: $(INSTALLED) ## Format and mend what can be mended
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
-bench: $(INSTALLED) ## Benchmarks: medians, and ratios against a floor of the same run (ARGS: names)
+bench: .venv/.bench-installed ## Benchmarks: medians, ratios against a floor of the same run (ARGS: names)
 	@$(PY) -m tests.benchmarks $(ARGS)
 
 reset: $(INSTALLED) ## Delete the local stack's data (ARGS=--dry-run, --yes)
@@ -39,6 +39,10 @@ reset: $(INSTALLED) ## Delete the local stack's data (ARGS=--dry-run, --yes)
 
 clean: ## Remove the environment and caches; the local stack's data is kept
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+.venv/.bench-installed: $(INSTALLED) requirements-bench.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
 
 $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

@@ -123,7 +123,6 @@ declare
     v_last xid8;
     v_offset bigint;
     v_started timestamptz;
-    v_position bigint;
 begin
     -- First of all, before this transaction gets an id: whoever waits here would otherwise hold a
     -- smaller id than the event it waits for. And a statement of its own: the next one must see
@@ -161,15 +160,26 @@ begin
     end if;
 
     o_recorded_at := clock_timestamp();
-    for n in 1 .. cardinality(p_event_ids) loop
+    if cardinality(p_event_ids) = 1 then -- the common case, in the cheapest form
         insert into public.events (transaction_id, event_id, stream_id, version, type,
             schema_version, tenant_id, command_id, recorded_at, metadata, data)
-        values (o_transaction_id, p_event_ids[n], p_stream_id, p_expected_version + n, p_types[n],
-            p_schema_versions[n], p_tenant_id, p_command_id, o_recorded_at, p_metadata,
-            p_data[n]::json)
-        returning position into v_position;
-        o_positions := o_positions || v_position;
-    end loop;
+        values (o_transaction_id, p_event_ids[1], p_stream_id, p_expected_version + 1, p_types[1],
+            p_schema_versions[1], p_tenant_id, p_command_id, o_recorded_at, p_metadata,
+            p_data[1]::json)
+        returning array[position] into o_positions;
+        return;
+    end if;
+    with inserted as (
+        insert into public.events (transaction_id, event_id, stream_id, version, type,
+            schema_version, tenant_id, command_id, recorded_at, metadata, data)
+        select o_transaction_id, e.event_id, p_stream_id, p_expected_version + e.n, e.type,
+            e.schema_version, p_tenant_id, p_command_id, o_recorded_at, p_metadata, e.data::json
+        from unnest(p_event_ids, p_types, p_schema_versions, p_data) with ordinality
+            as e (event_id, type, schema_version, data, n)
+        order by e.n
+        returning version, position
+    )
+    select array_agg(i.position order by i.version) into o_positions from inserted i;
 end
 $$;
 

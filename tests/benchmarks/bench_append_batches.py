@@ -1,0 +1,173 @@
+"""Appends of 1, 10 and 100 events per command, against a bare INSERT and ``eventsourcing``.
+
+The floor inserts the same events in one statement, without lock, version check, idempotency or a
+transaction id that readers can follow. ``eventsourcing`` 9.5 records them through its own
+PostgresApplicationRecorder, which a follower may trust as well: it locks the table. It is
+synchronous, so it gets as many threads as we get connections.
+
+    python -m tests.benchmarks.bench_append_batches [--rounds 5] [--seconds 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from uuid import uuid4, uuid5
+
+import orjson
+import psycopg
+from eventsourcing.persistence import StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import open_pool
+from domain.eventlog.log import EventLog
+from domain.eventlog.migrate import migrate
+from domain.eventlog.models import NewEvent
+from infra.local.postgres import EmbeddedPostgres
+from tests.benchmarks.bench_append import FLOOR_TABLE, METADATA, PAYLOAD
+
+FLOOR = b"""
+    insert into floor (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
+        metadata, data)
+    select e.id, %(stream_id)s, e.n, 'Happened', 1, 'acme', %(command_id)s, %(metadata)s::json,
+        e.data::json
+    from unnest(%(ids)s::uuid[], %(data)s::text[]) with ordinality as e (id, data, n)
+    returning transaction_id, position, recorded_at
+"""
+
+Contestant = Callable[[int, int, float], Awaitable[int]]
+
+
+def ours(pool: AsyncConnectionPool) -> dict[str, Contestant]:
+    """The bare INSERT and our append; each returns how many events it wrote."""
+    log = EventLog(pool)
+
+    async def floor(batch: int) -> None:
+        command_id = uuid4()
+        params = {
+            "ids": [uuid5(command_id, str(n)) for n in range(batch)],
+            "stream_id": f"intent-{command_id}",
+            "command_id": command_id,
+            "metadata": orjson.dumps(METADATA).decode(),
+            "data": [orjson.dumps(PAYLOAD).decode() for _ in range(batch)],
+        }
+        async with pool.connection() as connection:
+            await (await connection.execute(FLOOR, params, binary=True)).fetchall()
+
+    async def append(batch: int) -> None:
+        command_id = uuid4()
+        events = [NewEvent(uuid5(command_id, str(n)), "Happened", 1, PAYLOAD) for n in range(batch)]
+        await log.append(f"intent-{command_id}", "acme", 0, command_id, events, METADATA)
+
+    def timed(write: Callable[[int], Awaitable[None]]) -> Contestant:
+        async def run(batch: int, connections: int, seconds: float) -> int:
+            until = time.perf_counter() + seconds
+
+            async def one() -> int:
+                written = 0
+                while time.perf_counter() < until:
+                    await write(batch)
+                    written += batch
+                return written
+
+            return sum(await asyncio.gather(*(one() for _ in range(connections))))
+
+        return run
+
+    return {"bare INSERT": timed(floor), "append": timed(append)}
+
+
+def theirs(url: str, connections: int) -> Contestant:
+    """``eventsourcing``'s recorder over its own pool."""
+    at = conninfo_to_dict(url)
+    datastore = PostgresDatastore(
+        dbname=str(at["dbname"]),
+        host=str(at["host"]),
+        port=str(at["port"]),
+        user=str(at["user"]),
+        password=str(at["password"]),
+        pool_size=connections,
+        max_overflow=0,
+    )
+    recorder = PostgresApplicationRecorder(datastore, events_table_name="stored_events")
+    recorder.create_table()
+    state = orjson.dumps({"metadata": METADATA, "data": PAYLOAD})
+
+    def one(batch: int, until: float) -> int:
+        written = 0
+        while time.perf_counter() < until:
+            originator = uuid4()
+            recorder.insert_events(
+                [StoredEvent(originator, n, "Happened", state) for n in range(1, batch + 1)]
+            )
+            written += batch
+        return written
+
+    async def run(batch: int, connections: int, seconds: float) -> int:
+        until = time.perf_counter() + seconds
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(connections) as threads:
+            tasks = [loop.run_in_executor(threads, one, batch, until) for _ in range(connections)]
+            return sum(await asyncio.gather(*tasks))
+
+    return run
+
+
+async def compare(server: EmbeddedPostgres, rounds: int, seconds: float) -> None:
+    """Print medians over ``rounds``, the contestants taking turns."""
+    admin_url = server.admin_url_for("bench")
+    await migrate(admin_url)
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(FLOOR_TABLE)
+    for connections in (1, 16):
+        pool = await open_pool(
+            server.app_url("bench"),
+            min_size=connections,
+            max_size=connections,
+            application_name="bench",
+        )
+        contestants = {**ours(pool), "eventsourcing": theirs(admin_url, connections)}
+        for batch in (1, 10, 100):
+            rates: dict[str, list[float]] = {name: [] for name in contestants}
+            for round_ in range(rounds + 1):
+                for name, run in contestants.items():
+                    measured = await run(batch, connections, seconds) / seconds
+                    if round_ > 0:  # the first round warms caches and prepares statements
+                        rates[name].append(measured)
+            for name, values in rates.items():
+                print(
+                    f"{connections:>2} connections, {batch:>3} per command  {name:<14}"
+                    f"{median(values):8.0f} events/s  "
+                    f"{median(values) / median(rates['bare INSERT']):5.2f} of the bare INSERT  "
+                    f"{median(values) / median(rates['eventsourcing']):5.1f} × eventsourcing"
+                )
+        await pool.close()
+
+
+def main() -> None:
+    """Run on a server of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="per contestant and round")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="qlp-bench-") as folder:
+        Path(folder).chmod(0o711)
+        server = EmbeddedPostgres(Path(folder) / "data")
+        try:
+            server.start()
+            server.create_database("bench")
+            asyncio.run(compare(server, options.rounds, options.seconds))
+        finally:
+            server.destroy()
+
+
+if __name__ == "__main__":
+    main()
