@@ -16,6 +16,7 @@ from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import check_schema, migrate
 from domain.eventlog.models import RecordedEvent
+from domain.eventlog.seals import Sealer
 from domain.handler import CommandHandler
 from domain.health import Health
 from domain.intents.state import IntentState
@@ -53,6 +54,7 @@ class App:
     relay: Relay
     recovery: Recovery
     projections: Projections
+    sealer: Sealer
     watcher: IntentWatcher
     health: Health
 
@@ -145,6 +147,7 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
             reads, repository, relay, _now, timedelta(seconds=settings.stalled_after_seconds)
         ),
         projections=projections,
+        sealer=Sealer(pool, checkpoints),
         watcher=watcher,
         health=Health(settings, pool, log, checkpoints, projections, publisher, embeddings.model),
     )

@@ -1,0 +1,208 @@
+"""Seals: a chain of digests over the log, made behind the writers' backs.
+
+Each seal names the events of one range in the log's order with their digests, and contains the
+digest of the seal before it. So whoever has seen one seal's digest can later tell whether anything
+up to it was changed, removed, inserted or moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.digests import DIGEST_BYTES, microseconds
+from domain.eventlog.models import Checkpoint
+from domain.statements import load_statements
+
+SQL = load_statements(Path(__file__).with_name("seals.sql"))
+
+#: One line per seal, so that its digest also lies where the database's owner cannot reach it.
+logger = logging.getLogger("qlp.seals")
+
+NAME = "seals"
+
+#: Events in one seal; about 100 bytes of the seal's row each.
+PAGE = 1000
+
+#: What the first seal follows.
+GENESIS = bytes(DIGEST_BYTES)
+
+_SEAL_FORMAT = b"\x02"
+_SEAL = struct.Struct(">q32sqi")
+_MEMBER = struct.Struct(">q16siI32s")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedEvent:
+    """An event as a seal names it."""
+
+    position: int
+    event_id: UUID
+    stream_id: str
+    version: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """A sealed range of the log.
+
+    Attributes:
+        seq: 1, 2, 3, … without gaps.
+        start, end: checkpoints of its first and last event when it was made.
+        events: of the range in the log's order.
+        sealed_at: by the database's clock.
+        previous_digest: of the seal before, `GENESIS` for the first.
+        digest: `seal_digest` of all this, as it is stored.
+    """
+
+    seq: int
+    start: Checkpoint
+    end: Checkpoint
+    sealed_at: datetime
+    previous_digest: bytes
+    digest: bytes
+    events: tuple[SealedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A seal's digest; who keeps it elsewhere can prove the log up to it. Hexadecimal."""
+
+    seq: int
+    digest: str
+    events: int
+    sealed_at: datetime
+
+
+def seal_digest(
+    seq: int, previous_digest: bytes, sealed_at: datetime, events: tuple[SealedEvent, ...]
+) -> bytes:
+    """SHA-256 of a format byte, the number, previous digest, time and count, and the events.
+
+    Transaction ids are left out: they belong to a cluster, seals must outlive a restore.
+    """
+    hasher = hashlib.sha256(_SEAL_FORMAT)
+    hasher.update(_SEAL.pack(seq, previous_digest, microseconds(sealed_at), len(events)))
+    for event in events:
+        stream = event.stream_id.encode()
+        hasher.update(
+            _MEMBER.pack(
+                event.position, event.event_id.bytes, event.version, len(stream), event.digest
+            )
+        )
+        hasher.update(stream)
+    return hasher.digest()
+
+
+class Sealer:
+    """Seals what lies below the horizon; one at a time, whichever process it runs in."""
+
+    def __init__(self, pool: AsyncConnectionPool, checkpoints: CheckpointStore) -> None:
+        self._pool = pool
+        self._checkpoints = checkpoints
+
+    async def run_until_caught_up(self) -> int:
+        """Seal everything committed since the last seal; returns the number of new seals.
+
+        A crash loses nothing: a seal is one row, and the next run goes on after the last one.
+
+        Raises:
+            psycopg.errors.UniqueViolation: this sealer lost its connection, and with it its
+                right, and another one was faster.
+        """
+        count = 0
+        async with self._checkpoints.exclusive(NAME):
+            while sealed := await self._seal_next():
+                count += 1
+                if sealed < PAGE:
+                    break
+        return count
+
+    async def _seal_next(self) -> int:
+        [(seq, previous, transaction_id, position, now)] = await fetch(self._pool, SQL["last"], {})
+        after = {"transaction_id": str(transaction_id or 0), "position": position or 0}
+        rows = await fetch(self._pool, SQL["unsealed"], {**after, "limit": PAGE})
+        if not rows:
+            return 0
+        events = tuple(SealedEvent(row[0], *row[2:]) for row in rows)
+        seq, previous = (seq or 0) + 1, previous or GENESIS
+        digest = seal_digest(seq, previous, now, events)
+        await fetch(
+            self._pool,
+            SQL["insert"],
+            {
+                "seq": seq,
+                "from_transaction_id": str(rows[0][1]),
+                "from_position": rows[0][0],
+                "to_transaction_id": str(rows[-1][1]),
+                "to_position": rows[-1][0],
+                "events": len(events),
+                "positions": [event.position for event in events],
+                "event_ids": [event.event_id for event in events],
+                "stream_ids": [event.stream_id for event in events],
+                "versions": [event.version for event in events],
+                "digests": [event.digest for event in events],
+                "sealed_at": now,
+                "previous_digest": previous,
+                "digest": digest,
+            },
+        )
+        logger.info("seal seq=%d digest=%s events=%d", seq, digest.hex(), len(events))
+        return len(events)
+
+
+class SealReads:
+    """Reads seals."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def after(self, seq: int, limit: int) -> list[Seal]:
+        """At most ``limit`` seals after number ``seq``, in order."""
+        rows = await fetch(self._pool, SQL["seals"], {"after": seq, "limit": limit})
+        return [_seal(row) for row in rows]
+
+    async def sealed_events(self, after: int) -> int:
+        """How many events the seals after number ``after`` say they hold."""
+        [[count]] = await fetch(self._pool, SQL["sealed_events"], {"after": after})
+        return int(count)
+
+    async def heads(self, limit: int) -> list[Head]:
+        """The last ``limit`` seals' digests, newest first."""
+        return [_head(*row) for row in await fetch(self._pool, SQL["heads"], {"limit": limit})]
+
+    async def heads_of(self, seqs: list[int]) -> dict[int, Head]:
+        """The digests of those seals of ``seqs`` that exist."""
+        rows = await fetch(self._pool, SQL["heads_of"], {"seqs": seqs})
+        return {row[0]: _head(*row) for row in rows}
+
+
+def _seal(row: tuple[Any, ...]) -> Seal:
+    (seq, from_transaction, from_position, to_transaction, to_position) = row[:5]
+    (sealed_at, previous, digest, count, *columns) = row[5:]
+    # A tampered seal may hold anything; without its events its digest cannot fit.
+    whole = all(len(column) == count and None not in column for column in columns)
+    return Seal(
+        seq,
+        Checkpoint(from_transaction, from_position),
+        Checkpoint(to_transaction, to_position),
+        sealed_at,
+        previous,
+        digest,
+        tuple(map(SealedEvent, *columns)) if whole else (),
+    )
+
+
+def _head(seq: int, digest: bytes, events: int, sealed_at: datetime) -> Head:
+    return Head(seq, digest.hex(), events, sealed_at)

@@ -1,0 +1,181 @@
+"""Verifies that the log still is what its seals say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
+from domain.eventlog.seals import GENESIS, SQL, Head, Seal, SealReads, seal_digest
+from domain.operations.log_findings import UNFIT, Finding, Kind, compare, of_event, of_seal
+
+#: Findings that are kept one by one; more are only counted.
+MAX_FINDINGS = 1000
+
+_SEALS_PAGE = 20
+_EVENTS_PAGE = 2000
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was looked at and found.
+
+    Attributes:
+        seals, events: verified against each other.
+        unsealed: events behind the last seal; only their own digests were verified.
+        heads: exported heads that were compared.
+        suppressed: findings beyond `MAX_FINDINGS`.
+    """
+
+    seals: int = 0
+    events: int = 0
+    unsealed: int = 0
+    heads: int = 0
+    suppressed: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def add(self, finding: Finding) -> None:
+        """Keep a finding, or count it."""
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(finding)
+        else:
+            self.suppressed += 1
+
+
+#: Called with the number of events verified so far and of all that are sealed.
+Progress = Callable[[int, int], None]
+
+
+class LogVerifier:
+    """Recomputes everything from the stored columns; trusts nothing that the database computes."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self._log = EventLog(pool)
+        self._seals = SealReads(pool)
+
+    async def verify(
+        self,
+        from_seal: int = 1,
+        heads: Sequence[Head] = (),
+        progress: Progress = lambda _done, _total: None,
+    ) -> Verification:
+        """Verify seals from number ``from_seal`` on, their events, and the events behind them.
+
+        Appends and new seals meanwhile do not disturb it.
+
+        Args:
+            from_seal: what lies before it is taken on trust.
+            heads: exported earlier; only they can show that everything was rewritten.
+            progress: see `Progress`.
+        """
+        result = Verification()
+        head = await self._log.head()
+        total = await self._seals.sealed_events(from_seal - 1)
+        previous = await self._before(from_seal, result)
+        end, expected = Checkpoint.start(), from_seal
+        if previous is not None:
+            end = previous.end
+        async for seal in self._after(from_seal - 1):
+            if seal.seq != expected:
+                await self._gap(expected, seal, end, result)
+                end = Checkpoint(seal.start.transaction_id, seal.start.position - 1)
+            elif seal.previous_digest != (previous.digest if previous else GENESIS):
+                result.add(of_seal(seal, "it does not follow from the seal before it"))
+            await self._verify_seal(seal, end, result)
+            previous, end, expected = seal, seal.end, seal.seq + 1
+            progress(result.events, total)
+        result.unsealed += await self._verify_unsealed(end, max(end, head), result)
+        await self._verify_heads(heads, result)
+        await self._tell_moved_from_removed(result)
+        return result
+
+    async def _before(self, from_seal: int, result: Verification) -> Seal | None:
+        if from_seal <= 1:
+            return None
+        found = await self._seals.after(from_seal - 2, 1)
+        if found and found[0].seq == from_seal - 1:
+            return found[0]
+        result.add(Finding(Kind.SEAL_REMOVED, "the seal is missing", from_seal - 1))
+        return None
+
+    async def _after(self, seq: int) -> AsyncIterator[Seal]:
+        while page := await self._seals.after(seq, _SEALS_PAGE):
+            for seal in page:
+                yield seal
+            seq = page[-1].seq
+
+    async def _gap(self, missing: int, seal: Seal, end: Checkpoint, result: Verification) -> None:
+        for seq in range(missing, min(seal.seq, missing + MAX_FINDINGS)):
+            result.add(Finding(Kind.SEAL_REMOVED, "the seal is missing", seq))
+        before = Checkpoint(seal.start.transaction_id, seal.start.position - 1)
+        result.unsealed += await self._verify_unsealed(end, before, result)
+
+    async def _verify_seal(self, seal: Seal, after: Checkpoint, result: Verification) -> None:
+        computed = seal_digest(seal.seq, seal.previous_digest, seal.sealed_at, seal.events)
+        if computed != seal.digest:
+            result.add(of_seal(seal, "its digest does not fit what it says"))
+        found = [event async for event in self._stored(after, seal.end)]
+        for finding in compare(seal, found):
+            result.add(finding)
+        result.seals += 1
+        result.events += len(seal.events)
+
+    async def _verify_unsealed(
+        self, after: Checkpoint, to: Checkpoint, result: Verification
+    ) -> int:
+        count = 0
+        async for event in self._stored(after, to):
+            count += 1
+            if event_digest(event) != event.digest:
+                result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
+        return count
+
+    async def _stored(self, after: Checkpoint, to: Checkpoint) -> AsyncIterator[StoredEvent]:
+        while True:
+            params = {
+                "transaction_id": str(after.transaction_id),
+                "position": after.position,
+                "to_transaction_id": str(to.transaction_id),
+                "to_position": to.position,
+                "limit": _EVENTS_PAGE,
+            }
+            rows = await fetch(self._pool, SQL["stored"], params)
+            for row in rows:
+                yield StoredEvent(*row)
+            if len(rows) < _EVENTS_PAGE:
+                return
+            after = Checkpoint(rows[-1][1], rows[-1][0])
+
+    async def _verify_heads(self, heads: Sequence[Head], result: Verification) -> None:
+        found = await self._seals.heads_of([head.seq for head in heads])
+        for head in heads:
+            result.heads += 1
+            if head.seq not in found:
+                result.add(Finding(Kind.SEAL_REMOVED, "an exported head names it", head.seq))
+            elif found[head.seq].digest != head.digest:
+                detail = f"exported was {head.digest}, now it is {found[head.seq].digest}"
+                result.add(Finding(Kind.HEAD_DIFFERS, detail, head.seq))
+
+    async def _tell_moved_from_removed(self, result: Verification) -> None:
+        """An event that is missing where it was sealed, and lies elsewhere, was moved there."""
+        missing = [f.event_id for f in result.findings if f.kind is Kind.EVENT_REMOVED]
+        rows = await fetch(self._pool, SQL["where_now"], {"event_ids": missing})
+        moved = dict(rows)
+        result.findings = [
+            replace(f, kind=Kind.EVENT_MOVED, detail=f"it lies at position {moved[f.event_id]} now")
+            if f.kind is Kind.EVENT_REMOVED and f.event_id in moved
+            else f
+            for f in result.findings
+            if not (f.kind is Kind.EVENT_INSERTED and f.event_id in moved)
+        ]

@@ -1,0 +1,17 @@
+"""The timer function that seals the log."""
+
+from __future__ import annotations
+
+import azure.functions as func
+
+from domain.app import get_app
+
+bp = func.Blueprint()
+
+
+@bp.function_name("seal_log")
+@bp.timer_trigger(arg_name="timer", schedule="%QLP_SEAL_SCHEDULE%", use_monitor=False)
+async def seal_log(timer: func.TimerRequest) -> None:
+    """Chain the events since the last seal, so that nobody can change them unnoticed."""
+    app = await get_app()
+    await app.sealer.run_until_caught_up()
