@@ -9,7 +9,9 @@ import typer
 from domain.eventlog.migrate import migrate
 from domain.operations.cli.console import AsJson, database_url, guard, print_json
 from domain.operations.cli.dead_letters import dead_letters
+from domain.operations.cli.doctor import doctor_command
 from domain.operations.cli.keys import keys
+from domain.operations.cli.projections import projections
 from domain.operations.cli.rejected import rejected
 from domain.operations.cli.replay import replay_command
 from domain.operations.cli.streams import streams
@@ -26,8 +28,10 @@ cli = typer.Typer(
 cli.add_typer(streams, name="streams")
 cli.add_typer(keys, name="keys")
 cli.add_typer(rejected, name="rejected")
+cli.add_typer(projections, name="projections")
 cli.add_typer(dead_letters, name="dead-letters")
 cli.command("replay")(replay_command)
+cli.command("doctor")(doctor_command)
 
 
 @cli.command("migrate")

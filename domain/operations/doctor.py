@@ -1,0 +1,64 @@
+"""Examines everything the application stands on, as an operator would, and names the fixes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import UNAVAILABLE, open_pool
+from domain.operations.doctor_database import DatabaseExam
+from domain.operations.doctor_services import examine_bus, examine_sandbox
+from domain.operations.findings import Finding
+from domain.settings import InvalidSettings, Settings
+
+_CONNECT_SECONDS = 5
+_DEFAULT_STALLED_AFTER = 60.0
+
+
+async def examine(pool: AsyncConnectionPool, settings: Settings) -> list[Finding]:
+    """Every check, with the application's own connections and settings; changes nothing."""
+    database, bus, sandbox = await asyncio.gather(
+        DatabaseExam(pool, settings.stalled_after_seconds).examine(),
+        examine_bus(settings),
+        examine_sandbox(settings.sandbox_url),
+    )
+    return [*database, *bus, *sandbox]
+
+
+async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
+    """Every check that is possible with ``environment``; what is out of reach is a finding."""
+    findings: list[Finding] = []
+    settings: Settings | None = None
+    try:
+        settings = Settings.from_environment(environment)
+    except InvalidSettings as error:
+        findings.append(Finding("settings", "fail", str(error), "set what the message names"))
+    url = environment.get("DATABASE_URL")
+    if url:
+        stalled_after = settings.stalled_after_seconds if settings else _DEFAULT_STALLED_AFTER
+        findings += await _examine_database(url, stalled_after)
+    if settings is not None:
+        bus, sandbox = await asyncio.gather(
+            examine_bus(settings), examine_sandbox(settings.sandbox_url)
+        )
+        findings += [*bus, *sandbox]
+    return findings
+
+
+async def _examine_database(url: str, stalled_after: float) -> list[Finding]:
+    try:
+        # A first connection by itself: its error comes at once and says why, where a pool waits.
+        connection = await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_SECONDS)
+        await connection.close()
+        pool = await open_pool(url, min_size=1, max_size=2, application_name="qlp-doctor")
+    except (psycopg.Error, *UNAVAILABLE) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        fix = "check DATABASE_URL, the server, the firewall; the login must be a member of qlp_app"
+        return [Finding("database", "fail", f"cannot be reached: {lines[0]}", fix)]
+    try:
+        return await DatabaseExam(pool, stalled_after).examine()
+    finally:
+        await pool.close()

@@ -1,0 +1,180 @@
+"""Examines the database: schema, indexes, followers, and who holds them back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.migrate import MigrationError, SchemaOutOfDate, check_schema, load_migrations
+from domain.eventlog.models import Checkpoint
+from domain.health import RELAY_LAG_SECONDS
+from domain.messaging import relay
+from domain.operations.doctor_protection import examine_rights, examine_triggers
+from domain.operations.findings import Check, Finding, Status, on_database
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("doctor.sql"))
+
+#: Held for so long, the horizon is worth a look; and for so long, followers stand still. Seconds.
+_HORIZON_WARN, _HORIZON_FAIL = 5.0, 60.0
+
+_CLOCK_WARN_SECONDS = 5.0
+_CONNECTIONS_WARN = 0.8
+
+#: domain.database sets hnsw.iterative_scan, which came with this release.
+_VECTOR_SINCE = (0, 8)
+
+
+class DatabaseExam:
+    """Every check of the database the application's pool is connected to."""
+
+    def __init__(self, pool: AsyncConnectionPool, stalled_after_seconds: float) -> None:
+        self._pool = pool
+        self._stalled_after = stalled_after_seconds
+
+    async def examine(self) -> list[Finding]:
+        """All findings; nothing is changed."""
+        checks: dict[str, Check] = {
+            "database": self._server,
+            "schema": self._schema,
+            "rights": lambda: examine_rights(self._pool),
+            "triggers": lambda: examine_triggers(self._pool),
+            "vectors": self._vectors,
+            "horizon": self._horizon,
+            "relay": self._relay,
+            "stalled intents": self._stalled,
+            "rejected messages": self._rejected,
+            "parked streams": self._parked,
+        }
+        findings: list[Finding] = []
+        for name, check in checks.items():
+            findings += await on_database(name, check)
+        return findings
+
+    async def _fetch(self, name: str, **params: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+        return await fetch(self._pool, _SQL[name], params)
+
+    async def _server(self) -> Sequence[Finding]:
+        started = time.perf_counter()
+        [(version, _, clock, connections, most)] = await self._fetch("server")
+        took = time.perf_counter() - started
+        detail = f"PostgreSQL {version} answers in {took * 1e3:.1f} ms"
+        findings = [Finding("database", "ok", detail)]
+        skew = abs(clock - time.time())
+        if skew > _CLOCK_WARN_SECONDS:
+            detail = f"the database's clock and this one's are {skew:.0f} s apart"
+            findings.append(Finding("clock", "warn", detail, "synchronise both with NTP"))
+        if connections > most * _CONNECTIONS_WARN:
+            detail = f"{connections} of {most} connections are in use"
+            fix = "lower QLP_DATABASE_POOL_SIZE or the number of instances"
+            findings.append(Finding("connections", "warn", detail, fix))
+        return findings
+
+    async def _schema(self) -> Sequence[Finding]:
+        try:
+            await check_schema(self._pool)
+        except SchemaOutOfDate as error:
+            return [Finding("schema", "fail", str(error), "qlp migrate")]
+        except MigrationError as error:
+            return [Finding("schema", "fail", str(error), "see the message")]
+        last = load_migrations()[-1]
+        return [Finding("schema", "ok", f"at {last.version:04}_{last.name}")]
+
+    async def _vectors(self) -> Sequence[Finding]:
+        rows = await self._fetch("vector_version")
+        if not rows:
+            fix = "install pgvector and run, as a superuser: create extension vector"
+            return [Finding("vectors", "fail", "the extension vector is not there", fix)]
+        version = str(rows[0][0])
+        findings: list[Finding] = []
+        if tuple(int(part) for part in version.split(".")[:2]) < _VECTOR_SINCE:
+            fix = "install pgvector 0.8 or later, then: alter extension vector update"
+            findings.append(Finding("vectors", "fail", f"pgvector {version} is too old", fix))
+        findings += [
+            Finding(
+                "indexes",
+                "fail",
+                f"{index} is not valid: its building was broken off",
+                f"as the owner: reindex index concurrently {index}",
+            )
+            for (index,) in await self._fetch("invalid_indexes")
+        ]
+        indexes = await self._fetch("vector_indexes")
+        if not indexes:
+            detail = "intent_embeddings has no vector index: searches compare every row"
+            fix = "as the owner: create it as the migrations do"
+            findings.append(Finding("vectors", "warn", detail, fix))
+        named = ", ".join(f"{name} ({kind})" for name, kind in indexes)
+        return findings or [Finding("vectors", "ok", f"pgvector {version}, {named} is valid")]
+
+    async def _horizon(self) -> Sequence[Finding]:
+        findings: list[Finding] = []
+        for pid, database, user, application, state, seconds in await self._fetch(
+            "horizon_holders"
+        ):
+            who = f"pid {pid} ({application or 'unnamed'}, {user}@{database}, {state or 'hidden'})"
+            status = _gravity(seconds)
+            if status != "ok":
+                held = "an unknown time" if seconds is None else f"{seconds:.0f} s"
+                detail = f"{who} has kept committed events from followers for {held}"
+                fix = f"end it: select pg_terminate_backend({pid})"
+                if seconds is None:
+                    fix += "; to see for how long: grant pg_read_all_stats to the login"
+                findings.append(Finding("horizon", status, detail, fix))
+        for gid, database, owner, seconds in await self._fetch("prepared"):
+            detail = (
+                f"the prepared transaction {gid!r} ({owner}@{database}) has kept committed "
+                f"events from followers for {seconds:.0f} s"
+            )
+            fix = f"in that database: rollback prepared {gid!r}, or commit prepared"
+            findings.append(Finding("horizon", "fail", detail, fix))
+        return findings or [Finding("horizon", "ok", "no transaction holds it")]
+
+    async def _relay(self) -> Sequence[Finding]:
+        followers = {name: at for name, at, _ in await CheckpointStore(self._pool).all()}
+        lag = await EventLog(self._pool).lag(followers.get(relay.NAME, Checkpoint.start()))
+        detail = f"{lag.events} events wait, the oldest for {lag.seconds:.1f} s"
+        if lag.seconds > RELAY_LAG_SECONDS:
+            fix = "see the lines on Service Bus; is the function relay_events enabled and running?"
+            return [Finding("relay", "fail", detail, fix)]
+        return [Finding("relay", "ok", detail)]
+
+    async def _stalled(self) -> Sequence[Finding]:
+        [(count, seconds)] = await self._fetch("stalled", after=self._stalled_after)
+        if not count:
+            return [Finding("stalled intents", "ok", "none")]
+        detail = f"{count} intents no longer move, the oldest for {seconds:.0f} s"
+        fix = (
+            "see the lines on Service Bus and the sandbox; the function recover_stalled repeats "
+            "them, or at once: qlp replay --where status=running --to sandbox"
+        )
+        return [Finding("stalled intents", "warn", detail, fix)]
+
+    async def _rejected(self) -> Sequence[Finding]:
+        [(count, recent)] = await self._fetch("rejected")
+        detail = f"{count}, {recent} of them within a day"
+        if recent:
+            return [Finding("rejected messages", "warn", detail, "qlp rejected list")]
+        return [Finding("rejected messages", "ok", detail)]
+
+    async def _parked(self) -> Sequence[Finding]:
+        [(count,)] = await self._fetch("parked")
+        if count:
+            return [Finding("parked streams", "warn", f"{count}", "qlp projections list")]
+        return [Finding("parked streams", "ok", "none")]
+
+
+def _gravity(seconds: float | None) -> Status:
+    """How bad it is to hold the horizon for so long; of unknown length: worth a look."""
+    if seconds is None:
+        return "warn"
+    if seconds >= _HORIZON_FAIL:
+        return "fail"
+    return "warn" if seconds >= _HORIZON_WARN else "ok"

@@ -1,0 +1,97 @@
+"""Examines what keeps history from being changed: missing rights, and triggers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+from psycopg import errors as pg
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.operations.findings import Finding
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("doctor.sql"))
+
+_REQUIRED_TRIGGERS = (("events", "events_immutable"), ("events", "events_not_truncated"))
+
+#: What the application's role must not be able to do; on no row, where that can be said.
+_FORBIDDEN = {
+    "update": sql.SQL("update {table} set {column} = {column} where false"),
+    "delete": sql.SQL("delete from {table} where false"),
+    "truncate": sql.SQL("truncate {table}"),
+}
+
+#: Events come in by append_events alone.
+_FORBIDDEN_ON_EVENTS = {"insert": sql.SQL("insert into {table} default values"), **_FORBIDDEN}
+
+
+async def examine_rights(pool: AsyncConnectionPool) -> Sequence[Finding]:
+    """Try what the application's role must not do, in transactions that are rolled back."""
+    allowed: list[str] = []
+    tables = await fetch(pool, _SQL["protected_tables"], {})
+    for table, column in tables:
+        names = {"table": sql.Identifier("public", table), "column": sql.Identifier(column)}
+        forbidden = _FORBIDDEN_ON_EVENTS if table == "events" else _FORBIDDEN
+        for verb, statement in forbidden.items():
+            if not await _denied(pool, statement.format(**names)):
+                allowed.append(f"{verb} on {table}")
+    if allowed:
+        revokes = "; ".join(f"revoke {each} from qlp_app, public" for each in allowed)
+        return [
+            Finding(
+                "rights",
+                "fail",
+                f"the application's role may {', '.join(allowed)}: history is unprotected",
+                f"use a login that owns nothing and is no superuser; as the owner: {revokes}",
+            )
+        ]
+    named = ", ".join(table for table, _ in tables)
+    return [Finding("rights", "ok", f"changes of {named} are refused to the application (tried)")]
+
+
+async def _denied(pool: AsyncConnectionPool, statement: sql.Composed) -> bool:
+    async with pool.connection() as connection:
+        try:
+            async with connection.transaction(force_rollback=True):
+                await connection.execute(_SQL["short_lock_timeout"])
+                await connection.execute(statement)
+        except pg.InsufficientPrivilege:
+            return True
+        except pg.LockNotAvailable:
+            return False  # the right was there, only the table was busy
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error:
+            return False  # stopped by a trigger or a constraint, not by the missing right
+    return False
+
+
+async def examine_triggers(pool: AsyncConnectionPool) -> Sequence[Finding]:
+    """Whether the triggers are there and fire."""
+    rows = await fetch(pool, _SQL["triggers"], {})
+    found = {(table, name): state for table, name, state in rows}
+    findings = [
+        Finding(
+            "triggers",
+            "fail",
+            f"{name} on {table} does not fire",
+            f"as the owner: alter table {table} enable trigger {name}",
+        )
+        for (table, name), state in found.items()
+        if state not in ("O", "A")
+    ]
+    findings += [
+        Finding(
+            "triggers",
+            "fail",
+            f"{name} on {table} is missing",
+            "as the owner: create it as domain/eventlog/migrations/0001_event_log.sql does",
+        )
+        for table, name in _REQUIRED_TRIGGERS
+        if (table, name) not in found
+    ]
+    return findings or [Finding("triggers", "ok", f"{len(found)} are there and fire")]
