@@ -1,0 +1,97 @@
+"""What operators do with projections: rebuild, verify, resume parked streams."""
+
+from __future__ import annotations
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.log import EventLog
+from domain.projections.rebuild import Rebuild
+from domain.projections.rebuild_contract import Builder, OnProgress
+from domain.projections.rebuild_following import FollowingBuilder
+from domain.projections.rebuild_intents import IntentStatesBuilder
+from domain.projections.registry import INTENT_STATES, NAMES, following
+from domain.projections.runner import Runner
+from domain.projections.runner_parked import ParkedStream
+from domain.projections.verify_contract import Verified
+from domain.projections.verify_following import verify_following
+from domain.projections.verify_intents import verify_intents
+
+#: Events per transaction of a rebuild.
+PAGE = 2_000
+
+
+def check_name(name: str) -> str:
+    """``name`` if it is a projection's.
+
+    Raises:
+        ValueError: it is none; the message names those there are.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no projection {name!r}; there are {', '.join(NAMES)}")
+    return name
+
+
+def rebuild(
+    pool: AsyncConnectionPool,
+    name: str,
+    *,
+    on_progress: OnProgress,
+    rate: float | None = None,
+    page: int = PAGE,
+) -> Rebuild:
+    """A rebuild of the projection ``name``, to be planned or run.
+
+    Args:
+        pool: of the owner of the tables.
+        name: of the projection.
+        on_progress: told after each page.
+        rate: events per second at most; smaller pages keep to it more evenly.
+        page: events per transaction.
+
+    Raises:
+        ValueError: there is no such projection.
+    """
+    if rate is not None:
+        page = max(1, min(page, int(rate / 4)))
+    builder: Builder
+    if check_name(name) == INTENT_STATES:
+        builder = IntentStatesBuilder(pool, page)
+    else:
+        builder = FollowingBuilder(EventLog(pool), following(name), page)
+    return Rebuild(pool, builder, on_progress, rate)
+
+
+async def verify(pool: AsyncConnectionPool, name: str, sample: int | None = None) -> Verified:
+    """Compare the live rows of a projection with a fresh fold of the log; reads only.
+
+    Args:
+        pool: of the application or the owner.
+        name: of the projection.
+        sample: about how many random rows; None for all.
+
+    Raises:
+        ValueError: there is no such projection, or it cannot be sampled.
+    """
+    if check_name(name) == INTENT_STATES:
+        return await verify_intents(pool, sample)
+    if sample is not None:
+        raise ValueError(f"sample: {name} adds up all events, so only all of it can be verified")
+    return await verify_following(pool, following(name))
+
+
+async def resume(pool: AsyncConnectionPool, name: str, stream_id: str) -> ParkedStream | None:
+    """Take the missing events of a parked stream and let it go on.
+
+    Returns:
+        the stream as it is parked still, with the error of now; None: it goes on.
+
+    Raises:
+        ValueError: there is no such projection that follows the log, or the stream is not parked.
+        domain.projections.runner.ProjectionOutdated: the tables must be rebuilt first.
+    """
+    if check_name(name) == INTENT_STATES:
+        raise ValueError(f"{name} is written with the events: rebuild it to take parked streams")
+    try:
+        return await Runner(pool, following(name)).resume(stream_id)
+    except LookupError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,278 @@
+"""Rebuilds a projection from the log beside the live one, then exchanges the two at once.
+
+The copies, and how far they have come, change in the same transactions, so a rebuild that was
+killed goes on where it was. Nothing but tables is written: no message, no model call, no vector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
+from domain.projections.rebuild_contract import (
+    Builder,
+    OnProgress,
+    Position,
+    Progress,
+    RebuildFailed,
+)
+from domain.projections.rebuild_shadow import Shadow
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("rebuild.sql"))
+
+#: For how long readers and writers may have to wait behind the exchange, per try.
+LOCK_TIMEOUT = "1s"
+MAX_SWAP_TRIES = 60
+SWAP_PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A finished rebuild; ``resumed_from``: events that earlier, interrupted runs had taken."""
+
+    projection: str
+    events: int
+    resumed_from: int
+    swap_tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildPlan:
+    """What a rebuild would do; ``done``: events that an interrupted one has taken already."""
+
+    projection: str
+    tables: tuple[str, ...]
+    events: int
+    done: int
+
+
+class Rebuild:
+    """One rebuild of one projection, by whoever owns its tables.
+
+    Args:
+        pool: of the tables' owner; at least two connections.
+        builder: builds the tables.
+        on_progress: told after each page.
+        rate: events per second at most; None for no limit.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        builder: Builder,
+        on_progress: OnProgress,
+        rate: float | None = None,
+    ) -> None:
+        self._pool = pool
+        self._log = EventLog(pool)
+        self._builder = builder
+        self._shadow = Shadow(builder.name, builder.tables)
+        self._on_progress = on_progress
+        self._rate = rate
+        self._total = 0
+        self._resumed_from = 0
+
+    async def plan(self) -> RebuildPlan:
+        """What `run` would do; changes nothing.
+
+        Raises:
+            RebuildFailed: not the tables' owner.
+        """
+        async with self._pool.connection() as connection:
+            await self._check_owner(connection)
+            position = await self._resumable(connection)
+            rows = await connection.execute(_SQL["events"])
+            [(events,)] = await rows.fetchall()
+        done = position.events if position else 0
+        return RebuildPlan(self._builder.name, self._builder.tables, events, done)
+
+    async def run(self) -> Rebuilt:
+        """Build, check, exchange; goes on with an interrupted rebuild if there is one.
+
+        Raises:
+            RebuildFailed: not the tables' owner, another rebuild is running, the check failed, or
+                the live tables could not be locked. Nothing has changed then for readers.
+        """
+        async with self._alone() as connection:
+            await self._check_owner(connection)
+            position = await self._resumable(connection) or await self._begin(connection)
+            self._resumed_from = position.events
+            position = await self._build(connection, position)
+            return await self._finish(connection, position)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """The one connection that writes; it holds the lock, so losing it ends the rebuild."""
+        async with self._pool.connection() as connection:
+            params = {"name": self._builder.name}
+            [[locked]] = await (await connection.execute(_SQL["try_lock"], params)).fetchall()
+            if not locked:
+                raise RebuildFailed(f"another rebuild of {self._builder.name} is running")
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    await connection.execute(_SQL["unlock"], params)
+
+    async def _check_owner(self, connection: AsyncConnection[Any]) -> None:
+        if others := await self._shadow.owners(connection):
+            named = ", ".join(f"{table} (of {owner})" for table, owner in others)
+            raise RebuildFailed(
+                f"this login does not own {named}: set DATABASE_ADMIN_URL to the owner's, "
+                "with which migrations are applied"
+            )
+
+    async def _basis(self, connection: AsyncConnection[Any]) -> str:
+        rows = await connection.execute(_SQL["schema_of_code"])
+        [(schema, cluster)] = await rows.fetchall()
+        return f"code {self._builder.version}, schema {schema}, cluster {cluster}"
+
+    async def _resumable(self, connection: AsyncConnection[Any]) -> Position | None:
+        rows = await connection.execute(_SQL["load"], {"name": self._builder.name})
+        row = await rows.fetchone()
+        if row is None or row[0] != await self._basis(connection):
+            return None
+        _, phase, after_stream, transaction_id, number, events, self._total = row
+        return Position(phase, after_stream, Checkpoint(transaction_id, number), events)
+
+    async def _begin(self, connection: AsyncConnection[Any]) -> Position:
+        builder = self._builder
+        bulk = builder.first_phase == "bulk"
+        start = await self._log.head() if bulk else Checkpoint.start()
+        params = {
+            "name": builder.name,
+            "basis": await self._basis(connection),
+            "phase": builder.first_phase,
+            **_columns(start),
+        }
+        async with self._transaction(connection):
+            await connection.execute(_SQL["forget"], params)
+            await self._shadow.drop(connection)
+            await self._shadow.create(connection)
+            if not bulk:
+                await self._shadow.create_indexes(connection)
+            await connection.execute(_SQL["begin"], params)
+        position = await self._resumable(connection)
+        if position is None:
+            raise RebuildFailed("the schema was changed meanwhile: run it again")
+        return position
+
+    async def _build(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        if position.phase == "bulk":
+            position = await self._advance(connection, position)
+        self._tell("index", position)
+        async with self._transaction(connection):
+            await self._shadow.create_indexes(connection)
+            await self._shadow.analyze(connection)
+        return await self._advance(connection, position)
+
+    async def _advance(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        """Take page after page to the end of the phase."""
+        phase = position.phase
+        loop = asyncio.get_running_loop()
+        began, first = loop.time(), position.events
+        while position.phase == phase:
+            async with self._transaction(connection):
+                await self._shadow.use(connection)
+                next_ = await self._builder.advance(connection, position)
+                if next_ is None:
+                    break
+                await self._save(connection, next_)
+            position = next_
+            self._tell(phase, position)
+            if self._rate is not None:
+                ahead = (position.events - first) / self._rate - (loop.time() - began)
+                await asyncio.sleep(max(ahead, 0.0))
+        return position
+
+    async def _finish(self, connection: AsyncConnection[Any], position: Position) -> Rebuilt:
+        self._tell("check", position)
+        async with self._transaction(connection):
+            await self._shadow.use(connection)
+            if wrong := await self._builder.check(connection, position):
+                raise RebuildFailed(
+                    f"{wrong} streams are not what the log says: the live tables were left alone"
+                )
+        for number in range(1, MAX_SWAP_TRIES + 1):
+            self._tell("swap", position)
+            try:
+                position = await self._swap(connection, position)
+            except (pg.LockNotAvailable, pg.DeadlockDetected):
+                await asyncio.sleep(SWAP_PAUSE_SECONDS)  # let those through who waited behind us
+                position = await self._advance(connection, position)
+                continue
+            self._tell("done", position)
+            return Rebuilt(self._builder.name, position.events, self._resumed_from, number)
+        raise RebuildFailed(
+            "the live tables could not be locked: end the long transactions that use them "
+            "(pg_stat_activity) and run it again; it goes on from here"
+        )
+
+    async def _swap(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        builder, shadow = self._builder, self._shadow
+        name = {"name": builder.name}
+        # What has come since the last page is taken before anybody has to wait for it.
+        async with self._transaction(connection):
+            await shadow.use(connection)
+            position = await builder.catch_up(connection, position)
+            await self._save(connection, position)
+        async with self._transaction(connection, lock=LOCK_TIMEOUT, durable="on"):
+            if builder.lease is not None:
+                await connection.execute(_SQL["stop_runner"], {"lease": builder.lease})
+            await shadow.lock_live(connection)
+            if await self._resumable(connection) is None:
+                raise RebuildFailed(
+                    "the schema was changed meanwhile: run it again, it begins anew"
+                )
+            await shadow.use(connection)
+            position = await builder.catch_up(connection, position)
+            await connection.execute(_SQL["forget_parked"], name)
+            await connection.execute(_SQL["take_parked"], name)
+            await shadow.exchange(connection)
+            if builder.lease is not None:
+                params = {"lease": builder.lease, **_columns(position.checkpoint)}
+                await connection.execute(_SQL["move_checkpoint"], params)
+            await connection.execute(_SQL["built"], {**name, "version": builder.version})
+            await connection.execute(_SQL["forget"], name)
+        return position
+
+    async def _save(self, connection: AsyncConnection[Any], position: Position) -> None:
+        params = {
+            "name": self._builder.name,
+            "phase": position.phase,
+            "after_stream": position.after_stream,
+            "events": position.events,
+            **_columns(position.checkpoint),
+        }
+        await connection.execute(_SQL["save"], params)
+
+    @asynccontextmanager
+    async def _transaction(
+        self, connection: AsyncConnection[Any], lock: str = "10s", durable: str = "off"
+    ) -> AsyncIterator[None]:
+        async with connection.transaction():
+            await connection.execute(_SQL["patience"], {"lock": lock, "durable": durable})
+            yield
+
+    def _tell(self, stage: Any, position: Position) -> None:  # noqa: ANN401 one of Progress.stage
+        self._on_progress(
+            Progress(stage, position.events, max(self._total, position.events), self._resumed_from)
+        )
+
+
+def _columns(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "transaction_id": str(checkpoint.transaction_id),
+        "position": checkpoint.position,
+    }

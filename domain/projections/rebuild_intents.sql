@@ -1,0 +1,72 @@
+-- name: by_stream
+select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
+    command_id, recorded_at, metadata::text, data::text
+from public.events
+where (stream_id, version) > (%(stream_id)s::text, %(version)s::integer)
+order by stream_id, version
+limit %(limit)s::integer
+
+-- name: of_streams
+select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
+    command_id, recorded_at, metadata::text, data::text
+from public.events
+where stream_id = any(%(stream_ids)s)
+order by stream_id, version
+
+-- name: page_end
+with page as (
+    select transaction_id, position from public.events
+    where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
+        and transaction_id < (select horizon from public.log_horizon)
+    order by transaction_id, position
+    limit %(limit)s
+)
+select transaction_id::text::bigint, position, (select count(*) from page)
+from page order by page.transaction_id desc, page.position desc
+limit 1
+
+-- name: behind
+-- Streams of intents with events in this part of the log that their row does not show.
+select logged.stream_id
+from (
+    select stream_id, max(version) as version from public.events
+    where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
+        and (transaction_id, position) <= (%(to_transaction_id)s::xid8, %(to_position)s::bigint)
+        and stream_id ~ '^intent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    group by stream_id
+) logged
+left join intent_states s on s.id = substr(logged.stream_id, 8)::uuid
+where coalesce(s.version, 0) < logged.version
+
+-- name: wrong
+-- Rows may be ahead of the checkpoint, never behind; and every row has a stream.
+select count(*)
+from (
+    select stream_id, max(version) as version from public.events
+    where (transaction_id, position) <= (%(transaction_id)s::xid8, %(position)s::bigint)
+        and stream_id ~ '^intent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    group by stream_id
+) logged
+full join (select 'intent-' || id as stream_id, version from intent_states) s using (stream_id)
+where coalesce(s.version, 0) < coalesce(logged.version, 0)
+        and not exists (select from parked_streams p
+                        where p.projection = 'intent_states' and p.stream_id = logged.stream_id)
+    or logged.version is null
+        and not exists (select from public.events e where e.stream_id = s.stream_id)
+
+-- name: copy
+copy intent_states (id, tenant_id, version, status, user_input, text_sha256, language, created_at,
+    updated_at, expected_by, completed_at, outcome) from stdin
+
+-- name: keep_live
+insert into intent_states select * from public.intent_states where id = %(id)s
+on conflict do nothing
+
+-- name: park
+insert into parked_streams (projection, stream_id, from_version, event_id, error)
+values ('intent_states', %(stream_id)s, %(from_version)s, %(event_id)s, %(error)s)
+on conflict (projection, stream_id) do update
+set from_version = excluded.from_version,
+    event_id = excluded.event_id,
+    error = excluded.error,
+    parked_at = now()

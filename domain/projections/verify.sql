@@ -1,0 +1,64 @@
+-- name: streams
+select stream_id from events
+where stream_id > %(after)s and version = 1
+order by stream_id
+limit %(limit)s
+
+-- name: sampled_streams
+-- The next stream after each of so many random places: ids are spread evenly.
+select distinct next.stream_id
+from (select 'intent-' || gen_random_uuid() as place from generate_series(1, %(sample)s)) random
+cross join lateral (
+    select stream_id from events
+    where stream_id >= random.place and stream_id < 'intent.'
+    order by stream_id limit 1
+) next
+order by next.stream_id
+
+-- name: rows
+select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
+    expected_by, completed_at, outcome
+from intent_states
+where id = any(%(ids)s)
+
+-- name: rows_between
+select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
+    expected_by, completed_at, outcome
+from intent_states
+where (%(after)s::uuid is null or id > %(after)s) and (%(to)s::uuid is null or id <= %(to)s)
+
+-- name: one_snapshot
+set transaction isolation level repeatable read, read only
+
+-- name: fresh_table
+create temporary table {table} (like public.{table} including all)
+
+-- name: ahead
+-- Streams that were resumed from events the checkpoint has not come to yet.
+select live.stream_id, live.version, coalesce(fresh.version, 0)
+from public.{table} live left join pg_temp.{table} fresh using (stream_id)
+where live.version > coalesce(fresh.version, 0)
+
+-- name: differing
+select false as is_live, to_jsonb(fresh) from (
+    select * from pg_temp.{table} except all select * from public.{table}
+) fresh
+union all
+select true, to_jsonb(live) from (
+    select * from public.{table} except all select * from pg_temp.{table}
+) live
+limit %(limit)s
+
+-- name: key
+select a.attname
+from pg_index i
+cross join unnest(i.indkey) with ordinality as k (number, n)
+join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+where i.indisprimary and i.indrelid = %(table)s::text::regclass
+order by k.n
+
+-- name: rows_of
+select count(*) from public.{table}
+
+-- name: patience
+select set_config('statement_timeout', '0', false)

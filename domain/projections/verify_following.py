@@ -1,0 +1,124 @@
+"""Compares a projection that follows the log with a fresh fold of the log, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection, sql
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint, RecordedEvent
+from domain.projections.rebuild_shadow import PARKED
+from domain.projections.runner import PAGE, checkpoint_name
+from domain.projections.runner_batch import apply_batch
+from domain.projections.runner_contract import Projection
+from domain.projections.verify_contract import MAX_SHOWN, Difference, Verified, difference
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("verify.sql"))
+
+#: Differing rows that are counted.
+MAX_DIFFERING = 10_000
+
+
+async def verify_following(pool: AsyncConnectionPool, projection: Projection[Any]) -> Verified:
+    """Fold the log into temporary tables and compare them with the live ones.
+
+    The runner goes on meanwhile; it is held up for the last events and the comparison.
+    """
+    checkpoints = CheckpointStore(pool)
+    name = checkpoint_name(projection.name)
+    async with _fresh_tables(pool, projection) as connection:
+        fresh = _Fresh(EventLog(pool), connection, projection)
+        saved = {known: checkpoint for known, checkpoint, _ in await checkpoints.all()}
+        await fresh.follow(saved.get(name, Checkpoint.start()))
+        async with checkpoints.exclusive(name) as lease:
+            await fresh.follow(await lease.load())
+            await fresh.follow_resumed()
+            return await _compare(connection, projection)
+
+
+class _Fresh:
+    """The projection in temporary tables."""
+
+    def __init__(
+        self, log: EventLog, connection: AsyncConnection[Any], projection: Projection[Any]
+    ) -> None:
+        self._log = log
+        self._connection = connection
+        self._projection = projection
+        self._checkpoint = Checkpoint.start()
+
+    async def follow(self, to: Checkpoint) -> None:
+        """Take the events up to and with ``to``."""
+        while self._checkpoint < to and (page := await self._log.read_all(self._checkpoint, PAGE)):
+            await self._take([record for record in page if record.checkpoint <= to])
+            self._checkpoint = min(page[-1].checkpoint, to)
+
+    async def follow_resumed(self) -> None:
+        """Take what live streams had that were resumed beyond the checkpoint."""
+        rows = await self._connection.execute(_on(f"{self._projection.name}_streams", "ahead"))
+        for stream_id, to, after in await rows.fetchall():
+            done = after
+            while page := await self._log.read_stream(stream_id, done, min(PAGE, to - done)):
+                await self._take(page)
+                done = page[-1].version
+                if done == to:
+                    break
+
+    async def _take(self, records: Sequence[RecordedEvent]) -> None:
+        async with self._connection.transaction():
+            await apply_batch(self._connection, self._projection, records)
+
+
+@asynccontextmanager
+async def _fresh_tables(
+    pool: AsyncConnectionPool, projection: Projection[Any]
+) -> AsyncIterator[AsyncConnection[Any]]:
+    """A connection on which unqualified names lead to empty temporary tables."""
+    async with pool.connection() as connection:
+        try:
+            await connection.execute(_SQL["patience"])
+            for table in (*projection.tables, f"{projection.name}_streams", PARKED):
+                await connection.execute(_on(table, "fresh_table"))
+            yield connection
+        finally:
+            await connection.close()  # and with it the tables and settings
+
+
+async def _compare(connection: AsyncConnection[Any], projection: Projection[Any]) -> Verified:
+    compared = differing = 0
+    shown: list[Difference] = []
+    for table in projection.tables:
+        key_rows = await connection.execute(_SQL["key"], {"table": f"public.{table}"})
+        key = [column for (column,) in await key_rows.fetchall()]
+        [[rows]] = await (await connection.execute(_on(table, "rows_of"))).fetchall()
+        sides = await _differing(connection, table, key)
+        compared += max(rows, len(sides))
+        differing += len(sides)
+        for values, (folded, live) in list(sides.items())[: MAX_SHOWN - len(shown)]:
+            found = difference(table, dict(zip(key, values, strict=True)), folded, live)
+            if found is not None:
+                shown.append(found)
+    return Verified(projection.name, compared, differing, shown)
+
+
+async def _differing(
+    connection: AsyncConnection[Any], table: str, key: Sequence[str]
+) -> dict[tuple[Any, ...], list[dict[str, Any] | None]]:
+    """By key: what the log says and what is live."""
+    rows = await connection.execute(_on(table, "differing"), {"limit": MAX_DIFFERING})
+    sides: dict[tuple[Any, ...], list[dict[str, Any] | None]] = {}
+    for is_live, row in await rows.fetchall():
+        values = tuple(row[column] for column in key)
+        sides.setdefault(values, [None, None])[is_live] = row
+    return sides
+
+
+def _on(table: str, statement: str) -> sql.Composed:
+    return sql.SQL(_SQL[statement].decode()).format(table=sql.Identifier(table))
