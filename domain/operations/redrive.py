@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
@@ -53,11 +53,20 @@ class Redriven:
     differences: dict[UUID, dict[str, tuple[Any, Any]]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """For scripts: ids as text."""
-        named = asdict(self)
-        for name in ("skipped", "differences"):
-            named[name] = {str(key): value for key, value in named[name].items()}
-        return named
+        """For scripts: ids as text, hashes in hexadecimal."""
+        return {
+            "target": self.target,
+            "done": self.done,
+            "skipped": {str(key): why for key, why in self.skipped.items()},
+            "differences": {
+                str(key): {name: _shown(pair) for name, pair in fields.items()}
+                for key, fields in self.differences.items()
+            },
+        }
+
+
+def _shown(pair: tuple[Any, Any]) -> tuple[Any, ...]:
+    return tuple(value.hex() if isinstance(value, bytes) else value for value in pair)
 
 
 class Redrive:

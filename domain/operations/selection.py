@@ -28,6 +28,10 @@ _FIELDS = ("status", "tenant", "code", "language", "since", "until")
 _PREVIEWED = 5
 
 
+class ForeignTenant(OperationError):
+    """The caller may not operate on the tenant that was named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Conditions that all must hold; None: any.
@@ -49,10 +53,10 @@ class Selection:
         """The same within one tenant.
 
         Raises:
-            OperationError: it names another tenant.
+            ForeignTenant: it names another tenant.
         """
         if self.tenant not in (None, tenant_id):
-            raise OperationError(f"tenant: this key operates on tenant {tenant_id} only")
+            raise ForeignTenant(f"tenant: this key operates on tenant {tenant_id} only")
         return replace(self, tenant=tenant_id)
 
 

@@ -1,0 +1,250 @@
+"""HTTP functions for operators: look at streams and what failed, replay, examine.
+
+A key of the role ``operator`` sees and touches its own tenant's streams and rejected messages.
+Dead letters and the doctor's findings are the whole system's, so they come as counts alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Annotated, Any
+from uuid import UUID
+
+import azure.functions as func
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.eventlog.log import EventLog
+from domain.messaging.routing import Destinations
+from domain.operations.bus import bus_client, entities_of
+from domain.operations.dead_letters import count_dead_letters
+from domain.operations.doctor import examine
+from domain.operations.errors import OperationError
+from domain.operations.findings import worst
+from domain.operations.redrive import Redrive, SelectionChanged, Target
+from domain.operations.rejected import rejected_of_tenant
+from domain.operations.replay import NoSuchStream
+from domain.operations.selection import ForeignTenant, Preview, Selection, selection_of
+from domain.operations.time_travel import StreamThen, parse_as_of, travel
+from domain.projections.paging import InvalidCursor
+from domain.projections.rejected import RejectedMessage
+from domain.repository import intent_of, stream_of
+from functions.http import (
+    Call,
+    json_response,
+    number_parameter,
+    operator_endpoint,
+    parse_body,
+)
+from functions.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+bp = func.Blueprint()
+
+_REPLAYS_PER_SECOND = 100.0
+_BUS_SECONDS = 20.0
+
+
+class ReplayRequest(BaseModel):
+    """Body of a replay.
+
+    Attributes:
+        where: conditions as of ``qlp replay --where``; or
+        ids: of intents.
+        to: where the effects go.
+        limit: at most so many intents, the oldest first.
+        execute: false only looks.
+        expected: ``preview.selected`` as seen before; anything else stops the execution.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    where: Annotated[str, Field(max_length=1000)] | None = None
+    ids: Annotated[list[UUID], Field(max_length=500)] = Field(default_factory=list)
+    to: Target = "nowhere"
+    limit: int = Field(default=100, ge=1, le=500)
+    execute: bool = False
+    expected: int | None = Field(default=None, ge=0)
+
+
+@bp.function_name("operate_list_streams")
+@bp.route(route="operations/streams", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@operator_endpoint
+async def list_streams(call: Call) -> func.HttpResponse:
+    """GET /operations/streams: the tenant's streams by id, page by page."""
+    limit = number_parameter(call.request, "limit", default=50, low=1, high=200)
+    after = _text(call.request, "after")
+    found = await EventLog(call.app.pool).streams(call.principal.tenant_id, limit, after)
+    next_after = found[-1].stream_id if len(found) == limit else None
+    return json_response({"items": found, "next_after": next_after})
+
+
+@bp.function_name("operate_get_stream")
+@bp.route(route="operations/streams/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@operator_endpoint
+async def get_stream(call: Call) -> func.HttpResponse:
+    """GET /operations/streams/{id}: events, statuses and state, now or ``as_of`` a moment."""
+    intent_id = _intent_id(call.request.route_params.get("id", ""))
+    raw = _text(call.request, "as_of")
+    first = await EventLog(call.app.pool).read_stream(stream_of(intent_id), limit=1)
+    if not first or first[0].tenant_id != call.principal.tenant_id:
+        raise _no_stream(intent_id)
+    try:
+        then = await travel(
+            call.app.repository, intent_id, None if raw is None else parse_as_of(raw)
+        )
+    except OperationError as error:
+        raise Problem(400, "invalid-request", str(error).replace("as-of", "as_of")) from None
+    except NoSuchStream as error:
+        raise Problem(404, "not-found", f"{error}") from None
+    return json_response(_stream(then))
+
+
+@bp.function_name("operate_list_rejected")
+@bp.route(route="operations/rejected", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@operator_endpoint
+async def list_rejected(call: Call) -> func.HttpResponse:
+    """GET /operations/rejected: messages for the tenant that could not be processed, and why."""
+    limit = number_parameter(call.request, "limit", default=50, low=1, high=200)
+    cursor = call.request.params.get("cursor")
+    try:
+        page = await rejected_of_tenant(call.app.pool, call.principal.tenant_id, limit, cursor)
+    except InvalidCursor as error:
+        raise Problem(400, "invalid-request", str(error)) from None
+    items = [_rejected(message) for message in page.items]
+    return json_response({"items": items, "next_cursor": page.next_cursor})
+
+
+@bp.function_name("operate_count_dead_letters")
+@bp.route(route="operations/dead-letters", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@operator_endpoint
+async def list_dead_letters(call: Call) -> func.HttpResponse:
+    """GET /operations/dead-letters: how many each entity has; they belong to all tenants."""
+    entities = entities_of(call.app.settings)
+    try:
+        async with asyncio.timeout(_BUS_SECONDS), bus_client(call.app.settings) as client:
+            counts = await asyncio.gather(*(count_dead_letters(client, each) for each in entities))
+    except (OperationError, TimeoutError) as error:
+        raise _bus_away(error) from error
+    items = [
+        {"entity": entity.name, "dead_letters": count}
+        for entity, count in zip(entities, counts, strict=True)
+    ]
+    return json_response({"items": items})
+
+
+@bp.function_name("operate_replay")
+@bp.route(route="operations/replay", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@operator_endpoint
+async def replay(call: Call) -> func.HttpResponse:
+    """POST /operations/replay: shows what would be replayed; with ``execute`` replays it."""
+    body = parse_body(call.request, ReplayRequest)
+    selection = _selection(call, body)
+    settings = call.app.settings
+    destinations = Destinations(settings.events_topic, settings.jobs_queue)
+    redrive = Redrive(call.app.pool, destinations, call.app.publisher)
+    found = await redrive.preview(selection, body.limit)
+    shown = {"preview": found.summary(), "executed": body.execute, "result": None}
+    if not body.execute:
+        return json_response(shown)
+    _require_expected(body, found)
+    logger.warning(
+        "key %s of tenant %s replays %d intents to %s",
+        *(call.principal.key_id, call.principal.tenant_id, len(found.selected), body.to),
+    )
+    try:
+        result = await redrive.execute(
+            selection, body.limit, body.to, found, per_second=_REPLAYS_PER_SECOND
+        )
+    except SelectionChanged as error:
+        raise Problem(409, "selection-changed", str(error)) from None
+    except OperationError as error:
+        raise _bus_away(error) from error
+    return json_response({**shown, "result": result.summary()})
+
+
+@bp.function_name("operate_doctor")
+@bp.route(route="operations/doctor", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@operator_endpoint
+async def doctor(call: Call) -> func.HttpResponse:
+    """GET /operations/doctor: every check of the whole system, with the fixes."""
+    findings = await examine(call.app.pool, call.app.settings)
+    return json_response({"status": worst(findings), "findings": findings})
+
+
+def _selection(call: Call, body: ReplayRequest) -> Selection:
+    try:
+        return selection_of(body.ids, body.where).of_tenant(call.principal.tenant_id)
+    except ForeignTenant as error:
+        raise Problem(403, "forbidden", str(error)) from None
+    except OperationError as error:
+        raise Problem(400, "invalid-request", str(error)) from None
+
+
+def _require_expected(body: ReplayRequest, found: Preview) -> None:
+    if body.expected not in (None, len(found.selected)):
+        raise Problem(
+            409,
+            "selection-changed",
+            f"expected: {body.expected}, but {len(found.selected)} intents are selected now; "
+            "nothing was done: look again, then repeat",
+        )
+
+
+def _stream(then: StreamThen) -> dict[str, Any]:
+    return {
+        "intent_id": then.intent_id,
+        "as_of": then.as_of,
+        "version": then.version,
+        "latest_version": then.latest_version,
+        "state": then.state,
+        "history": then.history,
+        "events": [
+            {
+                "version": record.version,
+                "type": record.type,
+                "recorded_at": record.recorded_at,
+                "traceparent": record.metadata.get("traceparent"),
+                "data": record.data,
+            }
+            for record in then.events
+        ],
+    }
+
+
+def _rejected(message: RejectedMessage) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "source": message.source,
+        "reason": message.reason,
+        "description": message.description,
+        "message_id": message.message_id,
+        "deliveries": message.deliveries,
+        "first_seen_at": message.first_seen_at,
+        "last_seen_at": message.last_seen_at,
+        "body": message.body.decode(errors="replace"),
+    }
+
+
+def _text(request: func.HttpRequest, name: str) -> str | None:
+    value: str | None = request.params.get(name)
+    if value is not None and (len(value) > 200 or "\x00" in value):
+        raise Problem(400, "invalid-request", f"{name}: at most 200 characters, without NUL")
+    return value
+
+
+def _intent_id(raw: str) -> UUID:
+    try:
+        return intent_of(raw) if raw.startswith("intent-") else UUID(raw)
+    except ValueError:
+        raise _no_stream(raw[:64]) from None
+
+
+def _no_stream(intent_id: UUID | str) -> Problem:
+    return Problem(404, "not-found", f"There is no stream of an intent {intent_id}.")
+
+
+def _bus_away(error: BaseException) -> Problem:
+    detail = str(error) or f"Service Bus did not answer within {_BUS_SECONDS:g} s"
+    return Problem(503, "unavailable", detail, headers={"Retry-After": "10"})
