@@ -178,7 +178,10 @@ class Rebuild:
         return await self._advance(connection, position)
 
     async def _advance(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        """Take page after page to the end of the phase."""
+        """Take page after page to the end of the phase; following ends at a page that is not full.
+
+        Under writers there is always one more event, and the exchange takes the last ones.
+        """
         phase = position.phase
         loop = asyncio.get_running_loop()
         began, first = loop.time(), position.events
@@ -189,8 +192,11 @@ class Rebuild:
                 if next_ is None:
                     break
                 await self._save(connection, next_)
+            taken = next_.events - position.events
             position = next_
             self._tell(phase, position)
+            if phase == "follow" and taken < self._builder.page:
+                break
             if self._rate is not None:
                 ahead = (position.events - first) / self._rate - (loop.time() - began)
                 await asyncio.sleep(max(ahead, 0.0))

@@ -78,6 +78,10 @@ class Builder(Protocol):
         """``bulk`` tables get their indexes after that phase, others at once."""
 
     @property
+    def page(self) -> int:
+        """Events per page."""
+
+    @property
     def lease(self) -> str | None:
         """The checkpoint that its runner saves; None for a projection written inline."""
 

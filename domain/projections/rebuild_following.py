@@ -31,13 +31,13 @@ class FollowingBuilder:
         self.lease = checkpoint_name(projection.name)
         self._log = log
         self._projection = projection
-        self._page = page
+        self.page = page
 
     async def advance(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
         """Take one page of events; None: there are no more for now."""
-        page = await self._log.read_all(position.checkpoint, self._page)
+        page = await self._log.read_all(position.checkpoint, self.page)
         if not page:
             return None
         await apply_batch(connection, self._projection, page)

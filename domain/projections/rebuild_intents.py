@@ -36,6 +36,8 @@ _SQL = load_statements(Path(__file__).with_name("rebuild_intents.sql"))
 #: After every event there is or will be.
 _END = Checkpoint(2**62, 2**62)
 
+_LAST_VERSION = 2**31 - 1
+
 
 class Unfoldable(NamedTuple):
     """A stream that cannot be folded, and the event at which it fails."""
@@ -82,7 +84,7 @@ class IntentStatesBuilder:
 
     def __init__(self, pool: AsyncConnectionPool, page: int) -> None:
         self._pool = pool
-        self._page = page
+        self.page = page
         self._open: StreamFold | None = None
         self._next: asyncio.Task[list[tuple[Any, ...]]] | None = None
 
@@ -109,21 +111,22 @@ class IntentStatesBuilder:
         return int(wrong)
 
     async def _bulk(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        fold = self._open or StreamFold(position.after_stream, 2**31 - 1)
-        page = await (self._next or self._read(fold.stream_id, fold.version))
+        fold = self._open
+        after = (fold.stream_id, fold.version) if fold else (position.after_stream, _LAST_VERSION)
+        page = await (self._next or self._read(*after))
         self._next = None
-        last = len(page) < self._page
+        last = len(page) < self.page
         if not last:
             # The server reads the next page while this one is folded here.
             self._next = asyncio.create_task(self._read(page[-1][3], page[-1][4]))
             await asyncio.sleep(0)
         finished: list[StreamFold] = []
         for record in map(codec.decode, page):
-            if record.stream_id != fold.stream_id:
-                finished.append(fold)
+            if fold is None or record.stream_id != fold.stream_id:
+                finished += [fold] if fold else []
                 fold = StreamFold(record.stream_id)
             fold.take(record)
-        if last:
+        if last and fold:
             finished.append(fold)
         self._open = None if last else fold
         await self._write_new(connection, finished)
@@ -131,11 +134,11 @@ class IntentStatesBuilder:
             phase="follow" if last else "bulk",
             after_stream=finished[-1].stream_id if finished else position.after_stream,
             checkpoint=position.checkpoint,
-            events=position.events + len(page),
+            events=position.events + sum(done.version for done in finished),
         )
 
     async def _read(self, stream_id: str, version: int) -> list[tuple[Any, ...]]:
-        params = {"stream_id": stream_id, "version": version, "limit": self._page}
+        params = {"stream_id": stream_id, "version": version, "limit": self.page}
         return await fetch(self._pool, _SQL["by_stream"], params)
 
     async def _write_new(
@@ -152,7 +155,7 @@ class IntentStatesBuilder:
     async def _follow(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
-        params = {**_bounds(position.checkpoint), "limit": self._page}
+        params = {**_bounds(position.checkpoint), "limit": self.page}
         row = await (await connection.execute(_SQL["page_end"], params)).fetchone()
         if row is None:
             return None
