@@ -10,7 +10,9 @@ from domain.eventlog.migrate import migrate
 from domain.operations.cli.console import AsJson, database_url, guard, print_json
 from domain.operations.cli.dead_letters import dead_letters
 from domain.operations.cli.doctor import doctor_command
+from domain.operations.cli.events import events
 from domain.operations.cli.keys import keys
+from domain.operations.cli.log import log
 from domain.operations.cli.projections import projections
 from domain.operations.cli.rejected import rejected
 from domain.operations.cli.replay import replay_command
@@ -26,6 +28,8 @@ cli = typer.Typer(
     rich_markup_mode="rich",
 )
 cli.add_typer(streams, name="streams")
+cli.add_typer(events, name="events")
+cli.add_typer(log, name="log")
 cli.add_typer(keys, name="keys")
 cli.add_typer(rejected, name="rejected")
 cli.add_typer(projections, name="projections")

@@ -1,0 +1,95 @@
+"""Reads the log in its order, or one stream, event by event as they are stored, with filters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.digests import StoredEvent
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("scan.sql"))
+
+#: Events, of all tenants and types, that one query walks through.
+PART = 2000
+
+
+class InvalidPattern(ValueError):
+    """A pattern for event types cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events are wanted; nothing set means all.
+
+    Attributes:
+        tenant_id: only this tenant's.
+        types: only types that match one of these patterns, ``*`` any text, ``?`` one character.
+    """
+
+    tenant_id: str | None = None
+    types: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for pattern in self.types:
+            if not pattern or "\x00" in pattern:
+                raise InvalidPattern("type: must not be empty; for example 'IntentF*'")
+
+    def params(self) -> dict[str, object]:
+        """Parameters of the statements in ``scan.sql``."""
+        types = [_like(pattern) for pattern in self.types] or None
+        return {"tenant_id": self.tenant_id, "types": types}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the log that was read whole: its wanted events, and where it ends."""
+
+    events: Sequence[StoredEvent]
+    end: Checkpoint
+
+
+class LogScanner:
+    """Reads over a pool; complete up to each part's end, as `EventLog.read_all` is."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self._log = EventLog(pool)
+
+    async def part(self, after: Checkpoint, wanted: Filter, size: int = PART) -> Part | None:
+        """The next part of at most ``size`` events of any kind; None at the end for now."""
+        start = {"transaction_id": str(after.transaction_id), "position": after.position}
+        ends = await fetch(self._pool, _SQL["boundary"], {**start, "limit": size})
+        if not ends and await self._log.settle():
+            ends = await fetch(self._pool, _SQL["boundary"], {**start, "limit": size})
+        if not ends:
+            return None
+        end = Checkpoint(*ends[0])
+        to = {"to_transaction_id": str(end.transaction_id), "to_position": end.position}
+        rows = await fetch(self._pool, _SQL["part"], {**start, **to, **wanted.params()})
+        return Part([StoredEvent(*row) for row in rows], end)
+
+    async def stream(
+        self, stream_id: str, after_version: int, wanted: Filter
+    ) -> Sequence[StoredEvent]:
+        """The next wanted events of a stream, at most `PART`."""
+        params = {"stream_id": stream_id, "after_version": after_version, "limit": PART}
+        rows = await fetch(self._pool, _SQL["stream"], {**params, **wanted.params()})
+        return [StoredEvent(*row) for row in rows]
+
+    async def stream_version(self, stream_id: str) -> int:
+        """The version of a stream's last event; 0 without any."""
+        [[version]] = await fetch(self._pool, _SQL["stream_version"], {"stream_id": stream_id})
+        return int(version)
+
+
+def _like(pattern: str) -> str:
+    """A glob as an SQL ``like`` pattern."""
+    escaped = pattern.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return escaped.replace("*", "%").replace("?", "_")

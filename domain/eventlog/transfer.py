@@ -1,0 +1,259 @@
+"""The form in which events leave a log and come into another one: JSON Lines.
+
+Each line is a CloudEvent (1.0.2, JSON format); the last line is a trailer that vouches for all
+before it. What CloudEvents has no attribute for is an extension attribute. ``data`` is the event's
+data; where writing it anew would not give the bytes that are stored, they are added as text in
+``storeddata``, so that an import restores every event byte for byte.
+
+Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Annotated, Any, BinaryIO, Literal
+from uuid import UUID
+
+import orjson
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
+from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.models import Checkpoint
+
+SOURCE = "/qlp/log"
+_TYPE_PREFIX = "qlp."
+
+#: A line holds data and metadata, escaped at worst six-fold, and data a second time.
+MAX_LINE_BYTES = 16 * MAX_EVENT_BYTES
+
+
+class InvalidExport(ValueError):
+    """The file is not a whole, unchanged export; names the line, the field and what is wrong."""
+
+
+def _no_nul(value: object) -> object:
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError("must not contain NUL characters")
+    return value
+
+
+_Text = Annotated[str, BeforeValidator(_no_nul)]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    specversion: Literal["1.0"]
+    id: UUID
+    source: str
+    type: Annotated[_Text, StringConstraints(min_length=1, max_length=MAX_TYPE + 4)]
+    subject: Annotated[_Text, StringConstraints(min_length=1, max_length=MAX_STREAM_ID)]
+    time: AwareDatetime
+    datacontenttype: Literal["application/json"]
+    tenantid: Annotated[_Text, StringConstraints(max_length=64)]
+    streamversion: int = Field(ge=1, lt=2**31)
+    schemaversion: int = Field(ge=1, lt=2**15)
+    commandid: UUID
+    metadata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)]
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    storeddata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)] | None = None
+    data: dict[str, Any]
+
+
+class _Trailer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    events: int
+    sha256: str
+    next: str
+
+
+class _LastLine(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    trailer: _Trailer
+
+
+def encode_line(event: StoredEvent) -> bytes:
+    """The line of one event, with its newline.
+
+    Raises:
+        ValueError: the stored data is not JSON that can be read.
+    """
+    canonical = orjson.dumps(orjson.loads(event.data))
+    line = {
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": SOURCE,
+        "type": _TYPE_PREFIX + event.type,
+        "subject": event.stream_id,
+        "time": event.recorded_at.isoformat(timespec="microseconds"),
+        "datacontenttype": "application/json",
+        "tenantid": event.tenant_id,
+        "streamversion": event.version,
+        "schemaversion": event.schema_version,
+        "commandid": event.command_id,
+        "metadata": event.metadata,
+        "digest": event.digest.hex(),
+    }
+    if canonical.decode() != event.data:
+        line["storeddata"] = event.data
+    line["data"] = orjson.Fragment(canonical)
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class ExportWriter:
+    """Counts and hashes lines for the trailer."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self._sha256 = hashlib.sha256()
+
+    def line(self, event: StoredEvent) -> bytes:
+        """The line of ``event``."""
+        line = encode_line(event)
+        self._sha256.update(line)
+        self.events += 1
+        return line
+
+    def trailer(self, read_up_to: Checkpoint) -> bytes:
+        """The last line; an export of what follows continues after ``read_up_to``."""
+        trailer = {
+            "events": self.events,
+            "sha256": self._sha256.hexdigest(),
+            "next": f"{read_up_to.transaction_id}:{read_up_to.position}",
+        }
+        return orjson.dumps({"trailer": trailer}, option=orjson.OPT_APPEND_NEWLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedEvent:
+    """An event of an export; its place in the log is not known yet.
+
+    Attributes:
+        line: where it stands in the file, from 1.
+        size: of its line, bytes.
+    """
+
+    line: int
+    size: int
+    event: StoredEvent
+
+
+def read_export(file: BinaryIO) -> Iterator[ImportedEvent]:
+    """The events of an export, verified one by one, and as a whole at the end.
+
+    Only once it has ended without an error is the file known to be complete and unchanged.
+
+    Raises:
+        InvalidExport: names the line, the field and what is wrong.
+    """
+    hasher = hashlib.sha256()
+    count = 0
+    for number, line in enumerate(_lines(file), 1):
+        if line.startswith(b'{"trailer"'):
+            _verify_trailer(number, line, count, hasher.hexdigest())
+            if file.read(1):
+                raise InvalidExport(f"line {number + 1}: nothing may follow the trailer")
+            return
+        hasher.update(line)
+        count += 1
+        yield ImportedEvent(number, len(line), _event(number, line))
+    raise InvalidExport(
+        f"line {count + 1}: the trailer is missing: the file was cut off; export it again"
+    )
+
+
+def _lines(file: BinaryIO) -> Iterable[bytes]:
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            raise InvalidExport(f"line {number}: longer than {MAX_LINE_BYTES} bytes")
+        yield line
+
+
+def _event(number: int, line: bytes) -> StoredEvent:
+    try:
+        parsed = _Line.model_validate(orjson.loads(line))
+    except orjson.JSONDecodeError as error:
+        raise InvalidExport(f"line {number}: not JSON: {error}") from None
+    except ValidationError as error:
+        raise InvalidExport(_describe(number, error)) from None
+    if not parsed.type.startswith(_TYPE_PREFIX):
+        raise InvalidExport(f"line {number}: type: must begin with {_TYPE_PREFIX!r}")
+    event = StoredEvent(
+        0,
+        0,
+        parsed.id,
+        parsed.subject,
+        parsed.streamversion,
+        parsed.type.removeprefix(_TYPE_PREFIX),
+        parsed.schemaversion,
+        parsed.tenantid,
+        parsed.commandid,
+        parsed.time.astimezone(UTC),
+        parsed.metadata,
+        _stored_data(number, parsed),
+        bytes.fromhex(parsed.digest),
+    )
+    if event_digest(event) != event.digest:
+        raise InvalidExport(
+            f"line {number}: digest: does not fit the event {event.event_id}: it was changed"
+        )
+    return event
+
+
+def _stored_data(number: int, parsed: _Line) -> str:
+    _object(number, "metadata", parsed.metadata)
+    if parsed.storeddata is None:
+        try:
+            return orjson.dumps(parsed.data).decode()
+        except orjson.JSONEncodeError as error:
+            raise InvalidExport(f"line {number}: data: {error}") from None
+    if _object(number, "storeddata", parsed.storeddata) != parsed.data:
+        raise InvalidExport(f"line {number}: storeddata: says something else than data")
+    return parsed.storeddata
+
+
+def _object(number: int, field: str, text: str) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidExport(f"line {number}: {field}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidExport(f"line {number}: {field}: must be a JSON object")
+    return value
+
+
+def _verify_trailer(number: int, line: bytes, count: int, sha256: str) -> None:
+    try:
+        trailer = _LastLine.model_validate(orjson.loads(line)).trailer
+    except orjson.JSONDecodeError as error:
+        raise InvalidExport(f"line {number}: not JSON: {error}") from None
+    except ValidationError as error:
+        raise InvalidExport(_describe(number, error)) from None
+    if trailer.events != count:
+        raise InvalidExport(
+            f"line {number}: trailer.events: says {trailer.events}, the file has {count} events"
+        )
+    if trailer.sha256 != sha256:
+        raise InvalidExport(f"line {number}: trailer.sha256: the lines before it were changed")
+
+
+def _describe(number: int, error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(map(str, first["loc"])) or "line"
+    return f"line {number}: {field}: {first['msg']}"

@@ -1,0 +1,246 @@
+"""``qlp events``: watch events as they come, export them, and import them elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+from psycopg_pool import AsyncConnectionPool
+from rich.console import Console
+
+from domain.eventlog.digests import StoredEvent
+from domain.eventlog.models import Checkpoint
+from domain.eventlog.scan import Filter
+from domain.eventlog.staging import Staged
+from domain.eventlog.transfer import encode_line
+from domain.operations.cli.choosing import progress_bar
+from domain.operations.cli.console import (
+    AsJson,
+    DryRun,
+    Failure,
+    Yes,
+    confirm,
+    database_url,
+    print_json,
+    printable,
+    run,
+)
+from domain.operations.tail import Tail
+from domain.operations.transfer import Imported, export_events, import_events
+
+events = typer.Typer(help="Watch, export and import events.", no_args_is_help=True)
+
+Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
+Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", help="Only types like this, for example 'IntentF*'; may be repeated."),
+]
+
+
+@events.command("tail")
+def events_tail(
+    tenant: Tenant = None,
+    types: Types = None,
+    stream: Annotated[str | None, typer.Option(help="Only this stream, by its full id.")] = None,
+    start: Annotated[
+        str, typer.Option("--from", help="now, start or, with --stream, a version.")
+    ] = "now",
+    json: AsJson = False,
+) -> None:
+    """Show events as they are recorded, one line each, until Ctrl-C.
+
+    With --json each line is a CloudEvent as in an export.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        tail = Tail(pool)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, tail.stop)
+        show = _show_json if json else _show
+        async with aclosing(
+            _followed(tail, Filter(tenant, tuple(types or ())), stream, start)
+        ) as f:
+            async for event in f:
+                if not _written(show, event):
+                    return
+
+    run(work)
+
+
+def _followed(
+    tail: Tail, wanted: Filter, stream: str | None, start: str
+) -> AsyncGenerator[StoredEvent, None]:
+    if stream is not None:
+        return tail.stream(stream, wanted, after_version=_after_version(start))
+    if start not in ("now", "start"):
+        raise Failure(f"--from {start}: must be now or start; a version needs --stream")
+    return tail.log(wanted, from_start=start == "start")
+
+
+def _after_version(start: str) -> int | None:
+    if start == "now":
+        return None
+    if start == "start":
+        return 0
+    if start.isdecimal() and len(start) < 10 and int(start) > 0:
+        return int(start) - 1
+    raise Failure(f"--from {start}: must be now, start or a version from 1 on")
+
+
+def _show(event: StoredEvent) -> bytes:
+    moment = event.recorded_at.isoformat(sep=" ", timespec="milliseconds")
+    where = f"{event.tenant_id}  {event.stream_id}  {event.version}  {event.type}"
+    return f"{moment}  {printable(where)}\n".encode()
+
+
+def _show_json(event: StoredEvent) -> bytes:
+    return encode_line(event)
+
+
+def _written(show: Callable[[StoredEvent], bytes], event: StoredEvent) -> bool:
+    """Whether there still is somebody who reads: ``| head`` goes away in between."""
+    try:
+        sys.stdout.buffer.write(show(event))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+@events.command("export")
+def events_export(
+    file: Annotated[str, typer.Argument(help="A new file, or - for standard output.")] = "-",
+    tenant: Tenant = None,
+    types: Types = None,
+    after: Annotated[
+        str | None,
+        typer.Option(help="Only what follows an earlier export: 'next' of its trailer."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Write events as JSON Lines of CloudEvents, up to the end for now, and a trailer.
+
+    What --type leaves out cannot be imported without it: an import needs whole streams.
+    """
+    begin = _checkpoint(after)
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        wanted = Filter(tenant, tuple(types or ()))
+        with _target(file) as target, progress_bar("exporting", quiet=json) as bar:
+            [task] = bar.task_ids
+            done = await export_events(
+                pool, wanted, begin, target.write, lambda count: bar.update(task, completed=count)
+            )
+        end = f"{done.end.transaction_id}:{done.end.position}"
+        if json:
+            print_json({"events": done.events, "unknown": done.unknown, "next": end})
+        else:
+            _say(f"exported {done.events} events, {done.unknown} of unknown types; next {end}")
+
+    if json and file == "-":
+        raise typer.BadParameter("--json reports on standard output: name a file")
+    run(work)
+
+
+def _checkpoint(after: str | None) -> Checkpoint:
+    if after is None:
+        return Checkpoint.start()
+    transaction_id, _, position = after.partition(":")
+    if not (transaction_id.isdecimal() and position.isdecimal() and len(after) < 40):
+        raise typer.BadParameter(f"--after {after}: must be 'next' of an export's trailer, as 7:12")
+    return Checkpoint(int(transaction_id), int(position))
+
+
+@contextmanager
+def _target(file: str) -> Iterator[BinaryIO]:
+    """Where an export goes; a new file that could not be finished is removed."""
+    try:
+        if file == "-":
+            with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as target:
+                yield target
+            return
+        # People's words are in it: for the operator's eyes only.
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as target:
+                yield target
+                target.flush()
+                os.fsync(target.fileno())
+        except BaseException:
+            Path(file).unlink()
+            raise
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror}") from None
+
+
+@events.command("import")
+def events_import(
+    file: Annotated[Path, typer.Argument(help="An export.")],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Append the events of an export: all or nothing, with their ids, versions, order and times.
+
+    Needs the right to insert (DATABASE_ADMIN_URL). Importing a file again changes nothing. Brings
+    the intents along; those that have not ended are carried on by the application. Vectors for
+    the search of similar intents are not part of an export.
+    """
+
+    async def work(_: AsyncConnectionPool) -> None:
+        def agree(staged: Staged) -> bool:
+            bar.stop()
+            if not json:
+                _say(
+                    f"{staged.events} events of {staged.streams} streams and {staged.tenants} "
+                    f"tenants; {staged.known} are here already, {staged.new} are new"
+                )
+            if not dry_run:
+                confirm(f"import {staged.new} events?", yes)
+            return not dry_run
+
+        with progress_bar("reading", quiet=json) as bar:
+            [task] = bar.task_ids
+            bar.update(task, total=_size(file))
+            done = await import_events(
+                os.environ.get("DATABASE_ADMIN_URL") or database_url(),
+                file,
+                confirm=agree,
+                progress=lambda read: bar.update(task, completed=read),
+            )
+        _report(done, dry_run, json)
+
+    run(work)
+
+
+def _size(file: Path) -> int:
+    if not file.is_file():
+        raise Failure(f"{file}: there is no such file")
+    return file.stat().st_size
+
+
+def _report(done: Imported, dry_run: bool, json: bool) -> None:
+    if json:
+        print_json({"dry_run": dry_run, "staged": done.staged, "new": done.staged.new,
+                    "rows": done.rows, "unfinished": done.unfinished,
+                    "unknown": done.unknown})  # fmt: skip
+    elif dry_run:
+        _say("the file is whole and fits; nothing was imported")
+    else:
+        _say(
+            f"imported {done.staged.new} events; {done.rows} intents are up to date, "
+            f"{done.unfinished} of them have not ended; {done.unknown} events of unknown types"
+        )
+
+
+def _say(message: str) -> None:
+    """On standard error: standard output may be the export."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)

@@ -1,0 +1,136 @@
+"""``qlp log``: verify that the log is what it was, and keep the proof elsewhere."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from domain.eventlog.seals import Head, SealReads
+from domain.messaging.envelope import describe
+from domain.operations.cli.choosing import progress_bar
+from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
+from domain.operations.log_findings import Finding
+from domain.operations.log_integrity import LogVerifier, Verification
+
+log = typer.Typer(help="Verify the event log against its seals.", no_args_is_help=True)
+
+#: What is read of a file of heads, in bytes; 1,000 heads take 200 KB.
+MAX_HEADS_BYTES = 4 * 1024**2
+
+
+class _Head(BaseModel):
+    seq: int = Field(ge=1)
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    events: int = 0
+    sealed_at: datetime = datetime.min
+
+
+class _Heads(BaseModel):
+    items: list[_Head]
+
+
+@log.command("verify")
+def log_verify(
+    from_seal: Annotated[int, typer.Option(min=1, help="Trust what lies before this seal.")] = 1,
+    heads: Annotated[
+        Path | None, typer.Option(help="Compare with the output of `qlp log heads --json`.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Verify every sealed event, every seal, and their chain; only reads.
+
+    Names each event that was changed, removed, inserted or moved, and each seal that was. Exits
+    with 1 if there is any. Only heads that were kept elsewhere show that everything was rewritten.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        exported = _read(heads) if heads is not None else []
+        with progress_bar("verifying", quiet=json) as bar:
+            [task] = bar.task_ids
+            result = await LogVerifier(pool).verify(
+                from_seal,
+                exported,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        if json:
+            print_json(
+                {
+                    "intact": result.intact,
+                    "seals": result.seals,
+                    "events": result.events,
+                    "unsealed": result.unsealed,
+                    "heads": result.heads,
+                    "findings": result.findings,
+                    "suppressed": result.suppressed,
+                }
+            )
+        else:
+            _print(result)
+        if not result.intact:
+            raise typer.Exit(1)
+
+    run(work)
+
+
+@log.command("heads")
+def log_heads(limit: Limit = 20, json: AsJson = False) -> None:
+    """Show the digests of the last seals, newest first, to be kept out of the database's reach.
+
+    The newest one vouches for everything before it; older ones help to find where it differs.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        found = await SealReads(pool).heads(limit)
+        if json:
+            print_json({"items": found})
+            return
+        rows = [(head.seq, head.sealed_at, head.events, head.digest) for head in found]
+        print_table(("seal", "sealed", "events", "digest"), rows)
+
+    run(work)
+
+
+def _read(path: Path) -> list[Head]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_HEADS_BYTES + 1)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+    if len(content) > MAX_HEADS_BYTES:
+        raise Failure(f"{path}: larger than {MAX_HEADS_BYTES} bytes, too large for heads")
+    try:
+        heads = TypeAdapter(_Heads).validate_python(orjson.loads(content)).items
+    except orjson.JSONDecodeError as error:
+        raise Failure(f"{path}: not JSON: {error}") from None
+    except ValidationError as error:
+        raise Failure(f"{path}: {describe(error)}; export with `qlp log heads --json`") from None
+    return [Head(head.seq, head.digest, head.events, head.sealed_at) for head in heads]
+
+
+def _print(result: Verification) -> None:
+    compared = f", {result.heads} exported heads" if result.heads else ""
+    typer.echo(
+        f"verified {result.events} events in {result.seals} seals{compared}; "
+        f"{result.unsealed} events are not sealed yet"
+    )
+    if result.intact:
+        typer.echo("the log is intact")
+        return
+    found = len(result.findings) + result.suppressed
+    typer.echo(f"\n{found} findings{': the first of them' if result.suppressed else ':'}")
+    columns = ("finding", "seal", "stream", "version", "position", "event", "detail")
+    print_table(columns, [_row(finding) for finding in result.findings])
+
+
+def _row(finding: Finding) -> tuple[object, ...]:
+    seal = "" if finding.seal is None else str(finding.seal)
+    if finding.positions is not None:
+        seal += f" (positions {finding.positions[0]} to {finding.positions[1]})"
+    where = (finding.stream_id, finding.version, finding.position, finding.event_id)
+    return (finding.kind, seal, *where, finding.detail)
