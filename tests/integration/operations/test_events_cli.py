@@ -1,0 +1,168 @@
+"""``qlp events``: watching, exporting and importing as operators and scripts do it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint, NewEvent
+from domain.eventlog.scan import Filter, LogScanner
+from domain.operations.tail import Tail
+from tests.fixtures.postgres import Database, Server
+from tests.integration.operations.recording import Recorder, qlp
+
+
+@asynccontextmanager
+async def tail(database: Database, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "domain.operations", "events", "tail", *arguments),
+        env={**os.environ, "DATABASE_URL": database.url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        return (await process.stdout.readline()).decode()
+
+
+async def append(pool: AsyncConnectionPool, stream: str, version: int, type_: str = "T") -> None:
+    event = NewEvent(uuid4(), type_, 1, {"at": "now"})
+    await EventLog(pool).append(stream, "acme", version, uuid4(), [event], {})
+
+
+async def test_tail_shows_events_as_they_come_and_ctrl_c_ends_it_with_0(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    await append(pool, "before\x1b[2J", 0)
+    async with tail(database, "--from", "start") as process:
+        assert r"before\x1b[2J" in await line(process)
+        await append(pool, "after", 0)
+        assert (await line(process)).split()[2:] == ["acme", "after", "1", "T"]
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+        assert (process.returncode, out, err) == (0, b"", b"")
+
+
+async def test_tail_writes_cloudevents_of_a_stream_from_a_version_for_scripts(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    for version in range(3):
+        await append(pool, "s", version, f"T{version}")
+    arguments = ("--stream", "s", "--from", "2", "--type", "T[2]", "--type", "T2", "--json")
+    async with tail(database, *arguments) as process:
+        event = json.loads(await line(process))
+        assert (event["subject"], event["streamversion"], event["type"]) == ("s", 3, "qlp.T2")
+        assert event["data"] == {"at": "now"}
+
+
+async def test_tail_waits_for_what_may_still_come_before(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    watching = Tail(pool)
+    seen: list[str] = []
+
+    async def watch() -> None:
+        async for event in watching.log(Filter(), from_start=True):
+            seen.append(event.stream_id)
+            if len(seen) == 2:
+                watching.stop()
+
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as slow:
+        await slow.execute(
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, metadata, data) values (gen_random_uuid(), 'first', 1, 'T', 1, 'acme',
+            gen_random_uuid(), '{}', '{}')"""
+        )
+        await append(pool, "second", 0)
+        watched = asyncio.create_task(watch())
+        for _ in range(3):
+            assert await LogScanner(pool).part(Checkpoint.start(), Filter()) is None
+        assert seen == []
+    async with asyncio.timeout(10):
+        await watched
+    assert seen == ["first", "second"]
+
+
+async def test_what_is_exported_can_be_looked_at_and_imported_once(
+    pool: AsyncConnectionPool,
+    database: Database,
+    postgres_server: Server,
+    database_template: str,
+    tmp_path: Path,
+) -> None:
+    await Recorder(pool).finished()
+    path = tmp_path / "events.jsonl"
+    said = await qlp("events", "export", str(path), "--tenant", "acme", "--json", url=database.url)
+    assert said.json["events"] == 5
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = await qlp("events", "export", str(path), url=database.url)
+    assert (again.code, "File exists" in again.err) == (1, True)
+    piped = await qlp("events", "export", "--after", said.json["next"], url=database.url)
+    assert json.loads(piped.out)["trailer"]["events"] == 0
+
+    name = f"qlp_target_{uuid4().hex[:8]}"
+    postgres_server.execute("create database {} template {}", name, database_template)
+    try:
+        await check_import(path, postgres_server.app_url(name), postgres_server.admin_url(name))
+    finally:
+        postgres_server.execute("drop database {} with (force)", name)
+
+
+async def check_import(path: Path, url: str, admin_url: str) -> None:
+    async def run(*options: str, **settings: str) -> Any:
+        return await qlp("events", "import", str(path), *options, url=url, **settings)
+
+    unsure = await run(DATABASE_ADMIN_URL=admin_url)
+    assert (unsure.code, "repeat with --yes" in unsure.err) == (1, True)
+    dry = await run("--dry-run", DATABASE_ADMIN_URL=admin_url)
+    assert (dry.code, "5 are new" in dry.err) == (0, True)
+    assert "nothing was imported" in dry.err
+    powerless = await run("--yes")
+    if url != admin_url:
+        assert (powerless.code, "DATABASE_ADMIN_URL" in powerless.err) == (1, True)
+    done = await run("--yes", "--json", DATABASE_ADMIN_URL=admin_url)
+    assert (done.json["new"], done.json["rows"], done.json["unfinished"]) == (5, 1, 0)
+    twice = await run("--yes", "--json", DATABASE_ADMIN_URL=admin_url)
+    assert (twice.json["new"], twice.json["staged"]["known"]) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("tail", "--from", "3"), "a version needs --stream"),
+        (("tail", "--from", "soon", "--stream", "s"), "must be now, start or a version"),
+        (("export", "--after", "x"), "must be 'next' of an export"),
+        (("export", "--type", ""), "type: must not be empty"),
+        (("import", "/nowhere/export", "--yes"), "there is no such file"),
+    ],
+)
+async def test_mistakes_are_said_and_nothing_is_done(
+    database: Database, arguments: tuple[str, ...], complaint: str
+) -> None:
+    said = await qlp("events", *arguments, url=database.url)
+    assert said.code in (1, 2)
+    assert said.out == ""
+    assert complaint in " ".join(said.err.replace("│", " ").split())
