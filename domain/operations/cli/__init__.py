@@ -14,6 +14,7 @@ from domain.operations.cli.events import events
 from domain.operations.cli.keys import keys
 from domain.operations.cli.log import log
 from domain.operations.cli.projections import projections
+from domain.operations.cli.reexecute import reexecute_command
 from domain.operations.cli.rejected import rejected
 from domain.operations.cli.replay import replay_command
 from domain.operations.cli.streams import streams
@@ -36,6 +37,7 @@ cli.add_typer(projections, name="projections")
 cli.add_typer(dead_letters, name="dead-letters")
 cli.command("replay")(replay_command)
 cli.command("doctor")(doctor_command)
+cli.command("reexecute")(reexecute_command)
 
 
 @cli.command("migrate")

@@ -1,0 +1,119 @@
+"""``qlp reexecute``: run recorded programs again and compare."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from psycopg_pool import AsyncConnectionPool
+
+from domain.operations.cli.choosing import Where, progress_bar
+from domain.operations.cli.console import (
+    AsJson,
+    Failure,
+    parse_intent_id,
+    print_json,
+    print_table,
+    printable,
+    run,
+)
+from domain.operations.reexecute import Comparison, Reexecuted, Reexecution
+from domain.operations.sandbox_process import RuntimeName, SandboxCommand
+from domain.operations.selection import Selection, preview, selection_of
+
+_SHOWN_CHARACTERS = 60
+
+
+def reexecute_command(
+    intents: Annotated[
+        list[str] | None, typer.Argument(help="Ids of intents or of their streams.")
+    ] = None,
+    where: Where = None,
+    runtime: Annotated[
+        RuntimeName | None, typer.Option(help="What to run them in.", show_default="docker")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Image of the docker runtime to run them in.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="At most this many, the oldest first.")
+    ] = 100,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1000, help="By how many percent a cost may differ.")
+    ] = 50,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=256, help="Programs at once; more disturb each other's times.")
+    ] = 1,
+    json: AsJson = False,
+) -> None:
+    """Run recorded programs again, here, and say what comes out differently.
+
+    For a new image or runtime, before it is used. Nothing is recorded. It needs Docker or
+    bubblewrap on this machine. Exits with 1 if a verdict or an output differs; costs are only
+    reported.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        command = _command(runtime, image, concurrency)
+        chosen = (
+            selection_of([parse_intent_id(each) for each in intents or []], where)
+            if intents or where is not None
+            else Selection()
+        )
+        found = await preview(pool, chosen, limit)
+        if found.unknown:
+            raise Failure(f"there is no intent {', '.join(map(str, found.unknown[:5]))}")
+        with progress_bar("running", quiet=json) as bar:
+            result = await Reexecution(pool, command, tolerance / 100).run(
+                found.selected,
+                lambda done, of: bar.update(bar.task_ids[0], completed=done, total=of),
+            )
+        if json:
+            print_json({"matching": found.matching, **result.summary()})
+        else:
+            _print(result, found.matching)
+        if not result.agrees:
+            raise typer.Exit(1)
+
+    run(work)
+
+
+def _command(runtime: RuntimeName | None, image: str | None, concurrency: int) -> SandboxCommand:
+    if runtime == "bubblewrap" and image is not None:
+        raise Failure("--image is for the docker runtime; bubblewrap has none")
+    if runtime is None and image is None:
+        raise Failure("say what to run them in: --runtime docker|bubblewrap, or --image NAME")
+    chosen_image = image or os.environ.get("QLP_SANDBOX_IMAGE") or None
+    in_docker = runtime != "bubblewrap"
+    return SandboxCommand(
+        "docker" if in_docker else "bubblewrap", chosen_image if in_docker else None, concurrency
+    )
+
+
+def _print(result: Reexecuted, matching: int) -> None:
+    rows = [
+        (comparison.intent_id, name, _short(before), _short(now))
+        for comparison in result.changed
+        for name, (before, now) in _differences(comparison)
+    ]
+    if rows:
+        print_table(("intent", "differs in", "recorded", "now"), rows)
+    for kind, intents in (("not run", result.not_run), ("skipped", result.skipped)):
+        for intent_id, why in intents.items():
+            typer.echo(printable(f"{kind} {intent_id}: {why}"))
+    outcomes = sum(1 for comparison in result.changed if comparison.outcome)
+    typer.echo(
+        f"{result.total} of {matching} matching intents: {result.same} the same, "
+        f"{outcomes} with another outcome, {len(result.changed) - outcomes} at another cost only, "
+        f"{len(result.not_run)} not run, {len(result.skipped)} skipped"
+    )
+
+
+def _differences(comparison: Comparison) -> list[tuple[str, tuple[Any, Any]]]:
+    return [*comparison.outcome.items(), *sorted(comparison.costs.items())]
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 any field of an outcome
+    text = repr(value) if isinstance(value, str) else f"{value}"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

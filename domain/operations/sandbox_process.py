@@ -1,0 +1,130 @@
+"""A sandbox as a process of its own, spoken to in JSON lines: jobs in, results out.
+
+`domain` does not import the sandbox host; this is its public door (``sandbox_host.run_once``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from domain.operations.errors import OperationError
+from domain.sandbox.contract import SandboxJob, SandboxResult
+
+RuntimeName = Literal["docker", "bubblewrap"]
+
+#: Bytes of one result's line: both streams full, as JSON.
+_MAX_LINE_BYTES = 1024**2
+
+_STOP_SECONDS = 15.0
+_LAST_WORDS_BYTES = 2_000
+
+#: The sandbox needs no more of the operator's environment, and shall not see its secrets.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "DOCKER_HOST", "XDG_RUNTIME_DIR")
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxCommand:
+    """How to start a sandbox; ``image`` None takes the runtime's own."""
+
+    runtime: RuntimeName
+    image: str | None = None
+    concurrency: int = 1
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[SandboxProcess]:
+        """The running process; it is ended, with its programs, when the block is left."""
+        arguments = ["--runtime", self.runtime, "--concurrency", str(self.concurrency)]
+        if self.image is not None:
+            arguments += ["--image", self.image]
+        with tempfile.TemporaryFile() as errors:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "sandbox_host.run_once", *arguments),
+                cwd=_ROOT,
+                env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                limit=_MAX_LINE_BYTES,
+            )
+            process = SandboxProcess(child)
+            try:
+                yield process
+            finally:
+                await process.stop()
+                process.last_words = _tail(errors)
+
+
+class SandboxProcess:
+    """A running ``sandbox_host.run_once``."""
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        self._child = child
+        self._stopped = False
+        self.last_words = ""
+
+    async def send(self, job: SandboxJob) -> None:
+        """Hand over a job, waiting while the sandbox is busy; lost if it has ended."""
+        if self._child.stdin is None:
+            return
+        try:
+            self._child.stdin.write(job.model_dump_json(exclude_defaults=True).encode() + b"\n")
+            await self._child.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # `check_ended` says why
+
+    def end_of_jobs(self) -> None:
+        """There are no more: the sandbox ends once it has answered."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+
+    async def results(self) -> AsyncIterator[SandboxResult]:
+        """Results in the order in which runs end, until the sandbox ends."""
+        if self._child.stdout is None:
+            return
+        while line := await self._child.stdout.readline():
+            yield SandboxResult.model_validate_json(line)
+
+    async def stop(self) -> None:
+        """Wait for its end after its last result; otherwise make it end."""
+        if self._child.returncode is None and self._child.stdout and self._child.stdout.at_eof():
+            await self._ended()
+        if self._child.returncode is None:
+            self._child.terminate()
+            await self._ended()
+        if self._child.returncode is None:
+            self._child.kill()
+            await self._child.wait()
+
+    async def _ended(self) -> None:
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._child.wait()
+        except TimeoutError:
+            return
+
+    def check_ended(self, unanswered: int) -> None:
+        """After the block.
+
+        Raises:
+            OperationError: it ended with an error, or without answering ``unanswered`` jobs.
+        """
+        if self._child.returncode or unanswered:
+            words = self.last_words or f"it ended with {self._child.returncode}"
+            raise OperationError(f"the sandbox left {unanswered} programs unanswered: {words}")
+
+
+def _tail(errors: IO[bytes]) -> str:
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _LAST_WORDS_BYTES))
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""

@@ -1,0 +1,163 @@
+"""``python -m sandbox_host.run_once``: run jobs from standard input, without a bus.
+
+For tools that ask what a program does in this sandbox and record nothing. One `SandboxJob` as JSON
+a line in, one `SandboxResult` as JSON a line out, in the order in which they end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from domain.messaging.envelope import describe
+from domain.sandbox.contract import SandboxJob, SandboxResult, Verdict
+from sandbox_host.images.build import DEFAULT_IMAGE
+from sandbox_host.jobs import InvalidJob, prepare
+from sandbox_host.logs import configure
+from sandbox_host.messages import failure
+from sandbox_host.processes import adopt_orphans
+from sandbox_host.runtimes.base import Runtime, RuntimeFailure
+from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
+from sandbox_host.runtimes.docker import DockerRuntime
+
+#: Bytes of one job's line; a job that fits a message is far smaller.
+MAX_LINE_BYTES = 1024**2
+
+
+class WrongInput(ValueError):
+    """A line is no job, or standard input cannot be read; the message says which and why."""
+
+
+class NotReady(Exception):
+    """The runtime cannot run jobs here; the message says why and what helps."""
+
+
+async def run_jobs(runtime: Runtime, concurrency: int) -> None:
+    """Run every job of standard input, at most ``concurrency`` at once.
+
+    Raises:
+        NotReady: the runtime's canary does not run.
+        WrongInput: a line is no job; those before it are answered.
+        ExceptionGroup: of BrokenPipeError: nobody reads the results any more.
+    """
+    readiness = await runtime.preflight()
+    if not readiness.ready:
+        raise NotReady(f"{runtime.name} is not ready: {readiness.reason}; {readiness.fix}")
+    await runtime.reap()
+    slots = asyncio.Semaphore(concurrency)
+    lines = await _standard_input()
+    async with asyncio.TaskGroup() as running:
+        problem = await _start_all(runtime, lines, slots, running)
+    if problem is not None:
+        raise problem
+
+
+async def _start_all(
+    runtime: Runtime,
+    lines: asyncio.StreamReader,
+    slots: asyncio.Semaphore,
+    running: asyncio.TaskGroup,
+) -> WrongInput | None:
+    """Start a run for each line; what ended that early, if something did."""
+    number = 0
+    while True:
+        await slots.acquire()  # before reading: what waits stays with the sender
+        number += 1
+        try:
+            line = await lines.readline()
+        except ValueError:
+            return WrongInput(f"line {number}: longer than {MAX_LINE_BYTES} bytes")
+        if not line:
+            return None
+        try:
+            job = SandboxJob.model_validate_json(line)
+        except ValidationError as error:
+            return WrongInput(f"line {number}: {describe(error)}")
+        running.create_task(_answer(runtime, job, slots))
+
+
+async def _standard_input() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    try:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    except ValueError:
+        raise WrongInput("standard input must be a pipe: cat jobs.jsonl | …") from None
+    return reader
+
+
+async def _answer(runtime: Runtime, job: SandboxJob, slots: asyncio.Semaphore) -> None:
+    try:
+        result = await _run(runtime, job)
+    finally:
+        slots.release()
+    # In a thread: a reader that is slow must not keep this loop from its programs' deadlines.
+    await asyncio.to_thread(_write, result.model_dump_json().encode() + b"\n")
+
+
+async def _run(runtime: Runtime, job: SandboxJob) -> SandboxResult:
+    try:
+        return await runtime.run(prepare(job))
+    except InvalidJob as error:
+        return failure(job.run_id, job.intent_id, Verdict.INVALID_JOB, str(error))
+    except RuntimeFailure as error:
+        return failure(job.run_id, job.intent_id, Verdict.INFRASTRUCTURE_ERROR, str(error))
+
+
+def _write(line: bytes) -> None:
+    sys.stdout.buffer.write(line)  # a buffered writer takes one thread at a time
+    sys.stdout.buffer.flush()
+
+
+async def _until_told_to_stop(runtime: Runtime, concurrency: int) -> None:
+    working = asyncio.ensure_future(run_jobs(runtime, concurrency))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, working.cancel)
+    try:
+        await working  # cancelled, it kills its boxes first
+    finally:
+        await runtime.aclose()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 0 when all was answered, 1 where nothing can run, 2 for wrong input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox_host.run_once",
+        description="Run jobs (SandboxJob, one JSON object a line) from standard input and write "
+        "their results (SandboxResult) to standard output. Logs go to standard error.",
+    )
+    parser.add_argument("--runtime", choices=("docker", "bubblewrap"), required=True)
+    parser.add_argument("--image", default=DEFAULT_IMAGE, help="of the docker runtime")
+    parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="1 to 256")
+    given = parser.parse_args(arguments)
+    if not 1 <= given.concurrency <= 256:
+        parser.error("--concurrency: 1 to 256")
+    configure()
+    adopt_orphans()
+    runtime: Runtime = (
+        DockerRuntime(given.image) if given.runtime == "docker" else BubblewrapRuntime()
+    )
+    try:
+        asyncio.run(_until_told_to_stop(runtime, given.concurrency))
+    except asyncio.CancelledError:
+        return 130
+    except (NotReady, WrongInput) as error:
+        sys.stderr.write(f"sandbox: {error}\n")
+        return 2 if isinstance(error, WrongInput) else 1
+    except ExceptionGroup as group:
+        if group.split(BrokenPipeError)[1] is not None:
+            raise
+        # Nobody reads any more; what Python would flush at its end has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
