@@ -118,6 +118,26 @@ async def test_a_rejected_message_can_be_looked_at(stack: RunningStack) -> None:
     assert "\x1b" not in shown, "people's words must not steer the terminal"
 
 
+async def test_read_models_that_follow_the_log_keep_up_by_themselves_and_can_be_rebuilt(
+    stack: RunningStack, client: Client
+) -> None:
+    tenant = await tenant_of(client, stack)
+    await client.run({"program": ECHO})
+    await client.run({"program": {**ECHO, "files": {"main.py": "raise SystemExit(3)"}}})
+    count = "select submitted, succeeded, failed, runs from usage_daily where tenant_id = %s"
+    with psycopg.connect(admin_url(stack), autocommit=True) as connection:
+        async with asyncio.timeout(30):  # the timer comes round every five seconds
+            while connection.execute(count, [tenant]).fetchall() != [(2, 1, 1, 2)]:
+                await asyncio.sleep(0.2)
+    health = (await client.get("/health")).body["checks"]["projections"]
+    assert (health["status"], health["usage_daily"]["parkedStreams"]) == ("ok", 0)
+    for name in ("intent_states", "usage_daily", "error_patterns"):
+        rebuilt = await qlp(None, "projections", "rebuild", name, "--yes", url=admin_url(stack))
+        assert rebuilt.code == 0, rebuilt.err
+        assert (await qlp(stack, "projections", "verify", name)).code == 0
+    assert (await client.run({"program": ECHO}))["status"] == "succeeded"
+
+
 async def test_the_schema_is_up_to_date_after_a_start(stack: RunningStack) -> None:
     said = await qlp(None, "migrate", url=admin_url(stack))
     assert (said.code, said.out) == (0, "nothing to apply\n")
