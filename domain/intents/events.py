@@ -188,5 +188,6 @@ def revive(
     model = registry.types.get(type_)
     if model is None or schema_version > model.schema_version:
         return UnknownEvent(type_, schema_version, data)
-    data = upcast(type_, schema_version, model.schema_version, data, registry.upcasters)
+    if schema_version != model.schema_version:
+        data = upcast(type_, schema_version, model.schema_version, data, registry.upcasters)
     return model.model_validate(data, context=RECORDED)
