@@ -16,8 +16,8 @@ from domain.projections.verify_contract import Verified
 from domain.projections.verify_following import verify_following
 from domain.projections.verify_intents import verify_intents
 
-#: Events per transaction of a rebuild.
-PAGE = 2_000
+#: Events per transaction of a rebuild that holds them in memory, and of one that does not.
+PAGE, RANGE = 2_000, 10_000
 
 
 def check_name(name: str) -> str:
@@ -37,7 +37,7 @@ def rebuild(
     *,
     on_progress: OnProgress,
     rate: float | None = None,
-    page: int = PAGE,
+    page: int | None = None,
 ) -> Rebuild:
     """A rebuild of the projection ``name``, to be planned or run.
 
@@ -46,16 +46,21 @@ def rebuild(
         name: of the projection.
         on_progress: told after each page.
         rate: events per second at most; smaller pages keep to it more evenly.
-        page: events per transaction.
+        page: events per transaction; None: what suits the projection and the rate.
 
     Raises:
         ValueError: there is no such projection.
     """
+    inline = check_name(name) == INTENT_STATES
+    if page is None:
+        page = RANGE if inline else PAGE
     if rate is not None:
         page = max(1, min(page, int(rate / 4)))
     builder: Builder
-    if check_name(name) == INTENT_STATES:
-        builder = IntentStatesBuilder(pool, page)
+    if inline:
+        if not isinstance(pool.conninfo, str):
+            raise TypeError("pool: must be opened with a connection string")
+        builder = IntentStatesBuilder(pool.conninfo, page)
     else:
         builder = FollowingBuilder(EventLog(pool), following(name), page)
     return Rebuild(pool, builder, on_progress, rate)

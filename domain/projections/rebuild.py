@@ -122,6 +122,7 @@ class Rebuild:
             try:
                 yield connection
             finally:
+                self._builder.close()
                 if not connection.closed:
                     await connection.execute(_SQL["unlock"], params)
 

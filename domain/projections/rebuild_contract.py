@@ -96,5 +96,8 @@ class Builder(Protocol):
     async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
         """Take everything that readers of the live tables may have seen."""
 
+    def close(self) -> None:
+        """Give up what it holds."""
+
     async def check(self, connection: AsyncConnection[Any], position: Position) -> int:
         """The number of streams that are not where the log is at ``position``."""

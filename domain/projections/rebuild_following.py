@@ -33,6 +33,9 @@ class FollowingBuilder:
         self._projection = projection
         self.page = page
 
+    def close(self) -> None:
+        """Nothing to give up."""
+
     async def advance(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:

@@ -1,34 +1,31 @@
 """Builds the read model of intents, which is written inline, by folding streams.
 
-In bulk the log is read by stream: each stream is folded to its end and its row written once, so
-memory holds one stream and one page, however long the log is and however streams interleave in it.
-What comes in meanwhile is then followed in the log's order: streams that have moved are folded
-again.
+In bulk the log is read by stream, not in its own order: each stream is folded to its end and its
+row written once, so memory holds a page of events and the rows of two ranges, however long the log
+is and however streams interleave in it. What comes in meanwhile is then followed in the log's
+order: streams that have moved are folded again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Json
-from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
-from domain.eventlog import codec
-from domain.eventlog.models import Checkpoint, RecordedEvent
-from domain.intents.state import IntentState, evolve
+from domain.eventlog.models import Checkpoint
 from domain.projections.intents import IntentRow, upsert
 from domain.projections.rebuild_contract import Phase, Position
+from domain.projections.rebuild_fold import (
+    FoldedRange,
+    Unfoldable,
+    fold_range,
+    folded_streams,
+)
 from domain.projections.registry import INTENT_STATES, INTENT_STATES_VERSION
-from domain.projections.runner_batch import POISON, describe
-from domain.repository import intent_of, row_of, typed
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("rebuild_intents.sql"))
@@ -36,38 +33,12 @@ _SQL = load_statements(Path(__file__).with_name("rebuild_intents.sql"))
 #: After every event there is or will be.
 _END = Checkpoint(2**62, 2**62)
 
-_LAST_VERSION = 2**31 - 1
 
+class _Range(NamedTuple):
+    """Streams up to and with ``to``, which are being folded."""
 
-class Unfoldable(NamedTuple):
-    """A stream that cannot be folded, and the event at which it fails."""
-
-    record: RecordedEvent
-    error: Exception
-
-
-@dataclass(slots=True)
-class StreamFold:
-    """One stream on its way to a row."""
-
-    stream_id: str
-    version: int = 0
-    state: IntentState | None = None
-    failed: Unfoldable | None = None
-
-    def take(self, record: RecordedEvent) -> None:
-        """Fold the stream's next event; after one that cannot be taken, pass over the rest."""
-        self.version = record.version
-        if self.failed is not None:
-            return
-        try:
-            self.state = evolve(self.state, typed(record))
-        except POISON as error:
-            self.failed = Unfoldable(record, error)
-
-    def row(self) -> IntentRow | None:
-        """The intent's row; None where the stream has failed."""
-        return row_of(self.state) if self.state is not None and self.failed is None else None
+    to: str
+    folding: asyncio.Task[FoldedRange]
 
 
 class IntentStatesBuilder:
@@ -82,11 +53,15 @@ class IntentStatesBuilder:
     first_phase: Phase = "bulk"
     lease = None
 
-    def __init__(self, pool: AsyncConnectionPool, page: int) -> None:
-        self._pool = pool
+    def __init__(self, url: str, page: int) -> None:
         self.page = page
-        self._open: StreamFold | None = None
-        self._next: asyncio.Task[list[tuple[Any, ...]]] | None = None
+        self._url = url
+        self._next: _Range | None = None
+
+    def close(self) -> None:
+        """Stop folding ahead."""
+        if self._next is not None:
+            self._next.folding.cancel()
 
     async def advance(
         self, connection: AsyncConnection[Any], position: Position
@@ -111,46 +86,26 @@ class IntentStatesBuilder:
         return int(wrong)
 
     async def _bulk(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        fold = self._open
-        after = (fold.stream_id, fold.version) if fold else (position.after_stream, _LAST_VERSION)
-        page = await (self._next or self._read(*after))
-        self._next = None
-        last = len(page) < self.page
-        if not last:
-            # The server reads the next page while this one is folded here.
-            self._next = asyncio.create_task(self._read(page[-1][3], page[-1][4]))
-            await asyncio.sleep(0)
-        finished: list[StreamFold] = []
-        for record in map(codec.decode, page):
-            if fold is None or record.stream_id != fold.stream_id:
-                finished += [fold] if fold else []
-                fold = StreamFold(record.stream_id)
-            fold.take(record)
-        if last and fold:
-            finished.append(fold)
-        self._open = None if last else fold
-        await self._write_new(connection, finished)
-        return Position(
-            phase="follow" if last else "bulk",
-            after_stream=finished[-1].stream_id if finished else position.after_stream,
-            checkpoint=position.checkpoint,
-            events=position.events + sum(done.version for done in finished),
-        )
-
-    async def _read(self, stream_id: str, version: int) -> list[tuple[Any, ...]]:
-        params = {"stream_id": stream_id, "version": version, "limit": self.page}
-        return await fetch(self._pool, _SQL["by_stream"], params)
-
-    async def _write_new(
-        self, connection: AsyncConnection[Any], finished: Iterable[StreamFold]
-    ) -> None:
+        range_ = self._next or await self._range_after(connection, position.after_stream)
+        if range_ is None:
+            return replace(position, phase="follow")
+        folded = await range_.folding
+        # The next streams are read and folded while the rows of these are written.
+        self._next = await self._range_after(connection, range_.to)
         async with connection.cursor() as cursor, cursor.copy(_SQL["copy"]) as copy:
-            for fold in finished:
-                if (row := fold.row()) is not None:
-                    await copy.write_row(_values(row))
-        for fold in finished:
-            if fold.failed is not None:
-                await self._keep(connection, fold.failed)
+            for row in folded.rows:
+                await copy.write_row(_values(row))
+        for failed in folded.unfoldable:
+            await self._keep(connection, failed)
+        return replace(position, after_stream=range_.to, events=position.events + folded.events)
+
+    async def _range_after(self, connection: AsyncConnection[Any], after: str) -> _Range | None:
+        params = {"after": after, "limit": self.page}
+        row = await (await connection.execute(_SQL["range_end"], params)).fetchone()
+        if row is None:
+            return None
+        folding = asyncio.to_thread(fold_range, self._url, after, row[0])
+        return _Range(row[0], asyncio.create_task(folding))
 
     async def _follow(
         self, connection: AsyncConnection[Any], position: Position
@@ -179,37 +134,12 @@ class IntentStatesBuilder:
                 if (row := fold.row()) is not None:
                     write = upsert(row)
                     await connection.execute(write.statement, write.params)
-                elif fold.failed is not None:
-                    await self._keep(connection, fold.failed)
+                elif (failed := fold.unfoldable()) is not None:
+                    await self._keep(connection, failed)
 
     async def _keep(self, connection: AsyncConnection[Any], failed: Unfoldable) -> None:
-        record = failed.record
-        intent_id = _intent_of(record.stream_id)
-        if intent_id is None:
-            return  # a stream of something else: it has no row here
-        await connection.execute(_SQL["keep_live"], {"id": intent_id})
-        await connection.execute(
-            _SQL["park"],
-            {
-                "stream_id": record.stream_id,
-                "from_version": record.version,
-                "event_id": record.event_id,
-                "error": describe(failed.error),
-            },
-        )
-
-
-async def folded_streams(
-    connection: AsyncConnection[Any], stream_ids: list[str]
-) -> AsyncIterator[StreamFold]:
-    """The streams of these ids, each folded to its end; those without events are left out."""
-    cursor = await connection.execute(_SQL["of_streams"], {"stream_ids": stream_ids}, binary=True)
-    records = map(codec.decode, await cursor.fetchall())
-    for stream_id, stream in groupby(records, key=lambda record: record.stream_id):
-        fold = StreamFold(stream_id)
-        for record in stream:
-            fold.take(record)
-        yield fold
+        await connection.execute(_SQL["keep_live"], {"id": failed.intent_id})
+        await connection.execute(_SQL["park"], failed._asdict())
 
 
 def _bounds(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -217,13 +147,6 @@ def _bounds(checkpoint: Checkpoint) -> dict[str, Any]:
         "transaction_id": str(checkpoint.transaction_id),
         "position": checkpoint.position,
     }
-
-
-def _intent_of(stream_id: str) -> UUID | None:
-    try:
-        return intent_of(stream_id)
-    except ValueError:
-        return None
 
 
 def _values(row: IntentRow) -> tuple[Any, ...]:

@@ -1,17 +1,11 @@
--- name: by_stream
-select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata::text, data::text
-from public.events
-where (stream_id, version) > (%(stream_id)s::text, %(version)s::integer)
-order by stream_id, version
-limit %(limit)s::integer
-
--- name: of_streams
-select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata::text, data::text
-from public.events
-where stream_id = any(%(stream_ids)s)
-order by stream_id, version
+-- name: range_end
+-- The stream that the next so many events end in.
+select stream_id from (
+    select stream_id, version from public.events
+    where stream_id > %(after)s::text
+    order by stream_id, version
+    limit %(limit)s::integer
+) page order by stream_id desc limit 1
 
 -- name: page_end
 with page as (
@@ -64,7 +58,7 @@ on conflict do nothing
 
 -- name: park
 insert into parked_streams (projection, stream_id, from_version, event_id, error)
-values ('intent_states', %(stream_id)s, %(from_version)s, %(event_id)s, %(error)s)
+values ('intent_states', %(stream_id)s, %(version)s, %(event_id)s, %(error)s)
 on conflict (projection, stream_id) do update
 set from_version = excluded.from_version,
     event_id = excluded.event_id,

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
 from domain.projections.intents import IntentRow
-from domain.projections.rebuild_intents import folded_streams
+from domain.projections.rebuild_fold import folded_streams
 from domain.projections.registry import INTENT_STATES
 from domain.projections.verify_contract import MAX_SHOWN, Difference, Verified, difference
 from domain.repository import intent_of
@@ -117,7 +117,7 @@ async def _compare(
         if intent_id is None:
             continue
         row = live.pop(intent_id, None)
-        if fold.failed is not None:
+        if fold.failed_at is not None:
             findings.unfoldable += 1
         else:
             findings.compare(intent_id, fold.row(), row)
