@@ -19,6 +19,9 @@ from sandbox_host.verdicts import Kill
 _CHUNK = 64 * 1024
 _STATUS_LIMIT = 16 * 1024
 
+#: Seconds in which ``bwrap`` says which process is the PID 1 of its box; it takes milliseconds.
+_LEARN_SECONDS = 5.0
+
 
 class PipeReader:
     """Drains the read end of a pipe into ``sink`` until its end."""
@@ -204,6 +207,7 @@ class BwrapProcess:
     async def aclose(self) -> None:
         """Make sure that nothing is left: kill, reap, close."""
         if self._process.returncode is None:
+            await self._learn_init()
             self.kill()
             await self.wait()
         for reader in self._readers:
@@ -215,6 +219,15 @@ class BwrapProcess:
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)
         self._init, self._gate, self._outer = None, -1, -1
+
+    async def _learn_init(self) -> None:
+        """Know the box's PID 1 before a kill: while it is set up, it does not die with ``bwrap``.
+
+        Where ``bwrap`` has not said it in time, there is none yet.
+        """
+        if self._init is None:
+            with contextlib.suppress(TimeoutError, RuntimeFailure, ProcessLookupError):
+                await asyncio.wait_for(self.init_pid(), _LEARN_SECONDS)
 
     def _statuses(self) -> dict[str, object]:
         """The JSON documents of ``--json-status-fd``, one a line, as one mapping."""

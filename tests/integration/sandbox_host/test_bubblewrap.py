@@ -120,6 +120,22 @@ async def test_a_run_before_preflight_is_an_infrastructure_failure() -> None:
         await BubblewrapRuntime().run(prepared("1"))
 
 
+async def test_a_run_that_is_cancelled_while_its_box_is_set_up_ends_with_it() -> None:
+    runtime = BubblewrapRuntime()
+    assert (await runtime.preflight()).ready
+    marker = f"qlp-cancelled-{time.monotonic_ns()}"
+    for milliseconds in range(16):
+        job = prepared("import time; time.sleep(60)", args=(marker,))
+        run = asyncio.create_task(runtime.run(job))
+        await asyncio.sleep(milliseconds / 1000)
+        run.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await run
+    assert _pids_with(marker) == []
+    await runtime.aclose()
+
+
 async def test_a_canary_takes_less_than_a_second() -> None:
     runtime = BubblewrapRuntime()
     began = time.perf_counter()
