@@ -140,7 +140,7 @@ class DatabaseExam:
     async def _relay(self) -> Sequence[Finding]:
         followers = {name: at for name, at, _ in await CheckpointStore(self._pool).all()}
         lag = await EventLog(self._pool).lag(followers.get(relay.NAME, Checkpoint.start()))
-        detail = f"{lag.events} events wait, the oldest for {lag.seconds:.1f} s"
+        detail = f"events that wait: {lag.events}, the oldest for {lag.seconds:.1f} s"
         if lag.seconds > RELAY_LAG_SECONDS:
             fix = "see the lines on Service Bus; is the function relay_events enabled and running?"
             return [Finding("relay", "fail", detail, fix)]
@@ -150,7 +150,7 @@ class DatabaseExam:
         [(count, seconds)] = await self._fetch("stalled", after=self._stalled_after)
         if not count:
             return [Finding("stalled intents", "ok", "none")]
-        detail = f"{count} intents no longer move, the oldest for {seconds:.0f} s"
+        detail = f"intents that no longer move: {count}, the oldest for {seconds:.0f} s"
         fix = (
             "see the lines on Service Bus and the sandbox; the function recover_stalled repeats "
             "them, or at once: qlp replay --where status=running --to sandbox"

@@ -180,8 +180,8 @@ def _check_unchanged(expected: Preview, now: Preview) -> None:
     current = {item.intent_id for item in now.selected}
     if agreed != current or expected.matching != now.matching:
         raise SelectionChanged(
-            f"the preview showed {expected.matching} intents, {now.matching} match now, "
-            f"{len(agreed ^ current)} of them others; nothing was done: look again, then repeat"
+            f"the preview showed {expected.matching} intents, now {now.matching} match; selected "
+            f"then or now, not both: {len(agreed ^ current)}. Nothing was done: look again"
         )
 
 

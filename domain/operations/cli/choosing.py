@@ -28,7 +28,7 @@ SelectionLimit = Annotated[
 def print_preview(found: Preview, effect: str) -> None:
     """How many intents match, by status, and the first of them."""
     counts = ", ".join(f"{count} {printable(status)}" for status, count in found.by_status.items())
-    typer.echo(f"{found.matching} intents match{': ' if counts else ''}{counts}")
+    typer.echo(f"matching intents: {found.matching}{f' ({counts})' if counts else ''}")
     if found.matching > len(found.selected):
         typer.echo(f"the oldest {len(found.selected)} are taken; raise --limit for more")
     for unknown in found.unknown:

@@ -151,7 +151,7 @@ def _change(
             if not json:
                 _print_preview(found, chosen, action)
             if found and not dry_run:
-                confirm(f"{action.capitalize()} {len(found)} dead letters of {entity}?", yes)
+                confirm(f"{action.capitalize()} {len(found)} of {entity}?", yes)
                 result = await _settle(letters, action, found, json)
         if json:
             preview = [_shown(letter) for letter in found]
@@ -181,7 +181,7 @@ def _require_all(found: list[DeadLetter], message_ids: list[str] | None, entity:
 
 
 def _print_preview(found: list[DeadLetter], entity: Entity, action: Action) -> None:
-    typer.echo(f"{len(found)} dead letters of {entity.name} to {action}")
+    typer.echo(f"dead letters of {entity.name} to {action}: {len(found)}")
     if found:
         _print_letters(found[:5])
     if len(found) > 5:
@@ -203,7 +203,7 @@ def _print_letters(found: list[DeadLetter]) -> None:
 
 def _print_result(result: Settled) -> None:
     word = "sent again" if result.action == "resubmit" else "removed"
-    typer.echo(f"\n{len(result.done)} {word}")
+    typer.echo(f"\n{word}: {len(result.done)}")
     for name, why in result.duplicated.items():
         typer.echo(printable(f"  {name} was sent again, but is still a dead letter: {why}"))
     for name in result.missing:

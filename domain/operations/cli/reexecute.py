@@ -104,9 +104,9 @@ def _print(result: Reexecuted, matching: int) -> None:
             typer.echo(printable(f"{kind} {intent_id}: {why}"))
     outcomes = sum(1 for comparison in result.changed if comparison.outcome)
     typer.echo(
-        f"{result.total} of {matching} matching intents: {result.same} the same, "
-        f"{outcomes} with another outcome, {len(result.changed) - outcomes} at another cost only, "
-        f"{len(result.not_run)} not run, {len(result.skipped)} skipped"
+        f"intents: {result.total} of {matching} matching; the same: {result.same}, "
+        f"another outcome: {outcomes}, only another cost: {len(result.changed) - outcomes}, "
+        f"not run: {len(result.not_run)}, skipped: {len(result.skipped)}"
     )
 
 
@@ -115,5 +115,7 @@ def _differences(comparison: Comparison) -> list[tuple[str, tuple[Any, Any]]]:
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 any field of an outcome
+    if isinstance(value, float):
+        return f"{value:.0f}"
     text = repr(value) if isinstance(value, str) else f"{value}"
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

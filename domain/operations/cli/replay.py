@@ -69,7 +69,7 @@ def replay_command(
                 print_json({"preview": found.summary(), "dry_run": dry_run, "result": None})
             return
         if to != "nowhere":
-            confirm(f"Replay {len(found.selected)} intents to {to}?", yes)
+            confirm(f"Replay {len(found.selected)} to {to}?", yes)
         with progress_bar("replaying", quiet=json) as bar:
             result = await redrive.execute(
                 selection,
@@ -101,7 +101,7 @@ async def _open(
 
 def _print_result(result: Redriven) -> None:
     words = {"publish": "announced again", "sandbox": "sent to the sandbox again"}
-    typer.echo(f"\n{result.done} intents {words.get(result.target, 'compared')}")
+    typer.echo(f"\n{words.get(result.target, 'compared')}: {result.done}")
     for intent_id, why in result.skipped.items():
         typer.echo(printable(f"  skipped {intent_id}: {why}"))
     for intent_id, differences in result.differences.items():

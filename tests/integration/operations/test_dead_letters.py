@@ -264,7 +264,7 @@ async def test_qlp_lists_shows_resubmits_and_purges(bus: Bus, servicebus: Broker
     assert (unasked.code, "--yes" in unasked.err) == (1, True)
     assert (unknown.code, "no dead letter three" in unknown.err) == (1, True)
     again = await dead("resubmit", "intents", "--message-id", "one", "--yes")
-    assert (again.code, "1 sent again" in again.out) == (0, True)
+    assert (again.code, "sent again: 1" in again.out) == (0, True)
     assert (await bus.consume()).message_id == "one"
     purged = await dead("purge", "intents", "--yes", "--json")
     assert (purged.code, purged.json["result"]["done"]) == (0, ["two"])

@@ -235,7 +235,7 @@ async def test_qlp_exits_with_1_where_an_output_differs(
 ) -> None:
     same, other = await recorder.finished("print(1)"), await recorder.finished("print(2)")
     well = await qlp("reexecute", str(same), "--runtime", "bubblewrap", url=database.url)
-    assert (well.code, "1 the same, 0 with another outcome" in well.out) == (0, True)
+    assert (well.code, "the same: 1, another outcome: 0" in well.out) == (0, True)
     said = await qlp(
         *("reexecute", "--where", "status=succeeded", "--runtime", "bubblewrap", "--json"),
         url=database.url,
