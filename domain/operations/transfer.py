@@ -9,13 +9,15 @@ from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
+from pydantic import ValidationError
 
-from domain.eventlog.models import Checkpoint, InlineWrite
+from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
 from domain.eventlog.transfer import ExportWriter, read_export
 from domain.intents.events import REGISTRY, IntentEvent, UnknownEvent
 from domain.intents.state import CorruptStream, IntentState, fold
+from domain.messaging.envelope import describe
 from domain.projections.intents import upsert
 from domain.repository import intent_of, row_of, typed
 
@@ -122,9 +124,9 @@ async def _bring_along(
     unfinished = unknown = rows = 0
     batch: list[InlineWrite] = []
     async for stream in staging.streams():
-        events = [typed(record) for record in stream]
+        events = [_typed(record) for record in stream]
         unknown += sum(isinstance(event, UnknownEvent) for event in events)
-        state = _folded(stream[0].stream_id, events)
+        state = _folded(stream[0], events)
         if state is None:
             continue
         unfinished += not state.status.terminal
@@ -136,16 +138,33 @@ async def _bring_along(
     return Imported(staged, unfinished, unknown, rows)
 
 
-def _folded(stream_id: str, events: Sequence[IntentEvent | UnknownEvent]) -> IntentState | None:
+def _typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
+    try:
+        return typed(record)
+    except ValidationError as error:
+        raise ImportRefused(
+            f"stream {record.stream_id!r}, version {record.version}: data: {describe(error)}"
+        ) from None
+
+
+def _folded(
+    first: RecordedEvent, events: Sequence[IntentEvent | UnknownEvent]
+) -> IntentState | None:
     """The state of an intent; None for a stream of something else."""
     try:
-        intent_of(stream_id)
+        intent_id = intent_of(first.stream_id)
     except ValueError:
         return None
     try:
-        return fold(events)
+        state = fold(events)
     except CorruptStream as error:
-        raise ImportRefused(f"stream {stream_id!r}: {error}") from None
+        raise ImportRefused(f"stream {first.stream_id!r}: {error}") from None
+    if state is not None and (state.id, state.tenant_id) != (intent_id, first.tenant_id):
+        raise ImportRefused(
+            f"stream {first.stream_id!r}: its events are of intent {state.id} of tenant "
+            f"{state.tenant_id!r}, the stream is of another"
+        )
+    return state
 
 
 async def _write(connection: AsyncConnection[Any], batch: list[InlineWrite]) -> None:

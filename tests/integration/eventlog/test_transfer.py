@@ -28,7 +28,7 @@ from domain.eventlog.scan import Filter
 from domain.eventlog.seals import Sealer
 from domain.eventlog.staging import ImportRefused
 from domain.eventlog.transfer import ExportWriter, InvalidExport, read_export
-from domain.intents.events import SandboxRunFinished
+from domain.intents.events import IntentSubmitted, SandboxRunFinished
 from domain.operations.log_integrity import LogVerifier
 from domain.operations.replay import replay
 from domain.operations.transfer import Exported, Imported, export_events, import_events
@@ -36,6 +36,7 @@ from domain.projections.intents import IntentReads
 from domain.repository import IntentRepository
 from tests.fixtures.postgres import Database, Server
 from tests.integration.operations.recording import Recorder
+from tests.unit.intents.specification import INTENT, submitted
 
 EVERYTHING = Filter()
 
@@ -392,6 +393,11 @@ def stored(**values: Any) -> StoredEvent:
     return event._replace(digest=event_digest(event))
 
 
+def submission(stream_id: str, data: str | None = None, **values: Any) -> StoredEvent:
+    data = submitted().model_dump_json() if data is None else data
+    return stored(stream_id=stream_id, type=IntentSubmitted.type, data=data, **values)
+
+
 def export(*events: StoredEvent) -> bytes:
     writer = ExportWriter()
     return b"".join([*map(writer.line, events), writer.trailer(Checkpoint(1, 1))])
@@ -412,6 +418,9 @@ EXPORT = export(*(stored(version=n, metadata='{"a":1}', data='{"b":2}') for n in
             "line 2: id: the same as on line 1",
         ),
         ([stored(stream_id=f"intent-{uuid4()}")], "begins with T"),
+        ([submission(f"intent-{INTENT}", "{}")], "version 1: data: at: Field required"),
+        ([submission(f"intent-{uuid4()}")], f"of intent {INTENT} .* is of another"),
+        ([submission(f"intent-{INTENT}", tenant_id="evil")], "of tenant 'acme', .* of another"),
     ],
 )
 async def test_events_that_cannot_be_a_log_are_refused_although_the_file_is_whole(
