@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,10 @@ from domain.projections.rebuild_contract import (
     Position,
     Progress,
     RebuildFailed,
+    RebuildPlan,
+    Rebuilt,
 )
+from domain.projections.rebuild_ledger import Ledger
 from domain.projections.rebuild_shadow import Shadow
 from domain.statements import load_statements
 
@@ -35,26 +37,6 @@ _SQL = load_statements(Path(__file__).with_name("rebuild.sql"))
 LOCK_TIMEOUT = "1s"
 MAX_SWAP_TRIES = 60
 SWAP_PAUSE_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Rebuilt:
-    """A finished rebuild; ``resumed_from``: events that earlier, interrupted runs had taken."""
-
-    projection: str
-    events: int
-    resumed_from: int
-    swap_tries: int
-
-
-@dataclass(frozen=True, slots=True)
-class RebuildPlan:
-    """What a rebuild would do; ``done``: events that an interrupted one has taken already."""
-
-    projection: str
-    tables: tuple[str, ...]
-    events: int
-    done: int
 
 
 class Rebuild:
@@ -78,9 +60,9 @@ class Rebuild:
         self._log = EventLog(pool)
         self._builder = builder
         self._shadow = Shadow(builder.name, builder.tables)
+        self._ledger = Ledger(builder.name, builder.version)
         self._on_progress = on_progress
         self._rate = rate
-        self._total = 0
         self._resumed_from = 0
 
     async def plan(self) -> RebuildPlan:
@@ -91,9 +73,8 @@ class Rebuild:
         """
         async with self._pool.connection() as connection:
             await self._check_owner(connection)
-            position = await self._resumable(connection)
-            rows = await connection.execute(_SQL["events"])
-            [(events,)] = await rows.fetchall()
+            position = await self._ledger.load(connection)
+            events = await self._ledger.events(connection)
         done = position.events if position else 0
         return RebuildPlan(self._builder.name, self._builder.tables, events, done)
 
@@ -106,7 +87,7 @@ class Rebuild:
         """
         async with self._alone() as connection:
             await self._check_owner(connection)
-            position = await self._resumable(connection) or await self._begin(connection)
+            position = await self._ledger.load(connection) or await self._begin(connection)
             self._resumed_from = position.events
             position = await self._build(connection, position)
             return await self._finish(connection, position)
@@ -134,39 +115,22 @@ class Rebuild:
                 "with which migrations are applied"
             )
 
-    async def _basis(self, connection: AsyncConnection[Any]) -> str:
-        rows = await connection.execute(_SQL["schema_of_code"])
-        [(schema, cluster)] = await rows.fetchall()
-        return f"code {self._builder.version}, schema {schema}, cluster {cluster}"
-
-    async def _resumable(self, connection: AsyncConnection[Any]) -> Position | None:
-        rows = await connection.execute(_SQL["load"], {"name": self._builder.name})
-        row = await rows.fetchone()
-        if row is None or row[0] != await self._basis(connection):
-            return None
-        _, phase, after_stream, transaction_id, number, events, self._total = row
-        return Position(phase, after_stream, Checkpoint(transaction_id, number), events)
-
     async def _begin(self, connection: AsyncConnection[Any]) -> Position:
-        builder = self._builder
-        bulk = builder.first_phase == "bulk"
-        start = await self._log.head() if bulk else Checkpoint.start()
-        params = {
-            "name": builder.name,
-            "basis": await self._basis(connection),
-            "phase": builder.first_phase,
-            **_columns(start),
-        }
-        async with self._transaction(connection):
-            await connection.execute(_SQL["forget"], params)
-            await self._shadow.drop(connection)
-            await self._shadow.create(connection)
-            if not bulk:
-                await self._shadow.create_indexes(connection)
-            await connection.execute(_SQL["begin"], params)
-        position = await self._resumable(connection)
-        if position is None:
-            raise RebuildFailed("the schema was changed meanwhile: run it again")
+        phase = self._builder.first_phase
+        start = await self._log.head() if phase == "bulk" else Checkpoint.start()
+        position = Position(phase, "", start, 0)
+        try:
+            async with self._transaction(connection):
+                await self._shadow.drop(connection)
+                await self._shadow.create(connection)
+                if phase == "follow":
+                    await self._shadow.create_indexes(connection)
+                await self._ledger.begin(connection, position)
+        except pg.InsufficientPrivilege as error:
+            raise RebuildFailed(
+                f"{error.diag.message_primary}: the tables' owner must be allowed to make schemas "
+                "(grant create on database … to …)"
+            ) from None
         return position
 
     async def _build(self, connection: AsyncConnection[Any], position: Position) -> Position:
@@ -192,7 +156,7 @@ class Rebuild:
                 next_ = await self._builder.advance(connection, position)
                 if next_ is None:
                     break
-                await self._save(connection, next_)
+                await self._ledger.save(connection, next_)
             taken = next_.events - position.events
             position = next_
             self._tell(phase, position)
@@ -233,12 +197,12 @@ class Rebuild:
         async with self._transaction(connection):
             await shadow.use(connection)
             position = await builder.catch_up(connection, position)
-            await self._save(connection, position)
+            await self._ledger.save(connection, position)
         async with self._transaction(connection, lock=LOCK_TIMEOUT, durable="on"):
             if builder.lease is not None:
                 await connection.execute(_SQL["stop_runner"], {"lease": builder.lease})
             await shadow.lock_live(connection)
-            if await self._resumable(connection) is None:
+            if await self._ledger.load(connection) is None:
                 raise RebuildFailed(
                     "the schema was changed meanwhile: run it again, it begins anew"
                 )
@@ -248,21 +212,16 @@ class Rebuild:
             await connection.execute(_SQL["take_parked"], name)
             await shadow.exchange(connection)
             if builder.lease is not None:
-                params = {"lease": builder.lease, **_columns(position.checkpoint)}
-                await connection.execute(_SQL["move_checkpoint"], params)
+                checkpoint = {
+                    "transaction_id": str(position.checkpoint.transaction_id),
+                    "position": position.checkpoint.position,
+                }
+                await connection.execute(
+                    _SQL["move_checkpoint"], {"lease": builder.lease, **checkpoint}
+                )
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
-            await connection.execute(_SQL["forget"], name)
+            await self._ledger.forget(connection)
         return position
-
-    async def _save(self, connection: AsyncConnection[Any], position: Position) -> None:
-        params = {
-            "name": self._builder.name,
-            "phase": position.phase,
-            "after_stream": position.after_stream,
-            "events": position.events,
-            **_columns(position.checkpoint),
-        }
-        await connection.execute(_SQL["save"], params)
 
     @asynccontextmanager
     async def _transaction(
@@ -274,12 +233,7 @@ class Rebuild:
 
     def _tell(self, stage: Any, position: Position) -> None:  # noqa: ANN401 one of Progress.stage
         self._on_progress(
-            Progress(stage, position.events, max(self._total, position.events), self._resumed_from)
+            Progress(
+                stage, position.events, max(self._ledger.total, position.events), self._resumed_from
+            )
         )
-
-
-def _columns(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "transaction_id": str(checkpoint.transaction_id),
-        "position": checkpoint.position,
-    }

@@ -4,33 +4,6 @@ select pg_try_advisory_lock(hashtextextended(%(name)s, 3))
 -- name: unlock
 select pg_advisory_unlock(hashtextextended(%(name)s, 3))
 
--- name: schema_of_code
--- What the copies are made after, in which cluster: a rebuild goes on only on the same basis.
-select (select max(version) from schema_migrations), (select system_identifier from log_identity)
-
--- name: load
-select basis, phase, after_stream, transaction_id::text::bigint, position, events, total
-from projection_rebuilds where projection = %(name)s
-
--- name: begin
-insert into projection_rebuilds (projection, basis, phase, after_stream, transaction_id, position,
-    events, total)
-values (%(name)s, %(basis)s, %(phase)s, '', %(transaction_id)s::xid8, %(position)s, 0,
-    (select count(*) from events))
-
--- name: save
-update public.projection_rebuilds
-set phase = %(phase)s,
-    after_stream = %(after_stream)s,
-    transaction_id = %(transaction_id)s::xid8,
-    position = %(position)s,
-    events = %(events)s,
-    updated_at = now()
-where projection = %(name)s
-
--- name: forget
-delete from public.projection_rebuilds where projection = %(name)s
-
 -- name: patience
 -- Long enough for an index or a check; locks are waited for as long as the caller says.
 select set_config('statement_timeout', '0', true), set_config('lock_timeout', %(lock)s, true),
@@ -61,6 +34,3 @@ insert into public.parked_streams select * from parked_streams where projection 
 -- name: built
 insert into public.projections (name, version) values (%(name)s, %(version)s)
 on conflict (name) do update set version = excluded.version
-
--- name: events
-select count(*) from events

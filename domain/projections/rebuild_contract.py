@@ -51,6 +51,26 @@ class Progress:
     resumed_from: int
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A finished rebuild; ``resumed_from``: events that earlier, interrupted runs had taken."""
+
+    projection: str
+    events: int
+    resumed_from: int
+    swap_tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildPlan:
+    """What a rebuild would do; ``done``: events that an interrupted one has taken already."""
+
+    projection: str
+    tables: tuple[str, ...]
+    events: int
+    done: int
+
+
 OnProgress = Callable[[Progress], None]
 
 

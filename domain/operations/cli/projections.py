@@ -30,13 +30,16 @@ from domain.operations.cli.console import (
     printable,
     run,
 )
+from domain.operations.cli.projections_text import (
+    describe_outcome,
+    describe_plan,
+    print_verified,
+)
 from domain.operations.projections import check_name, rebuild, resume, verify
 from domain.projections import rebuild_contract
-from domain.projections.rebuild import RebuildPlan, Rebuilt
 from domain.projections.registry import Projections
 from domain.projections.runner import ProjectionOutdated
 from domain.projections.runner_parked import parked_streams
-from domain.projections.verify_contract import Difference, Verified
 
 projections = typer.Typer(
     help="Read models: how they are doing; rebuild, verify and resume them.", no_args_is_help=True
@@ -147,9 +150,9 @@ def projections_rebuild(
         quiet = rebuild(pool, name, on_progress=lambda _: None)
         plan = await _expected(quiet.plan())
         if dry_run:
-            _say(json, {"would_rebuild": plan}, [f"would rebuild {_what(plan)}"])
+            _say(json, {"would_rebuild": plan}, [f"would rebuild {describe_plan(plan)}"])
             return
-        confirm(f"rebuild {_what(plan)}?", yes)
+        confirm(f"rebuild {describe_plan(plan)}?", yes)
         if json:
             rebuilt = await _expected(rebuild(pool, name, rate=rate, on_progress=_print_line).run())
             _print_line(rebuilt)
@@ -170,7 +173,7 @@ def projections_rebuild(
                 )
 
             rebuilt = await _expected(rebuild(pool, name, rate=rate, on_progress=show).run())
-        typer.echo(_outcome(rebuilt))
+        typer.echo(describe_outcome(rebuilt))
 
     _run_as_owner(work)
 
@@ -190,45 +193,11 @@ def projections_verify(
         if json:
             print_json(verified)
         else:
-            _print_verified(verified)
+            print_verified(verified)
         if verified.differing:
             raise typer.Exit(1)
 
     run(work)
-
-
-def _print_verified(verified: Verified) -> None:
-    for found in verified.differences:
-        typer.echo(printable(_line_of(found)))
-    hidden = verified.differing - len(verified.differences)
-    if hidden:
-        typer.echo(f"… and {hidden} more")
-    if verified.unfoldable:
-        typer.echo(f"{verified.unfoldable} streams cannot be folded and were left out")
-    typer.echo(f"{verified.compared} rows compared, {verified.differing} differ")
-
-
-def _line_of(found: Difference) -> str:
-    key = ", ".join(f"{column} {value}" for column, value in found.key.items())
-    if found.folded is None:
-        return f"{found.table} {key}: the log has no such row"
-    if found.live is None:
-        return f"{found.table} {key}: the row is missing"
-    sides = [
-        f"{column}: events say {value!r}, the row says {found.live[column]!r}"
-        for column, value in found.folded.items()
-    ]
-    return f"{found.table} {key}: {'; '.join(sides)}"
-
-
-def _what(plan: RebuildPlan) -> str:
-    resumed = f", going on after {plan.done:,}" if plan.done else ""
-    return f"{plan.projection} ({', '.join(plan.tables)}) from {plan.events:,} events{resumed}"
-
-
-def _outcome(rebuilt: Rebuilt) -> str:
-    resumed = f", {rebuilt.resumed_from:,} of them before" if rebuilt.resumed_from else ""
-    return f"rebuilt {rebuilt.projection} from {rebuilt.events:,} events{resumed}"
 
 
 def _print_line(value: Any) -> None:  # noqa: ANN401
