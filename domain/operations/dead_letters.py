@@ -7,7 +7,7 @@ nothing); dead letters that come in later are left alone.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -87,8 +87,9 @@ async def open_dead_letters(client: ServiceBusClient, entity: Entity) -> AsyncIt
             was tried within. What was sent until then stays sent.
     """
     try:
-        async with entity.receiver(client, dead_letters=True) as receiver:
-            yield DeadLetters(client, entity, receiver)
+        async with AsyncExitStack() as opened:
+            receiver = await opened.enter_async_context(entity.receiver(client, dead_letters=True))
+            yield DeadLetters(client, entity, receiver, opened)
     except ServiceBusError as error:
         raise OperationError(f"{entity.name}: {what_failed(error)}") from error
 
@@ -103,11 +104,17 @@ class DeadLetters:
     """The dead letters of one entity, by `open_dead_letters`."""
 
     def __init__(
-        self, client: ServiceBusClient, entity: Entity, receiver: ServiceBusReceiver
+        self,
+        client: ServiceBusClient,
+        entity: Entity,
+        receiver: ServiceBusReceiver,
+        opened: AsyncExitStack,
     ) -> None:
         self._client = client
         self._entity = entity
         self._receiver = receiver
+        self._opened = opened
+        self._sender: ServiceBusSender | None = None
 
     async def peek(
         self, message_ids: Collection[str] = (), limit: int = MAX_SCANNED
@@ -135,8 +142,10 @@ class DeadLetters:
         In this order, a crash in between leaves both: consumers recognise the second by its id.
         A dead letter of a subscription is sent to its topic: all its subscriptions get it.
         """
-        async with self._client.get_queue_sender(self._entity.target) as sender:  # or topic: alike
-            return await self._settle("resubmit", letters, sender, progress)
+        if self._sender is None:  # a topic's is the same as a queue's
+            sender = self._client.get_queue_sender(self._entity.target)
+            self._sender = await self._opened.enter_async_context(sender)
+        return await self._settle("resubmit", letters, self._sender, progress)
 
     async def purge(
         self, letters: Collection[DeadLetter], progress: Progress = lambda _done, _total: None

@@ -234,22 +234,28 @@ async def test_qlp_exits_with_1_where_an_output_differs(
     recorder: Recorder, database: Database
 ) -> None:
     same, other = await recorder.finished("print(1)"), await recorder.finished("print(2)")
-    well = await qlp("reexecute", str(same), "--runtime", "bubblewrap", url=database.url)
-    assert (well.code, "the same: 1, another outcome: 0" in well.out) == (0, True)
-    said = await qlp(
-        *("reexecute", "--where", "status=succeeded", "--runtime", "bubblewrap", "--json"),
-        url=database.url,
+    in_bubblewrap = ("--runtime", "bubblewrap")
+    well, said = await asyncio.gather(
+        qlp("reexecute", str(same), *in_bubblewrap, url=database.url),
+        qlp(
+            *("reexecute", "--where", "status=succeeded", *in_bubblewrap, "--json"),
+            url=database.url,
+        ),
     )
+    assert (well.code, "the same: 1, another outcome: 0" in well.out) == (0, True)
     [changed] = said.json["changed"]
     assert (said.code, said.json["agrees"], said.json["same"]) == (1, False, 1)
     assert (changed["intent_id"], changed["outcome"]) == (str(other), {"stdout": ["1\n", "2\n"]})
 
 
 async def test_qlp_refuses_what_makes_no_sense(database: Database) -> None:
-    for arguments, says in (
-        ((), "--runtime docker|bubblewrap"),
-        (("--runtime", "bubblewrap", "--image", "x"), "bubblewrap has none"),
-        (("--runtime", "bubblewrap", str(uuid4())), "there is no intent"),
+    for said, says in zip(
+        await asyncio.gather(
+            qlp("reexecute", url=database.url),
+            qlp("reexecute", "--runtime", "bubblewrap", "--image", "x", url=database.url),
+            qlp("reexecute", "--runtime", "bubblewrap", str(uuid4()), url=database.url),
+        ),
+        ("--runtime docker|bubblewrap", "bubblewrap has none", "there is no intent"),
+        strict=True,
     ):
-        said = await qlp("reexecute", *arguments, url=database.url)
         assert (said.code, said.out, says in said.err) == (1, "", True), said.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import uuid4
 
@@ -88,13 +89,16 @@ def test_the_ends_of_time_are_out_of_range() -> None:
 
 async def test_qlp_shows_the_past(recorder: Recorder, database: Database) -> None:
     intent = str(await recorder.finished("print('\x1b[31m')"))
-    said = await qlp("streams", "show", intent, "--as-of", "3", "--json", url=database.url)
+    show = ("streams", "show", intent, "--as-of")
+    said, shown, wrong = await asyncio.gather(
+        qlp(*show, "3", "--json", url=database.url),
+        qlp(*show, "3", url=database.url),
+        qlp(*show, "noon", url=database.url),
+    )
     assert (said.code, said.json["state"]["status"], said.json["version"]) == (0, "running", 3)
     assert [event["version"] for event in said.json["events"]] == [1, 2, 3]
-    shown = await qlp("streams", "show", intent, "--as-of", "3", url=database.url)
     assert "version 3 of 5" in shown.out
     assert "IntentSucceeded" not in shown.out
     assert "\x1b" not in shown.out, "people's words must not steer the terminal"
-    wrong = await qlp("streams", "show", intent, "--as-of", "noon", url=database.url)
     assert (wrong.code, wrong.out) == (1, "")
     assert wrong.err.startswith("qlp: as-of: 'noon' is not a time")
