@@ -66,5 +66,5 @@ def test_the_app_indexes_alike_on(version: str, tmp_path: Path) -> None:
         subprocess.run([*install, "-r", str(ROOT / "requirements.txt")], check=True)
         there = index_with(str(environment / "bin/python"))
     assert there["functions"] == here["functions"]
-    assert len(there["functions"]) == 11
+    assert len(there["functions"]) == 19
     assert there["azure-functions"].startswith("2." if version == "3.13" else "1.")
