@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import struct
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,11 +21,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
 from domain.eventlog.checkpoints import CheckpointStore
-from domain.eventlog.digests import DIGEST_BYTES, microseconds
+from domain.eventlog.digests import DIGEST_BYTES, StoredEvent, microseconds
 from domain.eventlog.models import Checkpoint
 from domain.statements import load_statements
 
-SQL = load_statements(Path(__file__).with_name("seals.sql"))
+_SQL = load_statements(Path(__file__).with_name("seals.sql"))
 
 #: One line per seal, so that its digest also lies where the database's owner cannot reach it.
 logger = logging.getLogger("qlp.seals")
@@ -33,6 +34,8 @@ NAME = "seals"
 
 #: Events in one seal; about 100 bytes of the seal's row each.
 PAGE = 1000
+
+_EVENTS_PAGE = 2000
 
 #: What the first seal follows.
 GENESIS = bytes(DIGEST_BYTES)
@@ -130,9 +133,9 @@ class Sealer:
         return count
 
     async def _seal_next(self) -> int:
-        [(seq, previous, transaction_id, position, now)] = await fetch(self._pool, SQL["last"], {})
+        [(seq, previous, transaction_id, position, now)] = await fetch(self._pool, _SQL["last"], {})
         after = {"transaction_id": str(transaction_id or 0), "position": position or 0}
-        rows = await fetch(self._pool, SQL["unsealed"], {**after, "limit": PAGE})
+        rows = await fetch(self._pool, _SQL["unsealed"], {**after, "limit": PAGE})
         if not rows:
             return 0
         events = tuple(SealedEvent(row[0], *row[2:]) for row in rows)
@@ -140,7 +143,7 @@ class Sealer:
         digest = seal_digest(seq, previous, now, events)
         await fetch(
             self._pool,
-            SQL["insert"],
+            _SQL["insert"],
             {
                 "seq": seq,
                 "from_transaction_id": str(rows[0][1]),
@@ -170,22 +173,44 @@ class SealReads:
 
     async def after(self, seq: int, limit: int) -> list[Seal]:
         """At most ``limit`` seals after number ``seq``, in order."""
-        rows = await fetch(self._pool, SQL["seals"], {"after": seq, "limit": limit})
+        rows = await fetch(self._pool, _SQL["seals"], {"after": seq, "limit": limit})
         return [_seal(row) for row in rows]
 
     async def sealed_events(self, after: int) -> int:
         """How many events the seals after number ``after`` say they hold."""
-        [[count]] = await fetch(self._pool, SQL["sealed_events"], {"after": after})
+        [[count]] = await fetch(self._pool, _SQL["sealed_events"], {"after": after})
         return int(count)
 
     async def heads(self, limit: int) -> list[Head]:
         """The last ``limit`` seals' digests, newest first."""
-        return [_head(*row) for row in await fetch(self._pool, SQL["heads"], {"limit": limit})]
+        return [_head(*row) for row in await fetch(self._pool, _SQL["heads"], {"limit": limit})]
 
     async def heads_of(self, seqs: list[int]) -> dict[int, Head]:
         """The digests of those seals of ``seqs`` that exist."""
-        rows = await fetch(self._pool, SQL["heads_of"], {"seqs": seqs})
+        rows = await fetch(self._pool, _SQL["heads_of"], {"seqs": seqs})
         return {row[0]: _head(*row) for row in rows}
+
+    async def stored(self, after: Checkpoint, to: Checkpoint) -> AsyncIterator[StoredEvent]:
+        """The events after one checkpoint and up to another, as they lie in the log now."""
+        while True:
+            params = {
+                "transaction_id": str(after.transaction_id),
+                "position": after.position,
+                "to_transaction_id": str(to.transaction_id),
+                "to_position": to.position,
+                "limit": _EVENTS_PAGE,
+            }
+            rows = await fetch(self._pool, _SQL["stored"], params)
+            for row in rows:
+                yield StoredEvent(*row)
+            if len(rows) < _EVENTS_PAGE:
+                return
+            after = Checkpoint(rows[-1][1], rows[-1][0])
+
+    async def positions_of(self, event_ids: list[UUID]) -> dict[UUID, int]:
+        """The positions of those events that are anywhere in the log."""
+        rows = await fetch(self._pool, _SQL["positions_of"], {"event_ids": event_ids})
+        return dict(rows)
 
 
 def _seal(row: tuple[Any, ...]) -> Seal:

@@ -47,5 +47,5 @@ where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigi
 order by transaction_id, position
 limit %(limit)s
 
--- name: where_now
+-- name: positions_of
 select event_id, position from events where event_id = any(%(event_ids)s)

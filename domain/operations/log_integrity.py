@@ -7,18 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
-from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.digests import event_digest
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
-from domain.eventlog.seals import GENESIS, SQL, Head, Seal, SealReads, seal_digest
+from domain.eventlog.seals import GENESIS, Head, Seal, SealReads, seal_digest
 from domain.operations.log_findings import UNFIT, Finding, Kind, compare, of_event, of_seal
 
 #: Findings that are kept one by one; more are only counted.
 MAX_FINDINGS = 1000
 
 _SEALS_PAGE = 20
-_EVENTS_PAGE = 2000
 
 
 @dataclass(slots=True)
@@ -60,7 +58,6 @@ class LogVerifier:
     """Recomputes everything from the stored columns; trusts nothing that the database computes."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
-        self._pool = pool
         self._log = EventLog(pool)
         self._seals = SealReads(pool)
 
@@ -125,7 +122,7 @@ class LogVerifier:
         computed = seal_digest(seal.seq, seal.previous_digest, seal.sealed_at, seal.events)
         if computed != seal.digest:
             result.add(of_seal(seal, "its digest does not fit what it says"))
-        found = [event async for event in self._stored(after, seal.end)]
+        found = [event async for event in self._seals.stored(after, seal.end)]
         for finding in compare(seal, found):
             result.add(finding)
         result.seals += 1
@@ -135,27 +132,11 @@ class LogVerifier:
         self, after: Checkpoint, to: Checkpoint, result: Verification
     ) -> int:
         count = 0
-        async for event in self._stored(after, to):
+        async for event in self._seals.stored(after, to):
             count += 1
             if event_digest(event) != event.digest:
                 result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
         return count
-
-    async def _stored(self, after: Checkpoint, to: Checkpoint) -> AsyncIterator[StoredEvent]:
-        while True:
-            params = {
-                "transaction_id": str(after.transaction_id),
-                "position": after.position,
-                "to_transaction_id": str(to.transaction_id),
-                "to_position": to.position,
-                "limit": _EVENTS_PAGE,
-            }
-            rows = await fetch(self._pool, SQL["stored"], params)
-            for row in rows:
-                yield StoredEvent(*row)
-            if len(rows) < _EVENTS_PAGE:
-                return
-            after = Checkpoint(rows[-1][1], rows[-1][0])
 
     async def _verify_heads(self, heads: Sequence[Head], result: Verification) -> None:
         found = await self._seals.heads_of([head.seq for head in heads])
@@ -170,8 +151,7 @@ class LogVerifier:
     async def _tell_moved_from_removed(self, result: Verification) -> None:
         """An event that is missing where it was sealed, and lies elsewhere, was moved there."""
         missing = [f.event_id for f in result.findings if f.kind is Kind.EVENT_REMOVED]
-        rows = await fetch(self._pool, SQL["where_now"], {"event_ids": missing})
-        moved = dict(rows)
+        moved = await self._seals.positions_of([event_id for event_id in missing if event_id])
         result.findings = [
             replace(f, kind=Kind.EVENT_MOVED, detail=f"it lies at position {moved[f.event_id]} now")
             if f.kind is Kind.EVENT_REMOVED and f.event_id in moved
