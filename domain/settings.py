@@ -21,7 +21,8 @@ class Settings(BaseModel):
         database_admin_url: of the tables' owner. Where set, pending migrations are applied at
             start; where not, a schema that is behind is an error that says what to run.
         database_pool_size: connections per worker process. Instances × processes × this must
-            stay under the server's ``max_connections``.
+            stay under the server's ``max_connections``. The relay, the projections and the sealer
+            may each hold one while they need another, so fewer than six could stall.
         service_bus_connection: connection string, or
         service_bus_namespace: fully qualified namespace, reached with a managed identity.
         sandbox_url: where the sandbox host's health can be read; optional.
@@ -32,7 +33,7 @@ class Settings(BaseModel):
 
     database_url: str = Field(alias="DATABASE_URL", min_length=1)
     database_admin_url: str | None = Field(default=None, alias="DATABASE_ADMIN_URL")
-    database_pool_size: int = Field(default=8, ge=3, le=100, alias="QLP_DATABASE_POOL_SIZE")
+    database_pool_size: int = Field(default=8, ge=6, le=100, alias="QLP_DATABASE_POOL_SIZE")
     service_bus_connection: str | None = Field(default=None, alias="ServiceBusConnection")
     service_bus_namespace: str | None = Field(
         default=None, alias="ServiceBusConnection__fullyQualifiedNamespace"

@@ -106,7 +106,7 @@ async def list_intents(call: Call) -> func.HttpResponse:
         )
     except InvalidCursor as error:
         raise Problem(400, "invalid-request", f"cursor: {error}") from None
-    items = [summary(row) for row in page.items]
+    items = [row.summary() for row in page.items]
     return json_response({"items": items, "next_cursor": page.next_cursor})
 
 
@@ -205,22 +205,8 @@ def _moment(request: func.HttpRequest, name: str) -> datetime | None:
         ) from None
 
 
-def summary(row: IntentRow) -> dict[str, Any]:
-    """An intent as a list shows it."""
-    return {
-        "id": row.id,
-        "status": row.status,
-        "text": row.user_input or None,
-        "language": row.language,
-        "version": row.version,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "completed_at": row.completed_at,
-    }
-
-
 def full(row: IntentRow) -> dict[str, Any]:
     """An intent with its outcome and where to go from here."""
     here = f"/api/intents/{row.id}"
     links = {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
-    return {**summary(row), "outcome": row.outcome, "links": links}
+    return {**row.document(), "links": links}

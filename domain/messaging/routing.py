@@ -10,7 +10,7 @@ from domain.intents.events import SandboxRunRequested
 from domain.intents.state import IntentState, Run
 from domain.messaging.envelope import Envelope
 from domain.messaging.publisher import OutgoingMessage
-from domain.repository import IntentRepository, intent_of
+from domain.repository import IntentRepository, intent_of, typed
 from domain.sandbox.contract import JOB_TYPE, JobFile, JobLimits, SandboxJob
 from domain.telemetry import child_of
 
@@ -66,8 +66,14 @@ class Router:
     async def _job(self, record: RecordedEvent) -> list[OutgoingMessage]:
         state = await self._repository.load(intent_of(record.stream_id))
         run = state.open_run if state is not None else None
-        requested = SandboxRunRequested.model_validate(record.data)
-        if state is None or run is None or run.run_id != requested.run_id or state.status.terminal:
+        requested = typed(record)
+        if (
+            state is None
+            or run is None
+            or state.status.terminal
+            or not isinstance(requested, SandboxRunRequested)
+            or run.run_id != requested.run_id
+        ):
             return []  # cancelled or finished since: nobody waits for this run any more
         program = state.program
         if program is None:

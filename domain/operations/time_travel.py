@@ -12,7 +12,6 @@ from domain.eventlog.models import RecordedEvent
 from domain.intents.state import IntentState, evolve
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream, ReplayStep
-from domain.projections.intents import IntentRow
 from domain.repository import IntentRepository, row_of, typed
 
 #: A version of the stream, or a moment by the database's clock; None: now.
@@ -29,7 +28,7 @@ class StreamThen:
         as_of: what was asked for.
         version: of the last event by then.
         latest_version: of the stream today.
-        state: the intent as clients saw it then; see `intent_document`.
+        state: the intent as clients saw it then; see `IntentRow.document`.
         history: every event by then with the status after it.
         events: those events.
     """
@@ -101,7 +100,7 @@ async def travel(repository: IntentRepository, intent_id: UUID, as_of: AsOf = No
             f"intent {intent_id} did not exist at {as_of}: "
             f"its first event was recorded at {records[0].recorded_at}"
         )
-    document = intent_document(row_of(state))
+    document = row_of(state).document()
     latest = len(records)
     return StreamThen(
         intent_id, state.tenant_id, as_of, state.version, latest, document, history, events
@@ -117,18 +116,3 @@ def _until(records: list[RecordedEvent], as_of: AsOf) -> list[RecordedEvent]:
     if as_of > len(records):
         raise OperationError(f"as-of: the stream has {len(records)} versions, not {as_of}")
     return records[:as_of]
-
-
-def intent_document(row: IntentRow) -> dict[str, Any]:
-    """An intent with its outcome, under the names of the HTTP API."""
-    return {
-        "id": row.id,
-        "status": row.status,
-        "text": row.user_input or None,
-        "language": row.language,
-        "version": row.version,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        "completed_at": row.completed_at,
-        "outcome": row.outcome,
-    }

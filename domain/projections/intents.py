@@ -52,6 +52,23 @@ class IntentRow:
     completed_at: datetime | None
     outcome: dict[str, Any] | None
 
+    def summary(self) -> dict[str, Any]:
+        """The intent under the names of the HTTP API, as a list shows it."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "text": self.user_input or None,
+            "language": self.language,
+            "version": self.version,
+            "created_at": self.created_at,
+            "updated_at": self.updated_at,
+            "completed_at": self.completed_at,
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The same with the outcome."""
+        return {**self.summary(), "outcome": self.outcome}
+
 
 _COLUMNS = tuple(field.name for field in fields(IntentRow))
 
