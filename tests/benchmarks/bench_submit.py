@@ -34,7 +34,7 @@ async def empty(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(status_code=202)
 """
 BEHIND = ("receive_intents", "advance_intent", "record_sandbox_result", "relay_events",
-          "recover_stalled")  # fmt: skip
+          "recover_stalled", "run_projections", "seal_log")  # fmt: skip
 
 
 async def compare(client: Client, title: str, rounds: int, seconds: float) -> None:
