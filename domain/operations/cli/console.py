@@ -141,7 +141,7 @@ def print_json(value: Any) -> None:  # noqa: ANN401
 
 def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """A plain table on standard output."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     for name in columns:
         table.add_column(name, overflow="fold")
     for row in rows:
@@ -158,5 +158,5 @@ def _cell(value: Any) -> str:  # noqa: ANN401
     if value is None:
         return ""
     if hasattr(value, "isoformat"):
-        return str(value.isoformat(sep=" ", timespec="milliseconds"))
+        return str(value.isoformat(sep=" ", timespec="seconds")).removesuffix("+00:00") + "Z"
     return str(value)

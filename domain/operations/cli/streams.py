@@ -47,8 +47,8 @@ def streams_list(
         if json:
             print_json({"items": found, "next": next_after})
             return
-        rows = [(s.stream_id, s.tenant_id, s.version, s.first_at, s.last_at) for s in found]
-        print_table(("stream", "tenant", "events", "first", "last"), rows)
+        rows = [(s.stream_id, s.version, s.last_at, s.tenant_id) for s in found]
+        print_table(("stream", "events", "last", "tenant"), rows)
         if next_after:
             Console(stderr=True).print(f"[dim]more with --after {next_after}[/]")
 
@@ -130,7 +130,10 @@ def streams_replay(stream: IntentId, json: AsJson = False) -> None:
                 }
             )
         else:
-            rows = [(s.version, s.recorded_at, s.type, s.status) for s in result.steps]
+            rows = [
+                (s.version, s.recorded_at.strftime("%H:%M:%S.%f")[:-3], s.type, s.status)
+                for s in result.steps
+            ]
             print_table(("version", "recorded", "event", "status after it"), rows)
             _print_verdict(result.differences)
         if not result.matches:
