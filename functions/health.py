@@ -28,6 +28,6 @@ async def health(req: func.HttpRequest) -> func.HttpResponse:
     status = next(word for word in ("failed", "degraded", "ok") if word in statuses)
     body = {
         "status": status,
-        "checks": {name: {"status": c.status, **c.detail} for name, c in checks.items()},
+        "checks": {name: {**c.detail, "status": c.status} for name, c in checks.items()},
     }
     return json_response(body, 503 if status == "failed" else 200)

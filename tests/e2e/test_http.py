@@ -336,6 +336,7 @@ async def test_health_names_the_parts_and_says_what_they_are(stack: RunningStack
     assert reply.status == 200
     assert reply.body["status"] == "ok"
     checks = reply.body["checks"]
+    assert {check["status"] for check in checks.values()} == {"ok"}
     assert checks["eventLog"]["relayLagEvents"] >= 0
     assert "lexical" in checks["embedder"]["note"]
     assert "program" in checks["planner"]["note"]
