@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -240,6 +241,19 @@ async def test_a_full_entity_refuses_with_a_quota_error_and_recovers(broker: Bro
     await sdk.close_all()
 
 
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """Both ends of a thousand connections are in this process; users often start with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 4096
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        pytest.skip(f"this user may open {hard} files, {needed} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
 async def test_a_thousand_idle_connections_leave_room_for_others(broker: Broker) -> None:
     peers = [await Peer.connect(broker) for _ in range(1000)]
     for peer in peers:
