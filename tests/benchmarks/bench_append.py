@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
 import psycopg
@@ -27,6 +25,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import InlineWrite, NewEvent
 from infra.local.postgres import EmbeddedPostgres
+from tests.benchmarks.server import own_server
 
 PAYLOAD = {"at": "2026-03-01T12:00:00Z", "content": {"text": "x" * 300}, "fingerprint": "f" * 64}
 METADATA = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -127,15 +126,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--events", type=int, default=2000, help="per contestant and round")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-") as folder:
-        Path(folder).chmod(0o711)
-        server = EmbeddedPostgres(Path(folder) / "data")
-        try:
-            server.start()
-            server.create_database("bench")
-            asyncio.run(compare(server, options.rounds, options.events))
-        finally:
-            server.destroy()
+    with own_server() as server:
+        asyncio.run(compare(server, options.rounds, options.events))
 
 
 if __name__ == "__main__":

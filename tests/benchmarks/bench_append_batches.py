@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from statistics import median
 from uuid import uuid4, uuid5
 
@@ -33,6 +31,7 @@ from domain.eventlog.migrate import migrate
 from domain.eventlog.models import NewEvent
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.bench_append import FLOOR_TABLE, METADATA, PAYLOAD
+from tests.benchmarks.server import own_server
 
 FLOOR = b"""
     insert into floor (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
@@ -158,15 +157,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="per contestant and round")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-") as folder:
-        Path(folder).chmod(0o711)
-        server = EmbeddedPostgres(Path(folder) / "data")
-        try:
-            server.start()
-            server.create_database("bench")
-            asyncio.run(compare(server, options.rounds, options.seconds))
-        finally:
-            server.destroy()
+    with own_server() as server:
+        asyncio.run(compare(server, options.rounds, options.seconds))
 
 
 if __name__ == "__main__":

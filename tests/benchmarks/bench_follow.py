@@ -14,7 +14,6 @@ import asyncio
 import itertools
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from domain.eventlog.scan import Filter, LogScanner
 from domain.repository import typed
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA
+from tests.benchmarks.server import own_server
 
 PAGE = 1000
 STREAMS = Path(__file__).parents[1] / "recorded_events/streams"
@@ -182,15 +182,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-") as folder:
-        Path(folder).chmod(0o711)
-        server = EmbeddedPostgres(Path(folder) / "data")
-        try:
-            server.start()
-            server.create_database("bench")
-            asyncio.run(compare(server, options.events, options.rounds))
-        finally:
-            server.destroy()
+    with own_server() as server:
+        asyncio.run(compare(server, options.events, options.rounds))
 
 
 if __name__ == "__main__":

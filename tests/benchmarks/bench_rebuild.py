@@ -15,9 +15,7 @@ import asyncio
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import orjson
 import psycopg
@@ -27,7 +25,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint
 from domain.operations.projections import rebuild
-from infra.local.postgres import EmbeddedPostgres
+from tests.benchmarks.server import own_server
 
 AT = "2026-03-01T12:00:00Z"
 CONTENT = {
@@ -128,21 +126,15 @@ def main() -> None:
             flush=True,
         )
         return
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-") as folder:
-        Path(folder).chmod(0o711)
-        server = EmbeddedPostgres(Path(folder) / "data")
-        try:
-            server.start()
-            for events in options.events:
-                name = f"bench_{events}"
-                server.create_database(name)
-                url = server.admin_url_for(name)
-                asyncio.run(migrate(url))
-                fill(url, events)
-                for what in ("read", "intent_states", "usage_daily"):
-                    report(url, what)
-        finally:
-            server.destroy()
+    with own_server() as server:
+        for events in options.events:
+            name = f"bench_{events}"
+            server.create_database(name)
+            url = server.admin_url_for(name)
+            asyncio.run(migrate(url))
+            fill(url, events)
+            for what in ("read", "intent_states", "usage_daily"):
+                report(url, what)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from uuid import UUID, uuid4, uuid5
 
 import psycopg
@@ -25,6 +23,7 @@ from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint, NewEvent
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA, PAYLOAD
+from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import percentile
 
 EVENTS_PER_STREAM = 5
@@ -120,15 +119,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 100_000, 1_000_000])
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-") as folder:
-        Path(folder).chmod(0o711)
-        server = EmbeddedPostgres(Path(folder) / "data")
-        try:
-            server.start()
-            server.create_database("bench")
-            run(server, sorted(options.sizes))
-        finally:
-            server.destroy()
+    with own_server() as server:
+        run(server, sorted(options.sizes))
 
 
 if __name__ == "__main__":
