@@ -17,7 +17,7 @@ from domain.intents.commands import (
     SubmitIntent,
 )
 from domain.intents.decider import decide
-from domain.intents.state import IntentState, fold
+from domain.intents.state import IntentState
 from domain.repository import IntentRepository
 
 #: An intent has few writers; more conflicts than this in a row mean something is wrong.
@@ -68,7 +68,9 @@ class CommandHandler:
             IntentRefused: see `domain.intents.decider.decide`.
         """
         # A new intent is the common case of a submission: assume it, the log knows better.
-        state = None if isinstance(command, SubmitIntent) else await self._load(intent_id)
+        state = (
+            None if isinstance(command, SubmitIntent) else await self._repository.load(intent_id)
+        )
         command_id = command_id_of(intent_id, command)
         for _ in range(MAX_CONFLICTS):
             events = decide(command, state)
@@ -79,24 +81,18 @@ class CommandHandler:
                     state, events, command_id=command_id, traceparent=traceparent, extra=inline
                 )
             except WrongExpectedVersion:
-                state = await self._load(intent_id)
+                state = await self._repository.load(intent_id)
                 continue
             if saved.duplicate:
                 return await self._repeated(intent_id, command, saved.records)
-            after = fold(events, state)
-            if after is None:
-                break
-            self._on_change(after)
-            return Handled(after, saved.records, changed=True)
+            self._on_change(saved.state)
+            return Handled(saved.state, saved.records, changed=True)
         raise RuntimeError(f"intent {intent_id}: too many concurrent changes")
-
-    async def _load(self, intent_id: UUID) -> IntentState | None:
-        return await self._repository.load(intent_id)
 
     async def _repeated(
         self, intent_id: UUID, command: Command, records: list[RecordedEvent]
     ) -> Handled:
-        state = await self._load(intent_id)
+        state = await self._repository.load(intent_id)
         if state is None:
             raise RuntimeError(f"intent {intent_id}: recorded events cannot be read back")
         if isinstance(command, SubmitIntent):

@@ -43,10 +43,17 @@ def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What `IntentRepository.save` did; ``duplicate``: the command had been recorded before."""
+    """What `IntentRepository.save` did.
+
+    Attributes:
+        records: the events of the command, recorded now or before.
+        duplicate: the command had been recorded before; nothing was written.
+        state: the intent after the given events; not what the log says for a duplicate.
+    """
 
     records: list[RecordedEvent]
     duplicate: bool
+    state: IntentState
 
 
 class IntentRepository:
@@ -102,7 +109,7 @@ class IntentRepository:
             {"traceparent": traceparent},
             [upsert(row_of(after)), *extra],
         )
-        return Saved(result.events, result.duplicate)
+        return Saved(result.events, result.duplicate, after)
 
 
 def row_of(state: IntentState) -> IntentRow:
