@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,8 +17,17 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.types.numeric import Int8BinaryLoader, IntLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-#: What a call raises while the database cannot be reached.
-UNAVAILABLE: Final = (psycopg.OperationalError, PoolTimeout)
+from domain.database_sign_in import needs_token, with_token
+
+#: What a call raises while the database cannot be reached, or is there without its tables because
+#: a backup is being played into it: see `domain.eventlog.migrate` for the schema's version.
+UNAVAILABLE: Final = (
+    psycopg.OperationalError,
+    PoolTimeout,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.InvalidSchemaName,
+)
 
 #: How long a caller waits for a connection, in seconds.
 CHECKOUT_SECONDS = 10.0
@@ -27,9 +37,11 @@ _SESSION = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "30s",
     "timezone": "UTC",
-    # Similarity search: see domain.similarity.store for the figures.
-    "hnsw.ef_search": "100",
+    # Similarity search: docs/benchmarks.md has the figures.
+    "hnsw.ef_search": "120",
     "hnsw.iterative_scan": "relaxed_order",
+    "ivfflat.probes": "20",
+    "ivfflat.iterative_scan": "relaxed_order",
 }
 
 _XID8 = 5069  # pg_type.dat
@@ -48,7 +60,8 @@ async def open_pool(
     Statements are prepared at their first use. A connection that the server has closed is
     recognised at checkout without a round trip and replaced; one that breaks in use raises
     `psycopg.OperationalError` there. A lasting outage ends in `PoolTimeout`, and the pool
-    recovers by itself.
+    recovers by itself. Without a password, a server on Azure is signed in to with the process's
+    identity.
 
     Raises:
         psycopg_pool.PoolTimeout: the server cannot be reached within `CHECKOUT_SECONDS`.
@@ -56,6 +69,17 @@ async def open_pool(
     given = conninfo_to_dict(url)
     settings = {**_SESSION, "role": role}
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    arguments: dict[str, Any] = {
+        "autocommit": True,
+        "prepare_threshold": 0,
+        "application_name": application_name,
+        "options": f"{given.get('options') or ''} {options}".strip(),
+        "connect_timeout": 10,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
     pool = AsyncConnectionPool(
         url,
         min_size=min_size,
@@ -67,17 +91,7 @@ async def open_pool(
         max_lifetime=3600.0,
         reconnect_timeout=30.0,
         name=application_name,
-        kwargs={
-            "autocommit": True,
-            "prepare_threshold": 0,
-            "application_name": application_name,
-            "options": f"{given.get('options') or ''} {options}".strip(),
-            "connect_timeout": 10,
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 30_000,
-        },
+        kwargs=with_token(arguments) if needs_token(given, os.environ) else arguments,
     )
     try:
         await pool.open(wait=True, timeout=CHECKOUT_SECONDS)

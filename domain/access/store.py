@@ -7,16 +7,16 @@ import hmac
 import re
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
+from domain.access.recent import Recent
 from domain.database import fetch
 from domain.messaging.envelope import TENANT_PATTERN
 from domain.statements import load_statements
@@ -24,12 +24,6 @@ from domain.statements import load_statements
 _SQL = load_statements(Path(__file__).with_name("store.sql"))
 
 Role = Literal["client", "operator"]
-Value = TypeVar("Value")
-
-#: For how long a verified key is believed without asking again, in seconds. A key revoked by
-#: another process works here for that long.
-CACHE_SECONDS = 30.0
-CACHE_ENTRIES = 10_000
 
 MAX_LISTED = 10_000
 
@@ -62,37 +56,18 @@ class ApiKeyInfo:
     revoked_at: datetime | None
 
 
-class _Recent(Generic[Value]):
-    """The last `CACHE_ENTRIES` values, each for `CACHE_SECONDS`."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._entries: OrderedDict[bytes, tuple[float, Value]] = OrderedDict()
-
-    def get(self, key: bytes) -> Value | None:
-        expires, value = self._entries.get(key, (0.0, None))
-        return value if expires > self._clock() else None
-
-    def put(self, key: bytes, value: Value) -> None:
-        self._entries[key] = (self._clock() + CACHE_SECONDS, value)
-        self._entries.move_to_end(key)
-        if len(self._entries) > CACHE_ENTRIES:
-            self._entries.popitem(last=False)
-
-    def drop(self, unwanted: Callable[[Value], bool]) -> None:
-        for key in [key for key, (_, value) in self._entries.items() if unwanted(value)]:
-            del self._entries[key]
-
-
 class ApiKeys:
-    """The store of tenants and keys; keeps what it has verified for `CACHE_SECONDS`."""
+    """The store of tenants and keys; believes what it has verified for `recent.SECONDS`.
+
+    A key revoked by another process works here for that long.
+    """
 
     def __init__(
         self, pool: AsyncConnectionPool, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._pool = pool
-        self._verified: _Recent[Principal] = _Recent(clock)
-        self._tenants: _Recent[bool] = _Recent(clock)
+        self._verified: Recent[Principal] = Recent(clock)
+        self._tenants: Recent[bool] = Recent(clock)
 
     async def create(self, tenant_id: str, role: Role, label: str) -> str:
         """Make a key; the returned string is shown this once, only its hash is stored.
@@ -141,7 +116,7 @@ class ApiKeys:
         return principal
 
     async def revoke(self, key_id: str) -> bool:
-        """Revoke a key, here at once, in other processes within `CACHE_SECONDS`.
+        """Revoke a key, here at once, in other processes within `recent.SECONDS`.
 
         Returns:
             whether there was such a key that had not been revoked.

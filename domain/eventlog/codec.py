@@ -5,7 +5,7 @@ Protection of personal fields (encryption per data subject) belongs here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -67,20 +67,10 @@ def encode_object(value: dict[str, Any] | bytes, what: str) -> str:
 
 
 def decode(row: Sequence[Any]) -> RecordedEvent:
-    """The event of a row with the columns of `RecordedEvent`, JSON as text."""
-    (position, transaction_id, event_id, stream_id, version, type_, schema_version) = row[:7]
-    (tenant_id, command_id, recorded_at, metadata, data) = row[7:]
-    return RecordedEvent(
-        position,
-        transaction_id,
-        event_id,
-        stream_id,
-        version,
-        type_,
-        schema_version,
-        tenant_id,
-        command_id,
-        recorded_at,
-        orjson.loads(metadata),
-        orjson.loads(data),
-    )
+    """The event of a row with the columns of `RecordedEvent`."""
+    return RecordedEvent._make(row)
+
+
+def decode_all(rows: Iterable[Sequence[Any]]) -> list[RecordedEvent]:
+    """The events of rows, each as `decode` makes it."""
+    return list(map(RecordedEvent._make, rows))

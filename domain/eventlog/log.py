@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
 from domain.eventlog import codec
+from domain.eventlog.appending import Command
+from domain.eventlog.group import Appends
 from domain.eventlog.models import (
     AppendResult,
     Checkpoint,
-    EventIdTaken,
-    EventLogError,
     InlineWrite,
     InvalidEvent,
     Lag,
     NewEvent,
     RecordedEvent,
     StreamInfo,
-    StreamOfAnotherTenant,
-    WrongExpectedVersion,
 )
 from domain.statements import load_statements
 
@@ -37,18 +34,12 @@ MAX_LIMIT = 10_000
 MAX_COUNTED = 100_000
 
 
-#: transaction id, time of recording, positions
-_Outcome = tuple[Any, ...]
-
-#: SQLSTATE of a repeated command; the others are in `_meaning`.
-_RECORDED_BEFORE = "QL001"
-
-
 class EventLog:
     """The log over a pool of `domain.database.open_pool`."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
+        self._appends = Appends(pool)
 
     async def append(
         self,
@@ -62,8 +53,9 @@ class EventLog:
     ) -> AppendResult:
         """Append the events of one command and run ``inline``, all in one transaction or nothing.
 
-        One network round trip and one commit. A command that was recorded in this stream before
-        gives its first outcome; nothing is written then.
+        One network round trip and one commit, which appends of many callers at once share. A
+        command that was recorded in this stream before gives its first outcome; nothing is written
+        then.
 
         Args:
             stream_id: 1 to 200 characters; the first append to it makes the stream.
@@ -83,30 +75,23 @@ class EventLog:
         """
         if not 1 <= len(stream_id) <= codec.MAX_STREAM_ID or "\x00" in stream_id:
             raise InvalidEvent(f"stream_id: 1 to {codec.MAX_STREAM_ID} characters, without NUL")
-        encoded = codec.encode(events)
-        params = {
-            "stream_id": stream_id,
-            "tenant_id": tenant_id,
-            "expected_version": expected_version,
-            "command_id": command_id,
-            "metadata": codec.encode_object(metadata, "metadata"),
-        }
-        append = _statement(params, encoded)
-        async with self._pool.connection() as connection:
-            try:
-                outcome = await _append(connection, append, inline)
-            except psycopg.Error as error:
-                if error.sqlstate != _RECORDED_BEFORE:
-                    raise _meaning(error, params) from error
-                return AppendResult(await _of_command(connection, params), duplicate=True)
-        return AppendResult(_recorded(outcome, params, encoded), duplicate=False)
+        command = Command(
+            stream_id,
+            tenant_id,
+            expected_version,
+            command_id,
+            codec.encode_object(metadata, "metadata"),
+            codec.encode(events),
+            inline,
+        )
+        return await self._appends.append(command)
 
     async def read_stream(
         self, stream_id: str, after_version: int = 0, limit: int = 1000
     ) -> list[RecordedEvent]:
         """At most ``limit`` events of a stream after ``after_version``, in order."""
         params = {"stream_id": stream_id, "after_version": after_version, "limit": _limit(limit)}
-        return [codec.decode(row) for row in await fetch(self._pool, _SQL["read_stream"], params)]
+        return codec.decode_all(await fetch(self._pool, _SQL["read_stream"], params))
 
     async def read_all(self, after: Checkpoint, limit: int = 1000) -> list[RecordedEvent]:
         """At most ``limit`` events of all streams after a checkpoint, in the log's order.
@@ -122,7 +107,27 @@ class EventLog:
         rows = await fetch(self._pool, _SQL["read_all"], params)
         if not rows and await self.settle():
             rows = await fetch(self._pool, _SQL["read_all"], params)
-        return [codec.decode(row) for row in rows]
+        return codec.decode_all(rows)
+
+    async def follow(
+        self, after: Checkpoint, limit: int = 1000
+    ) -> AsyncGenerator[list[RecordedEvent]]:
+        """The pages of `read_all` up to the end for now, each asked for ahead.
+
+        While the caller works on a page, the server makes the next one; what comes meanwhile may be
+        left to the next call. Two pages are in memory, and a connection of the pool is in use. Who
+        leaves before the end closes the iterator, as
+        `contextlib.aclosing` does.
+        """
+        reading = asyncio.create_task(self.read_all(after, limit))
+        try:
+            while page := await reading:
+                reading = asyncio.create_task(self.read_all(page[-1].checkpoint, limit))
+                await asyncio.sleep(0)  # the request is sent before the caller takes its time
+                yield page
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
     async def settle(self) -> bool:
         """Adopt the log if it was restored into another cluster; see the first migration.
@@ -157,77 +162,6 @@ class EventLog:
         params = {"tenant_id": tenant_id, "after": cursor or "", "limit": _limit(limit)}
         name = "streams" if tenant_id is None else "streams_of_tenant"
         return [StreamInfo(*row) for row in await fetch(self._pool, _SQL[name], params)]
-
-
-def _statement(params: dict[str, Any], encoded: codec.EncodedEvents) -> InlineWrite:
-    if len(encoded.data) > 1:
-        return InlineWrite(_SQL["append"], params | encoded._asdict())
-    one = {
-        "event_id": encoded.event_ids[0],
-        "type": encoded.types[0],
-        "schema_version": encoded.schema_versions[0],
-        "data": encoded.data[0],
-    }
-    return InlineWrite(_SQL["append_one"], params | one)
-
-
-async def _append(
-    connection: AsyncConnection[Any], append: InlineWrite, inline: Sequence[InlineWrite]
-) -> _Outcome:
-    if not inline:
-        cursor = await connection.execute(append.statement, append.params, binary=True)
-        return await _only_row(cursor)
-    # Up to its end a pipeline on an autocommit connection is one transaction: the first failing
-    # statement undoes those before it and skips those after it.
-    async with connection.pipeline():
-        cursor = await connection.execute(append.statement, append.params, binary=True)
-        for write in inline:
-            await connection.execute(write.statement, write.params)
-    return await _only_row(cursor)
-
-
-async def _only_row(cursor: AsyncCursor[Any]) -> _Outcome:
-    [row] = await cursor.fetchall()
-    return tuple(row)
-
-
-def _recorded(
-    outcome: _Outcome, params: dict[str, Any], encoded: codec.EncodedEvents
-) -> list[RecordedEvent]:
-    """What reading the appended events back would give."""
-    transaction_id, recorded_at, positions = outcome
-    recorded = []
-    columns = zip(positions, *encoded, strict=True)
-    for version, (position, event_id, type_, schema_version, data) in enumerate(
-        columns, params["expected_version"] + 1
-    ):
-        event = (position, transaction_id, event_id, params["stream_id"], version, type_)
-        command = (schema_version, params["tenant_id"], params["command_id"], recorded_at)
-        recorded.append(codec.decode((*event, *command, params["metadata"], data)))
-    return recorded
-
-
-def _meaning(error: psycopg.Error, params: dict[str, Any]) -> Exception:
-    stream_id, expected = params["stream_id"], params["expected_version"]
-    match error.sqlstate:
-        case "QL002":
-            return WrongExpectedVersion(stream_id, expected, int(error.diag.message_detail or 0))
-        case "QL003":
-            return StreamOfAnotherTenant(f"stream {stream_id!r} belongs to another tenant")
-        case "QL004":
-            return EventLogError("append must be the first write of its transaction")
-        case "22P02" if "append_events" in (error.diag.context or ""):
-            return InvalidEvent("data: the bytes are not JSON")
-        case "23505" if error.diag.constraint_name == "events_event_id":
-            return EventIdTaken(f"an event id of command {params['command_id']} is taken")
-    return error
-
-
-async def _of_command(
-    connection: AsyncConnection[Any], params: dict[str, Any]
-) -> list[RecordedEvent]:
-    cursor = await connection.execute(_SQL["of_command"], params, binary=True)
-    return [codec.decode(row) for row in await cursor.fetchall()]
 
 
 def _limit(limit: int) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
+
+import orjson
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,16 +44,16 @@ class NewEvent:
     data: dict[str, Any] | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
-    """An event as it stands in the log.
+class RecordedEvent(NamedTuple):
+    """An event as it stands in the log; its JSON is parsed by those who need it.
 
     Attributes:
         position: unique in the log, growing, with gaps; see `Checkpoint` for the order.
         transaction_id: of the transaction that appended it.
         version: in its stream: 1, 2, 3, … without gaps.
         recorded_at: time of the append by the database's clock.
-        metadata: of the command that caused it, for example ``traceparent``.
+        metadata_json: of the command that caused it, for example ``traceparent``.
+        data_json: what happened.
     """
 
     position: int
@@ -64,8 +66,20 @@ class RecordedEvent:
     tenant_id: str
     command_id: UUID
     recorded_at: datetime
-    metadata: dict[str, Any]
-    data: dict[str, Any]
+    metadata_json: str
+    data_json: str
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """``metadata_json``, parsed anew each time."""
+        parsed: dict[str, Any] = orjson.loads(self.metadata_json)
+        return parsed
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """``data_json``, parsed anew each time."""
+        parsed: dict[str, Any] = orjson.loads(self.data_json)
+        return parsed
 
     @property
     def checkpoint(self) -> Checkpoint:

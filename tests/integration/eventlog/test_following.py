@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from datetime import timedelta
 from uuid import UUID, uuid4, uuid5
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+import pytest
+from psycopg_pool import AsyncConnectionPool, PoolClosed
 
+from domain.database import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, WrongExpectedVersion
@@ -148,7 +151,45 @@ async def test_pages_of_any_size_give_every_event_once_and_in_order(event_log: E
             seen += page
             checkpoint = page[-1].checkpoint
         assert seen == everything
+        assert [
+            e async for page in event_log.follow(Checkpoint.start(), size) for e in page
+        ] == seen
     assert [e.checkpoint for e in everything] == sorted(e.checkpoint for e in everything)
+
+
+async def test_a_follower_that_leaves_or_fails_in_a_page_gives_its_connection_back(
+    database: Database,
+) -> None:
+    pool = await open_pool(database.url, min_size=1, max_size=1, application_name="test")
+    log = EventLog(pool)
+    for number in range(6):
+        await append(log, f"s-{number}", 0)
+
+    async def fail() -> None:
+        async with aclosing(log.follow(Checkpoint.start(), 2)) as pages:
+            async for _ in pages:
+                raise ValueError("no more")
+
+    async with aclosing(log.follow(Checkpoint.start(), 2)) as pages:
+        first = await anext(pages)
+    with pytest.raises(ValueError, match="no more"):
+        await fail()
+    assert await log.read_all(Checkpoint.start(), 2) == first
+    assert pool.get_stats()["pool_available"] == 1
+    await pool.close()
+
+
+async def test_a_follower_is_told_that_the_database_went_away(
+    database: Database, pool: AsyncConnectionPool
+) -> None:
+    log = EventLog(pool)
+    for number in range(4):
+        await append(log, f"s-{number}", 0)
+    pages = log.follow(Checkpoint.start(), 2)
+    assert len(await anext(pages)) == 2
+    await pool.close()  # the page that was asked for ahead is lost with its connection
+    with pytest.raises((psycopg.OperationalError, PoolClosed)):
+        [page async for page in pages]
 
 
 async def test_a_checkpoint_survives_and_can_be_rewound(pool: AsyncConnectionPool) -> None:

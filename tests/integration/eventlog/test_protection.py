@@ -73,4 +73,4 @@ async def test_the_application_acts_as_its_role_with_limits(pool: AsyncConnectio
             current_setting('lock_timeout'), current_setting('hnsw.ef_search'),
             current_setting('idle_in_transaction_session_timeout')"""
         )
-        assert await rows.fetchone() == ("qlp_app", "30s", "10s", "100", "30s")
+        assert await rows.fetchone() == ("qlp_app", "30s", "10s", "120", "30s")

@@ -1,0 +1,106 @@
+"""Limits of a tenant's runs: what a program gets by default, and the most it may ask for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from psycopg import errors as pg
+from psycopg.types.json import Json
+from psycopg_pool import AsyncConnectionPool
+
+from domain.access.recent import Recent
+from domain.access.store import UnknownTenant
+from domain.database import fetch
+from domain.intents.content import Limits
+from domain.sandbox.contract import JobLimits
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("limits.sql"))
+
+#: What a run gets where neither its program nor its tenant says otherwise.
+DEFAULTS = Limits.model_validate(JobLimits().model_dump())
+
+NAMES = tuple(Limits.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantLimits:
+    """One tenant's limits; what is None is as the product has it.
+
+    Attributes:
+        defaults: of what a program leaves out.
+        ceilings: the most a program may ask for, and get.
+        updated_at: when they were last set; None where they never were.
+    """
+
+    defaults: Limits = field(default_factory=Limits)
+    ceilings: Limits = field(default_factory=Limits)
+    updated_at: datetime | None = None
+
+    def resolve(self, asked: Limits) -> Limits:
+        """All limits of a run of a program that asks for ``asked``, none above its ceiling."""
+        wanted = {**_given(DEFAULTS), **_given(self.defaults), **_given(asked)}
+        ceilings = _given(self.ceilings)
+        return Limits.model_validate(
+            {name: min(value, ceilings.get(name, value)) for name, value in wanted.items()}
+        )
+
+    def exceeded(self, asked: Limits) -> dict[str, tuple[float, float]]:
+        """What ``asked`` has above a ceiling: name → (asked, ceiling)."""
+        ceilings = _given(self.ceilings)
+        return {
+            name: (value, ceilings[name])
+            for name, value in _given(asked).items()
+            if name in ceilings and value > ceilings[name]
+        }
+
+
+def _given(limits: Limits) -> dict[str, float]:
+    given: dict[str, float] = limits.model_dump(exclude_none=True)
+    return given
+
+
+class LimitsStore:
+    """Reads and sets them; what was read is believed for `domain.access.recent.SECONDS`."""
+
+    def __init__(
+        self, pool: AsyncConnectionPool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pool = pool
+        self._known: Recent[TenantLimits] = Recent(clock)
+
+    async def of(self, tenant_id: str) -> TenantLimits:
+        """The tenant's limits, the product's where it has none of its own."""
+        key = tenant_id.encode(errors="replace")
+        known = self._known.get(key)
+        if known is None:
+            rows = await fetch(self._pool, _SQL["of"], {"tenant_id": tenant_id})
+            known = TenantLimits()
+            if rows:
+                defaults, ceilings, updated_at = rows[0]
+                known = TenantLimits(
+                    Limits.model_validate(defaults), Limits.model_validate(ceilings), updated_at
+                )
+            self._known.put(key, known)
+        return known
+
+    async def set(self, tenant_id: str, limits: TenantLimits) -> None:
+        """Set a tenant's limits; other processes follow when what they know has aged.
+
+        Raises:
+            UnknownTenant: there is no such tenant.
+        """
+        params = {
+            "tenant_id": tenant_id,
+            "defaults": Json(_given(limits.defaults)),
+            "ceilings": Json(_given(limits.ceilings)),
+        }
+        try:
+            await fetch(self._pool, _SQL["set"], params)
+        except pg.ForeignKeyViolation:
+            raise UnknownTenant(f"there is no tenant {tenant_id!r}") from None
+        self._known.clear()

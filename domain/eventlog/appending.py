@@ -1,0 +1,231 @@
+"""Commands into the log: one in a transaction, or several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog import codec
+from domain.eventlog.models import (
+    AppendResult,
+    EventIdTaken,
+    EventLogError,
+    InlineWrite,
+    InvalidEvent,
+    RecordedEvent,
+    StreamOfAnotherTenant,
+    WrongExpectedVersion,
+)
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("appending.sql"))
+
+#: How long a group waits for a lock, its inline writes included. Less than PostgreSQL takes to look
+#: for deadlocks (a second): inline writes of two groups may want the same rows in another order.
+_GROUP_LOCK_TIMEOUT = "200ms"
+
+#: SQLSTATE of a repeated command; the others are in `_meaning`.
+_RECORDED_BEFORE = "QL001"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What `domain.eventlog.log.EventLog.append` was given, its JSON encoded."""
+
+    stream_id: str
+    tenant_id: str
+    expected_version: int
+    command_id: UUID
+    metadata: str
+    events: codec.EncodedEvents
+    inline: Sequence[InlineWrite]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """What the database says of a transaction that appended events."""
+
+    transaction_id: int
+    recorded_at: datetime
+    positions: Sequence[int]
+
+
+async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendResult:
+    """Append one command in a transaction of its own; see `domain.eventlog.log.EventLog.append`."""
+    async with pool.connection() as connection:
+        try:
+            recording = await _append(connection, command)
+        except psycopg.Error as error:
+            if error.sqlstate != _RECORDED_BEFORE:
+                raise _meaning(error, command) from error
+            return AppendResult(await _of_command(connection, command), duplicate=True)
+    return AppendResult(_recorded(command, recording), duplicate=False)
+
+
+async def append_together(
+    pool: AsyncConnectionPool, commands: Sequence[Command]
+) -> list[AppendResult | None]:
+    """Append commands for different streams in one transaction.
+
+    Returns:
+        the result of each command; None for one of which nothing was kept, for a reason that
+        `append_alone` will tell, if it still is one then.
+
+    Raises:
+        psycopg.OperationalError: no connection was to be had, or it was lost: whether the commands
+            were recorded is not known.
+    """
+    async with pool.connection() as connection:
+        try:
+            recordings = await _append_group(connection, commands)
+        except Exception as error:
+            if connection.closed and isinstance(error, psycopg.Error):
+                raise
+            await connection.rollback()
+            return [None] * len(commands)
+        except asyncio.CancelledError:
+            await connection.close()  # where its pipeline stands is not known
+            raise
+    return [
+        AppendResult(_recorded(command, recording), duplicate=False) if recording else None
+        for command, recording in zip(commands, recordings, strict=True)
+    ]
+
+
+async def _append_group(
+    connection: AsyncConnection[Any], commands: Sequence[Command]
+) -> list[_Recording | None]:
+    params = _group(commands)
+    if not any(command.inline for command in commands):
+        cursor = await connection.execute(_SQL["append_group"], params, binary=True)
+        return _of_each(commands, await _only_row(cursor))
+    async with connection.pipeline():
+        await connection.execute(_SQL["begin"])
+        cursor = await connection.execute(_SQL["append_group"], params, binary=True)
+        recordings = _of_each(commands, await _only_row(cursor))
+        for command, recording in zip(commands, recordings, strict=True):
+            for write in command.inline if recording else ():
+                await connection.execute(write.statement, write.params)
+        await connection.execute(_SQL["commit"])
+    return recordings
+
+
+def _group(commands: Sequence[Command]) -> dict[str, str]:
+    encoded = [
+        {
+            "stream_id": command.stream_id,
+            "tenant_id": command.tenant_id,
+            "expected_version": command.expected_version,
+            "command_id": command.command_id,
+            "metadata": command.metadata,
+            "events": [
+                {"event_id": event_id, "type": type_, "schema_version": version, "data": data}
+                for event_id, type_, version, data in zip(*command.events, strict=True)
+            ],
+        }
+        for command in commands
+    ]
+    return {"lock_timeout": _GROUP_LOCK_TIMEOUT, "commands": orjson.dumps(encoded).decode()}
+
+
+def _of_each(commands: Sequence[Command], row: tuple[Any, ...]) -> list[_Recording | None]:
+    accepted, transaction_id, recorded_at, positions = row
+    rest = iter(positions or ())
+    return [
+        _Recording(transaction_id, recorded_at, list(islice(rest, len(command.events.data))))
+        if kept
+        else None
+        for command, kept in zip(commands, accepted, strict=True)
+    ]
+
+
+async def _append(connection: AsyncConnection[Any], command: Command) -> _Recording:
+    append = _statement(command)
+    if not command.inline:
+        cursor = await connection.execute(append.statement, append.params, binary=True)
+        return _Recording(*await _only_row(cursor))
+    # Up to its end a pipeline on an autocommit connection is one transaction: the first failing
+    # statement undoes those before it and skips those after it.
+    async with connection.pipeline():
+        try:
+            cursor = await connection.execute(append.statement, append.params, binary=True)
+            for write in command.inline:
+                await connection.execute(write.statement, write.params)
+        except BaseException as error:
+            # The end of the pipeline would commit what was sent before a cancellation, or before
+            # parameters that cannot be sent. Only the server's own errors undo it.
+            if not (isinstance(error, psycopg.Error) and error.sqlstate):
+                await connection.close()
+            raise
+    return _Recording(*await _only_row(cursor))
+
+
+def _statement(command: Command) -> InlineWrite:
+    params = {
+        "stream_id": command.stream_id,
+        "tenant_id": command.tenant_id,
+        "expected_version": command.expected_version,
+        "command_id": command.command_id,
+        "metadata": command.metadata,
+    }
+    events = command.events
+    if len(events.data) > 1:
+        return InlineWrite(_SQL["append"], params | events._asdict())
+    one = {
+        "event_id": events.event_ids[0],
+        "type": events.types[0],
+        "schema_version": events.schema_versions[0],
+        "data": events.data[0],
+    }
+    return InlineWrite(_SQL["append_one"], params | one)
+
+
+async def _only_row(cursor: AsyncCursor[Any]) -> tuple[Any, ...]:
+    [row] = await cursor.fetchall()
+    return tuple(row)
+
+
+def _recorded(command: Command, recording: _Recording) -> list[RecordedEvent]:
+    """What reading the appended events back would give."""
+    recorded = []
+    columns = zip(recording.positions, *command.events, strict=True)
+    for version, (position, event_id, type_, schema_version, data) in enumerate(
+        columns, command.expected_version + 1
+    ):
+        event = (position, recording.transaction_id, event_id, command.stream_id, version, type_)
+        of_command = (command.tenant_id, command.command_id, recording.recorded_at)
+        recorded.append(codec.decode((*event, schema_version, *of_command, command.metadata, data)))
+    return recorded
+
+
+def _meaning(error: psycopg.Error, command: Command) -> Exception:
+    stream_id, expected = command.stream_id, command.expected_version
+    match error.sqlstate:
+        case "QL002":
+            return WrongExpectedVersion(stream_id, expected, int(error.diag.message_detail or 0))
+        case "QL003":
+            return StreamOfAnotherTenant(f"stream {stream_id!r} belongs to another tenant")
+        case "QL004":
+            return EventLogError("append must be the first write of its transaction")
+        case "22P02" if "append_events" in (error.diag.context or ""):
+            return InvalidEvent("data: the bytes are not JSON")
+        case "23505" if error.diag.constraint_name == "events_event_id":
+            return EventIdTaken(f"an event id of command {command.command_id} is taken")
+    return error
+
+
+async def _of_command(connection: AsyncConnection[Any], command: Command) -> list[RecordedEvent]:
+    params = {"command_id": command.command_id, "stream_id": command.stream_id}
+    cursor = await connection.execute(_SQL["of_command"], params, binary=True)
+    return codec.decode_all(await cursor.fetchall())

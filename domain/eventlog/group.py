@@ -1,0 +1,156 @@
+"""Appends at once while few are under way; those that come meanwhile share a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog import codec
+from domain.eventlog.appending import Command, append_alone, append_together
+from domain.eventlog.models import AppendResult
+
+#: So few callers gain nothing by sharing: each has a transaction of its own, at once.
+APART = 4
+
+#: Transactions at a time that more callers share: the server works on one while the next is made.
+AT_ONCE = 2
+
+#: What a transaction may take and still be waited for, in seconds: a slow one holds up nobody.
+PATIENCE = 0.05
+
+#: Bounds of a group; a command that is larger by itself makes one.
+MAX_COMMANDS = 64
+MAX_EVENTS = codec.MAX_EVENTS
+MAX_CHARACTERS = codec.MAX_EVENT_BYTES
+
+
+#: Of a command in a group: its result, what befell the whole group, or None: to be done alone.
+_Outcome = AppendResult | Exception | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A command whose caller waits for what becomes of it."""
+
+    command: Command
+    outcome: asyncio.Future[_Outcome]
+
+    @property
+    def characters(self) -> int:
+        return len(self.command.metadata) + sum(map(len, self.command.events.data))
+
+
+class Appends:
+    """Carries out the appends of a process over a pool; of one event loop, as its pool is."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self._callers = 0
+        self._turns: dict[object, asyncio.TimerHandle] = {}
+        self._queues: dict[str, deque[_Waiting]] = {}  # by stream, the next one to serve first
+        self._groups: dict[asyncio.Task[None], list[_Waiting]] = {}
+
+    async def append(self, command: Command) -> AppendResult:
+        """Append ``command``; see `domain.eventlog.log.EventLog.append`."""
+        self._callers += 1
+        try:
+            return await self._append(command)
+        finally:
+            self._callers -= 1
+
+    async def _append(self, command: Command) -> AppendResult:
+        if self._has_turn():
+            turn = self._begin_turn()
+            try:
+                return await append_alone(self._pool, command)
+            finally:
+                self._end_turn(turn)
+        outcome = await self._wait(command)
+        if isinstance(outcome, Exception):
+            raise copy.copy(outcome) from outcome
+        return outcome or await append_alone(self._pool, command)
+
+    async def _wait(self, command: Command) -> _Outcome:
+        waiting = _Waiting(command, asyncio.get_running_loop().create_future())
+        self._queues.setdefault(command.stream_id, deque()).append(waiting)
+        try:
+            return await waiting.outcome
+        except asyncio.CancelledError:
+            await self._leave(waiting)
+            raise
+
+    async def _leave(self, waiting: _Waiting) -> None:
+        """Do not do what nobody waits for any more, unless others' commands are done with it."""
+        queue = self._queues.get(waiting.command.stream_id)
+        if queue is not None and waiting in queue:
+            queue.remove(waiting)
+            if not queue:
+                del self._queues[waiting.command.stream_id]
+            return
+        for task, group in self._groups.items():
+            if waiting in group and all(member.outcome.done() for member in group):
+                task.cancel()
+                await asyncio.wait({task})
+                return
+
+    def _has_turn(self) -> bool:
+        return len(self._turns) < (APART if self._callers <= APART else AT_ONCE)
+
+    def _begin_turn(self) -> object:
+        turn = object()
+        self._turns[turn] = asyncio.get_running_loop().call_later(PATIENCE, self._end_turn, turn)
+        return turn
+
+    def _end_turn(self, turn: object) -> None:
+        timer = self._turns.pop(turn, None)
+        if timer is None:
+            return  # it took too long and has ended before
+        timer.cancel()
+        while self._queues and self._has_turn():
+            group = self._next_group()
+            task = asyncio.create_task(self._carry_out(group, self._begin_turn()))
+            self._groups[task] = group
+            task.add_done_callback(self._groups.pop)
+
+    def _next_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        events = characters = 0
+        # No more than its share: two transactions of eight are faster than one of fourteen and two.
+        share = min(MAX_COMMANDS, math.ceil(self._callers / AT_ONCE))
+        for stream_id in list(islice(self._queues, share)):
+            queue = self._queues[stream_id]
+            events += len(queue[0].command.events.data)
+            characters += queue[0].characters
+            if group and (events > MAX_EVENTS or characters > MAX_CHARACTERS):
+                break
+            group.append(queue.popleft())
+            del self._queues[stream_id]
+            if queue:
+                self._queues[stream_id] = queue  # at the end: every stream has its turn
+        return group
+
+    async def _carry_out(self, group: Sequence[_Waiting], turn: object) -> None:
+        outcomes: Sequence[_Outcome]
+        try:
+            try:
+                outcomes = await append_together(self._pool, [waiting.command for waiting in group])
+            except Exception as error:  # noqa: BLE001 - raised again by each caller
+                outcomes = [error] * len(group)
+            except asyncio.CancelledError:
+                for waiting in group:
+                    waiting.outcome.cancel()
+                raise
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                if not waiting.outcome.done():  # its caller was cancelled
+                    waiting.outcome.set_result(outcome)
+            # What these callers append next shall not come too late for the next group.
+            await asyncio.sleep(0)
+        finally:
+            self._end_turn(turn)
