@@ -10,13 +10,18 @@ from domain.eventlog.models import InlineWrite, RecordedEvent, WrongExpectedVers
 from domain.intents.commands import (
     CancelIntent,
     Command,
+    KillRun,
+    PostponePlanning,
     RecordPlan,
+    RecordRepair,
     RecordRun,
     RejectPlan,
+    RejectRepair,
     RequestRun,
     SubmitIntent,
 )
 from domain.intents.decider import decide
+from domain.intents.run_decisions import run_id_of
 from domain.intents.state import IntentState
 from domain.repository import IntentRepository
 
@@ -106,10 +111,26 @@ def command_id_of(intent_id: UUID, command: Command) -> UUID:
         case SubmitIntent():
             return uuid5(intent_id, "submit")
         case CancelIntent():
-            return uuid5(intent_id, "cancel")
+            return cancel_id(intent_id)
         case RecordPlan() | RejectPlan():
             return uuid5(intent_id, "plan")
+        case RecordRepair() | RejectRepair():
+            return uuid5(command.run_id, "repair")
+        case PostponePlanning():
+            return uuid5(command.run_id or intent_id, f"postpone-{command.attempt}")
         case RequestRun():
-            return uuid5(intent_id, "request-run")
+            return uuid5(run_id_of(intent_id, command.attempt, command.step), "request")
+        case KillRun():
+            return uuid5(command.run_id, "kill")
         case RecordRun():
-            return uuid5(command.run_id, "finished")
+            return finished_id(command.run_id)
+
+
+def cancel_id(intent_id: UUID) -> UUID:
+    """The id of the command that cancels an intent."""
+    return uuid5(intent_id, "cancel")
+
+
+def finished_id(run_id: UUID) -> UUID:
+    """The id of the command that records a run's end."""
+    return uuid5(run_id, "finished")

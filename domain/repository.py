@@ -10,8 +10,15 @@ from uuid import UUID, uuid5
 
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
-from domain.intents.events import IntentEvent, UnknownEvent, revive
-from domain.intents.state import IntentState, Status, fold
+from domain.intents.content import Limits
+from domain.intents.events import (
+    IntentEvent,
+    UnknownEvent,
+    revive,
+)
+from domain.intents.evolve import fold
+from domain.intents.state import IntentState, Run, Status, Step
+from domain.intents.values import Author, RunOutcome
 from domain.projections.intents import IntentRow, upsert
 from domain.sandbox.contract import DEFAULT_WALL_SECONDS
 from domain.similarity.embedder import text_hash
@@ -36,9 +43,9 @@ def intent_of(stream_id: str) -> UUID:
     return UUID(stream_id.removeprefix(_PREFIX))
 
 
-def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
-    """The domain event of a record."""
-    return revive(record.type, record.schema_version, record.data)
+def typed(record: RecordedEvent, *, trusted: bool = True) -> IntentEvent | UnknownEvent:
+    """The domain event of a record; see `revive`."""
+    return revive(record.type, record.schema_version, record.data_json, trusted=trusted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,8 @@ class IntentRepository:
 
 def row_of(state: IntentState) -> IntentRow:
     """The read-model row of a state."""
-    program = state.program or state.content.program
+    step = state.result_step
+    program = step.program if step is not None else state.content.program
     text = state.content.text
     return IntentRow(
         id=state.id,
@@ -136,11 +144,20 @@ def expected_by(state: IntentState) -> datetime | None:
     """When the next event is due: a run may take its wall-clock limit, all else no time."""
     if state.status.terminal:
         return None
-    run, program = state.open_run, state.program
-    if run is None or program is None:
-        return state.updated_at
+    delays = [state.delay, *(step.delay for step in state.steps)]
+    due = [delay.not_before for delay in delays if delay.not_before is not None]
+    due += [_end_of(run, state) for run in state.open_runs]
+    return max(state.updated_at, min(due, default=state.updated_at))
+
+
+def _end_of(run: Run, state: IntentState) -> datetime:
     started = max(state.updated_at, run.not_before or state.updated_at)
-    return started + timedelta(seconds=program.limits.wall_seconds or DEFAULT_WALL_SECONDS)
+    step = state.step(run.step)
+    limits = run.limits or (step.program.limits if step is not None else Limits())
+    return started + timedelta(seconds=limits.wall_seconds or DEFAULT_WALL_SECONDS)
+
+
+_SAID_IF_SO = ("warm", "artifacts", "skipped_artifacts", "behaviour")
 
 
 def outcome_of(state: IntentState) -> dict[str, Any] | None:
@@ -148,10 +165,53 @@ def outcome_of(state: IntentState) -> dict[str, Any] | None:
     if not state.status.terminal:
         return None
     outcome: dict[str, Any] = {}
-    run = state.last_run
+    run = state.telling_run
     if run is not None and run.outcome is not None:
-        outcome = run.outcome.model_dump(mode="json", exclude={"retryable"}, exclude_none=True)
-        outcome |= {"run_id": str(run.run_id), "attempts": run.attempt}
+        outcome = _run_outcome(run, run.outcome)
+    # What says nothing is left out: so rows from before there was such a thing still agree.
+    if len(state.steps) > 1:
+        outcome["steps"] = [_step_outcome(state, step) for step in state.steps]
+    if state.author is not None:
+        outcome["plan"] = _plan_of(state, state.author)
+    if state.usage.calls:
+        outcome["model_usage"] = {
+            "calls": state.usage.calls,
+            "input_tokens": state.usage.input_tokens,
+            "output_tokens": state.usage.output_tokens,
+            "cost_usd": state.usage.cost_microusd / 1e6,
+        }
     if state.status is Status.FAILED and state.failure is not None:
         outcome["error"] = state.failure.model_dump(mode="json")
     return outcome
+
+
+def _run_outcome(run: Run, outcome: RunOutcome) -> dict[str, Any]:
+    said = outcome.model_dump(mode="json", exclude={"retryable"}, exclude_none=True)
+    for key in _SAID_IF_SO:
+        if key in said and not said[key]:
+            del said[key]
+    said["run_id"] = str(run.run_id)
+    said["attempts"] = run.attempt
+    return said
+
+
+def _step_outcome(state: IntentState, step: Step) -> dict[str, Any]:
+    """A step of a plan of several; what it printed is in the events."""
+    said: dict[str, Any] = {"name": step.name, "needs": list(step.needs)}
+    run = next(reversed(state.runs_of(step.name)), None)
+    if run is None or run.outcome is None:
+        return said
+    ran = _run_outcome(run, run.outcome)
+    return said | {key: ran[key] for key in _OF_STEP if key in ran}
+
+
+_OF_STEP = ("verdict", "exit_code", "signal", "run_id", "attempts", "usage", "artifacts")
+
+
+def _plan_of(state: IntentState, author: Author) -> dict[str, Any]:
+    said: dict[str, Any] = {"source": state.plan_source, **author.model_dump()}
+    if state.explanation:
+        said["explanation"] = state.explanation
+    if state.reused_from is not None:
+        said["reused_from"] = str(state.reused_from)
+    return said

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from domain.intents.content import IntentContent, Program
-from domain.intents.events import FailureCause, PlanSource, RunOutcome
+from domain.intents.content import IntentContent, Limits, Program
+from domain.intents.state import MAIN_STEP
+from domain.intents.values import (
+    Author,
+    FailureCause,
+    ModelCall,
+    PlannedStep,
+    PlanSource,
+    RunOutcome,
+)
 
 Origin = Literal["http", "service_bus"]
 
@@ -34,13 +42,24 @@ class CancelIntent:
 
 @dataclass(frozen=True, slots=True)
 class RecordPlan:
-    """A program was found. ``program`` is None where the submitted one is the plan."""
+    """A plan was found. Its fields are those of `domain.intents.events.IntentPlanned`.
+
+    Attributes:
+        calls: of language models that were made for it.
+    """
 
     source: PlanSource
     program: Program | None
     reused_from: UUID | None
     embedding_model: str | None
     at: datetime
+    steps: tuple[PlannedStep, ...] = ()
+    explanation: str | None = None
+    author: Author | None = None
+    examples: tuple[UUID, ...] = ()
+    expected_artifacts: tuple[str, ...] = ()
+    repairs: int = 0
+    calls: tuple[ModelCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +68,74 @@ class RejectPlan:
 
     cause: FailureCause
     at: datetime
+    calls: tuple[ModelCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRepair:
+    """The model has mended a step's program.
+
+    Attributes:
+        run_id: the run that had failed.
+    """
+
+    step: str
+    run_id: UUID
+    program: Program
+    explanation: str | None
+    author: Author | None
+    at: datetime
+    calls: tuple[ModelCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRepair:
+    """A step's program cannot be mended, and why."""
+
+    step: str
+    run_id: UUID
+    cause: FailureCause
+    at: datetime
+    calls: tuple[ModelCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PostponePlanning:
+    """A language model cannot be had now.
+
+    Attributes:
+        attempt: of the plan or repair, as its step says; the first is 1.
+        retry_after: how long its provider wants to be left alone, if it said so.
+        step: whose repair it is for; None for the plan.
+        run_id: the run that had failed, where it is for a repair.
+    """
+
+    attempt: int
+    cause: FailureCause
+    retry_after: timedelta | None
+    at: datetime
+    step: str | None = None
+    run_id: UUID | None = None
+    calls: tuple[ModelCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRun:
-    """Ask the sandbox for a run of the planned program."""
+    """Ask the sandbox for a run of a step's program, held to ``limits``, all of them set."""
 
+    limits: Limits
+    at: datetime
+    step: str = MAIN_STEP
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class KillRun:
+    """An operator wants a run to end."""
+
+    run_id: UUID
+    operator: str
+    reason: str | None
     at: datetime
 
 
@@ -67,4 +148,15 @@ class RecordRun:
     at: datetime
 
 
-Command = SubmitIntent | CancelIntent | RecordPlan | RejectPlan | RequestRun | RecordRun
+Command = (
+    SubmitIntent
+    | CancelIntent
+    | RecordPlan
+    | RejectPlan
+    | RecordRepair
+    | RejectRepair
+    | PostponePlanning
+    | RequestRun
+    | KillRun
+    | RecordRun
+)

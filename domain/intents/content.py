@@ -7,17 +7,21 @@ import binascii
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     StringConstraints,
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import core_schema
 
 #: Bytes of the content as compact UTF-8 JSON. A program this large still fits the one Service
 #: Bus message (256 KB) that carries it to the sandbox.
@@ -27,12 +31,34 @@ MAX_TEXT_CHARACTERS = 8_000
 MAX_FILES = 64
 MAX_METADATA_ENTRIES = 32
 
-Language = Literal["python", "shell"]
+#: A name of a language; which of them there are is checked where an intent is accepted, so that
+#: one whose language was taken away since can still be read.
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]{0,31}$")]
 
-#: Validation context of content read back from the log: it was measured when it was accepted.
+#: Validation context of content read back from the log, beside strict validation: what it holds
+#: was checked when it was accepted, and in the form that it was recorded in.
 RECORDED = {"recorded": True}
 
 _PATH = re.compile(r"[^\x00-\x1f\x7f\\]+")
+
+
+@dataclass(frozen=True, slots=True)
+class AtTheDoor:
+    """A validator that strict validation goes without: see `RECORDED`.
+
+    It is Python among pydantic's native code, and would be most of what reading an event costs.
+    """
+
+    validator: BeforeValidator | AfterValidator
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Called by pydantic."""
+        return core_schema.lax_or_strict_schema(
+            lax_schema=self.validator.__get_pydantic_core_schema__(source, handler),
+            strict_schema=handler(source),
+        )
 
 
 def _no_nul(value: str) -> str:
@@ -48,35 +74,44 @@ def _relative_path(value: str) -> str:
     return value
 
 
-Text = Annotated[str, BeforeValidator(lambda v: _no_nul(v) if isinstance(v, str) else v)]
+_NO_NUL = AtTheDoor(AfterValidator(_no_nul))
+
+Text = Annotated[str, _NO_NUL]
+ShortText = Annotated[str, StringConstraints(max_length=4096), _NO_NUL]
 Path = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
-    BeforeValidator(lambda v: _relative_path(v) if isinstance(v, str) else v),
+    AtTheDoor(AfterValidator(_relative_path)),
+]
+EnvironmentName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:APP_[A-Z0-9_]{1,60}|TZ|LANG|LC_ALL|PYTHONHASHSEED|COLUMNS|LINES)$"
+    ),
 ]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-MetadataValue = Annotated[Text, StringConstraints(max_length=512)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), _NO_NUL]
 
 
 class _Content(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
 
 
+def _decodable(content: str, info: ValidationInfo) -> str:
+    if info.data.get("encoding") == "base64":
+        try:
+            base64.b64decode(content, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("the content is not valid base64") from None
+    return content
+
+
 class ProgramFile(_Content):
     """One file of a program; ``encoding`` says how ``content`` is to be read."""
 
     path: Path
-    content: Text
     encoding: Literal["utf-8", "base64"] = "utf-8"
-
-    @model_validator(mode="after")
-    def _decodable(self) -> Self:
-        if self.encoding == "base64":
-            try:
-                base64.b64decode(self.content, validate=True)
-            except (binascii.Error, ValueError):
-                raise ValueError(f"the content of {self.path!r} is not valid base64") from None
-        return self
+    content: Annotated[Text, AtTheDoor(AfterValidator(_decodable))]
 
 
 class Limits(_Content):
@@ -87,7 +122,8 @@ class Limits(_Content):
         memory_bytes: memory of all its processes together.
         output_bytes: bytes kept of stdout, and of stderr.
         processes: processes and threads alive at once.
-        disk_bytes: size of the writable workspace.
+        disk_bytes: size of all that is writable.
+        artifact_bytes: of all files it leaves in its output folder together.
     """
 
     wall_seconds: float | None = Field(default=None, ge=0.1, le=300)
@@ -95,6 +131,7 @@ class Limits(_Content):
     output_bytes: int | None = Field(default=None, ge=0, le=96 * 1024)
     processes: int | None = Field(default=None, ge=1, le=512)
     disk_bytes: int | None = Field(default=None, ge=1024**2, le=1024**3)
+    artifact_bytes: int | None = Field(default=None, ge=0, le=64 * 1024**2)
 
 
 def _files_as_list(value: object) -> object:
@@ -102,6 +139,34 @@ def _files_as_list(value: object) -> object:
     if isinstance(value, dict):
         return [{"path": path, "content": content} for path, content in value.items()]
     return value
+
+
+def _paths_fit_together(files: tuple[ProgramFile, ...]) -> tuple[ProgramFile, ...]:
+    paths = [file.path for file in files]
+    if len(set(paths)) != len(paths):
+        raise ValueError("two files have the same path")
+    parents = {
+        path.rsplit("/", depth)[0] for path in paths for depth in range(1, path.count("/") + 1)
+    }
+    if clash := parents.intersection(paths):
+        raise ValueError(f"{min(clash)!r} is both a file and a directory")
+    return files
+
+
+def _only_file(entrypoint: object, info: ValidationInfo) -> object:
+    if entrypoint is not None:
+        return entrypoint
+    files = info.data.get("files", ())
+    if len(files) != 1:
+        raise ValueError("name the file that is to be run")
+    return files[0].path
+
+
+def _among_files(entrypoint: str, info: ValidationInfo) -> str:
+    files = info.data.get("files")
+    if files is not None and entrypoint not in (file.path for file in files):
+        raise ValueError(f"entrypoint {entrypoint!r} is not among the files")
+    return entrypoint
 
 
 class Program(_Content):
@@ -113,43 +178,37 @@ class Program(_Content):
         entrypoint: path of the file to run; may be left out when there is only one file.
         args: command-line arguments.
         stdin: text on the program's standard input.
+        environment: added to the program's environment: ``APP_…``, ``TZ``, ``LANG``, ``LC_ALL``,
+            ``PYTHONHASHSEED``, ``COLUMNS``, ``LINES``.
     """
 
     language: Language
-    files: Annotated[tuple[ProgramFile, ...], BeforeValidator(_files_as_list)] = Field(
-        min_length=1, max_length=MAX_FILES
-    )
-    entrypoint: Path
-    args: tuple[Annotated[Text, StringConstraints(max_length=4096)], ...] = Field(
-        default=(), max_length=64
-    )
+    files: Annotated[
+        tuple[ProgramFile, ...],
+        Field(min_length=1, max_length=MAX_FILES),
+        AtTheDoor(BeforeValidator(_files_as_list)),
+        AtTheDoor(AfterValidator(_paths_fit_together)),
+    ]
+    entrypoint: Annotated[
+        Path,
+        AtTheDoor(BeforeValidator(_only_file)),
+        AtTheDoor(AfterValidator(_among_files)),
+    ] = Field(default=None, validate_default=True)
+    args: tuple[ShortText, ...] = Field(default=(), max_length=64)
     stdin: Text = ""
+    environment: dict[EnvironmentName, ShortText] = Field(default_factory=dict, max_length=32)
     limits: Limits = Limits()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _only_file_is_entrypoint(cls, value: object) -> object:
-        if isinstance(value, dict) and value.get("entrypoint") is None:
-            files = _files_as_list(value.get("files"))
-            if isinstance(files, list | tuple) and len(files) == 1:
-                only = files[0]
-                path = only.get("path") if isinstance(only, dict) else getattr(only, "path", None)
-                return {**value, "entrypoint": path}
-        return value
 
-    @model_validator(mode="after")
-    def _paths_fit_together(self) -> Self:
-        paths = [file.path for file in self.files]
-        if len(set(paths)) != len(paths):
-            raise ValueError("two files have the same path")
-        parents = {
-            path.rsplit("/", depth)[0] for path in paths for depth in range(1, path.count("/") + 1)
-        }
-        if clash := parents.intersection(paths):
-            raise ValueError(f"{min(clash)!r} is both a file and a directory")
-        if self.entrypoint not in paths:
-            raise ValueError(f"entrypoint {self.entrypoint!r} is not among the files")
-        return self
+class PlanningOptions(_Content):
+    """How a program may be found for a sentence.
+
+    Attributes:
+        reuse: ``exact``: a solved intent's with the same words; ``similar``: also one that asks
+            the same in other words, if the language model confirms that; ``never``: none.
+    """
+
+    reuse: Literal["exact", "similar", "never"] = "exact"
 
 
 class IntentContent(_Content):
@@ -158,23 +217,25 @@ class IntentContent(_Content):
     Attributes:
         text: what is wanted, in the client's words.
         program: what to run for it.
+        planning: how a program may be found, where none is given.
         metadata: the client's own labels; kept and returned, never interpreted.
     """
 
-    text: Annotated[Text, StringConstraints(max_length=MAX_TEXT_CHARACTERS)] | None = None
+    text: Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS), _NO_NUL] | None = None
     program: Program | None = None
+    planning: PlanningOptions = PlanningOptions()
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default_factory=dict, max_length=MAX_METADATA_ENTRIES
     )
 
     @model_validator(mode="after")
     def _something_to_do(self, info: ValidationInfo) -> Self:
+        if info.context is RECORDED:
+            return self
         if self.text is not None and not self.text.strip():
             raise ValueError("text must not be blank; leave it out to submit only a program")
         if self.text is None and self.program is None:
             raise ValueError("give a text, a program, or both")
-        if info.context is RECORDED:
-            return self
         if (size := len(self.canonical())) > MAX_CONTENT_BYTES:
             raise ValueError(f"takes {size} bytes as JSON, the limit is {MAX_CONTENT_BYTES}")
         return self

@@ -1,29 +1,17 @@
-"""The state of an intent, folded from its events."""
+"""The state of an intent, as its events tell it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
-from domain.intents.content import IntentContent, Program
-from domain.intents.events import (
-    FailureCause,
-    IntentCancelled,
-    IntentEvent,
-    IntentFailed,
-    IntentPlanned,
-    IntentSubmitted,
-    IntentSucceeded,
-    PlanSource,
-    RunOutcome,
-    SandboxRunFinished,
-    SandboxRunRequested,
-    UnknownEvent,
-)
+from domain.intents.content import IntentContent, Limits, Program
+from domain.intents.values import Author, FailureCause, PlanSource, RunOutcome
+
+#: The step of a plan that has only one.
+MAIN_STEP = "main"
 
 
 class Status(StrEnum):
@@ -39,22 +27,98 @@ class Status(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing more will happen to the intent."""
-        return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+        return self in _TERMINAL
 
 
-@dataclass(frozen=True, slots=True)
+#: Once and for all: looking a member of an enumeration up costs more than comparing it.
+_TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+
+@dataclass(frozen=True)
 class Run:
-    """One sandbox run; ``outcome`` is None while it is open."""
+    """One sandbox run; ``outcome`` is None while it is open.
+
+    Attributes:
+        attempt: counts the runs of its step.
+        repairs: how often its program had been mended.
+    """
 
     run_id: UUID
     attempt: int
     not_before: datetime | None
     outcome: RunOutcome | None = None
+    kill_requested: bool = False
+    limits: Limits | None = None
+    step: str = MAIN_STEP
+    repairs: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its program ran to its end and exited with 0."""
+        return self.outcome is not None and self.outcome.verdict == "succeeded"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class Delay:
+    """How often in a row something was put off, and until when it is now."""
+
+    attempts: int = 0
+    not_before: datetime | None = None
+
+
+NO_DELAY = Delay()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the plan, with the program that it has now.
+
+    Attributes:
+        needs: names of the steps whose artifacts it gets.
+        expects: names of artifacts that it must leave.
+        repairs: how often its program was mended.
+        broken: the failed run after which it is to be mended; None where it is not.
+        delay: of its repair.
+    """
+
+    name: str
+    program: Program
+    needs: tuple[str, ...] = ()
+    expects: tuple[str, ...] = ()
+    repairs: int = 0
+    broken: UUID | None = None
+    delay: Delay = NO_DELAY
+
+    def missing_from(self, outcome: RunOutcome) -> tuple[str, ...]:
+        """The artifacts that a run must have left and has not."""
+        left = {artifact.name for artifact in outcome.artifacts}
+        return tuple(name for name in self.expects if name not in left)
+
+
+@dataclass(frozen=True)
+class ModelUsage:
+    """What language models have taken for an intent."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_microusd: int = 0
+
+
+NO_USAGE = ModelUsage()
+
+
+@dataclass(frozen=True)
 class IntentState:
-    """An intent as its events tell it. ``version`` counts events, unknown ones too."""
+    """An intent as its events tell it. ``version`` counts events, unknown ones too.
+
+    Attributes:
+        steps: of its plan, in an order in which each comes after those it needs.
+        author: the model that wrote the plan, if one did.
+        repairs: how often a program of the plan may be mended.
+        delay: of the planning.
+        failed_run: the run that it failed with.
+    """
 
     version: int
     id: UUID
@@ -64,96 +128,75 @@ class IntentState:
     fingerprint: str
     submitted_at: datetime
     updated_at: datetime
-    program: Program | None = None
+    steps: tuple[Step, ...] = ()
     plan_source: PlanSource | None = None
     reused_from: UUID | None = None
     embedding_model: str | None = None
+    explanation: str | None = None
+    author: Author | None = None
+    repairs: int = 0
     runs: tuple[Run, ...] = ()
+    usage: ModelUsage = NO_USAGE
+    delay: Delay = NO_DELAY
     failure: FailureCause | None = None
+    failed_run: UUID | None = None
     completed_at: datetime | None = None
 
     @property
-    def last_run(self) -> Run | None:
-        """The latest run, open or finished."""
-        return self.runs[-1] if self.runs else None
+    def result_step(self) -> Step | None:
+        """The step whose outcome is the intent's: the last one."""
+        return self.steps[-1] if self.steps else None
 
     @property
-    def open_run(self) -> Run | None:
-        """The run the sandbox still owes a result for."""
-        run = self.last_run
-        return run if run is not None and run.outcome is None else None
+    def open_runs(self) -> tuple[Run, ...]:
+        """The runs that the sandbox still owes a result for."""
+        return tuple(run for run in self.runs if run.outcome is None)
 
+    @property
+    def repairs_left(self) -> int:
+        """How often a program may still be given back to be mended."""
+        return self.repairs - sum(step.repairs + (step.broken is not None) for step in self.steps)
 
-class CorruptStream(ValueError):
-    """The stream does not begin with the submission of an intent."""
+    @property
+    def ready_step(self) -> Step | None:
+        """The first step that could run now: all it needs is there, and it has not run yet."""
+        return next(filter(self.is_ready, self.steps), None)
 
+    def is_ready(self, step: Step) -> bool:
+        """Whether a run of ``step``, as its program is now, could be asked for."""
+        ran = any(run.repairs == step.repairs for run in self.runs_of(step.name))
+        return not ran and step.broken is None and all(map(self.has_succeeded, step.needs))
 
-def evolve(state: IntentState | None, event: IntentEvent | UnknownEvent) -> IntentState:
-    """The state after ``event``.
+    def step(self, name: str) -> Step | None:
+        """The step of that name."""
+        for step in self.steps:
+            if step.name == name:
+                return step
+        return None
 
-    Raises:
-        CorruptStream: the first event is not IntentSubmitted, or a later one is.
-    """
-    if isinstance(event, IntentSubmitted):
-        if state is not None:
-            raise CorruptStream("a second IntentSubmitted in one stream")
-        return IntentState(
-            version=1,
-            id=event.intent_id,
-            tenant_id=event.tenant_id,
-            status=Status.SUBMITTED,
-            content=event.content,
-            fingerprint=event.fingerprint,
-            submitted_at=event.at,
-            updated_at=event.at,
+    def run(self, run_id: UUID) -> Run | None:
+        """The run of that id."""
+        return next((run for run in self.runs if run.run_id == run_id), None)
+
+    def runs_of(self, step: str) -> tuple[Run, ...]:
+        """The runs of a step, in order."""
+        return tuple([run for run in self.runs if run.step == step])
+
+    def has_succeeded(self, step: str) -> bool:
+        """Whether a run of the step did, and left what it must."""
+        found = self.step(step)
+        return found is not None and any(
+            run.outcome is not None and run.succeeded and not found.missing_from(run.outcome)
+            for run in self.runs_of(step)
         )
-    if state is None:
-        raise CorruptStream(f"the stream begins with {event.type}")
-    version = state.version + 1
-    if isinstance(event, UnknownEvent):
-        return replace(state, version=version)
-    # One copy for all that changes: folding is what a rebuild spends its time on.
-    return replace(state, version=version, updated_at=event.at, **_changes(state, event))
 
+    @property
+    def telling_run(self) -> Run | None:
+        """The run whose outcome is shown for the intent.
 
-def _changes(state: IntentState, event: IntentEvent) -> dict[str, Any]:
-    """The fields of the state that ``event`` sets, beside version and time."""
-    match event:
-        case IntentPlanned():
-            return {
-                "status": Status.PLANNED,
-                "program": event.program or state.content.program,
-                "plan_source": event.source,
-                "reused_from": event.reused_from,
-                "embedding_model": event.embedding_model,
-            }
-        case SandboxRunRequested():
-            run = Run(event.run_id, event.attempt, event.not_before)
-            return {"status": Status.RUNNING, "runs": (*state.runs, run)}
-        case SandboxRunFinished():
-            runs = tuple(
-                replace(run, outcome=event.outcome) if run.run_id == event.run_id else run
-                for run in state.runs
-            )
-            return {"runs": runs}
-        case IntentSucceeded():
-            return {"status": Status.SUCCEEDED, "completed_at": event.at}
-        case IntentFailed():
-            return {
-                "status": Status.FAILED,
-                "failure": event.cause,
-                "completed_at": event.at,
-            }
-        case IntentCancelled():
-            return {"status": Status.CANCELLED, "completed_at": event.at}
-        case _:
-            raise CorruptStream(f"no rule for {event.type}")
-
-
-def fold(
-    events: Iterable[IntentEvent | UnknownEvent], state: IntentState | None = None
-) -> IntentState | None:
-    """The state after all ``events``, starting from ``state``; None for an empty stream."""
-    for event in events:
-        state = evolve(state, event)
-    return state
+        The one that it failed with, else the last of the step whose result counts, else the last.
+        """
+        if self.failed_run is not None:
+            return self.run(self.failed_run)
+        last = self.steps and self.runs_of(self.steps[-1].name)
+        return (last or self.runs or (None,))[-1]

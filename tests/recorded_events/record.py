@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from domain.intents.state import IntentState
 from domain.repository import IntentRepository
 from domain.sandbox.contract import RESULT_TYPE
 from tests.e2e.test_bus import tenant_of
+from tests.fixtures.openai_server import OpenAIServer, fault, program, repaired, step
 from tests.fixtures.stack import Client, RunningStack, running_stack, submission
 
 STREAMS = Path(__file__).with_name("streams")
@@ -107,6 +109,26 @@ class Scenarios:
         await self._client.call("POST", f"/intents/{intent_id}/cancel", {})
         return intent_id
 
+    async def killed_by_an_operator(self) -> str:
+        intent_id = await self._running(30)
+        operator = await self._stack.operator_of(self._client)
+        body = {"reason": "läuft zu lange"}
+        await operator.call("POST", f"/operations/intents/{intent_id}/kill", body)
+        await self._client.finished(intent_id)
+        return intent_id
+
+    async def program_leaves_artifacts(self) -> str:
+        code = (
+            "import os, pathlib\n"
+            "out = pathlib.Path(os.environ['OUT_DIR'])\n"
+            "(out / 'plots').mkdir()\n"
+            "(out / 'plots/größe.txt').write_text(os.environ['APP_GREETING'])\n"
+            "(out / 'link').symlink_to('/etc/passwd')\n"
+        )
+        body = python(code, artifact_bytes=1000)
+        body["program"]["environment"] = {"APP_GREETING": "grüß Gott", "TZ": "UTC"}
+        return str((await self._client.run(body))["id"])
+
     async def sandbox_fails_once_and_the_retry_succeeds(self) -> str:
         intent_id = await self._running(3)
         events = await self._until(intent_id, "SandboxRunRequested")
@@ -143,9 +165,32 @@ class Scenarios:
         """The scenarios by name, in the order in which they build on each other."""
         return {
             name: getattr(self, name)
-            for name, member in vars(Scenarios).items()
+            for name, member in vars(type(self)).items()
             if not name.startswith("_") and name != "all" and callable(member)
         }
+
+
+class ModelScenarios(Scenarios):
+    """What a language model does."""
+
+    model: OpenAIServer
+
+    async def model_writes_steps_that_build_on_one_another(self) -> str:
+        left = "import os; open(os.environ['OUT_DIR'] + '/größe.txt', 'w').write('42')"
+        found = "import shutil, os; print(open('inputs/load/größe.txt').read()); "
+        kept = "shutil.copy('inputs/load/größe.txt', os.environ['OUT_DIR'])"
+        plan = {
+            "explanation": "Erst laden, dann zeigen.",
+            "steps": [step(left, "load"), step(found + kept, "show", ("load",))],
+            "expected_artifacts": ["größe.txt"],
+        }
+        self.model.script(plan)
+        return str((await self._client.run({"text": TEXT}))["id"])
+
+    async def model_is_away_and_then_mends_its_program(self) -> str:
+        self.model.script(fault(503), program("print(1 / 0)"), repaired("print('mended')"))
+        body = {"text": f"{TEXT} Nochmal!", "planning": {"reuse": "never"}}
+        return str((await self._client.run(body))["id"])
 
 
 async def read(stack: RunningStack, intent_id: str) -> tuple[list[dict[str, Any]], IntentState]:
@@ -167,17 +212,29 @@ async def read(stack: RunningStack, intent_id: str) -> tuple[list[dict[str, Any]
 
 async def record(folder: Path) -> None:
     """Play all scenarios; write the recordings that do not exist yet."""
-    async with running_stack(folder) as stack:
-        scenarios = Scenarios(stack, await stack.new_tenant())
-        for name, play in scenarios.all().items():
-            path = STREAMS / f"{name}.json"
-            events, state = await read(stack, await play())
-            if path.exists():
-                print(f"kept      {path.name}")
-                continue
-            recording = {"events": events, "state": STATE.dump_python(state, mode="json")}
-            path.write_text(json.dumps(recording, indent=1, ensure_ascii=False) + "\n", "utf-8")
-            print(f"recorded  {path.name}: {', '.join(event['type'] for event in events)}")
+    async with running_stack(folder / "without") as stack:
+        await play_all(stack, Scenarios(stack, await stack.new_tenant()))
+    model = OpenAIServer()
+    await model.start()
+    os.environ.update(model.environment())
+    async with running_stack(folder / "with") as stack:
+        scenarios = ModelScenarios(stack, await stack.new_tenant())
+        scenarios.model = model
+        await play_all(stack, scenarios)
+    await model.aclose()
+
+
+async def play_all(stack: RunningStack, scenarios: Scenarios) -> None:
+    """Play ``scenarios``; write the recordings that do not exist yet."""
+    for name, play in scenarios.all().items():
+        path = STREAMS / f"{name}.json"
+        events, state = await read(stack, await play())
+        if path.exists():
+            print(f"kept      {path.name}")
+            continue
+        recording = {"events": events, "state": STATE.dump_python(state, mode="json")}
+        path.write_text(json.dumps(recording, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        print(f"recorded  {path.name}: {', '.join(event['type'] for event in events)}")
 
 
 if __name__ == "__main__":

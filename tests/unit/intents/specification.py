@@ -17,22 +17,23 @@ from domain.intents.commands import (
     RequestRun,
     SubmitIntent,
 )
-from domain.intents.content import IntentContent
-from domain.intents.decider import decide, run_id_of
+from domain.intents.content import IntentContent, Limits
+from domain.intents.decider import decide
 from domain.intents.events import (
-    FailureCause,
     IntentEvent,
     IntentPlanned,
     IntentSubmitted,
-    RunOutcome,
     SandboxRunRequested,
 )
-from domain.intents.state import fold
+from domain.intents.evolve import fold
+from domain.intents.run_decisions import run_id_of
+from domain.intents.values import FailureCause, RunOutcome
 
 INTENT = UUID("6f1c0b52-7c4e-4a0e-9d3e-2f4b6d8a1c3e")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROGRAM = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
 CONTENT = IntentContent.model_validate({"text": "six by seven", "program": PROGRAM})
+LIMITS = Limits(wall_seconds=10, processes=64)
 SENTENCE = IntentContent(text="six by seven")
 SUCCESS = RunOutcome(verdict="succeeded", exit_code=0, stdout="42\n")
 CRASH = RunOutcome(verdict="exited", exit_code=3, stderr="boom")
@@ -56,7 +57,7 @@ def reject() -> RejectPlan:
 
 
 def request_run() -> RequestRun:
-    return RequestRun(NOW)
+    return RequestRun(LIMITS, NOW)
 
 
 def record(outcome: RunOutcome, attempt: int = 1) -> RecordRun:
@@ -79,7 +80,9 @@ def planned() -> IntentPlanned:
 
 
 def requested(attempt: int = 1) -> SandboxRunRequested:
-    return SandboxRunRequested(at=NOW, run_id=run_id_of(INTENT, attempt), attempt=attempt)
+    return SandboxRunRequested(
+        at=NOW, run_id=run_id_of(INTENT, attempt), attempt=attempt, limits=LIMITS
+    )
 
 
 class Given:

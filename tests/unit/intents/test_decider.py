@@ -6,35 +6,28 @@ import pytest
 
 from domain.intents.commands import Command, RecordPlan
 from domain.intents.content import IntentContent, Program
-from domain.intents.decider import (
-    MAX_RUN_ATTEMPTS,
-    RETRY_DELAYS,
-    IntentAlreadyFinished,
-    IntentNotFound,
-    PlanStep,
-    RequestRunStep,
-    SubmissionConflict,
-    decide,
-    react,
-    run_id_of,
-)
+from domain.intents.decider import decide
 from domain.intents.events import (
-    FailureCause,
     IntentCancelled,
     IntentEvent,
     IntentFailed,
     IntentPlanned,
     IntentSucceeded,
-    RunOutcome,
     SandboxRunFinished,
     SandboxRunRequested,
     UnknownEvent,
 )
-from domain.intents.state import CorruptStream, Status, fold
+from domain.intents.evolve import CorruptStream, fold
+from domain.intents.next_step import PlanStep, RequestRunStep, react
+from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
+from domain.intents.run_decisions import MAX_RUN_ATTEMPTS, RETRY_DELAYS, run_id_of
+from domain.intents.state import Status
+from domain.intents.values import FailureCause, RunOutcome
 from tests.unit.intents.specification import (
     CONTENT,
     CRASH,
     INTENT,
+    LIMITS,
     NOW,
     OUTAGE,
     PROGRAM,
@@ -60,6 +53,7 @@ def finished(outcome: RunOutcome, attempt: int = 1) -> SandboxRunFinished:
 SUCCEEDED = IntentSucceeded(at=NOW, run_id=run_id_of(INTENT, 1))
 FAILED = IntentFailed(
     at=NOW,
+    run_id=run_id_of(INTENT, 1),
     cause=FailureCause(
         code="program_exited", message="The program exited with code 3; see stderr."
     ),
@@ -125,6 +119,7 @@ class TestRun:
                 run_id=run_id_of(INTENT, 2),
                 attempt=2,
                 not_before=NOW + RETRY_DELAYS[0],
+                limits=LIMITS,
             ),
         )
 
@@ -188,12 +183,12 @@ def test_states_call_for_the_next_step() -> None:
         state = fold(history)
         assert state is not None
         steps.append(react(state))
-    assert steps == [PlanStep(), RequestRunStep(), None, None, None]
+    assert steps == [PlanStep(1, None), RequestRunStep("main", 1), None, None, None]
 
 
 def test_unknown_events_count_and_change_nothing_else() -> None:
     known = fold([submitted(), planned()])
-    mixed = fold([submitted(), UnknownEvent("FromTheFuture", 9, {}), planned()])
+    mixed = fold([submitted(), UnknownEvent("FromTheFuture", 9, "{}"), planned()])
     assert known is not None
     assert mixed is not None
     assert (mixed.version, mixed.status) == (known.version + 1, known.status)

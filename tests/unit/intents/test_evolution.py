@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,10 +14,12 @@ from domain.intents.events import (
     REGISTRY,
     EventRegistry,
     IntentEvent,
+    IntentSubmitted,
     UnknownEvent,
     revive,
 )
-from domain.intents.state import IntentState, fold
+from domain.intents.evolve import fold
+from domain.intents.state import IntentState
 from domain.intents.upcasters import IncompleteUpcasters
 from tests.unit.intents.specification import NOW, planned, submitted
 
@@ -40,11 +41,13 @@ def contains(found: Any, expected: Any) -> bool:
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_every_recorded_stream_folds_to_the_state_it_had(name: str) -> None:
     events = [
-        revive(event["type"], event["schema_version"], event["data"])
+        revive(event["type"], event["schema_version"], json.dumps(event["data"]))
         for event in RECORDINGS[name]["events"]
     ]
     assert not [event for event in events if isinstance(event, UnknownEvent)]
     found = STATE.dump_python(fold(events), mode="json")  # type: ignore[arg-type]
+    # The state's own form is not recorded for ever: its one program was a field once.
+    found["program"] = found["steps"][0]["program"] if found["steps"] else None
     assert contains(found, RECORDINGS[name]["state"])
 
 
@@ -64,11 +67,13 @@ def test_every_version_of_every_type_has_a_recording(type_: str, version: int) -
 
 def test_reading_a_recording_at_its_own_version_keeps_every_field() -> None:
     for event in RECORDED:
-        revived = revive(event["type"], event["schema_version"], event["data"])
+        revived = revive(event["type"], event["schema_version"], json.dumps(event["data"]))
         assert isinstance(revived, IntentEvent)
         if revived.schema_version == event["schema_version"]:
             written = revived.model_dump(mode="json", exclude_none=True)
-            assert written == event["data"]
+            assert contains(written, event["data"])
+            added = revived.model_dump(mode="json", exclude_defaults=True)
+            assert contains(event["data"], added), "a newer field must default to nothing"
 
 
 class Measured(IntentEvent):
@@ -97,15 +102,22 @@ MEASURED = EventRegistry({**EVENT_TYPES, "Measured": Measured}, STEPS)
     [(1, {"celsius": "20.0"}), (2, {"celsius": 20.0}), (3, {"kelvin": 293.15})],
 )
 def test_upcasters_are_chained_to_the_current_version(version: int, data: dict[str, Any]) -> None:
-    recorded = {"at": "2026-03-01T12:00:00Z", **data}
-    before = deepcopy(recorded)
+    recorded = json.dumps({"at": "2026-03-01T12:00:00Z", **data})
     assert revive("Measured", version, recorded, MEASURED) == Measured(at=NOW, kelvin=293.15)
-    assert recorded == before, "an upcaster changed what was recorded"
 
 
 def test_data_that_does_not_fit_its_version_is_refused_and_not_guessed() -> None:
     with pytest.raises(ValidationError, match="kelvin"):
-        revive("Measured", 3, {"at": "2026-03-01T12:00:00Z", "celsius": 20.0}, MEASURED)
+        revive("Measured", 3, '{"at": "2026-03-01T12:00:00Z", "celsius": 20.0}', MEASURED)
+
+
+def test_only_what_comes_from_elsewhere_is_checked_as_at_the_door() -> None:
+    recorded = submitted().model_dump(mode="json")
+    recorded["content"]["program"]["files"][0]["path"] = "../main.py"
+    data = json.dumps(recorded)
+    assert isinstance(revive("IntentSubmitted", 1, data), IntentSubmitted)
+    with pytest.raises(ValidationError, match="relative path"):
+        revive("IntentSubmitted", 1, data, trusted=False)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,7 @@ def test_a_chain_with_a_hole_or_a_loose_end_is_refused_at_start(
     ("type_", "version"), [("IntentAudited", 1), ("IntentPlanned", 2), ("Measured", 4)]
 )
 def test_an_event_from_the_future_is_kept_as_it_is_and_counted(type_: str, version: int) -> None:
-    data = {"at": "2031-01-01T00:00:00Z", "unheard": {"of": [1, None, "ü"]}}
+    data = '{"at": "2031-01-01T00:00:00Z", "unheard": {"of": [1, null, "ü"]}}'
     event = revive(type_, version, data, MEASURED)
     assert event == UnknownEvent(type_, version, data)
     before, after = fold([submitted()]), fold([submitted(), event, planned()])

@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.intents.commands import Command
-from domain.intents.decider import MAX_RUN_ATTEMPTS, IntentRefused, decide, react
-from domain.intents.events import IntentEvent, RunOutcome, revive
-from domain.intents.state import IntentState, Status, evolve, fold
+from domain.intents.decider import decide
+from domain.intents.events import IntentEvent, revive
+from domain.intents.evolve import evolve, fold
+from domain.intents.next_step import react
+from domain.intents.refusals import IntentRefused
+from domain.intents.run_decisions import MAX_RUN_ATTEMPTS
+from domain.intents.state import IntentState, Status
+from domain.intents.values import RunOutcome
 from tests.unit.intents.specification import (
     CONTENT,
     NOW,
@@ -80,8 +85,8 @@ def test_runs_are_bounded_distinct_and_at_most_one_is_open(sequence: list[Comman
         assert len({run.run_id for run in state.runs}) == len(state.runs)
         assert sum(run.outcome is None for run in state.runs) <= 1
         if state.status is Status.SUCCEEDED:
-            assert state.last_run is not None
-            assert state.last_run.outcome is not None
+            assert state.telling_run is not None
+            assert state.telling_run.succeeded
         assert (state.completed_at is not None) == state.status.terminal
         assert react(state) is None or not state.status.terminal
 
@@ -90,7 +95,7 @@ def test_runs_are_bounded_distinct_and_at_most_one_is_open(sequence: list[Comman
 @settings(max_examples=200)
 def test_recorded_events_give_the_same_state_back(sequence: list[Command]) -> None:
     history, states = carry_out([submit(), *sequence])
-    stored = [(e.type, e.schema_version, e.model_dump(mode="json")) for e in history]
+    stored = [(e.type, e.schema_version, e.model_dump_json()) for e in history]
     revived = [revive(*row) for row in stored]
     assert fold(revived) == states[-1]
 

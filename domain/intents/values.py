@@ -1,0 +1,132 @@
+"""What events of intents are made of.
+
+Fields marked `Personal` hold what people wrote or what their programs printed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.intents.content import Program
+
+PlanSource = Literal["submitted", "reused", "generated", "repaired"]
+
+
+class Personal:
+    """Marks a field as personal content of the tenant's people."""
+
+
+class Value(BaseModel):
+    """Base of all of them: immutable, and tolerant of fields from the future."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RunArtifact(Value):
+    """A file that a run left in its output folder; its content lies outside the log."""
+
+    name: Annotated[str, Personal()]
+    size: int
+    sha256: str
+
+
+class RunOutcome(Value):
+    """How one sandbox run ended, as the host decided it.
+
+    Attributes:
+        verdict: the host's word for it; ``succeeded`` is the only good one.
+        retryable: the host failed, not the program: another try may help.
+        stdout, stderr: what the program printed, cut at its limit.
+        usage: measured use, units in the names (``wall_ms``, ``peak_memory_bytes``, …).
+        image: digest of the image it ran in, where there was one.
+        artifacts: what it left in its output folder.
+        behaviour: what it was seen doing (`domain.sandbox.contract.Behaviour`), as recorded.
+    """
+
+    verdict: str
+    retryable: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+    stdout: Annotated[str, Personal()] = ""
+    stderr: Annotated[str, Personal()] = ""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    usage: dict[str, float | int | None] = Field(default_factory=dict)
+    runtime: str = ""
+    image: str | None = None
+    error: str | None = None
+    warm: bool = False
+    artifacts: tuple[RunArtifact, ...] = ()
+    skipped_artifacts: Annotated[tuple[dict[str, str], ...], Personal()] = ()
+    behaviour: dict[str, Any] = Field(default_factory=dict)
+
+
+class FailureCause(Value):
+    """Why an intent failed.
+
+    Attributes:
+        code: stable, for programs: ``planner_not_configured``, ``program_exited``, …
+        message: for people: what happened and what would help.
+    """
+
+    code: str
+    message: str
+
+
+CallPurpose = Literal["plan", "repair", "compare"]
+CallOutcome = Literal[
+    "answered",
+    "invalid",
+    "truncated",
+    "refused",
+    "rejected",
+    "rate_limited",
+    "unavailable",
+    "timed_out",
+]
+
+
+class ModelCall(Value):
+    """One call of a language model, whatever came of it.
+
+    Attributes:
+        purpose: write a plan, mend a program, or compare two sentences.
+        outcome: ``answered`` is the only one that is of use; ``invalid``: not of the form that
+            was asked for; ``rejected``: the request itself was, as with a wrong key.
+        prompt: name and version of what it was told, such as ``plan@1``.
+        cost_microusd: by the prices configured at the time, millionths of a US dollar.
+        latency_ms: from the request to the end of the answer.
+        detail: what the provider said, or what is wrong with the answer.
+    """
+
+    purpose: CallPurpose
+    outcome: CallOutcome
+    model: str
+    prompt: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_microusd: int = 0
+    latency_ms: int = 0
+    detail: Annotated[str | None, Personal()] = None
+
+
+class Author(Value):
+    """Which model wrote a program, told what."""
+
+    model: str
+    prompt: str
+
+
+class PlannedStep(Value):
+    """One program of a plan.
+
+    Attributes:
+        name: unique within the plan.
+        needs: names of earlier steps, whose artifacts it gets.
+    """
+
+    name: str
+    program: Annotated[Program, Personal()]
+    needs: tuple[str, ...] = ()

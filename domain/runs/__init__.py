@@ -1,0 +1,1 @@
+"""Runs while the sandbox has them: tokens, heartbeats, live output, artifacts, behaviour."""

@@ -1,0 +1,191 @@
+"""Files that runs leave: uploaded by the host, claimed by the run's result, fetched by clients.
+
+Contents lie once per tenant, under their SHA-256. An upload is only a content; it becomes an
+artifact in the transaction that records the run's end, and what nobody claims is thrown away after
+a day. Names, sizes and hashes are facts in the log, and are read from there; they stay when a
+content's time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.models import InlineWrite
+from domain.sandbox.contract import Artifact, SandboxResult, SkippedArtifact
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("artifacts.sql"))
+
+_PURGED_AT_ONCE = 200
+
+
+class WrongHash(Exception):
+    """A content is not what its hash says."""
+
+
+class TooMuch(Exception):
+    """The run has used up what it may leave; the message says how much that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What becomes of a result's artifacts.
+
+    Attributes:
+        artifacts: those whose content is there, or comes with ``writes``.
+        skipped: all others, and why.
+        writes: to be made in the transaction that records the run's end.
+    """
+
+    artifacts: Sequence[Artifact]
+    skipped: Sequence[SkippedArtifact]
+    writes: Sequence[InlineWrite]
+
+
+class Artifacts:
+    """The store of artifacts of all tenants."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def upload(
+        self, tenant_id: str, run_id: UUID, sha256: str, content: bytes, limit: int
+    ) -> None:
+        """Keep a content for a run that has not ended; doing it again changes nothing.
+
+        Args:
+            tenant_id: whose run.
+            run_id: that left it.
+            sha256: of the content, hexadecimal.
+            content: all of it.
+            limit: bytes of all uploads of the run together.
+
+        Raises:
+            WrongHash: the content has another hash.
+            TooMuch: the run's uploads would exceed its limit.
+        """
+        found = await asyncio.to_thread(_sha256, content)
+        if found.hex() != sha256:
+            raise WrongHash(f"its SHA-256 is {found.hex()}, not {sha256}")
+        params: dict[str, Any] = {
+            "tenant_id": tenant_id,
+            "run_id": run_id,
+            "sha256": found,
+            "size": len(content),
+            "content": content,
+        }
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_SQL["one_upload_at_a_time"], params)
+            cursor = await connection.execute(_SQL["uploaded"], params)
+            [(before,)] = await cursor.fetchall()
+            if before + len(content) > limit:
+                raise TooMuch(f"{before} + {len(content)} bytes; the run may leave {limit} in all")
+            await connection.execute(_SQL["add_upload"], params)
+            await connection.execute(_SQL["store"], params)
+
+    async def claim(self, tenant_id: str, result: SandboxResult) -> Claimed:
+        """Find out which artifacts of a result can be had, and what to write for them."""
+        artifacts: list[Artifact] = []
+        skipped: list[SkippedArtifact] = []
+        carried: dict[str, bytes] = {}
+        uploaded = await self._vouch(tenant_id, result.artifacts)
+        for artifact in result.artifacts:
+            content = _content_of(artifact)
+            if content is not None:
+                carried[artifact.sha256] = content
+                artifacts.append(artifact)
+            elif artifact.content is not None:
+                skipped.append(_skip(artifact, "its content is not what its hash says"))
+            elif artifact.sha256 in uploaded:
+                artifacts.append(artifact)
+            else:
+                skipped.append(_skip(artifact, "was not uploaded"))
+        writes = [
+            InlineWrite(
+                _SQL["store"],
+                {"tenant_id": tenant_id, "sha256": bytes.fromhex(sha256), "content": content},
+            )
+            for sha256, content in sorted(carried.items())  # one order: no deadlock
+        ]
+        if artifacts:
+            writes += [
+                _claim(tenant_id, result, artifacts),
+                InlineWrite(_SQL["forget_uploads"], {"run_id": result.run_id}),
+            ]
+        return Claimed(artifacts, skipped, writes)
+
+    async def _vouch(self, tenant_id: str, artifacts: Sequence[Artifact]) -> set[str]:
+        wanted = sorted({each.sha256 for each in artifacts if each.content is None})
+        if not wanted:
+            return set()
+        params = {"tenant_id": tenant_id, "sha256s": [bytes.fromhex(each) for each in wanted]}
+        rows = await fetch(self._pool, _SQL["vouch"], params)
+        return {sha256.hex() for (sha256,) in rows}
+
+    async def available(self, tenant_id: str, sha256s: Iterable[str]) -> set[str]:
+        """Those of the hashes whose contents the tenant still has."""
+        params = {"tenant_id": tenant_id, "sha256s": [bytes.fromhex(each) for each in sha256s]}
+        rows = await fetch(self._pool, _SQL["available"], params)
+        return {sha256.hex() for (sha256,) in rows}
+
+    async def content(self, tenant_id: str, sha256: str) -> bytes | None:
+        """A content; None once its time is over."""
+        params = {"tenant_id": tenant_id, "sha256": bytes.fromhex(sha256)}
+        rows = await fetch(self._pool, _SQL["content"], params)
+        return rows[0][0] if rows else None
+
+    async def purge(self, days: int) -> int:
+        """Throw away contents that nobody claimed within a day or claimed in the last ``days``.
+
+        Returns:
+            the number of contents.
+        """
+        count = 0
+        params = {"days": days, "limit": _PURGED_AT_ONCE}
+        while purged := len(await fetch(self._pool, _SQL["purge_contents"], params)):
+            count += purged
+        await fetch(self._pool, _SQL["purge_uploads"], {})
+        await fetch(self._pool, _SQL["purge_claims"], {"days": days})
+        return count
+
+
+def _claim(tenant_id: str, result: SandboxResult, artifacts: Sequence[Artifact]) -> InlineWrite:
+    params = {
+        "intent_id": result.intent_id,
+        "run_id": result.run_id,
+        "tenant_id": tenant_id,
+        "sha256s": [bytes.fromhex(each.sha256) for each in artifacts],
+    }
+    return InlineWrite(_SQL["claim"], params)
+
+
+def _content_of(artifact: Artifact) -> bytes | None:
+    """What travelled with the result, if it is what it should be."""
+    if artifact.content is None:
+        return None
+    try:
+        content = base64.b64decode(artifact.content, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    if len(content) != artifact.size or _sha256(content).hex() != artifact.sha256:
+        return None
+    return content
+
+
+def _skip(artifact: Artifact, reason: str) -> SkippedArtifact:
+    return SkippedArtifact(name=artifact.name, reason=reason)
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

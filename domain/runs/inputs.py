@@ -1,0 +1,61 @@
+"""Artifacts that flow from one step of a plan to the next."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domain.intents.state import IntentState, Step
+from domain.repository import IntentRepository
+from domain.runs.artifacts import Artifacts
+from domain.runs.tokens import RunOwner
+from domain.sandbox.contract import INPUTS_FOLDER, JobInput
+
+
+class NoSuchInput(Exception):
+    """The run does not get this content."""
+
+
+class InputGone(Exception):
+    """The run should get this content, but its time is over."""
+
+
+def inputs_of(state: IntentState, step: Step) -> tuple[JobInput, ...]:
+    """The artifacts of the steps that ``step`` needs, as they lie in its folder."""
+    return tuple(
+        JobInput(
+            path=f"{INPUTS_FOLDER}/{name}/{artifact.name}",
+            size=artifact.size,
+            sha256=artifact.sha256,
+        )
+        for name in step.needs
+        for run in state.runs_of(name)[-1:]
+        if run.outcome is not None
+        for artifact in run.outcome.artifacts
+    )
+
+
+class RunInputs:
+    """Hands a run the contents that its step needs, and no others."""
+
+    def __init__(self, repository: IntentRepository, artifacts: Artifacts) -> None:
+        self._repository = repository
+        self._artifacts = artifacts
+
+    async def content(self, owner: RunOwner, run_id: UUID, sha256: str) -> bytes:
+        """A content of the owner's run.
+
+        Raises:
+            NoSuchInput: it is none of the run's inputs.
+            InputGone: it is, and is kept no longer.
+        """
+        state = await self._repository.load(owner.intent_id)
+        run = state.run(run_id) if state is not None else None
+        step = state.step(run.step) if state is not None and run is not None else None
+        if state is None or step is None or state.tenant_id != owner.tenant_id:
+            raise NoSuchInput("there is no such run")
+        if sha256 not in {each.sha256 for each in inputs_of(state, step)}:
+            raise NoSuchInput("the step of this run does not get this content")
+        content = await self._artifacts.content(owner.tenant_id, sha256)
+        if content is None:
+            raise InputGone("the content was kept for its time and is deleted")
+        return content

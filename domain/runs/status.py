@@ -1,0 +1,114 @@
+"""What the log says of the runs of intents: awaited, wanted dead, or over.
+
+Read from the events themselves: they are the truth at the moment of asking, a handful per stream
+and found by an index, so no read model has to be kept for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.handler import finished_id
+from domain.intents.events import (
+    IntentCancelled,
+    IntentFailed,
+    SandboxRunFinished,
+    SandboxRunKillRequested,
+    SandboxRunRequested,
+)
+from domain.repository import intent_of, stream_of
+from domain.sandbox.contract import JobLimits
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("status.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run of an intent.
+
+    Attributes:
+        artifact_bytes: its limit of all artifacts together, bytes.
+        open: the sandbox still owes its result.
+        unwanted: it was cancelled, or an operator wants it killed, or another step has failed.
+    """
+
+    tenant_id: str
+    run_id: UUID
+    artifact_bytes: int
+    open: bool = True
+    unwanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IntentRuns:
+    """The runs of an intent, in the order in which they were asked for; at least one."""
+
+    runs: tuple[RunStatus, ...]
+
+    @property
+    def latest(self) -> RunStatus:
+        """The one that was asked for last."""
+        return self.runs[-1]
+
+    @property
+    def open(self) -> tuple[RunStatus, ...]:
+        """Those whose results are still to come."""
+        return tuple(run for run in self.runs if run.open)
+
+    def get(self, run_id: UUID) -> RunStatus | None:
+        """The one of that id."""
+        return next((run for run in self.runs if run.run_id == run_id), None)
+
+    def awaited(self, run_id: UUID, tenant_id: str) -> RunStatus | None:
+        """The tenant's run of that id, if its result is still to come."""
+        run = self.get(run_id)
+        return run if run is not None and run.open and run.tenant_id == tenant_id else None
+
+
+class RunStatuses:
+    """Asks the log for the runs of many intents at once."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def of(self, intent_ids: Iterable[UUID]) -> dict[UUID, IntentRuns]:
+        """The runs of each intent that has had one."""
+        streams = [stream_of(intent_id) for intent_id in set(intent_ids)]
+        found: dict[str, dict[UUID, RunStatus]] = {}
+        for stream, *event in await fetch(self._pool, _SQL["of"], {"streams": streams}):
+            _evolve(found.setdefault(stream, {}), *event)
+        return {
+            intent_of(stream): IntentRuns(tuple(runs.values()))
+            for stream, runs in found.items()
+            if runs
+        }
+
+
+def _evolve(
+    runs: dict[UUID, RunStatus],
+    tenant_id: str,
+    type_: str,
+    command_id: UUID,
+    run_id: UUID | None,
+    artifact_bytes: int | None,
+) -> None:
+    if type_ == SandboxRunRequested.type and run_id is not None:
+        unset = JobLimits().artifact_bytes
+        limit = unset if artifact_bytes is None else artifact_bytes
+        runs[run_id] = RunStatus(tenant_id, run_id, limit)
+        return
+    for run in runs.values():
+        if type_ == SandboxRunFinished.type and command_id == finished_id(run.run_id):
+            runs[run.run_id] = replace(run, open=False)
+        elif type_ in _ENDS or (type_ == SandboxRunKillRequested.type and run.run_id == run_id):
+            runs[run.run_id] = replace(run, unwanted=True)
+
+
+_ENDS = (IntentCancelled.type, IntentFailed.type)

@@ -1,0 +1,13 @@
+-- name: of
+-- By stream, in order. Of a finished run's event nothing is parsed: it may hold all that was
+-- printed; which run it is follows from its command's id.
+select e.stream_id, e.tenant_id, e.type, e.command_id,
+    case when e.type in ('SandboxRunRequested', 'SandboxRunKillRequested')
+        then (e.data->>'run_id')::uuid end,
+    case when e.type = 'SandboxRunRequested'
+        then (e.data->'limits'->>'artifact_bytes')::bigint end
+from events e
+where e.stream_id = any(%(streams)s)
+    and e.type in ('SandboxRunRequested', 'SandboxRunKillRequested', 'SandboxRunFinished',
+        'IntentCancelled', 'IntentFailed')
+order by e.stream_id, e.version
