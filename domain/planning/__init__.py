@@ -1,1 +1,1 @@
-"""Where a program comes from: submitted, or reused from a solved intent."""
+"""Where a program comes from: submitted, reused from a solved intent, or written by a model."""

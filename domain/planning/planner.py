@@ -1,70 +1,104 @@
-"""Finds a program for an intent."""
+"""Finds a program for an intent: submitted, reused or written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
-from uuid import UUID
+from collections.abc import Sequence
 
-from domain.intents.content import Program
-from domain.intents.events import FailureCause, PlanSource
-from domain.intents.state import IntentState
+from domain.intents.state import IntentState, Run
+from domain.planning.attempt import Attempt, Unanswered
+from domain.planning.contract import Busy, NoPlan, Plan, Postponed, Repaired
+from domain.planning.questions import MAX_EXAMPLES, fits
+from domain.planning.remedies import NOT_CONFIGURED
+from domain.planning.solved import Near, Solved, SolvedIntents
+from domain.planning.wording import difference
+from domain.planning.writer import Writer
 
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A program for the intent; ``program`` is None where the submitted one is the plan."""
-
-    source: PlanSource
-    program: Program | None = None
-    reused_from: UUID | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NoPlan:
-    """No program can be had, and why."""
-
-    cause: FailureCause
-
-
-@dataclass(frozen=True, slots=True)
-class Solved:
-    """A solved intent with the program that solved it."""
-
-    intent_id: UUID
-    program: Program
-
-
-class SolvedIntents(Protocol):
-    """Whatever remembers solved sentences."""
-
-    async def find(self, tenant_id: str, text: str) -> Solved | None:
-        """The tenant's latest solved intent with exactly this normalised text."""
+#: How many neighbours are looked at, for examples and for reuse.
+_NEIGHBOURS = 6
 
 
 class Planner:
-    """Takes the submitted program, else reuses the one of an exact repeat.
+    """Takes the submitted program, else a solved intent's, else has one written.
 
-    Only an exact repeat: similarity cannot tell a paraphrase from its opposite ("transfer from
-    Alice to Bob" against the reverse has a cosine of .9985).
+    By itself it reuses only what solved exactly the same words, for the same tenant, and was
+    written by a client or by the model of today, told what it is told today: similarity cannot
+    tell a paraphrase from its opposite ("transfer from Alice to Bob" against the reverse has a
+    cosine of .9985). An intent that allows more gets a near one's plan if no word speaks against it
+    and the model is sure; any doubt costs a new program, never a wrong one.
     """
 
-    def __init__(self, solved: SolvedIntents) -> None:
-        self._solved = solved
+    def __init__(
+        self, solved: SolvedIntents, writer: Writer | None, reuse_similarity: float
+    ) -> None:
+        """Compose it.
 
-    async def plan(self, state: IntentState) -> Plan | NoPlan:
-        """The plan for an intent; it costs at most one query."""
+        Args:
+            solved: what was solved before.
+            writer: None where no language model is configured.
+            reuse_similarity: cosine similarity from which reuse is considered where an intent
+                allows it.
+        """
+        self._solved = solved
+        self._writer = writer
+        self._reuse_similarity = reuse_similarity
+
+    async def plan(self, state: IntentState, attempt: int) -> Plan | NoPlan | Postponed | Busy:
+        """The plan for an intent; without a language model it costs one query."""
         if state.content.program is not None:
             return Plan("submitted")
-        solved = await self._solved.find(state.tenant_id, state.content.text or "")
-        if solved is not None:
-            return Plan("reused", solved.program, solved.intent_id)
-        return NoPlan(
-            FailureCause(
-                code="planner_not_configured",
-                message=(
-                    "No program was submitted, no solved intent has this exact text, and no "
-                    "language model is configured to write one. Submit the intent with a program."
-                ),
-            )
+        text, reuse = state.content.text or "", state.content.planning.reuse
+        if reuse != "never":
+            solved = await self._solved.repeat(state.tenant_id, text)
+            if solved is not None and self._may_be_reused(solved):
+                return self._reused(solved)
+        if self._writer is None:
+            return NoPlan(NOT_CONFIGURED)
+        near = await self._solved.nearest(state.tenant_id, text, _NEIGHBOURS, state.id)
+        calls = self._writer.attempt(state, attempt)
+        if reuse == "similar":
+            candidate = self._candidate(text, near)
+            try:
+                if candidate and await self._writer.same(calls, candidate.text, text):
+                    return self._reused(candidate, calls)
+            except Unanswered as unanswered:
+                return unanswered.result
+        examples = [each.solved for each in near if fits(each.solved)][:MAX_EXAMPLES]
+        return await self._writer.write(calls, state, examples)
+
+    async def repair(
+        self, state: IntentState, failed: Run, attempt: int
+    ) -> Repaired | NoPlan | Postponed | Busy:
+        """Another program in place of the one that ``failed`` ran."""
+        if self._writer is None:
+            return NoPlan(NOT_CONFIGURED)
+        return await self._writer.mend(state, failed, attempt)
+
+    def _may_be_reused(self, solved: Solved) -> bool:
+        return self._writer is None or self._writer.is_of_today(solved.author)
+
+    def _candidate(self, text: str, near: Sequence[Near]) -> Solved | None:
+        """The nearest that may be reused and that no word speaks against."""
+        for each in near:
+            if each.similarity < self._reuse_similarity:
+                return None
+            solved = each.solved
+            if self._may_be_reused(solved) and difference(solved.text, text) is None:
+                return solved
+        return None
+
+    def _reused(self, solved: Solved, calls: Attempt | None = None) -> Plan:
+        """The plan of a solved intent; what a model wrote may be mended by it, too."""
+        one = solved.steps[0].program if len(solved.steps) == 1 else None
+        mendable = self._writer is not None and solved.author is not None
+        return Plan(
+            "reused",
+            one,
+            solved.intent_id,
+            steps=() if one is not None else solved.steps,
+            explanation=solved.explanation,
+            author=solved.author,
+            expected_artifacts=solved.expected_artifacts,
+            repairs=self._writer.repairs if mendable and self._writer else 0,
+            calls=calls.calls if calls is not None else (),
+            writes=calls.writes if calls is not None else (),
         )

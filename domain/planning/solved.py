@@ -1,26 +1,115 @@
-"""Finds the program that solved a sentence, in the read model and the log."""
+"""Finds what solved a sentence, or one like it, in the read model and the log."""
 
 from __future__ import annotations
 
-from domain.planning.planner import Solved
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from domain.intents.state import IntentState, Status
+from domain.intents.values import Author, PlannedStep
 from domain.projections.intents import IntentReads
 from domain.repository import IntentRepository
-from domain.similarity.embedder import text_hash
+from domain.similarity.embedder import EmbeddingUnavailable, text_hash
+from domain.similarity.search import Conditions, Found
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A solved intent with the plan that solved it.
+
+    Attributes:
+        author: the model that wrote it; None where a client did.
+        expected_artifacts: of its last step.
+    """
+
+    intent_id: UUID
+    text: str
+    steps: tuple[PlannedStep, ...]
+    author: Author | None = None
+    explanation: str | None = None
+    expected_artifacts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A solved intent like another; cosine similarity, -1 to 1."""
+
+    solved: Solved
+    similarity: float
+
+
+class SolvedIntents(Protocol):
+    """Whatever remembers solved sentences."""
+
+    async def repeat(self, tenant_id: str, text: str) -> Solved | None:
+        """The tenant's latest solved intent with exactly this normalised text."""
+
+    async def nearest(self, tenant_id: str, text: str, limit: int, without: UUID) -> Sequence[Near]:
+        """The tenant's solved intents most like a text, the most like first.
+
+        Args:
+            tenant_id: whose intents.
+            text: the sentence.
+            limit: how many at most.
+            without: the intent that asks.
+        """
+
+
+class SimilarTexts(Protocol):
+    """What is needed of the search for similar intents (`domain.similarity.search`)."""
+
+    async def by_text(self, tenant_id: str, text: str, limit: int, conditions: Conditions) -> Found:
+        """The tenant's intents most similar to a text, the most similar first."""
 
 
 class SolvedInLog:
     """`SolvedIntents` over the read model (which intent) and its stream (which program)."""
 
-    def __init__(self, reads: IntentReads, repository: IntentRepository) -> None:
+    def __init__(
+        self, reads: IntentReads, repository: IntentRepository, texts: SimilarTexts
+    ) -> None:
         self._reads = reads
         self._repository = repository
+        self._texts = texts
 
-    async def find(self, tenant_id: str, text: str) -> Solved | None:
-        """See `SolvedIntents.find`."""
+    async def repeat(self, tenant_id: str, text: str) -> Solved | None:
+        """See `SolvedIntents.repeat`."""
         intent_id = await self._reads.latest_solved(tenant_id, text_hash(text))
-        if intent_id is None:
-            return None
+        return await self._solved(tenant_id, intent_id) if intent_id is not None else None
+
+    async def nearest(self, tenant_id: str, text: str, limit: int, without: UUID) -> Sequence[Near]:
+        """See `SolvedIntents.nearest`."""
+        conditions = Conditions(statuses=(Status.SUCCEEDED.value,), without=without)
+        try:
+            found = await self._texts.by_text(tenant_id, text, limit, conditions)
+        except (EmbeddingUnavailable, ValueError):  # away, or a text without words to compare
+            return []
+        near = []
+        for each in found.items:
+            solved = await self._solved(tenant_id, each.intent.id)
+            if solved is not None:
+                near.append(Near(solved, each.similarity))
+        return near
+
+    async def _solved(self, tenant_id: str, intent_id: UUID) -> Solved | None:
         state = await self._repository.load(intent_id)
-        if state is None or state.program is None:
+        if state is None or state.tenant_id != tenant_id or state.status is not Status.SUCCEEDED:
             return None
-        return Solved(intent_id, state.program)
+        return solved_by(state)
+
+
+def solved_by(state: IntentState) -> Solved | None:
+    """What a state says about how its intent was solved; None where there is no plan."""
+    last = state.result_step
+    if last is None:
+        return None
+    return Solved(
+        state.id,
+        state.content.text or "",
+        tuple(PlannedStep(name=s.name, program=s.program, needs=s.needs) for s in state.steps),
+        state.author,
+        state.explanation,
+        last.expects,
+    )

@@ -1,34 +1,23 @@
+"""A security event is one line that a query can take apart, and counts by its kind."""
+
 from __future__ import annotations
+
+import json
+import logging
 
 import pytest
 
-from domain.messaging.envelope import is_traceparent
-from domain.telemetry import child_of
-
-PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+from domain.telemetry import security_event
 
 
-def test_a_child_keeps_the_trace_and_gets_a_span_of_its_own() -> None:
-    child = child_of(PARENT)
-    assert is_traceparent(child)
-    assert child.split("-")[1] == PARENT.split("-")[1]
-    assert child.split("-")[2] != PARENT.split("-")[2]
-    assert child.split("-")[3] == "01"
-
-
-@pytest.mark.parametrize(
-    "parent",
-    [
-        None,
-        "",
-        "garbage",
-        "00-" + "0" * 32 + "-b7ad6b7169203331-01",
-        PARENT.upper(),
-        PARENT + "\n",
-        PARENT + "-x",
-    ],
-)
-def test_an_invalid_parent_starts_a_new_trace(parent: str | None) -> None:
-    child = child_of(parent)
-    assert is_traceparent(child)
-    assert child.split("-")[1] != PARENT.split("-")[1]
+def test_a_security_event_is_json_after_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="qlp.security"):
+        security_event("test_kind", run="r-1", times=2, subject=None)
+        security_event("test_kind")
+        security_event("other_kind")
+    lines = [record.getMessage() for record in caplog.records]
+    assert {line.partition(" ")[0] for line in lines} == {"security_event"}
+    first, second, other = (json.loads(line.partition(" ")[2]) for line in lines)
+    assert first == {"kind": "test_kind", "run": "r-1", "times": 2, "count": first["count"]}
+    assert second == {"kind": "test_kind", "count": first["count"] + 1}
+    assert other["kind"] == "other_kind"

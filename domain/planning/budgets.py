@@ -1,0 +1,156 @@
+"""What a tenant may use of language models in a UTC day, and who is making a call right now.
+
+Before a call, what it may cost at most is set aside; with the event that records it, what it did
+cost is charged in place of that. All of it happens under the lock of the tenant's row, so calls
+that begin at the same time cannot use more together than there is. A worker that dies in between
+leaves its reservation to lapse: the call may have been made, so it is charged as it was set aside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool
+
+from domain.access.store import UnknownTenant
+from domain.database import fetch
+from domain.eventlog.models import InlineWrite
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("budgets.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Tokens set aside for calls of a tenant.
+
+    Attributes:
+        key: what they are for.
+        holder: this very worker, among all that might be at the same.
+    """
+
+    key: UUID
+    tenant_id: str
+    holder: UUID = field(default_factory=uuid4)
+
+    def settle(self, tokens: int) -> list[InlineWrite]:
+        """The writes that charge ``tokens`` in its place, for the transaction that records why."""
+        params = {
+            "key": self.key,
+            "holder": self.holder,
+            "tenant_id": self.tenant_id,
+            "tokens": tokens,
+        }
+        return [InlineWrite(_SQL["lock"], params), InlineWrite(_SQL["settle"], params)]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldElsewhere:
+    """Another worker is at the same call, and has not lapsed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """There is not enough left.
+
+    Attributes:
+        budget: tokens of the day.
+        used: of them, by calls that have ended.
+        reserved: of them, by calls in progress.
+        wanted: what was to be set aside.
+        resets_at: when the next day begins.
+    """
+
+    budget: int
+    used: int
+    reserved: int
+    wanted: int
+    resets_at: datetime
+
+    @property
+    def for_now(self) -> bool:
+        """Whether it would do once the calls in progress have ended, and cost nothing."""
+        return self.used + self.wanted <= self.budget
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A tenant's figures of today, in tokens; ``own`` is None where it has the product's."""
+
+    own: int | None
+    used: int
+    reserved: int
+
+
+class TokenBudgets:
+    """Reservations and budgets in the database."""
+
+    def __init__(self, pool: AsyncConnectionPool, tokens_per_day: int) -> None:
+        self._pool = pool
+        self._default = tokens_per_day
+
+    @property
+    def default(self) -> int:
+        """Tokens in a day of a tenant without a budget of its own."""
+        return self._default
+
+    async def reserve(
+        self, reservation: Reservation, tokens: int, lease: timedelta
+    ) -> HeldElsewhere | Exhausted | None:
+        """Set ``tokens`` aside in all, in place of what the reservation had; None if that is done.
+
+        Args:
+            reservation: new, or one that is held already.
+            tokens: what its calls have cost so far and what the next may cost at most.
+            lease: for how long it holds unless it is settled or renewed.
+
+        Raises:
+            UnknownTenant: there is no such tenant.
+        """
+        params = {
+            "key": reservation.key,
+            "holder": reservation.holder,
+            "tenant_id": reservation.tenant_id,
+            "tokens": tokens,
+            "lease": lease,
+            "default": self._default,
+        }
+        async with self._pool.connection() as connection, connection.transaction():
+            try:
+                await connection.execute(_SQL["lock"], params, binary=True)
+            except pg.ForeignKeyViolation:
+                raise UnknownTenant(f"there is no tenant {reservation.tenant_id!r}") from None
+            await connection.execute(_SQL["charge_lapsed"], params, binary=True)
+            cursor = await connection.execute(_SQL["figures"], params, binary=True)
+            [(day, budget, used, reserved, holder)] = await cursor.fetchall()
+            if holder is not None and holder != reservation.holder:
+                return HeldElsewhere()
+            if used + reserved + tokens > budget:
+                return Exhausted(budget, used, reserved, tokens, _next(day))
+            await connection.execute(_SQL["put"], {**params, "day": day}, binary=True)
+        return None
+
+    async def show(self, tenant_id: str) -> Budget:
+        """The tenant's figures of today."""
+        rows = await fetch(self._pool, _SQL["show"], {"tenant_id": tenant_id})
+        return Budget(*rows[0]) if rows else Budget(None, 0, 0)
+
+    async def set(self, tenant_id: str, tokens_per_day: int | None) -> None:
+        """Give a tenant a budget of its own, at once and everywhere; None: the product's.
+
+        Raises:
+            UnknownTenant: there is no such tenant.
+        """
+        params = {"tenant_id": tenant_id, "tokens_per_day": tokens_per_day}
+        try:
+            await fetch(self._pool, _SQL["set"], params)
+        except pg.ForeignKeyViolation:
+            raise UnknownTenant(f"there is no tenant {tenant_id!r}") from None
+
+
+def _next(day: date) -> datetime:
+    return datetime.combine(day + timedelta(days=1), time.min, UTC)

@@ -1,0 +1,82 @@
+"""What planning gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+from uuid import UUID
+
+from domain.eventlog.models import InlineWrite
+from domain.intents.content import Program
+from domain.intents.state import IntentState, Run
+from domain.intents.values import Author, FailureCause, ModelCall, PlannedStep, PlanSource
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A program for the intent, or several; without any, the submitted one is the plan.
+
+    Its fields are those of `domain.intents.events.IntentPlanned`; ``writes`` settle what was set
+    aside for the calls, in the transaction that records them. So they do in all other results.
+    """
+
+    source: PlanSource
+    program: Program | None = None
+    reused_from: UUID | None = None
+    steps: tuple[PlannedStep, ...] = ()
+    explanation: str | None = None
+    author: Author | None = None
+    examples: tuple[UUID, ...] = ()
+    expected_artifacts: tuple[str, ...] = ()
+    repairs: int = 0
+    calls: tuple[ModelCall, ...] = ()
+    writes: Sequence[InlineWrite] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A program in place of one that failed."""
+
+    program: Program
+    explanation: str | None
+    author: Author
+    calls: tuple[ModelCall, ...] = ()
+    writes: Sequence[InlineWrite] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoPlan:
+    """No program can be had, and why."""
+
+    cause: FailureCause
+    calls: tuple[ModelCall, ...] = ()
+    writes: Sequence[InlineWrite] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A language model cannot be had now; ``retry_after`` is what its provider asks for."""
+
+    cause: FailureCause
+    retry_after: timedelta | None = None
+    calls: tuple[ModelCall, ...] = ()
+    writes: Sequence[InlineWrite] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another worker is at this very call; there is nothing to record."""
+
+
+class PlanningService(Protocol):
+    """Whatever finds programs for intents and mends those that failed."""
+
+    async def plan(self, state: IntentState, attempt: int) -> Plan | NoPlan | Postponed | Busy:
+        """The plan for an intent; ``attempt`` counts from 1."""
+
+    async def repair(
+        self, state: IntentState, failed: Run, attempt: int
+    ) -> Repaired | NoPlan | Postponed | Busy:
+        """Another program in place of the one that ``failed`` ran."""

@@ -1,0 +1,131 @@
+"""What went wrong with a call of a language model, and what helps."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import AzureError
+
+from domain.intents.values import CallOutcome
+from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer, ProviderFailed
+
+if TYPE_CHECKING:
+    import openai
+
+#: What was recorded of a provider's words, characters.
+MAX_DETAIL = 500
+
+#: Nobody is left alone for longer on a provider's wish.
+_LONGEST_RETRY = timedelta(days=1)
+
+_KEY = re.compile(r"\bsk-[\w*.-]+|\bBearer \S+")
+
+
+@dataclass(frozen=True, slots=True)
+class CallFailure:
+    """A call without an answer.
+
+    Attributes:
+        detail: for the record: the provider's words, without what looks like a key.
+        retry_after: how long the provider wants to be left alone, if it said so.
+        reached: the request may have been worked on, so that it may be billed.
+    """
+
+    outcome: CallOutcome
+    detail: str
+    retry_after: timedelta | None = None
+    reached: bool = False
+
+
+def failure_of(error: Exception) -> CallFailure:
+    """What ``error``, raised by a call, means.
+
+    Raises:
+        Exception: ``error`` itself, if it is not one that a call may end in.
+    """
+    import httpx2  # half of a cold start, with the next: only for those who ask a model
+    import openai
+
+    match error:
+        case openai.APIStatusError():
+            return _of_status(error)
+        case openai.APITimeoutError() | httpx2.TimeoutException():
+            connecting = isinstance(error.__cause__ or error, httpx2.ConnectTimeout)
+            return CallFailure("timed_out", "no answer in time", reached=not connecting)
+        case TimeoutError():
+            return CallFailure("timed_out", "no whole answer in time", reached=True)
+        case openai.APIConnectionError():
+            reached = not isinstance(error.__cause__, httpx2.ConnectError)
+            why = clean(f"{error} {error.__cause__ or ''}")
+            return CallFailure("unavailable", why, reached=reached)
+        case httpx2.HTTPError() | AnswerCut() | ProviderFailed():
+            return CallFailure("unavailable", clean(f"cut: {error}"), reached=True)
+        case AnswerTooLong() | NotAnAnswer():
+            return CallFailure("invalid", clean(f"not an answer: {error}"), reached=True)
+        case AzureError():
+            return CallFailure("unavailable", clean(f"no token from Azure: {error}"))
+        case openai.OpenAIError():
+            return CallFailure("unavailable", clean(str(error)))
+        case _:
+            raise error
+
+
+def clean(text: str) -> str:
+    """A provider's words as they may be kept: short, one line, no keys, no NUL."""
+    line = " ".join(_KEY.sub("[key]", text.replace("\x00", "")[: 4 * MAX_DETAIL]).split())
+    return line.encode(errors="replace").decode()[:MAX_DETAIL]
+
+
+def _of_status(error: openai.APIStatusError) -> CallFailure:
+    status = error.status_code
+    # What it says about a wrong key may hold parts of it.
+    said = "" if status == 401 else f": {_message_of(error)}"
+    detail = clean(f"HTTP {status}{said}")
+    retry_after = retry_after_of(error.response.headers)
+    if status == 429:
+        return CallFailure("rate_limited", detail, retry_after)
+    if status in (408, 409, 425) or status >= 500:
+        return CallFailure("unavailable", detail, retry_after)
+    if "content_filter" in (error.code, error.type):
+        return CallFailure("refused", detail)
+    return CallFailure("rejected", detail)
+
+
+def _message_of(error: openai.APIStatusError) -> str:
+    body = error.body
+    if isinstance(body, dict):
+        message = body.get("message") or body.get("detail") or ""
+        return f"{message} ({error.code})" if error.code else str(message)
+    return str(body or "")[:MAX_DETAIL]
+
+
+def retry_after_of(headers: Mapping[str, str]) -> timedelta | None:
+    """How long a response asks to be left alone; None where it says nothing that makes sense.
+
+    ``retry-after-ms`` (Azure), else ``Retry-After``, in seconds or as a date (RFC 9110, 10.2.3).
+    """
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        given = headers.get(name)
+        if given is None:
+            continue
+        try:
+            seconds = float(given) * unit
+        except ValueError:
+            seconds = _until(given)
+        if math.isfinite(seconds) and seconds >= 0:
+            return min(timedelta(seconds=min(seconds, 1e6)), _LONGEST_RETRY)
+    return None
+
+
+def _until(date: str) -> float:
+    try:
+        return max(parsedate_to_datetime(date).timestamp() - time.time(), 0.0)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return math.nan

@@ -1,0 +1,188 @@
+"""Asks a language model over chat completions of the OpenAI API, for answers of a given form."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic
+
+from pydantic import ValidationError
+
+from domain.intents.values import Author, CallOutcome, ModelCall
+from domain.openai_client import CONNECT_SECONDS
+from domain.openai_settings import ModelSettings
+from domain.planning.answers import MAX_ANSWER_BYTES, InvalidAnswer, describe
+from domain.planning.failures import CallFailure, clean, failure_of
+from domain.planning.prompting import Prompt
+from domain.planning.question import Form, Meaning, Question
+from domain.planning.wire import Said, read_stream, read_whole
+from domain.telemetry import model_called
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+#: A figure beyond it is not a number of tokens that one call has used.
+_MOST_TOKENS = 10**8
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[Meaning]):
+    """What came of a call.
+
+    Attributes:
+        call: for the record.
+        meaning: of the answer; None unless the call's outcome is ``answered``.
+        text: what the model said, as it is.
+        retry_after: how long the provider wants to be left alone.
+    """
+
+    call: ModelCall
+    meaning: Meaning | None = None
+    text: str = ""
+    retry_after: timedelta | None = None
+
+
+class LanguageModel:
+    """One model of one provider. It never tries again by itself, and never raises for a failure."""
+
+    def __init__(self, client: AsyncOpenAI, model: str, settings: ModelSettings) -> None:
+        self._client = client
+        self._model = model
+        self._settings = settings
+
+    @property
+    def model(self) -> str:
+        """Its name, or that of its deployment."""
+        return self._model
+
+    @property
+    def longest_call(self) -> timedelta:
+        """After this a call has ended, one way or the other."""
+        return timedelta(seconds=self._settings.llm_timeout_seconds)
+
+    def author(self, prompt: Prompt) -> Author:
+        """Who has written what this model answers to ``prompt``."""
+        return Author(model=self._model, prompt=prompt.label)
+
+    def bound(self, question: Question[Any, Any]) -> int:
+        """The most tokens that asking may take, input and output together."""
+        return question.input_bound() + self._settings.llm_output_tokens
+
+    async def ask(self, question: Question[Form, Meaning]) -> Reply[Meaning]:
+        """One call. What went wrong, if anything did, is in the reply."""
+        began = time.monotonic()
+        said = Said()
+        failure: CallFailure | None = None
+        meaning: Meaning | None = None
+        try:
+            await self._exchange(question, said)
+        except Exception as error:  # noqa: BLE001 what is no failure of a call is raised again
+            failure = failure_of(error)
+        else:
+            failure = _not_usable(said)
+        if failure is None:
+            try:
+                meaning = question.understand(_formed(question.form, said.text))
+            except InvalidAnswer as error:
+                failure = CallFailure("invalid", clean(str(error)), reached=True)
+        call = self._record(question, said, failure, time.monotonic() - began)
+        model_called(call)
+        return Reply(call, meaning, said.text, failure.retry_after if failure else None)
+
+    async def _exchange(self, question: Question[Any, Any], said: Said) -> None:
+        from openai import Timeout  # half of a cold start: only for those who ask a model
+
+        seconds = self._settings.llm_timeout_seconds
+        streamed = self._settings.llm_stream
+        timeout = Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
+        schema = {"name": question.prompt.name, "strict": True, "schema": question.schema()}
+        arguments: dict[str, Any] = {
+            "model": self._model,
+            "messages": question.messages(),
+            "response_format": {"type": "json_schema", "json_schema": schema},
+            "max_completion_tokens": self._settings.llm_output_tokens,
+            "stream": streamed,
+            "timeout": timeout,
+        }
+        if streamed:
+            arguments["stream_options"] = {"include_usage": True}
+        create = self._client.chat.completions.with_streaming_response.create
+        # The library's timeouts are between bytes; this one is for all of it.
+        async with asyncio.timeout(seconds), create(**arguments) as response:
+            chunks = response.iter_bytes()
+            if streamed:
+                await read_stream(chunks, said, self._settings.llm_output_tokens)
+            else:
+                await read_whole(chunks, said)
+
+    def _record(
+        self,
+        question: Question[Any, Any],
+        said: Said,
+        failure: CallFailure | None,
+        seconds: float,
+    ) -> ModelCall:
+        input_tokens, output_tokens, note = _tokens(question, said, failure)
+        settings = self._settings
+        # USD per million tokens are millionths of a USD per token.
+        cost = input_tokens * settings.llm_input_price + output_tokens * settings.llm_output_price
+        detail = "; ".join(filter(None, (failure.detail if failure else None, note)))
+        outcome: CallOutcome = failure.outcome if failure else "answered"
+        return ModelCall(
+            purpose=question.purpose,
+            outcome=outcome,
+            model=self._model,
+            prompt=question.prompt.label,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cost_microusd=round(cost),
+            latency_ms=round(seconds * 1e3),
+            detail=detail or None,
+        )
+
+
+def _formed(form: type[Form], text: str) -> Form:
+    """The answer in its form.
+
+    Raises:
+        InvalidAnswer: it is empty, too long, not JSON or not of the form.
+    """
+    data = text.encode(errors="surrogatepass")  # what is not Unicode is not JSON: found below
+    if not data.strip():
+        raise InvalidAnswer("the answer is empty")
+    if len(data) > MAX_ANSWER_BYTES:
+        raise InvalidAnswer(f"the answer takes {len(data)} bytes, the limit is {MAX_ANSWER_BYTES}")
+    try:
+        return form.model_validate_json(data)
+    except ValidationError as error:
+        raise InvalidAnswer(describe(error)) from None
+
+
+def _not_usable(said: Said) -> CallFailure | None:
+    """Why an answer that came whole is none."""
+    if said.refusal or said.finish_reason == "content_filter":
+        return CallFailure("refused", clean(said.refusal or "the content filter"), reached=True)
+    if said.finish_reason == "length":
+        return CallFailure("truncated", "the answer was cut at its limit of tokens", reached=True)
+    return None
+
+
+def _tokens(
+    question: Question[Any, Any], said: Said, failure: CallFailure | None
+) -> tuple[int, int, str | None]:
+    """Tokens of input and output: by the provider, else bounds of them; and a note."""
+    usage = said.usage if isinstance(said.usage, dict) else {}
+    given = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    if given[0] is not None and given[1] is not None:
+        return given[0], given[1], None
+    if failure is not None and not failure.reached:
+        return 0, 0, None
+    output = len(said.text.encode(errors="replace")) + len(said.refusal)
+    return question.input_bound(), output, "tokens are bounds: the provider gave no usable figures"
+
+
+def _count(given: object) -> int | None:
+    """A number of tokens; None if it is not one."""
+    return given if type(given) is int and 0 <= given <= _MOST_TOKENS else None

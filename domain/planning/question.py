@@ -1,0 +1,91 @@
+"""What a language model is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from domain.intents.values import CallPurpose
+from domain.planning.answers import schema_of
+from domain.planning.prompting import Prompt
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
+Form = TypeVar("Form", bound=BaseModel)
+Meaning = TypeVar("Meaning")
+
+#: Tokens around the messages and the schema that are not in their text.
+_FRAME_TOKENS = 200
+
+#: An answer that was wrong is shown again with what is wrong up to this length, characters.
+_MAX_SHOWN_AGAIN = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """An answer that could not be used, and why: what a second try is told."""
+
+    answer: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[Form, Meaning]):
+    """What a model is asked.
+
+    Attributes:
+        data: about the case, sent as JSON in the user's message. All that people, programs or
+            models have said is in here, and nowhere else.
+        form: of the answer.
+        understand: what the answer means; raises `InvalidAnswer` where it makes no sense.
+        wrong: the answer before.
+    """
+
+    purpose: CallPurpose
+    prompt: Prompt
+    data: Mapping[str, Any]
+    form: type[Form]
+    understand: Callable[[Form], Meaning]
+    wrong: Wrong | None = None
+
+    def after(self, wrong: Wrong) -> Question[Form, Meaning]:
+        """The same question to one that has answered it wrongly."""
+        return replace(self, wrong=wrong)
+
+    def messages(self) -> list[ChatCompletionMessageParam]:
+        """The conversation."""
+        messages: list[ChatCompletionMessageParam] = [
+            {"role": "system", "content": self.prompt.text},
+            {"role": "user", "content": _json(self.data)},
+        ]
+        if self.wrong is not None:
+            answer = self.wrong.answer[:_MAX_SHOWN_AGAIN] or "(nothing)"
+            told = {"your_answer_cannot_be_used": self.wrong.problem, "do": "Answer again, whole."}
+            messages.append({"role": "assistant", "content": answer})
+            messages.append({"role": "user", "content": _json(told)})
+        return messages
+
+    def input_bound(self) -> int:
+        """The most tokens that it may take to ask this.
+
+        Tokenisers that work on bytes make no more tokens than there are bytes (UTF-8). Plain text
+        takes about a quarter of that; the difference is set aside only while the call lasts.
+        """
+        texts = [str(message.get("content")) for message in self.messages()]
+        return sum(
+            len(text.encode(errors="replace")) for text in (*texts, _json(self.schema()))
+        ) + (_FRAME_TOKENS)
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the answer."""
+        return schema_of(self.form)
+
+
+def _json(value: object) -> str:
+    """As JSON in ASCII: no character of what people wrote can pass for anything but data."""
+    return json.dumps(value, separators=(",", ":"))

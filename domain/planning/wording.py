@@ -1,0 +1,176 @@
+"""Whether two sentences differ in a word that changes what they ask for.
+
+Vectors cannot tell: "transfer from Alice to Bob" against the reverse has a cosine of .9985. This
+looks at the words that carry such a difference, one kind at a time, and prefers to find one: what
+it lets through is still for the language model to confirm.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from domain.planning.word_axes import AXES, DIRECTIONS, NEGATIONS, NUMBERS, STEMS, UNITS
+
+#: What opens or closes a quotation; an apostrophe inside of a word does not.
+_QUOTE = re.compile(r"[\"“”„«»`]|(?<!\w)['‘’]|['‘’](?!\w)")
+#: What file names, paths, addresses and identifiers hold between letters.
+_MARKS = frozenset("./\\_:@")
+_EDGES = ".,;:!?()[]{}<>\"“”«»'‘’`"
+_NUMBER = re.compile(r"[-+−]?(?:\d+(?:[.,:/-]\d+)*|\.\d+)(?:[eE][-+]?\d+)?")
+_SYMBOL = re.compile(r"!=|[<>=≤≥≠+*/^%$€£¥&|~°×÷−]+")
+#: White space that may be part of what is asked about.
+_GAP = re.compile(r"\s{2,}|[^\S ]")
+#: What is said for politeness, before what is wanted.
+_POLITE = re.compile(
+    r"(?:please |i(?:'d| would)? (?:like|need|want) (?:you )?to |(?:can|could|would) you )+",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+
+Feature = Callable[[str], Sequence[object]]
+
+
+def difference(one: str, other: str) -> str | None:
+    """In what two sentences differ that changes what they ask for; None if in nothing found."""
+    one, other = map(_bare, (one, other))
+    for kind, feature in _FEATURES.items():
+        if feature(one) != feature(other):
+            return kind
+    if _names(one, other) != _names(other, one):
+        return "names"
+    if _letters(one, other) != _letters(other, one):
+        return "capitals"
+    words = _words(one), _words(other)
+    if words[0] != words[1] and sorted(words[0]) == sorted(words[1]):
+        return "order of words"
+    return None
+
+
+def _bare(text: str) -> str:
+    """A sentence without what is around it; inside, nothing is folded: it may be data."""
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
+    return text[polite.end() :] if (polite := _POLITE.match(text)) else text
+
+
+def _words(text: str) -> list[str]:
+    return [_stem(word) for word in _WORD.findall(text.casefold().replace("’", "'"))]
+
+
+def _stem(word: str) -> str:
+    """A word as it stands in the tables: "ascending" is "ascend"."""
+    if word in STEMS:
+        return STEMS[word]
+    for ending in ("ing", "ed", "es", "s"):
+        stem = word.removesuffix(ending)
+        if stem != word and len(stem) > 2:
+            for form in (stem, f"{stem}e"):
+                if form in STEMS:
+                    return STEMS[form]
+    return word
+
+
+def _quoted(text: str) -> list[str]:
+    return _QUOTE.split(text)[1::2]
+
+
+def _file_names(text: str) -> list[str]:
+    tokens = (token.rstrip(_EDGES).lstrip(_EDGES.replace(".", "")) for token in text.split())
+    return [token for token in tokens if _MARKS & set(token) and not _NUMBER.fullmatch(token)]
+
+
+def _numbers(text: str) -> list[str]:
+    digits = [(match.start(), match.group()) for match in _NUMBER.finditer(text)]
+    words = [
+        (match.start(), NUMBERS[match.group().casefold()])
+        for match in _WORD.finditer(text)
+        if match.group().casefold() in NUMBERS
+    ]
+    return [value for _, value in sorted(digits + words)]
+
+
+def _symbols(text: str) -> list[str]:
+    return _SYMBOL.findall(" ".join(_QUOTE.split(text)[::2]))
+
+
+def _negations(text: str) -> list[str]:
+    """Each "not" is one; "don't" and "without" are too."""
+    return ["not" for word in _words(text) if word in NEGATIONS or word.endswith("n't")]
+
+
+def _poles(text: str) -> list[tuple[str, str]]:
+    """Which side of each axis the words name: "newest" is (age, new)."""
+    return sorted({AXES[word] for word in _words(text) if word in AXES})
+
+
+def _order_of_poles(text: str) -> list[tuple[str, str]]:
+    """In which order sides of one axis are named: "the first, then the last"."""
+    named = [AXES[word] for word in _words(text) if word in AXES]
+    times = Counter(axis for axis, _ in named)
+    return [(axis, pole) for axis, pole in named if times[axis] > 1]
+
+
+def _units(text: str) -> list[str]:
+    return [UNITS[word] for word in _words(text) if word in UNITS]
+
+
+def _directions(text: str) -> list[tuple[str, str]]:
+    """What follows each "from", "to", "before": their roles must not be exchanged."""
+    tokens = re.findall(r"[^\s,;!?()\[\]\"“”'`]+", text.casefold())
+    pairs = []
+    for at, token in enumerate(tokens):
+        if token in DIRECTIONS:
+            rest = (word for word in tokens[at + 1 :] if word not in _ARTICLES)
+            pairs.append((DIRECTIONS[token], next(rest, "").rstrip(".:")))
+    return sorted(pairs)
+
+
+_ARTICLES = frozenset(
+    ("a", "an", "the", "my", "our", "your", "its", "their", "this", "that", "these", "those")
+)
+
+
+def _gaps(text: str) -> list[str]:
+    return _GAP.findall(text)
+
+
+def _lookalikes(text: str) -> list[str]:
+    """Characters that compatibility would turn into others, such as "²" and "ﬁ"."""
+    return [char for char in text if not unicodedata.is_normalized("NFKC", char)]
+
+
+def _letters(text: str, other: str) -> set[str]:
+    """The words that both have, as they are written; a sentence's first may have a capital."""
+    shared = {word.casefold() for word in _WORD.findall(other)}
+    words = [word for word in _WORD.findall(text) if word.casefold() in shared]
+    if words and text.startswith(words[0]) and words[0][1:].islower():
+        words[0] = words[0].casefold()
+    return set(words)
+
+
+def _names(text: str, other: str) -> list[str]:
+    """Names and formats in their order: words with a capital, in either text, but its first."""
+    named = {
+        match.group().casefold()
+        for each in (text, other)
+        for match in list(_WORD.finditer(each))[1:]
+        if match.group()[0].isupper()
+    }
+    return [word for word in _WORD.findall(text.casefold()) if word in named]
+
+
+_FEATURES: dict[str, Feature] = {
+    "quoted words": _quoted,
+    "white space": _gaps,
+    "look-alikes": _lookalikes,
+    "names of files": _file_names,
+    "numbers": _numbers,
+    "symbols": _symbols,
+    "negation": _negations,
+    "units": _units,
+    "opposites": _poles,
+    "order of opposites": _order_of_poles,
+    "direction": _directions,
+}

@@ -1,0 +1,94 @@
+"""Has a language model write, mend and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID, uuid5
+
+from domain.intents.state import IntentState, Run
+from domain.intents.values import Author
+from domain.planning.attempt import Attempt, Unanswered
+from domain.planning.budgets import TokenBudgets
+from domain.planning.contract import Busy, NoPlan, Plan, Postponed, Repaired
+from domain.planning.language_model import LanguageModel
+from domain.planning.questions import (
+    PLAN,
+    REPAIR,
+    ask_for_plan,
+    ask_for_repair,
+    ask_whether_same,
+)
+from domain.planning.solved import Solved
+
+
+class Writer:
+    """A language model on the budgets of the tenants it works for.
+
+    Attributes:
+        repairs: how often a plan's programs may be given back to be mended.
+    """
+
+    def __init__(self, model: LanguageModel, budgets: TokenBudgets, repairs: int) -> None:
+        self._model = model
+        self._budgets = budgets
+        self.repairs = repairs
+
+    def is_of_today(self, author: Author | None) -> bool:
+        """Whether what ``author`` wrote is what this model, told what it is told now, may write."""
+        today = (self._model.author(PLAN), self._model.author(REPAIR))
+        return author is None or author in today
+
+    def attempt(self, state: IntentState, number: int) -> Attempt:
+        """The calls of the ``number``-th try to plan for an intent."""
+        return self._attempt(state, state.id, f"plan-{number}")
+
+    async def same(self, attempt: Attempt, solved: str, asked: str) -> bool:
+        """Whether the model is sure that two sentences ask for the same; any failure is a no.
+
+        Raises:
+            Unanswered: another worker is at it.
+        """
+        try:
+            return await attempt.ask(ask_whether_same(solved, asked))
+        except Unanswered as unanswered:
+            if isinstance(unanswered.result, Busy):
+                raise
+            return False
+
+    async def write(
+        self, attempt: Attempt, state: IntentState, examples: Sequence[Solved]
+    ) -> Plan | NoPlan | Postponed | Busy:
+        """A new plan."""
+        try:
+            steps, artifacts, explanation = await attempt.ask(ask_for_plan(state, examples))
+        except Unanswered as unanswered:
+            return unanswered.result
+        plan = Plan(
+            "generated",
+            explanation=explanation,
+            author=self._model.author(PLAN),
+            examples=tuple(each.intent_id for each in examples),
+            expected_artifacts=artifacts,
+            repairs=self.repairs,
+            calls=attempt.calls,
+            writes=attempt.writes,
+        )
+        if len(steps) == 1:
+            return replace(plan, program=steps[0].program)
+        return replace(plan, steps=steps)
+
+    async def mend(
+        self, state: IntentState, failed: Run, number: int
+    ) -> Repaired | NoPlan | Postponed | Busy:
+        """A program in place of the one that ``failed`` ran."""
+        attempt = self._attempt(state, failed.run_id, f"repair-{number}")
+        try:
+            program, explanation = await attempt.ask(ask_for_repair(state, failed))
+        except Unanswered as unanswered:
+            return unanswered.result
+        author = self._model.author(REPAIR)
+        return Repaired(program, explanation, author, attempt.calls, attempt.writes)
+
+    def _attempt(self, state: IntentState, about: UUID, name: str) -> Attempt:
+        return Attempt(self._model, self._budgets, state.tenant_id, uuid5(about, name))

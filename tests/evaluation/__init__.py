@@ -1,0 +1,1 @@
+"""Measures how well sentences become programs, and that near misses never share one."""

@@ -1,0 +1,53 @@
+"""A run gets what it asks for, else its tenant's default, and never more than the ceiling."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.access.limits import DEFAULTS, NAMES, TenantLimits
+from domain.intents.content import Limits
+from domain.sandbox.contract import JobLimits
+
+SECONDS = st.none() | st.floats(min_value=0.1, max_value=300)
+LIMITS = st.builds(
+    Limits,
+    wall_seconds=SECONDS,
+    processes=st.none() | st.integers(1, 512),
+    artifact_bytes=st.none() | st.integers(0, 64 * 1024**2),
+)
+
+
+def test_without_any_wish_the_products_defaults_hold() -> None:
+    assert TenantLimits().resolve(Limits()) == DEFAULTS
+    assert JobLimits.model_validate(DEFAULTS.model_dump()) == JobLimits()
+
+
+def test_the_tenants_default_stands_in_for_what_was_not_asked() -> None:
+    tenant = TenantLimits(defaults=Limits(wall_seconds=30))
+    assert tenant.resolve(Limits()).wall_seconds == 30
+    assert tenant.resolve(Limits(wall_seconds=5)).wall_seconds == 5
+
+
+def test_a_default_never_exceeds_a_lower_ceiling() -> None:
+    tenant = TenantLimits(ceilings=Limits(wall_seconds=2, memory_bytes=32 * 1024**2))
+    got = tenant.resolve(Limits())
+    assert (got.wall_seconds, got.memory_bytes) == (2, 32 * 1024**2)
+
+
+def test_what_is_asked_above_a_ceiling_is_named_with_it() -> None:
+    tenant = TenantLimits(ceilings=Limits(wall_seconds=2, processes=8))
+    assert tenant.exceeded(Limits(wall_seconds=2.5, processes=8)) == {"wall_seconds": (2.5, 2)}
+    assert tenant.exceeded(Limits()) == {}
+
+
+@given(LIMITS, LIMITS, LIMITS)
+def test_every_limit_is_set_and_within_bounds(
+    defaults: Limits, ceilings: Limits, asked: Limits
+) -> None:
+    got = TenantLimits(defaults, ceilings).resolve(asked)
+    JobLimits.model_validate(got.model_dump())  # the host takes it
+    for name in NAMES:
+        ceiling = getattr(ceilings, name)
+        assert getattr(got, name) is not None
+        assert ceiling is None or getattr(got, name) <= ceiling
