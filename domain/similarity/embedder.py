@@ -10,11 +10,35 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 DIMENSIONS = 1536
 
+#: The model that needs no provider.
+LEXICAL = "lexical-v1"
+
+_LINE_END = re.compile(r"\r\n?")
 _WORD = re.compile(r"[^\W_]+|[^\w\s]")
+
+
+FailureKind = Literal["outage", "text", "settings"]
+
+
+class EmbeddingUnavailable(Exception):
+    """No vector can be had now; the message says why, and holds nothing of the text.
+
+    Attributes:
+        kind: ``outage``: asking later may find it over; ``text``: the provider refuses what was
+            asked; ``settings``: somebody has to mend something.
+        retry_after: seconds for which the provider asks to be left alone.
+    """
+
+    def __init__(
+        self, message: str, kind: FailureKind = "outage", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
 
 
 class Embedder(Protocol):
@@ -29,17 +53,31 @@ class Embedder(Protocol):
         """Identifies the vectors."""
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """One vector for each text, in order."""
+        """One vector for each text, in order.
+
+        Raises:
+            EmbeddingUnavailable: the provider does not answer, or refuses.
+            ValueError: a text has no words.
+        """
 
 
 def normalise(text: str) -> str:
-    """``text`` in one Unicode form, lower case, white space collapsed; every word is kept."""
+    """``text`` in one Unicode form, lower case, white space collapsed; every word is kept.
+
+    For comparing only: "print YES" and "print yes", "5²" and "52" become the same.
+    """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_hash(text: str) -> bytes:
-    """SHA-256 of the normalised text: equal for texts that say the same in the same words."""
-    return hashlib.sha256(normalise(text).encode(errors="surrogatepass")).digest()
+    """SHA-256 of the text, equal only for texts that ask for the same to the letter.
+
+    What a program was written for may depend on any letter's case and any white space within the
+    text, which may hold data. So it forgives only white space at the ends, the kind of line ends,
+    and canonical equivalence (Unicode's NFC).
+    """
+    exact = _LINE_END.sub("\n", unicodedata.normalize("NFC", text).strip())
+    return hashlib.sha256(exact.encode(errors="surrogatepass")).digest()
 
 
 class LexicalEmbedder:
@@ -50,7 +88,7 @@ class LexicalEmbedder:
     processes, Python versions and machines; needs no model.
     """
 
-    model = "lexical-v1"
+    model = LEXICAL
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector of length 1 for each text.

@@ -1,7 +1,9 @@
-"""Embeddings as recorded facts, and the search for similar intents."""
+"""Embeddings as recorded facts: each text is paid for once, under each model."""
 
 from __future__ import annotations
 
+import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,107 +14,142 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
 from domain.eventlog.models import InlineWrite
-from domain.similarity.embedder import DIMENSIONS, Embedder, text_hash
+from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, text_hash
+from domain.similarity.embedders import Embedders
+from domain.similarity.models import IndexKind, State
 from domain.statements import load_statements
+
+logger = logging.getLogger(__name__)
 
 _SQL = load_statements(Path(__file__).with_name("store.sql"))
 
-#: Up to this many vectors of a tenant, comparing all of them is faster than the index, and exact.
-#: Measured: 968 rows take 2.1 ms; the index with a filter on 1 % of the rows takes 21 ms.
-EXACT_UP_TO = 4_000
-
-MAX_SIMILAR = 50
+#: Vectors of texts that were searched for and belong to no intent, kept in memory: 6 KB each.
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
-class SimilarIntent:
-    """A past intent and its cosine similarity, -1 to 1."""
+class Recording:
+    """What is to be written with an intent's plan.
 
-    id: UUID
-    user_input: str
-    status: str
-    similarity: float
-
-
-def store_embedding(
-    intent_id: UUID, tenant_id: str, model: str, text_sha256: bytes, embedding: Sequence[float]
-) -> list[InlineWrite]:
-    """Writes that record a text's vector as a fact and attach it to an intent.
-
-    Raises:
-        ValueError: the vector does not have `DIMENSIONS` numbers.
+    Attributes:
+        model: the active model, if its vector is among the writes.
+        writes: vectors, and the debt of those that could not be had.
     """
+
+    model: str | None
+    writes: Sequence[InlineWrite]
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A vector of the active model, and how that model's vectors are searched."""
+
+    model: str
+    index_kind: IndexKind
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class _InUse:
+    model: str
+    state: State
+    index_kind: IndexKind
+    known: Vector | None
+
+
+def put_fact(model: str, text_sha256: bytes, embedding: Vector) -> InlineWrite:
+    """The write that records a text's vector as a fact."""
+    params = {"model": model, "text_sha256": text_sha256, "embedding": embedding}
+    return InlineWrite(_SQL["put_fact"], params)
+
+
+def put_of_intent(intent_id: UUID, tenant_id: str, model: str, embedding: Vector) -> InlineWrite:
+    """The write that attaches a vector to an intent, unless its model is retired."""
     params = {
         "intent_id": intent_id,
         "tenant_id": tenant_id,
         "model": model,
-        "text_sha256": text_sha256,
-        "embedding": _vector(embedding),
+        "embedding": embedding,
     }
-    return [InlineWrite(_SQL["put_fact"], params), InlineWrite(_SQL["put_of_intent"], params)]
+    return InlineWrite(_SQL["put_of_intent"], params)
 
 
-class EmbeddingStore:
-    """Vectors of one embedder; each text is paid for once."""
+def as_vector(embedding: Sequence[float]) -> Vector:
+    """``embedding`` as the column takes it.
 
-    def __init__(self, pool: AsyncConnectionPool, embedder: Embedder) -> None:
-        self._pool = pool
-        self._embedder = embedder
-
-    @property
-    def model(self) -> str:
-        """The embedder's model."""
-        return self._embedder.model
-
-    async def writes_for(self, intent_id: UUID, tenant_id: str, text: str) -> list[InlineWrite]:
-        """The writes that record the vector of ``text`` with its intent.
-
-        The embedder is asked only if the text has never been recorded under its model.
-        """
-        embedding = await self.embedding_of(text)
-        return store_embedding(intent_id, tenant_id, self.model, text_hash(text), embedding)
-
-    async def embedding_of(self, text: str) -> list[float]:
-        """The recorded vector of ``text``, else a new one (which is not recorded by this)."""
-        known = await self.find_embedding(self.model, text_hash(text))
-        return known if known is not None else (await self._embedder.embed([text]))[0]
-
-    async def find_embedding(self, model: str, text_sha256: bytes) -> list[float] | None:
-        """The vector recorded for a text under a model; None if there is none."""
-        rows = await fetch(self._pool, _SQL["find"], {"model": model, "text_sha256": text_sha256})
-        return rows[0][0].to_list() if rows else None
-
-    async def similar(
-        self,
-        tenant_id: str,
-        embedding: Sequence[float],
-        limit: int = 5,
-        *,
-        without: UUID | None = None,
-    ) -> list[SimilarIntent]:
-        """The tenant's intents whose vectors of this model are nearest, nearest first.
-
-        Args:
-            tenant_id: whose intents.
-            embedding: `DIMENSIONS` numbers.
-            limit: 1 to `MAX_SIMILAR`.
-            without: an intent to leave out, usually the one that asks.
-
-        Raises:
-            ValueError: the limit or the vector is out of bounds.
-        """
-        if not 1 <= limit <= MAX_SIMILAR:
-            raise ValueError(f"limit: {limit}, allowed are 1 to {MAX_SIMILAR}")
-        own = {"tenant_id": tenant_id, "model": self.model}
-        [[count]] = await fetch(
-            self._pool, _SQL["count_of_tenant"], {**own, "limit": EXACT_UP_TO + 1}
-        )
-        params = {**own, "embedding": _vector(embedding), "limit": limit, "without": without}
-        name = "similar_exact" if count <= EXACT_UP_TO else "similar_indexed"
-        return [SimilarIntent(*row) for row in await fetch(self._pool, _SQL[name], params)]
-
-
-def _vector(embedding: Sequence[float]) -> Vector:
+    Raises:
+        ValueError: it does not have `DIMENSIONS` numbers.
+    """
     if len(embedding) != DIMENSIONS:
         raise ValueError(f"embedding: {len(embedding)} dimensions, expected {DIMENSIONS}")
     return Vector(list(embedding))
+
+
+class EmbeddingStore:
+    """Finds vectors among the recorded ones, else asks the embedder of their model."""
+
+    def __init__(self, pool: AsyncConnectionPool, embedders: Embedders) -> None:
+        self._pool = pool
+        self._embedders = embedders
+        self._asked: OrderedDict[tuple[str, bytes], Vector] = OrderedDict()
+
+    async def record(self, intent_id: UUID, tenant_id: str, text: str) -> Recording:
+        """The writes that record the vectors of ``text`` with its intent.
+
+        One for each model in use. A vector that cannot be had now is owed and filled in later: no
+        intent waits for its vector, or fails for want of one.
+        """
+        digest = text_hash(text)
+        recorded: str | None = None
+        writes: list[InlineWrite] = []
+        for each in await self._in_use(digest):
+            vector = each.known
+            if vector is None:
+                try:
+                    vector = await self._ask(each.model, text)
+                except EmbeddingUnavailable as error:
+                    logger.warning("intent %s goes without its vector: %s", intent_id, error)
+                    continue
+                except ValueError:
+                    # Nothing to compare it by, now or later.
+                    return Recording(None, [])
+                writes.append(put_fact(each.model, digest, vector))
+            writes.append(put_of_intent(intent_id, tenant_id, each.model, vector))
+            if each.state == "active":
+                recorded = each.model
+        writes.append(InlineWrite(_SQL["owe"], {"intent_id": intent_id, "tenant_id": tenant_id}))
+        return Recording(recorded, writes)
+
+    async def locate(self, text: str) -> Located:
+        """The vector of ``text`` under the active model; a new one is not recorded by this.
+
+        Raises:
+            EmbeddingUnavailable: it is not recorded, and cannot be had now.
+            ValueError: the text has no words.
+        """
+        digest = text_hash(text)
+        active = next(each for each in await self._in_use(digest) if each.state == "active")
+        vector = active.known
+        if vector is None:
+            key = (active.model, digest)
+            vector = self._asked.get(key) or await self._ask(active.model, text)
+            self._asked[key] = vector
+            self._asked.move_to_end(key)
+            if len(self._asked) > _REMEMBERED:
+                self._asked.popitem(last=False)
+        return Located(active.model, active.index_kind, vector)
+
+    async def locate_intent(self, intent_id: UUID) -> Located | None:
+        """The vector of an intent under the active model; None if it has none yet."""
+        [(model, kind, vector)] = await fetch(
+            self._pool, _SQL["of_intent"], {"intent_id": intent_id}
+        )
+        return None if vector is None else Located(model, kind, vector)
+
+    async def _in_use(self, digest: bytes) -> list[_InUse]:
+        rows = await fetch(self._pool, _SQL["recorded"], {"text_sha256": digest})
+        return [_InUse(*row) for row in rows]
+
+    async def _ask(self, model: str, text: str) -> Vector:
+        [embedding] = await self._embedders.of(model).embed([text])
+        return as_vector(embedding)

@@ -1,45 +1,38 @@
+-- name: recorded
+-- The models in use, and the vector of a text under each, if it is there.
+select m.model, m.state, m.index_kind, e.embedding
+from embedding_models m
+left join embeddings e on e.model = m.model and e.text_sha256 = %(text_sha256)s
+where m.state <> 'retired'
+order by m.state
+
 -- name: put_fact
 insert into embeddings (model, text_sha256, embedding)
 values (%(model)s, %(text_sha256)s, %(embedding)s)
 on conflict do nothing
 
 -- name: put_of_intent
+-- A model may have been retired, and its partition dropped, since its vector was asked for.
 insert into intent_embeddings (intent_id, tenant_id, model, embedding)
-values (%(intent_id)s, %(tenant_id)s, %(model)s, %(embedding)s)
+select %(intent_id)s, %(tenant_id)s, m.model, %(embedding)s
+from embedding_models m
+where m.model = %(model)s and m.state <> 'retired'
 on conflict do nothing
 
--- name: find
-select embedding from embeddings where model = %(model)s and text_sha256 = %(text_sha256)s
+-- name: owe
+-- Whatever vector the intent lacks now, under models that came into use meanwhile too.
+insert into embeddings_owed (intent_id, tenant_id)
+select %(intent_id)s, %(tenant_id)s
+where exists (
+    select from embedding_models m
+    where m.state <> 'retired' and not exists (
+        select from intent_embeddings e
+        where e.intent_id = %(intent_id)s and e.model = m.model))
+on conflict do nothing
 
--- name: count_of_tenant
-select count(*) from (
-    select from intent_embeddings
-    where tenant_id = %(tenant_id)s and model = %(model)s
-    limit %(limit)s
-) counted
-
--- name: similar_exact
-with own as materialized (
-    select intent_id, embedding <=> %(embedding)s as distance
-    from intent_embeddings
-    where tenant_id = %(tenant_id)s and model = %(model)s
-)
-select s.id, s.user_input, s.status, 1 - own.distance
-from own join intent_states s on s.id = own.intent_id
-where s.id is distinct from %(without)s
-order by own.distance
-limit %(limit)s
-
--- name: similar_indexed
-with nearest as materialized (
-    select intent_id, embedding <=> %(embedding)s as distance
-    from intent_embeddings
-    where tenant_id = %(tenant_id)s and model = %(model)s
-    order by embedding <=> %(embedding)s
-    limit %(limit)s + 1
-)
-select s.id, s.user_input, s.status, 1 - nearest.distance
-from nearest join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s
-order by nearest.distance
-limit %(limit)s
+-- name: of_intent
+-- The vector of an intent under the active model.
+select m.model, m.index_kind, e.embedding
+from embedding_models m
+left join intent_embeddings e on e.model = m.model and e.intent_id = %(intent_id)s
+where m.state = 'active'

@@ -1,202 +1,225 @@
-"""Embeddings as facts, and the search for similar intents."""
+"""Embeddings as facts, debts of those that could not be had, and what pays them."""
 
 from __future__ import annotations
 
-import random
-from array import array
-from collections.abc import Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from aiohttp import web
+from openai import AsyncOpenAI
 from pgvector import Vector
-from pgvector.psycopg import register_vector_async
 from psycopg_pool import AsyncConnectionPool
 
-from domain.similarity import store as module
-from domain.similarity.embedder import DIMENSIONS, LexicalEmbedder, text_hash
-from domain.similarity.store import EmbeddingStore, store_embedding
+from domain.similarity.embedder import DIMENSIONS, LEXICAL, LexicalEmbedder, text_hash
+from domain.similarity.embedders import Embedders
+from domain.similarity.models import adopt_model, count_owed, list_models
+from domain.similarity.search import SimilaritySearch
+from domain.similarity.status import EmbedderStatus
+from domain.similarity.store import EmbeddingStore, put_of_intent
+from domain.similarity.sweep import MAX_ATTEMPTS, EmbeddingSweep
+from tests.fixtures.openai_embeddings import EmbeddingsServer, error_body
 from tests.fixtures.postgres import Database
+from tests.integration.similarity.stored import CountingEmbedders, add_intent, fill
 
-#: The query of the decision record that chose pgvector, as it stands there.
-RECORDED_QUERY = """
-    SELECT id, user_input, 1 - (embedding <=> %s) AS similarity
-    FROM intents
-    WHERE embedding IS NOT NULL
-    ORDER BY embedding <=> %s
-    LIMIT 5
-"""
-
-
-class CountingEmbedder(LexicalEmbedder):
-    """Counts the texts that were paid for."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        self.asked += texts
-        return await super().embed(texts)
+MODEL = "text-embedding-ada-002"
 
 
 @pytest.fixture
-def embedder() -> CountingEmbedder:
-    return CountingEmbedder()
+def embedders() -> CountingEmbedders:
+    return CountingEmbedders()
 
 
 @pytest.fixture
-def embeddings(pool: AsyncConnectionPool, embedder: CountingEmbedder) -> EmbeddingStore:
-    return EmbeddingStore(pool, embedder)
+def embeddings(pool: AsyncConnectionPool, embedders: CountingEmbedders) -> EmbeddingStore:
+    return EmbeddingStore(pool, embedders)
 
 
-async def add_intent(
-    pool: AsyncConnectionPool, embeddings: EmbeddingStore, text: str, tenant_id: str = "acme"
-) -> UUID:
-    intent_id = uuid4()
-    writes = await embeddings.writes_for(intent_id, tenant_id, text)
+@pytest.fixture
+def provider(embeddings_server: EmbeddingsServer) -> Embedders:
+    client = AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0)
+    return Embedders(client, budget_seconds=0.3, pause_seconds=0.0)
+
+
+async def query(pool: AsyncConnectionPool, statement: str, *params: Any) -> list[tuple[Any, ...]]:
     async with pool.connection() as connection:
-        await connection.execute(
-            """insert into intent_states (id, tenant_id, version, status, user_input, created_at,
-            updated_at) values (%s, %s, 1, 'succeeded', %s, now(), now())""",
-            [intent_id, tenant_id, text],
-        )
-        for write in writes:
-            await connection.execute(write.statement, write.params)
-    return intent_id
+        return await (await connection.execute(statement.encode(), params)).fetchall()
 
 
-def somewhere(generator: random.Random) -> list[float]:
-    """A vector in a random direction."""
-    return [value / 2**31 for value in array("i", generator.randbytes(4 * DIMENSIONS))]
+async def vectors_of(pool: AsyncConnectionPool, intent_id: UUID) -> list[str]:
+    found = await query(
+        pool, "select model from intent_embeddings where intent_id = %s order by 1", intent_id
+    )
+    return [model for (model,) in found]
 
 
-async def fill(database: Database, model: str, **counts: int) -> None:
-    """Intents at random places for each tenant; the index is built afterwards, which is faster."""
-    generator = random.Random(7)
-    rows = [(uuid4(), tenant, model) for tenant, count in counts.items() for _ in range(count)]
-    async with await psycopg.AsyncConnection.connect(database.admin_url) as connection:
-        await register_vector_async(connection)
-        found = await connection.execute(
-            "select pg_get_indexdef('intent_embeddings_hnsw'::regclass)"
-        )
-        [[definition]] = await found.fetchall()
-        await connection.execute("drop index intent_embeddings_hnsw")
-        cursor = connection.cursor()
-        await cursor.executemany(
-            """insert into intent_states (id, tenant_id, version, status, user_input, created_at,
-            updated_at) values (%s, %s, 1, 'succeeded', 'filler', now(), now())""",
-            [row[:2] for row in rows],
-        )
-        async with cursor.copy(
-            """copy intent_embeddings (intent_id, tenant_id, model, embedding)
-            from stdin (format binary)"""
-        ) as copy:
-            copy.set_types(["uuid", "text", "text", "vector"])
-            for row in rows:
-                await copy.write_row((*row, Vector(somewhere(generator))))
-        await connection.execute(definition)
-        await connection.execute("analyze")
-
-
-async def test_the_nearest_intents_of_the_tenant_come_first(
-    embeddings: EmbeddingStore, pool: AsyncConnectionPool
-) -> None:
-    same = await add_intent(pool, embeddings, "Plot the monthly totals of this CSV file")
-    close = await add_intent(pool, embeddings, "plot monthly totals from a CSV")
-    far = await add_intent(pool, embeddings, "resize an image to a square")
-    await add_intent(pool, embeddings, "plot the monthly totals of this CSV file", "other")
-    wanted = await embeddings.embedding_of("plot the monthly totals of this csv file")
-
-    found = await embeddings.similar("acme", wanted)
-    assert [item.id for item in found] == [same, close, far]
-    assert found[0].similarity == pytest.approx(1.0, abs=1e-6)
-    assert found[0].status == "succeeded"
-    assert found[1].similarity > 0.5 > found[2].similarity
-    assert [item.id for item in await embeddings.similar("acme", wanted, 1, without=same)] == [
-        close
-    ]
+async def fact(pool: AsyncConnectionPool, model: str, text: str) -> list[float] | None:
+    rows = await query(
+        pool,
+        "select embedding from embeddings where model = %s and text_sha256 = %s",
+        model,
+        text_hash(text),
+    )
+    return rows[0][0].to_list() if rows else None
 
 
 async def test_a_text_is_embedded_once_whoever_asks(
-    embeddings: EmbeddingStore, pool: AsyncConnectionPool, embedder: CountingEmbedder
+    embeddings: EmbeddingStore, pool: AsyncConnectionPool, embedders: CountingEmbedders
 ) -> None:
     await add_intent(pool, embeddings, "sort a list")
-    await add_intent(pool, embeddings, "  Sort A  List ", "other")
-    assert embedder.asked == ["sort a list"]
-    kept = await embeddings.find_embedding(embeddings.model, text_hash("SORT a list"))
-    [fresh] = await embedder.embed(["sort a list"])
-    assert kept == pytest.approx(fresh, abs=1e-7)
-    assert await embeddings.find_embedding("another model", text_hash("sort a list")) is None
+    await add_intent(pool, embeddings, "  sort a list\n", "other")
+    assert embedders.lexical.asked == ["sort a list"]
+    [fresh] = await LexicalEmbedder().embed(["sort a list"])
+    assert await fact(pool, LEXICAL, "sort a list ") == pytest.approx(fresh, abs=1e-7)
+    assert await fact(pool, "another model", "sort a list") is None
+
+
+async def test_a_search_asks_once_for_a_sentence_that_nobody_submitted(
+    embeddings: EmbeddingStore, pool: AsyncConnectionPool, embedders: CountingEmbedders
+) -> None:
+    for _ in range(3):
+        await embeddings.locate("sort a list")
+    assert embedders.lexical.asked == ["sort a list"]
+    assert await fact(pool, LEXICAL, "sort a list") is None
 
 
 async def test_recording_an_embedding_again_changes_nothing(
     embeddings: EmbeddingStore, pool: AsyncConnectionPool
 ) -> None:
     intent_id = await add_intent(pool, embeddings, "sort a list")
-    other = [1.0] + [0.0] * (DIMENSIONS - 1)
-    writes = store_embedding(intent_id, "acme", embeddings.model, text_hash("sort a list"), other)
+    other = Vector([1.0] + [0.0] * (DIMENSIONS - 1))
+    write = put_of_intent(intent_id, "acme", LEXICAL, other)
     async with pool.connection() as connection:
-        for write in writes:
-            await connection.execute(write.statement, write.params)
-    kept = await embeddings.find_embedding(embeddings.model, text_hash("sort a list"))
-    assert kept is not None
+        await connection.execute(write.statement, write.params)
+    [(kept,)] = await query(pool, "select embedding from intents where id = %s", intent_id)
     assert kept != other
 
 
-async def test_vectors_of_another_model_are_never_compared(
-    embeddings: EmbeddingStore, database: Database
+async def test_a_text_without_words_has_no_vector_and_owes_none(
+    embeddings: EmbeddingStore, pool: AsyncConnectionPool
 ) -> None:
-    await fill(database, "another-model", acme=3)
-    assert await embeddings.similar("acme", [1.0] * DIMENSIONS) == []
+    intent_id = await add_intent(pool, embeddings, "___")
+    assert await vectors_of(pool, intent_id) == []
+    assert await count_owed(pool) == 0
 
 
-async def test_the_index_finds_what_exact_search_finds_among_several_tenants(
-    embeddings: EmbeddingStore, database: Database, monkeypatch: pytest.MonkeyPatch
+async def test_an_empty_database_takes_up_the_model_of_the_settings_once(
+    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
 ) -> None:
-    await fill(database, embeddings.model, acme=1_000, other=1_000)
-    generator = random.Random(1)
-    hits = 0
-    for _ in range(20):
-        wanted = somewhere(generator)
-        exact = await embeddings.similar("acme", wanted)
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "EXACT_UP_TO", 100)
-            indexed = await embeddings.similar("acme", wanted)
-        assert len(indexed) == 5
-        hits += len({item.id for item in exact} & {item.id for item in indexed})
-    # Random directions are the hardest case there is: no neighbourhoods for the graph to follow.
-    assert hits >= 60
+    assert await adopt_model(pool, MODEL)
+    assert not await adopt_model(pool, MODEL)
+    assert [(m.model, m.state, m.index_kind) for m in await list_models(pool)] == [
+        (MODEL, "active", "binary")
+    ]
+    intent_id = await add_intent(pool, EmbeddingStore(pool, provider), "sort a list")
+    assert await vectors_of(pool, intent_id) == [MODEL]
+    assert embeddings_server.texts == ["sort a list"]
+
+    assert not await adopt_model(pool, LEXICAL)
+    report = await EmbedderStatus(pool, provider, LEXICAL).report()
+    assert report.active == MODEL
+    assert report.difference is not None
+    assert report.difference.endswith("qlp embeddings migrate --to lexical-v1")
 
 
-async def test_the_recorded_query_runs_as_written_and_uses_the_index(
-    embeddings: EmbeddingStore, pool: AsyncConnectionPool, database: Database
+@pytest.mark.parametrize("model", ["", "a b", "x'; drop table events", "m@0", "é", "m" * 121])
+async def test_a_name_that_is_none_is_refused(pool: AsyncConnectionPool, model: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await adopt_model(pool, model)
+
+
+async def test_an_outage_leaves_a_debt_that_is_paid_when_it_is_over(
+    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
 ) -> None:
-    await fill(database, embeddings.model, acme=3_000)
-    intent_id = await add_intent(pool, embeddings, "sort a list")
+    await adopt_model(pool, MODEL)
+    store, sweep = EmbeddingStore(pool, provider), EmbeddingSweep(pool, provider)
+    status = EmbedderStatus(pool, provider, MODEL)
+    await embeddings_server.stop()
+    ids = [await add_intent(pool, store, f"sort list {number}") for number in range(3)]
+    assert await count_owed(pool) == 3
+    problem = (await status.report()).problem
+    assert problem is not None
+    assert "cannot be reached" in problem
+    assert "3 are owed" in problem
+    assert await sweep.run() == 0
+    assert await count_owed(pool) == 3
+
+    await embeddings_server.start()
+    assert await sweep.run() == 3
+    assert [await vectors_of(pool, each) for each in ids] == [[MODEL]] * 3
+    assert await count_owed(pool) == 0
+    assert len(embeddings_server.requests) == 1
+    assert (await status.report()).problem is None
+    search = SimilaritySearch(pool, store)
+    found = await search.by_text("acme", "sort list 1")
+    assert found.items[0].intent.id == ids[1]
+    assert await sweep.run() == 0
+
+
+async def test_a_sweep_that_is_repeated_pays_for_nothing_twice(
+    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+) -> None:
+    await adopt_model(pool, MODEL)
+    store, sweep = EmbeddingStore(pool, provider), EmbeddingSweep(pool, provider)
+    await embeddings_server.stop()
+    intent_id = await add_intent(pool, store, "sort a list")
+    await embeddings_server.start()
+    await sweep.run()
+    # As after a death between the facts and what they are attached to.
     async with pool.connection() as connection:
         await connection.execute(
-            """insert into intent_states (id, tenant_id, version, status, user_input, created_at,
-            updated_at) values (gen_random_uuid(), 'acme', 1, 'submitted', '', now(), now())"""
+            "insert into embeddings_owed (intent_id, tenant_id) values (%s, 'acme')", [uuid4()]
         )
-        wanted = Vector(await embeddings.embedding_of("sort a list"))
-        found = await (await connection.execute(RECORDED_QUERY, [wanted, wanted])).fetchall()
-        plan = await (
-            await connection.execute(f"explain {RECORDED_QUERY}", [wanted, wanted])
-        ).fetchall()
-    assert len(found) == 5
-    assert found[0][0] == intent_id
-    assert found[0][2] == pytest.approx(1.0, abs=1e-6)
-    text = "\n".join(line for (line,) in plan)
-    assert "Index Scan using intent_embeddings_hnsw" in text, text
-    assert "Sort" not in text, text
+        await connection.execute(
+            "insert into embeddings_owed (intent_id, tenant_id) values (%s, 'acme')", [intent_id]
+        )
+    await sweep.run()
+    assert embeddings_server.texts == ["sort a list"]
 
 
-@pytest.mark.parametrize("limit", [0, 51])
-async def test_the_number_of_results_is_bounded(embeddings: EmbeddingStore, limit: int) -> None:
-    with pytest.raises(ValueError, match="limit"):
-        await embeddings.similar("acme", [0.0] * DIMENSIONS, limit)
+async def test_a_text_that_the_provider_refuses_is_given_up_and_holds_up_no_other(
+    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+) -> None:
+    async def refuse(_number: int, body: dict[str, Any]) -> web.Response | None:
+        if any("forbidden" in text for text in body["input"]):
+            return web.json_response(error_body("content_filter", "forbidden words"), status=400)
+        return None
+
+    await adopt_model(pool, MODEL)
+    store, sweep = EmbeddingStore(pool, provider), EmbeddingSweep(pool, provider)
+    await embeddings_server.stop()
+    bad = await add_intent(pool, store, "something forbidden")
+    good = await add_intent(pool, store, "something else")
+    await embeddings_server.start()
+    embeddings_server.trouble = refuse
+    for _ in range(MAX_ATTEMPTS):
+        await sweep.run()
+        await query(pool, "update embeddings_owed set next_attempt_at = now() returning 1")
+    assert await count_owed(pool) == 0
+    assert (await vectors_of(pool, good), await vectors_of(pool, bad)) == ([MODEL], [])
 
 
-async def test_a_vector_of_the_wrong_size_is_refused(embeddings: EmbeddingStore) -> None:
-    with pytest.raises(ValueError, match="expected 1536"):
-        await embeddings.similar("acme", [1.0, 2.0])
+async def test_without_its_provider_the_active_model_is_a_problem_that_names_the_fix(
+    pool: AsyncConnectionPool,
+) -> None:
+    await adopt_model(pool, MODEL)
+    bare = Embedders(None)
+    intent_id = await add_intent(pool, EmbeddingStore(pool, bare), "sort a list")
+    assert await vectors_of(pool, intent_id) == []
+    problem = (await EmbedderStatus(pool, bare, LEXICAL).report()).problem
+    assert problem is not None
+    assert "OPENAI_API_KEY" in problem
+    assert "qlp embeddings migrate --to lexical-v1" in problem
+
+
+async def test_vectors_of_another_model_are_never_compared(
+    embeddings: EmbeddingStore, pool: AsyncConnectionPool, database: Database
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as connection:
+        await connection.execute("select open_embedding_model('another', 'retired', 'exact')")
+    await fill(database, "another", acme=3)
+    found = await SimilaritySearch(pool, embeddings).by_text("acme", "filler")
+    assert found.items == []
+    rows = await query(pool, "select count(*) from intents where embedding is not null")
+    assert rows == [(0,)]

@@ -1,0 +1,126 @@
+"""The embedders of a process, by model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from domain.openai_settings import ModelSettings
+from domain.similarity.embedder import (
+    LEXICAL,
+    Embedder,
+    EmbeddingUnavailable,
+    LexicalEmbedder,
+)
+from domain.similarity.models import identity, parse_identity
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from domain.similarity.openai_embedder import OpenAiEmbedder
+
+#: What planning an intent, or a search, may wait for its vector, seconds.
+BUDGET_SECONDS = 5.0
+
+#: After an outage nobody asks the provider for so long, seconds: each would wait for nothing.
+PAUSE_SECONDS = 15.0
+
+
+def wanted_model(settings: ModelSettings) -> str:
+    """The identity of the embedding model that the settings ask for.
+
+    Raises:
+        ValueError: it is no name that can be kept.
+    """
+    name, dimensions = settings.wanted_embedding
+    return identity(name, None if name == LEXICAL else dimensions)
+
+
+class Embedders:
+    """Makes the embedder of any model that the database or an operator names.
+
+    Args:
+        client: of the provider; None where none is configured.
+        budget_seconds: for one request with its repetitions.
+        pause_seconds: after an outage.
+    """
+
+    def __init__(
+        self,
+        client: AsyncOpenAI | None,
+        *,
+        budget_seconds: float = BUDGET_SECONDS,
+        pause_seconds: float = PAUSE_SECONDS,
+    ) -> None:
+        self._client = client
+        self._budget = budget_seconds
+        self._pause = pause_seconds
+        self._known: dict[str, Embedder] = {LEXICAL: LexicalEmbedder()}
+
+    def of(self, model: str) -> Embedder:
+        """The embedder of a model.
+
+        Raises:
+            EmbeddingUnavailable: it needs a provider, and none is configured.
+        """
+        if (known := self._known.get(model)) is not None:
+            return known
+        if self._client is None:
+            raise EmbeddingUnavailable(
+                f"{model} needs a provider: set OPENAI_API_KEY, OPENAI_BASE_URL or "
+                f"AZURE_OPENAI_ENDPOINT, or go back with: qlp embeddings migrate --to {LEXICAL}",
+                "settings",
+            )
+        from domain.similarity.openai_embedder import OpenAiEmbedder  # imports the SDK
+
+        name, dimensions = parse_identity(model)
+        asked = OpenAiEmbedder(self._client, model, name, dimensions, self._budget)
+        self._known[model] = embedder = _Sparing(asked, self._pause)
+        return embedder
+
+    def tokens_of(self, model: str) -> int:
+        """How many tokens the provider has counted for a model, in this process."""
+        embedder = self._known.get(model)
+        return embedder.tokens if isinstance(embedder, _Sparing) else 0
+
+    def problem_of(self, model: str) -> str | None:
+        """Why the model's embedder is not asked at the moment; None where it is."""
+        try:
+            embedder = self.of(model)
+        except EmbeddingUnavailable as error:
+            return str(error)
+        return embedder.problem if isinstance(embedder, _Sparing) else None
+
+
+class _Sparing:
+    """An embedder that is left alone for a while after an outage."""
+
+    def __init__(self, embedder: OpenAiEmbedder, pause: float) -> None:
+        self._embedder = embedder
+        self._pause = pause
+        self._until = 0.0
+        self.problem: str | None = None
+
+    @property
+    def model(self) -> str:
+        return self._embedder.model
+
+    @property
+    def tokens(self) -> int:
+        return self._embedder.tokens
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        left = self._until - time.monotonic()
+        if left > 0 and self.problem is not None:
+            raise EmbeddingUnavailable(self.problem, retry_after=left)
+        try:
+            vectors = await self._embedder.embed(texts)
+        except EmbeddingUnavailable as error:
+            if error.kind != "text":
+                self.problem = str(error)
+            if error.kind == "outage":
+                self._until = time.monotonic() + max(self._pause, error.retry_after or 0.0)
+            raise
+        self.problem = None
+        return vectors

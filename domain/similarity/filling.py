@@ -1,0 +1,75 @@
+"""Gives intents their vectors under one model, page by page; facts are never bought again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from pgvector import Vector
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.similarity.embedder import Embedder, EmbeddingUnavailable
+from domain.similarity.store import as_vector, put_fact, put_of_intent
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("filling.sql"))
+
+
+@dataclass(frozen=True, slots=True)
+class TextOf:
+    """An intent's text, and `embedder.text_hash` of it."""
+
+    intent_id: UUID
+    tenant_id: str
+    text: str
+    text_sha256: bytes
+
+
+async def fill(
+    pool: AsyncConnectionPool, embedder: Embedder, texts: Sequence[TextOf]
+) -> list[UUID]:
+    """Record the vectors of ``texts`` under the embedder's model; intents that it refuses.
+
+    Vectors are recorded as facts as soon as they are there, then attached. Killed in between, a
+    repetition finds the facts and pays for nothing again.
+
+    Raises:
+        EmbeddingUnavailable: an outage, or something to be mended.
+    """
+    by_hash = {each.text_sha256: each.text for each in texts}
+    params = {"model": embedder.model, "hashes": list(by_hash)}
+    known: dict[bytes, Vector] = dict(await fetch(pool, _SQL["known"], params))
+    missing = {digest: text for digest, text in by_hash.items() if digest not in known}
+    if missing:
+        bought = await _buy(embedder, missing)
+        async with pool.connection() as connection, connection.transaction():
+            for digest, vector in bought.items():
+                write = put_fact(embedder.model, digest, vector)
+                await connection.execute(write.statement, write.params)
+        known |= bought
+    async with pool.connection() as connection, connection.transaction():
+        for each in texts:
+            found = known.get(each.text_sha256)
+            if found is not None:
+                write = put_of_intent(each.intent_id, each.tenant_id, embedder.model, found)
+                await connection.execute(write.statement, write.params)
+    return [each.intent_id for each in texts if each.text_sha256 not in known]
+
+
+async def _buy(embedder: Embedder, missing: dict[bytes, str]) -> dict[bytes, Vector]:
+    """Vectors of what the embedder takes; where it refuses a batch, one text at a time."""
+    try:
+        vectors = await embedder.embed(list(missing.values()))
+    except (EmbeddingUnavailable, ValueError) as error:
+        if isinstance(error, EmbeddingUnavailable) and error.kind != "text":
+            raise
+        if len(missing) == 1:
+            return {}
+        bought: dict[bytes, Vector] = {}
+        for digest, text in missing.items():
+            bought |= await _buy(embedder, {digest: text})
+        return bought
+    return {digest: as_vector(v) for digest, v in zip(missing, vectors, strict=True)}

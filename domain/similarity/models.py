@@ -1,0 +1,105 @@
+"""Which embedding models a database has, which one serves, and how they are named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("models.sql"))
+
+State = Literal["active", "filling", "retired"]
+
+#: How the vectors of a model are searched: HNSW over their bits and an exact comparison of the
+#: best; HNSW over the vectors, or over them in half precision; IVFFlat; no index at all.
+IndexKind = Literal["binary", "hnsw", "halfvec", "ivfflat", "exact"]
+INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
+
+#: The query that the index of each kind serves, in ``search.sql`` and in ``recall.sql``.
+QUERY_OF: dict[IndexKind, str] = {
+    "exact": "exact",
+    "binary": "binary",
+    "hnsw": "vector",
+    "ivfflat": "vector",
+    "halfvec": "halfvec",
+}
+
+_IDENTITY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:/-]{0,119})(?:@([1-9][0-9]{0,3}))?")
+
+
+class IndexingFailed(Exception):
+    """What was asked of models or indexes cannot be done; the message says why and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """A model whose vectors the database holds.
+
+    Attributes:
+        model: its identity, as `identity` makes it.
+        number: names its partition and indexes.
+        index_seconds: how long the building of its index took.
+        vectors: of intents; an estimate for the great ones.
+        size, index_size: of its partition without and with its vector index alone, bytes.
+    """
+
+    model: str
+    number: int
+    state: State
+    index_kind: IndexKind
+    index_seconds: float
+    created_at: datetime
+    activated_at: datetime | None
+    vectors: int
+    size: int
+    index_size: int
+
+
+async def list_models(pool: AsyncConnectionPool) -> list[EmbeddingModel]:
+    """All models, the active one first."""
+    return [EmbeddingModel(*row) for row in await fetch(pool, _SQL["list"], {})]
+
+
+async def adopt_model(pool: AsyncConnectionPool, model: str) -> bool:
+    """Make ``model`` the active one of a database that has no vector yet; whether it was done."""
+    [[adopted]] = await fetch(pool, _SQL["adopt"], {"model": model})
+    return bool(adopted)
+
+
+async def count_owed(pool: AsyncConnectionPool) -> int:
+    """How many intents wait for a vector, up to 10,000."""
+    [[count]] = await fetch(pool, _SQL["count_owed"], {})
+    return int(count)
+
+
+def identity(name: str, dimensions: int | None) -> str:
+    """What identifies the vectors of a model: its name, and the dimensions where they are chosen.
+
+    Raises:
+        ValueError: not a name that can be kept.
+    """
+    whole = name if dimensions is None else f"{name}@{dimensions}"
+    if _IDENTITY.fullmatch(whole) is None:
+        raise ValueError(
+            f"{whole!r} is no name of a model: letters, digits and . _ : / - , up to 120"
+        )
+    return whole
+
+
+def parse_identity(model: str) -> tuple[str, int | None]:
+    """Name and chosen dimensions of `identity`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = _IDENTITY.fullmatch(model)
+    if parts is None:
+        raise ValueError(f"{model!r} is no name of a model")
+    return parts[1], int(parts[2]) if parts[2] else None

@@ -1,0 +1,252 @@
+"""Vectors of a model that is asked over the OpenAI API."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import math
+import random
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from itertools import count
+from typing import Any
+
+import openai
+import orjson
+from openai import AsyncOpenAI, Omit
+
+from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, FailureKind
+
+#: Tokens of one text, of OpenAI's embedding models. A token is at least one byte of UTF-8, so a
+#: text of so many bytes fits for certain; counting tokens would need a vocabulary to be downloaded.
+MAX_TEXT_TOKENS = 8_191
+
+#: Of one request: OpenAI allows 300,000 tokens and 2,048 texts; smaller ones are repeated cheaper.
+MAX_REQUEST_BYTES, MAX_REQUEST_TEXTS = 250_000, 256
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 20.0
+
+#: Worth another try: timeout, conflict, rate limit; and everything from 500.
+_PASSING = frozenset({408, 409, 429})
+
+#: 429 with this code means that the account is out of money: waiting does not help.
+_NO_MONEY = "insufficient_quota"
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why an attempt failed; nothing of the texts or the answer is in it."""
+
+    reason: str
+    kind: FailureKind
+    retry_after: float | None = None
+
+
+class OpenAiEmbedder:
+    """Asks a model for vectors, in batches, again and again within a budget of time.
+
+    Texts longer than the model takes are cut into pieces whose vectors are averaged by length
+    (OpenAI's cookbook, "Embedding texts that are longer than the model's maximum context length").
+    Shorter vectors than the column's are filled up with zeros, which changes no cosine.
+
+    Args:
+        client: of the provider, which does not try again by itself.
+        model: identifies the vectors.
+        name: the provider's name of the model.
+        dimensions: asked of a model that can shorten its vectors; None: as it comes.
+        budget_seconds: for one request with all its repetitions.
+    """
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        model: str,
+        name: str,
+        dimensions: int | None,
+        budget_seconds: float,
+    ) -> None:
+        self._client = client
+        self._model = model
+        self._name = name
+        self._dimensions = dimensions
+        self._budget = budget_seconds
+        self._native: int | None = dimensions
+        #: Tokens that the provider has counted so far.
+        self.tokens = 0
+
+    @property
+    def model(self) -> str:
+        """Identifies the vectors."""
+        return self._model
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """One vector of `DIMENSIONS` for each text, in order.
+
+        Raises:
+            EmbeddingUnavailable: not to be had within the budget, or refused; no text is in its
+                message.
+            ValueError: a text is empty.
+        """
+        if not all(text.strip() for text in texts):
+            raise ValueError("text: it has no words to compare; give a sentence")
+        pieces = [(index, piece) for index, text in enumerate(texts) for piece in _pieces(text)]
+        found: list[list[tuple[int, list[float]]]] = [[] for _ in texts]
+        for batch in _batches(pieces):
+            vectors = await self._request([piece for _, piece in batch])
+            for (index, piece), vector in zip(batch, vectors, strict=True):
+                found[index].append((len(piece), vector))
+        return [_padded(_average(parts)) for parts in found]
+
+    async def _request(self, texts: Sequence[str]) -> list[list[float]]:
+        deadline = time.monotonic() + self._budget
+        for attempt in count():
+            answer = await self._attempt(texts, max(deadline - time.monotonic(), 0.05))
+            if not isinstance(answer, _Failure):
+                return answer
+            wait = answer.retry_after
+            if wait is None:
+                # Jitter keeps many that failed together from coming back together.
+                wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311
+            if answer.kind != "outage" or time.monotonic() + wait >= deadline:
+                raise EmbeddingUnavailable(
+                    f"{self._model}: {answer.reason}", answer.kind, answer.retry_after
+                )
+            await asyncio.sleep(wait)
+        raise AssertionError("count() does not end")
+
+    async def _attempt(self, texts: Sequence[str], seconds: float) -> list[list[float]] | _Failure:
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await self._client.embeddings.with_raw_response.create(
+                    model=self._name,
+                    input=list(texts),
+                    encoding_format="base64",
+                    dimensions=Omit() if self._dimensions is None else self._dimensions,
+                    timeout=seconds,
+                )
+                return self._read(answer.content, len(texts))
+        except openai.APIStatusError as error:
+            return _refusal(error)
+        except (openai.APIConnectionError, TimeoutError) as error:
+            timeout = isinstance(error, openai.APITimeoutError | TimeoutError)
+            return _Failure("no answer in time" if timeout else "cannot be reached", "outage")
+        except (openai.OpenAIError, _Malformed) as error:
+            reason = str(error) if isinstance(error, _Malformed) else type(error).__name__
+            return _Failure(f"the answer is unusable: {reason}", "settings")
+
+    def _read(self, body: bytes, expected: int) -> list[list[float]]:
+        """The vectors of a response in the order of the texts.
+
+        Raises:
+            _Malformed: anything is not as the API says it is.
+        """
+        try:
+            answer = orjson.loads(body)
+            items = {int(item["index"]): _numbers(item["embedding"]) for item in answer["data"]}
+            tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _Malformed(
+                f"not an answer of the embeddings API ({type(error).__name__})"
+            ) from None
+        if sorted(items) != list(range(expected)) or len(answer["data"]) != expected:
+            raise _Malformed(f"{len(answer['data'])} vectors for {expected} texts")
+        for vector in items.values():
+            self._check(vector)
+        self.tokens += max(tokens, 0)
+        return [items[index] for index in range(expected)]
+
+    def _check(self, vector: list[float]) -> None:
+        if len(vector) > DIMENSIONS:
+            raise _Malformed(
+                f"{len(vector)} dimensions, {DIMENSIONS} fit: ask for fewer with "
+                f"QLP_EMBEDDING_DIMENSIONS={DIMENSIONS}, or --dimensions {DIMENSIONS}"
+            )
+        self._native = len(vector) if self._native is None else self._native
+        if len(vector) != self._native:
+            raise _Malformed(f"{len(vector)} dimensions, expected {self._native}")
+        if not all(map(math.isfinite, vector)) or not any(vector):
+            raise _Malformed("a vector that is zero, or not of finite numbers")
+
+
+class _Malformed(Exception):
+    """What is wrong with an answer."""
+
+
+def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
+    """A vector as the API gives it: little-endian float32 in base64, or numbers."""
+    if isinstance(raw, str):
+        try:
+            packed = base64.b64decode(raw, validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+        values = array("f")
+        values.frombytes(packed)
+        return values.tolist()
+    if not isinstance(raw, list):
+        raise TypeError("neither base64 nor numbers")
+    return [float(value) for value in raw]
+
+
+def _refusal(error: openai.APIStatusError) -> _Failure:
+    code = error.code if isinstance(error.code, str) and error.code.isidentifier() else None
+    reason = f"answers {error.status_code}{f' ({code[:40]})' if code else ''}"
+    kind: FailureKind = "settings"
+    if error.status_code in (400, 422):
+        kind = "text"
+    elif (error.status_code in _PASSING and code != _NO_MONEY) or error.status_code >= 500:
+        kind = "outage"
+    return _Failure(reason, kind, _retry_after(error))
+
+
+def _retry_after(error: openai.APIStatusError) -> float | None:
+    """Seconds of ``Retry-After`` (RFC 9110: a number or a date); None where it says nothing."""
+    raw = error.response.headers.get("retry-after", "")
+    try:
+        seconds = float(raw)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(raw).timestamp() - time.time()
+        except ValueError:
+            return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """``text`` in pieces of at most `MAX_TEXT_TOKENS` bytes of UTF-8, cut between characters."""
+    rest = text.encode(errors="replace")
+    while len(rest) > MAX_TEXT_TOKENS:
+        piece = rest[:MAX_TEXT_TOKENS].decode(errors="ignore")
+        yield piece
+        rest = rest[len(piece.encode()) :]
+    yield rest.decode()
+
+
+def _batches(pieces: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for item in pieces:
+        more = len(item[1].encode())
+        if batch and (size + more > MAX_REQUEST_BYTES or len(batch) == MAX_REQUEST_TEXTS):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += more
+    if batch:
+        yield batch
+
+
+def _average(parts: Sequence[tuple[int, list[float]]]) -> list[float]:
+    if len(parts) == 1:
+        return parts[0][1]
+    columns = zip(*([value * weight for value in vector] for weight, vector in parts), strict=True)
+    summed = [math.fsum(column) for column in columns]
+    length = math.hypot(*summed)
+    return [value / length for value in summed] if length else parts[0][1]
+
+
+def _padded(vector: list[float]) -> list[float]:
+    return vector + [0.0] * (DIMENSIONS - len(vector))

@@ -1,0 +1,162 @@
+-- The nearest vectors first. An index is used only where a query orders by the very expression that
+-- it is built on (embedding_index_ddl), so there is a query for each expression; with conditions on
+-- the intent, it is joined below the limit, and the scan of the index goes on until enough match.
+
+-- name: count_of_tenant
+select count(*) from (
+    select from intent_embeddings
+    where tenant_id = %(tenant_id)s and model = %(model)s
+    limit %(most)s
+) counted
+
+-- name: count_matching
+select count(*) from (
+    select from intent_states s
+    where s.tenant_id = %(tenant_id)s
+        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+        and (%(language)s::text is null or s.language = %(language)s)
+    limit %(most)s
+) counted
+
+-- name: exact
+with own as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_embeddings e
+    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from own order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s
+
+-- name: exact_filtered
+with own as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_states s
+    join intent_embeddings e on e.intent_id = s.id and e.model = %(model)s
+    where s.tenant_id = %(tenant_id)s
+        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+        and (%(language)s::text is null or s.language = %(language)s)
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from own order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s
+
+-- name: vector
+with candidates as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_embeddings e
+    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+    order by e.embedding <=> %(embedding)s
+    limit %(limit)s + 1
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from candidates order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s
+
+-- name: vector_filtered
+with candidates as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_embeddings e
+    join intent_states s on s.id = e.intent_id
+    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+        and (%(language)s::text is null or s.language = %(language)s)
+    order by e.embedding <=> %(embedding)s
+    limit %(limit)s + 1
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from candidates order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s
+
+-- name: halfvec
+with candidates as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_embeddings e
+    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+    order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
+    limit %(limit)s + 1
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from candidates order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s
+
+-- name: halfvec_filtered
+with candidates as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_embeddings e
+    join intent_states s on s.id = e.intent_id
+    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+        and (%(language)s::text is null or s.language = %(language)s)
+    order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
+    limit %(limit)s + 1
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from candidates order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s
+
+-- name: binary
+with candidates as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_embeddings e
+    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+    order by (binary_quantize(e.embedding)::bit(1536))
+        <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
+    limit %(candidates)s
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from candidates order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s
+
+-- name: binary_filtered
+with candidates as materialized (
+    select e.intent_id, e.embedding <=> %(embedding)s as distance
+    from intent_embeddings e
+    join intent_states s on s.id = e.intent_id
+    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+        and (%(language)s::text is null or s.language = %(language)s)
+    order by (binary_quantize(e.embedding)::bit(1536))
+        <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
+    limit %(candidates)s
+)
+select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+from (select * from candidates order by distance limit %(limit)s + 1) nearest
+join intent_states s on s.id = nearest.intent_id
+where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
+order by nearest.distance
+limit %(limit)s

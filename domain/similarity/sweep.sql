@@ -1,0 +1,31 @@
+-- name: due
+-- Which intent lacks the vector of which model; the oldest debts first.
+select o.intent_id, o.tenant_id, s.user_input, s.text_sha256, m.model
+from (select * from embeddings_owed where next_attempt_at <= now()
+      order by next_attempt_at limit %(limit)s) o
+join intent_states s on s.id = o.intent_id
+join embedding_models m on m.state <> 'retired'
+where not exists (
+    select from intent_embeddings e where e.intent_id = o.intent_id and e.model = m.model)
+
+-- name: postpone
+-- Refused texts are tried ever more seldom, and given up in the end; those are returned.
+with given_up as (
+    delete from embeddings_owed
+    where intent_id = any(%(ids)s) and attempts + 1 >= %(most)s
+    returning intent_id
+), postponed as (
+    update embeddings_owed
+    set attempts = attempts + 1,
+        next_attempt_at = now() + make_interval(mins => power(2, attempts)::int)
+    where intent_id = any(%(ids)s) and attempts + 1 < %(most)s
+)
+select intent_id from given_up
+
+-- name: forget_paid
+delete from embeddings_owed o
+where not exists (
+    select from embedding_models m
+    where m.state <> 'retired' and not exists (
+        select from intent_embeddings e where e.intent_id = o.intent_id and e.model = m.model))
+returning 1
