@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from azure.identity.aio import DefaultAzureCredential
 from psycopg_pool import AsyncConnectionPool
 
+from domain.access.limits import LimitsStore
 from domain.access.store import ApiKeys
+from domain.admission import Admission
 from domain.database import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
@@ -20,12 +23,14 @@ from domain.eventlog.seals import Sealer
 from domain.handler import CommandHandler
 from domain.health import Health
 from domain.intents.state import IntentState
+from domain.memory import spare_the_collector
 from domain.messaging.inbox import Inbox
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.recovery import Recovery
 from domain.messaging.relay import Relay
 from domain.messaging.routing import Destinations, Router
-from domain.planning.planner import Planner
+from domain.openai_client import open_client
+from domain.planning.composition import make_planner
 from domain.planning.solved import SolvedInLog
 from domain.process_manager import ProcessManager
 from domain.projections.intents import IntentReads
@@ -33,10 +38,23 @@ from domain.projections.registry import Projections
 from domain.projections.rejected import RejectedMessages
 from domain.projections.watcher import IntentWatcher
 from domain.repository import IntentRepository
+from domain.runs.artifacts import Artifacts
+from domain.runs.heartbeat import Heartbeats
+from domain.runs.inputs import RunInputs
+from domain.runs.output import RunOutput
+from domain.runs.status import RunStatuses
+from domain.runs.tokens import RunTokens
 from domain.service import IntentService
 from domain.settings import Settings
-from domain.similarity.embedder import LexicalEmbedder
+from domain.similarity.embedders import Embedders, wanted_model
+from domain.similarity.models import adopt_model
+from domain.similarity.search import SimilaritySearch
+from domain.similarity.status import EmbedderStatus
 from domain.similarity.store import EmbeddingStore
+from domain.similarity.sweep import EmbeddingSweep
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +74,27 @@ class App:
     projections: Projections
     sealer: Sealer
     watcher: IntentWatcher
+    tokens: RunTokens
+    heartbeats: Heartbeats
+    run_statuses: RunStatuses
+    run_output: RunOutput
+    artifacts: Artifacts
+    run_inputs: RunInputs
+    search: SimilaritySearch
+    embedding_sweep: EmbeddingSweep
+    embedder_status: EmbedderStatus
     health: Health
+    models: AsyncOpenAI | None
+    identity: DefaultAzureCredential | None
 
     async def close(self) -> None:
         """Let the relay finish and close all connections."""
         await self.relay.close()
         await self.publisher.close()
+        if self.models is not None:
+            await self.models.close()
+        if self.identity is not None:
+            await self.identity.close()
         await self.pool.close()
 
 
@@ -76,6 +109,7 @@ async def open_app(settings: Settings) -> App:
         SchemaOutOfDate: the schema is behind and no admin URL is configured.
         psycopg.OperationalError, psycopg_pool.PoolTimeout: the database cannot be reached.
     """
+    spare_the_collector()
     if settings.database_admin_url:
         await migrate(settings.database_admin_url)
     pool = await open_pool(
@@ -86,6 +120,7 @@ async def open_app(settings: Settings) -> App:
     )
     try:
         await check_schema(pool)
+        await adopt_model(pool, wanted_model(settings))
     except BaseException:
         await pool.close()
         raise
@@ -100,14 +135,20 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
     reads = IntentReads(pool)
     keys = ApiKeys(pool)
     rejected = RejectedMessages(pool)
+    run_statuses, run_output = RunStatuses(pool), RunOutput(pool)
+    artifacts = Artifacts(pool)
     checkpoints = CheckpointStore(pool)
     projections = Projections(pool)
-    embeddings = EmbeddingStore(pool, LexicalEmbedder())
+    identity = DefaultAzureCredential() if settings.needs_identity else None
+    models = open_client(settings, identity)
+    embedders = Embedders(models)
+    embeddings = EmbeddingStore(pool, embedders)
+    embedder_status = EmbedderStatus(pool, embedders, wanted_model(settings))
     publisher = ServiceBusPublisher(
         [settings.events_topic, settings.jobs_queue],
         connection_string=settings.service_bus_connection,
         namespace=settings.service_bus_namespace,
-        credential=None if settings.service_bus_connection else DefaultAzureCredential(),
+        credential=None if settings.service_bus_connection else identity,
     )
 
     async def set_aside(record: RecordedEvent, error: Exception) -> None:
@@ -121,7 +162,9 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
             traceparent=record.metadata.get("traceparent"),
         )
 
-    router = Router(repository, Destinations(settings.events_topic, settings.jobs_queue))
+    destinations = Destinations(settings.events_topic, settings.jobs_queue)
+    tokens, limits = settings.run_tokens, LimitsStore(pool)
+    router = Router(repository, destinations, tokens)
     relay = Relay(log, checkpoints, router, publisher, set_aside)
     watcher = IntentWatcher(reads)
 
@@ -130,9 +173,11 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
         relay.kick()
 
     handler = CommandHandler(repository, on_change)
-    service = IntentService(repository, handler, _now)
-    planner = Planner(SolvedInLog(reads, repository))
-    process_manager = ProcessManager(repository, handler, planner, embeddings, _now)
+    service = IntentService(repository, handler, Admission(limits), _now)
+    search = SimilaritySearch(pool, embeddings)
+    solved = SolvedInLog(reads, repository, search)
+    planner = make_planner(settings, models, pool, solved)
+    process_manager = ProcessManager(repository, handler, planner, embeddings, limits, _now)
     return App(
         settings=settings,
         pool=pool,
@@ -141,7 +186,7 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
         repository=repository,
         reads=reads,
         service=service,
-        inbox=Inbox(service, repository, handler, process_manager, keys, rejected, _now),
+        inbox=Inbox(service, repository, handler, process_manager, keys, artifacts, rejected, _now),
         relay=relay,
         recovery=Recovery(
             reads, repository, relay, _now, timedelta(seconds=settings.stalled_after_seconds)
@@ -149,7 +194,18 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
         projections=projections,
         sealer=Sealer(pool, checkpoints),
         watcher=watcher,
-        health=Health(settings, pool, log, checkpoints, projections, publisher, embeddings.model),
+        tokens=tokens,
+        heartbeats=Heartbeats(tokens, run_statuses, run_output),
+        run_statuses=run_statuses,
+        run_output=run_output,
+        artifacts=artifacts,
+        run_inputs=RunInputs(repository, artifacts),
+        models=models,
+        identity=identity,
+        search=search,
+        embedding_sweep=EmbeddingSweep(pool, embedders),
+        embedder_status=embedder_status,
+        health=Health(settings, pool, log, checkpoints, projections, publisher, embedder_status),
     )
 
 

@@ -15,8 +15,10 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.messaging import relay
 from domain.messaging.publisher import Publisher, PublishFailed
+from domain.planning.questions import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections
 from domain.settings import Settings
+from domain.similarity.status import EmbedderStatus
 
 #: Events waiting for the relay for longer than this mean that nothing is published, seconds.
 RELAY_LAG_SECONDS = 60.0
@@ -48,7 +50,7 @@ class Health:
         checkpoints: CheckpointStore,
         projections: Projections,
         publisher: Publisher,
-        embedder: str,
+        embedder: EmbedderStatus,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -60,29 +62,33 @@ class Health:
 
     async def report(self) -> dict[str, Check]:
         """All checks by name."""
-        log, projections, bus, sandbox = await asyncio.gather(
-            self._check_log(), self._check_projections(), self._check_bus(), self._check_sandbox()
+        log, projections, bus, sandbox, embedder = await asyncio.gather(
+            *(self._check_log(), self._check_projections(), self._check_bus()),
+            *(self._check_sandbox(), self._check_embedder()),
         )
         return {
             "eventLog": log,
             "projections": projections,
             "serviceBus": bus,
             "sandbox": sandbox,
-            "embedder": Check(
-                "ok",
-                {
-                    "model": self._embedder,
-                    "note": "offline lexical embedder: finds shared words, not shared meaning",
-                },
-            ),
-            "planner": Check(
-                "ok",
-                {
-                    "sources": ["submitted", "reused"],
-                    "note": "no language model is configured: a new sentence needs a program",
-                },
-            ),
+            "embedder": embedder,
+            "planner": self._planner(),
         }
+
+    def _planner(self) -> Check:
+        settings = self._settings
+        sources = ["submitted", "reused"]
+        if settings.llm_model is None:
+            note = "no language model is configured: a new sentence needs a program"
+            return Check("ok", {"sources": sources, "note": note})
+        return Check(
+            "ok",
+            {
+                "sources": [*sources, "generated", "repaired"],
+                "model": settings.llm_model,
+                "prompts": [PLAN.label, REPAIR.label, COMPARE.label],
+            },
+        )
 
     async def _check_log(self) -> Check:
         try:
@@ -123,6 +129,14 @@ class Health:
     async def _relay_checkpoint(self) -> Checkpoint:
         followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
         return followers.get(relay.NAME, Checkpoint.start())
+
+    async def _check_embedder(self) -> Check:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                report = await self._embedder.report()
+        except (*UNAVAILABLE, TimeoutError) as error:
+            return Check("degraded", {"problem": f"the database does not answer: {error}"})
+        return Check("degraded" if report.problem else "ok", report.detail())
 
     async def _check_bus(self) -> Check:
         try:

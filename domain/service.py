@@ -1,15 +1,19 @@
-"""The use cases of clients: submit and cancel."""
+"""The use cases of clients and operators: submit, cancel, kill."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4, uuid5
 
+from domain.admission import Admission, NotAdmitted
 from domain.handler import CommandHandler, Handled
-from domain.intents.commands import CancelIntent, Origin, SubmitIntent
+from domain.intents.commands import CancelIntent, KillRun, Origin, SubmitIntent
 from domain.intents.content import IntentContent
-from domain.intents.decider import IntentNotFound
+from domain.intents.refusals import IntentNotFound, NothingRuns
+from domain.intents.state import IntentState
 from domain.repository import IntentRepository
 
 _NAMESPACE = UUID("9d0a7f0e-6a56-5d3c-8f0e-51b1f2c7a4d9")
@@ -23,17 +27,27 @@ def intent_id_for(tenant_id: str, origin: Origin, key: str | None) -> UUID:
     return uuid4() if key is None else uuid5(_NAMESPACE, f"{tenant_id}\n{origin}\n{key}")
 
 
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A run that is to be killed; ``requested`` now, not before."""
+
+    run_id: UUID
+    requested: bool
+
+
 class IntentService:
-    """What clients and producers can ask for."""
+    """What clients, producers and operators can ask for."""
 
     def __init__(
         self,
         repository: IntentRepository,
         handler: CommandHandler,
+        admission: Admission,
         clock: Callable[[], datetime],
     ) -> None:
         self._repository = repository
         self._handler = handler
+        self._admission = admission
         self._clock = clock
 
     async def submit(
@@ -49,8 +63,15 @@ class IntentService:
 
         Raises:
             SubmissionConflict: the key was used before for other content.
+            NotAdmitted: the content asks for what there is not, or for too much.
         """
         intent_id = intent_id_for(tenant_id, origin, key)
+        try:
+            await self._admission.check(tenant_id, content)
+        except NotAdmitted:
+            # What was accepted once stays accepted: a repeat finds it, whatever changed since.
+            if key is None or await self._repository.load(intent_id) is None:
+                raise
         command = SubmitIntent(intent_id, tenant_id, content, origin, self._clock())
         return await self._handler.handle(intent_id, command, traceparent=traceparent)
 
@@ -63,8 +84,47 @@ class IntentService:
             IntentNotFound: the tenant has no such intent.
             IntentAlreadyFinished: it has succeeded or failed.
         """
+        await self._of_tenant(tenant_id, intent_id)
+        command = CancelIntent(reason, self._clock())
+        return await self._handler.handle(intent_id, command, traceparent=traceparent)
+
+    async def kill(
+        self,
+        tenant_id: str,
+        intent_id: UUID,
+        operator: str,
+        reason: str | None,
+        *,
+        traceparent: str,
+    ) -> list[Killed]:
+        """Have the tenant's open runs of an intent killed; asking again changes nothing.
+
+        Args:
+            tenant_id: whose intent.
+            intent_id: whose runs.
+            operator: who asks, as it is recorded.
+            reason: why, for the record.
+            traceparent: recorded with the event.
+
+        Raises:
+            IntentNotFound: the tenant has no such intent.
+            NothingRuns: the sandbox owes no result.
+        """
+        state = await self._of_tenant(tenant_id, intent_id)
+        if not state.open_runs:
+            raise NothingRuns("nothing of this intent runs")
+        killed = []
+        for run in state.open_runs:
+            command = KillRun(run.run_id, operator, reason, self._clock())
+            with contextlib.suppress(NothingRuns):  # it has ended since
+                handled = await self._handler.handle(intent_id, command, traceparent=traceparent)
+                killed.append(Killed(run.run_id, handled.changed))
+        if not killed:
+            raise NothingRuns("nothing of this intent runs any more")
+        return killed
+
+    async def _of_tenant(self, tenant_id: str, intent_id: UUID) -> IntentState:
         state = await self._repository.load(intent_id)
         if state is None or state.tenant_id != tenant_id:
             raise IntentNotFound(f"there is no intent {intent_id}")
-        command = CancelIntent(reason, self._clock())
-        return await self._handler.handle(intent_id, command, traceparent=traceparent)
+        return state

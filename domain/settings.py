@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from domain.openai_settings import ModelSettings
+from domain.runs.tokens import MIN_KEY_BYTES, RunTokens
 
 
 class InvalidSettings(ValueError):
     """A setting is missing or wrong; the message names it and the fix."""
 
 
-class Settings(BaseModel):
-    """Everything the application reads from its environment.
+def _key(value: object) -> object:
+    """The bytes of a key in base64, standard or URL-safe."""
+    if not isinstance(value, str):
+        return value
+    try:
+        padded = value + "=" * (-len(value) % 4)
+        key = base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be base64; make one with: openssl rand -base64 32") from None
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(f"must be {MIN_KEY_BYTES} bytes or more; openssl rand -base64 32")
+    return key
+
+
+Key = Annotated[bytes, BeforeValidator(_key)]
+
+
+class Settings(ModelSettings):
+    """Everything the application reads from its environment; models are described with its base.
 
     Attributes:
         database_url: PostgreSQL connection string; its login must be a member of ``qlp_app``.
@@ -27,9 +54,12 @@ class Settings(BaseModel):
         service_bus_namespace: fully qualified namespace, reached with a managed identity.
         sandbox_url: where the sandbox host's health can be read; optional.
         stalled_after_seconds: an intent that makes no progress for this long is published again.
+        run_token_key: makes the tokens by which the sandbox host speaks for its runs, in base64.
+            Without it runs have no live output, no artifacts beyond what fits a message, and are
+            not killed before their deadline.
+        run_token_key_previous: accepted too, while the key is being changed.
+        artifact_days: for how long the contents of artifacts are kept, days.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     database_url: str = Field(alias="DATABASE_URL", min_length=1)
     database_admin_url: str | None = Field(default=None, alias="DATABASE_ADMIN_URL")
@@ -47,6 +77,11 @@ class Settings(BaseModel):
     stalled_after_seconds: float = Field(
         default=60, ge=1, le=86_400, alias="QLP_STALLED_AFTER_SECONDS"
     )
+    run_token_key: Key | None = Field(default=None, alias="QLP_RUN_TOKEN_KEY", repr=False)
+    run_token_key_previous: Key | None = Field(
+        default=None, alias="QLP_RUN_TOKEN_KEY_PREVIOUS", repr=False
+    )
+    artifact_days: int = Field(default=30, ge=1, le=3650, alias="QLP_ARTIFACT_DAYS")
 
     @model_validator(mode="after")
     def _one_way_to_the_bus(self) -> Self:
@@ -56,6 +91,18 @@ class Settings(BaseModel):
                 "ServiceBusConnection__fullyQualifiedNamespace (with a managed identity)"
             )
         return self
+
+    @property
+    def needs_identity(self) -> bool:
+        """Whether something is reached with the application's Azure identity."""
+        models = self.azure_openai_endpoint and not self.azure_openai_api_key
+        return not self.service_bus_connection or bool(models)
+
+    @property
+    def run_tokens(self) -> RunTokens:
+        """Issues and checks the tokens of runs."""
+        keys = (self.run_token_key, self.run_token_key_previous)
+        return RunTokens([key for key in keys if key is not None])
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:

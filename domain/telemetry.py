@@ -1,29 +1,42 @@
-"""W3C trace context: one trace from a client's request to the sandbox's result.
-
-Source: https://www.w3.org/TR/trace-context/ (version 00).
-"""
+"""What the system says about itself to those who watch over it."""
 
 from __future__ import annotations
 
-import secrets
+import json
+import logging
+from collections import Counter
 
-from domain.messaging.envelope import is_traceparent
+from domain.intents.values import ModelCall
+
+_models = logging.getLogger("qlp.models")
+_security = logging.getLogger("qlp.security")
+_counts: Counter[str] = Counter()
 
 
-def child_of(parent: str | None) -> str:
-    """A ``traceparent`` for new work caused by ``parent``.
+def security_event(kind: str, **facts: str | int | None) -> None:
+    """Log something that whoever watches over the system should see.
 
-    The trace id and flags are kept and the span id is new; a missing or invalid parent starts a
-    new, sampled trace.
+    One line of JSON after the word ``security_event``, so that a log query can take it apart.
+    ``count`` is how many of this kind this process has seen.
+
+    Args:
+        kind: stable, for alerts, for example ``failed_authentication``.
+        facts: identifiers that help to find the cause; never a secret, never people's content.
     """
-    if parent is not None and is_traceparent(parent):
-        _, trace_id, _, flags = parent.split("-")
-    else:
-        trace_id, flags = _non_zero_hex(16), "01"
-    return f"00-{trace_id}-{_non_zero_hex(8)}-{flags}"
+    _counts[kind] += 1
+    known = {name: value for name, value in facts.items() if value is not None}
+    _security.warning(
+        "security_event %s", json.dumps({"kind": kind, **known, "count": _counts[kind]})
+    )
 
 
-def _non_zero_hex(size: int) -> str:
-    while not any(value := secrets.token_bytes(size)):  # all-zero ids are invalid
-        continue
-    return value.hex()
+def model_called(call: ModelCall) -> None:
+    """Log a call of a language model, whatever came of it: what it took, and no content.
+
+    One line of JSON after the word ``model_call``. ``count`` is how many calls with this purpose
+    and outcome this process has made.
+    """
+    kind = f"model_call {call.purpose} {call.outcome}"
+    _counts[kind] += 1
+    facts = call.model_dump(mode="json", exclude={"detail"})
+    _models.info("model_call %s", json.dumps({**facts, "count": _counts[kind]}))

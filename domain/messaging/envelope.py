@@ -5,12 +5,14 @@ entries of the per-message metadata arrays and shifts their indexes (Azure/Azure
 so nothing outside the body may be trusted.
 
 Source: CloudEvents 1.0.2, https://github.com/cloudevents/spec (structured content mode), and its
-*Distributed Tracing* extension for ``traceparent``.
+*Distributed Tracing* extension for ``traceparent``, which makes one trace from a client's request
+to the sandbox's result (https://www.w3.org/TR/trace-context/, version 00).
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -99,6 +101,25 @@ def describe(error: ValidationError) -> str:
 def is_traceparent(value: str | None) -> bool:
     """Whether ``value`` is a valid W3C ``traceparent`` of version 00."""
     return value is not None and re.match(TRACEPARENT_PATTERN, value) is not None
+
+
+def child_of(parent: str | None) -> str:
+    """A ``traceparent`` for new work caused by ``parent``.
+
+    The trace id and flags are kept and the span id is new; a missing or invalid parent starts a
+    new, sampled trace.
+    """
+    if parent is not None and is_traceparent(parent):
+        _, trace_id, _, flags = parent.split("-")
+    else:
+        trace_id, flags = _non_zero_hex(16), "01"
+    return f"00-{trace_id}-{_non_zero_hex(8)}-{flags}"
+
+
+def _non_zero_hex(size: int) -> str:
+    while not any(value := secrets.token_bytes(size)):  # all-zero ids are invalid
+        continue
+    return value.hex()
 
 
 def rfc3339(moment: datetime) -> str:

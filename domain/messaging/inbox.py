@@ -15,19 +15,22 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from domain.access.store import ApiKeys
+from domain.admission import NotAdmitted
 from domain.handler import CommandHandler
 from domain.intents.commands import RecordRun
 from domain.intents.content import IntentContent
-from domain.intents.decider import SubmissionConflict
-from domain.intents.events import RunOutcome
-from domain.messaging.envelope import Envelope, InvalidEnvelope, describe
+from domain.intents.refusals import SubmissionConflict
+from domain.intents.values import RunArtifact, RunOutcome
+from domain.messaging.envelope import Envelope, InvalidEnvelope, child_of, describe
 from domain.patience import patiently
 from domain.process_manager import ProcessManager
 from domain.projections.rejected import RejectedMessages
 from domain.repository import IntentRepository
+from domain.runs.artifacts import Artifacts, Claimed
+from domain.runs.behaviour import suspicions
 from domain.sandbox.contract import RESULT_TYPE, SandboxResult, Verdict
 from domain.service import IntentService
-from domain.telemetry import child_of
+from domain.telemetry import security_event
 
 SUBMIT_TYPE = "qlp.intent.submit"
 
@@ -51,6 +54,7 @@ class Inbox:
         handler: CommandHandler,
         process_manager: ProcessManager,
         tenants: ApiKeys,
+        artifacts: Artifacts,
         rejected: RejectedMessages,
         clock: Callable[[], datetime],
     ) -> None:
@@ -59,6 +63,7 @@ class Inbox:
         self._handler = handler
         self._process_manager = process_manager
         self._tenants = tenants
+        self._artifacts = artifacts
         self._rejected = rejected
         self._clock = clock
 
@@ -121,6 +126,9 @@ class Inbox:
                 key=f"{envelope.source}\n{envelope.id}",  # what identifies a CloudEvent
                 traceparent=child_of(envelope.traceparent),
             )
+        except NotAdmitted as error:
+            field = "data" + error.pointer.replace("/", ".")
+            raise Unprocessable("InvalidIntent", f"{field}: {error.detail}") from None
         except SubmissionConflict:
             raise Unprocessable(
                 "SubmissionConflict",
@@ -144,10 +152,16 @@ class Inbox:
         state = await self._repository.load(result.intent_id)
         if state is None or state.tenant_id != envelope.tenantid:
             raise Unprocessable("UnknownIntent", f"data.intent_id: no intent {result.intent_id}")
-        command = RecordRun(result.run_id, outcome_from(result), self._clock())
-        await self._handler.handle(
-            result.intent_id, command, traceparent=child_of(envelope.traceparent)
+        claimed = await self._artifacts.claim(state.tenant_id, result)
+        command = RecordRun(result.run_id, outcome_from(result, claimed), self._clock())
+        handled = await self._handler.handle(
+            result.intent_id,
+            command,
+            traceparent=child_of(envelope.traceparent),
+            inline=claimed.writes,
         )
+        if handled.changed:
+            _report(state.tenant_id, result)
 
 
 def _intent_id(envelope: Envelope) -> UUID:
@@ -157,12 +171,34 @@ def _intent_id(envelope: Envelope) -> UUID:
         raise Unprocessable("InvalidEnvelope", "subject: must be the id of an intent") from None
 
 
-def outcome_from(result: SandboxResult) -> RunOutcome:
-    """The sandbox's result in the words of the domain."""
+def _report(tenant_id: str, result: SandboxResult) -> None:
+    for suspicion in suspicions(result.behaviour.model_dump()):
+        security_event(
+            suspicion.kind,
+            tenant=tenant_id,
+            intent=str(result.intent_id),
+            run=str(result.run_id),
+            subject=suspicion.subject or None,
+            times=suspicion.count,
+        )
+
+
+def outcome_from(result: SandboxResult, claimed: Claimed) -> RunOutcome:
+    """The sandbox's result in the words of the domain, with the artifacts that can be had."""
     return RunOutcome(
         verdict=result.verdict.value,
         retryable=result.verdict is Verdict.INFRASTRUCTURE_ERROR,
         usage=result.usage.model_dump(exclude_none=True) if result.usage else {},
+        artifacts=tuple(
+            RunArtifact(name=each.name, size=each.size, sha256=each.sha256)
+            for each in claimed.artifacts
+        ),
+        skipped_artifacts=tuple(
+            each.model_dump() for each in (*result.skipped_artifacts, *claimed.skipped)
+        ),
+        behaviour=result.behaviour.model_dump(
+            mode="json", exclude_defaults=True, exclude_none=True
+        ),
         **result.model_dump(include=_SAME_IN_BOTH),
     )
 
@@ -177,4 +213,5 @@ _SAME_IN_BOTH = {
     "runtime",
     "image",
     "error",
+    "warm",
 }

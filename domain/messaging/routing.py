@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domain.eventlog.models import RecordedEvent
-from domain.intents.content import Program
-from domain.intents.events import SandboxRunRequested
+from domain.intents.events import PlanningPostponed, SandboxRunRequested
 from domain.intents.state import IntentState, Run
-from domain.messaging.envelope import Envelope
+from domain.messaging.envelope import Envelope, child_of
 from domain.messaging.publisher import OutgoingMessage
 from domain.repository import IntentRepository, intent_of, typed
-from domain.sandbox.contract import JOB_TYPE, JobFile, JobLimits, SandboxJob
-from domain.telemetry import child_of
+from domain.runs.inputs import inputs_of
+from domain.runs.tokens import RunTokens
+from domain.sandbox.contract import (
+    JOB_TYPE,
+    JobFile,
+    JobLimits,
+    SandboxJob,
+)
 
 SOURCE = "/qlp/events"
 
@@ -32,9 +37,12 @@ class Router:
     people's words stay out of the bus. A requested run also becomes a job for the sandbox.
     """
 
-    def __init__(self, repository: IntentRepository, destinations: Destinations) -> None:
+    def __init__(
+        self, repository: IntentRepository, destinations: Destinations, tokens: RunTokens
+    ) -> None:
         self._repository = repository
         self._to = destinations
+        self._tokens = tokens
 
     async def messages_for(self, record: RecordedEvent) -> list[OutgoingMessage]:
         """The messages of one event.
@@ -42,42 +50,21 @@ class Router:
         Raises:
             ValueError: the event or its stream cannot be read; publishing it again won't help.
         """
-        messages = [self._announcement(record)]
+        messages = [_announcement(record, self._to.events_topic)]
         if record.type == SandboxRunRequested.type:
             messages += await self._job(record)
         return messages
 
-    def _announcement(self, record: RecordedEvent) -> OutgoingMessage:
-        intent_id = str(intent_of(record.stream_id))
-        envelope = Envelope(
-            id=str(record.event_id),
-            source=SOURCE,
-            type=f"qlp.{record.type}",
-            subject=intent_id,
-            time=record.recorded_at,
-            tenantid=record.tenant_id,
-            traceparent=record.metadata.get("traceparent"),
-            data={"version": record.version, "position": record.position},
-        )
-        return OutgoingMessage(
-            self._to.events_topic, envelope.id, envelope.type, intent_id, envelope.encode()
-        )
-
     async def _job(self, record: RecordedEvent) -> list[OutgoingMessage]:
         state = await self._repository.load(intent_of(record.stream_id))
-        run = state.open_run if state is not None else None
         requested = typed(record)
-        if (
-            state is None
-            or run is None
-            or state.status.terminal
-            or not isinstance(requested, SandboxRunRequested)
-            or run.run_id != requested.run_id
-        ):
+        if state is None or not isinstance(requested, SandboxRunRequested):
+            return []
+        run = state.run(requested.run_id)
+        if run is None or run.outcome is not None or state.status.terminal:
             return []  # cancelled or finished since: nobody waits for this run any more
-        program = state.program
-        if program is None:
-            raise ValueError(f"intent {state.id}: a run was requested without a program")
+        token = self._tokens.issue(run.run_id, state.id, state.tenant_id)
+        job = job_of(state, run, token)
         envelope = Envelope(
             id=str(run.run_id),
             source=SOURCE,
@@ -86,7 +73,7 @@ class Router:
             time=record.recorded_at,
             tenantid=state.tenant_id,
             traceparent=child_of(record.metadata.get("traceparent")),
-            data=job_of(state, run, program).model_dump(mode="json", exclude_defaults=True),
+            data=job.model_dump(mode="json", exclude_defaults=True),
         )
         return [
             OutgoingMessage(
@@ -100,8 +87,38 @@ class Router:
         ]
 
 
-def job_of(state: IntentState, run: Run, program: Program) -> SandboxJob:
-    """The job that asks the sandbox for ``run`` of an intent's ``program``."""
+def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
+    """What tells the world that an event happened; of a delay, when it is over."""
+    intent_id = str(intent_of(record.stream_id))
+    envelope = Envelope(
+        id=str(record.event_id),
+        source=SOURCE,
+        type=f"qlp.{record.type}",
+        subject=intent_id,
+        time=record.recorded_at,
+        tenantid=record.tenant_id,
+        traceparent=record.metadata.get("traceparent"),
+        data={"version": record.version, "position": record.position},
+    )
+    not_before = None
+    if record.type == PlanningPostponed.type:
+        event = typed(record)
+        not_before = event.not_before if isinstance(event, PlanningPostponed) else None
+    return OutgoingMessage(
+        topic, envelope.id, envelope.type, intent_id, envelope.encode(), not_before
+    )
+
+
+def job_of(state: IntentState, run: Run, token: str | None = None) -> SandboxJob:
+    """The job that asks the sandbox for ``run``, with what its step needs of others.
+
+    Raises:
+        ValueError: the plan has no such step.
+    """
+    step = state.step(run.step)
+    if step is None:
+        raise ValueError(f"intent {state.id}: a run was requested of no step of its plan")
+    program = step.program
     return SandboxJob(
         run_id=run.run_id,
         intent_id=state.id,
@@ -114,5 +131,10 @@ def job_of(state: IntentState, run: Run, program: Program) -> SandboxJob:
         entrypoint=program.entrypoint,
         args=program.args,
         stdin=program.stdin,
-        limits=JobLimits.model_validate(program.limits.model_dump(exclude_none=True)),
+        environment=program.environment,
+        limits=JobLimits.model_validate(
+            (run.limits or program.limits).model_dump(exclude_none=True)
+        ),
+        token=token,
+        inputs=inputs_of(state, step),
     )

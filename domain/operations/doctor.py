@@ -10,9 +10,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database import UNAVAILABLE, open_pool
 from domain.operations.doctor_database import DatabaseExam
+from domain.operations.doctor_models import examine_models
 from domain.operations.doctor_services import examine_bus, examine_sandbox
+from domain.operations.doctor_similarity import examine_similarity
 from domain.operations.findings import Finding
 from domain.settings import InvalidSettings, Settings
+from domain.similarity.embedders import wanted_model
 
 _CONNECT_SECONDS = 5
 _DEFAULT_STALLED_AFTER = 60.0
@@ -20,12 +23,14 @@ _DEFAULT_STALLED_AFTER = 60.0
 
 async def examine(pool: AsyncConnectionPool, settings: Settings) -> list[Finding]:
     """Every check, with the application's own connections and settings; changes nothing."""
-    database, bus, sandbox = await asyncio.gather(
+    database, similarity, bus, sandbox, models = await asyncio.gather(
         DatabaseExam(pool, settings.stalled_after_seconds).examine(),
+        examine_similarity(pool, wanted_model(settings)),
         examine_bus(settings),
         examine_sandbox(settings.sandbox_url),
+        examine_models(settings),
     )
-    return [*database, *bus, *sandbox]
+    return [*database, *similarity, *bus, *sandbox, *models]
 
 
 async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
@@ -39,16 +44,19 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
     url = environment.get("DATABASE_URL")
     if url:
         stalled_after = settings.stalled_after_seconds if settings else _DEFAULT_STALLED_AFTER
-        findings += await _examine_database(url, stalled_after)
+        wanted = wanted_model(settings) if settings else None
+        findings += await _examine_database(url, stalled_after, wanted)
     if settings is not None:
-        bus, sandbox = await asyncio.gather(
-            examine_bus(settings), examine_sandbox(settings.sandbox_url)
+        bus, sandbox, models = await asyncio.gather(
+            examine_bus(settings),
+            examine_sandbox(settings.sandbox_url),
+            examine_models(settings),
         )
-        findings += [*bus, *sandbox]
+        findings += [*bus, *sandbox, *models]
     return findings
 
 
-async def _examine_database(url: str, stalled_after: float) -> list[Finding]:
+async def _examine_database(url: str, stalled_after: float, wanted: str | None) -> list[Finding]:
     try:
         # A first connection by itself: its error comes at once and says why, where a pool waits.
         connection = await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_SECONDS)
@@ -59,6 +67,7 @@ async def _examine_database(url: str, stalled_after: float) -> list[Finding]:
         fix = "check DATABASE_URL, the server, the firewall; the login must be a member of qlp_app"
         return [Finding("database", "fail", f"cannot be reached: {lines[0]}", fix)]
     try:
-        return await DatabaseExam(pool, stalled_after).examine()
+        findings = await DatabaseExam(pool, stalled_after).examine()
+        return [*findings, *await examine_similarity(pool, wanted)]
     finally:
         await pool.close()

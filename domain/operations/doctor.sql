@@ -34,14 +34,6 @@ from pg_index i join pg_class c on c.oid = i.indexrelid
 where not (i.indisvalid and i.indisready) and c.relnamespace = 'public'::regnamespace
 order by 1
 
--- name: vector_indexes
-select c.relname::text, a.amname::text
-from pg_index i
-join pg_class c on c.oid = i.indexrelid
-join pg_am a on a.oid = c.relam
-where i.indrelid = to_regclass('public.intent_embeddings') and a.amname in ('hnsw', 'ivfflat')
-order by 1
-
 -- name: horizon_holders
 -- Whoever has a transaction id holds the horizon, in any database of the server. Times of other
 -- roles' sessions are hidden from a role without pg_read_all_stats.
@@ -70,3 +62,14 @@ from rejected_messages
 
 -- name: parked
 select count(*) from parked_streams
+
+-- name: unsealed
+-- How long the oldest readable event has waited for its seal, seconds; no row where all are sealed.
+select extract(epoch from clock_timestamp() - recorded_at)::float8
+from events
+where (transaction_id, position) > (
+        coalesce((select to_transaction_id from seals order by seq desc limit 1), '0'::xid8),
+        coalesce((select to_position from seals order by seq desc limit 1), 0))
+    and transaction_id < (select horizon from log_horizon)
+order by transaction_id, position
+limit 1

@@ -16,7 +16,7 @@ from domain.eventlog.migrate import MigrationError, SchemaOutOfDate, check_schem
 from domain.eventlog.models import Checkpoint
 from domain.health import RELAY_LAG_SECONDS
 from domain.messaging import relay
-from domain.operations.doctor_protection import examine_rights, examine_triggers
+from domain.operations.doctor_protection import examine_rights, examine_sealing, examine_triggers
 from domain.operations.findings import Check, Finding, Status, on_database
 from domain.statements import load_statements
 
@@ -46,6 +46,7 @@ class DatabaseExam:
             "schema": self._schema,
             "rights": lambda: examine_rights(self._pool),
             "triggers": lambda: examine_triggers(self._pool),
+            "sealing": lambda: examine_sealing(self._pool),
             "vectors": self._vectors,
             "horizon": self._horizon,
             "relay": self._relay,
@@ -106,13 +107,7 @@ class DatabaseExam:
             )
             for (index,) in await self._fetch("invalid_indexes")
         ]
-        indexes = await self._fetch("vector_indexes")
-        if not indexes:
-            detail = "intent_embeddings has no vector index: searches compare every row"
-            fix = "as the owner: create it as the migrations do"
-            findings.append(Finding("vectors", "warn", detail, fix))
-        named = ", ".join(f"{name} ({kind})" for name, kind in indexes)
-        return findings or [Finding("vectors", "ok", f"pgvector {version}, {named} is valid")]
+        return findings or [Finding("vectors", "ok", f"pgvector {version}")]
 
     async def _horizon(self) -> Sequence[Finding]:
         findings: list[Finding] = []

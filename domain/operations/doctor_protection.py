@@ -1,4 +1,4 @@
-"""Examines what keeps history from being changed: missing rights, and triggers behind them."""
+"""Examines what protects history: missing rights, triggers behind them, and seals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
 
+#: The sealer runs every few seconds; events that wait longer than this are not being sealed.
+_UNSEALED_SECONDS = 600.0
+
 _REQUIRED_TRIGGERS = (("events", "events_immutable"), ("events", "events_not_truncated"))
 
 #: What the application's role must not be able to do; on no row, where that can be said.
@@ -25,7 +28,7 @@ _FORBIDDEN = {
     "truncate": sql.SQL("truncate {table}"),
 }
 
-#: Events come in by append_events alone.
+#: Events come in by append_events and append_group alone.
 _FORBIDDEN_ON_EVENTS = {"insert": sql.SQL("insert into {table} default values"), **_FORBIDDEN}
 
 
@@ -95,3 +98,16 @@ async def examine_triggers(pool: AsyncConnectionPool) -> Sequence[Finding]:
         if (table, name) not in found
     ]
     return findings or [Finding("triggers", "ok", f"{len(found)} are there and fire")]
+
+
+async def examine_sealing(pool: AsyncConnectionPool) -> Sequence[Finding]:
+    """Whether events get their seals; until then only their own digests vouch for them."""
+    rows = await fetch(pool, _SQL["unsealed"], {})
+    if not rows:
+        return [Finding("sealing", "ok", "every readable event is sealed")]
+    [(seconds,)] = rows
+    detail = f"the oldest unsealed event has waited for {seconds:.0f} s"
+    if seconds > _UNSEALED_SECONDS:
+        fix = "is the function seal_log enabled and running? what it logs says why it stops"
+        return [Finding("sealing", "warn", detail, fix)]
+    return [Finding("sealing", "ok", detail)]

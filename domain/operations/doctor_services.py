@@ -46,7 +46,7 @@ async def _examine_entity(client: ServiceBusClient, entity: Entity) -> Finding:
             await receiver.peek_messages(max_message_count=1)
         dead = await count_dead_letters(client, entity)
     except MessagingEntityNotFoundError:
-        fix = "create it: terraform apply; for the local stack, infra/local/servicebus.json"
+        fix = "create it: terraform apply, or the file that QLP_SERVICE_BUS_CONFIG names"
         return Finding(name, "fail", "there is no such entity", fix)
     except (ServiceBusAuthenticationError, ServiceBusAuthorizationError) as error:
         fix = "give the identity the role Azure Service Bus Data Owner, or mend the key"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.log import EventLog
@@ -9,6 +11,7 @@ from domain.projections.rebuild import Rebuild
 from domain.projections.rebuild_contract import Builder, OnProgress
 from domain.projections.rebuild_following import FollowingBuilder
 from domain.projections.rebuild_intents import IntentStatesBuilder
+from domain.projections.rebuild_workers import FoldingHere, FoldingProcesses
 from domain.projections.registry import INTENT_STATES, NAMES, following
 from domain.projections.runner import Runner
 from domain.projections.runner_parked import ParkedStream
@@ -18,6 +21,10 @@ from domain.projections.verify_intents import verify_intents
 
 #: Events per transaction of a rebuild that holds them in memory, and of one that does not.
 PAGE, RANGE = 2_000, 10_000
+
+#: Processes that share a rebuild unless told otherwise, and the events before they are started:
+#: they take a second to get ready.
+MAX_WORKERS, ALONE_UNTIL = 4, 50_000
 
 
 def check_name(name: str) -> str:
@@ -38,6 +45,7 @@ def rebuild(
     on_progress: OnProgress,
     rate: float | None = None,
     page: int | None = None,
+    workers: int | None = None,
 ) -> Rebuild:
     """A rebuild of the projection ``name``, to be planned or run.
 
@@ -47,9 +55,11 @@ def rebuild(
         on_progress: told after each page.
         rate: events per second at most; smaller pages keep to it more evenly.
         page: events per transaction; None: what suits the projection and the rate.
+        workers: processes that fold streams, of 1 none but this one; None: without a rate, and
+            after `ALONE_UNTIL` events, as many as there are cores, at most `MAX_WORKERS`.
 
     Raises:
-        ValueError: there is no such projection.
+        ValueError: there is no such projection, or its events cannot be shared among processes.
     """
     inline = check_name(name) == INTENT_STATES
     if page is None:
@@ -58,12 +68,25 @@ def rebuild(
         page = max(1, min(page, int(rate / 4)))
     builder: Builder
     if inline:
-        if not isinstance(pool.conninfo, str):
-            raise TypeError("pool: must be opened with a connection string")
-        builder = IntentStatesBuilder(pool.conninfo, page)
+        builder = _intents_builder(pool, page, workers if rate is None else workers or 1)
+    elif workers is not None and workers > 1:
+        raise ValueError(f"workers: {name} takes the log's events in their order, in one process")
     else:
         builder = FollowingBuilder(EventLog(pool), following(name), page)
     return Rebuild(pool, builder, on_progress, rate)
+
+
+def _intents_builder(
+    pool: AsyncConnectionPool, page: int, workers: int | None
+) -> IntentStatesBuilder:
+    def processes(count: int) -> FoldingProcesses:
+        return FoldingProcesses(str(pool.conninfo), "none", count)
+
+    if workers is not None and workers > 1:
+        return IntentStatesBuilder(processes(workers), page)
+    cores = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    later = (ALONE_UNTIL, processes(cores)) if workers is None and cores > 1 else None
+    return IntentStatesBuilder(FoldingHere(pool), page, later)
 
 
 async def verify(pool: AsyncConnectionPool, name: str, sample: int | None = None) -> Verified:

@@ -17,7 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import SandboxRunRequested
-from domain.intents.state import CorruptStream
+from domain.intents.evolve import CorruptStream
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
 from domain.messaging.routing import Destinations, Router
 from domain.operations.errors import OperationError
@@ -25,6 +25,7 @@ from domain.operations.replay import NoSuchStream, replay
 from domain.operations.selection import Preview, Selected, Selection, preview
 from domain.projections.intents import IntentReads
 from domain.repository import IntentRepository
+from domain.runs.tokens import RunTokens
 
 Target = Literal["publish", "sandbox", "nowhere"]
 
@@ -77,12 +78,13 @@ class Redrive:
         pool: AsyncConnectionPool,
         destinations: Destinations,
         publisher: Publisher | None,
+        tokens: RunTokens,
     ) -> None:
         self._pool = pool
         self._to = destinations
         self._publisher = publisher
         self._repository = IntentRepository(EventLog(pool))
-        self._router = Router(self._repository, destinations)
+        self._router = Router(self._repository, destinations, tokens)
 
     async def preview(self, selection: Selection, limit: int) -> Preview:
         """What `execute` would take on; see `domain.operations.selection.preview`."""

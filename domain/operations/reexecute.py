@@ -7,6 +7,7 @@ would be recorded. What a program prints may differ by itself (clocks, random nu
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,13 +16,16 @@ from uuid import UUID, uuid4
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.log import EventLog
-from domain.intents.events import RunOutcome
-from domain.intents.state import CorruptStream, IntentState, Run
+from domain.intents.content import MAX_FILES
+from domain.intents.evolve import CorruptStream
+from domain.intents.state import IntentState, Run
+from domain.intents.values import RunOutcome
 from domain.messaging.routing import job_of
 from domain.operations.sandbox_process import SandboxCommand, SandboxProcess
 from domain.operations.selection import Selected
 from domain.repository import IntentRepository
-from domain.sandbox.contract import SandboxJob, SandboxResult, Verdict
+from domain.runs.artifacts import Artifacts
+from domain.sandbox.contract import JobFile, SandboxJob, SandboxResult, Verdict
 
 #: Costs are compared above these differences alone: below, it is the machine's noise.
 NOISE = {"wall_ms": 50.0, "cpu_ms": 50.0, "peak_memory_bytes": 8.0 * 1024**2}
@@ -30,6 +34,14 @@ _OUTCOME = (
     *("verdict", "exit_code", "signal", "stdout", "stderr"),
     *("stdout_truncated", "stderr_truncated"),
 )
+
+#: What a job that is handed over as one line may carry beside its program, bytes.
+MAX_INPUT_BYTES = 512 * 1024
+
+
+class _InputsMissing(Exception):
+    """What a step needs of others cannot be had; the message says why."""
+
 
 Progress = Callable[[int, int], None]
 
@@ -99,6 +111,7 @@ class Reexecution:
         self, pool: AsyncConnectionPool, command: SandboxCommand, tolerance: float
     ) -> None:
         self._repository = IntentRepository(EventLog(pool))
+        self._artifacts = Artifacts(pool)
         self._command = command
         self._tolerance = tolerance
 
@@ -149,10 +162,32 @@ class Reexecution:
                     result.skipped[item.intent_id] = "no run of it has ended by itself"
                     continue
                 job, outcome = found
+                try:
+                    job = await self._with_inputs(item.tenant_id, job)
+                except _InputsMissing as error:
+                    result.skipped[item.intent_id] = str(error)
+                    continue
                 waiting[job.run_id] = (item.intent_id, outcome)
                 await process.send(job)
         finally:
             process.end_of_jobs()
+
+    async def _with_inputs(self, tenant_id: str, job: SandboxJob) -> SandboxJob:
+        """``job`` with the artifacts of other steps among its files: nobody fetches them there."""
+        if not job.inputs:
+            return job
+        if len(job.files) + len(job.inputs) > MAX_FILES or (
+            sum(wanted.size for wanted in job.inputs) > MAX_INPUT_BYTES
+        ):
+            raise _InputsMissing("the artifacts it needs are too many or too large to hand over")
+        files = []
+        for wanted in job.inputs:
+            content = await self._artifacts.content(tenant_id, wanted.sha256)
+            if content is None:
+                raise _InputsMissing(f"{wanted.path!r}, which it needs, is kept no longer")
+            encoded = base64.b64encode(content).decode()
+            files.append(JobFile(path=wanted.path, content=encoded, encoding="base64"))
+        return job.model_copy(update={"files": (*job.files, *files), "inputs": ()})
 
     def _compare(
         self, intent_id: UUID, recorded: RunOutcome, now: SandboxResult, result: Reexecuted
@@ -213,12 +248,12 @@ def _costs(usage: Mapping[str, float | int | None]) -> dict[str, float]:
 
 def _recorded(state: IntentState | None) -> tuple[SandboxJob, RunOutcome] | None:
     """The last run that the program, not the sandbox, has ended, as a job under a new id."""
-    if state is None or state.program is None:
+    if state is None:
         return None
     for run in reversed(state.runs):
         if run.outcome is not None and not run.outcome.retryable:
-            again = Run(run_id=uuid4(), attempt=run.attempt, not_before=None)
-            return job_of(state, again, state.program), run.outcome
+            again = Run(uuid4(), run.attempt, None, limits=run.limits, step=run.step)
+            return job_of(state, again), run.outcome
     return None
 
 

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.intents.state import IntentState, evolve
+from domain.intents.evolve import evolve
+from domain.intents.state import IntentState
 from domain.projections.intents import IntentReads, IntentRow
 from domain.repository import IntentRepository, row_of, typed
 

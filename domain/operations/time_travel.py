@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from domain.eventlog.models import RecordedEvent
-from domain.intents.state import IntentState, evolve
+from domain.intents.evolve import evolve
+from domain.intents.state import IntentState
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream, ReplayStep
 from domain.repository import IntentRepository, row_of, typed

@@ -15,8 +15,13 @@ from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
 from domain.eventlog.transfer import ExportWriter, read_export
-from domain.intents.events import REGISTRY, IntentEvent, UnknownEvent
-from domain.intents.state import CorruptStream, IntentState, fold
+from domain.intents.events import (
+    REGISTRY,
+    IntentEvent,
+    UnknownEvent,
+)
+from domain.intents.evolve import CorruptStream, fold
+from domain.intents.state import IntentState
 from domain.messaging.envelope import describe
 from domain.projections.intents import upsert
 from domain.repository import intent_of, row_of, typed
@@ -93,7 +98,7 @@ async def import_events(
     again changes nothing. Followers of the log see nothing new while the transaction lasts.
 
     Args:
-        admin_url: of the tables' owner, who alone may insert past `append_events`.
+        admin_url: of the tables' owner, who alone may insert past the append functions.
         path: of the file.
         confirm: asked once all is verified; what it refuses does not happen.
         progress: gets the number of bytes read so far.
@@ -140,7 +145,7 @@ async def _bring_along(
 
 def _typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
     try:
-        return typed(record)
+        return typed(record, trusted=False)
     except ValidationError as error:
         raise ImportRefused(
             f"stream {record.stream_id!r}, version {record.version}: data: {describe(error)}"

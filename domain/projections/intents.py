@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -71,6 +72,13 @@ class IntentRow:
 
 
 _COLUMNS = tuple(field.name for field in fields(IntentRow))
+_values = attrgetter(*_COLUMNS[:-1])
+
+#: PostgreSQL's types of `columns_of`.
+COLUMN_TYPES = (
+    *("uuid", "text", "integer", "text", "text", "bytea", "text"),
+    *("timestamptz", "timestamptz", "timestamptz", "timestamptz", "json"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +91,14 @@ class StalledIntent:
     attempts: int
 
 
+def columns_of(row: IntentRow) -> tuple[Any, ...]:
+    """The values of the row's columns as psycopg takes them."""
+    return (*_values(row), None if row.outcome is None else Json(row.outcome))
+
+
 def upsert(row: IntentRow) -> InlineWrite:
     """Write ``row`` unless the read model already has this version or a later one."""
-    params = {name: getattr(row, name) for name in _COLUMNS}  # asdict would copy deeply
-    if row.outcome is not None:
-        params["outcome"] = Json(row.outcome)
-    return InlineWrite(_SQL["upsert"], params)
+    return InlineWrite(_SQL["upsert"], dict(zip(_COLUMNS, columns_of(row), strict=True)))
 
 
 class IntentReads:
@@ -167,3 +177,10 @@ class IntentReads:
         return [
             StalledIntent(*row) for row in await fetch(self._pool, _SQL["claim_stalled"], params)
         ]
+
+    async def forget_recovered(self) -> int:
+        """Delete what claims of intents that have ended have left; how many they were."""
+        count = 0
+        while purged := len(await fetch(self._pool, _SQL["forget_recovered"], {"limit": 1000})):
+            count += purged
+        return count

@@ -76,3 +76,13 @@ with stalled as (
 )
 select claimed.intent_id, stalled.tenant_id, claimed.version, claimed.attempts
 from claimed join stalled on stalled.id = claimed.intent_id
+
+-- name: forget_recovered
+-- What is kept of intents that have ended, or are no more.
+delete from intent_recovery where intent_id in (
+    select r.intent_id from intent_recovery r
+    where r.next_attempt_at < now() - interval '1 day'
+        and not exists (select from intent_states s
+                        where s.id = r.intent_id and s.expected_by is not null)
+    limit %(limit)s
+) returning 1

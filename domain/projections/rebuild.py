@@ -103,7 +103,7 @@ class Rebuild:
             try:
                 yield connection
             finally:
-                self._builder.close()
+                await self._builder.aclose()
                 if not connection.closed:
                     await connection.execute(_SQL["unlock"], params)
 

@@ -9,6 +9,7 @@ select pg_advisory_unlock(hashtextextended(%(name)s, 3))
 select set_config('statement_timeout', '0', true), set_config('lock_timeout', %(lock)s, true),
     set_config('idle_in_transaction_session_timeout', '300s', true),
     set_config('maintenance_work_mem', '256MB', true),
+    set_config('work_mem', '64MB', true),  -- the check groups all events by stream
     -- A crash of the server loses the copies' last pages and the position with them.
     set_config('synchronous_commit', %(durable)s, true)
 

@@ -116,7 +116,7 @@ class Builder(Protocol):
     async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
         """Take everything that readers of the live tables may have seen."""
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Give up what it holds."""
 
     async def check(self, connection: AsyncConnection[Any], position: Position) -> int:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCopy
+from psycopg.abc import Buffer
+from psycopg.copy import AsyncWriter
 
-from domain.eventlog import codec
-from domain.eventlog.models import RecordedEvent
-from domain.intents.state import IntentState, evolve
-from domain.projections.intents import IntentRow
+from domain.intents.events import revive
+from domain.intents.evolve import evolve
+from domain.intents.state import IntentState
+from domain.projections.intents import COLUMN_TYPES, IntentRow, columns_of
 from domain.projections.runner_batch import POISON, describe
-from domain.repository import intent_of, row_of, typed
+from domain.repository import intent_of, row_of
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("rebuild_fold.sql"))
 
-#: Events that are in memory at once.
+#: Events that are read at once; two pages are in memory.
 PAGE = 1_000
+
+
+class StreamedEvent(NamedTuple):
+    """What folding needs of an event; ``data`` is JSON."""
+
+    stream_id: str
+    version: int
+    event_id: UUID
+    type: str
+    schema_version: int
+    data: str
 
 
 class Unfoldable(NamedTuple):
@@ -43,18 +58,21 @@ class StreamFold:
     stream_id: str
     version: int = 0
     state: IntentState | None = None
-    failed_at: RecordedEvent | None = None
+    failed_at: StreamedEvent | None = None
     error: str = ""
 
-    def take(self, record: RecordedEvent) -> None:
-        """Fold the stream's next event; after one that cannot be taken, pass over the rest."""
-        self.version = record.version
+    def take(self, row: Sequence[Any]) -> None:
+        """Fold the stream's next event, a row with the columns of `StreamedEvent`.
+
+        After one that cannot be taken, the rest are passed over.
+        """
+        _, self.version, _, type_, schema_version, data = row
         if self.failed_at is not None:
             return
         try:
-            self.state = evolve(self.state, typed(record))
+            self.state = evolve(self.state, revive(type_, schema_version, data))
         except POISON as error:
-            self.failed_at, self.error = record, describe(error)
+            self.failed_at, self.error = StreamedEvent._make(row), describe(error)
 
     def row(self) -> IntentRow | None:
         """The intent's row; None where the stream cannot be folded."""
@@ -72,60 +90,105 @@ class StreamFold:
         return Unfoldable(intent_id, self.stream_id, event.version, event.event_id, self.error)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FoldedRange:
-    """Consecutive streams, folded; ``events``: how many they have."""
+    """Consecutive streams, folded.
 
-    rows: list[IntentRow] = field(default_factory=list)
-    unfoldable: list[Unfoldable] = field(default_factory=list)
-    events: int = 0
-
-    def add(self, fold: StreamFold) -> None:
-        """Take in a stream that was folded to its end."""
-        self.events += fold.version
-        if (row := fold.row()) is not None:
-            self.rows.append(row)
-        elif (failed := fold.unfoldable()) is not None:
-            self.unfoldable.append(failed)
-
-
-def fold_range(url: str, after: str, to: str) -> FoldedRange:
-    """Fold the streams after one id up to and with another, over a connection of its own.
-
-    For a thread: it takes Python's time, and the event loop has other things to do.
+    Attributes:
+        rows: of the intents, as ``copy … from stdin (format binary)`` takes them.
+        unfoldable: streams that have no row.
+        events: how many they have.
     """
-    folded = FoldedRange()
-    with psycopg.connect(url, autocommit=True, application_name="qlp-rebuild-fold") as connection:
-        for fold in _folds(map(codec.decode, _read(connection, after, to))):
-            folded.add(fold)
-    return folded
+
+    rows: bytes
+    unfoldable: list[Unfoldable]
+    events: int
 
 
-def _read(
-    connection: psycopg.Connection[tuple[Any, ...]], after: str, to: str
-) -> Iterator[tuple[Any, ...]]:
-    key: tuple[str, int] = (after, 2**31 - 1)
-    while True:
-        params = {"stream_id": key[0], "version": key[1], "to": to, "limit": PAGE}
-        page = connection.execute(_SQL["range"], params, binary=True).fetchall()
-        yield from page
-        if len(page) < PAGE:
-            return
-        key = (page[-1][3], page[-1][4])
+async def fold_range(connection: AsyncConnection[Any], after: str, to: str) -> FoldedRange:
+    """Fold the streams after one id up to and with another.
+
+    The server reads the next page while this one is folded.
+    """
+    unfoldable: list[Unfoldable] = []
+    written = _Bytes()
+    events = 0
+    async with (
+        AsyncCopy(connection.cursor(), binary=True, writer=written) as copy,
+        aclosing(_range_pages(connection, after, to)) as pages,
+    ):
+        copy.set_types(COLUMN_TYPES)
+        async for fold in _folds(pages):
+            events += fold.version
+            if (row := fold.row()) is not None:
+                await copy.write_row(columns_of(row))
+            elif (failed := fold.unfoldable()) is not None:
+                unfoldable.append(failed)
+    return FoldedRange(bytes(written.buffer), unfoldable, events)
 
 
-def _folds(records: Iterable[RecordedEvent]) -> Iterator[StreamFold]:
-    for stream_id, stream in groupby(records, key=lambda record: record.stream_id):
-        fold = StreamFold(stream_id)
-        for record in stream:
-            fold.take(record)
-        yield fold
+class _Bytes(AsyncWriter):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+
+    async def write(self, data: Buffer) -> None:
+        self.buffer += data
 
 
-async def folded_streams(
+async def _range_pages(
+    connection: AsyncConnection[Any], after: str, to: str
+) -> AsyncGenerator[list[tuple[Any, ...]]]:
+    def read(stream_id: str, version: int) -> asyncio.Task[list[tuple[Any, ...]]]:
+        params = {"stream_id": stream_id, "version": version, "to": to, "limit": PAGE}
+        return asyncio.create_task(_rows(connection, "range", params))
+
+    reading = read(after, 2**31 - 1)
+    try:
+        while len(page := await reading) == PAGE:
+            reading = read(*page[-1][:2])
+            await asyncio.sleep(0)  # the request is sent before the page is folded
+            yield page
+        yield page
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+_STREAM_ID = itemgetter(StreamedEvent._fields.index("stream_id"))
+
+
+def folded_streams(
     connection: AsyncConnection[Any], stream_ids: list[str]
 ) -> AsyncIterator[StreamFold]:
     """The streams of these ids, each folded to its end; those without events are left out."""
-    cursor = await connection.execute(_SQL["of_streams"], {"stream_ids": stream_ids}, binary=True)
-    for fold in _folds(map(codec.decode, await cursor.fetchall())):
+    return _folds(_only_page(connection, stream_ids))
+
+
+async def _only_page(
+    connection: AsyncConnection[Any], stream_ids: list[str]
+) -> AsyncIterator[list[tuple[Any, ...]]]:
+    yield await _rows(connection, "of_streams", {"stream_ids": stream_ids})
+
+
+async def _folds(pages: AsyncIterator[list[tuple[Any, ...]]]) -> AsyncIterator[StreamFold]:
+    """The streams in ``pages``, which may break within one, each folded to its end."""
+    fold: StreamFold | None = None
+    async for page in pages:
+        for stream_id, rows in groupby(page, key=_STREAM_ID):
+            if fold is None or stream_id != fold.stream_id:
+                if fold is not None:
+                    yield fold
+                fold = StreamFold(stream_id)
+            for row in rows:
+                fold.take(row)
+    if fold is not None:
         yield fold
+
+
+async def _rows(
+    connection: AsyncConnection[Any], statement: str, params: dict[str, Any]
+) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(_SQL[statement], params, binary=True)
+    return await cursor.fetchall()

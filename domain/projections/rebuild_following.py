@@ -33,7 +33,7 @@ class FollowingBuilder:
         self._projection = projection
         self.page = page
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Nothing to give up."""
 
     async def advance(

@@ -1,30 +1,26 @@
 """Builds the read model of intents, which is written inline, by folding streams.
 
 In bulk the log is read by stream, not in its own order: each stream is folded to its end and its
-row written once, so memory holds a page of events and the rows of two ranges, however long the log
-is and however streams interleave in it. What comes in meanwhile is then followed in the log's
+row written once, so memory holds a page of events and the rows of a few ranges, however long the
+log is and however streams interleave in it. What comes in meanwhile is then followed in the log's
 order: streams that have moved are folded again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
-from psycopg.types.json import Json
 
 from domain.eventlog.models import Checkpoint
-from domain.projections.intents import IntentRow, upsert
+from domain.projections.intents import upsert
 from domain.projections.rebuild_contract import Phase, Position
-from domain.projections.rebuild_fold import (
-    FoldedRange,
-    Unfoldable,
-    fold_range,
-    folded_streams,
-)
+from domain.projections.rebuild_fold import FoldedRange, Unfoldable, folded_streams
+from domain.projections.rebuild_workers import Folder
 from domain.projections.registry import INTENT_STATES, INTENT_STATES_VERSION
 from domain.statements import load_statements
 
@@ -45,6 +41,11 @@ class IntentStatesBuilder:
     """Builds ``intent_states``.
 
     A stream that cannot be folded keeps the row that it has, and is listed as parked.
+
+    Args:
+        folder: folds ranges of streams.
+        page: events of a range.
+        later: takes the place of ``folder`` once so many events have been taken.
     """
 
     name = INTENT_STATES
@@ -53,15 +54,21 @@ class IntentStatesBuilder:
     first_phase: Phase = "bulk"
     lease = None
 
-    def __init__(self, url: str, page: int) -> None:
+    def __init__(self, folder: Folder, page: int, later: tuple[int, Folder] | None = None) -> None:
         self.page = page
-        self._url = url
-        self._next: _Range | None = None
+        self._folder = folder
+        self._later = later
+        self._taken = 0
+        self._ahead: deque[_Range] = deque()
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop folding ahead."""
-        if self._next is not None:
-            self._next.folding.cancel()
+        foldings = [range_.folding for range_ in self._ahead]
+        self._ahead.clear()
+        for folding in foldings:
+            folding.cancel()
+        await asyncio.gather(*foldings, return_exceptions=True)
+        await self._folder.aclose()
 
     async def advance(
         self, connection: AsyncConnection[Any], position: Position
@@ -86,26 +93,31 @@ class IntentStatesBuilder:
         return int(wrong)
 
     async def _bulk(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        range_ = self._next or await self._range_after(connection, position.after_stream)
-        if range_ is None:
+        if not self._ahead and not await self._fold_next(connection, position.after_stream):
             return replace(position, phase="follow")
+        range_ = self._ahead.popleft()
         folded = await range_.folding
         # The next streams are read and folded while the rows of these are written.
-        self._next = await self._range_after(connection, range_.to)
-        async with connection.cursor() as cursor, cursor.copy(_SQL["copy"]) as copy:
-            for row in folded.rows:
-                await copy.write_row(_values(row))
+        last = self._ahead[-1].to if self._ahead else range_.to
+        while len(self._ahead) < self._folder.ahead and await self._fold_next(connection, last):
+            last = self._ahead[-1].to
+        async with connection.cursor().copy(_SQL["copy"]) as copy:
+            await copy.write(folded.rows)
         for failed in folded.unfoldable:
             await self._keep(connection, failed)
+        self._taken += folded.events
+        if self._later is not None and self._taken >= self._later[0]:
+            (_, self._folder), self._later = self._later, None
         return replace(position, after_stream=range_.to, events=position.events + folded.events)
 
-    async def _range_after(self, connection: AsyncConnection[Any], after: str) -> _Range | None:
+    async def _fold_next(self, connection: AsyncConnection[Any], after: str) -> bool:
+        """Begin to fold the streams after ``after``; False if there are none."""
         params = {"after": after, "limit": self.page}
         row = await (await connection.execute(_SQL["range_end"], params)).fetchone()
-        if row is None:
-            return None
-        folding = asyncio.to_thread(fold_range, self._url, after, row[0])
-        return _Range(row[0], asyncio.create_task(folding))
+        if row is not None:
+            folding = asyncio.create_task(self._folder.fold(after, row[0]))
+            self._ahead.append(_Range(row[0], folding))
+        return row is not None
 
     async def _follow(
         self, connection: AsyncConnection[Any], position: Position
@@ -147,12 +159,3 @@ def _bounds(checkpoint: Checkpoint) -> dict[str, Any]:
         "transaction_id": str(checkpoint.transaction_id),
         "position": checkpoint.position,
     }
-
-
-def _values(row: IntentRow) -> tuple[Any, ...]:
-    outcome = None if row.outcome is None else Json(row.outcome)
-    return (
-        *(row.id, row.tenant_id, row.version, row.status, row.user_input, row.text_sha256),
-        *(row.language, row.created_at, row.updated_at, row.expected_by, row.completed_at),
-        outcome,
-    )

@@ -21,36 +21,42 @@ limit 1
 
 -- name: behind
 -- Streams of intents with events in this part of the log that their row does not show.
-select logged.stream_id
-from (
+with moved as materialized ( -- the pattern costs more than all else: once per stream, not event
     select stream_id, max(version) as version from public.events
     where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
         and (transaction_id, position) <= (%(to_transaction_id)s::xid8, %(to_position)s::bigint)
-        and stream_id ~ '^intent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
     group by stream_id
-) logged
+), logged as materialized (
+    select * from moved
+    where stream_id ~ '^intent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+)
+select logged.stream_id
+from logged
 left join intent_states s on s.id = substr(logged.stream_id, 8)::uuid
 where coalesce(s.version, 0) < logged.version
 
 -- name: wrong
--- Rows may be ahead of the checkpoint, never behind; and every row has a stream.
-select count(*)
-from (
+-- Rows may be ahead of the checkpoint, never behind; and every row has a stream. The pattern costs
+-- more than all else, so it is tried only where something is amiss.
+with written as materialized (
     select stream_id, max(version) as version from public.events
     where (transaction_id, position) <= (%(transaction_id)s::xid8, %(position)s::bigint)
-        and stream_id ~ '^intent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
     group by stream_id
-) logged
+)
+select count(*)
+from written w
 full join (select 'intent-' || id as stream_id, version from intent_states) s using (stream_id)
-where coalesce(s.version, 0) < coalesce(logged.version, 0)
+where coalesce(s.version, 0) < coalesce(w.version, 0)
+        and stream_id ~ '^intent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
         and not exists (select from parked_streams p
-                        where p.projection = 'intent_states' and p.stream_id = logged.stream_id)
-    or logged.version is null
+                        where p.projection = 'intent_states' and p.stream_id = w.stream_id)
+    or w.version is null
         and not exists (select from public.events e where e.stream_id = s.stream_id)
 
 -- name: copy
 copy intent_states (id, tenant_id, version, status, user_input, text_sha256, language, created_at,
-    updated_at, expected_by, completed_at, outcome) from stdin
+    updated_at, expected_by, completed_at, outcome)
+from stdin (format binary)
 
 -- name: keep_live
 insert into intent_states select * from public.intent_states where id = %(id)s

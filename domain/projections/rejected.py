@@ -20,6 +20,8 @@ _NAMESPACE = UUID("5d1f6a3c-7c0e-5b7f-9a55-1f0c6a2f9e21")
 MAX_TEXT = 2_000
 MAX_BODY_BYTES = 1024**2
 
+_PURGED_AT_ONCE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class RejectedMessage:
@@ -105,6 +107,19 @@ class RejectedMessages:
         """One rejected message; None if there is none of this id."""
         rows = await fetch(self._pool, _SQL["get"], {"id": rejected_id})
         return RejectedMessage(*rows[0]) if rows else None
+
+    async def count_older(self, before: datetime) -> int:
+        """How many were last seen before ``before``."""
+        [(count,)] = await fetch(self._pool, _SQL["count_older"], {"before": before})
+        return int(count)
+
+    async def purge(self, before: datetime) -> int:
+        """Delete those last seen before ``before``; how many they were."""
+        count = 0
+        params = {"before": before, "limit": _PURGED_AT_ONCE}
+        while purged := len(await fetch(self._pool, _SQL["purge"], params)):
+            count += purged
+        return count
 
 
 def _storable(text: str | None) -> str | None:

@@ -22,3 +22,14 @@ select id, source, tenant_id, reason, description, body, message_id, traceparent
     first_seen_at, last_seen_at
 from rejected_messages
 where id = %(id)s
+
+-- name: count_older
+select count(*) from rejected_messages where last_seen_at < %(before)s
+
+-- name: purge
+delete from rejected_messages where id in (
+    select id from rejected_messages where last_seen_at < %(before)s
+    order by last_seen_at, id
+    limit %(limit)s
+) and last_seen_at < %(before)s
+returning 1

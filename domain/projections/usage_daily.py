@@ -20,10 +20,11 @@ from domain.intents.events import (
     IntentFailed,
     IntentSubmitted,
     IntentSucceeded,
-    RunOutcome,
+    LanguageModelCalled,
     SandboxRunFinished,
     UnknownEvent,
 )
+from domain.intents.values import ModelCall, RunOutcome
 from domain.projections.runner_contract import StreamEvent
 from domain.statements import load_statements
 
@@ -36,8 +37,11 @@ LATENCY_BOUNDS_MS = tuple(2 ** (step / 2) for step in range(47))
 #: More than a run can use; a figure beyond it is a broken event.
 _MOST = 2**40
 
-_COUNTED = ("submitted", "succeeded", "failed", "cancelled", "runs")
-_SUMMED = ("sandbox_ms", "cpu_ms", "output_bytes", "tokens")
+_COUNTED = ("submitted", "succeeded", "failed", "cancelled", "runs", "model_calls")
+_SUMMED = (
+    *("sandbox_ms", "cpu_ms", "output_bytes", "artifact_bytes"),
+    *("tokens", "model_cost_microusd"),
+)
 _ENDS: dict[type[IntentEvent | UnknownEvent], str] = {
     IntentSucceeded: "succeeded",
     IntentFailed: "failed",
@@ -79,6 +83,8 @@ class UsageDaily:
             return UsageChange(record.tenant_id, day, {"submitted": 1})
         if isinstance(what, SandboxRunFinished):
             return UsageChange(record.tenant_id, day, _used(what.outcome))
+        if isinstance(what, LanguageModelCalled):
+            return UsageChange(record.tenant_id, day, _asked(what.call))
         end = _ENDS.get(type(what))
         if end is None:
             return None
@@ -124,6 +130,15 @@ def _used(outcome: RunOutcome) -> dict[str, int]:
         "sandbox_ms": _amount("wall_ms", usage.get("wall_ms")),
         "cpu_ms": cpu,
         "output_bytes": output,
+        "artifact_bytes": _amount("artifacts", sum(each.size for each in outcome.artifacts)),
+    }
+
+
+def _asked(call: ModelCall) -> dict[str, int]:
+    return {
+        "model_calls": 1,
+        "tokens": _amount("tokens", call.input_tokens) + _amount("tokens", call.output_tokens),
+        "model_cost_microusd": _amount("cost_microusd", call.cost_microusd),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,10 @@ class _Fresh:
 
     async def follow(self, to: Checkpoint) -> None:
         """Take the events up to and with ``to``."""
-        while self._checkpoint < to and (page := await self._log.read_all(self._checkpoint, PAGE)):
-            await self._take([record for record in page if record.checkpoint <= to])
-            self._checkpoint = min(page[-1].checkpoint, to)
+        async with aclosing(self._log.follow(self._checkpoint, PAGE)) as pages:
+            while self._checkpoint < to and (page := await anext(pages, None)):
+                await self._take([record for record in page if record.checkpoint <= to])
+                self._checkpoint = min(page[-1].checkpoint, to)
 
     async def follow_resumed(self) -> None:
         """Take what live streams had that were resumed beyond the checkpoint."""

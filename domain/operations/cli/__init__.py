@@ -3,23 +3,62 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from domain.eventlog.migrate import migrate
 from domain.operations.cli.console import AsJson, database_url, guard, print_json
-from domain.operations.cli.dead_letters import dead_letters
-from domain.operations.cli.doctor import doctor_command
-from domain.operations.cli.events import events
-from domain.operations.cli.keys import keys
-from domain.operations.cli.log import log
-from domain.operations.cli.projections import projections
-from domain.operations.cli.reexecute import reexecute_command
-from domain.operations.cli.rejected import rejected
-from domain.operations.cli.replay import replay_command
-from domain.operations.cli.streams import streams
+
+#: Where each command is: module and name in it. Imported when it is used, because some need what
+#: takes most of a second to import; ``--help`` imports them all.
+_COMMANDS = {
+    "streams": ("streams", "streams"),
+    "events": ("events", "events"),
+    "log": ("log", "log"),
+    "keys": ("keys", "keys"),
+    "tenants": ("tenants", "tenants"),
+    "runs": ("runs", "runs"),
+    "rejected": ("rejected", "rejected"),
+    "projections": ("projections", "projections"),
+    "embeddings": ("embeddings", "embeddings"),
+    "similarity": ("similarity", "similarity"),
+    "dead-letters": ("dead_letters", "dead_letters"),
+    "replay": ("replay", "replay_command"),
+    "doctor": ("doctor", "doctor_command"),
+    "reexecute": ("reexecute", "reexecute_command"),
+}
+
+
+class _LateGroup(TyperGroup):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 as typer has it
+        """The names of all commands, in the order of the help."""
+        return [*_COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 as typer has it
+        """The command of a name; None if there is none."""
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = _COMMANDS[cmd_name]
+        return _command(cmd_name, getattr(import_module(f"{__name__}.{module}"), attribute))
+
+
+def _command(name: str, found: Any) -> Any:  # noqa: ANN401 a Typer, or a function for one
+    if isinstance(found, typer.Typer):
+        group = typer.main.get_group(found)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name)(found)
+    return typer.main.get_command(alone)
+
 
 cli = typer.Typer(
+    cls=_LateGroup,
     help=(
         "Operate QLP: look at event streams, replay them, manage API keys, migrate the schema. "
         "Connects to DATABASE_URL; every command takes --json for scripts."
@@ -28,16 +67,11 @@ cli = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-cli.add_typer(streams, name="streams")
-cli.add_typer(events, name="events")
-cli.add_typer(log, name="log")
-cli.add_typer(keys, name="keys")
-cli.add_typer(rejected, name="rejected")
-cli.add_typer(projections, name="projections")
-cli.add_typer(dead_letters, name="dead-letters")
-cli.command("replay")(replay_command)
-cli.command("doctor")(doctor_command)
-cli.command("reexecute")(reexecute_command)
+
+
+@cli.callback()
+def _root() -> None:
+    """Keep the one command that is registered here a subcommand."""
 
 
 @cli.command("migrate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,10 +21,16 @@ from rich.text import Text
 
 from domain.database import open_pool
 from domain.eventlog.migrate import MigrationError, check_schema
-from domain.intents.state import CorruptStream
+from domain.eventlog.models import RecordedEvent
+from domain.intents.evolve import CorruptStream
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.repository import intent_of
+from domain.similarity.embedder import EmbeddingUnavailable
+from domain.similarity.models import IndexingFailed
+
+# A connection that ends with what was done on it is no news; what fails is said by `guard`.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 IntentId = Annotated[str, typer.Argument(help="An intent's id, or its stream's.")]
@@ -36,7 +43,10 @@ class Failure(Exception):
     """What is wrong and what would help, for the operator."""
 
 
-_EXPECTED = (Failure, OperationError, NoSuchStream, CorruptStream, MigrationError, ValueError)
+_EXPECTED = (
+    *(Failure, OperationError, NoSuchStream, CorruptStream, MigrationError, ValueError),
+    *(IndexingFailed, EmbeddingUnavailable),
+)
 
 
 def database_url() -> str:
@@ -51,7 +61,8 @@ def database_url() -> str:
 async def _pool() -> AsyncIterator[AsyncConnectionPool]:
     # A first connection by itself: its error comes at once and says why, where a pool waits.
     await (await psycopg.AsyncConnection.connect(database_url(), connect_timeout=5)).close()
-    pool = await open_pool(database_url(), min_size=1, max_size=2, application_name="qlp-cli")
+    # Verifying a projection takes three: the fresh tables, the runner's lease, and the log.
+    pool = await open_pool(database_url(), min_size=1, max_size=3, application_name="qlp-cli")
     try:
         await check_schema(pool)
         yield pool
@@ -65,6 +76,26 @@ def run(work: Callable[[AsyncConnectionPool], Awaitable[None]]) -> None:
     async def connected() -> None:
         async with _pool() as pool:
             await work(pool)
+
+    guard(connected())
+
+
+def run_as_owner(
+    work: Callable[[AsyncConnectionPool], Awaitable[None]], application_name: str
+) -> None:
+    """Run ``work`` as the owner of the tables (DATABASE_ADMIN_URL), on up to three connections."""
+    url = os.environ.get("DATABASE_ADMIN_URL") or database_url()
+
+    async def connected() -> None:
+        await (await psycopg.AsyncConnection.connect(url, connect_timeout=5)).close()
+        pool = await open_pool(
+            url, min_size=1, max_size=3, role="none", application_name=application_name
+        )
+        try:
+            await check_schema(pool)
+            await work(pool)
+        finally:
+            await pool.close()
 
     guard(connected())
 
@@ -129,11 +160,14 @@ def parse_intent_id(value: str) -> UUID:
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401
-    """Indented JSON on standard output; dataclasses, ids and times included."""
+    """Indented JSON on standard output; dataclasses, events, ids and times included."""
 
     def default(item: Any) -> Any:  # noqa: ANN401
         if isinstance(item, bytes):
             return item.decode(errors="backslashreplace")
+        if isinstance(item, RecordedEvent):
+            columns = {k: v for k, v in item._asdict().items() if not k.endswith("_json")}
+            return {**columns, "metadata": item.metadata, "data": item.data}
         raise TypeError(type(item).__name__)
 
     typer.echo(orjson.dumps(value, default=default, option=orjson.OPT_INDENT_2))

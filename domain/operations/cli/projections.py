@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
-import psycopg
 import typer
 from psycopg_pool import AsyncConnectionPool
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from domain.database import open_pool
-from domain.eventlog.migrate import check_schema
 from domain.operations.cli.console import (
     AsJson,
     DryRun,
     Failure,
     Yes,
     confirm,
-    database_url,
-    guard,
     print_json,
     print_table,
     printable,
     run,
+    run_as_owner,
 )
 from domain.operations.cli.projections_text import (
     describe_outcome,
@@ -37,6 +32,7 @@ from domain.operations.cli.projections_text import (
 )
 from domain.operations.projections import check_name, rebuild, resume, verify
 from domain.projections import rebuild_contract
+from domain.projections.rebuild import Rebuild
 from domain.projections.registry import Projections
 from domain.projections.runner import ProjectionOutdated
 from domain.projections.runner_parked import parked_streams
@@ -135,6 +131,12 @@ def projections_rebuild(
     rate: Annotated[
         float | None, typer.Option(min=1, help="Events per second at most; no limit if left out.")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Processes that fold intent_states; one per core if left out."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
@@ -147,14 +149,16 @@ def projections_rebuild(
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
-        quiet = rebuild(pool, name, on_progress=lambda _: None)
-        plan = await _expected(quiet.plan())
+        def rebuild_telling(on_progress: rebuild_contract.OnProgress) -> Rebuild:
+            return rebuild(pool, name, rate=rate, workers=workers, on_progress=on_progress)
+
+        plan = await _expected(rebuild_telling(lambda _: None).plan())
         if dry_run:
             _say(json, {"would_rebuild": plan}, [f"would rebuild {describe_plan(plan)}"])
             return
         confirm(f"rebuild {describe_plan(plan)}?", yes)
         if json:
-            rebuilt = await _expected(rebuild(pool, name, rate=rate, on_progress=_print_line).run())
+            rebuilt = await _expected(rebuild_telling(_print_line).run())
             _print_line(rebuilt)
             return
         with Progress(
@@ -172,10 +176,10 @@ def projections_rebuild(
                     total=progress.total,
                 )
 
-            rebuilt = await _expected(rebuild(pool, name, rate=rate, on_progress=show).run())
+            rebuilt = await _expected(rebuild_telling(show).run())
         typer.echo(describe_outcome(rebuilt))
 
-    _run_as_owner(work)
+    run_as_owner(work, "qlp-rebuild")
 
 
 @projections.command("verify")
@@ -217,20 +221,3 @@ async def _expected(work: Awaitable[Any]) -> Any:  # noqa: ANN401
         return await work
     except rebuild_contract.RebuildFailed as error:
         raise Failure(str(error)) from None
-
-
-def _run_as_owner(work: Callable[[AsyncConnectionPool], Awaitable[None]]) -> None:
-    url = os.environ.get("DATABASE_ADMIN_URL") or database_url()
-
-    async def connected() -> None:
-        await (await psycopg.AsyncConnection.connect(url, connect_timeout=5)).close()
-        pool = await open_pool(
-            url, min_size=1, max_size=3, role="none", application_name="qlp-rebuild"
-        )
-        try:
-            await check_schema(pool)
-            await work(pool)
-        finally:
-            await pool.close()
-
-    guard(connected())

@@ -84,7 +84,7 @@ def _command(runtime: RuntimeName | None, image: str | None, concurrency: int) -
         raise Failure("--image is for the docker runtime; bubblewrap has none")
     if runtime is None and image is None:
         raise Failure("say what to run them in: --runtime docker|bubblewrap, or --image NAME")
-    chosen_image = image or os.environ.get("QLP_SANDBOX_IMAGE") or None
+    chosen_image = image or os.environ.get("QLP_SANDBOX_IMAGES") or None
     in_docker = runtime != "bubblewrap"
     return SandboxCommand(
         "docker" if in_docker else "bubblewrap", chosen_image if in_docker else None, concurrency

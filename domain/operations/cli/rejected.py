@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -9,8 +10,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.operations.cli.console import (
     AsJson,
+    DryRun,
     Failure,
     Limit,
+    Yes,
+    confirm,
     parse_id,
     print_json,
     print_table,
@@ -35,6 +39,32 @@ def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
             (m.id, m.last_seen_at, m.source, m.deliveries, m.reason, m.description) for m in found
         ]
         print_table(("id", "last seen", "source", "times", "reason", "description"), rows)
+
+    run(work)
+
+
+@rejected.command("purge")
+def rejected_purge(
+    older_than: Annotated[
+        int, typer.Option(metavar="DAYS", min=1, help="Last seen so many days ago, or earlier.")
+    ],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Delete rejected messages that have not been seen for some days."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        store = RejectedMessages(pool)
+        before = datetime.now(UTC) - timedelta(days=older_than)
+        count = await store.count_older(before)
+        if count and not dry_run:
+            confirm(f"Delete {count} rejected messages last seen before {before:%Y-%m-%d}?", yes)
+            count = await store.purge(before)
+        if json:
+            print_json({"before": before, "count": count, "dry_run": dry_run})
+        else:
+            typer.echo(f"{'would delete' if dry_run else 'deleted'}: {count}")
 
     run(work)
 

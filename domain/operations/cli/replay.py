@@ -23,6 +23,7 @@ from domain.operations.cli.console import (
 )
 from domain.operations.redrive import Redrive, Redriven, Target, parse_rate
 from domain.operations.selection import Selection, selection_of
+from domain.runs.tokens import RunTokens
 from domain.settings import Settings
 
 _EFFECTS = {
@@ -93,10 +94,11 @@ async def _open(
     pool: AsyncConnectionPool, to: Target, stack: AsyncExitStack, dry_run: bool
 ) -> Redrive:
     if to == "nowhere" or dry_run:  # needs no bus
-        return Redrive(pool, Destinations("", ""), None)
+        return Redrive(pool, Destinations("", ""), None, RunTokens([]))
     settings = Settings.from_environment()
     publisher = await stack.enter_async_context(bus_publisher(settings))
-    return Redrive(pool, Destinations(settings.events_topic, settings.jobs_queue), publisher)
+    destinations = Destinations(settings.events_topic, settings.jobs_queue)
+    return Redrive(pool, destinations, publisher, settings.run_tokens)
 
 
 def _print_result(result: Redriven) -> None:

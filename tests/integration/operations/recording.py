@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from psycopg_pool import AsyncConnectionPool
 
+from domain.access.limits import TenantLimits
 from domain.eventlog.log import EventLog
 from domain.handler import CommandHandler
 from domain.intents.commands import (
@@ -23,9 +24,9 @@ from domain.intents.commands import (
     RequestRun,
     SubmitIntent,
 )
-from domain.intents.content import IntentContent
-from domain.intents.decider import run_id_of
-from domain.intents.events import RunOutcome
+from domain.intents.content import IntentContent, Limits
+from domain.intents.run_decisions import run_id_of
+from domain.intents.values import RunOutcome
 from domain.repository import IntentRepository
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -58,7 +59,9 @@ class Recorder:
     async def running(self, program: str = "print(1)", **more: Any) -> UUID:
         intent_id = await self.submitted(program, **more)
         now = datetime.now(UTC)
-        await self._do(intent_id, RecordPlan("submitted", None, None, None, now), RequestRun(now))
+        limits = TenantLimits().resolve(Limits.model_validate(more.get("limits", {})))
+        plan = RecordPlan("submitted", None, None, None, now)
+        await self._do(intent_id, plan, RequestRun(limits, now))
         return intent_id
 
     async def finished(

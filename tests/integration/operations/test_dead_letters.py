@@ -164,8 +164,10 @@ async def test_bodies_that_are_no_bytes_come_through_too(bus: Bus) -> None:
     found = await letters.peek()
     assert b"two" in found[1].body
     assert len((await letters.resubmit(found)).done) == 2
-    assert (await bus.consume()).body == {b"a": 1}
-    assert [list(part) for part in (await bus.consume()).body] == [[1, b"two"]]
+    # A queue without sessions promises no order.
+    bodies = {message.message_id: message.body for message in [await bus.consume() for _ in "12"]}
+    assert bodies["value"] == {b"a": 1}
+    assert [list(part) for part in bodies["seq"]] == [[1, b"two"]]
 
 
 async def test_only_what_was_chosen_is_touched(bus: Bus) -> None:

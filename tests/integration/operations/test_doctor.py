@@ -14,11 +14,14 @@ from azure.servicebus.aio import ServiceBusClient
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import open_pool
+from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.operations import doctor_database
+from domain.eventlog.seals import Sealer
+from domain.operations import doctor_database, doctor_protection
 from domain.operations.doctor import examine_environment
 from domain.operations.doctor_database import DatabaseExam
 from domain.operations.doctor_services import examine_bus, examine_sandbox
+from domain.operations.doctor_similarity import examine_similarity
 from domain.operations.findings import Finding, worst
 from domain.projections.rejected import RejectedMessages
 from domain.settings import Settings
@@ -91,6 +94,20 @@ async def test_a_disabled_and_a_missing_trigger_are_found(
     assert len(await found(pool, "triggers")) == 1
 
 
+async def test_a_sealer_that_stands_still_is_found(
+    pool: AsyncConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Recorder(pool).submitted()
+    [fresh] = await found(pool, "sealing")
+    assert (fresh.status, fresh.detail.startswith("the oldest unsealed")) == ("ok", True)
+    monkeypatch.setattr(doctor_protection, "_UNSEALED_SECONDS", 0.0)
+    [stalled] = await found(pool, "sealing")
+    assert (stalled.status, "seal_log" in stalled.fix) == ("warn", True)
+    await Sealer(pool, CheckpointStore(pool)).run_until_caught_up()
+    [sealed] = await found(pool, "sealing")
+    assert (sealed.status, sealed.detail) == ("ok", "every readable event is sealed")
+
+
 async def test_a_schema_that_is_behind_is_found(
     pool: AsyncConnectionPool, database: Database
 ) -> None:
@@ -115,9 +132,14 @@ async def test_an_index_that_was_never_finished_is_found(
 
 
 async def test_lost_vectors_are_found(pool: AsyncConnectionPool, database: Database) -> None:
-    as_owner(database, "drop index intent_embeddings_hnsw")
-    [finding] = await found(pool, "vectors")
-    assert (finding.status, "no vector index" in finding.detail) == ("warn", True)
+    as_owner(database, "drop index intent_embeddings_1_binary")
+    as_owner(database, "insert into embeddings_owed values (gen_random_uuid(), 'acme')")
+    embeddings, owed, search = await examine_similarity(pool, "text-embedding-3-large@512")
+    assert (embeddings.check, "1" in owed.detail) == ("embeddings", True)
+    assert (embeddings.status, search.status) == ("warn", "warn")
+    fix = "qlp embeddings migrate --to text-embedding-3-large --dimensions 512"
+    assert embeddings.fix == fix
+    assert (search.check, search.fix) == ("similarity", "qlp similarity index --kind binary")
 
 
 async def test_whoever_holds_the_horizon_is_named(

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.projections.registry import Projections
+from domain.projections.registry import NAMES, Projections
 from domain.projections.runner import Runner
 from domain.projections.runner_contract import StreamEvent
 from domain.projections.usage_daily import UsageChange, UsageDaily
@@ -123,6 +123,27 @@ async def test_a_rebuild_with_the_applications_login_says_which_one_it_needs(
     refused = await qlp(database, "rebuild", "usage_daily", "--yes", owner=False)
     assert refused.code == 1
     assert "DATABASE_ADMIN_URL" in refused.err
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_verification_goes_well_with_writers_and_runners(
+    pool: AsyncConnectionPool, database: Database, name: str
+) -> None:
+    histories, projections, done = Histories.over(pool), Projections(pool), asyncio.Event()
+
+    async def write() -> None:
+        while not done.is_set():
+            await histories.succeeded()
+
+    async def follow() -> None:
+        while not done.is_set():
+            await projections.run_until_caught_up()
+
+    at_work = [asyncio.create_task(each()) for each in (write, write, follow)]
+    said = await qlp(database, "verify", name)
+    done.set()
+    await asyncio.gather(*at_work)
+    assert (said.code, said.err) == (0, "")
 
 
 async def test_verification_shows_what_differs_and_exits_with_1(

@@ -14,12 +14,13 @@ from azure.servicebus.aio import ServiceBusClient
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.log import EventLog
-from domain.intents.decider import run_id_of
+from domain.intents.run_decisions import run_id_of
 from domain.messaging.publisher import OutgoingMessage, PublishFailed, ServiceBusPublisher
 from domain.messaging.routing import Destinations
 from domain.operations.errors import OperationError
 from domain.operations.redrive import Redrive, Redriven, SelectionChanged, Target, parse_rate
 from domain.operations.selection import Selection, parse_where, preview, selection_of
+from domain.runs.tokens import RunTokens
 from tests.fixtures.postgres import Database
 from tests.fixtures.servicebus import BrokerFactory
 from tests.integration.operations.recording import Recorder, qlp
@@ -53,7 +54,7 @@ async def redrive(
     pool: AsyncConnectionPool, target: Target, selection: Selection = ALL
 ) -> tuple[Redriven, list[OutgoingMessage]]:
     publisher = Collecting()
-    operation = Redrive(pool, TO, publisher)
+    operation = Redrive(pool, TO, publisher, RunTokens([]))
     expected = await operation.preview(selection, 100)
     done = await operation.execute(selection, 100, target, expected, per_second=1_000)
     return done, publisher.sent
@@ -111,7 +112,7 @@ async def test_a_selection_that_changed_since_its_preview_is_refused(
 ) -> None:
     await recorder.running()
     publisher = Collecting()
-    operation = Redrive(pool, TO, publisher)
+    operation = Redrive(pool, TO, publisher, RunTokens([]))
     selection = parse_where("status=running")
     expected = await operation.preview(selection, 100)
     await recorder.running()
@@ -129,7 +130,7 @@ async def test_a_bus_that_goes_away_stops_it_and_it_says_how_far_it_came(
 ) -> None:
     for _ in range(3):
         await recorder.running()
-    broken = Redrive(pool, TO, Collecting(fail_after=2))
+    broken = Redrive(pool, TO, Collecting(fail_after=2), RunTokens([]))
     expected = await broken.preview(ALL, 100)
     with pytest.raises(OperationError, match=r"stopped after 2 of 3 intents.*run the same again"):
         await broken.execute(ALL, 100, "publish", expected, per_second=1_000)
@@ -140,7 +141,7 @@ async def test_a_bus_that_goes_away_stops_it_and_it_says_how_far_it_came(
 async def test_the_rate_is_kept(recorder: Recorder, pool: AsyncConnectionPool) -> None:
     for _ in range(4):
         await recorder.running()
-    operation = Redrive(pool, TO, Collecting())
+    operation = Redrive(pool, TO, Collecting(), RunTokens([]))
     expected = await operation.preview(ALL, 100)
     ticks: list[float] = []
     started = datetime.now(UTC)
@@ -287,7 +288,7 @@ async def test_the_publisher_of_the_application_serves(
     publisher = ServiceBusPublisher(
         ["intent-events", "sandbox-jobs"], connection_string=broker.connection_string
     )
-    operation = Redrive(pool, TO, publisher)
+    operation = Redrive(pool, TO, publisher, RunTokens([]))
     expected = await operation.preview(ALL, 10)
     await operation.execute(ALL, 10, "sandbox", expected, per_second=100)
     await publisher.close()

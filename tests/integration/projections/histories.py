@@ -19,9 +19,9 @@ from domain.intents.commands import (
     RequestRun,
     SubmitIntent,
 )
-from domain.intents.content import IntentContent, Program, ProgramFile
-from domain.intents.decider import run_id_of
-from domain.intents.events import FailureCause, RunOutcome
+from domain.intents.content import IntentContent, Limits, Program, ProgramFile
+from domain.intents.run_decisions import run_id_of
+from domain.intents.values import FailureCause, RunOutcome
 from domain.projections.runner import Runner
 from domain.projections.runner_contract import Projection
 from domain.repository import IntentRepository
@@ -56,7 +56,7 @@ class Histories:
         intent_id = await self.submitted(tenant)
         plan = RecordPlan("submitted", None, None, None, AT)
         await self.handler.handle(intent_id, plan, traceparent=TRACE)
-        await self.handler.handle(intent_id, RequestRun(AT), traceparent=TRACE)
+        await self.handler.handle(intent_id, RequestRun(Limits(), AT), traceparent=TRACE)
         return intent_id
 
     async def run_ends(self, intent_id: UUID, outcome: RunOutcome) -> None:

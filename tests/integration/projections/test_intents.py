@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.projections.intents import IntentReads, IntentRow, upsert
 from domain.projections.paging import InvalidCursor
 from domain.similarity.embedder import text_hash
+from tests.fixtures.postgres import Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -229,3 +231,20 @@ async def test_two_instances_never_claim_the_same_intent(
         assert sorted(ids) == sorted(item.id for item in rows)
         assert {item.attempts for claimed in claims for item in claimed} == {attempt}
         await make_due(pool)
+
+
+async def test_marks_of_recovery_go_once_their_intent_has_ended(
+    reads: IntentReads, pool: AsyncConnectionPool, database: Database
+) -> None:
+    waiting, ended = row(status="running"), row(status="running")
+    await write(pool, waiting, ended)
+    claimed = await reads.claim_stalled(NOW + timedelta(minutes=1), BASE, 100)
+    assert {each.intent_id for each in claimed} == {waiting.id, ended.id}
+    await write(pool, dataclasses.replace(ended, version=9, status="succeeded", expected_by=None))
+    assert await reads.forget_recovered() == 0
+    with psycopg.connect(database.admin_url) as owner:
+        owner.execute("update intent_recovery set next_attempt_at = now() - interval '2 days'")
+    assert await reads.forget_recovered() == 1
+    with psycopg.connect(database.admin_url) as owner:
+        left = owner.execute("select intent_id from intent_recovery").fetchall()
+    assert left == [(waiting.id,)]

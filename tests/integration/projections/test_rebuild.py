@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -20,16 +19,6 @@ from domain.projections.runner_parked import parked_streams
 from domain.repository import stream_of
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import Histories, table
-
-
-@pytest.fixture
-async def owner(database: Database) -> AsyncIterator[AsyncConnectionPool]:
-    """The pool of the tables' owner."""
-    opened = await open_pool(
-        database.admin_url, min_size=1, max_size=4, role="none", application_name="tests-owner"
-    )
-    yield opened
-    await opened.close()
 
 
 def ignore(_progress: Progress) -> None:
@@ -110,7 +99,8 @@ async def test_the_view_shows_what_is_written_after_the_exchange(
 
 TAMPER = {
     "intent_states": """
-        delete from intent_states where id = (select min(id::text)::uuid from intent_states);
+        delete from intent_states
+            where id = (select id from intent_states where status = 'succeeded' limit 1);
         update intent_states set status = 'odd' where status = 'cancelled';
         insert into intent_states (id, tenant_id, version, status, user_input, created_at,
             updated_at) values (gen_random_uuid(), 'x', 1, 'submitted', '', now(), now());
@@ -268,9 +258,19 @@ async def test_a_long_reader_delays_the_exchange_and_not_everybody_else(
     await histories.mixture(2)
     reader = await psycopg.AsyncConnection.connect(database.url)
     await reader.execute("select count(*) from intents")  # its transaction stays open
+    tries, tried_again = 0, asyncio.Event()
+
+    def count_tries(progress: Progress) -> None:
+        nonlocal tries
+        tries += progress.stage == "swap"
+        if tries == 2:
+            tried_again.set()
+
     async with Writing(histories) as writing:
-        rebuilding = asyncio.create_task(rebuild(owner, "intent_states", on_progress=ignore).run())
-        await asyncio.sleep(2.5)  # two tries of the exchange
+        rebuilding = asyncio.create_task(
+            rebuild(owner, "intent_states", on_progress=count_tries).run()
+        )
+        await tried_again.wait()
         assert not rebuilding.done()
         await reader.close()
         rebuilt = await rebuilding
@@ -391,7 +391,8 @@ async def test_nothing_but_the_tables_of_the_projection_is_written(
     async with owner.connection() as connection:
         await connection.execute(
             b"""insert into intent_embeddings (intent_id, tenant_id, model, embedding)
-            select id, tenant_id, 'm', array_fill(0.1, array[1536])::vector from intent_states"""
+            select id, tenant_id, 'lexical-v1', array_fill(0.1, array[1536])::vector
+            from intent_states"""
         )
     untouched = (
         "events", "intent_embeddings", "embeddings", "intent_recovery", "rejected_messages"

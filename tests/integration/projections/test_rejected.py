@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.projections.rejected import MAX_BODY_BYTES, RejectedMessages
+from tests.fixtures.postgres import Database
+from tests.integration.operations.recording import qlp
 
 
 @pytest.fixture
@@ -77,3 +81,25 @@ async def test_messages_are_listed_in_pages_the_last_seen_first(rejected: Reject
     assert [m.id for m in first.items + rest.items] == [ids[0], *reversed(ids[1:])]
     assert rest.next_cursor is None
     assert await rejected.get(uuid4()) is None
+
+
+async def test_what_was_not_seen_for_long_is_deleted_and_nothing_else(
+    rejected: RejectedMessages, database: Database
+) -> None:
+    old = [await record(rejected, f"{n}".encode()) for n in range(3)]
+    with psycopg.connect(database.admin_url) as owner:
+        owner.execute("update rejected_messages set last_seen_at = now() - interval '31 days'")
+    fresh = await record(rejected, b"fresh")
+    await record(rejected, b"0")  # seen again
+    before = datetime.now(UTC) - timedelta(days=30)
+    assert await rejected.count_older(before) == 2
+
+    looked = await qlp(
+        "rejected", "purge", "--older-than", "30", "--dry-run", "--json", url=database.url
+    )
+    assert (looked.json["count"], looked.json["dry_run"]) == (2, True)
+    assert await rejected.count_older(before) == 2
+    done = await qlp("rejected", "purge", "--older-than", "30", "--yes", url=database.url)
+    assert (done.code, done.out.strip()) == (0, "deleted: 2")
+    left = {message.id for message in (await rejected.list()).items}
+    assert left == {fresh, old[0]}

@@ -18,7 +18,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database import UNAVAILABLE
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite
-from domain.intents.events import RunOutcome
+from domain.intents.values import RunOutcome
 from domain.projections.registry import Projections
 from domain.projections.runner import ProjectionOutdated, Runner
 from domain.projections.runner_contract import StreamEvent

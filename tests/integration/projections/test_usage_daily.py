@@ -11,13 +11,15 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.models import Checkpoint, RecordedEvent
-from domain.intents.events import IntentSucceeded, RunOutcome, SandboxRunFinished
+from domain.intents.commands import RejectPlan
+from domain.intents.events import IntentSucceeded, SandboxRunFinished
+from domain.intents.values import FailureCause, ModelCall, RunArtifact, RunOutcome
 from domain.projections.runner import Runner, checkpoint_name
 from domain.projections.runner_contract import StreamEvent
 from domain.projections.usage_daily import LATENCY_BOUNDS_MS, UsageDaily, bucket_of
 from domain.repository import typed
 from tests.fixtures.postgres import Database
-from tests.integration.projections.histories import USAGE, Histories, run, table
+from tests.integration.projections.histories import AT, TRACE, USAGE, Histories, run, table
 
 
 async def test_every_outcome_is_counted_once_for_its_tenant(pool: AsyncConnectionPool) -> None:
@@ -41,11 +43,14 @@ async def test_a_run_that_ends_after_its_intent_was_cancelled_is_still_paid_for(
 ) -> None:
     histories = Histories.over(pool)
     intent_id = await histories.cancelled()
-    late = RunOutcome(verdict="succeeded", stdout="late", usage={"wall_ms": 7})
+    left = tuple(RunArtifact(name=name, size=5, sha256="0" * 64) for name in "ab")
+    usage = {"wall_ms": 7}
+    late = RunOutcome(verdict="succeeded", stdout="late", usage=usage, artifacts=left)
     await histories.run_ends(intent_id, late)
     await run(pool, UsageDaily())
     [row] = await table(pool, USAGE)
     assert row[1:9] == (1, 0, 0, 1, 1, 7, 0, 4)
+    assert await table(pool, b"select artifact_bytes from usage_daily") == [(10,)]
 
 
 async def test_events_that_come_again_count_once(pool: AsyncConnectionPool) -> None:
@@ -80,7 +85,9 @@ async def test_the_size_of_batches_does_not_show(
 
 
 def recorded(at: datetime) -> RecordedEvent:
-    return RecordedEvent(1, 1, uuid4(), f"intent-{uuid4()}", 5, "x", 1, "acme", uuid4(), at, {}, {})
+    return RecordedEvent(
+        1, 1, uuid4(), f"intent-{uuid4()}", 5, "x", 1, "acme", uuid4(), at, "{}", "{}"
+    )
 
 
 def test_days_are_those_of_utc_and_an_end_counts_on_its_own_day() -> None:
@@ -121,6 +128,28 @@ async def test_what_is_recorded_reads_back_as_it_is_typed(pool: AsyncConnectionP
     changes = [UsageDaily().fold(StreamEvent(r, typed(r), records[0].recorded_at)) for r in records]
     assert [change.amounts for change in changes if change] == [
         {"submitted": 1},
-        {"runs": 1, "sandbox_ms": 40, "cpu_ms": 25, "output_bytes": 2},
+        {"runs": 1, "sandbox_ms": 40, "cpu_ms": 25, "output_bytes": 2, "artifact_bytes": 0},
         {"succeeded": 1},
     ]
+
+
+async def test_what_language_models_take_is_counted_even_where_no_plan_comes_of_it(
+    pool: AsyncConnectionPool,
+) -> None:
+    histories = Histories.over(pool)
+    call = ModelCall(
+        purpose="plan",
+        outcome="refused",
+        model="m",
+        prompt="plan@1",
+        input_tokens=700,
+        output_tokens=30,
+        cost_microusd=12,
+    )
+    intent_id = await histories.submitted()
+    away = FailureCause(code="model_refused", message="It would not.")
+    reject = RejectPlan(away, AT, (call, call))
+    await histories.handler.handle(intent_id, reject, traceparent=TRACE)
+    await run(pool, UsageDaily())
+    metered = b"select tokens, model_calls, model_cost_microusd, failed from usage_daily"
+    assert await table(pool, metered) == [(1460, 2, 24, 1)]

@@ -1,0 +1,278 @@
+"""``qlp embeddings``: which models' vectors there are; change to another model."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Annotated, Any
+
+import orjson
+import typer
+from azure.identity.aio import DefaultAzureCredential
+from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from domain.openai_client import open_client
+from domain.openai_settings import ModelSettings
+from domain.operations.cli.console import (
+    AsJson,
+    DryRun,
+    Failure,
+    Yes,
+    confirm,
+    print_json,
+    print_table,
+    run,
+    run_as_owner,
+)
+from domain.similarity.embedders import Embedders
+from domain.similarity.indexing import alone
+from domain.similarity.migration import Migration, MigrationPlan, OnProgress, drop_model
+from domain.similarity.models import IndexKind, count_owed, identity, list_models
+
+embeddings = typer.Typer(
+    help="Vectors of sentences: which models' there are; change to another model.",
+    no_args_is_help=True,
+)
+
+#: A migration waits for a provider that is away for so long, and goes on later when run again.
+_BUDGET_SECONDS = 300.0
+
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        help="How its vectors are searched: binary, hnsw, halfvec, ivfflat, exact; by default as "
+        "the active model's, or halfvec if that finds too little.",
+    ),
+]
+
+
+@embeddings.command("list")
+def embeddings_list(json: AsJson = False) -> None:
+    """List models with their vectors, sizes and index; and how many intents wait for a vector."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        models, owed = await list_models(pool), await count_owed(pool)
+        if json:
+            print_json({"items": models, "owed": owed})
+            return
+        rows = [
+            (
+                *(m.model, m.state, f"{m.vectors:,}", _megabytes(m.size), m.index_kind),
+                *(_megabytes(m.index_size), m.activated_at),
+            )
+            for m in models
+        ]
+        print_table(("model", "state", "vectors", "size", "index", "size", "active since"), rows)
+        if owed:
+            typer.echo(
+                f"{owed} intents wait for a vector; the function fill_embeddings tries again"
+            )
+
+    run(work)
+
+
+@embeddings.command("migrate")
+def embeddings_migrate(
+    to: Annotated[str, typer.Option(help="A model of the provider, or lexical-v1.")],
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, max=1536, help="For a model that can shorten its vectors.")
+    ] = None,
+    index: Kind = None,
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="Throw away the vectors of all other models after.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Give all intents vectors of another model, then search by it.
+
+    As the owner of the tables (DATABASE_ADMIN_URL), with the provider's settings. Says first what
+    it will cost. The old model serves until the new one is whole, then they are exchanged at once.
+    Killed, it goes on from where it was when it is run again; nothing is paid for twice.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        target = identity(to, dimensions)
+        kind = None if index is None else parse_kind(index)
+        async with _embedders() as (embedders, settings):
+
+            def migration(on_progress: OnProgress) -> Migration:
+                return Migration(
+                    pool,
+                    embedders,
+                    target,
+                    price=settings.embedding_price,
+                    index_kind=kind,
+                    drop_old=drop_old,
+                    on_progress=on_progress,
+                )
+
+            plan = await migration(lambda *_: None).plan()
+            if dry_run:
+                _say(json, {"would_migrate": plan}, describe(plan))
+                return
+            if not json:
+                typer.echo(describe(plan), err=True)
+            confirm(f"change from {plan.source} to {plan.target}?", yes)
+            with _progress(json) as tell:
+                done = await migration(tell).run()
+            cost = "" if done.usd is None else f", {done.usd:.4f} USD"
+            recall = "" if done.recall is None else f", recall {done.recall:.3f}"
+            lines = (
+                f"{done.target} is active: {done.intents:,} intents got vectors this time, "
+                f"{done.tokens:,} tokens{cost}{recall}"
+            )
+            if done.refused:
+                lines += f"\n{done.refused} texts were refused: their intents are not found"
+            lines += "".join(f"\ndropped the vectors of {model}" for model in done.dropped)
+            _say(json, done, lines)
+
+    run_as_owner(work, "qlp-embeddings")
+
+
+@embeddings.command("drop")
+def embeddings_drop(
+    model: Annotated[str, typer.Argument(help="A model, as `qlp embeddings list` names it.")],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Throw away the vectors of a model that is not active; to have them again is to pay again."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        found = next((m for m in await list_models(pool) if m.model == model), None)
+        if found is None or found.state == "active":
+            what = "is active: migrate to another model first" if found else "has no vectors here"
+            raise Failure(f"{model} {what}; see `qlp embeddings list`")
+        text = f"the {found.vectors:,} vectors of {model}"
+        if dry_run:
+            _say(json, {"would_drop": found}, f"would drop {text}")
+            return
+        confirm(f"drop {text}?", yes)
+        try:
+            async with alone(pool) as connection:
+                await drop_model(connection, model)
+        except pg.RaiseException as error:
+            raise Failure(str(error.diag.message_primary)) from None
+        _say(json, {"dropped": found}, f"dropped {text}")
+
+    run_as_owner(work, "qlp-embeddings")
+
+
+def parse_kind(raw: str) -> IndexKind:
+    """``raw`` as a kind of index.
+
+    Raises:
+        Failure: it is none.
+    """
+    match raw:
+        case "binary" | "hnsw" | "halfvec" | "ivfflat" | "exact":
+            return raw
+        case _:
+            raise Failure(
+                f"there is no index {raw!r}: take binary, hnsw, halfvec, ivfflat or exact"
+            )
+
+
+def describe(plan: MigrationPlan) -> str:
+    """What a migration would do and cost, for people."""
+    lines = [f"{plan.source} → {plan.target}, searched by {plan.index_kind}"]
+    if plan.source == plan.target:
+        lines = [f"{plan.target} is active already"]
+    else:
+        lines.append(
+            f"{plan.intents:,} intents lack its vectors; "
+            f"{plan.texts:,} different texts are new to it"
+        )
+        if plan.tokens_most:
+            lines.append(
+                f"about {plan.tokens:,} tokens, {_usd(plan.usd)}; "
+                f"at most {plan.tokens_most:,}, {_usd(plan.usd_most)}"
+            )
+        lines.append(f"about {duration(plan.seconds)}, index included")
+    lines += [f"then the vectors of {model} are thrown away" for model in plan.drops]
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say it."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+@asynccontextmanager
+async def _embedders() -> AsyncIterator[tuple[Embedders, ModelSettings]]:
+    """Embedders by the settings of the environment."""
+    given = {name: value for name, value in os.environ.items() if value}
+    try:
+        settings = ModelSettings.model_validate(given)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False)
+        named = (f"{'.'.join(map(str, p['loc'])) or 'settings'}: {p['msg']}" for p in problems)
+        raise Failure("; ".join(named)) from None
+    endpoint = settings.azure_openai_endpoint
+    credential = (
+        DefaultAzureCredential() if endpoint and not settings.azure_openai_api_key else None
+    )
+    client = open_client(settings, credential)
+    try:
+        yield Embedders(client, budget_seconds=_BUDGET_SECONDS, pause_seconds=0.0), settings
+    finally:
+        if client is not None:
+            await client.close()
+        if credential is not None:
+            await credential.close()
+
+
+@contextmanager
+def _progress(json: bool) -> Iterator[OnProgress]:
+    """A bar on standard error; with ``json`` a line on standard output for each step."""
+    if json:
+
+        def line(stage: str, done: int, total: int) -> None:
+            typer.echo(orjson.dumps({"stage": stage, "done": done, "total": total}))
+            sys.stdout.flush()
+
+        yield line
+        return
+    with Progress(
+        *(TextColumn("{task.description:7}"), BarColumn(), TaskProgressColumn()),
+        *(TextColumn("{task.completed:,} of {task.total:,}"), TimeRemainingColumn()),
+        console=Console(stderr=True),
+    ) as bar:
+        task = bar.add_task("fill", total=1)
+        stages = ["fill"]
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage != stages[-1]:
+                stages.append(stage)
+                bar.reset(task)
+            bar.update(task, description=stage, completed=done, total=max(total, 1))
+
+        yield show
+
+
+def _say(json: bool, value: Any, text: str) -> None:  # noqa: ANN401 a dataclass or JSON
+    if json:
+        print_json(value)
+    else:
+        typer.echo(text)
+
+
+def _usd(usd: float | None) -> str:
+    return "price unknown (set QLP_EMBEDDING_PRICE)" if usd is None else f"{usd:.4f} USD"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,114 @@
+"""``qlp tenants``: what a tenant's programs get, the most they may ask for, and budgets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from psycopg_pool import AsyncConnectionPool
+from pydantic import ValidationError
+
+from domain.access.limits import NAMES, LimitsStore, TenantLimits
+from domain.access.store import ApiKeys
+from domain.intents.content import Limits
+from domain.messaging.envelope import describe
+from domain.operations.cli.budgets import budget
+from domain.operations.cli.console import (
+    AsJson,
+    DryRun,
+    Failure,
+    Yes,
+    confirm,
+    print_json,
+    print_table,
+    run,
+)
+
+tenants = typer.Typer(help="What tenants may have.", no_args_is_help=True)
+limits = typer.Typer(help="Limits of a tenant's runs.", no_args_is_help=True)
+tenants.add_typer(limits, name="limits")
+tenants.add_typer(budget, name="budget")
+
+Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help=f"One of {', '.join(NAMES)}; no VALUE unsets it."),
+]
+
+
+@limits.command("show")
+def limits_show(tenant: Tenant, json: AsJson = False) -> None:
+    """Show what a program of the tenant gets that asks for nothing, and its ceilings."""
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        _print(tenant, await _known(pool, tenant), json)
+
+    run(work)
+
+
+@limits.command("set")
+def limits_set(
+    tenant: Tenant,
+    default: Settings = None,
+    ceiling: Settings = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: AsJson = False,
+) -> None:
+    """Change some of a tenant's limits; the others stay.
+
+    Holds for what is accepted and started from then on, everywhere within 30 seconds. Runs that
+    were asked for keep the limits they got.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        before = await _known(pool, tenant)
+        after = TenantLimits(
+            _changed(before.defaults, "--default", default),
+            _changed(before.ceilings, "--ceiling", ceiling),
+        )
+        if not dry_run:
+            confirm(f"Change the limits of {tenant}?", yes)
+            await LimitsStore(pool).set(tenant, after)
+        _print(tenant, after, json, dry_run)
+
+    run(work)
+
+
+async def _known(pool: AsyncConnectionPool, tenant: str) -> TenantLimits:
+    if not await ApiKeys(pool).tenant_exists(tenant):
+        raise Failure(f"there is no tenant {tenant!r}")
+    return await LimitsStore(pool).of(tenant)
+
+
+def _changed(before: Limits, option: str, changes: list[str] | None) -> Limits:
+    values: dict[str, Any] = before.model_dump()
+    for change in changes or []:
+        name, _, value = change.partition("=")
+        if name not in NAMES:
+            raise Failure(f"{option} {name}: must be one of {', '.join(NAMES)}")
+        values[name] = value or None
+    try:
+        return Limits.model_validate(values)
+    except ValidationError as error:
+        raise Failure(f"{option} {describe(error)}") from None
+
+
+def _print(tenant: str, of: TenantLimits, json: bool, dry_run: bool | None = None) -> None:
+    gets = of.resolve(Limits())
+    if json:
+        shown = {
+            "tenant": tenant,
+            "defaults": of.defaults.model_dump(exclude_none=True),
+            "ceilings": of.ceilings.model_dump(exclude_none=True),
+            "gets": gets.model_dump(),
+        }
+        print_json(shown if dry_run is None else {**shown, "dry_run": dry_run})
+        return
+    if dry_run:
+        typer.echo("would be:")
+    rows = [
+        (name, getattr(gets, name), getattr(of.defaults, name), getattr(of.ceilings, name))
+        for name in NAMES
+    ]
+    print_table(("limit", "gets", "own default", "ceiling"), rows)

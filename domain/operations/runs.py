@@ -1,0 +1,88 @@
+"""Runs as operators see them, and the end of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database import fetch
+from domain.eventlog.log import EventLog
+from domain.handler import CommandHandler, Handled
+from domain.intents.commands import KillRun
+from domain.messaging.envelope import child_of
+from domain.operations.errors import OperationError
+from domain.repository import IntentRepository
+from domain.runs.status import RunStatuses
+from domain.statements import load_statements
+
+_SQL = load_statements(Path(__file__).with_name("runs.sql"))
+
+#: Runs in progress that are looked through for one by its own id.
+_MOST_RUNNING = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """A run of an intent.
+
+    Attributes:
+        state: ``running``, ``to be killed``, or how it ended.
+        since: when the intent last moved.
+        runtime: that ran it, once it has ended.
+    """
+
+    run_id: UUID
+    intent_id: UUID
+    tenant_id: str
+    state: str
+    since: datetime
+    runtime: str | None
+
+
+async def list_runs(
+    pool: AsyncConnectionPool, *, running: bool, tenant_id: str | None, limit: int
+) -> list[RunInfo]:
+    """The runs of the intents that moved last; ``running``: only those in progress.
+
+    Of an intent that has ended, the run that tells its outcome; else all that are open.
+    """
+    params = {"tenant_id": tenant_id, "limit": limit}
+    rows = await fetch(pool, _SQL["running" if running else "recent"], params)
+    open_ = await RunStatuses(pool).of(row[0] for row in rows if row[2] == "running")
+    found = []
+    for intent_id, tenant, _, since, run_id, verdict, runtime in rows:
+        if intent_id in open_:
+            for status in open_[intent_id].open:
+                state = "to be killed" if status.unwanted else "running"
+                found.append(RunInfo(status.run_id, intent_id, tenant, state, since, None))
+        elif run_id is not None:
+            state = verdict or "unknown"
+            found.append(RunInfo(UUID(run_id), intent_id, tenant, state, since, runtime))
+    return found
+
+
+async def find_running(pool: AsyncConnectionPool, some_id: UUID) -> RunInfo:
+    """The run in progress that has this id, or whose intent has.
+
+    Raises:
+        OperationError: there is none.
+    """
+    for run in await list_runs(pool, running=True, tenant_id=None, limit=_MOST_RUNNING):
+        if some_id in (run.run_id, run.intent_id):
+            return run
+    raise OperationError(f"nothing runs under the id {some_id}; see `qlp runs list --running`")
+
+
+async def kill(pool: AsyncConnectionPool, run: RunInfo, operator: str, reason: str) -> Handled:
+    """Record that ``run`` is to be killed; its host learns it with its next heartbeat.
+
+    Raises:
+        NothingRuns: it has ended since.
+    """
+    handler = CommandHandler(IntentRepository(EventLog(pool)), lambda _state: None)
+    command = KillRun(run.run_id, operator, reason, datetime.now(UTC))
+    return await handler.handle(run.intent_id, command, traceparent=child_of(None))
