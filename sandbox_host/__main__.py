@@ -21,10 +21,21 @@ settings (environment variables):
                                        its host name, to use an Azure identity
   QLP_SANDBOX_JOBS_QUEUE               sandbox-jobs
   QLP_SANDBOX_RESULTS_QUEUE            sandbox-results
-  QLP_SANDBOX_RUNTIMES                 docker,bubblewrap: the first that works is used
-  QLP_SANDBOX_IMAGE                    image of the docker runtime
-                                       (build it: python -m sandbox_host.images.build)
+  QLP_SANDBOX_RUNTIMES                 docker,bubblewrap: the first that works is used; also
+                                       sessions (Azure Container Apps dynamic sessions) and
+                                       confined (for containers without privileges; weaker)
+  QLP_SANDBOX_IMAGES                   qlp-sandbox-{language}:1: images of the docker runtime
+                                       (build them: python -m sandbox_host.images.build)
+  QLP_SANDBOX_ENGINE_RUNTIME           OCI runtime of the Docker engine, such as runsc (gVisor)
+  QLP_SANDBOX_SESSIONS_ENDPOINT        management endpoint of a PythonLTS session pool
+  QLP_SANDBOX_APP_URL                  base URL of the application, without /api; live output,
+                                       kills and large artifacts need it
   QLP_SANDBOX_CONCURRENCY              programs at once; default: number of CPUs
+  QLP_SANDBOX_MEMORY_BYTES             of all programs that run at once; default: three quarters
+                                       of this machine's or container's, less the pool's
+  QLP_SANDBOX_POOL_MEMORY_BYTES        of all boxes that wait for a program; 0 keeps none;
+                                       default: 268435456, less on a small machine
+  QLP_SANDBOX_CANARY_SECONDS           300: a runtime idle for so long proves itself again
   QLP_SANDBOX_DRAIN_SECONDS            20: how long running programs may go on after SIGTERM
   QLP_SANDBOX_HEALTH_HOST              127.0.0.1
   QLP_SANDBOX_HEALTH_PORT              8081; 0 takes any free port

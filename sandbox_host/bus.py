@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 #: What the SDK raises when the bus is away; socket errors come through as they are.
 BUS_ERRORS = (AzureError, OSError, TimeoutError)
 
-#: Seconds a lock is kept: the longest program, its draining, and the sending of its result.
-_RENEW_SECONDS = 900.0
+#: Seconds a lock is kept: the wait for memory behind other jobs, the longest program, and the
+#: sending of its artifacts and of its result.
+_RENEW_SECONDS = 3600.0
 _RECEIVE_SECONDS = 30.0
 
 #: Of the SDK's own; this host retries with a backoff that a stop can interrupt.

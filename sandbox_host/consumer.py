@@ -16,7 +16,7 @@ from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.exceptions import MessageLockLostError
 
 from domain.messaging.envelope import Envelope
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.sandbox.contract import Verdict
 from sandbox_host.bus import BUS_ERRORS, Backoff, Bus, Link
 from sandbox_host.jobs import PreparedJob
 from sandbox_host.messages import (
@@ -29,8 +29,9 @@ from sandbox_host.messages import (
     read_job,
     reply,
 )
+from sandbox_host.monitoring import run_ended
+from sandbox_host.runner import NotNow, Runner
 from sandbox_host.runs import Runs
-from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.status import HostStatus
 from sandbox_host.supervisor import Supervisor
 
@@ -43,13 +44,23 @@ _ABANDON_SECONDS = 5.0
 
 
 class Consumer:
-    """Runs up to ``concurrency`` jobs at once, each worker with a link of its own."""
+    """Runs up to ``concurrency`` jobs at once, each worker with a link of its own.
+
+    A worker receives only what it can start at once, so that no job waits here which another host
+    could take; the exception is one job per worker that turns out to need more memory than is free.
+    """
 
     def __init__(
-        self, bus: Bus, supervisor: Supervisor, status: HostStatus, concurrency: int
+        self,
+        bus: Bus,
+        supervisor: Supervisor,
+        runner: Runner,
+        status: HostStatus,
+        concurrency: int,
     ) -> None:
         self._bus = bus
         self._supervisor = supervisor
+        self._runner = runner
         self._status = status
         self._runs = Runs()
         self._stop = asyncio.Event()
@@ -97,6 +108,8 @@ class Consumer:
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         """Receive and handle one message after the other while there is a runtime."""
         while not self._stop.is_set() and self._supervisor.runtime is not None:
+            if await self._unless_stopped(self._runner.room()) is None:
+                return
             message = await self._unless_stopped(link.receive())
             backoff.reset()
             if message is not None:
@@ -131,6 +144,9 @@ class Consumer:
             log.warning("the lock on message %s was lost; it will come again", message.message_id)
         except BUS_ERRORS:
             raise
+        except NotNow as why:
+            log.info("message %s is given back: %s", message.message_id, why)
+            await link.abandon(message)
         except Exception as error:
             log.exception("message %s failed unexpectedly", message.message_id)
             self._status.failed(f"{type(error).__name__}: {error}")
@@ -148,6 +164,7 @@ class Consumer:
             result = failure(error.run_id, error.intent_id, Verdict.INVALID_JOB, str(error))
             await self._answer(link, message, reply(envelope, result))
             self._status.finished[result.verdict] += 1
+            run_ended(result)
         else:
             await self._once(link, message, envelope, job)
 
@@ -157,7 +174,7 @@ class Consumer:
         """Answer a job, running it only if this host has not done so already."""
         run_id, sequence_number = job.job.run_id, message.sequence_number or 0
         running = self._runs.running(run_id)
-        if running is not None:
+        if running is not None and self._runs.result(run_id) is None:
             if running.sequence_number != sequence_number:
                 log.info("run %s is in progress; dropped a duplicate of its job", run_id)
                 await link.complete(message)
@@ -172,29 +189,11 @@ class Consumer:
             return
         self._runs.begin(run_id, sequence_number)
         try:
-            answer = reply(envelope, await self._run(job))
+            answer = reply(envelope, await self._runner.run(job))
             self._runs.remember(run_id, answer)
             await self._answer(link, message, answer)
         finally:
             self._runs.end(run_id)
-
-    async def _run(self, job: PreparedJob) -> SandboxResult:
-        runtime = await self._supervisor.available()
-        self._status.running += 1
-        try:
-            result = await runtime.run(job)
-        except RuntimeFailure as error:
-            self._status.failed(f"{runtime.name}: {error}")
-            log.error("run %s: %s failed: %s", job.job.run_id, runtime.name, error)
-            self._supervisor.suspect()
-            ids = (job.job.run_id, job.job.intent_id)
-            result = failure(*ids, Verdict.INFRASTRUCTURE_ERROR, f"{runtime.name}: {error}")
-        finally:
-            self._status.running -= 1
-        self._status.finished[result.verdict] += 1
-        wall = result.usage.wall_ms if result.usage else 0.0
-        log.info("run %s: %s in %.0f ms", job.job.run_id, result.verdict, wall)
-        return result
 
     async def _answer(self, link: Link, message: ServiceBusReceivedMessage, answer: Reply) -> None:
         if await link.send(message, answer):

@@ -8,15 +8,32 @@ from typing import Any
 
 from aiohttp import web
 
+from sandbox_host.admission import MemoryBudget
+from sandbox_host.engine_status import EngineStatus
+from sandbox_host.heartbeat import HeartbeatClient
+from sandbox_host.runtimes.base import Pooled
 from sandbox_host.status import HostStatus
 from sandbox_host.supervisor import Supervisor
 
 
 class HealthServer:
-    """Serves on ``host``:``port``; port 0 takes any free one."""
+    """Serves on ``host``:``port``; port 0 takes any free one.
 
-    def __init__(self, supervisor: Supervisor, status: HostStatus, host: str, port: int) -> None:
+    Answers from what the host knows already; nothing is probed while a request waits.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        memory: MemoryBudget,
+        heartbeat: HeartbeatClient | None,
+        status: HostStatus,
+        host: str,
+        port: int,
+    ) -> None:
         self._supervisor = supervisor
+        self._memory = memory
+        self._heartbeat = heartbeat
         self._status = status
         self._host, self._port = host, port
         application = web.Application()
@@ -50,23 +67,36 @@ class HealthServer:
                 f"{name}: {found.reason} ({found.fix})"
                 for name, found in self._supervisor.readiness.items()
             ]
+            engine = EngineStatus.read()
+            if engine is not None and engine.state != "running":
+                reasons.insert(0, f"{engine.state}: {engine.reason} ({engine.fix})")
             return f"no runtime is ready; jobs wait in the queue. {'; '.join(reasons)}".strip()
         if self._status.connected == 0:
             return "not connected to Service Bus; jobs wait in the queue"
         return None
 
     def _report(self) -> dict[str, Any]:
-        runtime = self._supervisor.runtime
-        name = runtime.name if runtime else None
-        details = self._supervisor.readiness[name].details if name else {}
+        runtime, age = self._supervisor.runtime, self._supervisor.proof_age
+        readiness = self._supervisor.readiness
+        chosen = readiness.get(runtime.name) if runtime else None
+        details = chosen.details if chosen else {}
         return {
-            "runtime": name,
+            "runtime": runtime.name if runtime else None,
+            "isolation": chosen.isolation if chosen else None,
+            "languages": list(chosen.languages) if chosen else [],
             "limits": details.get("limits"),
             "seccomp": details.get("seccomp"),
             "apparmor": details.get("apparmor"),
-            "runtimes": {
-                runtime: asdict(found) for runtime, found in self._supervisor.readiness.items()
+            "provedSecondsAgo": None if age is None else round(age, 1),
+            "runtimes": {name: asdict(found) for name, found in readiness.items()},
+            "engine": (engine := EngineStatus.read()) and asdict(engine),
+            "pool": runtime.pool_state() if isinstance(runtime, Pooled) else None,
+            "memory": {
+                "budgetBytes": self._memory.total,
+                "reservedBytes": self._memory.reserved,
+                "jobsWaiting": self._memory.waiting,
             },
+            "heartbeat": self._heartbeat.state() if self._heartbeat else {"status": "off"},
             "jobs": {
                 "running": self._status.running,
                 "finished": dict(self._status.finished),

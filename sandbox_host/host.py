@@ -8,30 +8,38 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 
+from sandbox_host.admission import MemoryBudget, MemoryShares
 from sandbox_host.bus import Bus
 from sandbox_host.consumer import Consumer
 from sandbox_host.health import HealthServer
+from sandbox_host.heartbeat import HeartbeatClient
+from sandbox_host.inputs import InputFetcher
 from sandbox_host.processes import adopt_orphans
+from sandbox_host.runner import Runner
+from sandbox_host.runtime_choice import RuntimeOptions, make_runtime
 from sandbox_host.runtimes.base import Runtime
-from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
-from sandbox_host.runtimes.docker import DockerRuntime
 from sandbox_host.settings import Settings
 from sandbox_host.status import HostStatus
 from sandbox_host.supervisor import Supervisor
+from sandbox_host.uploads import Uploader
 
 log = logging.getLogger(__name__)
 
 _EXIT_AT_ONCE = 130
 
 
-def runtimes_of(settings: Settings) -> list[Runtime]:
+def runtimes_of(settings: Settings, pool_bytes: int) -> list[Runtime]:
     """The runtimes to try, in the order of the settings."""
-    made: list[Runtime] = []
-    for name in dict.fromkeys(settings.runtimes):
-        made.append(DockerRuntime(settings.image) if name == "docker" else BubblewrapRuntime())
-    return made
+    options = RuntimeOptions(
+        images=settings.images,
+        engine_runtime=settings.engine_runtime,
+        pool_memory_bytes=pool_bytes,
+        sessions_endpoint=settings.sessions_endpoint,
+    )
+    return [make_runtime(name, options) for name in settings.runtimes]
 
 
 async def serve(settings: Settings) -> None:
@@ -42,27 +50,49 @@ async def serve(settings: Settings) -> None:
     """
     adopt_orphans()
     status = HostStatus()
-    supervisor = Supervisor(runtimes_of(settings))
-    health = HealthServer(supervisor, status, settings.health_host, settings.health_port)
+    shares = MemoryShares.of_host(settings.memory_bytes, settings.pool_memory_bytes)
+    memory = MemoryBudget(shares.programs)
+    runtimes = runtimes_of(settings, shares.pool)
+    supervisor = Supervisor(runtimes, canary_seconds=settings.canary_seconds)
+    heartbeat = HeartbeatClient(settings.app_url, _host_name()) if settings.app_url else None
+    inputs, uploader = InputFetcher(settings.app_url), Uploader(settings.app_url)
+    runner = Runner(supervisor, memory, heartbeat, inputs, uploader, status)
+    health = HealthServer(
+        supervisor, memory, heartbeat, status, settings.health_host, settings.health_port
+    )
     try:
         url = await health.start()
         stopped = _stop_on_signals()
         ready = {"ready": True, "health": url, "pid": os.getpid()}
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
-        watching = asyncio.create_task(supervisor.watch())
-        consumer = Consumer(Bus(settings), supervisor, status, settings.concurrency)
-        stopping = asyncio.create_task(stopped.wait())
-        await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+        background = [asyncio.create_task(supervisor.watch())]
+        if heartbeat is not None:
+            background.append(asyncio.create_task(heartbeat.beat_forever()))
+        consumer = Consumer(Bus(settings), supervisor, runner, status, settings.concurrency)
+        await _until_stopped(stopped, background)
         consumer.stop()
         await consumer.drain(settings.drain_seconds)
-        stopping.cancel()
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching  # raises what ended it, if it ended by itself
+        for task in background:
+            task.cancel()
+        for task in background:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task  # raises what ended it, if it ended by itself
     finally:
         await supervisor.aclose()
         await health.aclose()
+
+
+async def _until_stopped(stopped: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
+    """Wait for the event, or for a part that ends by itself, which none should."""
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+
+
+def _host_name() -> str:
+    """Names this host in the application's logs."""
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from domain.sandbox.contract import JobFile, SandboxJob
+from domain.sandbox.contract import MAX_INPUT_BYTES, JobFile, SandboxJob
+from domain.sandbox.languages import LANGUAGES
 
 #: Longest single argument and all of them together, bytes of UTF-8. The kernel's own limit for
 #: one argument is 128 KiB (``MAX_ARG_STRLEN``, execve(2)).
@@ -27,7 +29,7 @@ class PreparedJob:
     """A job whose parts are known to fit together.
 
     Attributes:
-        files: relative path to content, in the job's order.
+        files: relative path to content, in the job's order; its inputs too once they are there.
         stdin: all the program will read.
         arrived: when it was prepared, on the clock of `time.perf_counter`.
     """
@@ -39,7 +41,7 @@ class PreparedJob:
 
     def command(self, workspace: str) -> list[str]:
         """What to execute, given where the files lie."""
-        interpreter = {"python": "python3", "shell": "sh"}[self.job.language]
+        interpreter = LANGUAGES[self.job.language].interpreter
         return [interpreter, f"{workspace}/{self.job.entrypoint}", *self.job.args]
 
 
@@ -49,6 +51,8 @@ def prepare(job: SandboxJob) -> PreparedJob:
     Raises:
         InvalidJob: names the field and the fix.
     """
+    if job.language not in LANGUAGES:
+        raise InvalidJob(f"language: {job.language!r} is not one of {', '.join(LANGUAGES)}")
     files: dict[str, bytes] = {}
     for index, file in enumerate(job.files):
         if file.path in files:
@@ -58,8 +62,27 @@ def prepare(job: SandboxJob) -> PreparedJob:
     if job.entrypoint not in files:
         raise InvalidJob(f"entrypoint: {job.entrypoint!r} is not among files; add it to files")
     _check_arguments(job.args)
+    _check_environment(job.environment)
     _check_room(job, files)
+    if (size := sum(wanted.size for wanted in job.inputs)) > MAX_INPUT_BYTES:
+        raise InvalidJob(f"inputs: take {size} bytes together, the limit is {MAX_INPUT_BYTES}")
     return PreparedJob(job, files, _encode(job.stdin, "stdin"))
+
+
+def with_inputs(prepared: PreparedJob, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The job's files and inputs by path, given the inputs' ``contents`` by SHA-256.
+
+    Raises:
+        InvalidJob: they do not fit together, or into the job's limits.
+    """
+    files = dict(prepared.files)
+    for wanted in prepared.job.inputs:
+        if wanted.path in files:
+            raise InvalidJob(f"inputs: {wanted.path!r} is also one of files; rename that file")
+        files[wanted.path] = contents[wanted.sha256]
+    _check_folders(files)
+    _check_room(prepared.job, files)
+    return files
 
 
 def _content(file: JobFile, index: int) -> bytes:
@@ -98,6 +121,13 @@ def _check_arguments(arguments: tuple[str, ...]) -> None:
             f"args: take {total} bytes together, the limit is {MAX_ARGUMENTS_BYTES};"
             " pass them on stdin or in a file"
         )
+
+
+def _check_environment(environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        if "\0" in value:
+            raise InvalidJob(f"environment.{name}: holds a NUL character; remove it")
+        _encode(value, f"environment.{name}")
 
 
 def _check_room(job: SandboxJob, files: dict[str, bytes]) -> None:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from domain.messaging.envelope import rfc3339
+from sandbox_host.monitoring import FIELDS
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the exception's type and text."""
+    """One JSON object a line: time, level, logger, message, its fields, and the exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter.format`."""
@@ -22,6 +23,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line.update(getattr(record, FIELDS, {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +10,22 @@ from uuid import UUID, uuid5
 from azure.servicebus import ServiceBusReceivedMessage
 from pydantic import ValidationError
 
-from domain.messaging.envelope import Envelope, InvalidEnvelope, describe
+from domain.messaging.envelope import (
+    MAX_ENVELOPE_BYTES,
+    Envelope,
+    InvalidEnvelope,
+    child_of,
+    describe,
+)
 from domain.sandbox.contract import JOB_TYPE, RESULT_TYPE, SandboxJob, SandboxResult, Verdict
 from sandbox_host.jobs import InvalidJob, PreparedJob, prepare
+from sandbox_host.output import cut_to_json_size, json_bytes
 
 SOURCE = "/sandbox-host"
 CONTENT_TYPE = "application/cloudevents+json"
+
+#: Bytes of an envelope without its data: ids, tenant, trace, and a subject of control characters.
+_ENVELOPE_BYTES = 2048
 
 #: Characters of an error text in a result.
 _MAX_ERROR = 2000
@@ -115,7 +124,7 @@ class Reply:
 
 
 def reply(cause: Envelope, result: SandboxResult) -> Reply:
-    """Wrap ``result`` in the envelope that answers ``cause``."""
+    """Wrap ``result`` in the envelope that answers ``cause``, cut to what a message may carry."""
     identity = str(uuid5(result.run_id, "result"))
     envelope = Envelope(
         id=identity,
@@ -124,23 +133,32 @@ def reply(cause: Envelope, result: SandboxResult) -> Reply:
         subject=cause.subject,
         time=datetime.now(UTC),
         tenantid=cause.tenantid,
-        traceparent=_child_of(cause.traceparent),
-        data=result.model_dump(mode="json"),
+        traceparent=child_of(cause.traceparent),
+        data=fitting(result, MAX_ENVELOPE_BYTES - _ENVELOPE_BYTES).model_dump(mode="json"),
     )
     return Reply(identity, str(result.intent_id), envelope.encode())
 
 
-def _child_of(traceparent: str | None) -> str | None:
-    """The same trace with a span of our own; W3C Trace Context, section 3.2."""
-    if traceparent is None:
-        return None
-    version, trace, _, flags = traceparent.split("-")
-    return f"{version}-{trace}-{_new_span()}-{flags}"
+def fitting(result: SandboxResult, room: int) -> SandboxResult:
+    """``result`` with its streams cut until it takes at most ``room`` bytes of JSON.
 
-
-def _new_span() -> str:
-    span = secrets.token_hex(8)
-    return span if int(span, 16) else _new_span()
+    What else a result may hold, at its largest, leaves the streams 70 KB.
+    """
+    size = len(result.model_dump_json().encode())
+    if size <= room:
+        return result
+    stdout, stderr = json_bytes(result.stdout), json_bytes(result.stderr)
+    left = max(0, room - (size - stdout - stderr))
+    for_stdout = min(stdout, max(left // 2, left - stderr))
+    for_stderr = min(stderr, left - for_stdout)
+    return result.model_copy(
+        update={
+            "stdout": cut_to_json_size(result.stdout, for_stdout),
+            "stderr": cut_to_json_size(result.stderr, for_stderr),
+            "stdout_truncated": result.stdout_truncated or for_stdout < stdout,
+            "stderr_truncated": result.stderr_truncated or for_stderr < stderr,
+        }
+    )
 
 
 def _uuid(data: dict[str, Any], field: str) -> UUID | None:

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import signal
+import stat
 import sys
 from collections.abc import Sequence
 
@@ -17,14 +18,13 @@ from pydantic import ValidationError
 
 from domain.messaging.envelope import describe
 from domain.sandbox.contract import SandboxJob, SandboxResult, Verdict
-from sandbox_host.images.build import DEFAULT_IMAGE
 from sandbox_host.jobs import InvalidJob, prepare
 from sandbox_host.logs import configure
 from sandbox_host.messages import failure
 from sandbox_host.processes import adopt_orphans
+from sandbox_host.runtime_choice import RUNTIME_NAMES, RuntimeOptions, make_runtime
 from sandbox_host.runtimes.base import Runtime, RuntimeFailure
-from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
-from sandbox_host.runtimes.docker import DockerRuntime
+from sandbox_host.settings import DEFAULT_IMAGES
 
 #: Bytes of one job's line; a job that fits a message is far smaller.
 MAX_LINE_BYTES = 1024**2
@@ -83,12 +83,12 @@ async def _start_all(
 
 
 async def _standard_input() -> asyncio.StreamReader:
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):  # a file or /dev/null cannot be waited for
+        raise WrongInput("standard input must be a pipe: cat jobs.jsonl | …")
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     protocol = asyncio.StreamReaderProtocol(reader)
-    try:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-    except ValueError:
-        raise WrongInput("standard input must be a pipe: cat jobs.jsonl | …") from None
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
     return reader
 
 
@@ -102,8 +102,11 @@ async def _answer(runtime: Runtime, job: SandboxJob, slots: asyncio.Semaphore) -
 
 
 async def _run(runtime: Runtime, job: SandboxJob) -> SandboxResult:
+    if job.inputs:
+        why = "inputs: nothing is fetched here; lay them among files"
+        return failure(job.run_id, job.intent_id, Verdict.INVALID_JOB, why)
     try:
-        return await runtime.run(prepare(job))
+        return (await runtime.run(prepare(job))).result
     except InvalidJob as error:
         return failure(job.run_id, job.intent_id, Verdict.INVALID_JOB, str(error))
     except RuntimeFailure as error:
@@ -132,17 +135,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Run jobs (SandboxJob, one JSON object a line) from standard input and write "
         "their results (SandboxResult) to standard output. Logs go to standard error.",
     )
-    parser.add_argument("--runtime", choices=("docker", "bubblewrap"), required=True)
-    parser.add_argument("--image", default=DEFAULT_IMAGE, help="of the docker runtime")
+    parser.add_argument("--runtime", choices=RUNTIME_NAMES, required=True)
+    parser.add_argument(
+        "--image",
+        default=DEFAULT_IMAGES,
+        metavar="NAME",
+        help="of the docker runtime; {language} in it stands for the program's (%(default)s)",
+    )
+    parser.add_argument("--engine-runtime", metavar="NAME", help="of the engine, such as runsc")
+    parser.add_argument("--sessions-endpoint", metavar="URL", help="of the sessions runtime")
     parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="1 to 256")
     given = parser.parse_args(arguments)
     if not 1 <= given.concurrency <= 256:
         parser.error("--concurrency: 1 to 256")
+    if given.runtime == "sessions" and not given.sessions_endpoint:
+        parser.error("--sessions-endpoint: the sessions runtime needs it")
     configure()
     adopt_orphans()
-    runtime: Runtime = (
-        DockerRuntime(given.image) if given.runtime == "docker" else BubblewrapRuntime()
+    options = RuntimeOptions(
+        images=given.image,
+        engine_runtime=given.engine_runtime,
+        sessions_endpoint=given.sessions_endpoint,
     )
+    runtime = make_runtime(given.runtime, options)
     try:
         asyncio.run(_until_told_to_stop(runtime, given.concurrency))
     except asyncio.CancelledError:

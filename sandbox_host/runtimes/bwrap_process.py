@@ -1,4 +1,8 @@
-"""One running ``bwrap``: start it, hold its program back, read its output, wait for its end."""
+"""One running ``bwrap``: start it, hold its program back, read its output, wait for its end.
+
+The box's own shell holds the program back: it waits for a line on the program's standard input,
+which says what to execute, and ends where none comes (`sandbox_host.runtimes.bwrap_shell`).
+"""
 
 from __future__ import annotations
 
@@ -12,51 +16,19 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from sandbox_host.output import CappedStream
-from sandbox_host.runtimes.base import RuntimeFailure
-from sandbox_host.runtimes.bwrap_binary import Identity
+from sandbox_host.runtimes.base import BoxGone, RuntimeFailure
+from sandbox_host.runtimes.bwrap_output import BoxOutput
+from sandbox_host.runtimes.pipes import PipeReader, PipeWriter
 from sandbox_host.verdicts import Kill
 
-_CHUNK = 64 * 1024
 _STATUS_LIMIT = 16 * 1024
 
 #: Seconds in which ``bwrap`` says which process is the PID 1 of its box; it takes milliseconds.
 _LEARN_SECONDS = 5.0
 
 
-class PipeReader:
-    """Drains the read end of a pipe into ``sink`` until its end."""
-
-    def __init__(self, descriptor: int, sink: Callable[[bytes], None]) -> None:
-        self._descriptor: int | None = descriptor
-        self._sink = sink
-        self._loop = asyncio.get_running_loop()
-        self.ended = asyncio.Event()
-        os.set_blocking(descriptor, False)
-        self._loop.add_reader(descriptor, self._read)
-
-    def _read(self) -> None:
-        if self._descriptor is None:
-            return
-        try:
-            data = os.read(self._descriptor, _CHUNK)
-        except BlockingIOError:
-            return
-        if data:
-            self._sink(data)
-        else:
-            self.close()
-
-    def close(self) -> None:
-        """Stop reading."""
-        if self._descriptor is not None:
-            self._loop.remove_reader(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = None
-        self.ended.set()
-
-
 class BwrapProcess:
-    """A started box whose program waits until `release`.
+    """A started box that waits for its program.
 
     Construct it on the event loop's own thread: ``--die-with-parent`` follows the *thread* that
     forked (PR_SET_PDEATHSIG, prctl(2)), and a pool's thread may end before the host does.
@@ -64,21 +36,17 @@ class BwrapProcess:
 
     def __init__(
         self,
-        arguments: Callable[[int, int], Sequence[str]],
-        identity: Identity,
+        arguments: Callable[[int], list[str]],
         inherited: Sequence[int],
-        stdin: int,
-        streams: tuple[CappedStream, CappedStream],
     ) -> None:
         """Start.
 
         Args:
-            arguments: the command, given the numbers of the status pipe and of the gate.
-            identity: who runs it.
+            arguments: the command, given the number of the status pipe.
             inherited: further descriptors the command names.
-            stdin: descriptor of the program's input.
-            streams: where stdout and stderr go.
         """
+        #: Of ``bwrap``, which is outside of the box.
+        self.pid = -1
         self.kill_reason: Kill | None = None
         #: Called once, right before the host kills the box for a reason.
         self.before_kill: Callable[[], None] = lambda: None
@@ -88,32 +56,34 @@ class BwrapProcess:
         self._status = b""
         self._status_line = asyncio.Event()
         self._exited = asyncio.Event()
+        self._output = BoxOutput(lambda: self.kill(Kill.OUTPUT))
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as child_ends:
             ends = [self._pipe(child_ends, child_writes=True) for _ in range(3)]
             (out_r, out_w), (err_r, err_w), (status_r, status_w) = ends
-            gate_r, self._gate = self._pipe(child_ends, child_writes=False)
+            in_r, in_w = self._pipe(child_ends, child_writes=False)
             try:
                 self._process = subprocess.Popen(
-                    arguments(status_w, gate_r),
-                    stdin=stdin,
+                    arguments(status_w),
+                    stdin=in_r,
                     stdout=out_w,
                     stderr=err_w,
-                    pass_fds=[*inherited, status_w, gate_r],
+                    pass_fds=[*inherited, status_w],
                     env={},
                     cwd="/",
                     umask=0o022,
-                    **identity.popen_options(),  # type: ignore[call-overload]
                 )
             except BaseException:
-                for descriptor in (out_r, err_r, status_r, self._gate):
+                for descriptor in (out_r, err_r, status_r, in_w):
                     os.close(descriptor)
                 raise
-        self._outer = os.pidfd_open(self._process.pid)
+        self.pid = self._process.pid
+        self._outer = os.pidfd_open(self.pid)
         self._loop.add_reader(self._outer, self._on_exit)
+        self._stdin = PipeWriter(in_w)
         self._readers = [
-            PipeReader(out_r, self._flood_guard(streams[0])),
-            PipeReader(err_r, self._flood_guard(streams[1])),
+            PipeReader(out_r, self._output.on_stdout),
+            PipeReader(err_r, self._output.on_stderr),
             PipeReader(status_r, self._on_status),
         ]
 
@@ -121,16 +91,10 @@ class BwrapProcess:
     def _pipe(stack: contextlib.ExitStack, *, child_writes: bool) -> tuple[int, int]:
         """A pipe whose child end is closed here when ``stack`` ends."""
         read, write = os.pipe()
+        # The program is another user and may open it by its name, such as /dev/stdin.
+        os.fchmod(read, 0o602 if child_writes else 0o604)
         stack.callback(os.close, write if child_writes else read)
         return read, write
-
-    def _flood_guard(self, stream: CappedStream) -> Callable[[bytes], None]:
-        def sink(data: bytes) -> None:
-            stream.feed(data)
-            if stream.flooded:
-                self.kill(Kill.OUTPUT)
-
-        return sink
 
     def _on_status(self, data: bytes) -> None:
         self._status = (self._status + data)[:_STATUS_LIMIT]
@@ -141,6 +105,7 @@ class BwrapProcess:
         self._loop.remove_reader(self._outer)
         self._exited.set()
         self._status_line.set()
+        self._output.end()
 
     def _on_init_end(self) -> None:
         if self._init is not None:
@@ -162,11 +127,45 @@ class BwrapProcess:
         self._loop.add_reader(self._init, self._on_init_end)
         return pid
 
-    def release(self) -> None:
-        """Let the program start."""
-        os.write(self._gate, b"\n")
-        os.close(self._gate)
-        self._gate = -1
+    async def ready(self) -> None:
+        """Wait until the box is as its program will see it.
+
+        Raises:
+            RuntimeFailure: ``bwrap`` ended before.
+        """
+        await self._output.ready.wait()
+        if not self._output.was_ready:
+            raise RuntimeFailure("bwrap ended before the box was set up")
+
+    async def ended(self) -> None:
+        """Wait until ``bwrap`` has ended."""
+        await self._exited.wait()
+
+    async def start(
+        self, line: bytes, stdin: bytes, streams: tuple[CappedStream, CappedStream]
+    ) -> None:
+        """Have the program started; returns when it begins.
+
+        Args:
+            line: for the box's shell.
+            stdin: for the program.
+            streams: where its stdout and stderr go.
+
+        Raises:
+            BoxGone: the box ended before.
+        """
+        output = self._output
+        output.direct(*streams)
+        self._stdin.send(line + stdin)
+        await output.started.wait()
+        if not output.has_started:
+            await self._readers[0].ended.wait()  # the mark may still be in the pipe
+        if not output.has_started:
+            raise BoxGone(f"the box ended: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """What ``bwrap`` or the shell said last, for boxes whose program has not started."""
+        return self._output.last_words()
 
     def kill(self, reason: Kill | None = None) -> None:
         """Kill the box and all in it; the first reason given is the one recorded."""
@@ -212,13 +211,14 @@ class BwrapProcess:
             await self.wait()
         for reader in self._readers:
             reader.close()
+        self._stdin.close()
         for watched in (self._init, self._outer):
             if watched is not None and watched >= 0:
                 self._loop.remove_reader(watched)
-        for descriptor in (self._gate, self._init, self._outer):
+        for descriptor in (self._init, self._outer):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)
-        self._init, self._gate, self._outer = None, -1, -1
+        self._init, self._outer = None, -1
 
     async def _learn_init(self) -> None:
         """Know the box's PID 1 before a kill: while it is set up, it does not die with ``bwrap``.

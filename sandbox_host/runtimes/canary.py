@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from sandbox_host.runtimes.base import RuntimeFailure
 if TYPE_CHECKING:
     from sandbox_host.runtimes.base import Runtime
 
-_CANARY = """\
+CANARY = """\
 import os, sys
 assert os.getpid() != 1, "the program is PID 1"
 assert os.getuid() != 0, "the program is root"
@@ -23,9 +24,16 @@ sys.stdout.write(sys.stdin.read())
 _SONG = "tweet"
 _SECONDS = 20.0
 
+#: How an interpreter ends that cannot run here.
+_BROKEN = {Verdict.EXITED, Verdict.SIGNALLED, Verdict.OUT_OF_MEMORY}
 
-async def fly_canary(runtime: Runtime) -> SandboxResult:
+
+async def fly_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     """Run the canary and return its result.
+
+    Args:
+        runtime: which is to run it.
+        program: in Python; writes its standard input to its standard output.
 
     Raises:
         RuntimeFailure: it did not run, or not as it should.
@@ -34,16 +42,39 @@ async def fly_canary(runtime: Runtime) -> SandboxResult:
         run_id=uuid4(),
         intent_id=uuid4(),
         language="python",
-        files=(JobFile(path="canary.py", content=_CANARY),),
+        files=(JobFile(path="canary.py", content=program),),
         entrypoint="canary.py",
         stdin=_SONG,
         limits=JobLimits(wall_seconds=10, processes=4),
     )
     try:
-        result = await asyncio.wait_for(runtime.run(prepare(job)), _SECONDS)
+        result = (await asyncio.wait_for(runtime.run(prepare(job)), _SECONDS)).result
     except TimeoutError:
         raise RuntimeFailure(f"the canary had no result after {_SECONDS:.0f} s") from None
     if result.verdict is not Verdict.SUCCEEDED or result.stdout != _SONG:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeFailure(f"the canary ended as {result.verdict}: {last}")
     return result
+
+
+async def languages_that_run(runtime: Runtime, languages: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``languages`` whose interpreters do not fail at an empty program.
+
+    One that only took too long, on a busy machine, counts as running.
+    """
+    names = tuple(languages)
+    verdicts = await asyncio.gather(*(_of_nothing(runtime, name) for name in names))
+    ran = dict(zip(names, verdicts, strict=True))
+    return tuple(name for name in names if ran[name] not in _BROKEN)
+
+
+async def _of_nothing(runtime: Runtime, language: str) -> Verdict:
+    job = SandboxJob(
+        run_id=uuid4(),
+        intent_id=uuid4(),
+        language=language,
+        files=(JobFile(path="nothing", content=""),),
+        entrypoint="nothing",
+        limits=JobLimits(wall_seconds=10),
+    )
+    return (await runtime.run(prepare(job))).result.verdict

@@ -49,6 +49,14 @@ def read_field(path: Path, name: str) -> int | None:
     return None
 
 
+def read_pids(folder: Path) -> list[int]:
+    """The processes in a group; empty when it is not there."""
+    try:
+        return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
+    except OSError:
+        return []
+
+
 def reap_folders(parent: Path) -> int:
     """Remove the groups below ``parent`` whose hosts are dead; how many boxes those had."""
     boxes = 0
@@ -87,14 +95,18 @@ def remove_group(folder: Path, seconds: float = 2.0) -> None:
         except OSError:
             if time.monotonic() > deadline:
                 raise
-            _kill_members(folder)
+            _empty(folder)
             time.sleep(0.002)
         else:
             return
 
 
-def _kill_members(folder: Path) -> None:
+def _empty(folder: Path) -> None:
+    """Kill what is in ``folder`` and delete the groups that an engine made below it."""
+    for pid in read_pids(folder):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):
-        for pid in (folder / "cgroup.procs").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        for child in [entry for entry in folder.iterdir() if entry.is_dir()]:
+            _empty(child)
+            child.rmdir()

@@ -9,6 +9,7 @@ from sandbox_host.runtimes.cgroup_files import (
     close_group,
     read_field,
     read_number,
+    read_pids,
     read_scaled,
     reap_folders,
     remove_group,
@@ -77,13 +78,18 @@ class V1Group:
         """Create the groups and write the limits."""
         for folder in dict.fromkeys(self._folders.values()):
             folder.mkdir()
-        if limits is None:
-            return
-        memory = self._folders["memory"]
-        write(memory / "memory.limit_in_bytes", limits.memory_bytes)
-        swap = memory / "memory.memsw.limit_in_bytes"
-        if swap.exists():
-            write(swap, limits.memory_bytes)
+        if limits is not None:
+            self.limit(limits)
+
+    def limit(self, limits: GroupLimits) -> None:
+        """See `Cgroup.limit`; memory may at no time have a higher limit than memory and swap."""
+        memory = self._folders["memory"] / "memory.limit_in_bytes"
+        swap = memory.with_name("memory.memsw.limit_in_bytes")
+        lower_first = [memory, swap] if swap.exists() else [memory]
+        if (read_number(memory) or 0) < limits.memory_bytes:
+            lower_first.reverse()
+        for file in lower_first:
+            write(file, limits.memory_bytes)
         write(self._folders["pids"] / "pids.max", limits.processes)
         if "cpu" in self._folders:
             write(self._folders["cpu"] / "cpu.cfs_period_us", CPU_PERIOD)
@@ -91,17 +97,32 @@ class V1Group:
 
     def attach(self, pid: int) -> None:
         """See `Cgroup.attach`."""
-        for folder in dict.fromkeys(self._folders.values()):
-            write(folder / "cgroup.procs", pid)
+        for entrance in self.entrances():
+            write(entrance, pid)
+
+    def entrances(self) -> list[Path]:
+        """See `Cgroup.entrances`."""
+        return [folder / "cgroup.procs" for folder in dict.fromkeys(self._folders.values())]
+
+    def below(self, name: str) -> Cgroup:
+        """See `Cgroup.below`."""
+        return V1Group({key: folder / name for key, folder in self._folders.items()}, [])
+
+    def pids(self) -> list[int]:
+        """See `Cgroup.pids`."""
+        return read_pids(self._folders["pids"])
 
     def usage(self) -> GroupUsage:
         """See `Cgroup.usage`; CPU counters of v1 are in nanoseconds."""
-        memory, cpu = self._folders["memory"], self._folders.get("cpuacct")
+        memory, pids = self._folders["memory"], self._folders["pids"]
+        cpu = self._folders.get("cpuacct")
         return GroupUsage(
             cpu_user_ms=read_scaled(cpu and cpu / "cpuacct.usage_user", 1e6),
             cpu_system_ms=read_scaled(cpu and cpu / "cpuacct.usage_sys", 1e6),
             peak_memory_bytes=read_number(memory / "memory.max_usage_in_bytes"),
             oom_kills=read_field(memory / "memory.oom_control", "oom_kill") or 0,
+            process_refusals=read_field(pids / "pids.events", "max") or 0,
+            peak_processes=read_number(pids / "pids.peak"),
         )
 
     def remove(self) -> None:

@@ -10,6 +10,7 @@ from sandbox_host.runtimes.cgroup_files import (
     close_group,
     read_field,
     read_number,
+    read_pids,
     reap_folders,
     remove_group,
     write,
@@ -85,8 +86,11 @@ class V2Group:
     def make(self, limits: GroupLimits | None) -> None:
         """Create the group and write the limits."""
         self._folder.mkdir()
-        if limits is None:
-            return
+        if limits is not None:
+            self.limit(limits)
+
+    def limit(self, limits: GroupLimits) -> None:
+        """See `Cgroup.limit`."""
         write(self._folder / "memory.max", limits.memory_bytes)
         swap = self._folder / "memory.swap.max"
         if swap.exists():
@@ -99,8 +103,23 @@ class V2Group:
         """See `Cgroup.attach`."""
         write(self._folder / "cgroup.procs", pid)
 
+    def entrances(self) -> list[Path]:
+        """See `Cgroup.entrances`."""
+        return [self._folder / "cgroup.procs"]
+
+    def below(self, name: str) -> Cgroup:
+        """See `Cgroup.below`."""
+        return V2Group(self._folder / name)
+
+    def pids(self) -> list[int]:
+        """See `Cgroup.pids`."""
+        return read_pids(self._folder)
+
     def usage(self) -> GroupUsage:
-        """See `Cgroup.usage`; CPU counters of v2 are in microseconds, the peak needs Linux 5.19."""
+        """See `Cgroup.usage`; CPU counters of v2 are in microseconds.
+
+        The peaks of memory and processes need Linux 5.19 and 6.1.
+        """
         stat = self._folder / "cpu.stat"
         user, system = read_field(stat, "user_usec"), read_field(stat, "system_usec")
         return GroupUsage(
@@ -108,6 +127,8 @@ class V2Group:
             cpu_system_ms=None if system is None else system / 1e3,
             peak_memory_bytes=read_number(self._folder / "memory.peak"),
             oom_kills=read_field(self._folder / "memory.events", "oom_kill") or 0,
+            process_refusals=read_field(self._folder / "pids.events", "max") or 0,
+            peak_processes=read_number(self._folder / "pids.peak"),
         )
 
     def remove(self) -> None:

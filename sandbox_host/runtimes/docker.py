@@ -1,8 +1,8 @@
-"""The docker runtime: a fresh hardened container per program.
+"""The docker runtime: a hardened container per program, made ahead of it where there is demand.
 
-The end of a run is taken from the engine's record and the box's own cgroup, never from what the
-program printed. Where this host can make cgroups beside a local engine, each container lies under
-a group of ours, which still has the counters when the container is gone.
+The end of a run is taken from the host's own record, the agent's and the engine's, never from what
+the program printed. What a box is made with depends on what this host may do beside its engine: a
+host that is root on the engine's machine makes each box's cgroup and mounts its writable space.
 """
 
 from __future__ import annotations
@@ -10,89 +10,132 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from domain.sandbox.contract import SandboxResult, Usage
-from sandbox_host.images.build import DEFAULT_IMAGE
+from domain.sandbox.contract import JobLimits, SandboxResult
+from domain.sandbox.languages import LANGUAGES
 from sandbox_host.jobs import PreparedJob
+from sandbox_host.monitoring import security_event
+from sandbox_host.pool import BoxPool
 from sandbox_host.processes import host_tag, is_alive
-from sandbox_host.runtimes.base import Readiness, RunRecord, RuntimeFailure
-from sandbox_host.runtimes.canary import fly_canary
-from sandbox_host.runtimes.cgroup_types import Cgroup, CgroupsUnavailable, CgroupTree
-from sandbox_host.runtimes.cgroups import open_tree
-from sandbox_host.runtimes.docker_box import agent_header, container_settings
+from sandbox_host.runtimes.base import (
+    BoxGone,
+    Readiness,
+    RunControl,
+    RunRecord,
+    RunResult,
+    RuntimeFailure,
+)
+from sandbox_host.runtimes.canary import fly_canary, languages_that_run
+from sandbox_host.runtimes.docker_box import DockerBox
+from sandbox_host.runtimes.docker_boxes import BoxMaker
 from sandbox_host.runtimes.docker_engine import DockerEngine, EngineFacts, ImageMissing
-from sandbox_host.runtimes.docker_stream import drain
-from sandbox_host.verdicts import SIGKILL, Ending, Kill
+from sandbox_host.runtimes.docker_means import Means, candidates
+from sandbox_host.runtimes.docker_room import reap_rooms
+from sandbox_host.runtimes.docker_run import run_in
+from sandbox_host.settings import DEFAULT_IMAGES
 
 log = logging.getLogger(__name__)
+
+#: Boxes a job may find dead before it is given up.
+_TRIES = 4
+
+#: The language of the canary; without its image the runtime is not ready.
+_CANARY = "python"
 
 
 @dataclass(frozen=True)
 class _Equipment:
-    facts: EngineFacts
-    image_id: str
-    tree: CgroupTree | None
+    """What runs are made with.
+
+    Attributes:
+        images: ids of the images that are there, by language.
+        offered: the languages whose programs run.
+    """
+
+    means: Means
+    images: dict[str, str]
+    offered: tuple[str, ...]
+    maker: BoxMaker
+    pool: BoxPool[DockerBox]
 
 
 class DockerRuntime:
-    """See the module; satisfies `sandbox_host.runtimes.base.Runtime`."""
+    """See the module; satisfies `sandbox_host.runtimes.base.Pooled`."""
 
-    name = "docker"
-
-    def __init__(self, image: str = DEFAULT_IMAGE) -> None:
+    def __init__(
+        self,
+        images: str = DEFAULT_IMAGES,
+        *,
+        engine_runtime: str | None = None,
+        pool_memory_bytes: int = 0,
+    ) -> None:
         """Prepare; nothing is probed before `preflight`.
 
         Args:
-            image: name of the image whose Python and shell run the programs.
+            images: names of the images, with ``{language}`` in it; without, one for all languages.
+            engine_runtime: one of the engine's OCI runtimes, such as ``runsc``; None for its own.
+            pool_memory_bytes: of all boxes that wait for a job; 0 to keep none waiting.
         """
-        self._image = image
+        self.name = f"docker+{engine_runtime}" if engine_runtime else "docker"
+        self._images = images
+        self._engine_runtime = engine_runtime
+        self._pool_bytes = pool_memory_bytes
         self._engine = DockerEngine()
         self._equipment: _Equipment | None = None
         self._tag = host_tag()
+        self._stuck: set[str] = set()
+        self._on_trouble: Callable[[], None] = lambda: None
 
     async def preflight(self) -> Readiness:
-        """Ask the engine, look for the image, run the canary."""
+        """Ask the engine, look for the images, run the canary, and begin to fill the pool."""
         try:
             facts = await self._engine.facts()
+            images = await self._find_images()
         except RuntimeFailure as error:
+            await self._release()
             fix = "start a Docker engine, or point DOCKER_HOST at one this user may use"
             return Readiness(False, str(error), fix)
+        lacking = self._lacking(facts, images)
+        if lacking is not None:
+            await self._release()
+            return lacking
         try:
-            image_id = await self._engine.image_id(self._image)
-            if self._equipment is None:
-                tree = await asyncio.to_thread(_tree_beside, facts)
-                self._equipment = _Equipment(facts, image_id, tree)
-            self._drop_blind_tree(await fly_canary(self))
-        except ImageMissing:
-            fix = f"build it: python -m sandbox_host.images.build --image {self._image}"
-            return Readiness(False, f"the engine has no image {self._image}", fix)
+            if self._equipment is not None and self._equipment.images == images:
+                await fly_canary(self)
+            else:
+                await self._release()
+                await self._equip(facts, images)
         except RuntimeFailure as error:
-            self._release_equipment()
+            await self._release()
             return Readiness(False, str(error), "see the engine's own log")
-        return Readiness(True, "the canary ran", details=self._details(self._equipment))
+        return self._readiness()
 
-    def _drop_blind_tree(self, canary: SandboxResult) -> None:
-        """Do without cgroups of ours where the engine's are others, as seen by an empty count."""
-        equipment = self._equipment
-        counted = canary.usage and canary.usage.peak_memory_bytes
-        if equipment is not None and equipment.tree is not None and not counted:
-            equipment.tree.close()
-            self._equipment = replace(equipment, tree=None)
-
-    async def run(self, job: PreparedJob) -> SandboxResult:
+    async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """See `Runtime.run`."""
-        if self._equipment is None:
+        equipment, language = self._equipment, job.job.language
+        if equipment is None:
             raise RuntimeFailure("preflight has not passed")
-        record = RunRecord.of(job, self.name, self._equipment.image_id)
-        async with (
-            self._cgroup(self._equipment, job) as (group, parent),
-            self._container(self._equipment, job, parent) as container,
-        ):
-            return await self._run_box(record, container, group)
+        if language not in equipment.offered:
+            reason, fix = self._no_image(language)
+            raise RuntimeFailure(f"{reason}; {fix}")
+        control = control or RunControl()
+        for _ in range(_TRIES):
+            record = RunRecord.of(job, self.name, control, equipment.images[language])
+            try:
+                return await self._run_once(equipment, record, control)
+            except BoxGone as gone:
+                log.warning("box %s died before it had begun; taking another", gone)
+        raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
+
+    def pool_state(self) -> dict[str, object]:
+        """See `Pooled.pool_state`."""
+        return self._equipment.pool.state() if self._equipment is not None else {}
+
+    def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
+        """See `Pooled.tell_of_trouble`."""
+        self._on_trouble = suspect
 
     async def reap(self) -> int:
         """See `Runtime.reap`."""
@@ -100,142 +143,142 @@ class DockerRuntime:
             boxes = await self._engine.boxes()
         except RuntimeFailure:
             return 0  # no engine, no boxes; preflight reports it
-        dead = [box for box, host in boxes.items() if not is_alive(host)]
+        dead = self._stuck | {box for box, host in boxes.items() if not is_alive(host)}
         for box in dead:
             try:
                 await self._engine.remove(box)
+                self._stuck.discard(box)
             except RuntimeFailure as error:
-                log.warning("a box of a dead host stays: %s", error)
-        if self._equipment and self._equipment.tree:
-            await asyncio.to_thread(self._equipment.tree.reap)
+                security_event("leftover_box", f"a box still stays: {error}", box=box)
+        await asyncio.to_thread(reap_rooms)
+        if self._equipment is not None and self._equipment.means.tree is not None:
+            await asyncio.to_thread(self._equipment.means.tree.reap)
         return len(dead)
 
     async def aclose(self) -> None:
         """See `Runtime.aclose`."""
-        self._release_equipment()
+        await self._release()
         self._engine.close()
 
-    def _release_equipment(self) -> None:
-        if self._equipment is not None and self._equipment.tree is not None:
-            self._equipment.tree.close()
-        self._equipment = None
-
-    def _details(self, equipment: _Equipment) -> dict[str, str]:
-        facts = equipment.facts
-        return {
-            "engine": facts.version,
-            "image": equipment.image_id,
-            "limits": f"{equipment.tree.version} (counters read)"
-            if equipment.tree
-            else "the engine's cgroups (counters not readable from here)",
-            "seccomp": "on" if facts.seccomp else "off (the engine has no support)",
-            "apparmor": "on" if facts.apparmor else "off (the engine has no support)",
-        }
-
-    @contextlib.asynccontextmanager
-    async def _cgroup(
-        self, equipment: _Equipment, job: PreparedJob
-    ) -> AsyncIterator[tuple[Cgroup | None, str | None]]:
-        if equipment.tree is None:
-            yield None, None
-            return
-        name = f"{job.job.run_id}-{time.monotonic_ns()}"
+    async def _run_once(
+        self, equipment: _Equipment, record: RunRecord, control: RunControl
+    ) -> RunResult:
+        language, limits = record.job.job.language, record.job.job.limits
+        await equipment.maker.leaving.thinned()
+        pooled = equipment.means.adjustable or _of_box(limits) == _of_box(JobLimits())
+        if pooled:
+            box, record.warm = await equipment.pool.take(language)
+        else:
+            box = await equipment.maker.make_or_discard(equipment.images[language], limits)
         try:
-            group = equipment.tree.create(name, None)
-        except OSError as error:
-            raise RuntimeFailure(f"make a cgroup: {error}") from error
-        try:
-            yield group, equipment.tree.engine_path(name)
+            return await run_in(box, record, control)
         finally:
-            await asyncio.shield(asyncio.to_thread(group.remove))
+            equipment.maker.discard(box)
+            if pooled:
+                equipment.pool.done()
 
-    @contextlib.asynccontextmanager
-    async def _container(
-        self, equipment: _Equipment, job: PreparedJob, parent: str | None
-    ) -> AsyncIterator[str]:
-        settings = container_settings(
-            job,
-            equipment.image_id,
-            self._tag,
-            seccomp=equipment.facts.seccomp,
-            cgroup_parent=parent,
-        )
-        container = await self._engine.create(settings)
-        try:
-            yield container
-        finally:
-            await asyncio.shield(self._engine.remove(container))
+    async def _find_images(self) -> dict[str, str]:
+        found = {}
+        for language in LANGUAGES:
+            with contextlib.suppress(ImageMissing):
+                found[language] = await self._engine.image_id(self._image_of(language))
+        return found
 
-    async def _run_box(
-        self, record: RunRecord, container: str, group: Cgroup | None
-    ) -> SandboxResult:
-        limits = record.job.job.limits
-        loop = asyncio.get_running_loop()
-        flood = asyncio.Event()
-        with await self._engine.attach(container) as connection:
-            draining = asyncio.create_task(drain(connection, record.stdout, record.stderr, flood))
+    def _image_of(self, language: str) -> str:
+        return self._images.replace("{language}", language)
+
+    def _no_image(self, language: str) -> tuple[str, str]:
+        """Why a language is not offered, and what helps."""
+        image = self._image_of(language)
+        build = f"build it: python -m sandbox_host.images.build --language {language}"
+        if "{language}" not in self._images:
+            build += f" --image {image}"
+        return f"the engine has no working image {image}", build
+
+    def _lacking(self, facts: EngineFacts, images: dict[str, str]) -> Readiness | None:
+        runtime = self._engine_runtime
+        if runtime is not None and runtime not in facts.runtimes:
+            reason = f"the engine has no runtime {runtime}"
+            return Readiness(False, reason, "register it in the engine's daemon.json")
+        return None if _CANARY in images else Readiness(False, *self._no_image(_CANARY))
+
+    async def _equip(self, facts: EngineFacts, images: dict[str, str]) -> None:
+        """Find the best means with which the canary runs, and the languages that run with them.
+
+        Raises:
+            RuntimeFailure: it runs with none.
+        """
+        *better, last = await asyncio.to_thread(candidates, facts, self._engine_runtime)
+        for means in better:
             try:
-                await self._engine.start(container)
-                record.started = time.perf_counter()
-                await loop.sock_sendall(connection, agent_header(record.job))
-                kill = await self._watch(container, draining, flood, limits.wall_seconds)
-                state = await self._engine.ended(container)
-            except OSError as error:
-                raise RuntimeFailure(f"the box's stream broke: {error}") from error
-            finally:
-                draining.cancel()
-                await asyncio.gather(draining, return_exceptions=True)
-        wall_ms = (time.perf_counter() - record.started) * 1e3
-        return _conclude(record, state, kill, group, wall_ms)
+                await self._prove(means, images)
+                break
+            except RuntimeFailure as error:
+                log.warning("boxes cannot be made in the best way: %s", error)
+        else:
+            await self._prove(last, images)
+        runs = await asyncio.gather(*(self._runs(language) for language in images))
+        offered = tuple(name for name, ran in zip(images, runs, strict=True) if ran)
+        equipment = self._equipment
+        if equipment is not None:
+            self._use(equipment.means, images, offered).pool.start()
 
-    async def _watch(
-        self,
-        container: str,
-        draining: asyncio.Task[None],
-        flood: asyncio.Event,
-        seconds: float,
-    ) -> Kill | None:
-        """Wait for the end of the output, or kill the box at its deadline or when it floods."""
-        flooding = asyncio.create_task(flood.wait())
+    async def _prove(self, means: Means, images: dict[str, str]) -> None:
+        """Fly the canary; without cgroups of ours where the engine's are others.
+
+        Raises:
+            RuntimeFailure: it does not fly.
+        """
+        self._use(means, images, tuple(images))
+        canary = await fly_canary(self)
+        if means.tree is not None and not _counted(canary):
+            means.tree.close()
+            self._use(replace(means, tree=None), images, tuple(images))
+
+    async def _runs(self, language: str) -> bool:
         try:
-            await asyncio.wait(
-                {draining, flooding}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            flooding.cancel()
-        if draining.done() and not flood.is_set():
-            return None
-        await self._engine.kill(container)
-        return Kill.OUTPUT if flood.is_set() else Kill.DEADLINE
+            return bool(await languages_that_run(self, (language,)))
+        except RuntimeFailure as error:
+            log.warning("no %s here: %s", language, error)
+            return False
+
+    def _use(self, means: Means, images: dict[str, str], offered: tuple[str, ...]) -> _Equipment:
+        maker = BoxMaker(self._engine, means, self._tag, self._stuck)
+
+        async def make(language: str) -> DockerBox:
+            return await maker.make(images[language], JobLimits())
+
+        pool = BoxPool(offered, make, maker.discard, self._pool_bytes, self._on_trouble)
+        self._equipment = _Equipment(means, images, offered, maker, pool)
+        return self._equipment
+
+    async def _release(self) -> None:
+        equipment, self._equipment = self._equipment, None
+        if equipment is None:
+            return
+        await equipment.pool.aclose()
+        await equipment.maker.leaving.settled()
+        if equipment.means.tree is not None:
+            equipment.means.tree.close()
+
+    def _readiness(self) -> Readiness:
+        equipment = self._equipment
+        if equipment is None:
+            return Readiness(False, "the canary's engine went away", "see the engine's own log")
+        images = {f"image of {name}": equipment.images[name] for name in equipment.offered}
+        return Readiness(
+            True,
+            "the canary ran",
+            details={**equipment.means.details(), **images},
+            languages=equipment.offered,
+            isolation=equipment.means.isolation,
+        )
 
 
-def _conclude(
-    record: RunRecord,
-    state: dict[str, Any],
-    kill: Kill | None,
-    group: Cgroup | None,
-    wall_ms: float,
-) -> SandboxResult:
-    counted = group.usage() if group is not None else None
-    status, peak = int(state["ExitCode"]), (counted and counted.peak_memory_bytes) or 0
-    # The engine may miss the kernel's event; a kill at the limit has no other cause.
-    at_limit = status == 128 + SIGKILL and peak >= record.job.job.limits.memory_bytes
-    oom = bool(state.get("OOMKilled")) or at_limit or bool(counted and counted.oom_kills)
-    ending = Ending(status, kill, oom)
-    usage = Usage(
-        wall_ms=wall_ms,
-        cpu_user_ms=counted and counted.cpu_user_ms,
-        cpu_system_ms=counted and counted.cpu_system_ms,
-        peak_memory_bytes=counted and counted.peak_memory_bytes,
-    )
-    return record.result(ending, usage)
+def _counted(canary: SandboxResult) -> bool:
+    return bool(canary.usage and canary.usage.peak_memory_bytes)
 
 
-def _tree_beside(facts: EngineFacts) -> CgroupTree | None:
-    """Cgroups that the engine can put containers under: a local engine that uses cgroupfs."""
-    if not facts.local or facts.cgroup_driver != "cgroupfs":
-        return None
-    try:
-        return open_tree(at_root=True)
-    except CgroupsUnavailable:
-        return None
+def _of_box(limits: JobLimits) -> tuple[int, int, int]:
+    """The limits that a box is made with."""
+    return limits.memory_bytes, limits.processes, limits.disk_bytes

@@ -1,106 +1,295 @@
-"""What a docker box looks like: the container's settings and the header its agent reads."""
+"""One docker box from its creation to its removal: container, stream, room, pipes and cgroup."""
 
 from __future__ import annotations
 
-import json
-from importlib import resources
-from typing import Any
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
 
+from domain.sandbox.contract import JobLimits
 from sandbox_host.jobs import PreparedJob
-from sandbox_host.runtimes.base import (
-    BOX,
-    BOX_UID,
-    CPUS,
-    ENVIRONMENT,
-    MAX_INODES,
-    MAX_OPEN_FILES,
-    SHM_BYTES,
-    TEMPORARY,
-    WORKSPACE,
-)
+from sandbox_host.output import CappedStream
+from sandbox_host.runtimes.base import CPUS, BoxGone, RuntimeFailure
+from sandbox_host.runtimes.cgroup_types import Cgroup, GroupLimits
+from sandbox_host.runtimes.docker_engine import DockerEngine, Ended
+from sandbox_host.runtimes.docker_room import Room
+from sandbox_host.runtimes.docker_settings import agent_header
+from sandbox_host.runtimes.docker_stream import Attached, PipeReader, Sink
+from sandbox_host.runtimes.network_watch import NetworkWatch
 
-#: Label of every box; its value names the host process that made it.
-HOST_LABEL = "qlp.sandbox.host"
-RUN_LABEL = "qlp.sandbox.run"
+#: The agent's marks; its source knows the same.
+_READY, _STARTED = b"R", b"S"
 
-#: Digits of the length that goes before the header; the agent's source knows the same number.
-_LENGTH_DIGITS = 12
+#: Seconds in which the agent must be ready, and in which a killed box's streams must end.
+_READY_SECONDS = 20.0
+_DEAD_SECONDS = 10.0
 
-#: Seconds after the deadline when the agent ends the box by itself, should the host fail to.
-_GRACE_SECONDS = 10.0
+#: Seconds between looks at whether a killed box is empty.
+_LOOK_SECONDS = 0.005
 
-_AGENT = resources.files("sandbox_host.runtimes").joinpath("agent.py").read_text()
+#: Bytes kept of what the agent itself has to say, which is a traceback if anything.
+_WORDS = 4096
 
-#: Docker's default profile as Debian ships it with engine 20.10.24 (Apache-2.0,
-#: https://github.com/moby/moby/blob/v20.10.24/profiles/seccomp/default.json), reduced to amd64 and
-#: arm64 and to what needs no capability, minus: ptrace and process_vm_* (reach other processes),
-#: io_uring_* (bypasses the filter), mq_* (a writable queue outside the box's limits), memfd_secret,
-#: file handles, fanotify, keyrings, and all socket families but UNIX, IPv4 and IPv6 (vsock reaches
-#: the hypervisor); personality without the 32-bit personas.
-SECCOMP_PROFILE = json.dumps(
-    json.loads(
-        resources.files("sandbox_host.runtimes").joinpath("docker_seccomp.json").read_text()
-    ),
-    separators=(",", ":"),
-)
+#: Bytes of a shim process, which a waiting box also costs; measured: 13 MB.
+_SHIM_BYTES = 13 * 1024**2
 
 
-def container_settings(
-    job: PreparedJob, image: str, host: str, *, seccomp: bool, cgroup_parent: str | None
-) -> dict[str, Any]:
-    """Arguments of docker-py's ``create_container`` besides ``host_config``'s, which are inside.
+@dataclass(frozen=True)
+class Overhead:
+    """What boxes of an OCI runtime need beside their programs: processes, and bytes of memory."""
+
+    processes: int = 1
+    memory_bytes: int = 0
+
+
+#: Of the engine's default runtime: the agent.
+NO_OVERHEAD = Overhead()
+
+
+class DockerBox:
+    """A box that waits for a job, then runs it.
 
     Args:
-        job: what the box is for.
-        image: id of the image.
-        host: this host process, for the label.
-        seccomp: whether the engine applies profiles.
-        cgroup_parent: absolute cgroup path that the engine is to put the container under.
+        engine: that runs the container.
+        container: its id.
+        attached: its stream, attached before it was started.
+        room, group: the box's own, where this host makes them; `close` gives them up.
+        limits: those it was made with.
+        overhead: added to a job's limits.
     """
-    limits = job.job.limits
-    security = ["no-new-privileges:true"]
-    if seccomp:
-        security.append(f"seccomp={SECCOMP_PROFILE}")
-    options = f"rw,exec,nosuid,nodev,mode=0755,uid={BOX_UID},gid={BOX_UID}"
-    return {
-        "image": image,
-        "command": ["python3", "-I", "-S", "-c", _AGENT],
-        "stdin_open": True,
-        "user": f"{BOX_UID}:{BOX_UID}",
-        "hostname": "sandbox",
-        "network_disabled": True,
-        "environment": {},
-        "labels": {HOST_LABEL: host, RUN_LABEL: str(job.job.run_id)},
-        "host_config": {
-            "network_mode": "none",
-            "read_only": True,
-            "cap_drop": ["ALL"],
-            "security_opt": security,
-            # The agent is one more process.
-            "pids_limit": limits.processes + 1,
-            "mem_limit": limits.memory_bytes,
-            "memswap_limit": limits.memory_bytes,
-            "nano_cpus": int(CPUS * 1e9),
-            "ipc_mode": "private",
-            "shm_size": SHM_BYTES,
-            "tmpfs": {BOX: f"{options},size={limits.disk_bytes},nr_inodes={MAX_INODES}"},
-            "log_config": {"Type": "none", "Config": {}},
-            "cgroup_parent": cgroup_parent,
-        },
-        "ulimits": {"core": 0, "nofile": MAX_OPEN_FILES, "msgqueue": 0},
-    }
+
+    def __init__(
+        self,
+        engine: DockerEngine,
+        container: str,
+        attached: Attached,
+        room: Room | None,
+        group: Cgroup | None,
+        limits: JobLimits,
+        overhead: Overhead,
+    ) -> None:
+        self.container = container
+        self.room = room
+        self.group = group
+        self.own_group = group.below(container) if group is not None else None
+        self._network: NetworkWatch | None = None
+        self._engine = engine
+        self._attached = attached
+        self._limits = limits
+        self.overhead = overhead
+        self._readers: dict[str, PipeReader] = {}
+        self._ready = asyncio.Event()
+        self._started = asyncio.Event()
+        self._status: int | None = None
+        self._words = CappedStream(_WORDS)
+        self._out: Sink = self._words.feed
+        attached.direct({1: self._on_stdout, 2: self._words.feed})
+        if room is not None and room.pipes:
+            self._readers["marks"] = PipeReader(room.pipes["marks"], self._on_marks)
+
+    @property
+    def _piped(self) -> bool:
+        return bool(self._readers)
+
+    @property
+    def told_the_end(self) -> bool:
+        """Whether the agent has said how the program ended, or could only say so by its own end."""
+        return self._status is not None or not self._piped
+
+    async def ready(self) -> None:
+        """Wait until the agent waits for a job.
+
+        Raises:
+            BoxGone: the box died meanwhile, without a word.
+            RuntimeFailure: the agent fails, or takes too long.
+        """
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait(
+                {ready, self._attached.ended},
+                timeout=_READY_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            ready.cancel()
+        if not self._ready.is_set():
+            words = self._words.text().strip().splitlines()
+            if self._attached.ended.done() and not words:
+                raise BoxGone(self.container)
+            said = words[-1] if words else f"no word in {_READY_SECONDS:.0f} s"
+            raise RuntimeFailure(f"the box did not get ready: {said}")
+        if self.room is not None:
+            self.room.hide_pipes()
+        if self.seen_group is not None:
+            try:
+                self._network = NetworkWatch(self.seen_group.pids()[0])
+            except (OSError, IndexError):
+                raise BoxGone(self.container) from None
+
+    @property
+    def seen_group(self) -> Cgroup | None:
+        """The group whose processes are the program's: of gVisor's box one sees gVisor alone."""
+        return self.own_group if self.overhead == NO_OVERHEAD else None
+
+    def network_attempts(self) -> int | None:
+        """How often programs tried to reach beyond the box; None where that cannot be told."""
+        return None if self._network is None else self._network.attempts()
+
+    async def broken(self) -> None:
+        """See `sandbox_host.pool.Box.broken`: a box that waits has no other way to end."""
+        await asyncio.wait({self._attached.ended})
+
+    def cost_bytes(self) -> int | None:
+        """See `sandbox_host.pool.Box.cost_bytes`."""
+        used = self.group.usage().peak_memory_bytes if self.group is not None else None
+        return None if used is None else used + _SHIM_BYTES
+
+    def memory_was_full(self) -> bool:
+        """Whether the processes' memory once reached the limit."""
+        peak = self.group.usage().peak_memory_bytes if self.group is not None else None
+        return (peak or 0) >= self._limits.memory_bytes + self.overhead.memory_bytes
+
+    def fit(self, limits: JobLimits) -> None:
+        """Give the box a job's own limits.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        wanted = group_limits(limits, self.overhead)
+        if self.group is not None and wanted != group_limits(self._limits, self.overhead):
+            self.group.limit(wanted)
+        self._limits = limits
+
+    async def begin(self, job: PreparedJob, out: Sink, err: Sink) -> None:
+        """Lay the files and have the agent start the program, whose output goes to the sinks.
+
+        Raises:
+            BoxGone: the box died before the program started.
+            OSError: the kernel refuses a file or a limit.
+            RuntimeFailure: the agent does not read.
+        """
+        self.fit(job.job.limits)
+        if self.room is not None:
+            self.room.lay(job)
+        if self._piped and self.room is not None:
+            for name, sink in (("out", out), ("err", err)):
+                self._readers[name] = PipeReader(self.room.pipes[name], sink)
+        else:
+            self._out = out
+            self._attached.direct({1: self._on_stdout, 2: err})
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._attached.send(agent_header(job, files_are_laid=self.room is not None))
+        except TimeoutError:
+            raise RuntimeFailure(f"the box took no job in {_READY_SECONDS:.0f} s") from None
+        except OSError:
+            raise BoxGone(self.container) from None
+
+    async def ended(self) -> Ended:
+        """Wait for the program's end, and for the last of its output.
+
+        Raises:
+            BoxGone: the box died before the program started.
+            RuntimeFailure: nobody knows how it ended.
+        """
+        ends = {reader.ended for reader in self._readers.values()}
+        await asyncio.wait(ends or {self._attached.ended})
+        if self._status is not None:
+            return Ended(self._status, oom=False)
+        if not self._started.is_set():
+            raise BoxGone(self.container)
+        ended = await self._engine.ended(self.container)
+        if self._piped and not (ended.oom or self.memory_was_full()):
+            # The program cannot end the agent, other than by taking all memory.
+            raise RuntimeFailure("the box was killed from outside")
+        return ended
+
+    async def kill(self) -> None:
+        """Kill all that runs in the box, and wait until it is dead.
+
+        Raises:
+            RuntimeFailure: it does not die.
+        """
+        ends = {reader.ended for reader in self._readers.values()}
+        if self.own_group is not None:
+            ends.add(asyncio.ensure_future(self._kill_all(self.own_group)))
+        else:
+            await self._engine.kill(self.container)
+            ends.add(self._attached.ended)
+        _, alive = await asyncio.wait(ends, timeout=_DEAD_SECONDS)
+        if alive:
+            raise RuntimeFailure(f"the killed box had not ended after {_DEAD_SECONDS:.0f} s")
+
+    @staticmethod
+    async def _kill_all(group: Cgroup) -> None:
+        """Kill without the engine: at once, and also when there is none any more."""
+        give_up = time.monotonic() + _DEAD_SECONDS
+        while (pids := group.pids()) and time.monotonic() < give_up:
+            for pid in pids:  # the first is the agent, and all others die with it
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def close(self) -> None:
+        """Remove the container and all that was made for it; may be called in any state.
+
+        Raises:
+            RuntimeFailure: the engine did not remove it.
+        """
+        for reader in self._readers.values():
+            reader.close()
+        if self._network is not None:
+            self._network.close()
+            self._network = None
+        await self._attached.close()
+        try:
+            await self._engine.remove(self.container)
+        finally:
+            await asyncio.to_thread(release, self.room, self.group)
+
+    def _on_stdout(self, data: bytes) -> None:
+        """The attached stdout: before the program's own come the agent's two marks."""
+        if not self._piped and not self._started.is_set():
+            marks, data = data[:1], data[1:]
+            self._note(marks)
+            if data:
+                self._on_stdout(data)
+        elif data:
+            self._out(data)
+
+    def _on_marks(self, data: bytes) -> None:
+        for mark in data:
+            self._note(bytes([mark]))
+
+    def _note(self, mark: bytes) -> None:
+        if not self._ready.is_set():
+            if mark == _READY:
+                self._ready.set()
+            else:
+                self._words.feed(mark)
+        elif not self._started.is_set():
+            self._started.set()
+        else:
+            self._status = mark[0]
+            self._readers["marks"].close()
 
 
-def agent_header(job: PreparedJob) -> bytes:
-    """What the agent reads from stdin: a length in digits, then JSON; bytes travel as latin-1."""
-    header = {
-        "workspace": WORKSPACE,
-        "folders": [WORKSPACE, TEMPORARY],
-        "files": {path: content.decode("latin-1") for path, content in job.files.items()},
-        "stdin": job.stdin.decode("latin-1"),
-        "command": job.command(WORKSPACE),
-        "environment": ENVIRONMENT,
-        "seconds": job.job.limits.wall_seconds + _GRACE_SECONDS,
-    }
-    body = json.dumps(header).encode()
-    return f"{len(body):0{_LENGTH_DIGITS}d}".encode() + body
+def release(room: Room | None, group: Cgroup | None) -> None:
+    """Give up what was made for a box; what is left in its cgroup is killed."""
+    if group is not None:
+        with contextlib.suppress(OSError):  # the reaper tries again
+            group.remove()
+    if room is not None:
+        room.close()
+
+
+def group_limits(limits: JobLimits, overhead: Overhead) -> GroupLimits:
+    """Limits of the group above a container, which hold whatever the container's own allow."""
+    return GroupLimits(
+        memory_bytes=limits.memory_bytes + overhead.memory_bytes,
+        processes=limits.processes + overhead.processes,
+        cpus=CPUS,
+    )

@@ -17,7 +17,7 @@ import docker.types
 import requests
 
 from sandbox_host.runtimes.base import RuntimeFailure
-from sandbox_host.runtimes.docker_box import HOST_LABEL
+from sandbox_host.runtimes.docker_settings import HOST_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class EngineFacts:
         apparmor: it confines containers with AppArmor.
         cgroup_driver: ``cgroupfs`` or ``systemd``.
         local: it is reached through a socket of this machine.
+        runtimes: names of its OCI runtimes.
+        first_uid: the host's number for the containers' root: 0 unless users are remapped.
     """
 
     version: str
@@ -49,6 +51,16 @@ class EngineFacts:
     apparmor: bool
     cgroup_driver: str
     local: bool
+    runtimes: tuple[str, ...]
+    first_uid: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended: its exit status, and whether the engine saw the memory limit kill."""
+
+    status: int
+    oom: bool
 
 
 class DockerEngine:
@@ -68,9 +80,8 @@ class DockerEngine:
         """
         loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(
-                loop.run_in_executor(self._threads, lambda: work(self._api())), seconds
-            )
+            async with asyncio.timeout(seconds):
+                return await loop.run_in_executor(self._threads, lambda: work(self._api()))
         except TimeoutError:
             raise RuntimeFailure(f"{purpose}: no answer in {seconds:.0f} s") from None
         except docker.errors.ImageNotFound as error:
@@ -96,6 +107,8 @@ class DockerEngine:
             apparmor="name=apparmor" in options,
             cgroup_driver=str(answer.get("CgroupDriver", "")),
             local=url.startswith("http+docker://"),
+            runtimes=tuple(answer.get("Runtimes") or ()),
+            first_uid=_first_uid(options, str(answer.get("DockerRootDir", ""))),
         )
 
     async def image_id(self, image: str) -> str:
@@ -108,7 +121,7 @@ class DockerEngine:
         return str(found["Id"])
 
     async def create(self, settings: dict[str, Any]) -> str:
-        """Create a container; its id. See `docker_box.container_settings`."""
+        """Create a container; its id. See `docker_settings.container_settings`."""
         plain = {key: settings[key] for key in settings.keys() - {"host_config", "ulimits"}}
         limits = [
             docker.types.Ulimit(name=name, soft=value, hard=value)
@@ -145,24 +158,28 @@ class DockerEngine:
         with contextlib.suppress(RuntimeFailure):
             await self.call("kill the box", lambda api: api.kill(container))
 
-    async def ended(self, container: str) -> dict[str, Any]:
-        """Wait until it has ended; ``State`` as ``docker inspect`` shows it."""
+    async def ended(self, container: str) -> Ended:
+        """Wait until it has ended."""
 
-        def work(api: Any) -> dict[str, Any]:  # noqa: ANN401
+        def work(api: Any) -> Ended:  # noqa: ANN401
             api.wait(container, timeout=_CALL_SECONDS)
-            return dict(api.inspect_container(container)["State"])
+            state = api.inspect_container(container)["State"]
+            return Ended(int(state["ExitCode"]), bool(state.get("OOMKilled")))
 
         return await self.call("wait for the box's end", work)
 
     async def remove(self, container: str) -> None:
-        """Kill if need be, and delete.
+        """Kill if need be, and delete; one that is gone already is fine.
 
         Raises:
-            RuntimeFailure: the engine did not; the reaper of the next start will.
+            RuntimeFailure: the engine did not; the reaper will.
         """
-        await self.call(
-            "remove the box", lambda api: api.remove_container(container, force=True, v=True)
-        )
+
+        def work(api: Any) -> None:  # noqa: ANN401
+            with contextlib.suppress(docker.errors.NotFound):
+                api.remove_container(container, force=True, v=True)
+
+        await self.call("remove the box", work)
 
     async def boxes(self) -> dict[str, str]:
         """Every box of every host: container id to the value of its host label."""
@@ -177,6 +194,12 @@ class DockerEngine:
             self._client.close()
             self._client = None
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _first_uid(options: str, data_root: str) -> int:
+    """With remapped users the engine names its data root after them: ``…/<uid>.<gid>``."""
+    uid = data_root.rpartition("/")[2].partition(".")[0]
+    return int(uid) if "name=userns" in options and uid.isdecimal() else 0
 
 
 def _root_cause(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The stream of an attached container: header in, framed output out.
+"""What comes out of a docker box: frames of the attached stream, or pipes of the host's.
 
 Frames have eight bytes before them: stream number, three zeros, length in big-endian order; see
 https://docs.docker.com/engine/api/v1.41/#operation/ContainerAttach.
@@ -7,22 +7,24 @@ https://docs.docker.com/engine/api/v1.41/#operation/ContainerAttach.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
-
-from sandbox_host.output import CappedStream
+from collections.abc import Callable
 
 _HEADER = struct.Struct(">BxxxL")
 _CHUNK = 256 * 1024
 
+Sink = Callable[[bytes], None]
+
 
 class Demultiplexer:
-    """Sorts framed bytes into stdout and stderr."""
+    """Sorts framed bytes; ``sinks`` maps a stream's number to what takes its bytes."""
 
-    def __init__(self, stdout: CappedStream, stderr: CappedStream) -> None:
-        self._streams = {1: stdout, 2: stderr}
+    def __init__(self, sinks: dict[int, Sink]) -> None:
+        self.sinks = sinks
         self._pending = b""
-        self._current: CappedStream | None = None
+        self._current = 0
         self._left = 0
 
     def feed(self, data: bytes) -> None:
@@ -33,29 +35,85 @@ class Demultiplexer:
             if self._left == 0:
                 if len(data) - offset < _HEADER.size:
                     break
-                number, self._left = _HEADER.unpack_from(data, offset)
-                self._current = self._streams.get(number)
+                self._current, self._left = _HEADER.unpack_from(data, offset)
                 offset += _HEADER.size
                 continue
             part = data[offset : offset + self._left]
-            if self._current is not None:
-                self._current.feed(part)
+            if self._current in self.sinks:
+                self.sinks[self._current](part)
             self._left -= len(part)
             offset += len(part)
         self._pending = data[offset:]
 
 
-async def drain(
-    connection: socket.socket, stdout: CappedStream, stderr: CappedStream, flood: asyncio.Event
-) -> None:
-    """Read until the engine closes the stream, which it does when the container ends.
+class Attached:
+    """The attached stream of a container, read until the engine closes it at the container's end.
 
     Reading never stops at a cap: a client that does not read blocks kill, wait and remove.
-    ``flood`` is set once a stream has gone far past any use.
+
+    Attributes:
+        ended: done when the stream is over, whoever ended it.
     """
-    loop = asyncio.get_running_loop()
-    sorter = Demultiplexer(stdout, stderr)
-    while data := await loop.sock_recv(connection, _CHUNK):
-        sorter.feed(data)
-        if stdout.flooded or stderr.flooded:
-            flood.set()
+
+    def __init__(self, connection: socket.socket, sinks: dict[int, Sink]) -> None:
+        self._connection = connection
+        self._demultiplexer = Demultiplexer(sinks)
+        self.ended: asyncio.Task[None] = asyncio.create_task(self._read())
+
+    def direct(self, sinks: dict[int, Sink]) -> None:
+        """Give what comes from now on to others."""
+        self._demultiplexer.sinks = sinks
+
+    async def send(self, data: bytes) -> None:
+        """Write to the box's stdin.
+
+        Raises:
+            OSError: the stream is over.
+        """
+        await asyncio.get_running_loop().sock_sendall(self._connection, data)
+
+    async def close(self) -> None:
+        """Hang up; the agent ends when its stdin does."""
+        self.ended.cancel()
+        await asyncio.gather(self.ended, return_exceptions=True)
+        self._connection.close()
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await loop.sock_recv(self._connection, _CHUNK):
+                self._demultiplexer.feed(data)
+        except OSError:
+            return  # an engine that died ends its streams that way
+
+
+class PipeReader:
+    """Reads a non-blocking pipe until nobody writes to it any more.
+
+    Attributes:
+        ended: done when every writer is gone.
+    """
+
+    def __init__(self, descriptor: int, sink: Sink) -> None:
+        self._descriptor = descriptor
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        # Not ready before its first writer comes, although that one is not waited for (pipe(7)).
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._descriptor, _CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            self._sink(data)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Stop reading; the descriptor stays open."""
+        self._loop.remove_reader(self._descriptor)
+        if not self.ended.done():
+            self.ended.set_result(None)

@@ -1,10 +1,11 @@
-"""The seccomp filter of a bubblewrap box, as classic BPF bytes for ``bwrap --seccomp``.
+"""The seccomp filters of boxes that no container engine makes, as classic BPF bytes.
 
 A deny list over what the kernel offers ordinary programs: what reaches other processes or the
 host (ptrace, io_uring, keyrings, bpf, perf, mounts, namespaces, modules, clocks), what escapes the
 box's limits where no cgroup holds them (memfd, System V and POSIX queues), and the socket families
-beyond UNIX and IP. Anything newer than this table is refused with ENOSYS, so that programs fall
-back, and a foreign architecture or the x32 interface ends the process.
+beyond UNIX and IP. Without namespaces more is refused: every socket, and what changes other
+processes of the same user. Anything newer than this table is refused with ENOSYS, so that programs
+fall back, and a foreign architecture or the x32 interface ends the process.
 
 Sources: seccomp(2), ``linux/filter.h``, ``linux/audit.h``; numbers from ``asm/unistd_64.h`` and
 ``asm-generic/unistd.h``; the choice follows Docker's default profile and
@@ -16,6 +17,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from functools import cache
 
 #: name: (x86_64, aarch64); None where the architecture has no such call.
 _REFUSED: dict[str, tuple[int, int | None]] = {
@@ -85,6 +87,38 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "setdomainname": (171, 162),
 }
 
+#: Refused besides where no namespace hides the host's own processes: what changes another one.
+_REFUSED_BESIDE_OTHERS: dict[str, tuple[int, int | None]] = {
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+}
+
+#: Refused besides to a program that has the host's own user id, whose files it could change so.
+_REFUSED_AS_HOST: dict[str, tuple[int, int | None]] = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+}
+
 #: Refused as if the kernel were older: the C library and programs then use the plain call.
 _ABSENT: dict[str, tuple[int, int]] = {
     "clone3": (435, 435),
@@ -92,10 +126,12 @@ _ABSENT: dict[str, tuple[int, int]] = {
 }
 
 _CLONE, _SOCKET, _SOCKETPAIR, _IOCTL = (56, 220), (41, 198), (53, 199), (16, 29)
+_PRLIMIT, _MMAP = (302, 261), (9, 222)
 
 #: CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET (linux/sched.h).
 _NAMESPACE_FLAGS = 0x7E020000
-_FAMILIES = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+_UNIX, _IP = (1,), (2, 10)  # AF_UNIX, AF_INET, AF_INET6
+_MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20  # the lowest bit is not set in MAP_PRIVATE
 _TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 
 #: The first number this table does not know (Linux 6.11).
@@ -118,7 +154,7 @@ def supported(machine: str | None = None) -> bool:
 
 
 def bubblewrap_filter(machine: str | None = None) -> bytes:
-    """The filter as an array of ``struct sock_filter``.
+    """The filter of a box that has namespaces, as an array of ``struct sock_filter``.
 
     Args:
         machine: ``x86_64`` or ``aarch64``; by default the one this runs on.
@@ -126,10 +162,77 @@ def bubblewrap_filter(machine: str | None = None) -> bytes:
     Raises:
         ValueError: no table for that architecture.
     """
+    column, program = _begin(machine)
+    program += _absent(column) + _refused(column, _REFUSED) + _dangerous_arguments(column)
+    for call in (_SOCKET, _SOCKETPAIR):
+        allowed = _only((*_UNIX, *_IP), _ERRNO | errno.EAFNOSUPPORT)
+        program += _for_call(call[column], 0, allowed)
+    return _end(program)
+
+
+def confined_filters(machine: str | None = None, *, as_host: bool = False) -> tuple[bytes, bytes]:
+    """The two filters of a program without namespaces of its own.
+
+    The first refuses what ordinary programs try and do without, the second what is worth a log:
+    a socket of an IP family is an attempt to reach the network.
+
+    Args:
+        machine: as for `bubblewrap_filter`.
+        as_host: the program has the host's own user id.
+
+    Raises:
+        ValueError: no table for that architecture.
+    """
+    column, quiet = _begin(machine)
+    quiet += _absent(column)
+    # UNIX sockets too: Landlock does not keep a program from those that have a path.
+    quiet += _for_call(_SOCKET[column], 0, _only(_IP, _ERRNO | errno.EAFNOSUPPORT))
+    quiet += _for_call(_SOCKETPAIR[column], 0, _only(_UNIX, _ERRNO | errno.EAFNOSUPPORT))
+    _, logged = _begin(machine)
+    refused = _REFUSED | _REFUSED_BESIDE_OTHERS | (_REFUSED_AS_HOST if as_host else {})
+    logged += _refused(column, refused) + _dangerous_arguments(column)
+    for family in _IP:
+        inet = _when(_EQUAL, family, _ERRNO | errno.EACCES)
+        logged += _for_call(_SOCKET[column], 0, inet)
+    others = _only((0,), _ERRNO | errno.EPERM)
+    logged += _for_call(_PRLIMIT[column], 0, others)
+    quiet += _for_call(_MMAP[column], 3, _shared_without_file())
+    return _end(quiet), _end(logged)
+
+
+def _shared_without_file() -> list[bytes]:
+    """Refuse shared memory that no sampling finds again once it is in no page table."""
+    return [
+        _jump(_ANY_BIT, _MAP_ANONYMOUS, true=0, false=2),
+        _jump(_ANY_BIT, _MAP_SHARED, true=0, false=1),
+        _statement(_RETURN, _ERRNO | errno.EPERM),
+    ]
+
+
+def name_of(number: int, machine: str | None = None) -> str:
+    """What a system call is called; its number where this table does not know it."""
+    column = _COLUMN.get(machine or platform.machine(), 0)
+    return _names(column).get(number, f"system call {number}")
+
+
+@cache
+def _names(column: int) -> dict[int, str]:
+    tables = _REFUSED | _REFUSED_BESIDE_OTHERS | _REFUSED_AS_HOST
+    named = {"clone": _CLONE, "socket": _SOCKET, "socketpair": _SOCKETPAIR, "ioctl": _IOCTL}
+    single = {**_ABSENT, **named, "prlimit64": _PRLIMIT, "mmap": _MMAP}
+    names = {row[column]: name for name, row in single.items()}
+    for name, row in tables.items():
+        number = row[column]
+        if number is not None:
+            names[number] = name
+    return names
+
+
+def _begin(machine: str | None) -> tuple[int, list[bytes]]:
+    """The column of the tables, and the program's beginning: a foreign interface is fatal."""
     machine = machine or platform.machine()
     if machine not in _AUDIT_ARCH:
         raise ValueError(f"no seccomp table for {machine}; there is one for {list(_AUDIT_ARCH)}")
-    column = _COLUMN[machine]
     program = [
         _statement(_LOAD, _ARCH),
         _jump(_EQUAL, _AUDIT_ARCH[machine], true=1, false=0),
@@ -138,21 +241,34 @@ def bubblewrap_filter(machine: str | None = None) -> bytes:
     ]
     if machine == "x86_64":
         program += _when(_AT_LEAST, _X32_BIT, _KILL_PROCESS)
-    program += _when(_AT_LEAST, _FIRST_UNKNOWN, _ERRNO | errno.ENOSYS)
+    return _COLUMN[machine], program
+
+
+def _end(program: list[bytes]) -> bytes:
+    return b"".join([*program, _statement(_RETURN, _ALLOW)])
+
+
+def _absent(column: int) -> list[bytes]:
+    program = _when(_AT_LEAST, _FIRST_UNKNOWN, _ERRNO | errno.ENOSYS)
     for pair in _ABSENT.values():
         program += _when(_EQUAL, pair[column], _ERRNO | errno.ENOSYS)
-    for numbers in _REFUSED.values():
+    return program
+
+
+def _refused(column: int, table: dict[str, tuple[int, int | None]]) -> list[bytes]:
+    program: list[bytes] = []
+    for numbers in table.values():
         number = numbers[column]
         if number is not None:
             program += _when(_EQUAL, number, _ERRNO | errno.EPERM)
+    return program
+
+
+def _dangerous_arguments(column: int) -> list[bytes]:
+    """New namespaces by clone(2), and typing into a terminal by ioctl(2)."""
     namespaces = _when(_ANY_BIT, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)
-    program += _for_call(_CLONE[column], 0, namespaces)
     injection = [line for code in _TERMINAL_INJECTION for line in _when(_EQUAL, code, _ERRNO | 1)]
-    program += _for_call(_IOCTL[column], 1, injection)
-    for call in (_SOCKET, _SOCKETPAIR):
-        program += _for_call(call[column], 0, _only(_FAMILIES, _ERRNO | errno.EAFNOSUPPORT))
-    program.append(_statement(_RETURN, _ALLOW))
-    return b"".join(program)
+    return _for_call(_CLONE[column], 0, namespaces) + _for_call(_IOCTL[column], 1, injection)
 
 
 def _statement(code: int, value: int) -> bytes:

@@ -1,8 +1,8 @@
 """Holding a box's memory limit where no cgroup can: measure all its processes, often.
 
 Resource limits are per process, so the total is kept by looking: private memory of every process
-of the box, plus what lies in its tmpfs, plus the kernel's memory for its files. This is what a
-memory cgroup would charge, to within a few milliseconds.
+of the box, plus what its files take of memory. This is what a memory cgroup would charge, to within
+a few milliseconds.
 """
 
 from __future__ import annotations
@@ -11,86 +11,72 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 #: Seconds between looks, and the share of one CPU that looking may take.
 _INTERVAL = 0.005
 _SHARE = 0.2
 
-#: Kernel memory behind one tmpfs inode and its name, bytes.
-_INODE_BYTES = 1024
-
+_KIB = 1024
 _TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
-
-_TMPFS = ("box", "dev/shm")
 
 
 class MemoryWatchdog:
-    """Watches the processes below a box's PID 1."""
+    """Watches the processes below one process: a box's PID 1, or a program's supervisor.
 
-    def __init__(self, init_pid: int, limit: int, on_excess: Callable[[], None]) -> None:
-        self._init = init_pid
+    Args:
+        top: that process.
+        limit: bytes.
+        on_excess: called once, when more is used.
+        file_bytes: memory behind the box's files now.
+
+    Attributes:
+        peak: most memory seen in use, bytes.
+        peak_processes: most processes and threads seen alive at once.
+    """
+
+    def __init__(
+        self,
+        top: int,
+        limit: int,
+        on_excess: Callable[[], None],
+        file_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._top = top
         self._limit = limit
         self._on_excess = on_excess
-        self._mounts: list[int] = []
+        self._file_bytes = file_bytes
         self.peak = 0
+        self.peak_processes = 0
         self.cpu_user_ms = 0.0
         self.cpu_system_ms = 0.0
 
     def sample_cpu(self) -> None:
         """Note the CPU time so far; call it before a kill, which loses it."""
-        self.cpu_user_ms, self.cpu_system_ms = cpu_times([self._init, *descendants(self._init)])
+        self.cpu_user_ms, self.cpu_system_ms = cpu_times([self._top, *descendants(self._top)])
 
     async def watch(self) -> None:
         """Look until cancelled, or until the limit was passed and ``on_excess`` called."""
-        try:
-            while True:
-                began = time.perf_counter()
-                used = self._used()
-                self.peak = max(self.peak, used)
-                if used > self._limit:
-                    self._on_excess()
-                    return
-                await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
-        finally:
-            for descriptor in self._mounts:
-                os.close(descriptor)
+        while True:
+            began = time.perf_counter()
+            used = self._used()
+            self.peak = max(self.peak, used)
+            if used > self._limit:
+                self._on_excess()
+                return
+            await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
 
     def _used(self) -> int:
-        pids = list(descendants(self._init))
-        files = self._file_bytes(pids)
-        private = sum(_private_resident(pid) for pid in pids)
-        if private + files > self._limit:
+        pids = list(descendants(self._top))
+        files = self._file_bytes()
+        seen = [_resident(pid) for pid in pids]
+        self.peak_processes = max(self.peak_processes, sum(threads for *_, threads in seen))
+        used = _total(((own, shared) for own, shared, _ in seen), files)
+        if used > self._limit:
             # Forked processes share pages that were counted for each; ask for exact shares.
-            private = sum(_proportional(pid) for pid in pids)
-        return private + files
-
-    def _file_bytes(self, pids: list[int]) -> int:
-        if not self._mounts:
-            self._open_mounts(pids)
-        total = 0
-        for descriptor in self._mounts:
-            stat = os.fstatvfs(descriptor)
-            total += (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-            total += (stat.f_files - stat.f_ffree) * _INODE_BYTES
-        return total
-
-    def _open_mounts(self, pids: list[int]) -> None:
-        """Hold the box's tmpfs mounts through the first process that has them."""
-        for pid in pids:
-            opened: list[int] = []
-            try:
-                for name in _TMPFS:
-                    opened.append(os.open(f"/proc/{pid}/root/{name}", os.O_PATH | os.O_DIRECTORY))
-            except OSError:
-                for descriptor in opened:
-                    os.close(descriptor)
-                continue
-            self._mounts = opened
-            return
+            used = _total(map(_proportional, pids), files)
+        return used
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -106,25 +92,59 @@ def descendants(pid: int) -> Iterator[int]:
                 pending += children
 
 
-def _private_resident(pid: int) -> int:
-    """Resident memory that is not file or tmpfs pages, proc_pid_statm(5)."""
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
-    except OSError:
-        return 0
-    return (int(fields[1]) - int(fields[2])) * _PAGE
+def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
+    """Memory of processes, given each one's private and shared bytes, and of the box's files.
+
+    Files that are mapped count among the shared bytes too, so the larger of both is taken.
+    """
+    private = shared = 0
+    for own, with_others in processes:
+        private += own
+        shared += with_others
+    return private + max(shared, files)
 
 
-def _proportional(pid: int) -> int:
-    """Private memory with shared pages divided among their users, ``smaps_rollup``."""
+def _resident(pid: int) -> tuple[int, int, int]:
+    """Resident private and shared bytes but for what is mapped from disks, and threads.
+
+    See proc_pid_status(5); nothing of a process that is gone.
+    """
+    found = _numbers(f"/proc/{pid}/status", (b"RssAnon:", b"RssShmem:", b"Threads:"))
+    own, shared = found.get(b"RssAnon:", 0) * _KIB, found.get(b"RssShmem:", 0) * _KIB
+    return own, shared, found.get(b"Threads:", 0)
+
+
+def _proportional(pid: int) -> tuple[int, int]:
+    """The bytes with pages divided among their users, where ``smaps_rollup`` may be read."""
+    found = _numbers(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:"))
+    if not found:
+        return _resident(pid)[:2]
+    return found.get(b"Pss_Anon:", 0) * _KIB, found.get(b"Pss_Shmem:", 0) * _KIB
+
+
+def _numbers(path: str, names: tuple[bytes, ...]) -> dict[bytes, int]:
+    """Numbers of a file of ``name: number …`` lines; empty where it cannot be had."""
     try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        with open(path, "rb") as file:
+            lines = file.read().splitlines()
     except OSError:
-        return _private_resident(pid)
-    for line in rollup.splitlines():
-        if line.startswith("Pss_Anon:"):
-            return int(line.split()[1]) * 1024
-    return _private_resident(pid)
+        return {}
+    words = (line.split(None, 2) for line in lines if line.startswith(names))
+    return {name: int(number) for name, number, *_ in words}
+
+
+def private_bytes(pids: Iterable[int]) -> int:
+    """Resident memory of ``pids`` that is theirs alone."""
+    return sum(_resident(pid)[0] for pid in pids)
+
+
+def run_ms(pids: Iterable[int]) -> float:
+    """Milliseconds that ``pids``, which have one thread each, were on a CPU; proc(5), schedstat."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    return total / 1e6
 
 
 def cpu_times(pids: list[int]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ Started by `test_bubblewrap`; takes a user id, prints one JSON object.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - asyncio imports it when root is gone
 import json
 import os
 import sys
@@ -13,10 +14,17 @@ from typing import Any
 
 from sandbox_host.processes import adopt_orphans
 from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
-from tests.fixtures.sandbox import prepared
+from tests.fixtures.sandbox import prepared, run
 
 PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "hello": ("print('hello')", {}),
+    "artifact": ("open('/out/a', 'w').write('left'); print(open('/in/main.py').read()[:4])", {}),
+    "hidden": ("import os; open('/out/h', 'w').write('x'); os.chmod('/out/h', 0)", {}),
+    "full": ("open('f', 'wb').write(b'x' * (9 << 20))", {"disk_bytes": 8 << 20}),
+    "files": (
+        "n = 0\nwhile True: open(f'f{n}', 'x').close(); n += 1",
+        {"memory_bytes": 512 << 20},
+    ),
     "uid": ("import os; print(os.getuid())", {}),
     "sleeper": ("import time; time.sleep(60)", {"wall_seconds": 0.5}),
     "hog": (
@@ -32,22 +40,39 @@ PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
         "try: open('f', 'wb').write(b'x' * (9 << 20))\nexcept OSError: print('full')",
         {"disk_bytes": 8 << 20},
     ),
+    "small": (
+        "open('/out/x', 'wb').write(b'x' * (3 << 20)); print('fits')",
+        {"disk_bytes": 4 << 20, "artifact_bytes": 0},
+    ),
     "shadow": ("try: open('/etc/shadow')\nexcept OSError: print('contained')", {}),
 }
 
 
 async def report() -> dict[str, object]:
     """Readiness, and verdict and output of every program."""
-    runtime = BubblewrapRuntime()
+    runtime = BubblewrapRuntime(pool_memory_bytes=32 << 20)
     readiness = await runtime.preflight()
     found: dict[str, object] = {"ready": readiness.ready, "reason": readiness.reason}
     found["details"] = readiness.details
     if readiness.ready:
         for name, (program, limits) in PROGRAMS.items():
-            result = await runtime.run(prepared(program, **limits))
+            await _box_waits(runtime)
+            result = await run(runtime, prepared(program, **limits))
             found[name] = [result.verdict.value, result.stdout]
+            found[f"{name} warm"] = result.warm
+            found[f"{name} left"] = [artifact.name for artifact in result.artifacts]
+            found[f"{name} skipped"] = [skipped.reason for skipped in result.skipped_artifacts]
     await runtime.aclose()
     return found
+
+
+async def _box_waits(runtime: BubblewrapRuntime) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            state: Any = runtime.pool_state()
+            if state["languages"]["any"]["waiting"]:
+                return
+            await asyncio.sleep(0.01)
 
 
 def main() -> None:

@@ -1,82 +1,176 @@
-"""What only the docker runtime has: an engine, an image, leftovers of dead hosts."""
+"""What only the docker runtime has: an engine, images, leftovers of dead hosts."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import json
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from domain.sandbox.contract import Verdict
 from sandbox_host.runtimes.docker import DockerRuntime
 from sandbox_host.runtimes.docker_engine import DockerEngine
-from tests.fixtures.sandbox import ROOT, ensure_image
+from sandbox_host.runtimes.docker_room import ROOMS
+from tests.fixtures.sandbox import ROOT, ensure_image, prepared, run
 
 pytestmark = pytest.mark.docker
 
-#: A host that starts a long program and tells when it runs.
+#: A host with boxes that wait, which starts a long program and tells when it runs.
 _HOST = """\
 import asyncio, sys
 from tests.fixtures.sandbox import prepared
+from sandbox_host.runtimes.base import RunControl
 from sandbox_host.runtimes.docker import DockerRuntime
 async def main():
-    runtime = DockerRuntime()
+    runtime = DockerRuntime(pool_memory_bytes=512 << 20)
     assert (await runtime.preflight()).ready
-    print("ready", flush=True)
-    await runtime.run(prepared("import time; time.sleep(100)", wall_seconds=100))
+    control = RunControl(on_output=lambda name, data: print("running", flush=True))
+    job = prepared("print('x'); import time; time.sleep(100)", wall_seconds=100)
+    await runtime.run(job, control)
 asyncio.run(main())
 """
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def docker() -> AsyncIterator[DockerRuntime]:
+    """A runtime without a pool: every box is made for its job."""
+    await ensure_image()
+    runtime = DockerRuntime()
+    readiness = await runtime.preflight()
+    assert readiness.ready, readiness.reason
+    yield runtime
+    await runtime.aclose()
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[DockerEngine]:
+    """To look at what the runtime does."""
+    opened = DockerEngine()
+    yield opened
+    opened.close()
+
+
 async def test_a_missing_image_is_named_with_the_command_that_builds_it() -> None:
     await ensure_image()
-    runtime = DockerRuntime("qlp-no-such-image:1")
+    runtime = DockerRuntime("qlp-no-such-{language}:1")
     readiness = await runtime.preflight()
     await runtime.aclose()
     assert not readiness.ready
-    assert (
-        readiness.fix == "build it: python -m sandbox_host.images.build --image qlp-no-such-image:1"
-    )
+    assert readiness.reason == "the engine has no working image qlp-no-such-python:1"
+    assert readiness.fix == "build it: python -m sandbox_host.images.build --language python"
 
 
-async def test_a_killed_hosts_program_ends_and_its_box_is_reaped_by_the_next() -> None:
+async def test_an_engine_without_the_runtime_wanted_is_not_ready() -> None:
     await ensure_image()
-    engine = DockerEngine()
+    runtime = DockerRuntime(engine_runtime="no-such-runtime")
+    readiness = await runtime.preflight()
+    await runtime.aclose()
+    assert not readiness.ready
+    assert readiness.reason == "the engine has no runtime no-such-runtime"
+
+
+async def test_health_says_what_is_on_and_what_is_not(docker: DockerRuntime) -> None:
+    readiness = await docker.preflight()
+    assert {"python", "shell"} <= set(readiness.languages)
+    assert readiness.details["seccomp"] == "on"
+    # The engine says whether it has AppArmor; the kernel says so, too.
+    confined = Path("/sys/module/apparmor/parameters/enabled")
+    on = confined.exists() and confined.read_text().startswith("Y")
+    assert readiness.details["apparmor"].startswith("on" if on else "off")
+    assert "seccomp" in readiness.isolation
+
+
+async def test_no_descriptor_or_memory_of_pid_1_is_open_to_the_program(
+    docker: DockerRuntime,
+) -> None:
+    program = (
+        "import os\n"
+        "for what in ('fd/0', 'fd/1', 'mem', 'environ', 'cwd'):\n"
+        "    for mode in (os.O_RDONLY, os.O_WRONLY):\n"
+        "        try: os.open(f'/proc/1/{what}', mode); print(what, 'is open')\n"
+        "        except OSError as error: assert error.errno in (1, 13), error\n"
+        "try: print(os.listdir('/proc/1/fd'))\n"
+        "except PermissionError: print('closed')\n"
+        "for number in (2, 3, 6, 9, 11, 15, 19): os.kill(1, number)\n"
+        "print('alive')\n"
+    )
+    result = await run(docker, prepared(program))
+    assert (result.verdict, result.stdout) == (Verdict.SUCCEEDED, "closed\nalive\n"), result.stderr
+
+
+async def test_the_agents_pipes_cannot_be_found(docker: DockerRuntime) -> None:
+    program = (
+        "import os\n"
+        "print(sorted(os.listdir('/in')), sorted(os.listdir('/out')), sorted(os.listdir('/box')))\n"
+        "print(sorted(os.listdir('/proc/self/fd')))\n"
+    )
+    result = await run(docker, prepared(program))
+    assert result.stdout.splitlines()[1] == "['0', '1', '2', '3']"  # 3 is the folder being listed
+    assert result.stdout.splitlines()[0] == "['main.py'] [] ['tmp', 'work']"
+
+
+async def test_the_job_as_it_came_can_be_read_and_not_changed(docker: DockerRuntime) -> None:
+    program = (
+        "open('data.txt', 'a').write('!')\n"
+        "print(open('data.txt').read(), open('/in/data.txt').read())\n"
+        "open('/in/data.txt', 'w')\n"
+    )
+    result = await run(docker, prepared(program, files={"data.txt": "x"}))
+    assert result.stdout == "x! x\n"
+    assert "Read-only file system" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "ctypes.CDLL(None, use_errno=True).ptrace(16, 1, 0, 0)",
+        "ctypes.CDLL(None, use_errno=True).syscall(425, 8, 0)",  # io_uring_setup
+        "ctypes.CDLL(None, use_errno=True).syscall(310, 1, 0, 0, 0, 0, 0)",  # process_vm_readv
+        "ctypes.CDLL(None, use_errno=True).syscall(438, 0, 0, 0)",  # pidfd_getfd
+        "ctypes.CDLL(None, use_errno=True).unshare(0x10000000)",  # CLONE_NEWUSER
+        "socket.socket(40, socket.SOCK_STREAM)",  # AF_VSOCK
+        "socket.socketpair(30)",  # AF_TIPC
+        "open('/dev/mqueue/x', 'w')",
+        "os.mkdir('/x')",
+    ],
+)
+async def test_ways_out_of_the_box_are_refused(docker: DockerRuntime, call: str) -> None:
+    program = (
+        "import ctypes, os, socket\n"
+        f"try: returned = {call}\n"
+        "except OSError as error: print('refused', error)\n"
+        "else: print('refused' if returned == -1 else returned)\n"
+    )
+    result = await run(docker, prepared(program))
+    assert result.stdout.startswith("refused"), (result.stdout, result.stderr)
+
+
+async def test_a_killed_hosts_program_ends_and_nothing_of_its_is_left_after_the_next_start(
+    engine: DockerEngine,
+) -> None:
+    await ensure_image()
     host = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _HOST), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     assert host.stdout is not None
-    await asyncio.wait_for(host.stdout.readline(), 30)
-    box = await _running_box_of(engine, host.pid)
+    assert await asyncio.wait_for(host.stdout.readline(), 60) == b"running\n"
+    mine = f"-{host.pid}-"
+    boxes = [box for box, tag in (await engine.boxes()).items() if mine in tag]
+    assert boxes
     host.kill()
     await host.wait()
-    # Its stdin ends with the host, and PID 1 with its stdin.
-    state = await engine.ended(box)
-    assert not state["Running"], json.dumps(state)
+    # Their stdin ends with the host, and PID 1 with its stdin.
+    for box in boxes:
+        await engine.ended(box)
     runtime = DockerRuntime()
     assert (await runtime.preflight()).ready
-    assert await runtime.reap() >= 1
-    assert box not in await engine.boxes()
+    assert await runtime.reap() >= len(boxes)
+    assert not set(boxes) & set(await engine.boxes())
     await runtime.aclose()
     # The engine makes groups in every hierarchy, and leaves them.
-    assert not list(Path("/sys/fs/cgroup").glob(f"*/qlp-sandbox-*-{host.pid}-*"))
-    engine.close()
-
-
-async def _running_box_of(engine: DockerEngine, pid: int) -> str:
-    """The box in which the host ``pid`` runs its long program, once its canary's is gone."""
-    async with asyncio.timeout(20):
-        while True:
-            boxes = [box for box, host in (await engine.boxes()).items() if f"-{pid}-" in host]
-            for box in boxes:
-                state = await engine.call("look", functools.partial(_inspect, box))
-                if state["State"]["Running"]:
-                    return box
-            await asyncio.sleep(0.05)
-
-
-def _inspect(box: str, api: Any) -> dict[str, Any]:
-    return dict(api.inspect_container(box))
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/qlp-sandbox-*{mine}*"))
+    assert not list(ROOMS.glob(f"*{mine}*"))
+    assert mine not in Path("/proc/self/mountinfo").read_text()

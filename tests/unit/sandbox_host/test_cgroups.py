@@ -37,9 +37,12 @@ def test_v2_counters_are_read_in_their_units(parent: Path) -> None:
     (box / "cpu.stat").write_text("usage_usec 5000\nuser_usec 3000\nsystem_usec 2000\n")
     (box / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
     (box / "memory.peak").write_text("4096\n")
+    (box / "pids.events").write_text("max 3\n")
+    (box / "pids.peak").write_text("7\n")
     usage = group.usage()
     assert (usage.cpu_user_ms, usage.cpu_system_ms) == (3.0, 2.0)
     assert (usage.peak_memory_bytes, usage.oom_kills) == (4096, 1)
+    assert (usage.process_refusals, usage.peak_processes) == (3, 7)
 
 
 def test_v2_without_the_memory_controller_is_unavailable(parent: Path) -> None:

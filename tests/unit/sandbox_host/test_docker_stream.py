@@ -17,7 +17,7 @@ FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_s
 def test_frames_cut_anywhere_reach_their_streams(frames: list[tuple[int, bytes]], cut: int) -> None:
     wire = b"".join(struct.pack(">BxxxL", n, len(data)) + data for n, data in frames)
     streams = {1: CappedStream(10_000), 2: CappedStream(10_000)}
-    sorter = Demultiplexer(streams[1], streams[2])
+    sorter = Demultiplexer({number: stream.feed for number, stream in streams.items()})
     for start in range(0, len(wire), cut):
         sorter.feed(wire[start : start + cut])
     for number, stream in streams.items():

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from domain.messaging.envelope import Envelope, is_traceparent
-from domain.sandbox.contract import JOB_TYPE, Verdict
+from domain.messaging.envelope import MAX_ENVELOPE_BYTES, Envelope, is_traceparent
+from domain.sandbox.contract import (
+    INLINE_ARTIFACT_BYTES,
+    JOB_TYPE,
+    MAX_ARTIFACTS,
+    MAX_STREAM_BYTES,
+    Artifact,
+    Behaviour,
+    SandboxResult,
+    SkippedArtifact,
+    Usage,
+    Verdict,
+)
 from sandbox_host.messages import (
     Refused,
     Reply,
     Unreadable,
     failure,
+    fitting,
     read_envelope,
     read_job,
     reply,
@@ -92,6 +106,70 @@ def test_replies_to_one_run_have_one_id() -> None:
     second = reply(envelope(id="2"), failure(RUN, INTENT, Verdict.INVALID_JOB, "b"))
     assert first.message_id == second.message_id
     assert first.correlation_id == str(INTENT)
+
+
+def encoded_bytes(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False)[1:-1].encode())
+
+
+def largest_result(stdout: str, stderr: str) -> SandboxResult:
+    """Everything a result may hold, at its largest and in its longest encoding."""
+    name = "\N{GRINNING FACE}" * 252
+    inline = base64.b64encode(b"x" * (INLINE_ARTIFACT_BYTES // MAX_ARTIFACTS)).decode()
+    return SandboxResult(
+        run_id=RUN,
+        intent_id=INTENT,
+        verdict=Verdict.EXITED,
+        exit_code=1,
+        stdout=stdout,
+        stderr=stderr,
+        usage=Usage(wall_ms=1.23456789, peak_memory_bytes=2**31),
+        error="\x01" * 2000,
+        artifacts=tuple(
+            Artifact(name=f"{name}{n:03}", size=2**26, sha256="f" * 64, content=inline)
+            for n in range(MAX_ARTIFACTS)
+        ),
+        skipped_artifacts=tuple(
+            SkippedArtifact(name="\x01" * 255, reason="\x01" * 200) for _ in range(16)
+        ),
+        behaviour=Behaviour(
+            executed=("x" * 255,) * 32, refused_syscalls=dict.fromkeys(map(str, range(64)), 10**6)
+        ),
+    )
+
+
+@pytest.mark.parametrize("character", ["x", "\x01", '"', "é", "\N{GRINNING FACE}"])
+def test_the_largest_result_fits_a_message(character: str) -> None:
+    stream = character * (MAX_STREAM_BYTES // encoded_bytes(character))
+    result = largest_result(stream, stream)
+    body = reply(envelope(subject="\x01" * 200), result).body
+    assert len(body) <= MAX_ENVELOPE_BYTES
+    sent = SandboxResult.model_validate(Envelope.decode(body).data)
+    assert sent.artifacts == result.artifacts
+    assert sent.skipped_artifacts == result.skipped_artifacts
+    for cut, whole in ((sent.stdout, result.stdout), (sent.stderr, result.stderr)):
+        assert whole.startswith(cut)
+        assert encoded_bytes(cut) > 30 * 1024
+    assert (sent.stdout_truncated, sent.stderr_truncated) == (True, True)
+
+
+def test_full_streams_without_artifacts_are_not_cut() -> None:
+    stream = "x" * MAX_STREAM_BYTES
+    result = failure(RUN, INTENT, Verdict.EXITED, "").model_copy(
+        update={"stdout": stream, "stderr": stream}
+    )
+    sent = Envelope.decode(reply(envelope(), result).body).data
+    assert SandboxResult.model_validate(sent) == result
+
+
+def test_a_short_stream_leaves_its_share_to_the_other() -> None:
+    result = failure(RUN, INTENT, Verdict.EXITED, "").model_copy(
+        update={"stdout": "o" * 1000, "stderr": "e" * 50_000}
+    )
+    sent = fitting(result, 30_000)
+    assert (sent.stdout, sent.stdout_truncated) == (result.stdout, False)
+    assert 28_000 < len(sent.stderr) < 29_500
+    assert sent.stderr_truncated
 
 
 def answer(size: int) -> Reply:

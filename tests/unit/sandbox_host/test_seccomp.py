@@ -7,17 +7,23 @@ import struct
 
 import pytest
 
-from sandbox_host.runtimes.seccomp import bubblewrap_filter
+from sandbox_host.runtimes.seccomp import bubblewrap_filter, confined_filters, name_of
 
 ALLOW, KILL = 0x7FFF0000, 0x80000000
 ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def verdict(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
-    """What the kernel would do with a system call."""
+def verdict(
+    machine: str,
+    number: int,
+    *arguments: int,
+    arch: int | None = None,
+    of: bytes | None = None,
+) -> int:
+    """What the kernel would do with a system call, under the bubblewrap filter or another."""
     padded = (*arguments, *(0,) * (6 - len(arguments)))
     data = struct.pack("<IIQ6Q", number, arch or ARCHES[machine], 0, *padded)
-    program = list(struct.iter_unpack("=HBBI", bubblewrap_filter(machine)))
+    program = list(struct.iter_unpack("=HBBI", of or bubblewrap_filter(machine)))
     position, word = 0, 0
     while True:
         code, true, false, value = program[position]
@@ -80,3 +86,44 @@ def test_an_architecture_without_a_table_is_named() -> None:
 def test_every_jump_and_program_fits_the_kernels_limits() -> None:
     for machine in ARCHES:
         assert len(bubblewrap_filter(machine)) // 8 < 4096
+        for part in confined_filters(machine, as_host=True):
+            assert len(part) // 8 < 4096
+
+
+def test_without_namespaces_no_socket_can_be_made_and_attempts_at_ip_are_logged() -> None:
+    quiet, logged = confined_filters("x86_64")
+    for family in (1, 16, 40):
+        assert verdict("x86_64", 41, family, of=quiet) == refused(errno.EAFNOSUPPORT)
+    for family in (2, 10):
+        assert verdict("x86_64", 41, family, of=quiet) == ALLOW
+        assert verdict("x86_64", 41, family, of=logged) == refused(errno.EACCES)
+    assert verdict("x86_64", 53, 1, of=quiet) == ALLOW
+
+
+def test_without_namespaces_other_processes_limits_and_priorities_are_out_of_reach() -> None:
+    _, logged = confined_filters("x86_64")
+    assert verdict("x86_64", 302, 0, of=logged) == ALLOW
+    assert verdict("x86_64", 302, 1234, of=logged) == refused(errno.EPERM)
+    assert verdict("x86_64", 141, of=logged) == refused(errno.EPERM)
+    assert verdict("x86_64", 101, of=logged) == refused(errno.EPERM)
+
+
+def test_without_a_cgroup_no_memory_is_shared_but_by_files() -> None:
+    quiet, _ = confined_filters("x86_64")
+    shared, private, validated, anonymous = 0x01, 0x02, 0x03, 0x20
+    for flags in (shared, private, validated, private | anonymous, private | anonymous | 0x4000):
+        assert verdict("x86_64", 9, 0, 4096, 3, flags, of=quiet) == ALLOW
+    for flags in (shared | anonymous, validated | anonymous):
+        assert verdict("x86_64", 9, 0, 4096, 3, flags, of=quiet) == refused(errno.EPERM)
+
+
+def test_only_a_program_with_the_hosts_user_id_may_not_change_modes() -> None:
+    assert verdict("x86_64", 90, of=confined_filters("x86_64")[1]) == ALLOW
+    as_host = confined_filters("x86_64", as_host=True)[1]
+    assert verdict("x86_64", 90, of=as_host) == refused(errno.EPERM)
+
+
+def test_calls_are_named_and_unknown_ones_numbered() -> None:
+    assert (name_of(101, "x86_64"), name_of(117, "aarch64")) == ("ptrace", "ptrace")
+    assert name_of(41, "x86_64") == "socket"
+    assert name_of(1, "x86_64") == "system call 1"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from domain.sandbox.contract import SandboxResult
 from sandbox_host.bus import Backoff
 from sandbox_host.jobs import PreparedJob
-from sandbox_host.runtimes.base import Readiness
+from sandbox_host.runtimes.base import Readiness, RunControl, RunResult
 from sandbox_host.supervisor import Supervisor
 
 
@@ -22,11 +21,13 @@ class FakeRuntime:
         self.name = name
         self.ready = ready
         self.reaped = 0
+        self.flights = 0
 
     async def preflight(self) -> Readiness:
+        self.flights += 1
         return Readiness(self.ready, "as told", "" if self.ready else "tell it otherwise")
 
-    async def run(self, job: PreparedJob) -> SandboxResult:
+    async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         raise AssertionError("the supervisor runs no jobs")
 
     async def reap(self) -> int:
@@ -38,19 +39,21 @@ class FakeRuntime:
 
 
 @asynccontextmanager
-async def watched(*runtimes: FakeRuntime) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(runtimes, retry_seconds=0.01)
+async def watched(
+    *runtimes: FakeRuntime, canary_seconds: float = 300.0
+) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(runtimes, retry_seconds=0.01, canary_seconds=canary_seconds)
     task = asyncio.create_task(supervisor.watch())
     yield supervisor
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_first_ready_runtime_is_used_and_reaped_first() -> None:
+async def test_the_first_ready_runtime_is_used_after_all_have_been_reaped() -> None:
     first, second = FakeRuntime("first", False), FakeRuntime("second", True)
     async with watched(first, second) as supervisor:
         assert await asyncio.wait_for(supervisor.available(), 1) is second
-    assert (first.reaped, second.reaped) == (0, 1)
+    assert (first.reaped, second.reaped) == (1, 1)
     assert supervisor.readiness["first"].fix == "tell it otherwise"
 
 
@@ -63,7 +66,44 @@ async def test_a_runtime_that_comes_up_later_is_found() -> None:
         assert await asyncio.wait_for(supervisor.available(), 1) is late
 
 
-async def test_a_suspected_runtime_that_fails_its_canary_is_replaced() -> None:
+class FakePool(FakeRuntime):
+    """Keeps boxes, and may fail to make one."""
+
+    suspect: Callable[[], None]
+
+    def pool_state(self) -> dict[str, object]:
+        return {}
+
+    def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
+        self.suspect = suspect
+
+
+async def test_a_runtime_that_cannot_make_boxes_ahead_is_checked_before_a_job_finds_out() -> None:
+    first, second = FakePool("first", True), FakeRuntime("second", True)
+    async with watched(first, second) as supervisor:
+        await asyncio.wait_for(supervisor.available(), 1)
+        first.ready = False
+        first.suspect()
+        async with asyncio.timeout(1):
+            while supervisor.runtime is not second:
+                await asyncio.sleep(0)
+
+
+async def test_leftovers_of_a_runtime_that_is_in_use_are_tried_again() -> None:
+    runtime = FakeRuntime("only", True)
+    async with watched(runtime) as supervisor:
+        await asyncio.wait_for(supervisor.available(), 1)
+        assert runtime.reaped == 1
+        supervisor.suspect()
+        async with asyncio.timeout(1):
+            while runtime.reaped == 1:
+                await asyncio.sleep(0)
+    assert supervisor.runtime is runtime
+
+
+async def test_a_suspected_runtime_that_fails_its_canary_is_replaced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     first, second = FakeRuntime("first", True), FakeRuntime("second", True)
     async with watched(first, second) as supervisor:
         await asyncio.wait_for(supervisor.available(), 1)
@@ -73,6 +113,31 @@ async def test_a_suspected_runtime_that_fails_its_canary_is_replaced() -> None:
             while supervisor.runtime is not second:
                 await asyncio.sleep(0)
     assert not supervisor.readiness["first"].ready
+    [event] = [record for record in caplog.records if record.name == "sandbox_host.security"]
+    assert vars(event)["fields"]["security_event"] == "canary_failed"
+
+
+async def test_an_idle_runtime_proves_itself_again_and_again() -> None:
+    runtime = FakeRuntime("only", True)
+    async with watched(runtime, canary_seconds=0.02) as supervisor:
+        await asyncio.wait_for(supervisor.available(), 1)
+        runtime.ready = False
+        async with asyncio.timeout(1):
+            while supervisor.runtime is not None:
+                await asyncio.sleep(0.005)
+    assert supervisor.proof_age is None
+
+
+async def test_a_runtime_that_runs_jobs_needs_no_canary() -> None:
+    runtime = FakeRuntime("only", True)
+    async with watched(runtime, canary_seconds=0.2) as supervisor:
+        await asyncio.wait_for(supervisor.available(), 1)
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            supervisor.proved()
+        assert runtime.flights == 1
+        assert supervisor.proof_age is not None
+        assert supervisor.proof_age < 0.2
 
 
 def test_pauses_grow_to_a_ceiling_vary_and_start_over() -> None:

@@ -1,0 +1,152 @@
+"""Collects what a program left in its output folder, which is the program's to arrange.
+
+Call it when nothing in the box runs any more. Every name is reached through the descriptor of its
+folder and never through a path, links are not followed, and only regular files with a single name
+are read, so nothing outside the folder can be had through it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from domain.sandbox.contract import (
+    INLINE_ARTIFACT_BYTES,
+    MAX_ARTIFACTS,
+    Artifact,
+    RelativePath,
+    SkippedArtifact,
+)
+
+#: How deep folders may lie in one another, and entries looked at in all: bounds on the walk.
+_MAX_DEPTH = 16
+_MAX_ENTRIES = 4096
+
+_MAX_SKIPPED = 16
+_NAME: TypeAdapter[str] = TypeAdapter(RelativePath, config=ConfigDict(regex_engine="python-re"))
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Not to hang on a FIFO that took a file's place.
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Artifacts, and the contents of those that do not travel with the result, by SHA-256."""
+
+    artifacts: tuple[Artifact, ...] = ()
+    skipped: tuple[SkippedArtifact, ...] = ()
+    contents: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+
+class _Skip(Exception):
+    """An entry is not collected; the message says why."""
+
+
+@dataclass
+class _Collector:
+    room: int
+    inline: int = INLINE_ARTIFACT_BYTES
+    seen: int = 0
+    artifacts: list[Artifact] = field(default_factory=list)
+    skipped: list[SkippedArtifact] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+    def walk(self, folder: int, prefix: str, depth: int) -> None:
+        for name in sorted(_names(folder, _MAX_ENTRIES + 1)):
+            self.seen += 1
+            if self.seen > _MAX_ENTRIES:
+                why = f"there are more than {_MAX_ENTRIES} entries; the rest was not looked at"
+                self.skip(prefix or ".", why)
+                return
+            path = prefix + name
+            try:
+                self._take(folder, name, path, depth)
+            except _Skip as why:
+                self.skip(path, str(why))
+            except OSError as error:
+                self.skip(path, error.strerror or "cannot be read")
+
+    def skip(self, path: str, why: str) -> None:
+        if len(self.skipped) < _MAX_SKIPPED:
+            shown = path.encode(errors="replace").decode().replace("\0", "?")
+            self.skipped.append(SkippedArtifact(name=shown[:255], reason=why[:200]))
+
+    def _take(self, folder: int, name: str, path: str, depth: int) -> None:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            if depth == _MAX_DEPTH:
+                raise _Skip(f"lies more than {_MAX_DEPTH} folders deep")
+            opened = os.open(name, _OPEN_FOLDER, dir_fd=folder)
+            try:
+                self.walk(opened, f"{path}/", depth + 1)
+            finally:
+                os.close(opened)
+            return
+        if not stat.S_ISREG(found.st_mode):
+            raise _Skip("is not a regular file")
+        try:
+            _NAME.validate_python(path)
+            path.encode()
+        except (ValidationError, UnicodeEncodeError):
+            raise _Skip("its name has control characters, backslashes, or is too long") from None
+        if len(self.artifacts) == MAX_ARTIFACTS:
+            raise _Skip(f"there are more than {MAX_ARTIFACTS} files")
+        self._add(path, self._read(folder, name))
+
+    def _read(self, folder: int, name: str) -> bytes:
+        descriptor = os.open(name, _OPEN_FILE, dir_fd=folder)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise _Skip("is not a regular file")
+            if found.st_nlink != 1:
+                raise _Skip("has more than one name (hard links)")
+            # A sparse file is as large as it says.
+            if found.st_size > self.room:
+                raise _Skip(f"takes {found.st_size} bytes, {self.room} were left of the limit")
+            content = file.read(found.st_size + 1)
+        if len(content) != found.st_size:
+            raise _Skip("changed while it was read")
+        return content
+
+    def _add(self, path: str, content: bytes) -> None:
+        self.room -= len(content)
+        digest = hashlib.sha256(content).hexdigest()
+        carried = None
+        if len(content) <= self.inline:
+            self.inline -= len(content)
+            carried = base64.b64encode(content).decode()
+        else:
+            self.contents[digest] = content
+        self.artifacts.append(
+            Artifact(name=path, size=len(content), sha256=digest, content=carried)
+        )
+
+
+def _names(folder: int, limit: int) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for count, entry in enumerate(entries):
+            if count == limit:
+                return
+            yield entry.name
+
+
+def collect(folder: int, max_bytes: int) -> Collected:
+    """Read the files below an output folder, in order of their names.
+
+    Args:
+        folder: descriptor of the folder; stays open.
+        max_bytes: of all contents together; what does not fit is skipped, and said.
+
+    Raises:
+        OSError: the folder itself cannot be read.
+    """
+    collector = _Collector(max_bytes)
+    collector.walk(folder, "", 1)
+    return Collected(tuple(collector.artifacts), tuple(collector.skipped), collector.contents)

@@ -1,0 +1,242 @@
+"""The container's own Docker engine: configured, started, watched, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import docker
+import docker.errors
+import requests
+
+from sandbox_host.dind.images import Unprepared
+from sandbox_host.engine_status import EngineStatus
+
+log = logging.getLogger(__name__)
+
+SOCKET = Path("/var/run/docker.sock")
+
+_CONFIGURATION = Path("/run/qlp/daemon.json")
+_DATA = Path("/var/lib/docker")
+_EXEC = Path("/run/docker")
+_PID_FILES = (Path("/run/docker.pid"), _EXEC / "containerd/containerd.pid")
+
+#: Owner of the ranges in /etc/subuid and /etc/subgid that boxes' users are mapped to.
+_REMAPPED = "dockremap"
+
+#: Seconds an engine may take until it answers, and to stop.
+_START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+
+#: Seconds before an engine that died is started again: doubled each time, up to the last; one that
+#: has run for a minute is forgiven.
+_FIRST_PAUSE, _LAST_PAUSE, _FORGIVEN = 0.5, 30.0, 60.0
+
+
+def configuration() -> dict[str, object]:
+    """The engine's configuration file.
+
+    No network at all for boxes, so neither a bridge nor iptables; no socket but the local one; the
+    boxes' root is nobody outside of them.
+    """
+    told: dict[str, object] = {
+        "hosts": [f"unix://{SOCKET}"],
+        "data-root": str(_DATA),
+        "exec-root": str(_EXEC),
+        "pidfile": str(_PID_FILES[0]),
+        "bridge": "none",
+        "iptables": False,
+        "ip6tables": False,
+        "ip-forward": False,
+        "userland-proxy": False,
+        "userns-remap": _REMAPPED,
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "log-driver": "none",
+        "log-level": "warn",
+        "shutdown-timeout": 5,
+    }
+    if _is_overlay(_DATA):
+        # An overlay cannot lie on an overlay. Slow, and every box is a whole copy.
+        told["storage-driver"] = "vfs"
+        log.warning("%s is not a volume: the engine copies a whole image for each box", _DATA)
+    runsc = shutil.which("runsc")
+    if runsc:
+        # Without it gVisor looks for an interface that boxes do not have.
+        told["runtimes"] = {"runsc": {"path": runsc, "runtimeArgs": ["--network=none"]}}
+    return told
+
+
+class Engine:
+    """Keeps an engine running.
+
+    Args:
+        report: told of every change.
+        prepare: awaited each time that the engine answers, before it is said to run;
+            raises `Unprepared`.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[EngineStatus], None],
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._report = report
+        self._prepare = prepare
+        self._process: asyncio.subprocess.Process | None = None
+        self._last_line = ""
+        self._restarts = 0
+
+    async def keep_running(self) -> None:
+        """Start it, and start it again whenever it ends, until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            started = time.monotonic()
+            reason = await self._run_once()
+            if time.monotonic() - started > _FORGIVEN:
+                pause = _FIRST_PAUSE
+            log.error("%s; starting it again in %.1f s", reason, pause)
+            fix = "it is being started again; see its last line, and the container's log"
+            self._restarts += 1
+            self._tell(EngineStatus("failed", reason, fix))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+
+    async def stop(self) -> None:
+        """End it, by force if need be."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            log.warning("the engine does not stop; killing it")
+            process.kill()
+            await process.wait()
+
+    def _tell(self, status: EngineStatus) -> None:
+        known = {**vars(status), "restarts": self._restarts, "last_line": self._last_line}
+        self._report(EngineStatus(**known))
+
+    async def _run_once(self) -> str:
+        """Run an engine to its end; why it ended."""
+        await asyncio.to_thread(clean_up)
+        await asyncio.to_thread(_configure)
+        process = await asyncio.create_subprocess_exec(
+            "dockerd",
+            f"--config-file={_CONFIGURATION}",
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the supervisor alone
+        )
+        self._process = process
+        reading = asyncio.create_task(self._read(process))
+        ended = asyncio.create_task(process.wait())
+        try:
+            answering = asyncio.create_task(self._until_it_answers())
+            await asyncio.wait({ended, answering}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                answering.cancel()
+            elif problem := answering.result():
+                await self.stop()
+                return problem
+            else:
+                await self._serve(ended)
+            status = await ended
+            await asyncio.wait({reading}, timeout=1)  # its last words
+            return f"the engine ended with status {status}"
+        finally:
+            ended.cancel()
+            reading.cancel()
+
+    async def _serve(self, ended: asyncio.Task[int]) -> None:
+        """Prepare it, however often that takes, and wait for the engine's end."""
+        while not ended.done():
+            try:
+                await self._prepare()
+            except Unprepared as error:
+                log.error("the engine runs, but %s", error)
+                self._tell(EngineStatus("failed", str(error), error.fix))
+                await asyncio.wait({ended}, timeout=_LAST_PAUSE)
+            else:
+                self._tell(EngineStatus("running"))
+                await asyncio.wait({ended})
+
+    async def _until_it_answers(self) -> str | None:
+        """Wait for that; what is wrong if it never does."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if await asyncio.to_thread(answers):
+                return None
+            await asyncio.sleep(0.1)
+        return f"the engine did not answer within {_START_SECONDS:.0f} s"
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Pass on what it writes, and keep the last line."""
+        assert process.stderr is not None
+        while chunk := await process.stderr.read(65536):
+            for line in chunk.decode(errors="replace").splitlines():
+                self._last_line = line.strip()[-500:]
+                log.warning("engine: %s", self._last_line)
+
+
+def answers() -> bool:
+    """Whether the engine answers; its socket is there before that."""
+    try:
+        with contextlib.closing(docker.APIClient(base_url=f"unix://{SOCKET}", timeout=5)) as client:
+            return bool(client.ping())
+    except (docker.errors.DockerException, requests.RequestException):
+        return False
+
+
+def remove_boxes() -> None:
+    """Remove every container: of a new engine they are what the container before this one left.
+
+    The host's own reaper lets them be, since it cannot tell whether a host that it does not see,
+    in another process namespace, is alive; here there was none but its predecessor.
+    """
+    try:
+        url = f"unix://{SOCKET}"
+        with contextlib.closing(docker.APIClient(base_url=url, timeout=60)) as client:
+            for box in client.containers(all=True):
+                client.remove_container(box["Id"], force=True, v=True)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        reason = f"leftovers cannot be removed: {error}"
+        raise Unprepared(reason, "see the engine's last line, and the container's log") from error
+
+
+def clean_up() -> None:
+    """Remove what an engine that was killed has left: files that name processes, and containerd.
+
+    After a restart of the container another process may have the number in a file, and the engine
+    would refuse to start, or wait for a containerd that is none.
+    """
+    for path in _PID_FILES:
+        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+            pid = int(path.read_text())
+            if Path(f"/proc/{pid}/comm").read_text().strip() in ("dockerd", "containerd"):
+                os.kill(pid, signal.SIGKILL)
+        path.unlink(missing_ok=True)
+    SOCKET.unlink(missing_ok=True)
+
+
+def _configure() -> None:
+    _CONFIGURATION.parent.mkdir(parents=True, exist_ok=True)
+    _CONFIGURATION.write_text(json.dumps(configuration()))
+
+
+def _is_overlay(folder: Path) -> bool:
+    """Whether the file system that ``folder`` lies on is an overlay; see proc_pid_mountinfo(5)."""
+    kinds = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kinds[left.split()[4]] = right.split()[0]
+    nearest = next(str(at) for at in (folder, *folder.parents) if str(at) in kinds)
+    return kinds[nearest] == "overlay"

@@ -1,0 +1,25 @@
+"""What goes on beside a run and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+
+
+def in_background(running: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Have ``work`` go on until ``running`` ends."""
+    task = asyncio.create_task(work)
+
+    async def stop() -> None:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    running.push_async_callback(stop)
+
+
+async def when(event: asyncio.Event, act: Callable[[], None]) -> None:
+    """Call ``act`` when ``event`` is set."""
+    await event.wait()
+    act()

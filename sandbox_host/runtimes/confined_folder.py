@@ -1,0 +1,204 @@
+"""The folder of one confined program: laid out, measured, collected from, removed.
+
+Nothing but modes and Landlock keeps it apart, and the program arranges it as it likes; so every
+name is reached through the descriptor of its folder, and links are not followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from sandbox_host.artifacts import Collected, collect
+from sandbox_host.processes import host_tag, is_alive
+from sandbox_host.runtimes.base import MAX_INODES
+
+_PREFIX = "qlp-confined-"
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Folders in one another beyond which a folder counts as full: each costs a descriptor to measure.
+_MAX_DEPTH = 64
+
+#: Sectors of ``st_blocks``, stat(2).
+_SECTOR = 512
+
+#: Where POSIX semaphores and shared memory lie.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked through
+
+
+def make_base() -> Path:
+    """A folder for this host's programs, which other users may pass through but not list."""
+    base = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{host_tag()}-"))
+    base.chmod(0o711)
+    return base
+
+
+def reap_bases() -> int:
+    """Remove what dead hosts have left; how many programs' folders that were."""
+    removed = 0
+    for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        tag = base.name.removeprefix(_PREFIX).rpartition("-")[0]
+        if base.is_symlink() or base.stat().st_uid != os.geteuid() or is_alive(tag):
+            continue
+        for folder in base.iterdir():
+            remove_tree(folder)
+            removed += 1
+        base.rmdir()
+    return removed
+
+
+class ProgramFolder:
+    """One program's folder, with ``work``, ``tmp`` and ``out`` in it.
+
+    Args:
+        path: where to make it.
+        files: laid into ``work``.
+        uid: the program's user; None where that is this host's own.
+    """
+
+    def __init__(self, path: Path, files: dict[str, bytes], uid: int | None) -> None:
+        self.path = path
+        self._uid = uid
+        self.work, self.tmp, self.out = (path / name for name in ("work", "tmp", "out"))
+        path.mkdir(0o700)
+        try:
+            for folder in (self.work, self.tmp, self.out):
+                self._folder(folder)
+            for name, content in files.items():
+                self._file(self.work / name, content)
+            if uid is not None:
+                os.chown(path, uid, uid)
+            self._descriptor = os.open(path, _OPEN_FOLDER)
+        except BaseException:
+            remove_tree(path)
+            raise
+
+    def _folder(self, path: Path) -> None:
+        path.mkdir(0o755)
+        if self._uid is not None:
+            os.chown(path, self._uid, self._uid)
+
+    def _file(self, path: Path, content: bytes) -> None:
+        for parent in reversed(path.relative_to(self.work).parents[:-1]):
+            if not (self.work / parent).exists():
+                self._folder(self.work / parent)
+        path.write_bytes(content)
+        path.chmod(0o644)
+        if self._uid is not None:
+            os.chown(path, self._uid, self._uid)
+
+    def measure(self, limit_bytes: int) -> tuple[int, bool]:
+        """Bytes on disk and in shared memory, and whether that is past the limits."""
+        meter = _Meter(limit_bytes)
+        meter.walk(self._descriptor, 0)
+        if self._uid is not None:
+            with os.scandir(SHARED_MEMORY) as entries:
+                for entry in entries:
+                    meter.count_if_owned(entry, self._uid)
+        return meter.bytes, meter.full
+
+    def collect(self, max_bytes: int) -> Collected:
+        """The artifacts; call it when nothing of the program runs any more."""
+        try:
+            out = os.open("out", _OPEN_FOLDER, dir_fd=self._descriptor)
+        except OSError:
+            return Collected()  # removed, or something else put in its place
+        try:
+            return collect(out, max_bytes)
+        finally:
+            os.close(out)
+
+    def remove(self) -> None:
+        """Delete all of it, and what the program left in shared memory."""
+        os.close(self._descriptor)
+        remove_tree(self.path)
+        if self._uid is not None:
+            for entry in SHARED_MEMORY.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.lstat().st_uid == self._uid:
+                        entry.unlink()
+
+
+class _Meter:
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._inodes = 0
+        self._too_deep = False
+        self.bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self.bytes >= self._limit or self._inodes > MAX_INODES or self._too_deep
+
+    def walk(self, folder: int, depth: int) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if self._inodes > MAX_INODES or self._too_deep:
+                    return
+                with contextlib.suppress(OSError):  # it vanished, or may not be looked into
+                    self._count(folder, entry, depth)
+
+    def _count(self, folder: int, entry: os.DirEntry[str], depth: int) -> None:
+        found = entry.stat(follow_symlinks=False)
+        self._inodes += 1
+        if not stat.S_ISDIR(found.st_mode):
+            self.bytes += found.st_blocks * _SECTOR
+            return
+        if depth == _MAX_DEPTH:
+            self._too_deep = True
+            return
+        inner = os.open(entry.name, _OPEN_FOLDER, dir_fd=folder)
+        try:
+            self.walk(inner, depth + 1)
+        finally:
+            os.close(inner)
+
+    def count_if_owned(self, entry: os.DirEntry[str], uid: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            found = entry.stat(follow_symlinks=False)
+            if found.st_uid == uid:
+                self._inodes += 1
+                self.bytes += found.st_blocks * _SECTOR
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder however deep: each folder found is first brought to the top.
+
+    So neither the stack nor the number of open files grows with the depth.
+    """
+    top = os.open(path, _OPEN_FOLDER)
+    try:
+        serial = 0
+        while names := os.listdir(top):
+            for name in names:
+                serial = _remove_entry(top, name, serial)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _remove_entry(top: int, name: str, serial: int) -> int:
+    if not _is_folder(top, name):
+        os.unlink(name, dir_fd=top)
+        return serial
+    os.chmod(name, 0o700, dir_fd=top)  # ours to look into, where this host is not root
+    folder = os.open(name, _OPEN_FOLDER, dir_fd=top)
+    try:
+        for inner in os.listdir(folder):
+            if not _is_folder(folder, inner):
+                os.unlink(inner, dir_fd=folder)
+                continue
+            os.chmod(inner, 0o700, dir_fd=folder)
+            serial += 1
+            os.rename(inner, f"{serial}-{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+    return serial
+
+
+def _is_folder(parent: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)

@@ -1,0 +1,79 @@
+"""Pipes between this host and a box, driven by the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+_CHUNK = 64 * 1024
+
+
+class PipeReader:
+    """Drains the read end of a pipe, or a stream socket, into ``sink`` until its end."""
+
+    def __init__(self, descriptor: int, sink: Callable[[bytes], None]) -> None:
+        self._descriptor: int | None = descriptor
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self.ended = asyncio.Event()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            data = os.read(self._descriptor, _CHUNK)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:  # a socket whose other end left something unread
+            data = b""
+        if data:
+            self._sink(data)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None
+        self.ended.set()
+
+
+class PipeWriter:
+    """The write end of a pipe; what `send` is given goes in as the reader takes it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor: int | None = descriptor
+        self._rest = memoryview(b"")
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+
+    def send(self, data: bytes) -> None:
+        """Write ``data``, then close; call it once."""
+        self._rest = memoryview(data)
+        self._write()
+        if self._descriptor is not None:
+            self._loop.add_writer(self._descriptor, self._write)
+
+    def _write(self) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            self._rest = self._rest[os.write(self._descriptor, self._rest) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._rest = self._rest[:0]  # nobody will read it
+        if not self._rest:
+            self.close()
+
+    def close(self) -> None:
+        """Stop writing; the reader sees the end."""
+        if self._descriptor is not None:
+            self._loop.remove_writer(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = None

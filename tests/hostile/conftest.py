@@ -1,0 +1,91 @@
+"""The runtimes under attack, opened once, and what lies on the host for attackers to find."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from domain.sandbox.contract import Verdict
+from sandbox_host.runtimes.base import Runtime
+from tests.fixtures.sandbox import open_runtime
+from tests.hostile import bait as baiting
+from tests.hostile.attack import damage_since, launch
+from tests.hostile.bait import Bait
+from tests.hostile.case import Program, anyhow, limits
+from tests.hostile.families import PROBES
+from tests.hostile.host_state import HostState
+from tests.hostile.probing import Finding, makes_sense_here, program_of, read_findings
+
+#: Memory for boxes that wait, where a runtime keeps them: a few.
+_POOL_BYTES = 256 << 20
+
+
+@pytest.fixture(scope="session")
+def bait() -> Iterator[Bait]:
+    """Secrets, listeners and a process of the host, for programs to find."""
+    with baiting.laid_out() as laid:
+        yield laid
+
+
+Open = Callable[[str], Awaitable[Runtime]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def open_target() -> AsyncIterator[Open]:
+    """Opens runtimes by name, one at a time: what boxes there are is then that one's."""
+    opened: dict[str, Runtime] = {}
+
+    async def close() -> None:
+        for name in list(opened):
+            await opened.pop(name).aclose()
+
+    async def target(name: str) -> Runtime:
+        if name not in opened:
+            await close()
+            opened[name] = await open_runtime(name, pool_memory_bytes=_POOL_BYTES)
+        return opened[name]
+
+    yield target
+    await close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def target(runtime_name: str, open_target: Open) -> Runtime:
+    """The runtime that the test is to attack."""
+    return await open_target(runtime_name)
+
+
+#: What the probes of one family found, and what they changed.
+Probed = tuple[dict[str, Finding], list[str]]
+
+
+@pytest.fixture(scope="session")
+def known() -> dict[tuple[str, str], Probed]:
+    """What was found already, by runtime and family."""
+    return {}
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def probed(
+    runtime_name: str,
+    family: str,
+    open_target: Open,
+    bait: Bait,
+    known: dict[tuple[str, str], Probed],
+) -> Probed:
+    """The outcome of all probes of the test's family, which run once on each runtime."""
+    if (runtime_name, family) not in known:
+        target = await open_target(runtime_name)
+        sensible = [probe for probe in PROBES[family] if makes_sense_here(probe)]
+        program = Program(family, "", program_of(sensible), anyhow, limits=limits(wall_seconds=60))
+        mark = uuid4().hex
+        before = HostState.now(mark)
+        result = (await launch(target, program, bait, mark)).result
+        assert result.verdict is Verdict.SUCCEEDED, (result.verdict, result.stderr)
+        assert bait.secret not in result.stdout
+        damage = await damage_since(before, mark, target) + bait.visitors()
+        known[runtime_name, family] = (read_findings(result.stdout), damage)
+    return known[runtime_name, family]

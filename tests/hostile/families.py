@@ -1,0 +1,32 @@
+"""All families, by name."""
+
+from __future__ import annotations
+
+from tests.hostile import (
+    artifacts,
+    forgery,
+    kernel,
+    lifetime,
+    network,
+    output,
+    reading,
+    resources,
+)
+from tests.hostile.case import Probe, Program
+
+#: Programs that have a box to themselves.
+PROGRAMS: dict[str, tuple[Program, ...]] = {
+    "resources": resources.PROGRAMS,
+    "lifetime": lifetime.PROGRAMS,
+    "output": output.PROGRAMS,
+    "forgery": forgery.PROGRAMS,
+    "reading": reading.PROGRAMS,
+    "artifacts": artifacts.PROGRAMS,
+}
+
+#: Attempts that share a box with those of their family.
+PROBES: dict[str, tuple[Probe, ...]] = {
+    "reading": reading.PROBES,
+    "network": network.PROBES,
+    "kernel": kernel.PROBES,
+}

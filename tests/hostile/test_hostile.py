@@ -1,0 +1,96 @@
+"""Hostile programs: each is contained, judged rightly, and leaves host and next job unharmed.
+
+A case's name is that of its family and program; the runtimes take turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from _pytest.mark import ParameterSet
+
+from sandbox_host.runtimes.base import Runtime
+from tests.hostile.attack import attack
+from tests.hostile.bait import Bait
+from tests.hostile.case import DOCKER, PROBED_RUNTIMES, RUNTIMES, Probe, Program
+from tests.hostile.conftest import Probed
+from tests.hostile.families import PROBES, PROGRAMS
+from tests.hostile.probing import makes_sense_here
+
+
+def _marks(runtime: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.docker] if runtime.startswith(DOCKER) else []
+
+
+def _on_each_runtime(name: str, cases: list[ParameterSet]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("runtime_name", *name.split()), cases)
+
+
+@_on_each_runtime(
+    "program",
+    [
+        pytest.param(
+            runtime, program, id=f"{runtime}:{family}:{program.name}", marks=_marks(runtime)
+        )
+        for runtime in RUNTIMES
+        for family, programs in PROGRAMS.items()
+        for program in programs
+        if program.runs_on(runtime)
+    ],
+)
+async def test_a_hostile_program_is_contained(
+    target: Runtime,
+    runtime_name: str,
+    program: Program,
+    bait: Bait,
+    record_property: Callable[[str, object], None],
+) -> None:
+    outcome = await attack(target, program, bait)
+    result = outcome.result
+    record_property("verdict", result.verdict.value)
+    verdicts, contained = program.expected_on(runtime_name)
+    assert result.verdict in verdicts, (result.verdict, result.stdout[:500], result.stderr[-2000:])
+    assert contained(result), result
+    assert bait.secret not in result.stdout + result.stderr
+    assert not bait.visitors()
+    outcome.assert_nothing_harmed()
+
+
+@_on_each_runtime(
+    "family probe",
+    [
+        pytest.param(
+            runtime, family, probe, id=f"{runtime}:{family}:{probe.name}", marks=_marks(runtime)
+        )
+        for runtime in PROBED_RUNTIMES
+        for family, probes in PROBES.items()
+        for probe in probes
+        if makes_sense_here(probe)
+    ],
+)
+async def test_an_attempt_is_refused(
+    probed: Probed,
+    runtime_name: str,
+    family: str,
+    probe: Probe,
+    record_property: Callable[[str, object], None],
+) -> None:
+    finding = probed[0][probe.name]
+    record_property("outcome", finding.outcome)
+    if finding.outcome == "reached" and runtime_name in probe.open_on:
+        return
+    assert finding.outcome == "refused", finding.detail
+
+
+@_on_each_runtime(
+    "family",
+    [
+        pytest.param(runtime, family, id=f"{runtime}:{family}", marks=_marks(runtime))
+        for runtime in PROBED_RUNTIMES
+        for family in PROBES
+    ],
+)
+async def test_the_attempts_leave_the_host_as_it_was(probed: Probed, family: str) -> None:
+    _, damage = probed
+    assert not damage, (family, damage)

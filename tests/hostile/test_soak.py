@@ -1,0 +1,96 @@
+"""Hundreds of hostile jobs in a row: none is judged wrongly, and nothing of any is left.
+
+``QLP_SOAK_JOBS`` sets how many; ``make soak`` runs 500 on each runtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from itertools import cycle, islice
+from uuid import uuid4
+
+import pytest
+
+from domain.sandbox.contract import Verdict
+from sandbox_host.runtimes.base import Runtime
+from tests.hostile.attack import damage_since, launch, ordinary_job
+from tests.hostile.bait import Bait
+from tests.hostile.case import BUBBLEWRAP, DOCKER, Program
+from tests.hostile.families import PROGRAMS
+from tests.hostile.host_state import HostState
+
+_CONCURRENCY = 2
+
+#: Five rounds of the mix.
+_JOBS = 100
+
+#: Quick programs of every kind of end: a limit, a crash, a lie, a survivor, a mess.
+_MIX = (
+    "fork-bomb",
+    "thread-bomb",
+    "memory-hog",
+    "disk-full-and-failed",
+    "orphan-storm",
+    "daemon-with-the-output",
+    "many-daemons",
+    "kill-everything",
+    "suicide",
+    "segmentation-fault",
+    "closed-and-failed",
+    "no-parent-death-signal",
+    "one-line",
+    "endless-stdout",
+    "result-on-every-descriptor",
+    "exit-code-137",
+    "symbolic-links",
+    "special-files",
+    "replaced-folder",
+    "locked-folders",
+)
+
+
+def _mix() -> tuple[Program, ...]:
+    known = {program.name: program for programs in PROGRAMS.values() for program in programs}
+    return tuple(known[name] for name in _MIX)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "runtime_name",
+    [
+        pytest.param(BUBBLEWRAP, id="bubblewrap"),
+        pytest.param(DOCKER, id="docker", marks=pytest.mark.docker),
+    ],
+)
+async def test_hostile_jobs_in_a_row_leave_nothing_behind(
+    target: Runtime, runtime_name: str, bait: Bait
+) -> None:
+    mark = uuid4().hex
+    jobs = int(os.environ.get("QLP_SOAK_JOBS", _JOBS))
+    pending = iter(list(islice(cycle(_mix()), jobs)))
+    wrong: Counter[str] = Counter()
+
+    async def work() -> None:
+        for program in pending:
+            result = (await launch(target, program, bait, mark)).result
+            verdicts, _ = program.expected_on(runtime_name)
+            if result.verdict not in verdicts:
+                wrong[f"{program.name}: {result.verdict} ({result.stderr[-200:]})"] += 1
+
+    before = HostState.now(mark)
+    descriptors = _open_descriptors()
+    await asyncio.gather(*(work() for _ in range(_CONCURRENCY)))
+    following = (await target.run(ordinary_job())).result
+    assert not wrong
+    assert following.verdict is Verdict.SUCCEEDED
+    assert await damage_since(before, mark, target) == []
+    # Those of boxes that wait, and of a connection or two that the engine keeps.
+    assert _open_descriptors() <= descriptors + 40
+    assert not bait.visitors()
+
+
+def _open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,50 @@
+"""What images are made from: pinned bases, one set of pins, a folder for every language."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from domain.sandbox.languages import LANGUAGES
+from sandbox_host.images.engine import recipe
+
+ROOT = Path(__file__).resolve().parents[3]
+IMAGES = ROOT / "sandbox_host/images"
+DOCKERFILES = [ROOT / "sandbox_host/Dockerfile", *sorted(IMAGES.glob("*/Dockerfile"))]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_base_is_pinned_by_its_digest(path: Path) -> None:
+    stages = {"scratch"}
+    froms = re.findall(r"^FROM (\S+)(?: AS (\S+))?$", path.read_text(), re.MULTILINE)
+    assert froms
+    for base, name in froms:
+        assert base in stages or re.search(r"@sha256:[0-9a-f]{64}$", base), base
+        stages.add(name)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_has_a_recipe(language: str) -> None:
+    assert (IMAGES / language / "packages").exists()
+    dockerfile = (IMAGES / language / "Dockerfile").read_text()
+    assert f"packages {language}/packages" in dockerfile
+    assert "USER 1000:1000\n" in dockerfile
+
+
+def test_the_host_pins_what_the_application_pins() -> None:
+    def pins(path: str) -> set[str]:
+        return {line for line in (ROOT / path).read_text().splitlines() if "==" in line}
+
+    assert pins("sandbox_host/requirements.txt") <= pins("requirements.txt")
+
+
+def test_a_recipe_changes_with_its_packages_and_its_files(tmp_path: Path) -> None:
+    script = tmp_path / "finish-root"
+    script.write_text("one")
+    first = recipe(["bookworm", "python3"], [script])
+    assert recipe(["bookworm", "python3"], [script]) == first
+    assert recipe(["bookworm", "python3", "ruby"], [script]) != first
+    script.write_text("two")
+    assert recipe(["bookworm", "python3"], [script]) != first
