@@ -2,11 +2,30 @@
 
 import azure.functions as func
 
-from functions import health, integrity, intents_http, maintenance, messages, operations_http
+from functions import (
+    artifacts_http,
+    health,
+    integrity,
+    intents_http,
+    kills_http,
+    maintenance,
+    messages,
+    operations_http,
+    output_http,
+    result_http,
+    sandbox_http,
+    similar_http,
+)
 
 app = func.FunctionApp()
 app.register_functions(intents_http.bp)
+app.register_functions(similar_http.bp)
+app.register_functions(artifacts_http.bp)
+app.register_functions(output_http.bp)
+app.register_functions(result_http.bp)
 app.register_functions(operations_http.bp)
+app.register_functions(kills_http.bp)
+app.register_functions(sandbox_http.bp)
 app.register_functions(messages.bp)
 app.register_functions(maintenance.bp)
 app.register_functions(integrity.bp)

@@ -17,8 +17,9 @@ from domain.access.store import Principal
 from domain.app import App, get_app
 from domain.database import UNAVAILABLE
 from domain.eventlog.migrate import SchemaOutOfDate
+from domain.messaging.envelope import child_of
 from domain.settings import InvalidSettings
-from domain.telemetry import child_of
+from domain.telemetry import security_event
 from functions.problems import Problem, invalid_fields
 
 logger = logging.getLogger(__name__)
@@ -31,30 +32,47 @@ MAX_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One authenticated request."""
+class Visit:
+    """One request, of whoever it is."""
 
     app: App
     request: func.HttpRequest
-    principal: Principal
     traceparent: str
 
 
+@dataclass(frozen=True, slots=True)
+class Call(Visit):
+    """One authenticated request."""
+
+    principal: Principal
+
+
 Endpoint = Callable[[Call], Awaitable[func.HttpResponse]]
+Door = Callable[[Visit], Awaitable[func.HttpResponse]]
 Function = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def endpoint(handle: Endpoint) -> Function:
-    """An HTTP function out of ``handle``: authenticated, and every error a problem body."""
+    """A `door` for those who have an API key."""
+
+    @functools.wraps(handle)
+    async def authenticated(visit: Visit) -> func.HttpResponse:
+        principal = await _authenticate(visit.app, visit.request)
+        return await handle(Call(visit.app, visit.request, visit.traceparent, principal))
+
+    return door(authenticated)
+
+
+def door(handle: Door) -> Function:
+    """An HTTP function out of ``handle``, which authenticates; every error is a problem body."""
 
     @functools.wraps(handle)
     async def function(req: func.HttpRequest) -> func.HttpResponse:
         traceparent = child_of(req.headers.get("traceparent"))
         try:
             app = await get_app()
-            principal = await _authenticate(app, req)
-            response = await handle(Call(app, req, principal, traceparent))
+            response = await handle(Visit(app, req, traceparent))
         except Problem as problem:
             response = problem.response()
         except UNAVAILABLE as error:
@@ -102,29 +120,42 @@ def _unavailable(detail: str) -> Problem:
 
 
 async def _authenticate(app: App, request: func.HttpRequest) -> Principal:
-    key = request.headers.get("x-api-key")
-    if key is None:
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        key = credentials.strip() if scheme.lower() == "bearer" else None
+    key = request.headers.get("x-api-key") or bearer(request)
     principal = await app.keys.verify(key) if key else None
     if principal is None:
-        detail = "The API key is not valid." if key else "Send an API key in X-API-Key."
-        raise Problem(
-            401, "unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="qlp"'}
+        if key:
+            security_event("failed_authentication", door="api")
+        raise unauthenticated(
+            "The API key is not valid." if key else "Send an API key in X-API-Key."
         )
     return principal
 
 
-def parse_body(request: func.HttpRequest, model: type[Model]) -> Model:
+def bearer(request: func.HttpRequest) -> str | None:
+    """The credentials of ``Authorization: Bearer …`` (RFC 6750); None where there are none."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    return (credentials.strip() or None) if scheme.lower() == "bearer" else None
+
+
+def unauthenticated(detail: str) -> Problem:
+    """The problem of a request whose sender did not prove who they are."""
+    return Problem(
+        401, "unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="qlp"'}
+    )
+
+
+def parse_body(
+    request: func.HttpRequest, model: type[Model], max_bytes: int = MAX_BODY_BYTES
+) -> Model:
     """The request body as ``model``.
 
     Raises:
         Problem: 413 too large, 415 not JSON by its content type, 400 malformed or out of bounds.
     """
     body = request.get_body() or b""
-    if len(body) > MAX_BODY_BYTES:
+    if len(body) > max_bytes:
         raise Problem(
-            413, "too-large", f"The body takes {len(body)} bytes, the limit is {MAX_BODY_BYTES}."
+            413, "too-large", f"The body takes {len(body)} bytes, the limit is {max_bytes}."
         )
     content_type = request.headers.get("content-type", "application/json")
     media_type = content_type.partition(";")[0].strip().lower()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 import azure.functions as func
 from pydantic import (
@@ -16,12 +15,14 @@ from pydantic import (
     ValidationError,
 )
 
+from domain.admission import NotAdmitted
 from domain.intents.content import IntentContent, Text
-from domain.intents.decider import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
+from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.state import Status
 from domain.projections.intents import IntentRow
 from domain.projections.paging import InvalidCursor
 from domain.repository import row_of
+from functions.artifacts_http import shown
 from functions.http import (
     Call,
     endpoint,
@@ -31,7 +32,8 @@ from functions.http import (
     preferred_wait,
     seconds,
 )
-from functions.problems import Problem
+from functions.lookup import intent_id_of, intent_row, no_intent
+from functions.problems import Problem, invalid_field
 
 bp = func.Blueprint()
 
@@ -61,6 +63,8 @@ async def submit_intent(call: Call) -> func.HttpResponse:
         handled = await call.app.service.submit(
             call.principal.tenant_id, content, origin="http", key=key, traceparent=call.traceparent
         )
+    except NotAdmitted as error:
+        raise invalid_field(error.pointer, error.detail) from None
     except SubmissionConflict:
         raise Problem(
             422,
@@ -83,7 +87,7 @@ async def submit_intent(call: Call) -> func.HttpResponse:
 async def get_intent(call: Call) -> func.HttpResponse:
     """GET /intents/{id}: the intent and, once it has ended, its outcome."""
     wait = preferred_wait(call.request)
-    return json_response(full(await _ended(call, await _row(call, _id(call)), wait)))
+    return json_response(full(await _ended(call, await intent_row(call), wait)))
 
 
 @bp.function_name("list_intents")
@@ -117,7 +121,7 @@ async def list_intent_events(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/events: what happened; with ``wait``, holds until something more does."""
     after = number_parameter(call.request, "after", default=0, low=0, high=2**31)
     wait = seconds(call.request.params.get("wait", "0"), "wait")
-    row = await _row(call, _id(call))
+    row = await intent_row(call)
     if wait and row.version <= after and row.status not in _TERMINAL:
         await call.app.watcher.wait(row.id, lambda version, _: version > after, wait)
     records = await call.app.repository.history(row.id)
@@ -140,24 +144,17 @@ async def list_intent_events(call: Call) -> func.HttpResponse:
 @endpoint
 async def cancel_intent(call: Call) -> func.HttpResponse:
     """POST /intents/{id}/cancel: 200 when it is cancelled, 409 when it had ended before."""
-    intent_id = _id(call)
+    intent_id = intent_id_of(call)
     body = parse_body(call.request, Cancellation) if call.request.get_body() else Cancellation()
     try:
         await call.app.service.cancel(
             call.principal.tenant_id, intent_id, body.reason, traceparent=call.traceparent
         )
     except IntentNotFound:
-        raise _not_found(str(intent_id)) from None
+        raise no_intent(str(intent_id)) from None
     except IntentAlreadyFinished as error:
         raise Problem(409, "already-finished", f"{error}; it cannot be cancelled.") from None
-    return json_response(full(await _row(call, intent_id)))
-
-
-async def _row(call: Call, intent_id: UUID) -> IntentRow:
-    row = await call.app.reads.get(call.principal.tenant_id, intent_id)
-    if row is None:
-        raise _not_found(str(intent_id))
-    return row
+    return json_response(full(await intent_row(call, intent_id)))
 
 
 async def _ended(call: Call, row: IntentRow, wait: float | None) -> IntentRow:
@@ -165,19 +162,7 @@ async def _ended(call: Call, row: IntentRow, wait: float | None) -> IntentRow:
     if not wait or row.status in _TERMINAL:
         return row
     await call.app.watcher.wait(row.id, lambda _, status: status in _TERMINAL, wait)
-    return await _row(call, row.id)
-
-
-def _id(call: Call) -> UUID:
-    raw = call.request.route_params.get("id", "")
-    try:
-        return UUID(raw)
-    except ValueError:
-        raise _not_found(raw[:64]) from None
-
-
-def _not_found(intent_id: str) -> Problem:
-    return Problem(404, "not-found", f"There is no intent {intent_id}.")
+    return await intent_row(call, row.id)
 
 
 def _idempotency_key(request: func.HttpRequest) -> str | None:
@@ -208,5 +193,11 @@ def _moment(request: func.HttpRequest, name: str) -> datetime | None:
 def full(row: IntentRow) -> dict[str, Any]:
     """An intent with its outcome and where to go from here."""
     here = f"/api/intents/{row.id}"
-    links = {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
-    return {**row.document(), "links": links}
+    links = {
+        "self": here,
+        "events": f"{here}/events",
+        "output": f"{here}/output",
+        "artifacts": f"{here}/artifacts",
+        "cancel": f"{here}/cancel",
+    }
+    return {**shown(row.document()), "links": links}

@@ -29,6 +29,7 @@ from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.projections.paging import InvalidCursor
 from domain.projections.rejected import RejectedMessage
 from domain.repository import intent_of, stream_of
+from functions.artifacts_http import shown
 from functions.http import (
     Call,
     json_response,
@@ -143,7 +144,7 @@ async def replay(call: Call) -> func.HttpResponse:
     selection = _selection(call, body)
     settings = call.app.settings
     destinations = Destinations(settings.events_topic, settings.jobs_queue)
-    redrive = Redrive(call.app.pool, destinations, call.app.publisher)
+    redrive = Redrive(call.app.pool, destinations, call.app.publisher, settings.run_tokens)
     found = await redrive.preview(selection, body.limit)
     shown = {"preview": found.summary(), "executed": body.execute, "result": None}
     if not body.execute:
@@ -198,7 +199,7 @@ def _stream(then: StreamThen) -> dict[str, Any]:
         "as_of": then.as_of,
         "version": then.version,
         "latest_version": then.latest_version,
-        "state": then.state,
+        "state": shown(then.state),
         "history": then.history,
         "events": [
             {

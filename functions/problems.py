@@ -71,6 +71,16 @@ def invalid_fields(error: ValidationError) -> Problem:
     )
 
 
+def invalid_field(pointer: str, detail: str) -> Problem:
+    """The problem for one field, by its JSON Pointer, that is well-formed and cannot be had."""
+    return Problem(
+        400,
+        "invalid-request",
+        f"{pointer}: {detail}",
+        errors=[{"pointer": pointer, "detail": detail}],
+    )
+
+
 def _pointer(location: Sequence[str | int]) -> str:
     """A JSON Pointer (RFC 6901)."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)

@@ -1,0 +1,175 @@
+"""HTTP functions for clients: the files that an intent's program left.
+
+Their contents are strangers' work: they are sent so that no browser runs them or guesses at what
+they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import azure.functions as func
+
+from domain.projections.intents import IntentRow
+from domain.runs.media_types import media_type_of, shown_as
+from functions.http import Call, endpoint, json_response
+from functions.lookup import intent_row
+from functions.problems import Problem
+from functions.ranges import Unsatisfiable, wanted_part
+
+bp = func.Blueprint()
+
+#: With these nothing that a stranger wrote runs, loads anything or is taken for something else; a
+#: picture in SVG may bring its own styles.
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
+    "Cache-Control": "private, max-age=3600",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def shown(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An intent's document as clients see it: its artifacts with their addresses."""
+    outcome = document["outcome"]
+    if outcome is None:
+        return dict(document)
+    said = {**outcome, "artifacts": _all_linked(document["id"], outcome)}
+    if "steps" in outcome:
+        said["steps"] = [
+            {**step, "artifacts": _all_linked(document["id"], step, step["name"])}
+            for step in outcome["steps"]
+        ]
+    return {**document, "outcome": said}
+
+
+def _all_linked(
+    intent_id: UUID, outcome: Mapping[str, Any], step: str | None = None
+) -> list[dict[str, Any]]:
+    return [_linked(intent_id, each, step) for each in outcome.get("artifacts", ())]
+
+
+def _linked(intent_id: UUID, artifact: Mapping[str, Any], step: str | None) -> dict[str, Any]:
+    """An artifact as it stands in the log or the store, with its media type and address."""
+    name = str(artifact["name"])
+    href = f"/api/intents/{intent_id}/artifacts/{quote(name, safe='/')}"
+    if step is not None:
+        href += f"?step={step}"
+    return {"media_type": media_type_of(name), **artifact, "href": href}
+
+
+@bp.function_name("list_artifacts")
+@bp.route(route="intents/{id}/artifacts", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def list_artifacts(call: Call) -> func.HttpResponse:
+    """GET /intents/{id}/artifacts: the files of its result, and which can still be had.
+
+    With ``step``, those of another step of its plan.
+    """
+    row = await intent_row(call)
+    found = artifacts_of(row, call.request.params.get("step"))
+    available = await call.app.artifacts.available(
+        row.tenant_id, {each["sha256"] for each in found}
+    )
+    items = [{**each, "available": each["sha256"] in available} for each in found]
+    return json_response({"items": items})
+
+
+# Two parameters: a catch-all alone would take the list's address too.
+@bp.function_name("get_artifact")
+@bp.route(
+    route="intents/{id}/artifacts/{first}/{*rest}",
+    methods=["GET", "HEAD"],
+    auth_level=func.AuthLevel.ANONYMOUS,
+)
+@endpoint
+async def get_artifact(call: Call) -> func.HttpResponse:
+    """GET /intents/{id}/artifacts/{name}: a file's content, or a part of it.
+
+    410 once its time is over. Of what answers HEAD, the host sends the headers.
+    """
+    row = await intent_row(call)
+    name = _name(call.request)
+    artifacts = artifacts_of(row, call.request.params.get("step"))
+    found = next((each for each in artifacts if each["name"] == name), None)
+    if found is None:
+        raise Problem(404, "not-found", f"This intent has no artifact {name[:255]!r}.")
+    media_type, etag = found["media_type"], f'"{found["sha256"]}"'
+    if _matches(call.request.headers.get("if-none-match"), etag):
+        return func.HttpResponse(status_code=304, headers={**SAFE, "ETag": etag})
+    content = await call.app.artifacts.content(row.tenant_id, found["sha256"])
+    if content is None:
+        raise Problem(410, "gone", f"The content of {name!r} was kept for its time and is deleted.")
+    inline = call.request.params.get("inline") == "1"
+    shown_type = shown_as(media_type, content) if inline else None
+    headers = {
+        **SAFE,
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": _disposition(name, shown_type is not None),
+    }
+    part = _part(call.request, etag, len(content))
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(content)}"
+        content = content[part.start : part.stop]
+    return func.HttpResponse(
+        content,
+        status_code=200 if part is None else 206,
+        headers=headers,
+        mimetype=shown_type or media_type,
+        charset="utf-8",
+    )
+
+
+def _part(request: func.HttpRequest, etag: str, size: int) -> range | None:
+    header = request.headers.get("range") if request.method == "GET" else None
+    if header is None or request.headers.get("if-range", etag) != etag:
+        return None
+    try:
+        return wanted_part(header, size)
+    except Unsatisfiable:
+        raise Problem(
+            416,
+            "range-not-satisfiable",
+            f"Range: the file has {size} bytes.",
+            headers={"Content-Range": f"bytes */{size}"},
+        ) from None
+
+
+def artifacts_of(row: IntentRow, step: str | None = None) -> list[dict[str, Any]]:
+    """The artifacts of an intent's result, or of a step of its plan, as clients see them.
+
+    Raises:
+        Problem: its plan has no such step.
+    """
+    outcome = shown(row.document())["outcome"] or {}
+    if step is not None:
+        steps = (each for each in outcome.get("steps", ()) if each["name"] == step)
+        outcome = next(steps, None)
+        if outcome is None:
+            raise Problem(404, "not-found", f"step: this intent's plan has no step {step[:64]!r}.")
+    artifacts: list[dict[str, Any]] = outcome.get("artifacts", [])
+    return artifacts
+
+
+def _name(request: func.HttpRequest) -> str:
+    first, rest = request.route_params.get("first", ""), request.route_params.get("rest", "")
+    return f"{first}/{rest}" if rest else str(first)
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    """``If-None-Match`` (RFC 9110, section 13.1.2); weak and strong tags compare alike."""
+    tags = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
+    return etag in tags or "*" in tags
+
+
+def _disposition(path: str, inline: bool) -> str:
+    """RFC 6266, with the name's last part in plain ASCII and, by RFC 8187, as it is."""
+    name = path.rpartition("/")[2]
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in name)
+    kind = "inline" if inline else "attachment"
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

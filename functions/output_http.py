@@ -1,0 +1,67 @@
+"""The HTTP function for clients who watch a program while it runs.
+
+Chunks by long poll, not server-sent events: the Python worker hands a response over whole, and the
+extension that streams changes what every HTTP function of an app is given.
+"""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+
+import azure.functions as func
+
+from domain.intents.state import Status
+from domain.projections.intents import IntentRow
+from domain.runs.output import Watched
+from functions.http import Call, endpoint, json_response, number_parameter, seconds
+from functions.lookup import intent_row
+from functions.problems import Problem
+
+bp = func.Blueprint()
+
+_BEFORE_RUNS = frozenset({Status.SUBMITTED.value, Status.PLANNED.value})
+
+
+@bp.function_name("get_output")
+@bp.route(route="intents/{id}/output", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def get_output(call: Call) -> func.HttpResponse:
+    """GET /intents/{id}/output: what was printed so far; ``wait`` holds until there is more."""
+    after = number_parameter(call.request, "after", default=-1, low=0, high=2**31 - 1)
+    wait = seconds(call.request.params.get("wait", "0"), "wait")
+    deadline = get_running_loop().time() + wait
+    row = await intent_row(call)
+    if wait and row.status in _BEFORE_RUNS:
+        await call.app.watcher.wait(row.id, lambda _, status: status not in _BEFORE_RUNS, wait)
+    run = await _run(call, row)
+    if run is None:
+        ended = row.completed_at is not None
+        return json_response({"run_id": None, "items": [], "next_after": None, "ended": ended})
+    output = call.app.run_output
+    progress = await output.progress(run)
+    left = deadline - get_running_loop().time()
+    if left > 0 and not progress.ended and progress.last_seq <= after:
+        await output.wait(run, after, left)
+        progress = await output.progress(run)
+    chunks = await output.after(run.run_id, after)
+    last = chunks[-1].seq if chunks else after
+    return json_response(
+        {
+            "run_id": run.run_id,
+            "items": [chunk.model_dump() for chunk in chunks],
+            "next_after": last if last >= 0 else None,
+            "ended": progress.ended and last >= progress.last_seq,
+        }
+    )
+
+
+async def _run(call: Call, row: IntentRow) -> Watched | None:
+    """The run that the parameter ``run`` names, else the latest; None where there was none yet."""
+    raw = call.request.params.get("run")
+    runs = (await call.app.run_statuses.of([row.id])).get(row.id)
+    if raw is None:
+        return None if runs is None else Watched(runs.latest.run_id, row.id)
+    known = {str(run.run_id): run.run_id for run in runs.runs} if runs is not None else {}
+    if raw.lower() not in known:
+        raise Problem(400, "invalid-request", "run: must be the id of a run of this intent")
+    return Watched(known[raw.lower()], row.id)

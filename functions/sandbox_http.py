@@ -1,0 +1,110 @@
+"""HTTP functions for sandbox hosts: heartbeats, and artifacts too large for a message.
+
+A host has no key of its own. It speaks for one run at a time, with the token that came with that
+run's job, and only until the run's end is recorded.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import azure.functions as func
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from domain.runs.artifacts import TooMuch, WrongHash
+from domain.runs.inputs import InputGone, NoSuchInput
+from domain.runs.status import RunStatus
+from domain.runs.tokens import RunOwner
+from domain.sandbox.contract import MAX_ARTIFACT_BYTES, Sha256
+from domain.sandbox.heartbeat import ARTIFACT_ROUTE, HEARTBEAT_ROUTE, INPUT_ROUTE, Heartbeat
+from domain.telemetry import security_event
+from functions.http import Visit, bearer, door, json_response, parse_body, unauthenticated
+from functions.problems import Problem
+
+bp = func.Blueprint()
+
+#: Bytes of a heartbeat. One run alone may send 128 Ki characters, escaped to six bytes each.
+MAX_HEARTBEAT_BYTES = 1024 * 1024
+
+_SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="python-re"))
+
+
+@bp.function_name("sandbox_heartbeat")
+@bp.route(route=HEARTBEAT_ROUTE, methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@door
+async def sandbox_heartbeat(visit: Visit) -> func.HttpResponse:
+    """POST /sandbox/heartbeat: live output goes in, orders to go on or to kill come back."""
+    heartbeat = parse_body(visit.request, Heartbeat, MAX_HEARTBEAT_BYTES)
+    orders = await visit.app.heartbeats.take(heartbeat)
+    return json_response(orders.model_dump(mode="json"))
+
+
+@bp.function_name("sandbox_upload_artifact")
+@bp.route(route=ARTIFACT_ROUTE, methods=["PUT"], auth_level=func.AuthLevel.ANONYMOUS)
+@door
+async def upload_artifact(visit: Visit) -> func.HttpResponse:
+    """PUT /sandbox/runs/{run_id}/artifacts/{sha256}: 204, also when it was there."""
+    sha256 = _sha256(visit.request.route_params.get("sha256", ""))
+    owner, run = await _awaited_run(visit)
+    content = visit.request.get_body() or b""
+    if len(content) > MAX_ARTIFACT_BYTES:
+        raise Problem(
+            413,
+            "too-large",
+            f"The body takes {len(content)} bytes, the limit is {MAX_ARTIFACT_BYTES}.",
+        )
+    try:
+        await visit.app.artifacts.upload(
+            owner.tenant_id, run.run_id, sha256, content, run.artifact_bytes
+        )
+    except WrongHash as error:
+        raise Problem(400, "invalid-request", f"body: {error}") from None
+    except TooMuch as error:
+        raise Problem(413, "too-large", f"artifact_bytes: {error}") from None
+    return func.HttpResponse(status_code=204)
+
+
+@bp.function_name("sandbox_get_input")
+@bp.route(route=INPUT_ROUTE, methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@door
+async def get_input(visit: Visit) -> func.HttpResponse:
+    """GET /sandbox/runs/{run_id}/inputs/{sha256}: what another step has left for this run."""
+    sha256 = _sha256(visit.request.route_params.get("sha256", ""))
+    owner, run = await _awaited_run(visit)
+    try:
+        content = await visit.app.run_inputs.content(owner, run.run_id, sha256)
+    except NoSuchInput as error:
+        raise Problem(404, "not-found", f"sha256: {error}.") from None
+    except InputGone as error:
+        raise Problem(410, "gone", f"sha256: {error}.") from None
+    return func.HttpResponse(content, mimetype="application/octet-stream")
+
+
+async def _awaited_run(visit: Visit) -> tuple[RunOwner, RunStatus]:
+    """The run that the request's token speaks for, whose result is still to come."""
+    run_id = _run_id(visit.request.route_params.get("run_id", ""))
+    owner = visit.app.tokens.owner_of(bearer(visit.request) or "", run_id)
+    if owner is None:
+        security_event("failed_authentication", door="run", run=str(run_id))
+        raise unauthenticated("The bearer token does not speak for this run.")
+    runs = (await visit.app.run_statuses.of([owner.intent_id])).get(owner.intent_id)
+    run = runs.awaited(run_id, owner.tenant_id) if runs is not None else None
+    if run is None:
+        raise Problem(409, "run-ended", "The end of this run is recorded; its token is void.")
+    return owner, run
+
+
+def _run_id(raw: str) -> UUID:
+    try:
+        return UUID(raw)
+    except ValueError:
+        raise Problem(400, "invalid-request", "run_id: must be a UUID") from None
+
+
+def _sha256(raw: str) -> str:
+    try:
+        return _SHA256.validate_python(raw)
+    except ValidationError:
+        raise Problem(
+            400, "invalid-request", "sha256: must be 64 hexadecimal digits, lower case"
+        ) from None

@@ -1,0 +1,153 @@
+"""HTTP functions that find similar intents: to an intent, or to any sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import azure.functions as func
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from domain.intents.content import MAX_TEXT_CHARACTERS, Language, Text
+from domain.intents.state import Status
+from domain.similarity.embedder import EmbeddingUnavailable
+from domain.similarity.search import MAX_SIMILAR, Conditions, Found
+from functions.http import Call, endpoint, json_response, parse_body
+from functions.lookup import intent_row
+from functions.problems import Problem, invalid_field, invalid_fields
+
+bp = func.Blueprint()
+
+#: The answer of a provider that is away for longer than it says.
+_RETRY_SECONDS = 15
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Filters(BaseModel):
+    """What both doors take.
+
+    Attributes:
+        status: one status, or several of which any will do.
+        created_after: created then or later.
+        created_before: created earlier.
+        language: of the program.
+        limit: at most so many.
+        threshold: least cosine similarity.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Annotated[
+        list[Status] | None,
+        Field(min_length=1, max_length=len(Status)),
+        BeforeValidator(_one_or_many),
+    ] = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    language: Language | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_SIMILAR)] = 5
+    threshold: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = -1.0
+
+    def conditions(self) -> Conditions:
+        """The same for the search."""
+        return Conditions(
+            statuses=None if self.status is None else [each.value for each in self.status],
+            created_after=self.created_after,
+            created_before=self.created_before,
+            language=self.language,
+            threshold=self.threshold,
+        )
+
+
+class SearchRequest(Filters):
+    """Body of a search."""
+
+    text: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
+
+
+@bp.function_name("search_intents")
+@bp.route(route="intents/search", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def search_intents(call: Call) -> func.HttpResponse:
+    """POST /intents/search: the tenant's intents most similar to a sentence."""
+    body = parse_body(call.request, SearchRequest)
+    try:
+        found = await call.app.search.by_text(
+            call.principal.tenant_id, body.text, body.limit, body.conditions()
+        )
+    except EmbeddingUnavailable as error:
+        raise _no_vector(error) from None
+    except ValueError:
+        raise invalid_field("/text", "it has no words to compare; give a sentence") from None
+    return _answer(found)
+
+
+@bp.function_name("similar_intents")
+@bp.route(route="intents/{id}/similar", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@endpoint
+async def similar_intents(call: Call) -> func.HttpResponse:
+    """GET /intents/{id}/similar: the tenant's other intents most similar to this one.
+
+    None where the intent has no sentence to compare, but only a program.
+    """
+    filters = _filters(call.request)
+    row = await intent_row(call)
+    if not row.user_input:
+        return json_response({"model": None, "items": []})
+    try:
+        found = await call.app.search.by_intent(row, filters.limit, filters.conditions())
+    except EmbeddingUnavailable as error:
+        raise _no_vector(error) from None
+    except ValueError:
+        return json_response({"model": None, "items": []})
+    return _answer(found)
+
+
+def _filters(request: func.HttpRequest) -> Filters:
+    given: dict[str, Any] = dict(request.params)
+    if "status" in given:
+        given["status"] = given["status"].split(",")
+    try:
+        return Filters.model_validate(given)
+    except ValidationError as error:
+        raise invalid_fields(error) from None
+
+
+def _answer(found: Found) -> func.HttpResponse:
+    items: Sequence[dict[str, Any]] = [
+        {
+            "similarity": round(item.similarity, 6),
+            "intent": item.intent.summary(),
+            "links": {
+                "self": f"/api/intents/{item.intent.id}",
+                "similar": f"/api/intents/{item.intent.id}/similar",
+            },
+        }
+        for item in found.items
+    ]
+    return json_response({"model": found.model, "items": items})
+
+
+def _no_vector(error: EmbeddingUnavailable) -> Problem:
+    """The problem of a sentence whose vector is not recorded and cannot be had now."""
+    if error.kind == "text":
+        return invalid_field("/text", "the embedding model refuses it; say it otherwise")
+    wait = round(error.retry_after or _RETRY_SECONDS)
+    return Problem(
+        503,
+        "embedder-unavailable",
+        f"text: its vector cannot be had now ({error}). Repeat it later; sentences of earlier "
+        "intents can be searched all the time.",
+        headers={"Retry-After": str(max(wait, 1))},
+    )
