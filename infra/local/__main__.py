@@ -101,11 +101,10 @@ async def _main(report: Report, *, tour: bool, serve: bool) -> None:
     stack = LocalStack(config, report.part)
     async with stack.running() as doors:
         report.healthy(monotonic() - started)
-        if tour:
-            await Tour(doors, report).run()
+        page = await Tour(doors, report).run() if tour else None
         if serve:
             serving.set()
-            report.serving(doors, _requests(doors, config.data))
+            report.serving(doors, _requests(doors, config.data, page))
             await _until_stopped(stack, stop)
     report.stopped()
 
@@ -122,9 +121,13 @@ async def _until_stopped(stack: LocalStack, stop: asyncio.Event) -> None:
         await died
 
 
-def _requests(doors: Doors, data: Path) -> list[tuple[str, str]]:
+def _requests(doors: Doors, data: Path, page: str | None) -> list[tuple[str, str]]:
     api = f"{doors.http_url}/api/intents"
     key = f"-H 'X-API-Key: {doors.api_key}'"
+    save = (
+        "Save the plot's page, to open it in a browser",
+        f"curl -sS {doors.http_url}{page} {key} -o plot.html",
+    )
     return [
         (
             "Run a program and wait for its result",
@@ -137,6 +140,7 @@ def _requests(doors: Doors, data: Path) -> list[tuple[str, str]]:
             f"curl -sS {api} {key} \\\n  -H 'Prefer: "
             """wait=10' -H 'Content-Type: application/json' -d '{"text": "six by seven"}'""",
         ),
+        *([save] if page else []),
         ("List intents", f"curl -sS '{api}?limit=5' {key}"),
         (
             "Look at the log as an operator",

@@ -12,10 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
-from infra.local.servicebus.config import ConfigError, load_config
+from infra.local.servicebus.config import DEFAULT_CONFIG, ConfigError, load_config
 from infra.local.servicebus.server import Broker
 
-_DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "servicebus.json"
 #: For the default limit of 10,000 connections, and to spare.
 _DESCRIPTORS = 10_240
 _EPILOG = """\
@@ -55,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config",
         type=Path,
-        default=_DEFAULT_CONFIG,
-        help="entities, in the emulator's format (default: infra/local/servicebus.json)",
+        default=DEFAULT_CONFIG,
+        help="entities, in the emulator's format (default: what Terraform deploys)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(

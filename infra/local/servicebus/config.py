@@ -16,6 +16,11 @@ from typing import Any, TypeVar
 from infra.local.servicebus.durations import UNLIMITED_MS, parse_duration
 from infra.local.servicebus.stored import EntitySettings
 
+#: The application's entities: Terraform makes them from the same file.
+DEFAULT_CONFIG = (
+    Path(__file__).resolve().parents[2] / "terraform" / "modules" / "messaging" / "servicebus.json"
+)
+
 #: A string, or a ``//`` comment outside of one.
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*')
 _NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?$")

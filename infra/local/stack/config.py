@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local.servicebus.config import DEFAULT_CONFIG
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -50,9 +52,7 @@ class StackConfig:
             http_port=_port(env, "QLP_HTTP_PORT", 7071),
             amqp_port=_port(env, "QLP_AMQP_PORT", 5672),
             database_url=env.get("DATABASE_URL") or None,
-            service_bus_config=Path(
-                env.get("QLP_SERVICE_BUS_CONFIG") or ROOT / "infra/local/servicebus.json"
-            ),
+            service_bus_config=Path(env.get("QLP_SERVICE_BUS_CONFIG") or DEFAULT_CONFIG),
         )
 
 

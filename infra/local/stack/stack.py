@@ -57,6 +57,7 @@ class Doors:
         http_url: base of the HTTP API, without ``/api``.
         service_bus: connection string for producers.
         database_url: for operators.
+        database_admin_url: of the tables' owner.
         sandbox_url: base of the sandbox host's health endpoints.
         api_key: of a client of the tenant `TENANT`.
     """
@@ -64,6 +65,7 @@ class Doors:
     http_url: str
     service_bus: str
     database_url: str
+    database_admin_url: str
     sandbox_url: str
     api_key: str
 
@@ -126,15 +128,18 @@ class LocalStack:
             self._timed("PostgreSQL", self._start_postgres()),
             self._timed("Service Bus", self._start_service_bus()),
         )
-        sandbox_port = _free_port()
+        # Each of the two is told where the other will be.
+        http_port, sandbox_port = self._config.http_port or _free_port(), _free_port()
         sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         api_key, http_url, _ = await asyncio.gather(
             self._timed("schema and API key", self._prepare_database(postgres)),
-            self._timed("functions host", self._start_functions(postgres, bus, sandbox_url)),
-            self._timed("sandbox host", self._start_sandbox(bus, sandbox_port)),
+            self._timed(
+                "functions host", self._start_functions(postgres, bus, http_port, sandbox_url)
+            ),
+            self._timed("sandbox host", self._start_sandbox(bus, http_port, sandbox_port)),
         )
         await self._timed("health", self._healthy(http_url))
-        return Doors(http_url, bus, postgres.app, sandbox_url, api_key)
+        return Doors(http_url, bus, postgres.app, postgres.admin, sandbox_url, api_key)
 
     async def _timed(self, name: str, work: Awaitable[T]) -> T:
         started = monotonic()
@@ -166,22 +171,25 @@ class LocalStack:
             f"SharedAccessKey={key_file.read_text().strip()};UseDevelopmentEmulator=true;"
         )
 
-    async def _start_functions(self, database: Database, bus: str, sandbox_url: str) -> str:
+    async def _start_functions(
+        self, database: Database, bus: str, port: int, sandbox_url: str
+    ) -> str:
         values = self._settings(database, bus, sandbox_url)
         self._write_private("env", "".join(f"{k}='{v}'\n" for k, v in values.items()))
         ready = await self._spawn(
             "functions",
             [
                 *("infra.local.functions_host", "--app-dir", str(self._config.app)),
-                *("--port", str(self._config.http_port or _free_port())),
+                *("--port", str(port)),
             ],
             values,
         )
         return str(ready["url"]).rstrip("/")
 
-    async def _start_sandbox(self, bus: str, port: int) -> None:
+    async def _start_sandbox(self, bus: str, app_port: int, port: int) -> None:
         values = {
             "ServiceBusConnection": bus,
+            "QLP_SANDBOX_APP_URL": f"http://127.0.0.1:{app_port}",
             "QLP_SANDBOX_HEALTH_PORT": str(port),
             **_environment("QLP_SANDBOX_"),
         }
@@ -190,14 +198,13 @@ class LocalStack:
     def _settings(self, database: Database, bus: str, sandbox_url: str) -> dict[str, str]:
         template = json.loads((self._config.root / "local.settings.template.json").read_text())
         values: dict[str, str] = dict(template["Values"])
-        values.update(
-            {k: v for k, v in os.environ.items() if k.startswith(("QLP_", "AzureWebJobs"))}
-        )
+        values.update(_environment("QLP_", "AzureWebJobs", "OPENAI_", "AZURE_OPENAI_"))
         values.update(
             DATABASE_URL=database.app,
             DATABASE_ADMIN_URL=database.admin,
             ServiceBusConnection=bus,
             QLP_SANDBOX_URL=sandbox_url,
+            QLP_RUN_TOKEN_KEY=self._secret("run-token-key").read_text().strip(),
         )
         return values
 

@@ -20,28 +20,20 @@ from domain.service import intent_id_for
 from infra.local.stack.config import StackError
 from infra.local.stack.report import Report
 from infra.local.stack.stack import TENANT, Doors
+from infra.local.stack.tour_programs import MEAN, PLOT, SHOUT
 
 _PATIENCE_SECONDS = 30
 
-CLIENT_PROGRAM = """\
-import statistics
-months = {"Jan": 120, "Feb": 95, "Mar": 143}
-print("mean of", ", ".join(months), "=", round(statistics.mean(months.values()), 1))
-"""
-PRODUCER_PROGRAM = """\
-tr 'a-z' 'A-Z' < /dev/stdin
-"""
-
 
 class Tour:
-    """Three steps, each through the public door of its user."""
+    """Steps of a client, a producer and an operator, each through the public door of its user."""
 
     def __init__(self, doors: Doors, report: Report) -> None:
         self._doors = doors
         self._report = report
 
-    async def run(self) -> None:
-        """Take all steps.
+    async def run(self) -> str:
+        """Take all steps; the address of the page with the plot.
 
         Raises:
             StackError: a step did not end as it should; says what came instead.
@@ -52,10 +44,12 @@ class Tour:
         ) as session:
             client_intent = await self._timed(self._client_submits, session)
             await self._show_timeline(session, client_intent)
+            plot = await self._timed(self._client_looks_at_a_plot, session)
             producer_intent = await self._timed(self._producer_publishes, session)
             await self._show_timeline(session, producer_intent)
         await self._timed(self._operator_lists)
         await self._timed(self._operator_replays, client_intent)
+        return _page(plot)
 
     async def _timed(self, step: Callable[..., Awaitable[_Step]], *arguments: Any) -> str:  # noqa: ANN401
         started = monotonic()
@@ -64,19 +58,40 @@ class Tour:
         return str(done.facts.get("intent_id", ""))
 
     async def _client_submits(self, session: aiohttp.ClientSession) -> _Step:
-        body = {
-            "text": "mean of the monthly totals",
-            "program": {"language": "python", "files": {"main.py": CLIENT_PROGRAM}},
-        }
+        status, intent = await self._submit(session, "mean of the monthly totals", MEAN)
+        return _Step(
+            "A client submits a sentence and a program over HTTP",
+            [f"POST /api/intents → {status}", *_outcome_lines(intent)],
+            {"intent_id": intent.get("id"), "status": intent.get("status")},
+        )
+
+    async def _client_looks_at_a_plot(self, session: aiohttp.ClientSession) -> _Step:
+        _, intent = await self._submit(session, "plot the monthly totals", PLOT)
+        lines = _outcome_lines(intent)
+        [artifact] = intent["outcome"]["artifacts"]
+        address = f"{artifact['href']}?inline=1"
+        async with session.get(f"{self._doors.http_url}{address}") as response:
+            picture = await response.read()
+        if response.status != 200 or not picture.startswith(b"\x89PNG"):
+            raise StackError(f"GET {address}: {response.status}, and no picture: {picture[:200]!r}")
+        return _Step(
+            "A client has a plot drawn and looks at it",
+            [
+                *lines,
+                f"GET {address} → {artifact['media_type']}, {len(picture):,} bytes",
+                f"GET {_page(intent['id'])} → all of it on a page for a browser",
+            ],
+            {"intent_id": intent["id"], "artifact": artifact["href"]},
+        )
+
+    async def _submit(
+        self, session: aiohttp.ClientSession, text: str, program: str
+    ) -> tuple[int, dict[str, Any]]:
+        body = {"text": text, "program": {"language": "python", "files": {"main.py": program}}}
         headers = {"Prefer": f"wait={_PATIENCE_SECONDS}", "Idempotency-Key": str(uuid4())}
         url = f"{self._doors.http_url}/api/intents"
         async with session.post(url, json=body, headers=headers) as response:
-            intent = await response.json()
-        return _Step(
-            "A client submits a sentence and a program over HTTP",
-            [f"POST /api/intents → {response.status}", *_outcome_lines(intent)],
-            {"intent_id": intent.get("id"), "status": intent.get("status")},
-        )
+            return response.status, await response.json()
 
     async def _producer_publishes(self, session: aiohttp.ClientSession) -> _Step:
         event = {
@@ -90,7 +105,7 @@ class Tour:
                 "text": "shout it",
                 "program": {
                     "language": "shell",
-                    "files": {"main.sh": PRODUCER_PROGRAM},
+                    "files": {"main.sh": SHOUT},
                     "stdin": "hello from the bus\n",
                 },
             },
@@ -165,6 +180,10 @@ class _Step:
         self.title = title
         self.lines = lines
         self.facts = facts
+
+
+def _page(intent_id: str) -> str:
+    return f"/api/intents/{intent_id}/result"
 
 
 def _outcome_lines(intent: dict[str, Any]) -> list[str]:

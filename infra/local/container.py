@@ -1,0 +1,150 @@
+"""``python -m infra.local.container PART``: what the containers of ``compose.yaml`` run.
+
+Secrets are made at the first start and lie in volumes, one per circle of those who may know them:
+``owner`` (the tables' owner), ``app`` (the application) and ``bus``. They are in no file of the
+host, in no environment that ``docker inspect`` shows, and in no log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from domain.access.store import ApiKeys
+from domain.database import open_pool
+from domain.eventlog.migrate import migrate
+from infra.local.postgres_cluster import ADMIN, APP_LOGIN
+
+SECRETS = Path("/run/qlp")
+TENANT = "demo"
+
+_ROOT = Path(__file__).resolve().parents[2]
+_OWNER = "owner/password"
+_APP = "app/database-password"
+_RUN_TOKENS = "app/run-token-key"
+_BUS = "bus/key"
+_CONNECTION = "bus/connection"
+#: Of a container, on the networks that compose.yaml gives it.
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 # nosec B104
+_PORTS = {"postgres": 5432, "servicebus": 5672, "health": 5673, "functions": 7071}
+
+
+def make_secrets(folder: Path = SECRETS) -> None:
+    """Make what is missing; what is there stays, since the database remembers it."""
+    for name in (_OWNER, _APP, _RUN_TOKENS, _BUS):
+        _keep(folder / name, secrets.token_urlsafe(32))
+    _keep(folder / _CONNECTION, connection_string((folder / _BUS).read_text()))
+
+
+def connection_string(key: str) -> str:
+    """Of the bus, for clients in the other containers."""
+    return (
+        f"Endpoint=sb://servicebus:{_PORTS['servicebus']};"
+        "SharedAccessKeyName=RootManageSharedAccessKey;"
+        f"SharedAccessKey={key};UseDevelopmentEmulator=true;"
+    )
+
+
+def _keep(path: Path, content: str) -> None:
+    if path.exists():
+        return
+    staging = path.with_suffix(".new")
+    staging.write_text(content)
+    # Others' accounts read it, the server's among them; only they mount the volume.
+    staging.chmod(0o444)
+    staging.rename(path)
+
+
+def settings(folder: Path = SECRETS) -> dict[str, str]:
+    """Those of the application, from the template, the environment and the secrets."""
+    template = json.loads((_ROOT / "local.settings.template.json").read_text())
+    given = ("QLP_", "OPENAI_", "AZURE_OPENAI_")
+    return {
+        **template["Values"],
+        **{name: value for name, value in os.environ.items() if name.startswith(given)},
+        "DATABASE_URL": _url(APP_LOGIN, (folder / _APP).read_text()),
+        "ServiceBusConnection": (folder / _CONNECTION).read_text(),
+        "QLP_RUN_TOKEN_KEY": (folder / _RUN_TOKENS).read_text(),
+    }
+
+
+def owner_url(folder: Path = SECRETS) -> str:
+    """Connection of the tables' owner."""
+    return _url(ADMIN, (folder / _OWNER).read_text())
+
+
+def _url(user: str, password: str) -> str:
+    return (
+        f"postgresql://{user}:{quote(password, safe='')}@postgres:{_PORTS['postgres']}/qlp"
+        "?sslmode=disable"
+    )
+
+
+async def set_up(owner: str, app: str, password: str) -> None:
+    """Bring the database to where the application can start; again and again does no harm.
+
+    Args:
+        owner: connection of the tables' owner.
+        app: connection of the application's login.
+        password: of that login.
+    """
+    await migrate(owner)  # makes the role qlp_app, too
+    async with await psycopg.AsyncConnection.connect(owner, autocommit=True) as connection:
+        found = await connection.execute("select from pg_roles where rolname = %s", [APP_LOGIN])
+        verb = sql.SQL("create" if await found.fetchone() is None else "alter")
+        await connection.execute(
+            sql.SQL("{} role {} login password {}").format(
+                verb, sql.Identifier(APP_LOGIN), sql.Literal(password)
+            )
+        )
+        await connection.execute(sql.SQL("grant qlp_app to {}").format(sql.Identifier(APP_LOGIN)))
+    pool = await open_pool(app, min_size=1, max_size=1, application_name="qlp-setup")
+    try:
+        await ApiKeys(pool).ensure_tenant(TENANT)
+    finally:
+        await pool.close()
+
+
+def _module(environment: Mapping[str, str], *arguments: str) -> None:
+    """Become another program, so that it gets the container's signals itself."""
+    os.execve(  # noqa: S606 - there is no shell
+        sys.executable, [sys.executable, "-m", *arguments], {**os.environ, **environment}
+    )
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser("infra.local.container", description=__doc__)
+    parser.add_argument("part", choices=["secrets", "setup", "servicebus", "functions", "qlp"])
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="arguments of qlp")
+    given = parser.parse_args()
+    match given.part:
+        case "secrets":
+            make_secrets()
+        case "setup":
+            app = settings()["DATABASE_URL"]
+            asyncio.run(set_up(owner_url(), app, (SECRETS / _APP).read_text()))
+        case "servicebus":
+            ports = ("--port", str(_PORTS["servicebus"]), "--health-port", str(_PORTS["health"]))
+            key = ("--key-file", str(SECRETS / _BUS))
+            _module({}, "infra.local.servicebus", "--host", _EVERYWHERE, *ports, *key)
+        case "functions":
+            address = ("--bind", _EVERYWHERE, "--port", str(_PORTS["functions"]))
+            _module(settings(), "infra.local.functions_host", "--app-dir", str(_ROOT), *address)
+        case "qlp":
+            environment = settings() | {"DATABASE_ADMIN_URL": owner_url()}
+            _module(environment, "domain.operations", *given.rest)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Loses the database of a running stack on purpose, brings it back, and measures both."""

@@ -1,0 +1,76 @@
+"""``python -m infra.local.drill``: lose the database of a stack of its own, and measure."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.local.drill.backup import DrillError
+from infra.local.drill.scenarios import Drill, Figures
+from infra.local.stack.config import StackConfig, StackError
+from infra.local.stack.stack import LocalStack
+
+SCENARIOS = ("disaster", "mistake", "move")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+async def drill(scenario: str, seconds: float, clients: int) -> Figures:
+    """Run one scenario on a stack of its own, on free ports, which is gone afterwards.
+
+    Args:
+        scenario: of `SCENARIOS`.
+        seconds: for which clients submit before the loss.
+        clients: that submit one intent after the other, until intents are accepted again.
+
+    Raises:
+        DrillError: a step failed.
+        StackError: the stack did not start.
+    """
+    with _folder() as folder:
+        ports = {"QLP_HTTP_PORT": "0", "QLP_AMQP_PORT": "0"}
+        environment = {**os.environ, **ports, "QLP_DATA_DIR": str(folder), "DATABASE_URL": ""}
+        stack = LocalStack(StackConfig.from_environment(environment), lambda _name, _seconds: None)
+        async with stack.running() as doors:
+            steps = Drill(stack, doors, folder, seconds, clients, _say)
+            run = {"disaster": steps.disaster, "mistake": steps.mistake, "move": steps.move}
+            return await run[scenario]()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="qlp-drill-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # for root, the server has an account of its own
+        yield folder
+
+
+def main() -> int:
+    """Print the figures as JSON, one line per scenario."""
+    parser = argparse.ArgumentParser("infra.local.drill", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
+    parser.add_argument("--seconds", type=float, default=10, help="of load before (default: 10)")
+    parser.add_argument("--clients", type=int, default=4, help="that submit (default: 4)")
+    given = parser.parse_args()
+    for scenario in given.scenarios or SCENARIOS:
+        _say(f"--- {scenario}")
+        try:
+            figures = asyncio.run(drill(scenario, given.seconds, given.clients))
+        except (DrillError, StackError) as error:
+            _say(f"failed: {error}")
+            return 1
+        print(json.dumps(figures.as_dict()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

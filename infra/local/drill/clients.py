@@ -1,0 +1,121 @@
+"""Clients that submit intents all the time, and remember what they were promised."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+
+from infra.local.drill.backup import DrillError
+from infra.local.stack.stack import Doors
+
+_PAUSE_SECONDS = 0.05
+_ENDED = ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """An intent that was accepted: by which key, and when (seconds of `monotonic`)."""
+
+    intent_id: str
+    key: str
+    at: float
+
+
+@dataclass(slots=True)
+class Clients:
+    """Some clients of one stack."""
+
+    session: aiohttp.ClientSession
+    base: str
+    promises: list[Promise] = field(default_factory=list)
+    refusals: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def of(cls, doors: Doors) -> AsyncIterator[Clients]:
+        """Clients with the stack's own key."""
+        timeout = aiohttp.ClientTimeout(total=60)
+        headers = {"X-API-Key": doors.api_key}
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
+            yield cls(session, f"{doors.http_url}/api")
+
+    @contextlib.asynccontextmanager
+    async def submitting(self, count: int) -> AsyncIterator[None]:
+        """``count`` clients submit, one intent after the other, until the end of the block."""
+        tasks = [asyncio.create_task(self._submit_for_ever()) for _ in range(count)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def first_promise_after(self, moment: float, seconds: float) -> float:
+        """When the first intent since ``moment`` was accepted.
+
+        Raises:
+            DrillError: none was within ``seconds``.
+        """
+        while monotonic() < moment + seconds:
+            for promise in reversed(self.promises):
+                if promise.at > moment:
+                    return promise.at
+            await asyncio.sleep(_PAUSE_SECONDS)
+        raise DrillError(f"nothing was accepted for {seconds:.0f} s: {self.refusals}")
+
+    async def submit(self, key: str) -> str | None:
+        """Submit once; the intent's id if it was accepted."""
+        body = {"program": {"language": "python", "files": {"main.py": "print(6 * 7)"}}}
+        try:
+            async with self.session.post(
+                f"{self.base}/intents", json=body, headers={"Idempotency-Key": key}
+            ) as response:
+                answer = await response.json(content_type=None)
+                if response.status in (200, 202):
+                    return str(answer["id"])
+                why = str(response.status)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            why = type(error).__name__
+        self.refusals[why] = self.refusals.get(why, 0) + 1
+        return None
+
+    async def outcome(self, intent_id: str, seconds: float) -> str | None:
+        """How an intent ended; None if nobody knows it.
+
+        Raises:
+            DrillError: it has not ended after ``seconds``.
+        """
+        deadline, status = monotonic() + seconds, "never seen"
+        while monotonic() < deadline:
+            reply, body = await self._get(f"/intents/{intent_id}")
+            if reply == 404:
+                return None
+            status = str(body.get("status"))
+            if status in _ENDED:
+                return status
+        raise DrillError(f"intent {intent_id} is {status} after {seconds:.0f} s")
+
+    async def _get(self, path: str) -> tuple[int, Any]:
+        async with self.session.get(
+            f"{self.base}{path}", headers={"Prefer": "wait=10"}
+        ) as response:
+            return response.status, await response.json(content_type=None)
+
+    async def _submit_for_ever(self) -> None:
+        while True:
+            key = str(uuid4())
+            self.promises.append(Promise(await self._until_accepted(key), key, monotonic()))
+
+    async def _until_accepted(self, key: str) -> str:
+        """Who got no answer asks again, with the same key."""
+        while True:
+            if intent_id := await self.submit(key):
+                return intent_id
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,201 @@
+"""What is lost, how it is brought back, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from infra.local.drill.backup import DrillError, Dump, PhysicalBackup, Server
+from infra.local.drill.clients import Clients, Promise
+from infra.local.stack.stack import Doors, LocalStack
+
+_SERVED_SECONDS = 300.0
+_ENDED_SECONDS = 120.0
+_SEALED_SECONDS = 60.0
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a drill measured.
+
+    Attributes:
+        scenario: its name.
+        accepted: intents accepted before the loss.
+        lost: how many of them were unknown afterwards.
+        lost_seconds: age of the oldest of them at the loss: the recovery point.
+        served_seconds: from the loss to the first intent that was accepted again.
+        ended_seconds: from the loss until every intent that was kept had ended.
+        restore_seconds: of these, until the server let clients in.
+        backup_mib: what was read to restore.
+        outcomes: how many of the kept intents ended how.
+        refused: answers that clients got meanwhile, by kind.
+        resubmitted: lost intents that their clients submitted again, under their old ids.
+        checks: exit status of each check of the operator's command line.
+    """
+
+    scenario: str
+    accepted: int
+    lost: int
+    lost_seconds: float
+    served_seconds: float
+    ended_seconds: float
+    restore_seconds: float
+    backup_mib: float
+    outcomes: Mapping[str, int]
+    refused: Mapping[str, int]
+    resubmitted: int
+    checks: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; seconds and sizes to one decimal."""
+        rounded = {k: round(v, 1) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return rounded
+
+
+class Drill:
+    """One drill on a running stack; what it loses and writes is all in ``folder``."""
+
+    def __init__(
+        self,
+        stack: LocalStack,
+        doors: Doors,
+        folder: Path,
+        seconds: float,
+        clients: int,
+        say: Say,
+    ) -> None:
+        self._doors = doors
+        self._folder = folder
+        self._seconds = seconds
+        self._clients = clients
+        self._say = say
+        child = stack.children["postgres"]
+        self._server = Server(folder / "postgres", child, doors.database_admin_url)
+        self._copy = PhysicalBackup(self._server, folder / "backup")
+        self._dump = Dump(self._server, folder / "backup")
+
+    async def disaster(self) -> Figures:
+        """The server and its disk are gone; everything up to the last change is restored."""
+        async with Clients.of(self._doors) as clients, self._copy.kept():
+            return await self._lose("disaster", clients, None)
+
+    async def mistake(self) -> Figures:
+        """The database is brought back to a moment in the past, as after a fatal command."""
+        async with Clients.of(self._doors) as clients, self._copy.kept():
+            async with clients.submitting(self._clients):
+                await asyncio.sleep(self._seconds / 2)
+            moment, known = await self._server.now(), await self._heads()
+            return await self._lose("mistake", clients, moment, known)
+
+    async def move(self) -> Figures:
+        """A dump is restored into a new cluster, as after the loss of a region or an upgrade."""
+        async with Clients.of(self._doors) as clients:
+            async with clients.submitting(self._clients):
+                await asyncio.sleep(self._seconds / 2)
+                await self._dump.take()
+            return await self._lose("move", clients, None, await self._heads())
+
+    async def _lose(
+        self, name: str, clients: Clients, until: datetime | None, known: str = ""
+    ) -> Figures:
+        async with clients.submitting(self._clients):
+            await asyncio.sleep(self._seconds)
+            heads = self._folder / "heads.json"
+            heads.write_text(await self._heads_since(known))
+            lost_at = monotonic()
+            await self._server.lose()
+            before = [promise for promise in clients.promises if promise.at <= lost_at]
+            self._say(f"lost the database with {len(before)} accepted intents")
+            clients.refusals.clear()
+            if name == "move":
+                await self._dump.restore()
+            else:
+                await self._copy.restore(until)
+            restored = monotonic()
+            self._say(f"restored after {restored - lost_at:.1f} s")
+            served = await clients.first_promise_after(restored, _SERVED_SECONDS)
+        refused = dict(clients.refusals)
+        outcomes, lost = await self._outcomes(clients, before)
+        ended = monotonic()
+        again = [await clients.submit(p.key) == p.intent_id for p in lost]
+        backup = self._dump.size() if name == "move" else self._copy.size()
+        return Figures(
+            scenario=name,
+            accepted=len(before),
+            lost=len(lost),
+            lost_seconds=max((lost_at - p.at for p in lost), default=0.0),
+            served_seconds=served - lost_at,
+            ended_seconds=ended - lost_at,
+            restore_seconds=restored - lost_at,
+            backup_mib=backup / 2**20,
+            outcomes=outcomes,
+            refused=refused,
+            resubmitted=sum(again),
+            checks=await self._checks(heads),
+        )
+
+    async def _outcomes(
+        self, clients: Clients, promises: list[Promise]
+    ) -> tuple[dict[str, int], list[Promise]]:
+        found = [await clients.outcome(p.intent_id, _ENDED_SECONDS) for p in promises]
+        lost = [p for p, outcome in zip(promises, found, strict=True) if outcome is None]
+        return dict(Counter(outcome for outcome in found if outcome)), lost
+
+    async def _heads_since(self, known: str) -> str:
+        """Heads of the log that witness what came after ``known``; any where that is empty.
+
+        The first seal after it may hold events from before, the second cannot.
+        """
+        heads, newer = known or await self._heads(), 2 if known else 0
+        deadline = monotonic() + _SEALED_SECONDS
+        while newer:
+            if monotonic() > deadline:
+                raise DrillError(f"nothing was sealed for {_SEALED_SECONDS:.0f} s")
+            found = await self._heads()
+            newer -= found != heads
+            heads = found
+        return heads
+
+    async def _heads(self) -> str:
+        status, output = await self._qlp("log", "heads", "--json")
+        if status:
+            raise DrillError(f"qlp log heads: {output}")
+        return output
+
+    async def _checks(self, heads: Path) -> dict[str, int]:
+        _, listed = await self._qlp("projections", "list", "--json")
+        names = [str(each["name"]) for each in json.loads(listed)["items"]]
+        commands = {
+            "log verify": ("log", "verify"),
+            "log verify --heads": ("log", "verify", "--heads", str(heads)),
+            "replay --to nowhere": ("replay", "--where", "tenant=demo", "--to", "nowhere"),
+            **{f"projections verify {name}": ("projections", "verify", name) for name in names},
+        }
+        statuses = {}
+        for name, command in commands.items():
+            statuses[name], output = await self._qlp(*command)
+            if statuses[name]:
+                self._say(f"{name} exits with {statuses[name]}:\n{output.strip()[-2000:]}")
+        return statuses
+
+    async def _qlp(self, *arguments: str) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "domain.operations", *arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "DATABASE_URL": self._doors.database_url},
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode()

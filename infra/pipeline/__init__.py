@@ -1,0 +1,1 @@
+"""What the deployment pipeline does, in code that is tested; the workflows only call it."""

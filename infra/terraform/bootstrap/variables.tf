@@ -1,0 +1,61 @@
+variable "project" {
+  description = "Word that all names begin with."
+  type        = string
+  default     = "qlp"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]{1,5}$", var.project))
+    error_message = "project: two to six lower-case letters and digits, beginning with a letter."
+  }
+}
+
+variable "location" {
+  description = "Azure region of the states."
+  type        = string
+  default     = "westeurope"
+}
+
+variable "environments" {
+  description = "Environments that have a state and an identity that deploys them."
+  type        = set(string)
+  default     = ["dev", "staging", "prod"]
+
+  validation {
+    condition     = length(var.environments) > 0 && alltrue([for name in var.environments : can(regex("^[a-z]{2,10}$", name))])
+    error_message = "environments: one name or more, of two to ten lower-case letters."
+  }
+}
+
+variable "allowed_cidrs" {
+  description = "Public networks that reach the states and their key vault: of whoever runs Terraform. Set TF_VAR_allowed_cidrs."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.allowed_cidrs : can(cidrhost(cidr, 0)) && !endswith(cidr, "/0")])
+    error_message = "allowed_cidrs: CIDRs, none of which is the whole Internet; hosted runners need states_reachable_from_anywhere instead."
+  }
+}
+
+variable "states_reachable_from_anywhere" {
+  description = "Whether the states' account answers every network (with Microsoft Entra alone, as ever): needed by hosted runners, whose addresses change."
+  type        = bool
+  default     = false
+}
+
+variable "github_repository" {
+  description = "owner/name of the repository whose environments deploy with OpenID Connect; null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.github_repository == null ? true : can(regex("^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$", var.github_repository))
+    error_message = "github_repository: owner/name."
+  }
+}
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+  default     = {}
+}

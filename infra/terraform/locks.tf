@@ -1,0 +1,20 @@
+# Against an owner's slip; Terraform's own are stopped by prevent_destroy.
+locals {
+  locked = var.locks_enabled ? {
+    database    = module.database.id
+    key-vault   = module.security.key_vault_id
+    service-bus = module.messaging.id
+  } : {}
+}
+
+resource "azurerm_management_lock" "this" {
+  for_each = local.locked
+
+  name       = "keep-${each.key}"
+  scope      = each.value
+  lock_level = "CanNotDelete"
+  notes      = "Holds data of ${local.name}. Remove the lock on purpose, with locks_enabled = false."
+
+  # Locked last: a lock also keeps what hangs on a resource from being taken off it.
+  depends_on = [azurerm_private_endpoint.this, azurerm_monitor_diagnostic_setting.this]
+}

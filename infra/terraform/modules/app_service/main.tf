@@ -1,0 +1,18 @@
+locals {
+  app_name     = "func-${var.name}-${var.suffix}"
+  sandbox_name = "app-${var.name}-sandbox-${var.suffix}"
+}
+
+resource "azurerm_service_plan" "this" {
+  #checkov:skip=CKV_AZURE_211:The sku is the environment's choice; development has a small one
+  #checkov:skip=CKV_AZURE_225:Set where var.plan.zone_redundant is true
+  name                = "asp-${var.name}"
+  location            = var.location
+  resource_group_name = var.resource_group_name
+  tags                = var.tags
+
+  os_type                = "Linux"
+  sku_name               = var.plan.sku
+  worker_count           = var.plan.workers
+  zone_balancing_enabled = var.plan.zone_redundant
+}

@@ -1,0 +1,44 @@
+output "plan_id" {
+  description = "Resource ID of the App Service plan."
+  value       = azurerm_service_plan.this.id
+}
+
+output "app_id" {
+  description = "Resource ID of the function app."
+  value       = azurerm_linux_function_app.this.id
+}
+
+output "app_name" {
+  description = "Name of the function app."
+  value       = azurerm_linux_function_app.this.name
+}
+
+output "app_host_name" {
+  description = "Host name of the function app."
+  value       = "${local.app_name}.azurewebsites.net"
+}
+
+output "sandbox_id" {
+  description = "Resource ID of the sandbox host's app; null where it runs elsewhere."
+  value       = one(azurerm_linux_web_app.sandbox[*].id)
+}
+
+output "sandbox_name" {
+  description = "Name of the sandbox host's app; null where it runs elsewhere."
+  value       = one(azurerm_linux_web_app.sandbox[*].name)
+}
+
+output "storage_account_id" {
+  description = "Resource ID of the functions host's storage account."
+  value       = azurerm_storage_account.host.id
+}
+
+output "app_slot_id" {
+  description = "Resource ID of the application's slot; null without one."
+  value       = one(azurerm_linux_function_app_slot.this[*].id)
+}
+
+output "slot_host_name" {
+  description = "Host name of the application's slot; null without one."
+  value       = var.slot == null ? null : "${local.app_name}-${var.slot}.azurewebsites.net"
+}

@@ -1,0 +1,56 @@
+# The functions host keeps its leases and timers here; nothing of the product's.
+resource "azurerm_storage_account" "host" {
+  #checkov:skip=CKV_AZURE_33:Queue logging of the classic kind needs account keys; diagnostic settings log the same
+  #checkov:skip=CKV_AZURE_43:The name is put together from parts that variables.tf bounds
+  #checkov:skip=CKV_AZURE_206:Leases and timers are made anew; replication over zones is var.storage_replication
+  #checkov:skip=CKV2_AZURE_33:The endpoints of all services are made in one place, endpoints.tf of the root module
+  name                = "st${replace(var.name, "-", "")}${var.suffix}"
+  location            = var.location
+  resource_group_name = var.resource_group_name
+  tags                = var.tags
+
+  account_tier             = "Standard"
+  account_kind             = "StorageV2"
+  account_replication_type = var.storage_replication
+
+  shared_access_key_enabled        = false
+  default_to_oauth_authentication  = true
+  allow_nested_items_to_be_public  = false
+  cross_tenant_replication_enabled = false
+  local_user_enabled               = false
+  https_traffic_only_enabled       = true
+  min_tls_version                  = "TLS1_2"     # the highest floor there is; 1.3 is negotiated first
+  public_network_access_enabled    = !var.private #checkov:skip=CKV_AZURE_59:Closed where var.private is true; else only the application's subnet is let in
+
+  blob_properties {
+    delete_retention_policy {
+      days = 7
+    }
+
+    container_delete_retention_policy {
+      days = 7
+    }
+  }
+
+  network_rules {
+    default_action             = "Deny"
+    bypass                     = ["AzureServices"]
+    virtual_network_subnet_ids = var.private ? [] : [var.subnet_ids.app]
+  }
+
+  dynamic "customer_managed_key" {
+    for_each = var.encryption_key[*]
+    content {
+      key_vault_key_id          = customer_managed_key.value.versionless
+      user_assigned_identity_id = customer_managed_key.value.identity_id
+    }
+  }
+
+  dynamic "identity" {
+    for_each = var.encryption_key[*]
+    content {
+      type         = "UserAssigned"
+      identity_ids = [identity.value.identity_id]
+    }
+  }
+}

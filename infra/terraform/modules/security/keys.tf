@@ -1,0 +1,69 @@
+# Keys are made through Azure Resource Manager. `azurerm_key_vault_key` speaks to the vault itself,
+# which refuses everyone outside the network once it is private; the management plane does not pass
+# the vault's firewall, so the same plan applies from anywhere.
+locals {
+  # No expiry: PostgreSQL names a version of its key, and would stop with an expired one.
+  rotation = {
+    attributes      = {}
+    lifetimeActions = [{ action = { type = "rotate" }, trigger = { timeAfterCreate = "P1Y" } }]
+  }
+}
+
+resource "azurerm_resource_group_template_deployment" "key" {
+  for_each = var.customer_managed_keys
+
+  name                = "key-${var.name}-${each.key}"
+  resource_group_name = var.resource_group_name
+  deployment_mode     = "Incremental"
+  tags                = var.tags
+
+  template_content = jsonencode({
+    "$schema"      = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
+    contentVersion = "1.0.0.0"
+    resources = [{
+      type       = "Microsoft.KeyVault/vaults/keys"
+      apiVersion = "2023-07-01"
+      name       = "${azurerm_key_vault.this.name}/${each.key}"
+      tags       = var.tags
+      properties = {
+        kty            = "RSA"
+        keySize        = 3072
+        keyOps         = ["wrapKey", "unwrapKey"]
+        rotationPolicy = local.rotation
+      }
+    }]
+    outputs = {
+      versionless = {
+        type  = "string"
+        value = "[reference(resourceId('Microsoft.KeyVault/vaults/keys', '${azurerm_key_vault.this.name}', '${each.key}')).keyUri]"
+      }
+      versioned = {
+        type  = "string"
+        value = "[reference(resourceId('Microsoft.KeyVault/vaults/keys', '${azurerm_key_vault.this.name}', '${each.key}')).keyUriWithVersion]"
+      }
+    }
+  })
+
+  # Data encrypted with a key is lost with it.
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "azurerm_role_assignment" "encryption" {
+  count = length(var.customer_managed_keys) > 0 ? 1 : 0
+
+  description          = "Wraps and unwraps the keys of data at rest"
+  scope                = azurerm_key_vault.this.id
+  role_definition_name = "Key Vault Crypto Service Encryption User"
+  principal_id         = azurerm_user_assigned_identity.this["encryption"].principal_id
+  principal_type       = "ServicePrincipal"
+}
+
+# A role takes up to some minutes until every service believes in it; encrypted services fail before.
+resource "time_sleep" "role_known" {
+  count = length(var.customer_managed_keys) > 0 ? 1 : 0
+
+  create_duration = "180s"
+  depends_on      = [azurerm_role_assignment.encryption]
+}
