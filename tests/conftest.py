@@ -2,5 +2,9 @@
 
 pytest_plugins = [
     f"tests.fixtures.{name}"
-    for name in ("postgres", "servicebus", "functions_host", "sandbox", "stack")
+    for name in (
+        *("postgres", "servicebus", "functions_host", "stack"),
+        *("sandbox", "sandbox_bus", "app_server", "engine", "host_container", "compose"),
+        *("openai_server", "openai_embeddings"),
+    )
 ]

@@ -3,7 +3,8 @@
 The floor is one prepared INSERT with one event per transaction, autocommit, by the same driver
 into a table with the same columns and the same indexes, but without a lock, a version check,
 idempotency or a transaction id that readers can follow. Both run in turns, on the same server, so
-that what else the machine does hits both alike.
+that what else the machine does hits both alike. The CPU time is that of this process, which is the
+limit with many connections: one event loop has one core.
 
     python -m tests.benchmarks.bench_append [--rounds 7] [--events 2000]
 """
@@ -24,6 +25,7 @@ from domain.database import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import InlineWrite, NewEvent
+from domain.memory import spare_the_collector
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.server import own_server
 
@@ -81,16 +83,16 @@ def writers(pool: AsyncConnectionPool) -> dict[str, Write]:
     return {"floor": floor, "append": append, "append + inline write": append_inline}
 
 
-async def rate(write: Write, events: int, connections: int) -> float:
-    """Events per second of ``connections`` concurrent writers."""
+async def rate(write: Write, events: int, connections: int) -> tuple[float, float]:
+    """Events per second of ``connections`` concurrent writers, and seconds of CPU per event."""
 
     async def work(count: int) -> None:
         for _ in range(count):
             await write(uuid4())
 
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work(events // connections) for _ in range(connections)))
-    return events / (time.perf_counter() - started)
+    return events / (time.perf_counter() - started), (time.process_time() - used) / events
 
 
 async def compare(server: EmbeddedPostgres, rounds: int, events: int) -> None:
@@ -107,17 +109,22 @@ async def compare(server: EmbeddedPostgres, rounds: int, events: int) -> None:
         )
         contestants = writers(pool)
         rates: dict[str, list[float]] = {name: [] for name in contestants}
+        cpu: dict[str, list[float]] = {name: [] for name in contestants}
         for number in range(rounds + 1):
             for name, write in contestants.items():
-                measured = await rate(write, events, connections)
+                measured, used = await rate(write, events, connections)
                 if number:  # the first round warms caches and prepares statements
                     rates[name].append(measured)
+                    cpu[name].append(used)
         await pool.close()
         floor = rates["floor"]
         for name, measured_rates in rates.items():
             ratio = statistics.median(a / b for a, b in zip(measured_rates, floor, strict=True))
             median = statistics.median(measured_rates)
-            print(f"{connections:3} connections  {name:22} {median:8.0f}/s  {ratio:5.2f} of floor")
+            print(
+                f"{connections:3} connections  {name:22} {median:8.0f}/s  {ratio:5.2f} of floor  "
+                f"{statistics.median(cpu[name]) * 1e6:5.0f} µs of CPU per event here"
+            )
 
 
 def main() -> None:
@@ -126,6 +133,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--events", type=int, default=2000, help="per contestant and round")
     options = parser.parse_args()
+    spare_the_collector()
     with own_server() as server:
         asyncio.run(compare(server, options.rounds, options.events))
 

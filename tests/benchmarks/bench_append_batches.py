@@ -29,6 +29,7 @@ from domain.database import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import NewEvent
+from domain.memory import spare_the_collector
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.bench_append import FLOOR_TABLE, METADATA, PAYLOAD
 from tests.benchmarks.server import own_server
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="per contestant and round")
     options = parser.parse_args()
+    spare_the_collector()
     with own_server() as server:
         asyncio.run(compare(server, options.rounds, options.seconds))
 

@@ -2,7 +2,8 @@
 
 The events are those of ``tests/recorded_events``, under new ids. ``eventsourcing`` 9.5 (see
 requirements-bench.txt) holds the same data and reads it in pages of the same size: as stored
-notifications, and decoded by its own mapper into objects. All take turns in one process.
+notifications, and decoded by its own mapper into objects: dictionaries as they were parsed, where
+ours are checked and typed. All take turns in one process, set up as the application's.
 
     python -m tests.benchmarks.bench_follow [--events 100000] [--rounds 5]
 """
@@ -30,6 +31,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint
 from domain.eventlog.scan import Filter, LogScanner
+from domain.memory import spare_the_collector
 from domain.repository import typed
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA
@@ -91,10 +93,9 @@ def ours(pool: AsyncConnectionPool) -> dict[str, Follower]:
         return count
 
     async def into_types() -> int:
-        count, after = 0, Checkpoint.start()
-        while page := await log.read_all(after, PAGE):
+        count = 0
+        async for page in log.follow(Checkpoint.start(), PAGE):
             count += len([typed(record) for record in page])
-            after = page[-1].checkpoint
         return count
 
     return {"stored": stored, "decoded": decoded, "typed events": into_types}
@@ -163,17 +164,22 @@ async def compare(server: EmbeddedPostgres, events: int, rounds: int) -> None:
     )
     followers = ours(pool) | theirs(server.admin_url_for("bench"), events)
     rates: dict[str, list[float]] = {name: [] for name in followers}
+    cpu: dict[str, list[float]] = {name: [] for name in followers}
     for number in range(rounds + 1):
         for name, follow in followers.items():
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             if (count := await follow()) != events:
                 raise RuntimeError(f"{name}: followed {count} of {events} events")
             if number:  # the first round warms caches and prepares statements
                 rates[name].append(events / (time.perf_counter() - started))
+                cpu[name].append((time.process_time() - used) / events)
     await pool.close()
     for name, measured in rates.items():
         ratio = statistics.median(a / b for a, b in zip(measured, rates["stored"], strict=True))
-        print(f"{name:24} {statistics.median(measured):9,.0f} events/s  {ratio:5.2f} of stored")
+        print(
+            f"{name:24} {statistics.median(measured):9,.0f} events/s  {ratio:5.2f} of stored  "
+            f"{statistics.median(cpu[name]) * 1e6:6.1f} µs of CPU per event here"
+        )
 
 
 def main() -> None:
@@ -182,6 +188,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    spare_the_collector()
     with own_server() as server:
         asyncio.run(compare(server, options.events, options.rounds))
 

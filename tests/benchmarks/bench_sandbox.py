@@ -1,76 +1,269 @@
-"""Latency of one ``print(1)`` per runtime, beside a plain Python process.
+"""What one program costs in each runtime, against a plain process and against other sandboxes.
 
-``python -m tests.benchmarks.bench_sandbox [RUNS]``
+``python -m tests.benchmarks.bench_sandbox [RUNS [NAME…]]``. All take about four minutes; names,
+such as ``bubblewrap``, choose the rows that begin with them. The program is ``print(1)`` in Python.
+Every run alternates with the program as a plain process, so that a ratio is one of the same
+moments; a warm box is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
+import contextlib
+import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from domain.sandbox.contract import Verdict
-from sandbox_host.runtimes.base import Runtime
-from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
+from domain.sandbox.contract import JobLimits, Verdict
+from sandbox_host.processes import adopt_orphans
+from sandbox_host.runtime_choice import RuntimeOptions, make_runtime
+from sandbox_host.runtimes.base import Pooled, RunControl, Runtime
 from sandbox_host.runtimes.docker import DockerRuntime
+from sandbox_host.settings import DEFAULT_IMAGES, RuntimeName
+from tests.benchmarks.statistics_of import percentile
 from tests.fixtures.sandbox import prepared
 
 _PYTHON = "/usr/bin/python3"
+_PROGRAM = "print(1)"
+_IMAGE = DEFAULT_IMAGES.format(language="python")
+_POOL = RuntimeOptions(pool_memory_bytes=1024**3)
+_COLD = RuntimeOptions(pool_memory_bytes=0)
+_GVISOR = "runsc"
+_LOAD_SECONDS = 3.0
+_CONCURRENCIES = (1, 2, 4, 8)
 
 
-async def plain() -> None:
-    """Run the program without any sandbox."""
-    process = await asyncio.create_subprocess_exec(
-        *(_PYTHON, "-c", "print(1)"), stdout=asyncio.subprocess.PIPE
-    )
+@dataclass
+class Latencies:
+    """Milliseconds from the job, one of each per run; and those of plain processes in between."""
+
+    first: list[float] = field(default_factory=list)
+    verdict: list[float] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list)
+
+    def row(self, name: str) -> str:
+        """Median and 95th percentile of both, and the ratio of the verdict to the plain one."""
+        columns = [
+            f"{percentile(times, rank):9.1f}" if times else f"{'-':>9}"
+            for times in (self.first, self.verdict)
+            for rank in (50, 95)
+        ]
+        floor = percentile(self.plain, 50)
+        ratio = percentile(self.verdict, 50) / floor
+        return f"{name:24}{''.join(columns)}{floor:9.1f}{ratio:9.1f}"
+
+
+def _since(began: float) -> float:
+    return (time.perf_counter() - began) * 1e3
+
+
+async def _process(*command: str) -> tuple[float, float]:
+    """First output and end of a process, milliseconds."""
+    began = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.read(1) == b"1"
+    first = _since(began)
     await process.communicate()
+    return first, _since(began)
 
 
-def in_runtime(runtime: Runtime) -> Callable[[], Awaitable[None]]:
-    """Run it in a box."""
-
-    async def run() -> None:
-        result = await runtime.run(prepared("print(1)"))
-        assert result.verdict is Verdict.SUCCEEDED, result
-
-    return run
+async def plain() -> tuple[float, float]:
+    """The program without any sandbox."""
+    return await _process(_PYTHON, "-c", _PROGRAM)
 
 
-async def measure(name: str, work: Callable[[], Awaitable[None]], runs: int) -> None:
-    """Print median and 95th percentile, milliseconds."""
-    await work()
+async def docker_run() -> tuple[float, float]:
+    """A new container by the command line."""
+    command = ("docker", "run", "--rm", "--network=none", _IMAGE)
+    return await _process(*command, "python3", "-c", _PROGRAM)
+
+
+def _llm_sandbox() -> float:
+    """Another library's session with one run; it wants to be root, and a ``python``."""
+    from llm_sandbox import SandboxSession
+
+    began = time.perf_counter()
+    with SandboxSession(
+        lang="python",
+        image=_IMAGE,
+        keep_template=True,
+        skip_environment_setup=True,
+        runtime_configs={"user": "root", "network_mode": "none", "command": ["sleep", "60"]},
+    ) as session:
+        paused = time.perf_counter()
+        session.execute_command("ln -s python3 /usr/bin/python")
+        began += time.perf_counter() - paused
+        assert session.run(_PROGRAM).stdout == "1\n"
+    return _since(began)
+
+
+async def in_box(runtime: Runtime) -> tuple[float, float]:
+    """The program in a runtime; in a waiting box, where it keeps some."""
+    firsts: list[float] = []
+    began = time.perf_counter()
+    control = RunControl(on_output=lambda _name, _data: firsts.append(_since(began)))
+    result = (await runtime.run(prepared(_PROGRAM), control)).result
+    verdict = _since(began)
+    assert result.verdict is Verdict.SUCCEEDED, result
+    return firsts[0], verdict
+
+
+def _shelf(runtime: Runtime) -> dict[str, Any] | None:
+    """The pool's account of Python's boxes; None without a pool, or with an empty one."""
+    if not isinstance(runtime, Pooled):
+        return None
+    state: Any = runtime.pool_state()
+    if not state.get("budget_bytes"):
+        return None
+    shelves: dict[str, dict[str, Any]] = state["languages"]
+    return shelves.get("python") or shelves["any"]
+
+
+async def _at_rest(runtime: Runtime) -> None:
+    """Wait until the wanted boxes wait, and those of earlier jobs are gone."""
+    async with asyncio.timeout(30):
+        while (shelf := _shelf(runtime)) and shelf["waiting"] < max(1, shelf["target"]):
+            await asyncio.sleep(0.01)
+        if isinstance(runtime, DockerRuntime) and runtime._equipment is not None:
+            await runtime._equipment.maker.leaving.settled()
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def measure(
+    one: Callable[[], Awaitable[tuple[float, float]]],
+    runs: int,
+    rest: Callable[[], Awaitable[None]] = _nothing,
+) -> Latencies:
+    """``runs`` of them, each after a plain process and at rest, after one that does not count."""
+    found = Latencies()
+    await one()
+    for _ in range(runs):
+        await rest()
+        found.plain.append((await plain())[1])
+        first, verdict = await one()
+        found.first.append(first)
+        found.verdict.append(verdict)
+    return found
+
+
+async def box_creation(runtime: DockerRuntime, runs: int) -> str:
+    """From nothing to an agent that waits for a job, one box at a time."""
+    equipment = runtime._equipment
+    assert equipment is not None
     times = []
     for _ in range(runs):
         began = time.perf_counter()
-        await work()
-        times.append((time.perf_counter() - began) * 1e3)
-    p95 = statistics.quantiles(times, n=20)[-1]
-    print(f"{name:22} {statistics.median(times):8.1f} {p95:8.1f}")
+        box = await equipment.maker.make(equipment.images["python"], JobLimits())
+        times.append(_since(began))
+        equipment.maker.discard(box)
+        await equipment.maker.leaving.settled()
+    return f"median {percentile(times, 50):.0f} ms, p95 {percentile(times, 95):.0f} ms"
 
 
-async def compare(runs: int) -> None:
-    """Measure everything that is ready here."""
-    print(f"{'':22} {'median':>8} {'p95':>8}   ms, {runs} runs")
-    await measure("plain python", plain, runs)
-    candidates: dict[str, Runtime] = {
-        "bubblewrap": BubblewrapRuntime(),
-        "bubblewrap, rlimits": BubblewrapRuntime(use_cgroups=False),
-        "docker": DockerRuntime(),
-    }
-    for name, runtime in candidates.items():
+async def jobs_per_second(runtime: Runtime, concurrency: int) -> float:
+    """Sustained: boxes that wait at the beginning are used up first, and do not count."""
+    for _ in range((_shelf(runtime) or {"waiting": 0})["waiting"]):
+        await runtime.run(prepared(_PROGRAM))
+    began, done = time.perf_counter(), 0
+
+    async def work() -> None:
+        nonlocal done
+        while time.perf_counter() - began < _LOAD_SECONDS:
+            result = (await runtime.run(prepared(_PROGRAM))).result
+            assert result.verdict is Verdict.SUCCEEDED, result
+            done += 1
+
+    await asyncio.gather(*(work() for _ in range(concurrency)))
+    return done / (time.perf_counter() - began)
+
+
+async def burst(runtime: Runtime) -> str:
+    """As many jobs at once as boxes wait after the load above."""
+    await _at_rest(runtime)
+    count = (_shelf(runtime) or {"waiting": 0})["waiting"]
+    began = time.perf_counter()
+    runs = await asyncio.gather(*(runtime.run(prepared(_PROGRAM)) for _ in range(count)))
+    rate = count / (time.perf_counter() - began)
+    warm = sum(run.result.warm for run in runs)
+    return f"{count} jobs at once, {warm} in waiting boxes: {rate:.0f} jobs/s"
+
+
+@contextlib.asynccontextmanager
+async def opened(name: RuntimeName, options: RuntimeOptions) -> AsyncIterator[Runtime | str]:
+    """A runtime that is ready, or why it is not."""
+    runtime = make_runtime(name, options)
+    try:
         readiness = await runtime.preflight()
-        if readiness.ready:
-            await measure(name, in_runtime(runtime), runs)
-        else:
-            print(f"{name:22} not ready: {readiness.reason}")
+        yield runtime if readiness.ready else readiness.reason
+    finally:
         await runtime.aclose()
+
+
+async def examine(label: str, name: RuntimeName, options: RuntimeOptions, runs: int) -> None:
+    """Print a runtime's latencies, rates and memory."""
+    async with opened(name, options) as runtime:
+        if isinstance(runtime, str):
+            print(f"{label:24} not ready: {runtime}")
+            return
+        found = await measure(lambda: in_box(runtime), runs, lambda: _at_rest(runtime))
+        print(found.row(label), flush=True)
+        rates = [f"{await jobs_per_second(runtime, n):.1f} at {n}" for n in _CONCURRENCIES]
+        print(f"{'':24}  jobs/s sustained: {', '.join(rates)}")
+        if _shelf(runtime) and isinstance(runtime, Pooled):
+            state: Any = runtime.pool_state()
+            print(f"{'':24}  burst: {await burst(runtime)}")
+            print(f"{'':24}  a box takes {state['box_bytes'] / 1e6:.1f} MB while it waits")
+        elif isinstance(runtime, DockerRuntime):
+            print(f"{'':24}  a box is made in: {await box_creation(runtime, runs)}", flush=True)
+
+
+async def compare(runs: int, names: list[str]) -> None:
+    """Measure everything that is ready here, or what ``names`` say of it."""
+
+    def chosen(label: str) -> bool:
+        return not names or label.startswith(tuple(names))
+
+    print(
+        f"{'ms, ' + str(runs) + ' runs':24}{'first output':>18}{'verdict':>18}{'plain':>9}{'x':>9}"
+    )
+    print(f"{'':24}{'median':>9}{'p95':>9}{'median':>9}{'p95':>9}{'median':>9}{'plain':>9}")
+    print((await measure(plain, runs)).row("plain process"))
+    gvisor = RuntimeOptions(engine_runtime=_GVISOR)
+    rows: tuple[tuple[str, RuntimeName, RuntimeOptions, int], ...] = (
+        ("docker, warm", "docker", _POOL, runs),
+        ("docker, cold", "docker", _COLD, runs // 2),
+        ("bubblewrap, warm", "bubblewrap", _POOL, runs),
+        ("bubblewrap, cold", "bubblewrap", _COLD, runs),
+        ("confined process", "confined", _COLD, runs),
+        ("docker+runsc, warm", "docker", replace(gvisor, pool_memory_bytes=1024**3), runs // 2),
+        ("docker+runsc, cold", "docker", gvisor, runs // 4),
+    )
+    for label, name, options, times in rows:
+        if chosen(label):
+            await examine(label, name, options, times)
+    if chosen("docker run"):
+        print((await measure(docker_run, runs // 2)).row("docker run"), flush=True)
+    if chosen("llm-sandbox"):
+        others = Latencies()
+        for _ in range(2):
+            others.plain.append((await plain())[1])
+            others.verdict.append(await asyncio.to_thread(_llm_sandbox))
+        print(others.row("llm-sandbox 0.3.46"))
 
 
 def main() -> None:
     """Command line."""
-    asyncio.run(compare(int(sys.argv[1]) if len(sys.argv) > 1 else 50))
+    logging.disable(logging.WARNING)
+    adopt_orphans()
+    runs, *names = sys.argv[1:] or ["20"]
+    asyncio.run(compare(max(4, int(runs)), names))
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ async def test_the_same_event_twice_is_one_intent(stack: RunningStack, client: C
         ({"tenantid": "NOT A TENANT"}, "InvalidEnvelope", "tenantid"),
         ({"type": "something.else"}, "UnknownType", "type"),
         ({"data": {"text": ""}}, "InvalidIntent", "data"),
-        ({"data": {"program": {"language": "cobol"}}}, "InvalidIntent", "data.program.language"),
+        ({"data": {"program": {"language": "?"}}}, "InvalidIntent", "data.program.language"),
         ({"specversion": "9"}, "InvalidEnvelope", "specversion"),
     ],
 )

@@ -9,12 +9,14 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
 import pytest
+from PIL import Image
 
 from infra.local.stack.config import ROOT
 
@@ -53,6 +55,7 @@ async def test_the_demo_shows_the_main_job_and_exits_with_0(open_path: Path) -> 
     assert "the state folded from the events equals the read model" in text
     for event in ("IntentSubmitted", "IntentPlanned", "SandboxRunFinished", "IntentSucceeded"):
         assert text.count(event) == 2
+    assert "totals.png?inline=1 → image/png" in text
 
 
 async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
@@ -65,7 +68,12 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
     async with aiohttp.ClientSession(headers=headers) as session:
         async with session.get(f"{doors['url']}/intents") as response:
             first = (await response.json())["items"]
-        assert len(first) == 2
+        assert len(first) == 3
+        [drawn] = [line["artifact"] for line in said if "artifact" in line]
+        async with session.get(doors["url"].removesuffix("/api") + drawn) as response:
+            with Image.open(BytesIO(await response.read())) as plot:
+                assert (plot.format, plot.size) == ("PNG", (300, 160))
+                assert plot.getpixel((50, 159)) != plot.getpixel((50, 0)) == (255, 255, 255)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 4
         process.send_signal(signal.SIGINT)

@@ -52,7 +52,7 @@ async def replay(operator: Client, **body: Any) -> Any:
 
 ROUTES = [
     ("GET", "/operations/streams"),
-    ("GET", f"/operations/streams/{uuid4()}"),
+    ("GET", "/operations/streams/7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"),
     ("GET", "/operations/rejected"),
     ("GET", "/operations/dead-letters"),
     ("POST", "/operations/replay"),

@@ -6,6 +6,7 @@ azure-functions is 1.x up to Python 3.12 and 2.x from 3.13.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,12 @@ def index_with(python: str) -> Any:
     return json.loads(done.stdout)
 
 
+def declared() -> set[str]:
+    """The functions' names as the blueprints' sources have them."""
+    sources = [path.read_text() for path in (ROOT / "functions").glob("*.py")]
+    return {name for text in sources for name in re.findall(r'@bp\.function_name\("(.+)"\)', text)}
+
+
 def find_python(version: str) -> str | None:
     candidates = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python3"))
     for candidate in (shutil.which(f"python{version}"), *map(str, candidates)):
@@ -62,9 +69,9 @@ def test_the_app_indexes_alike_on(version: str, tmp_path: Path) -> None:
             pytest.skip(f"no Python {version} on this machine")
         environment = tmp_path / "venv"
         subprocess.run([python, "-m", "venv", str(environment)], check=True)
-        install = [str(environment / "bin/python"), "-m", "pip", "install", "-q"]
+        install = [str(environment / "bin/python"), "-m", "pip", "install", "-q", "--no-compile"]
         subprocess.run([*install, "-r", str(ROOT / "requirements.txt")], check=True)
         there = index_with(str(environment / "bin/python"))
     assert there["functions"] == here["functions"]
-    assert len(there["functions"]) == 19
+    assert set(there["functions"]) == declared()
     assert there["azure-functions"].startswith("2." if version == "3.13" else "1.")

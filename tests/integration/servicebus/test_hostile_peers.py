@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from azure.servicebus import ServiceBusMessage
@@ -19,13 +18,12 @@ from azure.servicebus.exceptions import ServiceBusQuotaExceededError
 
 from infra.local.servicebus.amqp_types import UInt
 from infra.local.servicebus.answers import performative
-from infra.local.servicebus.config import load_config
+from infra.local.servicebus.config import DEFAULT_CONFIG, load_config
 from infra.local.servicebus.frames import AMQP_HEADER, EMPTY_FRAME, encode_frame
 from infra.local.servicebus.limits import Limits
 from infra.local.servicebus.server import KEY_NAME, Broker
 from tests.integration.servicebus.sdk import Handler, Sdk, make_sdk
 
-CONFIG = Path(__file__).parents[3] / "infra" / "local" / "servicebus.json"
 KEY = "0123456789abcdef" * 2
 LIMITS = Limits(
     handshake_timeout=1.0,
@@ -64,7 +62,7 @@ class Peer:
 
 @pytest.fixture(scope="module")
 async def broker() -> AsyncIterator[Broker]:
-    broker = Broker(load_config(CONFIG), KEY, limits=LIMITS)
+    broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=LIMITS)
     await broker.start()
     yield broker
     await broker.stop()
@@ -172,7 +170,7 @@ async def test_a_peer_without_token_gets_no_link_and_is_cut_off(broker: Broker) 
 
 async def test_an_idle_peer_is_closed_and_hears_heartbeats_until_then() -> None:
     limits = replace(LIMITS, idle_timeout=1.5, authentication_timeout=60)
-    broker = Broker(load_config(CONFIG), KEY, limits=limits)
+    broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=limits)
     await broker.start()
     peer = await Peer.connect(broker)
     peer.say(AMQP_HEADER + frame(performative(0x10, "peer", None, None, None, UInt(1000))))
@@ -184,7 +182,7 @@ async def test_an_idle_peer_is_closed_and_hears_heartbeats_until_then() -> None:
 
 async def test_a_peer_that_never_reads_is_cut_off() -> None:
     limits = replace(LIMITS, max_entity_bytes=64 * 1024 * 1024)
-    broker = Broker(load_config(CONFIG), KEY, limits=limits)
+    broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=limits)
     await broker.start()
     sdk = make_sdk(broker.connection_string, asynchronous=True)
     sender, receiver = await sdk.pair("intents", prefetch_count=500)
@@ -205,7 +203,7 @@ async def test_a_peer_that_never_reads_is_cut_off() -> None:
 
 
 async def test_a_connection_ends_with_its_token() -> None:
-    broker = Broker(load_config(CONFIG), KEY, limits=LIMITS)
+    broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=LIMITS)
     await broker.start()
     resource = f"sb://127.0.0.1:{broker.port}/intents"
     expiry = int(time.time()) + 2
@@ -268,7 +266,7 @@ async def test_a_thousand_idle_connections_leave_room_for_others(broker: Broker)
 
 async def test_connections_over_the_limit_are_refused() -> None:
     limits = replace(LIMITS, max_connections=3)
-    broker = Broker(load_config(CONFIG), KEY, limits=limits)
+    broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=limits)
     await broker.start()
     peers = [await Peer.connect(broker) for _ in range(3)]
     await asyncio.sleep(0.05)

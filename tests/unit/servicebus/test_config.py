@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.local.servicebus.config import ConfigError, load_config, parse_config
+from infra.local.servicebus.config import DEFAULT_CONFIG, ConfigError, load_config, parse_config
 from infra.local.servicebus.durations import parse_duration
 from infra.local.servicebus.stored import EntitySettings
 
-ROOT = Path(__file__).parents[3]
 DAY = 24 * 60 * 60 * 1000
 
 
@@ -26,7 +24,7 @@ def queue(**properties: Any) -> str:
 
 def test_the_application_s_entities() -> None:
     settings = EntitySettings(60_000, 10, 14 * DAY, True)
-    loaded = load_config(ROOT / "infra/local/servicebus.json")
+    loaded = load_config(DEFAULT_CONFIG)
     assert loaded.queues == dict.fromkeys(("intents", "sandbox-jobs", "sandbox-results"), settings)
     assert loaded.topics["intent-events"].subscriptions == {"process-manager": settings}
 

@@ -1,0 +1,150 @@
+"""What becomes of sentences where a language model is configured, through the public doors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.thinking import thinking_stack
+from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program
+from tests.fixtures.stack import Client, RunningStack
+from tests.integration.operations.recording import qlp
+
+pytestmark = pytest.mark.timeout(120)
+
+SAME = {"reason": "They ask the same.", "equivalent": True}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def model() -> AsyncIterator[OpenAIServer]:
+    server = OpenAIServer()
+    await server.start()
+    yield server
+    await server.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def thinking(model: OpenAIServer) -> AsyncIterator[RunningStack]:
+    prices = {"QLP_LLM_INPUT_PRICE": "2", "QLP_LLM_OUTPUT_PRICE": "8"}
+    async with thinking_stack(model, QLP_REUSE_SIMILARITY="0.3", **prices) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(thinking: RunningStack) -> Client:
+    return await thinking.new_tenant()
+
+
+@pytest.fixture(autouse=True)
+def unscripted(model: OpenAIServer) -> Iterator[None]:
+    """Each test scripts its own answers, and uses them up."""
+    model.replies.clear()
+    model.asked.clear()
+    yield
+    assert not model.replies
+    assert model.refused == []
+
+
+async def planned(client: Client, intent: dict[str, Any]) -> dict[str, Any]:
+    """What was recorded of the plan."""
+    items = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    data: dict[str, Any] = next(i["data"] for i in items if i["type"] == "IntentPlanned")
+    return data
+
+
+async def calls(client: Client, intent: dict[str, Any]) -> list[dict[str, Any]]:
+    """The calls of the model that were recorded."""
+    items = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    return [item["data"]["call"] for item in items if item["type"] == "LanguageModelCalled"]
+
+
+async def test_health_names_model_and_prompts(client: Client) -> None:
+    planner = (await client.get("/health")).body["checks"]["planner"]
+    assert planner["sources"] == ["submitted", "reused", "generated", "repaired"]
+    assert planner["model"] == "gpt-test"
+    assert planner["prompts"] == ["plan@1", "repair@1", "compare@1"]
+
+
+async def test_each_call_is_recorded_with_what_it_took(model: OpenAIServer, client: Client) -> None:
+    model.script("not JSON", program("print(42)"))
+    intent = await client.run({"text": "print forty-two"})
+    assert intent["outcome"]["stdout"] == "42\n"
+    first, second = await calls(client, intent)
+    assert (first["outcome"], second["outcome"]) == ("invalid", "answered")
+    assert second["prompt"] == "plan@1"
+    assert (second["model"], second["input_tokens"], second["output_tokens"]) == (
+        *("gpt-test", 900, 100),
+    )
+    assert second["cost_microusd"] == 900 * 2 + 100 * 8
+    assert second["latency_ms"] > 0
+
+
+async def test_a_repeat_costs_nothing_and_never_is_never(
+    model: OpenAIServer, client: Client
+) -> None:
+    model.script(program("print(42)"), program("print(43)"))
+    first = await client.run({"text": "print the answer"})
+    again = await client.run({"text": " print the answer\r\n"})
+    assert (await planned(client, again))["reused_from"] == first["id"]
+    assert (await planned(client, again))["author"] == {"model": "gpt-test", "prompt": "plan@1"}
+    assert len(model.asked) == 1
+    anew = await client.run({"text": "print the answer", "planning": {"reuse": "never"}})
+    assert anew["outcome"]["stdout"] == "43\n"
+
+
+async def test_a_similar_one_is_reused_only_where_asked_and_the_model_is_sure(
+    model: OpenAIServer, client: Client
+) -> None:
+    model.script(program("print(2432902008176640000)"))
+    first = await client.run({"text": "calculate the factorial of 20"})
+    similar = {"planning": {"reuse": "similar"}}
+    model.script(SAME)
+    other = await client.run({"text": "compute the factorial of 20", **similar})
+    assert (await planned(client, other))["reused_from"] == first["id"]
+    assert [call["purpose"] for call in await calls(client, other)] == ["compare"]
+    # Another number: the model is not even asked whether it is the same.
+    model.script(program("print(6)"))
+    near = await client.run({"text": "calculate the factorial of 3", **similar})
+    assert (await planned(client, near))["source"] == "generated"
+    assert first["id"] in (await planned(client, near))["examples"]
+    # Allowed nothing, it is written anew.
+    model.script(program("print(7)"))
+    plain = await client.run({"text": "work out the factorial of 20"})
+    assert (await planned(client, plain))["source"] == "generated"
+
+
+@pytest.mark.parametrize(
+    ("scripted", "code", "says"),
+    [
+        (Reply("", refusal="I will not."), "model_refused", "I will not."),
+        (Reply("{", finish_reason="length"), "model_answer_truncated", "QLP_LLM_OUTPUT_TOKENS"),
+        (fault(403, "no access"), "model_rejected", "no access"),
+    ],
+)
+async def test_what_cannot_be_planned_says_why(
+    model: OpenAIServer, client: Client, scripted: Reply, code: str, says: str
+) -> None:
+    model.script(scripted)
+    intent = await client.run({"text": f"do what leads to {code}"})
+    assert intent["status"] == "failed"
+    assert intent["outcome"]["error"]["code"] == code
+    assert says in intent["outcome"]["error"]["message"]
+
+
+async def test_a_tenant_without_tokens_fails_until_an_operator_gives_it_some(
+    model: OpenAIServer, client: Client, thinking: RunningStack
+) -> None:
+    tenant, url = await thinking.tenant_of(client), thinking.doors.database_url
+    await qlp("tenants", "budget", "set", tenant, "100", "--yes", url=url)
+    intent = await client.run({"text": "print one"})
+    assert intent["outcome"]["error"]["code"] == "token_budget_exhausted"
+    assert "operator" in intent["outcome"]["error"]["message"]
+    assert model.asked == []
+    await qlp("tenants", "budget", "set", tenant, "default", "--yes", url=url)
+    model.script(program("print(1)"))
+    assert (await client.run({"text": "print one"}))["status"] == "succeeded"
+    shown = (await qlp("tenants", "budget", "show", tenant, "--json", url=url)).json
+    assert (shown["used"], shown["reserved"], shown["own"]) == (1_000, 0, None)

@@ -1,0 +1,22 @@
+"""What nobody asked for is not imported: a cold start of the functions, and each ``qlp``, waits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from infra.local.stack.config import ROOT
+
+
+@pytest.mark.parametrize("door", ["function_app", "domain.operations.cli"])
+def test_the_language_models_sdk_is_imported_by_who_asks_a_model(door: str) -> None:
+    script = f"import sys, {door}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.split())
+    assert "pydantic" in imported
+    assert not imported & {"openai", "httpx2"}
