@@ -18,6 +18,7 @@ from domain.intents.events import (
 )
 from domain.intents.evolve import fold
 from domain.intents.state import IntentState, Run, Status, Step
+from domain.intents.value import plain
 from domain.intents.values import Author, RunOutcome
 from domain.projections.intents import IntentRow, upsert
 from domain.sandbox.contract import DEFAULT_WALL_SECONDS
@@ -43,9 +44,9 @@ def intent_of(stream_id: str) -> UUID:
     return UUID(stream_id.removeprefix(_PREFIX))
 
 
-def typed(record: RecordedEvent, *, trusted: bool = True) -> IntentEvent | UnknownEvent:
-    """The domain event of a record; see `revive`."""
-    return revive(record.type, record.schema_version, record.data_json, trusted=trusted)
+def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
+    """The domain event of a record; see `EventRegistry.revive`."""
+    return revive(record.type, record.schema_version, record.data_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class IntentRepository:
                     event_id=uuid5(command_id, str(index)),
                     type=event.type,
                     schema_version=event.schema_version,
-                    data=event.model_dump(mode="json", exclude_none=True),
+                    data=plain(event),
                 )
                 for index, event in enumerate(events)
             ],
@@ -181,12 +182,13 @@ def outcome_of(state: IntentState) -> dict[str, Any] | None:
             "cost_usd": state.usage.cost_microusd / 1e6,
         }
     if state.status is Status.FAILED and state.failure is not None:
-        outcome["error"] = state.failure.model_dump(mode="json")
+        outcome["error"] = plain(state.failure)
     return outcome
 
 
 def _run_outcome(run: Run, outcome: RunOutcome) -> dict[str, Any]:
-    said = outcome.model_dump(mode="json", exclude={"retryable"}, exclude_none=True)
+    said = plain(outcome)
+    del said["retryable"]
     for key in _SAID_IF_SO:
         if key in said and not said[key]:
             del said[key]
@@ -209,7 +211,7 @@ _OF_STEP = ("verdict", "exit_code", "signal", "run_id", "attempts", "usage", "ar
 
 
 def _plan_of(state: IntentState, author: Author) -> dict[str, Any]:
-    said: dict[str, Any] = {"source": state.plan_source, **author.model_dump()}
+    said: dict[str, Any] = {"source": state.plan_source, **plain(author)}
     if state.explanation:
         said["explanation"] = state.explanation
     if state.reused_from is not None:

@@ -6,6 +6,8 @@ import json
 import logging
 from collections import Counter
 
+import msgspec
+
 from domain.intents.values import ModelCall
 
 _models = logging.getLogger("qlp.models")
@@ -38,5 +40,6 @@ def model_called(call: ModelCall) -> None:
     """
     kind = f"model_call {call.purpose} {call.outcome}"
     _counts[kind] += 1
-    facts = call.model_dump(mode="json", exclude={"detail"})
+    facts = msgspec.structs.asdict(call)
+    del facts["detail"]
     _models.info("model_call %s", json.dumps({**facts, "count": _counts[kind]}))

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 import azure.functions as func
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from domain.access.store import Principal
 from domain.app import App, get_app
 from domain.database import UNAVAILABLE
 from domain.eventlog.migrate import SchemaOutOfDate
+from domain.intents.value import adapter
 from domain.messaging.envelope import child_of
 from domain.settings import InvalidSettings
 from domain.telemetry import security_event
@@ -50,7 +51,7 @@ class Call(Visit):
 Endpoint = Callable[[Call], Awaitable[func.HttpResponse]]
 Door = Callable[[Visit], Awaitable[func.HttpResponse]]
 Function = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
 
 
 def endpoint(handle: Endpoint) -> Function:
@@ -162,7 +163,7 @@ def parse_body(
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise Problem(415, "unsupported-media-type", "Send the body as application/json.")
     try:
-        return model.model_validate_json(body)
+        return adapter(model).validate_json(body)
     except ValidationError as error:
         raise invalid_fields(error) from None
 

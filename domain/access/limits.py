@@ -16,15 +16,16 @@ from domain.access.recent import Recent
 from domain.access.store import UnknownTenant
 from domain.database import fetch
 from domain.intents.content import Limits
+from domain.intents.value import checked, plain
 from domain.sandbox.contract import JobLimits
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("limits.sql"))
 
 #: What a run gets where neither its program nor its tenant says otherwise.
-DEFAULTS = Limits.model_validate(JobLimits().model_dump())
+DEFAULTS = checked(Limits, JobLimits().model_dump())
 
-NAMES = tuple(Limits.model_fields)
+NAMES = Limits.__struct_fields__
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class TenantLimits:
         """All limits of a run of a program that asks for ``asked``, none above its ceiling."""
         wanted = {**_given(DEFAULTS), **_given(self.defaults), **_given(asked)}
         ceilings = _given(self.ceilings)
-        return Limits.model_validate(
-            {name: min(value, ceilings.get(name, value)) for name, value in wanted.items()}
+        return checked(
+            Limits, {name: min(value, ceilings.get(name, value)) for name, value in wanted.items()}
         )
 
     def exceeded(self, asked: Limits) -> dict[str, tuple[float, float]]:
@@ -60,8 +61,7 @@ class TenantLimits:
 
 
 def _given(limits: Limits) -> dict[str, float]:
-    given: dict[str, float] = limits.model_dump(exclude_none=True)
-    return given
+    return plain(limits)
 
 
 class LimitsStore:
@@ -83,7 +83,7 @@ class LimitsStore:
             if rows:
                 defaults, ceilings, updated_at = rows[0]
                 known = TenantLimits(
-                    Limits.model_validate(defaults), Limits.model_validate(ceilings), updated_at
+                    checked(Limits, defaults), checked(Limits, ceilings), updated_at
                 )
             self._known.put(key, known)
         return known

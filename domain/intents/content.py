@@ -7,21 +7,12 @@ import binascii
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    StringConstraints,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic_core import core_schema
+import msgspec
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
+
+from domain.intents.value import MayBeLeftOut, Value, without_defaults
 
 #: Bytes of the content as compact UTF-8 JSON. A program this large still fits the one Service
 #: Bus message (256 KB) that carries it to the sandbox.
@@ -35,30 +26,7 @@ MAX_METADATA_ENTRIES = 32
 #: one whose language was taken away since can still be read.
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]{0,31}$")]
 
-#: Validation context of content read back from the log, beside strict validation: what it holds
-#: was checked when it was accepted, and in the form that it was recorded in.
-RECORDED = {"recorded": True}
-
 _PATH = re.compile(r"[^\x00-\x1f\x7f\\]+")
-
-
-@dataclass(frozen=True, slots=True)
-class AtTheDoor:
-    """A validator that strict validation goes without: see `RECORDED`.
-
-    It is Python among pydantic's native code, and would be most of what reading an event costs.
-    """
-
-    validator: BeforeValidator | AfterValidator
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        """Called by pydantic."""
-        return core_schema.lax_or_strict_schema(
-            lax_schema=self.validator.__get_pydantic_core_schema__(source, handler),
-            strict_schema=handler(source),
-        )
 
 
 def _no_nul(value: str) -> str:
@@ -74,14 +42,14 @@ def _relative_path(value: str) -> str:
     return value
 
 
-_NO_NUL = AtTheDoor(AfterValidator(_no_nul))
+_NO_NUL = AfterValidator(_no_nul)
 
 Text = Annotated[str, _NO_NUL]
 ShortText = Annotated[str, StringConstraints(max_length=4096), _NO_NUL]
 Path = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
-    AtTheDoor(AfterValidator(_relative_path)),
+    AfterValidator(_relative_path),
 ]
 EnvironmentName = Annotated[
     str,
@@ -93,8 +61,8 @@ MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$"
 MetadataValue = Annotated[str, StringConstraints(max_length=512), _NO_NUL]
 
 
-class _Content(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
+class _Content(Value, frozen=True, forbid_unknown_fields=True):
+    """Takes no fields but its own: a misspelt one is no wish that may be dropped."""
 
 
 def _decodable(content: str, info: ValidationInfo) -> str:
@@ -106,15 +74,15 @@ def _decodable(content: str, info: ValidationInfo) -> str:
     return content
 
 
-class ProgramFile(_Content):
+class ProgramFile(_Content, frozen=True, kw_only=True):
     """One file of a program; ``encoding`` says how ``content`` is to be read."""
 
     path: Path
     encoding: Literal["utf-8", "base64"] = "utf-8"
-    content: Annotated[Text, AtTheDoor(AfterValidator(_decodable))]
+    content: Annotated[Text, AfterValidator(_decodable)]
 
 
-class Limits(_Content):
+class Limits(_Content, frozen=True):
     """Limits a client asks for; what is left out takes the sandbox's default.
 
     Attributes:
@@ -126,12 +94,12 @@ class Limits(_Content):
         artifact_bytes: of all files it leaves in its output folder together.
     """
 
-    wall_seconds: float | None = Field(default=None, ge=0.1, le=300)
-    memory_bytes: int | None = Field(default=None, ge=16 * 1024**2, le=2 * 1024**3)
-    output_bytes: int | None = Field(default=None, ge=0, le=96 * 1024)
-    processes: int | None = Field(default=None, ge=1, le=512)
-    disk_bytes: int | None = Field(default=None, ge=1024**2, le=1024**3)
-    artifact_bytes: int | None = Field(default=None, ge=0, le=64 * 1024**2)
+    wall_seconds: Annotated[float, Field(ge=0.1, le=300)] | None = None
+    memory_bytes: Annotated[int, Field(ge=16 * 1024**2, le=2 * 1024**3)] | None = None
+    output_bytes: Annotated[int, Field(ge=0, le=96 * 1024)] | None = None
+    processes: Annotated[int, Field(ge=1, le=512)] | None = None
+    disk_bytes: Annotated[int, Field(ge=1024**2, le=1024**3)] | None = None
+    artifact_bytes: Annotated[int, Field(ge=0, le=64 * 1024**2)] | None = None
 
 
 def _files_as_list(value: object) -> object:
@@ -169,7 +137,7 @@ def _among_files(entrypoint: str, info: ValidationInfo) -> str:
     return entrypoint
 
 
-class Program(_Content):
+class Program(_Content, frozen=True):
     """A program to run: its files and how to start it.
 
     Attributes:
@@ -186,21 +154,24 @@ class Program(_Content):
     files: Annotated[
         tuple[ProgramFile, ...],
         Field(min_length=1, max_length=MAX_FILES),
-        AtTheDoor(BeforeValidator(_files_as_list)),
-        AtTheDoor(AfterValidator(_paths_fit_together)),
+        BeforeValidator(_files_as_list),
+        AfterValidator(_paths_fit_together),
     ]
     entrypoint: Annotated[
         Path,
-        AtTheDoor(BeforeValidator(_only_file)),
-        AtTheDoor(AfterValidator(_among_files)),
-    ] = Field(default=None, validate_default=True)
-    args: tuple[ShortText, ...] = Field(default=(), max_length=64)
+        MayBeLeftOut,
+        BeforeValidator(_only_file),
+        AfterValidator(_among_files),
+    ]
+    args: Annotated[tuple[ShortText, ...], Field(max_length=64)] = ()
     stdin: Text = ""
-    environment: dict[EnvironmentName, ShortText] = Field(default_factory=dict, max_length=32)
+    environment: Annotated[dict[EnvironmentName, ShortText], Field(max_length=32)] = msgspec.field(
+        default_factory=dict
+    )
     limits: Limits = Limits()
 
 
-class PlanningOptions(_Content):
+class PlanningOptions(_Content, frozen=True):
     """How a program may be found for a sentence.
 
     Attributes:
@@ -211,7 +182,7 @@ class PlanningOptions(_Content):
     reuse: Literal["exact", "similar", "never"] = "exact"
 
 
-class IntentContent(_Content):
+class IntentContent(_Content, frozen=True):
     """A sentence, a program, or both.
 
     Attributes:
@@ -224,27 +195,23 @@ class IntentContent(_Content):
     text: Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS), _NO_NUL] | None = None
     program: Program | None = None
     planning: PlanningOptions = PlanningOptions()
-    metadata: dict[MetadataKey, MetadataValue] = Field(
-        default_factory=dict, max_length=MAX_METADATA_ENTRIES
-    )
+    metadata: Annotated[
+        dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_ENTRIES)
+    ] = msgspec.field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _something_to_do(self, info: ValidationInfo) -> Self:
-        if info.context is RECORDED:
-            return self
+    def fits_together(self) -> None:
+        """There is something to do, and it is not too large."""
         if self.text is not None and not self.text.strip():
             raise ValueError("text must not be blank; leave it out to submit only a program")
         if self.text is None and self.program is None:
             raise ValueError("give a text, a program, or both")
         if (size := len(self.canonical())) > MAX_CONTENT_BYTES:
             raise ValueError(f"takes {size} bytes as JSON, the limit is {MAX_CONTENT_BYTES}")
-        return self
 
     def canonical(self) -> bytes:
         """The one JSON form of this content: compact, keys sorted, defaults left out."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
         return json.dumps(
-            content, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+            without_defaults(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         ).encode()
 
     def fingerprint(self) -> str:

@@ -44,7 +44,7 @@ def evolve(state: IntentState | None, event: IntentEvent | UnknownEvent) -> Inte
     Raises:
         CorruptStream: the first event is not IntentSubmitted, or a later one is.
     """
-    if type(event) is IntentSubmitted:  # isinstance costs pydantic's classes a call in Python
+    if isinstance(event, IntentSubmitted):
         if state is not None:
             raise CorruptStream("a second IntentSubmitted in one stream")
         return made(

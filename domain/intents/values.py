@@ -5,11 +5,13 @@ Fields marked `Personal` hold what people wrote or what their programs printed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import msgspec
 
 from domain.intents.content import Program
+from domain.intents.value import Value
 
 PlanSource = Literal["submitted", "reused", "generated", "repaired"]
 
@@ -18,13 +20,7 @@ class Personal:
     """Marks a field as personal content of the tenant's people."""
 
 
-class Value(BaseModel):
-    """Base of all of them: immutable, and tolerant of fields from the future."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class RunArtifact(Value):
+class RunArtifact(Value, frozen=True):
     """A file that a run left in its output folder; its content lies outside the log."""
 
     name: Annotated[str, Personal()]
@@ -32,7 +28,7 @@ class RunArtifact(Value):
     sha256: str
 
 
-class RunOutcome(Value):
+class RunOutcome(Value, frozen=True):
     """How one sandbox run ended, as the host decided it.
 
     Attributes:
@@ -53,17 +49,17 @@ class RunOutcome(Value):
     stderr: Annotated[str, Personal()] = ""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
-    usage: dict[str, float | int | None] = Field(default_factory=dict)
+    usage: Mapping[str, float | int | None] = msgspec.field(default_factory=dict)
     runtime: str = ""
     image: str | None = None
     error: str | None = None
     warm: bool = False
     artifacts: tuple[RunArtifact, ...] = ()
     skipped_artifacts: Annotated[tuple[dict[str, str], ...], Personal()] = ()
-    behaviour: dict[str, Any] = Field(default_factory=dict)
+    behaviour: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class FailureCause(Value):
+class FailureCause(Value, frozen=True):
     """Why an intent failed.
 
     Attributes:
@@ -88,7 +84,7 @@ CallOutcome = Literal[
 ]
 
 
-class ModelCall(Value):
+class ModelCall(Value, frozen=True):
     """One call of a language model, whatever came of it.
 
     Attributes:
@@ -112,14 +108,14 @@ class ModelCall(Value):
     detail: Annotated[str | None, Personal()] = None
 
 
-class Author(Value):
+class Author(Value, frozen=True):
     """Which model wrote a program, told what."""
 
     model: str
     prompt: str
 
 
-class PlannedStep(Value):
+class PlannedStep(Value, frozen=True):
     """One program of a plan.
 
     Attributes:

@@ -20,6 +20,7 @@ from domain.handler import CommandHandler
 from domain.intents.commands import RecordRun
 from domain.intents.content import IntentContent
 from domain.intents.refusals import SubmissionConflict
+from domain.intents.value import checked
 from domain.intents.values import RunArtifact, RunOutcome
 from domain.messaging.envelope import Envelope, InvalidEnvelope, child_of, describe
 from domain.patience import patiently
@@ -115,7 +116,7 @@ class Inbox:
         if not await self._tenants.tenant_exists(envelope.tenantid):
             raise Unprocessable("UnknownTenant", f"tenantid: no tenant {envelope.tenantid!r}")
         try:
-            content = IntentContent.model_validate(envelope.data)
+            content = checked(IntentContent, envelope.data)
         except ValidationError as error:
             raise Unprocessable("InvalidIntent", f"data.{describe(error)}") from None
         try:

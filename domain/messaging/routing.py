@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import PlanningPostponed, SandboxRunRequested
 from domain.intents.state import IntentState, Run
+from domain.intents.value import plain
 from domain.messaging.envelope import Envelope, child_of
 from domain.messaging.publisher import OutgoingMessage
 from domain.repository import IntentRepository, intent_of, typed
@@ -132,9 +133,7 @@ def job_of(state: IntentState, run: Run, token: str | None = None) -> SandboxJob
         args=program.args,
         stdin=program.stdin,
         environment=program.environment,
-        limits=JobLimits.model_validate(
-            (run.limits or program.limits).model_dump(exclude_none=True)
-        ),
+        limits=JobLimits.model_validate(plain(run.limits or program.limits)),
         token=token,
         inputs=inputs_of(state, step),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.log import EventLog
@@ -215,7 +216,7 @@ class Reexecution:
 def outcome_differences(recorded: RunOutcome, now: SandboxResult) -> dict[str, tuple[Any, Any]]:
     """Fields of the outcome that differ, as ``field: (recorded, now)``."""
     after = now.model_dump(mode="json")
-    before = recorded.model_dump(mode="json")
+    before = msgspec.structs.asdict(recorded)
     return {name: (before[name], after[name]) for name in _OUTCOME if before[name] != after[name]}
 
 

@@ -24,7 +24,7 @@ from domain.intents.evolve import CorruptStream, fold
 from domain.intents.state import IntentState
 from domain.messaging.envelope import describe
 from domain.projections.intents import upsert
-from domain.repository import intent_of, row_of, typed
+from domain.repository import intent_of, row_of
 
 #: Read-model rows written at once.
 _BATCH = 500
@@ -145,7 +145,7 @@ async def _bring_along(
 
 def _typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
     try:
-        return typed(record, trusted=False)
+        return REGISTRY.revive_checked(record.type, record.schema_version, record.data_json)
     except ValidationError as error:
         raise ImportRefused(
             f"stream {record.stream_id!r}, version {record.version}: data: {describe(error)}"

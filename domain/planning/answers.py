@@ -10,9 +10,11 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from domain.intents.content import MAX_CONTENT_BYTES, Path, Program
+from domain.intents.value import checked
 from domain.intents.values import PlannedStep
 from domain.sandbox.contract import INPUTS_FOLDER
 from domain.sandbox.languages import LANGUAGES
@@ -64,12 +66,12 @@ class WrittenProgram(_Answer):
             raise InvalidAnswer(f"language: must be one of {', '.join(sorted(LANGUAGES))}")
         described = self.model_dump(include={"language", "files", "entrypoint", "args"})
         try:
-            program = Program.model_validate({**described, "stdin": self.stdin or ""})
+            program = checked(Program, {**described, "stdin": self.stdin or ""})
         except ValidationError as error:
             raise InvalidAnswer(describe(error)) from None
         if any(file.path.split("/")[0] == INPUTS_FOLDER for file in program.files):
             raise InvalidAnswer(f"files: {INPUTS_FOLDER}/ is for the files of other steps")
-        if (size := len(program.model_dump_json().encode())) > MAX_CONTENT_BYTES:
+        if (size := len(msgspec.json.encode(program))) > MAX_CONTENT_BYTES:
             raise InvalidAnswer(f"takes {size} bytes as JSON, the limit is {MAX_CONTENT_BYTES}")
         return program
 
@@ -104,9 +106,7 @@ class PlanAnswer(_Answer):
             raise InvalidAnswer(f"steps: {len(self.steps)}, allowed are 1 to {MAX_STEPS}")
         ordered = _in_order(self.steps)
         planned = tuple(_planned(step) for step in ordered)
-        if (size := sum(len(step.model_dump_json().encode()) for step in planned)) > (
-            MAX_CONTENT_BYTES
-        ):
+        if (size := sum(len(msgspec.json.encode(step)) for step in planned)) > (MAX_CONTENT_BYTES):
             raise InvalidAnswer(
                 f"steps: take {size} bytes as JSON together, the limit is {MAX_CONTENT_BYTES}"
             )

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, sql
 from psycopg import errors as pg
-from pydantic import ValidationError
 
 from domain.eventlog.models import RecordedEvent
 from domain.projections.runner_contract import Projection, StreamEvent
@@ -155,10 +154,7 @@ async def _park(
 
 def describe(error: Exception) -> str:
     """``error`` for operators, without the values that it is about: they may be personal."""
-    if isinstance(error, ValidationError):
-        problems = error.errors(include_input=False, include_url=False, include_context=False)
-        text = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)
-    elif isinstance(error, pg.Error):
+    if isinstance(error, pg.Error):
         text = error.diag.message_primary or type(error).__name__
     else:
         text = str(error)

@@ -14,11 +14,12 @@ import json
 import os
 import tempfile
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from pydantic import TypeAdapter
+import msgspec
 
 from domain.database import open_pool
 from domain.eventlog.log import EventLog
@@ -30,7 +31,6 @@ from tests.fixtures.openai_server import OpenAIServer, fault, program, repaired,
 from tests.fixtures.stack import Client, RunningStack, running_stack, submission
 
 STREAMS = Path(__file__).with_name("streams")
-STATE = TypeAdapter(IntentState)
 
 MEAN = {
     "language": "python",
@@ -232,7 +232,7 @@ async def play_all(stack: RunningStack, scenarios: Scenarios) -> None:
         if path.exists():
             print(f"kept      {path.name}")
             continue
-        recording = {"events": events, "state": STATE.dump_python(state, mode="json")}
+        recording = {"events": events, "state": msgspec.to_builtins(asdict(state))}
         path.write_text(json.dumps(recording, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"recorded  {path.name}: {', '.join(event['type'] for event in events)}")
 

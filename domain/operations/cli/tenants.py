@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from psycopg_pool import AsyncConnectionPool
 from pydantic import ValidationError
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from domain.access.limits import NAMES, LimitsStore, TenantLimits
 from domain.access.store import ApiKeys
 from domain.intents.content import Limits
+from domain.intents.value import checked, plain
 from domain.messaging.envelope import describe
 from domain.operations.cli.budgets import budget
 from domain.operations.cli.console import (
@@ -82,14 +84,14 @@ async def _known(pool: AsyncConnectionPool, tenant: str) -> TenantLimits:
 
 
 def _changed(before: Limits, option: str, changes: list[str] | None) -> Limits:
-    values: dict[str, Any] = before.model_dump()
+    values: dict[str, Any] = msgspec.structs.asdict(before)
     for change in changes or []:
         name, _, value = change.partition("=")
         if name not in NAMES:
             raise Failure(f"{option} {name}: must be one of {', '.join(NAMES)}")
         values[name] = value or None
     try:
-        return Limits.model_validate(values)
+        return checked(Limits, values)
     except ValidationError as error:
         raise Failure(f"{option} {describe(error)}") from None
 
@@ -99,9 +101,9 @@ def _print(tenant: str, of: TenantLimits, json: bool, dry_run: bool | None = Non
     if json:
         shown = {
             "tenant": tenant,
-            "defaults": of.defaults.model_dump(exclude_none=True),
-            "ceilings": of.ceilings.model_dump(exclude_none=True),
-            "gets": gets.model_dump(),
+            "defaults": plain(of.defaults),
+            "ceilings": plain(of.ceilings),
+            "gets": msgspec.structs.asdict(gets),
         }
         print_json(shown if dry_run is None else {**shown, "dry_run": dry_run})
         return

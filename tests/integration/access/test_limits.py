@@ -14,6 +14,7 @@ from domain.admission import Admission, NotAdmitted
 from domain.eventlog.log import EventLog
 from domain.handler import CommandHandler
 from domain.intents.content import IntentContent, Limits
+from domain.intents.value import checked
 from domain.repository import IntentRepository
 from domain.service import IntentService
 from tests.integration.projections.histories import TRACE
@@ -30,7 +31,7 @@ class Clock:
 
 def asking(**limits: float) -> IntentContent:
     program = {"language": "python", "files": {"main.py": "print(1)"}, "limits": limits}
-    return IntentContent.model_validate({"program": program})
+    return checked(IntentContent, {"program": program})
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import given
@@ -394,7 +395,7 @@ def stored(**values: Any) -> StoredEvent:
 
 
 def submission(stream_id: str, data: str | None = None, **values: Any) -> StoredEvent:
-    data = submitted().model_dump_json() if data is None else data
+    data = msgspec.json.encode(submitted()).decode() if data is None else data
     return stored(stream_id=stream_id, type=IntentSubmitted.type, data=data, **values)
 
 

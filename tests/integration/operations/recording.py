@@ -26,6 +26,7 @@ from domain.intents.commands import (
 )
 from domain.intents.content import IntentContent, Limits
 from domain.intents.run_decisions import run_id_of
+from domain.intents.value import checked
 from domain.intents.values import RunOutcome
 from domain.repository import IntentRepository
 
@@ -49,7 +50,7 @@ class Recorder:
             SubmitIntent(
                 intent_id,
                 self.tenant,
-                IntentContent.model_validate(content),
+                checked(IntentContent, content),
                 "http",
                 datetime.now(UTC),
             ),
@@ -59,7 +60,7 @@ class Recorder:
     async def running(self, program: str = "print(1)", **more: Any) -> UUID:
         intent_id = await self.submitted(program, **more)
         now = datetime.now(UTC)
-        limits = TenantLimits().resolve(Limits.model_validate(more.get("limits", {})))
+        limits = TenantLimits().resolve(checked(Limits, more.get("limits", {})))
         plan = RecordPlan("submitted", None, None, None, now)
         await self._do(intent_id, plan, RequestRun(limits, now))
         return intent_id

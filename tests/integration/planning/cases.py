@@ -13,6 +13,7 @@ from domain.intents.events import IntentPlanned, SandboxRunFinished, SandboxRunR
 from domain.intents.evolve import evolve, fold
 from domain.intents.run_decisions import run_id_of
 from domain.intents.state import IntentState
+from domain.intents.value import checked
 from domain.intents.values import Author, PlannedStep, RunOutcome
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.planner import Planner
@@ -46,12 +47,12 @@ class Remembered:
 
 def solved(text: str, code: str = "print(42)", author: Author | None = TODAY) -> Solved:
     described = {"language": "python", "files": {"main.py": code}}
-    steps = (PlannedStep(name="main", program=Program.model_validate(described)),)
+    steps = (PlannedStep(name="main", program=checked(Program, described)),)
     return Solved(uuid4(), text, steps, author)
 
 
 def intent(text: str = "six by seven", reuse: str = "exact") -> IntentState:
-    content = IntentContent.model_validate({"text": text, "planning": {"reuse": reuse}})
+    content = checked(IntentContent, {"text": text, "planning": {"reuse": reuse}})
     state = fold([submitted(content)])
     assert state is not None
     return state
@@ -61,7 +62,7 @@ def failed(outcome: RunOutcome, planned: IntentPlanned | None = None) -> IntentS
     """An intent whose one run ended like this."""
     run_id = run_id_of(intent().id, 1)
     plan = planned or IntentPlanned(
-        at=NOW, source="generated", program=Program.model_validate(PROGRAM), author=TODAY, repairs=2
+        at=NOW, source="generated", program=checked(Program, PROGRAM), author=TODAY, repairs=2
     )
     state = intent()
     for event in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domain.intents.content import Limits
 from domain.intents.values import RunOutcome
 from domain.planning.contract import Plan, Repaired
 from domain.planning.planner import Planner
@@ -48,7 +49,7 @@ class TestInjection:
         [asked] = openai_server.asked
         assert "root" not in asked.system
         assert asked.data["run"]["stdout"] == self.HOSTILE
-        assert mended.program.limits.model_dump(exclude_none=True) == {}
+        assert mended.program.limits == Limits()
 
     async def test_a_sentence_that_orders_a_yes_is_still_up_to_the_words(
         self, planner: Planner, openai_server: OpenAIServer, memory: Remembered

@@ -6,6 +6,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
+from domain.intents.value import checked
 from domain.intents.values import Author, RunArtifact, RunOutcome
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.contract import Busy, NoPlan, Repaired
@@ -43,7 +44,7 @@ class TestRepair:
         planned = IntentPlanned(
             at=NOW,
             source="generated",
-            program=Program.model_validate(PROGRAM),
+            program=checked(Program, PROGRAM),
             author=TODAY,
             expected_artifacts=("plot.png", "data.csv"),
             repairs=2,

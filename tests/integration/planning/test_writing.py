@@ -7,6 +7,7 @@ import json
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
@@ -199,7 +200,7 @@ class TestBudget:
     ) -> None:
         await TokenBudgets(pool, 0).set("acme", 20_000)
         openai_server.script(Reply(program("print(1)"), seconds=1), program("print(2)"))
-        other = fold([submitted(SENTENCE).model_copy(update={"intent_id": uuid4()})])
+        other = fold([msgspec.structs.replace(submitted(SENTENCE), intent_id=uuid4())])
         assert other is not None
         first = asyncio.create_task(planner.plan(other, 1))
         await openai_server.arrived.wait()

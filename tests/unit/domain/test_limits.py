@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from domain.access.limits import DEFAULTS, NAMES, TenantLimits
 from domain.intents.content import Limits
+from domain.intents.value import plain
 from domain.sandbox.contract import JobLimits
 
 SECONDS = st.none() | st.floats(min_value=0.1, max_value=300)
@@ -20,7 +21,7 @@ LIMITS = st.builds(
 
 def test_without_any_wish_the_products_defaults_hold() -> None:
     assert TenantLimits().resolve(Limits()) == DEFAULTS
-    assert JobLimits.model_validate(DEFAULTS.model_dump()) == JobLimits()
+    assert JobLimits.model_validate(plain(DEFAULTS)) == JobLimits()
 
 
 def test_the_tenants_default_stands_in_for_what_was_not_asked() -> None:
@@ -46,7 +47,7 @@ def test_every_limit_is_set_and_within_bounds(
     defaults: Limits, ceilings: Limits, asked: Limits
 ) -> None:
     got = TenantLimits(defaults, ceilings).resolve(asked)
-    JobLimits.model_validate(got.model_dump())  # the host takes it
+    JobLimits.model_validate(plain(got))  # the host takes it
     for name in NAMES:
         ceiling = getattr(ceilings, name)
         assert getattr(got, name) is not None

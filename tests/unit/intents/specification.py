@@ -27,12 +27,13 @@ from domain.intents.events import (
 )
 from domain.intents.evolve import fold
 from domain.intents.run_decisions import run_id_of
+from domain.intents.value import checked
 from domain.intents.values import FailureCause, RunOutcome
 
 INTENT = UUID("6f1c0b52-7c4e-4a0e-9d3e-2f4b6d8a1c3e")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROGRAM = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
-CONTENT = IntentContent.model_validate({"text": "six by seven", "program": PROGRAM})
+CONTENT = checked(IntentContent, {"text": "six by seven", "program": PROGRAM})
 LIMITS = Limits(wall_seconds=10, processes=64)
 SENTENCE = IntentContent(text="six by seven")
 SUCCESS = RunOutcome(verdict="succeeded", exit_code=0, stdout="42\n")

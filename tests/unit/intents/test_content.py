@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from domain.intents.content import MAX_CONTENT_BYTES, IntentContent
+from domain.intents.value import checked
 from tests.unit.intents.specification import PROGRAM
 
 
@@ -17,7 +18,7 @@ def program(**changes: Any) -> dict[str, Any]:
 
 def problem(value: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as caught:
-        IntentContent.model_validate(value)
+        checked(IntentContent, value)
     return "; ".join(f"{e['loc']} {e['msg']}" for e in caught.value.errors())
 
 
@@ -71,8 +72,8 @@ def test_out_of_bounds_content_names_the_field_and_the_bound(
 
 def test_short_and_long_form_of_files_are_the_same_request() -> None:
     files = [{"path": "main.py", "content": "print(6 * 7)", "encoding": "utf-8"}]
-    short = IntentContent.model_validate(program())
-    long = IntentContent.model_validate(program(files=files, entrypoint="main.py", stdin=""))
+    short = checked(IntentContent, program())
+    long = checked(IntentContent, program(files=files, entrypoint="main.py", stdin=""))
     assert short.fingerprint() == long.fingerprint()
 
 
@@ -97,8 +98,9 @@ def test_different_texts_have_different_fingerprints(one: str, other: str) -> No
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), min_size=1, max_size=4))
 def test_whatever_paths_are_accepted_stay_inside(files: dict[str, str]) -> None:
     try:
-        content = IntentContent.model_validate(
-            {"program": {"language": "python", "files": files, "entrypoint": min(files)}}
+        content = checked(
+            IntentContent,
+            {"program": {"language": "python", "files": files, "entrypoint": min(files)}},
         )
     except ValidationError:
         return

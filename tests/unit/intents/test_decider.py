@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from domain.intents.commands import Command, RecordPlan
@@ -22,6 +23,7 @@ from domain.intents.next_step import PlanStep, RequestRunStep, react
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.run_decisions import MAX_RUN_ATTEMPTS, RETRY_DELAYS, run_id_of
 from domain.intents.state import Status
+from domain.intents.value import checked
 from domain.intents.values import FailureCause, RunOutcome
 from tests.unit.intents.specification import (
     CONTENT,
@@ -77,7 +79,7 @@ class TestPlan:
         given(submitted()).when(plan()).then(planned())
 
     def test_a_found_program_is_recorded_with_its_source(self) -> None:
-        program = Program.model_validate(PROGRAM)
+        program = checked(Program, PROGRAM)
         command = RecordPlan("reused", program, INTENT, None, NOW)
         given(submitted(SENTENCE)).when(command).then(
             IntentPlanned(at=NOW, source="reused", program=program, reused_from=INTENT)
@@ -202,7 +204,7 @@ def test_a_stream_must_begin_with_the_submission() -> None:
 
 
 def test_timestamps_follow_the_events() -> None:
-    later = planned().model_copy(update={"at": NOW + timedelta(seconds=5)})
+    later = msgspec.structs.replace(planned(), at=NOW + timedelta(seconds=5))
     state = fold([submitted(IntentContent(text="x", program=CONTENT.program)), later])
     assert state is not None
     assert (state.submitted_at, state.updated_at) == (NOW, NOW + timedelta(seconds=5))

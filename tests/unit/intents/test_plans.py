@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from domain.intents.commands import (
@@ -34,6 +35,7 @@ from domain.intents.next_step import NextStep, PlanStep, RepairStep, RequestRunS
 from domain.intents.plan_decisions import LONGEST_DELAY, PLANNING_DELAYS
 from domain.intents.run_decisions import MAX_RUN_ATTEMPTS, run_id_of
 from domain.intents.state import IntentState, ModelUsage, Status
+from domain.intents.value import checked
 from domain.intents.values import (
     Author,
     FailureCause,
@@ -69,7 +71,7 @@ AWAY = FailureCause(code="model_unavailable", message="The model cannot be reach
 
 
 def program(text: str = "print(1)") -> Program:
-    return Program.model_validate({"language": "python", "files": {"main.py": text}})
+    return checked(Program, {"language": "python", "files": {"main.py": text}})
 
 
 def step(name: str, *needs: str) -> PlannedStep:
@@ -77,15 +79,14 @@ def step(name: str, *needs: str) -> PlannedStep:
 
 
 def planned(*steps: PlannedStep, repairs: int = 0, expects: tuple[str, ...] = ()) -> IntentPlanned:
-    single = {"program": program()} if not steps else {}
     return IntentPlanned(
         at=NOW,
         source="generated",
+        program=None if steps else program(),
         steps=steps,
         author=AUTHOR,
         repairs=repairs,
         expected_artifacts=expects,
-        **single,
     )
 
 
@@ -196,8 +197,8 @@ class TestSteps:
 
 
 class TestArtifactsThatAreOwed:
-    LEFT = SUCCESS.model_copy(
-        update={"artifacts": (RunArtifact(name="a.csv", size=1, sha256="0" * 64),)}
+    LEFT = msgspec.structs.replace(
+        SUCCESS, artifacts=(RunArtifact(name="a.csv", size=1, sha256="0" * 64),)
     )
 
     def test_a_run_that_leaves_them_succeeds(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from itertools import pairwise
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from domain.intents.next_step import react
 from domain.intents.refusals import IntentRefused
 from domain.intents.run_decisions import MAX_RUN_ATTEMPTS
 from domain.intents.state import IntentState, Status
+from domain.intents.value import plain
 from domain.intents.values import RunOutcome
 from tests.unit.intents.specification import (
     CONTENT,
@@ -95,7 +97,7 @@ def test_runs_are_bounded_distinct_and_at_most_one_is_open(sequence: list[Comman
 @settings(max_examples=200)
 def test_recorded_events_give_the_same_state_back(sequence: list[Command]) -> None:
     history, states = carry_out([submit(), *sequence])
-    stored = [(e.type, e.schema_version, e.model_dump_json()) for e in history]
+    stored = [(e.type, e.schema_version, msgspec.json.encode(plain(e)).decode()) for e in history]
     revived = [revive(*row) for row in stored]
     assert fold(revived) == states[-1]
 

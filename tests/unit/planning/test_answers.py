@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from domain.intents.content import MAX_CONTENT_BYTES, MAX_FILES
+from domain.intents.content import MAX_CONTENT_BYTES, MAX_FILES, Limits
 from domain.planning.answers import (
     MAX_STEPS,
     CompareAnswer,
@@ -48,7 +48,7 @@ def test_languages_are_those_there_are() -> None:
 
 def test_a_program_has_no_limits_and_no_environment() -> None:
     [only] = planned(*program("print(1)")["steps"]).planned()
-    assert only.program.limits.model_dump(exclude_none=True) == {}
+    assert only.program.limits == Limits()
     assert only.program.environment == {}
     with pytest.raises(ValidationError):
         planned(step("print(1)", limits={"wall_seconds": 300}))

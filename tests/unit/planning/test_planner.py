@@ -10,6 +10,7 @@ import pytest
 from domain.intents.content import IntentContent, PlanningOptions, Program
 from domain.intents.evolve import fold
 from domain.intents.state import IntentState
+from domain.intents.value import checked
 from domain.intents.values import Author, PlannedStep
 from domain.planning.contract import NoPlan, Plan
 from domain.planning.planner import Planner
@@ -29,7 +30,7 @@ class SolvedInMemory:
 
 
 def solved(*names: str, author: Author | None = None) -> Solved:
-    program = Program.model_validate(PROGRAM)
+    program = checked(Program, PROGRAM)
     steps = tuple(PlannedStep(name=name, program=program) for name in names or ("main",))
     return Solved(uuid4(), "six by seven", steps, author, "It multiplies.", ("a.png",))
 

@@ -1,0 +1,129 @@
+"""Immutable values with one definition and two readers.
+
+Pydantic checks what comes from outside, field by field, by the constraints in the annotations.
+msgspec reads what was checked back from the log: types and names only, several times as fast.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+#: Validation context of what was recorded elsewhere, such as an imported log: what its whole may
+#: be was checked when it was accepted, and the bounds may have changed since.
+RECORDED = {"recorded": True}
+
+T = TypeVar("T")
+
+
+class MayBeLeftOut:
+    """Marks a field that validators fill in: they get None where it is missing."""
+
+
+class Value(msgspec.Struct, frozen=True):
+    """Base of all values: equal by their fields, and tolerant of fields from the future.
+
+    The constructor checks nothing; what comes from outside goes through `checked`.
+    """
+
+    def fits_together(self) -> None:
+        """Raise ValueError unless the fields, each valid by itself, make a whole."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Called by pydantic: an object with the fields, then the instance."""
+        hints = get_type_hints(cls, include_extras=True)
+        fields = core_schema.typed_dict_schema(
+            {
+                field.name: _field(field, hints[field.name], handler)
+                for field in msgspec.structs.fields(cls)
+            },
+            extra_behavior="forbid" if cls.__struct_config__.forbid_unknown_fields else "ignore",
+        )
+
+        def whole(given: dict[str, Any], info: ValidationInfo) -> Value:
+            value = cls(**given)
+            if info.context is not RECORDED:
+                value.fits_together()
+            return value
+
+        return core_schema.with_info_after_validator_function(whole, fields)
+
+
+def _field(
+    field: msgspec.structs.FieldInfo,
+    hint: Any,  # noqa: ANN401 any annotation
+    handler: GetCoreSchemaHandler,
+) -> core_schema.TypedDictField:
+    schema = handler.generate_schema(hint)
+    if MayBeLeftOut in getattr(hint, "__metadata__", ()):
+        schema = core_schema.with_default_schema(schema, default=None, validate_default=True)
+    elif field.default is not msgspec.NODEFAULT:
+        schema = core_schema.with_default_schema(schema, default=field.default)
+    elif field.default_factory is not msgspec.NODEFAULT:
+        schema = core_schema.with_default_schema(schema, default_factory=field.default_factory)
+    return core_schema.typed_dict_field(schema, required=schema["type"] != "default")
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def adapter(type_: type[T]) -> TypeAdapter[T]:
+    """Pydantic's reader of a type, made when it is first needed."""
+    known = _ADAPTERS.get(type_)
+    if known is None:
+        known = _ADAPTERS[type_] = TypeAdapter(type_)
+    return known
+
+
+def checked(type_: type[T], given: object) -> T:
+    """What came from outside as ``type_``.
+
+    Raises:
+        pydantic.ValidationError: names each field that is wrong.
+    """
+    return adapter(type_).validate_python(given)
+
+
+def plain(value: Value) -> dict[str, Any]:
+    """``value`` as JSON's types; fields that are None are left out, at any depth."""
+    return _without_none(msgspec.to_builtins(value))
+
+
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    # By type, not isinstance: all there is are the exact types that msgspec makes.
+    return {
+        key: _without_none(item)
+        if type(item) is dict
+        else [_without_none(each) if type(each) is dict else each for each in item]
+        if type(item) in _LISTS
+        else item
+        for key, item in fields.items()
+        if item is not None
+    }
+
+
+_LISTS = (tuple, list)
+
+
+def without_defaults(value: Any) -> Any:  # noqa: ANN401 anything JSON
+    """``value`` as JSON's types; fields that are as they would be by default are left out."""
+    if isinstance(value, msgspec.Struct):
+        return {
+            field.name: without_defaults(item)
+            for field in msgspec.structs.fields(value)
+            if (item := getattr(value, field.name)) != _default(field)
+        }
+    if isinstance(value, tuple):
+        return [without_defaults(item) for item in value]
+    return msgspec.to_builtins(value)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    made = field.default_factory
+    return field.default if made is msgspec.NODEFAULT else made()
