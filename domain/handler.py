@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from domain.eventlog.models import InlineWrite, RecordedEvent, WrongExpectedVersion
 from domain.intents.commands import (
@@ -21,6 +21,7 @@ from domain.intents.commands import (
     SubmitIntent,
 )
 from domain.intents.decider import decide
+from domain.intents.ids import derived_id
 from domain.intents.run_decisions import run_id_of
 from domain.intents.state import IntentState
 from domain.repository import IntentRepository
@@ -109,28 +110,28 @@ def command_id_of(intent_id: UUID, command: Command) -> UUID:
     """The id of a command, derived from what it is for: giving it again is not a new command."""
     match command:
         case SubmitIntent():
-            return uuid5(intent_id, "submit")
+            return derived_id(intent_id, "submit")
         case CancelIntent():
             return cancel_id(intent_id)
         case RecordPlan() | RejectPlan():
-            return uuid5(intent_id, "plan")
+            return derived_id(intent_id, "plan")
         case RecordRepair() | RejectRepair():
-            return uuid5(command.run_id, "repair")
+            return derived_id(command.run_id, "repair")
         case PostponePlanning():
-            return uuid5(command.run_id or intent_id, f"postpone-{command.attempt}")
+            return derived_id(command.run_id or intent_id, f"postpone-{command.attempt}")
         case RequestRun():
-            return uuid5(run_id_of(intent_id, command.attempt, command.step), "request")
+            return derived_id(run_id_of(intent_id, command.attempt, command.step), "request")
         case KillRun():
-            return uuid5(command.run_id, "kill")
+            return derived_id(command.run_id, "kill")
         case RecordRun():
             return finished_id(command.run_id)
 
 
 def cancel_id(intent_id: UUID) -> UUID:
     """The id of the command that cancels an intent."""
-    return uuid5(intent_id, "cancel")
+    return derived_id(intent_id, "cancel")
 
 
 def finished_id(run_id: UUID) -> UUID:
     """The id of the command that records a run's end."""
-    return uuid5(run_id, "finished")
+    return derived_id(run_id, "finished")

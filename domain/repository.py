@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
@@ -17,6 +17,7 @@ from domain.intents.events import (
     revive,
 )
 from domain.intents.evolve import fold
+from domain.intents.ids import derived_id
 from domain.intents.state import IntentState, Run, Status, Step
 from domain.intents.value import plain
 from domain.intents.values import Author, RunOutcome
@@ -107,7 +108,7 @@ class IntentRepository:
             command_id,
             [
                 NewEvent(
-                    event_id=uuid5(command_id, str(index)),
+                    event_id=derived_id(command_id, str(index)),
                     type=event.type,
                     schema_version=event.schema_version,
                     data=plain(event),

@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
 from domain.admission import Admission, NotAdmitted
 from domain.handler import CommandHandler, Handled
 from domain.intents.commands import CancelIntent, KillRun, Origin, SubmitIntent
 from domain.intents.content import IntentContent
+from domain.intents.ids import new_id
 from domain.intents.refusals import IntentNotFound, NothingRuns
 from domain.intents.state import IntentState
 from domain.repository import IntentRepository
@@ -24,7 +25,7 @@ def intent_id_for(tenant_id: str, origin: Origin, key: str | None) -> UUID:
 
     Submitting again with the same key therefore meets the same stream.
     """
-    return uuid4() if key is None else uuid5(_NAMESPACE, f"{tenant_id}\n{origin}\n{key}")
+    return new_id() if key is None else uuid5(_NAMESPACE, f"{tenant_id}\n{origin}\n{key}")
 
 
 @dataclass(frozen=True, slots=True)

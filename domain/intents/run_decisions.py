@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from domain.intents.commands import KillRun, RecordRun, RequestRun
 from domain.intents.content import Limits
@@ -18,6 +18,7 @@ from domain.intents.events import (
     SandboxRunRequested,
 )
 from domain.intents.evolve import evolve
+from domain.intents.ids import derived_id
 from domain.intents.refusals import NothingRuns
 from domain.intents.state import MAIN_STEP, IntentState, Run
 from domain.intents.values import FailureCause, RunOutcome
@@ -46,7 +47,7 @@ REPAIRABLE = frozenset(
 def run_id_of(intent_id: UUID, attempt: int, step: str = MAIN_STEP) -> UUID:
     """The id of a step's ``attempt``-th run: derived, so that a repeat has the same one."""
     name = f"run-{attempt}" if step == MAIN_STEP else f"run-{step}-{attempt}"
-    return uuid5(intent_id, name)
+    return derived_id(intent_id, name)
 
 
 def decide_request(command: RequestRun, state: IntentState) -> Sequence[IntentEvent]:
