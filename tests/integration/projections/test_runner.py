@@ -294,7 +294,7 @@ async def test_an_error_tells_no_personal_content(pool: AsyncConnectionPool) -> 
     await run(pool, UsageDaily())
     [parked] = await parked_streams(pool)
     assert parked.error.startswith("UnreadableEvent: ")
-    assert "intent_id" in parked.error, "it names what is wrong"
+    assert "$.content" in parked.error, "it names what is wrong"
     assert secret not in parked.error
 
 
