@@ -1,5 +1,11 @@
 """Loads the fixtures of `tests.fixtures`."""
 
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says nothing on a machine that does other things too.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
 pytest_plugins = [
     f"tests.fixtures.{name}"
     for name in (

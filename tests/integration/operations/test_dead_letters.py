@@ -69,7 +69,7 @@ class Bus:
 
     async def next(self, entity: Entity = INTENTS) -> tuple[Any, Any]:
         receiver = await self.opened("receiver", entity)
-        [message] = await receiver.receive_messages(max_wait_time=5)
+        [message] = await receiver.receive_messages(max_wait_time=30)
         return receiver, message
 
     async def consume(self, entity: Entity = INTENTS) -> Any:
@@ -194,7 +194,7 @@ async def test_dead_letters_that_came_later_are_left_alone(bus: Bus) -> None:
 async def test_what_somebody_else_took_is_reported(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_RECEIVE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "_RECEIVE_SECONDS", 3.0)
     ids = await bus.refused(2)
     letters = await bus.letters()
     seen = await letters.peek()

@@ -210,7 +210,7 @@ async def test_each_entity_of_the_bus_is_looked_at(servicebus: BrokerProcess) ->
         client.get_queue_receiver("sandbox-jobs") as receiver,
     ):
         await sender.send_messages(ServiceBusMessage("x"))
-        [message] = await receiver.receive_messages(max_wait_time=5)
+        [message] = await receiver.receive_messages(max_wait_time=30)
         await receiver.dead_letter_message(message)
     findings = await examine_bus(settings_of(servicebus, QLP_SANDBOX_RESULTS_QUEUE="nowhere"))
     statuses = {finding.check: (finding.status, finding.detail) for finding in findings}

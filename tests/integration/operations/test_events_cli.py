@@ -44,7 +44,7 @@ async def tail(database: Database, *arguments: str) -> AsyncIterator[asyncio.sub
 
 async def line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         return (await process.stdout.readline()).decode()
 
 
@@ -101,7 +101,7 @@ async def test_tail_waits_for_what_may_still_come_before(
         for _ in range(3):
             assert await LogScanner(pool).part(Checkpoint.start(), Filter()) is None
         assert seen == []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await watched
     assert seen == ["first", "second"]
 

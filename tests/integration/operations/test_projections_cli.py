@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.projections import runner
 from domain.projections.registry import NAMES, Projections
 from domain.projections.runner import Runner
 from domain.projections.runner_contract import StreamEvent
@@ -21,6 +22,11 @@ from domain.projections.usage_daily import UsageChange, UsageDaily
 from domain.repository import stream_of
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import Histories, table
+
+
+@pytest.fixture(autouse=True)
+def patient_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "TURN_SECONDS", 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +88,16 @@ async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
     await Histories.over(pool).mixture(20)
     await Projections(pool).run_until_caught_up()
     [[events]] = await table(pool, b"select count(*) from events")
-    doomed = await start(database, "rebuild", name, "--rate", "100", "--yes", "--json")
+    doomed = await start(database, "rebuild", name, "--rate", "40", "--yes", "--json")
     assert doomed.stdout is not None
     async for line in doomed.stdout:
-        if json.loads(line)["events"] >= 100:
+        if json.loads(line)["events"] >= 40:
             break
     doomed.kill()
     assert await doomed.wait() == -signal.SIGKILL
 
     planned = (await qlp(database, "rebuild", name, "--dry-run", "--json")).json["would_rebuild"]
-    assert planned["done"] >= 100
+    assert planned["done"] >= 40
     said = await qlp(database, "rebuild", name, "--yes", "--json")
     assert said.code == 0, said.err
     lines = [json.loads(line) for line in said.out.splitlines()]

@@ -231,7 +231,7 @@ async def received(connection: str, count: int) -> list[Any]:
     ):
         messages: list[Any] = []
         while len(messages) < count:
-            batch = await receiver.receive_messages(max_message_count=count, max_wait_time=10)
+            batch = await receiver.receive_messages(max_message_count=count, max_wait_time=30)
             assert batch, f"only {len(messages)} of {count} came"
             messages += batch
         return messages

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -157,12 +158,13 @@ async def test_a_database_that_fails_meanwhile_is_said_as_it_is(
 async def child_of_this_process() -> int:
     """The pid of the ``run_once`` that this process has started, once it is there."""
     tasks = Path(f"/proc/{os.getpid()}/task")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             for children in tasks.glob("*/children"):
-                for pid in map(int, children.read_text().split()):
-                    if b"run_once" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        return pid
+                with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                    for pid in map(int, children.read_text().split()):
+                        if b"run_once" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                            return pid
             await asyncio.sleep(0.02)
 
 
@@ -216,7 +218,7 @@ async def test_run_once_takes_its_programs_along_when_it_is_stopped() -> None:
     await process.stdin.drain()
     await process.stdout.readline()  # the first is answered: the second runs, or will at once
     process.terminate()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         assert await process.wait() == 130
 
 

@@ -141,7 +141,7 @@ async def test_what_a_killed_worker_held_lapses(
         f"    pool = await open_pool({database.url!r}, min_size=1, max_size=1,"
         " application_name='dies')\n"
         f"    held = Reservation(UUID({str(key)!r}), 'acme')\n"
-        "    print(await TokenBudgets(pool, 1000).reserve(held, 600, timedelta(seconds=3)),"
+        "    print(await TokenBudgets(pool, 1000).reserve(held, 600, timedelta(seconds=10)),"
         " flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
@@ -157,7 +157,7 @@ async def test_what_a_killed_worker_held_lapses(
         await process.wait()
     mine = reservation(key)
     assert await budgets.reserve(mine, 300, LEASE) == HeldElsewhere()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await budgets.reserve(mine, 300, LEASE) is not None:
             await asyncio.sleep(0.1)
     assert await budgets.show("acme") == Budget(None, 600, 300)

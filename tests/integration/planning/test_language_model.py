@@ -242,7 +242,7 @@ async def test_the_deadline_is_for_the_whole_call(
     began = time.monotonic()
     reply = await ask(model)
     assert reply.call.outcome == "timed_out"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert reply.call.input_tokens == question().input_bound()  # it may be billed
 
 

@@ -1,4 +1,4 @@
-"""What tests of rebuilding share."""
+"""What tests of projections share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import open_pool
+from domain.projections import runner
 from tests.fixtures.postgres import Database
+
+
+@pytest.fixture(autouse=True)
+def patient_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that gets no turn in time reads nothing: under load, a second may be too short."""
+    monkeypatch.setattr(runner, "TURN_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -77,9 +77,9 @@ def test_particulars_are_taken_out(message: str, pattern: str) -> None:
 
 @pytest.mark.parametrize("unit", ["'", '"', "/a", "a://", "1.", "0x", "f", "`x", "-", "a" * 30])
 def test_no_message_is_too_long_or_too_odd(unit: str) -> None:
-    started = time.perf_counter()
+    began = time.process_time()
     assert len(normalise(unit * 500_000)) <= MAX_CAUSE
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - began < 0.5
 
 
 async def test_the_oddest_failure_fits_its_row(pool: AsyncConnectionPool) -> None:

@@ -195,7 +195,7 @@ async def test_each_claim_without_progress_doubles_the_wait_up_to_15_minutes(
     for attempt, wait in enumerate([60, 120, 240, 480, 900, 900], start=1):
         [claimed] = await reads.claim_stalled(soon, BASE, 10)
         assert claimed.attempts == attempt
-        assert await next_attempt_in(pool, stalled.id) == pytest.approx(wait, abs=5)
+        assert await next_attempt_in(pool, stalled.id) == pytest.approx(wait, abs=25)
         assert await reads.claim_stalled(soon, BASE, 10) == []
         await make_due(pool)
 
@@ -212,7 +212,7 @@ async def test_progress_starts_the_count_anew(
     await write(pool, dataclasses.replace(stalled, version=2, status="planned"))
     [claimed] = await reads.claim_stalled(soon, BASE, 10)
     assert (claimed.version, claimed.attempts) == (2, 1)
-    assert await next_attempt_in(pool, stalled.id) == pytest.approx(60, abs=5)
+    assert await next_attempt_in(pool, stalled.id) == pytest.approx(60, abs=25)
 
 
 async def test_two_instances_never_claim_the_same_intent(

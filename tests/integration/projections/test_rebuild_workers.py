@@ -151,7 +151,7 @@ async def test_workers_end_with_the_command(
     await Histories.over(pool).mixture(20)
     command = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "domain.operations", "projections", "rebuild", "intent_states"),
-        *("--workers", "2", "--rate", "100", "--yes", "--json"),
+        *("--workers", "2", "--rate", "20", "--yes", "--json"),
         env={**os.environ, "DATABASE_URL": database.url, "DATABASE_ADMIN_URL": database.admin_url},
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -168,7 +168,7 @@ async def test_workers_end_with_the_command(
         command.kill()
     assert await command.wait() != 0
     for worker in workers:
-        ended, _, _ = await asyncio.to_thread(select.select, [worker], [], [], 10)
+        ended, _, _ = await asyncio.to_thread(select.select, [worker], [], [], 60)
         os.close(worker)
         assert ended
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import UNAVAILABLE
-from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite
 from domain.intents.values import RunOutcome
 from domain.projections.registry import Projections
@@ -127,7 +125,7 @@ async def test_a_killed_process_changes_nothing(
     doomed.kill()
     assert await doomed.wait() == -signal.SIGKILL
     runner = Runner(pool, UsageDaily())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not await runner.run_until_caught_up() and not await caught_up(pool):
             pass  # the server has not noticed yet that the process is gone
     await assert_counted_once(pool)
@@ -158,17 +156,15 @@ async def test_many_runners_at_once_count_everything_once(pool: AsyncConnectionP
 async def test_a_run_ends_in_time_and_the_next_one_goes_on(pool: AsyncConnectionPool) -> None:
     await Histories.over(pool).mixture(4)
     runner = Runner(pool, Sleepy(), page=4)
-    started = time.monotonic()
-    first = await runner.run_until_caught_up(seconds=0.2)
-    assert time.monotonic() - started < 2
-    assert 0 < first < len(await EventLog(pool).streams(limit=1000)) * 5
+    first = await runner.run_until_caught_up(seconds=2)
+    assert 0 < first <= 4 * 4, "no more batches than can begin within the time"
     await run(pool, UsageDaily())
     await assert_counted_once(pool)
 
 
 class Sleepy(UsageDaily):
     def writes(self, changes: Sequence[UsageChange]) -> Sequence[InlineWrite]:
-        return [*super().writes(changes), InlineWrite(b"select pg_sleep(0.1)", {})]
+        return [*super().writes(changes), InlineWrite(b"select pg_sleep(0.6)", {})]
 
 
 @dataclass

@@ -62,7 +62,7 @@ async def test_a_run_is_cut_at_its_cap_and_others_are_not(output: RunOutput, run
 async def test_who_waits_is_woken_by_what_another_process_stores(
     output: RunOutput, run: Watched, pool: AsyncConnectionPool
 ) -> None:
-    waiting = asyncio.create_task(output.wait(run, -1, 10))
+    waiting = asyncio.create_task(output.wait(run, -1, 60))
     await asyncio.sleep(0)
     await RunOutput(pool).add([(run, chunk(0))])
     assert await waiting
@@ -75,7 +75,7 @@ async def test_waiting_ends_with_the_run_or_the_intent(
     histories = Histories.over(pool)
     finished, cancelled = await histories.running(), await histories.running()
     waits = [
-        asyncio.create_task(output.wait(run_of(each), -1, 20)) for each in (finished, cancelled)
+        asyncio.create_task(output.wait(run_of(each), -1, 60)) for each in (finished, cancelled)
     ]
     await histories.run_ends(finished, RunOutcome(verdict="succeeded"))
     handler = CommandHandler(IntentRepository(EventLog(pool)), lambda _state: None)

@@ -96,7 +96,7 @@ def migration(
     pool: AsyncConnectionPool, server: EmbeddingsServer, target: str = TARGET, **options: Any
 ) -> Migration:
     client = AsyncOpenAI(api_key="k", base_url=server.url, max_retries=0)
-    embedders = Embedders(client, budget_seconds=5, pause_seconds=0)
+    embedders = Embedders(client, budget_seconds=60, pause_seconds=0)
     defaults: dict[str, Any] = {
         "price": 0.0, "index_kind": None, "drop_old": False, "on_progress": lambda *_: None,
     }  # fmt: skip

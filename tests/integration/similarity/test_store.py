@@ -12,6 +12,7 @@ from openai import AsyncOpenAI
 from pgvector import Vector
 from psycopg_pool import AsyncConnectionPool
 
+from domain.similarity import openai_embedder
 from domain.similarity.embedder import DIMENSIONS, LEXICAL, LexicalEmbedder, text_hash
 from domain.similarity.embedders import Embedders
 from domain.similarity.models import adopt_model, count_owed, list_models
@@ -37,9 +38,12 @@ def embeddings(pool: AsyncConnectionPool, embedders: CountingEmbedders) -> Embed
 
 
 @pytest.fixture
-def provider(embeddings_server: EmbeddingsServer) -> Embedders:
+def provider(embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch) -> Embedders:
+    """Has time for an answer, and none to ask again."""
+    for name in ("_FIRST_WAIT", "_LONGEST_WAIT"):
+        monkeypatch.setattr(openai_embedder, name, 1_000.0)
     client = AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0)
-    return Embedders(client, budget_seconds=0.3, pause_seconds=0.0)
+    return Embedders(client, budget_seconds=60, pause_seconds=0.0)
 
 
 async def query(pool: AsyncConnectionPool, statement: str, *params: Any) -> list[tuple[Any, ...]]:

@@ -27,7 +27,7 @@ def hosted(
     return HostedFunction("f", call, is_async, context, has_return, trigger, "/app", False, [])
 
 
-def invoker(timeout: float | None = 5, threads: int = 2) -> Invoker:
+def invoker(timeout: float | None = 60, threads: int = 2) -> Invoker:
     return Invoker(timeout=timeout, threads=threads)
 
 
@@ -206,14 +206,18 @@ async def test_each_invocation_is_one_line_at_debug(caplog: pytest.LogCaptureFix
 
 
 async def test_draining_waits_for_what_runs_and_no_longer_than_told() -> None:
+    release = asyncio.Event()
+
     async def slow(x: None) -> None:
-        await asyncio.sleep(0.1)
+        await release.wait()
 
     shared = invoker()
     task = asyncio.create_task(shared.run(hosted(slow), None))
-    await asyncio.sleep(0.01)
+    while not shared.in_flight:
+        await asyncio.sleep(0)
     assert not await shared.drain(0.01)
-    assert await shared.drain(5)
+    release.set()
+    assert await shared.drain(30)
     await task
 
 

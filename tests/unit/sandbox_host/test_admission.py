@@ -46,7 +46,7 @@ async def test_a_large_job_is_not_overtaken_by_small_ones() -> None:
 
 async def test_while_a_job_waits_no_more_are_asked_for() -> None:
     budget = MemoryBudget(100, usual=10)
-    await asyncio.wait_for(budget.room(), 1)
+    await asyncio.wait_for(budget.room(), 10)
     first = await hold(budget, 90, [])
     waiting = asyncio.create_task(hold(budget, 20, []))
     await settle()
@@ -54,7 +54,7 @@ async def test_while_a_job_waits_no_more_are_asked_for() -> None:
     await settle()
     assert not room.done()
     await first.aclose()
-    await asyncio.wait_for(room, 1)
+    await asyncio.wait_for(room, 10)
     await (await waiting).aclose()
     assert budget.reserved == 0
 
@@ -62,18 +62,18 @@ async def test_while_a_job_waits_no_more_are_asked_for() -> None:
 async def test_no_more_are_asked_for_than_could_start() -> None:
     budget = MemoryBudget(100, usual=40)
     first = await hold(budget, 60, [])
-    await asyncio.wait_for(budget.room(), 1)
+    await asyncio.wait_for(budget.room(), 10)
     second = await hold(budget, 10, [])
     room = asyncio.create_task(budget.room())
     await settle()
     assert not room.done()
     await second.aclose()
-    await asyncio.wait_for(room, 1)
+    await asyncio.wait_for(room, 10)
     await first.aclose()
 
 
 async def test_an_idle_host_asks_for_jobs_however_small_it_is() -> None:
-    await asyncio.wait_for(MemoryBudget(100, usual=101).room(), 1)
+    await asyncio.wait_for(MemoryBudget(100, usual=101).room(), 10)
 
 
 async def test_a_job_that_stops_waiting_lets_the_next_ones_through() -> None:
@@ -84,7 +84,7 @@ async def test_a_job_that_stops_waiting_lets_the_next_ones_through() -> None:
     small = asyncio.create_task(hold(budget, 30, order))
     await settle()
     large.cancel()
-    second = await asyncio.wait_for(small, 1)
+    second = await asyncio.wait_for(small, 10)
     assert (order, budget.reserved, budget.waiting) == ([50, 30], 80, 0)
     await first.aclose()
     await second.aclose()

@@ -87,7 +87,7 @@ def _shelf(pool: BoxPool[Box], language: str = "python") -> dict[str, int]:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
 

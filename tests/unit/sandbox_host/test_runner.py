@@ -74,7 +74,7 @@ async def runner_of(
 ) -> AsyncIterator[Runner]:
     supervisor = Supervisor([runtime])
     watching = asyncio.create_task(supervisor.watch())
-    await asyncio.wait_for(supervisor.available(), 1)
+    await asyncio.wait_for(supervisor.available(), 10)
     budget = MemoryBudget(memory)
     doors = InputFetcher(app_url), Uploader(app_url)
     yield Runner(supervisor, budget, heartbeat, *doors, HostStatus())
@@ -99,7 +99,7 @@ async def test_a_runtime_that_fails_is_suspected_and_the_run_may_be_tried_again(
     runtime = ToldRuntime(raising(RuntimeFailure("told to fail")))
     async with runner_of(runtime) as runner:
         result = await runner.run(prepared("1"))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while runtime.flights < 2:
                 await asyncio.sleep(0)
     assert (result.verdict, result.error) == (
@@ -168,6 +168,6 @@ async def test_a_job_that_is_killed_while_its_inputs_are_fetched_never_starts(
         running = asyncio.create_task(runner.run(one))
         await app_server.until(lambda: app_server.requests)
         heartbeat.control.kill.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             result = await running
     assert (result.verdict, runtime.runs) == (Verdict.KILLED_BY_OPERATOR, 0)

@@ -52,7 +52,7 @@ async def watched(
 async def test_the_first_ready_runtime_is_used_after_all_have_been_reaped() -> None:
     first, second = FakeRuntime("first", False), FakeRuntime("second", True)
     async with watched(first, second) as supervisor:
-        assert await asyncio.wait_for(supervisor.available(), 1) is second
+        assert await asyncio.wait_for(supervisor.available(), 10) is second
     assert (first.reaped, second.reaped) == (1, 1)
     assert supervisor.readiness["first"].fix == "tell it otherwise"
 
@@ -63,7 +63,7 @@ async def test_a_runtime_that_comes_up_later_is_found() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(supervisor.available(), 0.05)
         late.ready = True
-        assert await asyncio.wait_for(supervisor.available(), 1) is late
+        assert await asyncio.wait_for(supervisor.available(), 10) is late
 
 
 class FakePool(FakeRuntime):
@@ -81,10 +81,10 @@ class FakePool(FakeRuntime):
 async def test_a_runtime_that_cannot_make_boxes_ahead_is_checked_before_a_job_finds_out() -> None:
     first, second = FakePool("first", True), FakeRuntime("second", True)
     async with watched(first, second) as supervisor:
-        await asyncio.wait_for(supervisor.available(), 1)
+        await asyncio.wait_for(supervisor.available(), 10)
         first.ready = False
         first.suspect()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while supervisor.runtime is not second:
                 await asyncio.sleep(0)
 
@@ -92,10 +92,10 @@ async def test_a_runtime_that_cannot_make_boxes_ahead_is_checked_before_a_job_fi
 async def test_leftovers_of_a_runtime_that_is_in_use_are_tried_again() -> None:
     runtime = FakeRuntime("only", True)
     async with watched(runtime) as supervisor:
-        await asyncio.wait_for(supervisor.available(), 1)
+        await asyncio.wait_for(supervisor.available(), 10)
         assert runtime.reaped == 1
         supervisor.suspect()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while runtime.reaped == 1:
                 await asyncio.sleep(0)
     assert supervisor.runtime is runtime
@@ -106,10 +106,10 @@ async def test_a_suspected_runtime_that_fails_its_canary_is_replaced(
 ) -> None:
     first, second = FakeRuntime("first", True), FakeRuntime("second", True)
     async with watched(first, second) as supervisor:
-        await asyncio.wait_for(supervisor.available(), 1)
+        await asyncio.wait_for(supervisor.available(), 10)
         first.ready = False
         supervisor.suspect()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while supervisor.runtime is not second:
                 await asyncio.sleep(0)
     assert not supervisor.readiness["first"].ready
@@ -120,9 +120,9 @@ async def test_a_suspected_runtime_that_fails_its_canary_is_replaced(
 async def test_an_idle_runtime_proves_itself_again_and_again() -> None:
     runtime = FakeRuntime("only", True)
     async with watched(runtime, canary_seconds=0.02) as supervisor:
-        await asyncio.wait_for(supervisor.available(), 1)
+        await asyncio.wait_for(supervisor.available(), 10)
         runtime.ready = False
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while supervisor.runtime is not None:
                 await asyncio.sleep(0.005)
     assert supervisor.proof_age is None
@@ -131,7 +131,7 @@ async def test_an_idle_runtime_proves_itself_again_and_again() -> None:
 async def test_a_runtime_that_runs_jobs_needs_no_canary() -> None:
     runtime = FakeRuntime("only", True)
     async with watched(runtime, canary_seconds=0.2) as supervisor:
-        await asyncio.wait_for(supervisor.available(), 1)
+        await asyncio.wait_for(supervisor.available(), 10)
         for _ in range(10):
             await asyncio.sleep(0.05)
             supervisor.proved()
