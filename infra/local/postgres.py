@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from infra.local.ports import free_port
 from infra.local.postgres_cluster import (
     ADMIN,
     APP_LOGIN,
@@ -189,16 +190,18 @@ class EmbeddedPostgres:
         self._release_lock()
 
     def _choose_port(self) -> None:
+        if self._port is None:
+            self._port = free_port()
+            return
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, self._port or 0))
+                probe.bind((HOST, self._port))
             except OSError as error:
                 raise PortTaken(
                     f"port {self._port} on {HOST} cannot be used ({error.strerror}): "
                     "stop what listens there, or choose another port"
                 ) from None
-            self._port = int(probe.getsockname()[1])
 
 
 async def serve(server: EmbeddedPostgres, database: str) -> int:

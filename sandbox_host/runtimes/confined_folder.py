@@ -41,12 +41,13 @@ def reap_bases() -> int:
     removed = 0
     for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         tag = base.name.removeprefix(_PREFIX).rpartition("-")[0]
-        if base.is_symlink() or base.stat().st_uid != os.geteuid() or is_alive(tag):
-            continue
-        for folder in base.iterdir():
-            remove_tree(folder)
-            removed += 1
-        base.rmdir()
+        with contextlib.suppress(FileNotFoundError):  # its host tidies up, or another one reaps
+            if base.is_symlink() or base.stat().st_uid != os.geteuid() or is_alive(tag):
+                continue
+            for folder in base.iterdir():
+                remove_tree(folder)
+                removed += 1
+            base.rmdir()
     return removed
 
 

@@ -35,7 +35,7 @@ async def arrived(client: Client, event: dict[str, Any]) -> Any:
     """The finished intent of a producer's event."""
     key = f"{event['source']}\n{event['id']}"
     intent_id = intent_id_for(event["tenantid"], "service_bus", key)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (reply := await client.get(f"/intents/{intent_id}", Prefer="wait=20")).status == 404:
             await asyncio.sleep(0.05)
     return reply.body
@@ -47,7 +47,7 @@ async def rejections(stack: RunningStack, marker: str) -> list[RejectedMessage]:
         stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
     )
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 page = await RejectedMessages(pool).list(limit=200)
                 found = [item for item in page.items if marker.encode() in item.body]
@@ -136,7 +136,7 @@ async def test_a_forged_result_for_another_tenants_intent_is_refused(
     intent = (
         await client.submit({"program": {"language": "shell", "files": {"a": "sleep 2; echo me"}}})
     ).body
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await client.get(f"/intents/{intent['id']}")).body["status"] != "running":
             await asyncio.sleep(0.02)
     events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]

@@ -15,7 +15,7 @@ from tests.fixtures.stack import Client
 
 SIX_BY_SEVEN = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -6,7 +6,7 @@ import pytest
 
 from infra.local.drill.__main__ import drill
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from infra.local.stack.config import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 async def local(*arguments: str, data: Path, **environment: str) -> Process:
@@ -79,7 +79,7 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
         process.send_signal(signal.SIGINT)
         assert [line["what"] for line in await lines_until(process, "stopped")] == ["stopped"]
         assert await process.wait() == 0
-        assert psutil.wait_procs(children, timeout=5)[1] == []
+        assert (await asyncio.to_thread(psutil.wait_procs, children, 60))[1] == []
 
         again = await local("up", "--json", "--no-tour", data=open_path)
         doors = (await lines_until(again, "serving"))[-1]
@@ -95,7 +95,7 @@ async def test_when_the_stack_is_killed_its_children_end_too(open_path: Path) ->
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     await process.wait()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 30)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 60)
     assert alive == []
 
 

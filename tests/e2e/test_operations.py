@@ -160,7 +160,7 @@ async def test_rejected_messages_are_shown_to_their_tenant_only(
         "intents",
         *[json.dumps(submission(name, {"broken": marker})) for name in ("demo", tenant.name)],
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(await rejections(stack, marker)) < 2:
             await asyncio.sleep(0.05)
     items = (await tenant.operator.get("/operations/rejected")).body["items"]

@@ -15,7 +15,7 @@ import pytest
 from infra.local.stack.config import ROOT
 from tests.fixtures.stack import Client, RunningStack
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 
 async def pipeline(*arguments: str, **environment: str) -> tuple[int, str, str]:

@@ -13,7 +13,7 @@ from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program
 from tests.fixtures.stack import Client, RunningStack
 from tests.integration.operations.recording import qlp
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 SAME = {"reason": "They ask the same.", "equivalent": True}
 

@@ -156,6 +156,7 @@ async def test_what_cannot_be_compared_is_answered_plainly(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_an_outage_of_the_provider_neither_loses_nor_blocks_an_intent(
     open_path: Path, embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

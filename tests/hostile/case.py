@@ -48,7 +48,7 @@ class Program:
         source: in ``language``.
         contained: shown the result.
         verdicts: those that are right; more than one where the kernel may choose.
-        limits: fields of `JobLimits`, beside a deadline of ten seconds.
+        limits: fields of `JobLimits`, beside a deadline of thirty seconds.
         elsewhere: by runtime, what holds there instead.
         without_cgroups: also run where bubblewrap's limits are held without a cgroup.
         killed_after: seconds until an operator has it killed.

@@ -33,9 +33,12 @@ def bait() -> Iterator[Bait]:
 Open = Callable[[str], Awaitable[Runtime]]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def open_target() -> AsyncIterator[Open]:
-    """Opens runtimes by name, one at a time: what boxes there are is then that one's."""
+    """Opens runtimes by name, one at a time: what boxes there are is then that one's.
+
+    None stays open for the modules after this one, some of which count boxes too.
+    """
     opened: dict[str, Runtime] = {}
 
     async def close() -> None:
@@ -80,7 +83,7 @@ async def probed(
     if (runtime_name, family) not in known:
         target = await open_target(runtime_name)
         sensible = [probe for probe in PROBES[family] if makes_sense_here(probe)]
-        program = Program(family, "", program_of(sensible), anyhow, limits=limits(wall_seconds=60))
+        program = Program(family, "", program_of(sensible), anyhow, limits=limits(wall_seconds=200))
         mark = uuid4().hex
         before = HostState.now(mark)
         result = (await launch(target, program, bait, mark)).result

@@ -118,7 +118,7 @@ sys.exit(7)
         "import os, signal, time\ntime.sleep(0.5)\nos.kill(os.getpid(), signal.SIGKILL)\n",
         ended_by(9),
         (Verdict.SIGNALLED,),
-        limits=limits(wall_seconds=2.5),
+        limits=limits(wall_seconds=10),
     ),
     Program(
         "feigned-out-of-memory",

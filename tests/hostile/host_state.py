@@ -25,6 +25,9 @@ MARK = "APP_MARK"
 #: User ids that the runtimes give to boxes.
 _BOX_UIDS = range(60_000, 65_500)
 
+#: Modules of this suite's other fixtures; what they start and end is theirs: connections, boxes.
+_FIXTURES = (b"infra.local.", b"sandbox_host")
+
 #: Settings that change by themselves.
 _RESTLESS = (
     "fs/dentry-state",
@@ -40,7 +43,10 @@ _RESTLESS = (
     "vm/stat_refresh",
     "vm/lowmem_reserve_ratio",
 )
-_OTHER_SETTINGS = ("/sys/kernel/uevent_helper", "/proc/swaps", "/proc/modules")
+_OTHER_SETTINGS = ("/sys/kernel/uevent_helper",)
+
+#: Lists of which only the first words count: how much of each is in use changes by itself.
+_LISTS = ("/proc/swaps", "/proc/modules")
 
 #: Free space and inodes may differ by this much through the doings of others; bytes, inodes.
 _DISK_STEP, _INODE_STEP = 1 << 30, 100_000
@@ -133,6 +139,10 @@ def _settings() -> Iterator[tuple[str, str]]:
     for path in (*_setting_paths(), *_OTHER_SETTINGS):
         with contextlib.suppress(OSError), open(path, "rb") as file:
             yield path, file.read().decode(errors="replace")
+    for path in _LISTS:
+        with contextlib.suppress(OSError):
+            lines = Path(path).read_text().splitlines()
+            yield path, " ".join(sorted(line.split()[0] for line in lines if line))
 
 
 def _release_agents() -> Iterator[tuple[str, str]]:
@@ -147,8 +157,8 @@ def _processes(mark: str, bwrap_boxes: frozenset[int]) -> Iterator[str]:
     What is in boxes of bubblewrap without the mark may wait for a job: see `leftover_boxes`.
     """
     below = set(descendants(os.getpid())) - bwrap_boxes
-    for box in bwrap_boxes:
-        below -= set(descendants(box))
+    for top in (*bwrap_boxes, *_fixtures()):
+        below -= set(descendants(top))
     wanted = f"{MARK}={mark}".encode()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -156,6 +166,18 @@ def _processes(mark: str, bwrap_boxes: frozenset[int]) -> Iterator[str]:
         with contextlib.suppress(OSError):
             if int(entry) in below or wanted in Path(f"/proc/{entry}/environ").read_bytes():
                 yield f"{entry} {_started(entry)} {Path(f'/proc/{entry}/comm').read_text().strip()}"
+
+
+def _fixtures() -> Iterator[int]:
+    """Children of this one that other tests keep: parts of a stack, and a PostgreSQL."""
+    with contextlib.suppress(OSError):
+        for thread in os.listdir("/proc/self/task"):
+            for child in Path(f"/proc/self/task/{thread}/children").read_text().split():
+                with contextlib.suppress(OSError):
+                    program, *rest = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                    module = rest[1] if rest[:1] == [b"-m"] else b""
+                    if program.endswith(b"/postgres") or module.startswith(_FIXTURES):
+                        yield int(child)
 
 
 def _bwrap_boxes() -> frozenset[int]:

@@ -104,7 +104,7 @@ PROGRAMS = (
         "import os, time\nwhile True:\n    os.write(1, b'drip\\n')\n    time.sleep(0.02)\n",
         lambda result: result.stdout.startswith("drip\n" * 5),
         (Verdict.TIMED_OUT,),
-        limits=limits(wall_seconds=1),
+        limits=limits(wall_seconds=3),
     ),
     Program(
         "printing-orphan",

@@ -18,6 +18,8 @@ from tests.hostile.conftest import Probed
 from tests.hostile.families import PROBES, PROGRAMS
 from tests.hostile.probing import makes_sense_here
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def _marks(runtime: str) -> list[pytest.MarkDecorator]:
     return [pytest.mark.docker] if runtime.startswith(DOCKER) else []

@@ -15,13 +15,16 @@ from tests.hostile.attack import job_of, launch
 from tests.hostile.bait import Bait
 from tests.hostile.case import CONFINED, DOCKER, RUNTIMES, Program, limits
 
-pytestmark = pytest.mark.parametrize(
-    "runtime_name",
-    [
-        pytest.param(name, marks=[pytest.mark.docker] if name.startswith(DOCKER) else [])
-        for name in RUNTIMES
-    ],
-)
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.parametrize(
+        "runtime_name",
+        [
+            pytest.param(name, marks=[pytest.mark.docker] if name.startswith(DOCKER) else [])
+            for name in RUNTIMES
+        ],
+    ),
+]
 
 #: Leaves a mark in every place it can write to or be seen in, then does what stands below it.
 _LEAVE_MARKS = """\
@@ -45,7 +48,7 @@ libc.shmget({key}, 4096, 0o1000 | 0o666)
 print("laid", flush=True)
 """
 
-_STAY = "import time\ntime.sleep(60)\n"
+_STAY = "import time\ntime.sleep(100)\n"
 
 #: Prints every mark of another that it finds, by name or by looking around.
 _LOOK_FOR_MARKS = """\
@@ -92,7 +95,7 @@ def _program(source: str, **options: object) -> Program:
     values = {"mark": uuid4().hex, "port": 47_813, "key": 1_204_913, **options}
     for name, value in values.items():
         source = source.replace(f"{{{name}}}", str(value))
-    return Program("neighbour", "", source, lambda _: True, limits=limits(wall_seconds=30))
+    return Program("neighbour", "", source, lambda _: True, limits=limits(wall_seconds=90))
 
 
 def _expected_sight(runtime_name: str) -> set[str]:

@@ -16,6 +16,7 @@ from infra.local.drill.backup import DrillError
 from infra.local.stack.stack import Doors
 
 _PAUSE_SECONDS = 0.05
+_FIRST_SECONDS = 60.0
 _ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -56,6 +57,16 @@ class Clients:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def some_promise_within(self, seconds: float) -> None:
+        """Let ``seconds`` pass; more on a slow machine, until an intent was accepted since.
+
+        Raises:
+            DrillError: none was for a minute.
+        """
+        began = monotonic()
+        await asyncio.sleep(seconds)
+        await self.first_promise_after(began, seconds + _FIRST_SECONDS)
 
     async def first_promise_after(self, moment: float, seconds: float) -> float:
         """When the first intent since ``moment`` was accepted.

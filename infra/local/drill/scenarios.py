@@ -94,7 +94,7 @@ class Drill:
         """The database is brought back to a moment in the past, as after a fatal command."""
         async with Clients.of(self._doors) as clients, self._copy.kept():
             async with clients.submitting(self._clients):
-                await asyncio.sleep(self._seconds / 2)
+                await clients.some_promise_within(self._seconds / 2)
             moment, known = await self._server.now(), await self._heads()
             return await self._lose("mistake", clients, moment, known)
 
@@ -102,7 +102,7 @@ class Drill:
         """A dump is restored into a new cluster, as after the loss of a region or an upgrade."""
         async with Clients.of(self._doors) as clients:
             async with clients.submitting(self._clients):
-                await asyncio.sleep(self._seconds / 2)
+                await clients.some_promise_within(self._seconds / 2)
                 await self._dump.take()
             return await self._lose("move", clients, None, await self._heads())
 
@@ -110,7 +110,7 @@ class Drill:
         self, name: str, clients: Clients, until: datetime | None, known: str = ""
     ) -> Figures:
         async with clients.submitting(self._clients):
-            await asyncio.sleep(self._seconds)
+            await clients.some_promise_within(self._seconds)
             heads = self._folder / "heads.json"
             heads.write_text(await self._heads_since(known))
             lost_at = monotonic()

@@ -23,6 +23,7 @@ import aiohttp
 from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.eventlog.migrate import migrate
+from infra.local.ports import free_port
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.stack.child import Child
 from infra.local.stack.config import StackConfig, StackError
@@ -129,7 +130,7 @@ class LocalStack:
             self._timed("Service Bus", self._start_service_bus()),
         )
         # Each of the two is told where the other will be.
-        http_port, sandbox_port = self._config.http_port or _free_port(), _free_port()
+        http_port, sandbox_port = self._config.http_port or free_port(), free_port()
         sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         api_key, http_url, _ = await asyncio.gather(
             self._timed("schema and API key", self._prepare_database(postgres)),
@@ -151,7 +152,7 @@ class LocalStack:
         if url := self._config.database_url:
             return Database(app=url, admin=url)
         data = str(self._config.data / "postgres")
-        module = ["infra.local.postgres", "--data-dir", data, "--port", str(_free_port())]
+        module = ["infra.local.postgres", "--data-dir", data, "--port", str(free_port())]
         ready = await self._spawn("postgres", module)
         return Database(app=str(ready["app_url"]), admin=str(ready["admin_url"]))
 
@@ -160,7 +161,7 @@ class LocalStack:
         ready = await self._spawn(
             "servicebus",
             [
-                *("infra.local.servicebus", "--port", str(self._config.amqp_port or _free_port())),
+                *("infra.local.servicebus", "--port", str(self._config.amqp_port or free_port())),
                 *("--config", str(self._config.service_bus_config)),
                 *("--key-file", str(key_file), "--health-port", "0"),
             ],
@@ -295,10 +296,3 @@ def _require_free(setting: str, port: int) -> None:
                 f"port {port} cannot be used ({error.strerror}); "
                 f"choose another one, or any free one: make up {setting}=0"
             ) from None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

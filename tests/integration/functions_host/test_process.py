@@ -59,7 +59,7 @@ def run(app_dir: Path, *options: str, **environ: str) -> subprocess.CompletedPro
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=90,
     )
 
 
@@ -258,7 +258,7 @@ async def test_after_the_grace_the_host_leaves(
         await asyncio.to_thread(host.wait_for_output, "ing\n")
         started = time.monotonic()
         assert await asyncio.to_thread(host.stop) == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         with pytest.raises(aiohttp.ClientError):
             await nap
     assert "still run" in host.log
@@ -394,7 +394,7 @@ async def _text(client: aiohttp.ClientSession, path: str) -> str:
         return await response.text()
 
 
-def _wait_for_file(path: Path, timeout: float = 10.0) -> None:
+def _wait_for_file(path: Path, timeout: float = 60.0) -> None:
     deadline = time.monotonic() + timeout
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not appear"

@@ -32,7 +32,7 @@ NAMESPACE = {
         "Namespaces": [
             {
                 "Name": "test",
-                "Queues": [queue("one"), queue("many"), queue("plain")],
+                "Queues": [queue("one"), queue("many", LockDuration="PT1M"), queue("plain")],
                 "Topics": [{"Name": "news", "Subscriptions": [queue("readers")]}],
             }
         ]
@@ -149,13 +149,13 @@ def events(host: HostProcess, containing: str = "") -> list[dict[str, Any]]:
 
 
 async def wait_for_events(
-    host: HostProcess, count: int, containing: str, timeout: float = 15
+    host: HostProcess, count: int, containing: str, timeout: float = 60
 ) -> list[dict[str, Any]]:
     await eventually(lambda: len(events(host, containing)) >= count, timeout)
     return events(host, containing)
 
 
-async def eventually(condition: Callable[[], bool], timeout: float = 15) -> None:
+async def eventually(condition: Callable[[], bool], timeout: float = 60) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s"
@@ -167,16 +167,15 @@ async def is_empty(broker: BrokerProcess, entity: str) -> None:
         depth = broker.depth(entity)
         return depth["active"] == 0 and depth["locked"] == 0
 
-    for _ in range(200):
-        if await asyncio.to_thread(empty):
-            return
+    deadline = time.monotonic() + 60
+    while not await asyncio.to_thread(empty):
+        assert time.monotonic() < deadline, f"{entity} is not empty: {broker.depth(entity)}"
         await asyncio.sleep(0.02)
-    raise AssertionError(f"{entity} is not empty: {broker.depth(entity)}")
 
 
 async def dead_letters(bus: ServiceBusClient, name: str) -> list[ServiceBusReceivedMessage]:
     async with bus.get_queue_receiver(name, sub_queue="deadletter") as receiver:
-        messages = await receiver.receive_messages(10, 10)
+        messages = await receiver.receive_messages(10, 60)
         for message in messages:
             await receiver.complete_message(message)
         return messages
@@ -275,9 +274,10 @@ async def test_a_batch_loses_empty_metadata_as_on_azure(
 
 
 async def test_an_empty_body_fails_its_batch_as_on_azure(
-    host: HostProcess, bus: ServiceBusClient
+    host: HostProcess, bus: ServiceBusClient, broker: BrokerProcess
 ) -> None:
     await send(bus, "many", ServiceBusMessage(""), ServiceBusMessage("beside an empty one"))
+    await eventually(lambda: broker.depth("many")["dead_lettered"] == 2)
     assert len(await dead_letters(bus, "many")) == 2
     assert events(host, "beside an empty one") == []
     assert "IndexError" in host.log  # of the worker's converter: Azure/Azure-Functions#2084
@@ -307,10 +307,10 @@ async def test_a_subscription_is_received_from(host: HostProcess, bus: ServiceBu
 async def test_messages_that_arrive_together_run_at_the_same_time(
     host: HostProcess, bus: ServiceBusClient, broker: BrokerProcess
 ) -> None:
-    await send(bus, "one", *(ServiceBusMessage(f"nap:0.8 {n}".replace(" ", "")) for n in range(8)))
-    started = await wait_for_events(host, 8, '"body": "nap:0.8')
+    await send(bus, "one", *(ServiceBusMessage(f"nap:4.{n}") for n in range(8)))
+    started = await wait_for_events(host, 8, '"body": "nap:4.')
     assert max(event["running"] for event in started) == 8
-    assert started[-1]["at"] - started[0]["at"] < 0.5
+    assert started[-1]["at"] - started[0]["at"] < 4
     await is_empty(broker, "one")
 
 
@@ -319,7 +319,7 @@ async def test_a_running_functions_lock_is_renewed(
 ) -> None:
     nap = LOCK_SECONDS * 1.6
     await send(bus, "one", ServiceBusMessage(f"nap:{nap}"))
-    await wait_for_events(host, 1, f'"ended": "nap:{nap}"', timeout=LOCK_SECONDS * 3)
+    await wait_for_events(host, 1, f'"ended": "nap:{nap}"')
     await is_empty(broker, "one")
     assert [event["count"] for event in events(host, f'"body": "nap:{nap}"')] == [1]
 
@@ -345,7 +345,7 @@ async def test_no_more_than_max_concurrent_calls_run_and_none_waits_locked(
     options = {"maxConcurrentCalls": 3}
     async with own_system(tmp_path, broker_process, functions_host, **options) as system:
         broker, host, client = system
-        await send(client, "one", *(ServiceBusMessage(f"nap:0.{n}5") for n in range(1, 9)))
+        await send(client, "one", *(ServiceBusMessage(f"nap:1.{n}5") for n in range(1, 9)))
         await wait_for_events(host, 3, '"body": "nap')
         assert broker.depth("one")["locked"] <= 3
         await wait_for_events(host, 8, '"ended"')
@@ -358,7 +358,7 @@ async def test_no_more_than_max_concurrent_calls_run_and_none_waits_locked(
 async def test_a_small_batch_waits_for_the_minimum_or_for_the_time(
     tmp_path: Path, broker_process: BrokerFactory, functions_host: HostFactory
 ) -> None:
-    options = {"minMessageBatchSize": 3, "maxBatchWaitTime": "00:00:02", "maxMessageBatchSize": 4}
+    options = {"minMessageBatchSize": 3, "maxBatchWaitTime": "00:00:06", "maxMessageBatchSize": 4}
     async with own_system(tmp_path, broker_process, functions_host, **options) as system:
         _, host, client = system
         async with client.get_queue_sender("many") as sender:
@@ -370,7 +370,7 @@ async def test_a_small_batch_waits_for_the_minimum_or_for_the_time(
             sent = time.time()
             await sender.send_messages(ServiceBusMessage("lonely"))
             (batch,) = await wait_for_events(host, 1, '"lonely"')
-            assert 1.5 < batch["at"] - sent < 4
+            assert 5 < batch["at"] - sent < 30
             await sender.send_messages([ServiceBusMessage(f"six-{n}") for n in range(6)])
             batches = await wait_for_events(host, 2, '"six-')
             assert [len(batch["bodies"]) for batch in batches] == [4, 2]
@@ -439,7 +439,7 @@ async def test_a_killed_host_loses_nothing(
         await send(client, "one", ServiceBusMessage("nap:60"))
         await wait_for_events(host, 1, '"body": "nap:60"')
         host.restart()  # kill -9: the lock runs out, or the broker sees the connection break
-        (event,) = await wait_for_events(host, 1, '"body": "nap:60"', LOCK_SECONDS * 3)
+        (event,) = await wait_for_events(host, 1, '"body": "nap:60"')
         assert event["count"] >= 1
 
 
@@ -449,7 +449,7 @@ async def test_sigterm_finishes_and_completes_what_runs_and_gives_back_the_rest(
     options = {"maxConcurrentCalls": 2}
     async with own_system(tmp_path, broker_process, functions_host, **options) as system:
         broker, host, client = system
-        await send(client, "one", *(ServiceBusMessage(f"nap:1.{n}") for n in range(4)))
+        await send(client, "one", *(ServiceBusMessage(f"nap:5.{n}") for n in range(4)))
         await wait_for_events(host, 2, '"body": "nap')
         assert await asyncio.to_thread(host.stop) == 0
         assert len(events(host, '"ended"')) == 2
@@ -461,7 +461,7 @@ async def test_sigterm_finishes_and_completes_what_runs_and_gives_back_the_rest(
 async def receive_counts(client: ServiceBusClient, expected: int) -> None:
     """What was not started comes with its first delivery."""
     async with client.get_queue_receiver("one") as receiver:
-        messages = await receiver.receive_messages(expected, 5)
+        messages = await receiver.receive_messages(expected, 60)
         assert [message.delivery_count for message in messages] == [0] * expected
 
 

@@ -205,7 +205,7 @@ class Foreground:
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("way", ["SIGTERM to it", "Ctrl-C to its group"])
@@ -219,7 +219,7 @@ def test_in_the_foreground_it_announces_itself_and_ends_cleanly(folder: Path, wa
             foreground.process.send_signal(signal.SIGTERM)
         else:
             os.killpg(foreground.process.pid, signal.SIGINT)
-        assert foreground.process.wait(30) == 0
+        assert foreground.process.wait(60) == 0
         assert not alive(foreground.server_pid)
         assert not (folder / "data" / "postmaster.pid").exists()
     finally:
@@ -230,7 +230,7 @@ def test_in_the_foreground_it_reports_that_the_server_ended_by_itself(folder: Pa
     foreground = Foreground(folder / "data")
     try:
         os.kill(foreground.server_pid, signal.SIGINT)
-        assert foreground.process.wait(30) == 1
+        assert foreground.process.wait(60) == 1
     finally:
         foreground.end()
 
@@ -260,5 +260,5 @@ def test_starts_are_fast(servers: Servers) -> None:
     server.start()
     warm = time.monotonic() - started
     # Measured 0.7 s and 0.1 s on an idle machine; the bounds leave room for a busy one.
-    assert cold < 10
-    assert warm < 5
+    assert cold < 30
+    assert warm < 15

@@ -45,7 +45,7 @@ def az_that_says(folder: Path, token: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_the_package_stands_by_itself(tmp_path: Path) -> None:
     target, python = tmp_path / "package.zip", ".".join(map(str, sys.version_info[:2]))
     made = pipeline("package", str(target), "--python", python)

@@ -28,7 +28,7 @@ PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "disk": ("open('f', 'wb').write(b'x' * (9 << 20))", {"disk_bytes": 8 << 20}),
     "bomb": (
         "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(60)\n"
-        "except OSError: time.sleep(0.1); raise",
+        "except OSError: time.sleep(2); raise",
         {"processes": 10},
     ),
     "survivor": (

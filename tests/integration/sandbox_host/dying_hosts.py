@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 
 from sandbox_host.processes import host_tag
+from sandbox_host.runtimes import cgroups
 from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime, _Kit
 from sandbox_host.runtimes.bwrap_inputs import InputFolders
 from sandbox_host.runtimes.bwrap_keeper import Keeper
@@ -33,11 +34,12 @@ async def _equipped(use_cgroups: bool) -> BubblewrapRuntime:
 
 
 def _equip_anew(runtime: BubblewrapRuntime) -> None:
-    """Give a fork a keeper of its own, as every host has one, and a pool."""
+    """Give a fork a keeper and groups of its own, as every host has them, and a pool."""
     assert runtime._kit is not None
     inputs = InputFolders()
     keeper = Keeper(host_tag() + "-0", sys.executable, inputs.path)
-    equipment = replace(runtime._kit.equipment, inputs=inputs, keeper=keeper)
+    tree = None if runtime._kit.equipment.tree is None else cgroups.open_tree()
+    equipment = replace(runtime._kit.equipment, inputs=inputs, keeper=keeper, tree=tree)
     runtime._kit = _Kit.of(equipment, 64 << 20, lambda: None)
 
 

@@ -67,7 +67,7 @@ async def report() -> dict[str, object]:
 
 
 async def _box_waits(runtime: BubblewrapRuntime) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             state: Any = runtime.pool_state()
             if state["languages"]["any"]["waiting"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -96,7 +98,7 @@ async def test_two_programs_do_not_see_or_signal_each_other(programs: ConfinedRu
         "os.write(1, f'{os.getpid()} {os.getcwd()}'.encode()); time.sleep(60)\n"
     )
     first = asyncio.create_task(programs.run(prepared(waiting, wall_seconds=60), control))
-    await asyncio.wait_for(started.wait(), 20)
+    await asyncio.wait_for(started.wait(), 60)
     pid, folder = b"".join(where).decode().split()
     for action in (
         f"os.kill({pid}, 9)",
@@ -135,22 +137,22 @@ async def test_nothing_that_a_program_starts_outlives_it(
     assert runtime._equipment is not None
     if landlock is not None:  # as on an older kernel
         monkeypatch.setattr(runtime._equipment.means.launcher, "landlock", landlock)
+    mark = uuid4().hex
+    job = prepared(program, environment={"APP_MARK": mark}, processes=32, wall_seconds=1)
     try:
-        await run(runtime, prepared(program, processes=32, wall_seconds=1))
+        await run(runtime, job)
     finally:
         await runtime.aclose()
-    assert _pids_of_programs() == []
+    assert _pids_of_programs(mark) == []
 
 
-def _pids_of_programs() -> list[str]:
+def _pids_of_programs(mark: str) -> list[str]:
+    """Processes that began with ``mark`` in their environment; other tests have programs too."""
     found = []
     for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            uid = os.stat(f"/proc/{entry}").st_uid
-        except FileNotFoundError:
-            continue
-        if uid in range(confined_users.FIRST_UID, confined_users.FIRST_UID + 1000):
-            found.append(entry)
+        with contextlib.suppress(OSError):
+            if mark.encode() in Path(f"/proc/{entry}/environ").read_bytes():
+                found.append(entry)
     return found
 
 
@@ -184,18 +186,23 @@ async def test_a_killed_hosts_programs_end_and_the_next_host_tidies_up() -> None
         *(sys.executable, "-c", script), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     assert host.stdout is not None
-    base = Path((await asyncio.wait_for(host.stdout.readline(), 30)).decode().strip())
-    async with asyncio.timeout(10):
+    base = Path((await asyncio.wait_for(host.stdout.readline(), 60)).decode().strip())
+    async with asyncio.timeout(60):
         while len(list(base.iterdir())) < 3:
             await asyncio.sleep(0.01)
     host.send_signal(signal.SIGKILL)
     await host.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while _processes_in(base):
             await asyncio.sleep(0.02)
-    runtime = ConfinedRuntime()
-    assert await runtime.reap() >= 3
-    assert not base.exists()
+    await _reaped(base)
+
+
+async def _reaped(base: Path) -> None:
+    """What dead hosts left goes with a start, of this host or of another that is at it."""
+    async with asyncio.timeout(60):
+        while base.exists():
+            await ConfinedRuntime().reap()
 
 
 def _processes_in(base: Path) -> list[str]:
@@ -211,13 +218,14 @@ def _processes_in(base: Path) -> list[str]:
 
 @pytest.mark.usefixtures("needs_root")
 def test_processes_of_dead_hosts_users_are_killed_and_of_living_ones_are_not() -> None:
+    # Taken in their order: no other host of this machine gets as far as the last one.
+    stray = confined_users.FIRST_UID + 999
     with confined_users.fresh_user() as held:
-        stray = held + 1
         mine = subprocess.Popen(["sleep", "60"], user=held, group=held, extra_groups=[])
         left = subprocess.Popen(["sleep", "60"], user=stray, group=stray, extra_groups=[])
         try:
-            assert confined_users.kill_strays() >= 1
-            assert left.wait(5) == -signal.SIGKILL
+            confined_users.kill_strays()
+            assert left.wait(60) == -signal.SIGKILL
             assert mine.poll() is None
         finally:
             mine.kill()
@@ -229,8 +237,7 @@ async def test_folders_of_dead_hosts_are_removed_and_of_living_ones_are_not() ->
     left = Path(tempfile.gettempdir()) / f"qlp-confined-{dead_host_tag()}-x"
     (left / "1" / "work").mkdir(parents=True)
     kept = confined_folder.make_base()
-    assert await ConfinedRuntime().reap() >= 1
-    assert not left.exists()
+    await _reaped(left)
     assert kept.exists()
     kept.rmdir()
 
@@ -272,6 +279,7 @@ async def test_a_launcher_that_was_killed_is_replaced_by_the_next_preflight() ->
 
 
 @pytest.mark.docker
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("user", ["0:0", "1000:1000"], ids=["root", "an ordinary user"])
 async def test_it_runs_in_a_container_without_privileges(user: str) -> None:
     """Default capabilities and seccomp profile of the engine: where this runtime is for."""
@@ -290,7 +298,7 @@ async def test_it_runs_in_a_container_without_privileges(user: str) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await asyncio.wait_for(process.communicate(), 90)
+    output, errors = await asyncio.wait_for(process.communicate(), 200)
     assert process.returncode == 0, errors.decode()
     found = json.loads(output)
     assert found.pop("ready"), found["reason"]
@@ -318,9 +326,9 @@ async def test_it_runs_in_a_container_without_privileges(user: str) -> None:
 async def test_a_program_starts_in_about_the_time_of_a_plain_process(
     programs: ConfinedRuntime,
 ) -> None:
-    """Generous, for loaded machines; ``make bench`` has the figures."""
-    times = []
-    for _ in range(5):
+    """The fastest of some, for loaded machines; ``make bench`` has the figures."""
+    times: list[float] = []
+    while len(times) < 5 or (len(times) < 50 and min(times) >= 0.3):
         began = time.perf_counter()
         assert (await run(programs, prepared(""))).verdict is Verdict.SUCCEEDED
         times.append(time.perf_counter() - began)

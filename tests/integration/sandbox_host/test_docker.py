@@ -14,7 +14,7 @@ from domain.sandbox.contract import Verdict
 from sandbox_host.runtimes.docker import DockerRuntime
 from sandbox_host.runtimes.docker_engine import DockerEngine
 from sandbox_host.runtimes.docker_room import ROOMS
-from tests.fixtures.sandbox import ROOT, ensure_image, prepared, run
+from tests.fixtures.sandbox import ROOT, ensure_image, groups_with, prepared, run
 
 pytestmark = pytest.mark.docker
 
@@ -167,10 +167,10 @@ async def test_a_killed_hosts_program_ends_and_nothing_of_its_is_left_after_the_
         await engine.ended(box)
     runtime = DockerRuntime()
     assert (await runtime.preflight()).ready
-    assert await runtime.reap() >= len(boxes)
+    await runtime.reap()  # or another host of this machine, which starts at the same time
     assert not set(boxes) & set(await engine.boxes())
     await runtime.aclose()
     # The engine makes groups in every hierarchy, and leaves them.
-    assert not list(Path("/sys/fs/cgroup").glob(f"**/qlp-sandbox-*{mine}*"))
+    assert not groups_with(f"qlp-sandbox-.*{mine}")
     assert not list(ROOMS.glob(f"*{mine}*"))
     assert mine not in Path("/proc/self/mountinfo").read_text()

@@ -19,7 +19,7 @@ from sandbox_host.runtimes.docker_room import ROOMS
 from tests.fixtures.engine import PrivateEngine
 from tests.fixtures.sandbox import prepared, run
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def _python(runtime: DockerRuntime) -> dict[str, int]:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while not condition():
             await asyncio.sleep(0.05)
 
@@ -50,10 +50,10 @@ async def test_a_killed_engine_leaves_a_run_its_deadline(engine: PrivateEngine) 
     program = "import time; print('begun', flush=True); time.sleep(60)"
     begun = asyncio.Event()
     control = RunControl(on_output=lambda _name, _data: begun.set())
-    running = asyncio.create_task(runtime.run(prepared(program, wall_seconds=3), control))
-    await asyncio.wait_for(begun.wait(), 30)
+    running = asyncio.create_task(runtime.run(prepared(program, wall_seconds=4), control))
+    await asyncio.wait_for(begun.wait(), 60)
     engine.kill()
-    result = (await asyncio.wait_for(running, 30)).result
+    result = (await asyncio.wait_for(running, 60)).result
     assert (result.verdict, result.stdout) == (Verdict.TIMED_OUT, "begun\n")
     await runtime.aclose()
 
@@ -80,7 +80,7 @@ async def test_a_killed_engine_costs_its_jobs_a_retry_and_the_pool_recovers(
 
     await asyncio.to_thread(engine.start)  # which ends all that it finds running
     with pytest.raises(RuntimeFailure, match="killed from outside"):
-        await asyncio.wait_for(running, 40)
+        await asyncio.wait_for(running, 90)
     readiness = await runtime.preflight()
     assert readiness.ready, readiness.reason
     await runtime.reap()

@@ -45,7 +45,7 @@ def _shelf(runtime: DockerRuntime, language: str = "python") -> dict[str, int]:
     return dict(state["languages"][language])
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 30) -> None:
+async def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
@@ -89,8 +89,11 @@ async def test_a_waiting_box_takes_on_the_jobs_memory_limit(docker: DockerRuntim
 async def test_a_waiting_box_takes_on_the_jobs_limit_of_processes(docker: DockerRuntime) -> None:
     program = (
         "import os, time\n"
-        "for number in range(100):\n"
-        "    if os.fork() == 0: time.sleep(5); os._exit(0)\n"
+        "try:\n"
+        "    for number in range(100):\n"
+        "        if os.fork() == 0: time.sleep(10); os._exit(0)\n"
+        "except OSError:\n"
+        "    time.sleep(2); raise\n"
         "print('all')\n"
     )
     few = await _warm(docker, prepared(program, processes=20))
@@ -115,7 +118,7 @@ async def test_a_waiting_box_takes_on_the_jobs_disk(docker: DockerRuntime) -> No
 async def test_a_box_that_dies_while_it_waits_is_replaced(
     docker: DockerRuntime, engine: DockerEngine
 ) -> None:
-    await _until(lambda: _shelf(docker)["waiting"] > 0)
+    await _until(lambda: all(_shelf(docker, name)["waiting"] for name in ("python", "shell")))
     broken = sum(_shelf(docker, name)["broken"] for name in ("python", "shell"))
     for box, host in (await engine.boxes()).items():
         if host == host_tag():
@@ -149,7 +152,7 @@ async def test_boxes_that_are_not_wanted_any_more_are_removed(
 ) -> None:
     runtime = DockerRuntime(pool_memory_bytes=256 * _MIB)
     assert (await runtime.preflight()).ready
-    await _until(lambda: _shelf(runtime)["waiting"] > 0)
+    await _until(lambda: all(_shelf(runtime, name)["waiting"] for name in ("python", "shell")))
     before = {box for box, host in (await engine.boxes()).items() if host == host_tag()}
     await runtime.aclose()
     after = {box for box, host in (await engine.boxes()).items() if host == host_tag()}

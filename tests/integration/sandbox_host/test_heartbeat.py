@@ -53,15 +53,16 @@ async def test_output_arrives_in_order_while_the_program_runs(app_server: AppSer
     assert beat.runs[0].intent_id == one.intent_id
 
 
-async def test_a_kill_arrives_within_a_second(app_server: AppServer) -> None:
+async def test_a_kill_arrives_with_the_next_heartbeat(app_server: AppServer) -> None:
     one, control = job(), RunControl()
     async with beating(app_server.url) as client:
         with client.following(one, control):
             await app_server.until(lambda: app_server.beats)
             app_server.orders[one.run_id] = Order.KILL
-            began = time.monotonic()
-            await asyncio.wait_for(control.kill.wait(), 1)
-            assert time.monotonic() - began < HEARTBEAT_SECONDS + 0.3
+            beats = len(app_server.beats)
+            await asyncio.wait_for(control.kill.wait(), 30)
+            assert len(app_server.beats) == beats + 1
+    assert HEARTBEAT_SECONDS <= 0.5, "a kill is to arrive within a second"
 
 
 async def test_a_run_that_is_unwanted_from_the_start_is_killed_at_once(
@@ -71,7 +72,9 @@ async def test_a_run_that_is_unwanted_from_the_start_is_killed_at_once(
     app_server.orders[one.run_id] = Order.KILL
     async with beating(app_server.url) as client:
         with client.following(one, control):
-            await asyncio.wait_for(control.kill.wait(), FIRST_SECONDS + 0.3)
+            await asyncio.wait_for(control.kill.wait(), 30)
+            assert len(app_server.beats) == 1
+    assert FIRST_SECONDS <= 0.25
 
 
 async def test_short_jobs_and_jobs_without_a_token_cost_no_request(app_server: AppServer) -> None:
@@ -99,7 +102,7 @@ async def test_while_the_application_is_away_output_is_kept_and_comes_later_once
             await app_server.until(lambda: client.state()["status"] == "degraded")
             feed(control, b"third")
             await app_server.start()
-            await app_server.until(lambda: app_server.text(one.run_id) == "first second third", 15)
+            await app_server.until(lambda: app_server.text(one.run_id) == "first second third")
             await app_server.until(lambda: client.state()["status"] == "ok")
     assert not control.kill.is_set()
 
@@ -125,13 +128,13 @@ async def test_a_slow_application_neither_holds_output_back_nor_loses_it(
     app_server: AppServer,
 ) -> None:
     one, control = job(), RunControl()
-    app_server.seconds = 1.0
+    app_server.seconds = 3.0
     async with beating(app_server.url) as client:
         with client.following(one, control):
             for _ in range(100):
                 began = time.perf_counter()
                 feed(control, b"x" * 1000)
-                assert time.perf_counter() - began < 0.05
+                assert time.perf_counter() - began < 1
                 await asyncio.sleep(0)
             app_server.seconds = 0.0
             await app_server.until(lambda: len(app_server.text(one.run_id)) == 100_000)
@@ -166,7 +169,7 @@ async def test_many_runs_are_split_over_requests_that_stay_small(app_server: App
                 feed(control, b"\x01" * 10_000)
             everything = 10_000 * len(controls)
             await app_server.until(
-                lambda: sum(len(app_server.text(run_id)) for run_id in controls) == everything, 30
+                lambda: sum(len(app_server.text(run_id)) for run_id in controls) == everything
             )
     assert all(len(beat.runs) <= MAX_RUNS for beat in app_server.beats)
 

@@ -36,8 +36,8 @@ def offer(server: AppServer, *contents: bytes) -> None:
     server.contents = {digest_of(each): each for each in contents}
 
 
-async def fetch(server: AppServer, job: SandboxJob) -> PreparedJob:
-    return await InputFetcher(server.url, give_up_seconds=1).fetch(prepare(job))
+async def fetch(server: AppServer, job: SandboxJob, give_up_seconds: float = 30) -> PreparedJob:
+    return await InputFetcher(server.url, give_up_seconds).fetch(prepare(job))
 
 
 async def test_the_program_finds_them_in_its_folder(
@@ -73,7 +73,7 @@ async def test_an_application_that_stays_away_is_not_the_jobs_fault(app_server: 
     job = wanting(CONTENT)
     await app_server.stop()
     with pytest.raises(InputsUnavailable, match="cannot be reached"):
-        await fetch(app_server, job)
+        await fetch(app_server, job, give_up_seconds=1)
 
 
 @pytest.mark.parametrize(("offered", "why"), [(b"", "410"), (CONTENT[:-1] + b"!", "hash")])

@@ -94,7 +94,7 @@ async def test_an_application_that_stays_away_costs_the_artifacts_not_the_result
     one = job()
     began = time.monotonic()
     result = await Uploader(app_server.url, give_up_seconds=1).deliver(one, finished(one))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert [one.name for one in result.artifacts] == ["small"]
     assert {one.name for one in result.skipped_artifacts} == {
         *("fifo", "large-0", "large-1", "large-again")

@@ -15,10 +15,10 @@ from tests.integration.servicebus.sdk import Sdk, make_sdk
 #: Queues of each kind; a test takes one that no other test uses.
 POOLS: dict[str, dict[str, Any]] = {
     "steady": {"LockDuration": "PT1M", "MaxDeliveryCount": 10},
-    "brief": {"LockDuration": "PT1S", "MaxDeliveryCount": 3},
+    "brief": {"LockDuration": "PT5S", "MaxDeliveryCount": 3},
     "renewed": {"LockDuration": "PT3S", "MaxDeliveryCount": 10},
     "expiring": {"DefaultMessageTimeToLive": "PT1S", "DeadLetteringOnMessageExpiration": True},
-    "dropping": {"DefaultMessageTimeToLive": "PT1S", "DeadLetteringOnMessageExpiration": False},
+    "dropping": {"DefaultMessageTimeToLive": "PT5S", "DeadLetteringOnMessageExpiration": False},
 }
 _POOL_SIZE = 60
 

@@ -43,7 +43,7 @@ class Sdk:
         return await self._open(self.client.get_queue_sender(queue))
 
     async def receiver(self, queue: str, subscription: str = "", **options: Any) -> Handler:
-        options.setdefault("max_wait_time", 5)
+        options.setdefault("max_wait_time", 60)
         if subscription:
             wrapped = self.client.get_subscription_receiver(queue, subscription, **options)
         else:

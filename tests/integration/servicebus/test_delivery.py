@@ -101,7 +101,10 @@ async def test_large_messages_cross_several_frames_both_ways(sdk: Sdk, names: Na
 
 
 async def test_a_waiting_receiver_gets_a_message_at_once(async_sdk: Sdk, names: Names) -> None:
-    """The median of 20 round trips: a polling broker could not stay under its interval."""
+    """The median of 20 round trips: a polling broker could not stay under its interval.
+
+    On an idle machine it is a few milliseconds.
+    """
     sender, receiver = await async_sdk.pair(names("steady"), prefetch_count=1)
     loop = asyncio.get_running_loop()
     times = []
@@ -113,4 +116,4 @@ async def test_a_waiting_receiver_gets_a_message_at_once(async_sdk: Sdk, names: 
         (message,) = await waiting
         times.append(loop.time() - started)
         await receiver.complete_message(message)
-    assert sorted(times)[10] < 0.1
+    assert sorted(times)[10] < 0.5

@@ -26,8 +26,8 @@ from tests.integration.servicebus.sdk import Handler, Sdk, make_sdk
 
 KEY = "0123456789abcdef" * 2
 LIMITS = Limits(
-    handshake_timeout=1.0,
-    authentication_timeout=1.5,
+    handshake_timeout=3.0,
+    authentication_timeout=6.0,
     write_stall_timeout=1.0,
     close_timeout=0.5,
     max_entity_bytes=3 * 1024 * 1024,
@@ -49,7 +49,7 @@ class Peer:
     def say(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def hear_all(self, timeout: float = 5.0) -> bytes:
+    async def hear_all(self, timeout: float = 30.0) -> bytes:
         """Everything until the broker hangs up, which it must."""
         heard = bytearray()
         async with asyncio.timeout(timeout):
@@ -153,7 +153,7 @@ async def test_a_protocol_error_ends_its_own_connection_with_a_condition(
 async def test_a_peer_that_says_nothing_is_cut_off(broker: Broker) -> None:
     peer = await Peer.connect(broker)
     peer.say(b"AMQP")
-    assert await peer.hear_all(timeout=LIMITS.handshake_timeout + 1) == b""
+    assert await peer.hear_all(timeout=LIMITS.handshake_timeout + 20) == b""
 
 
 async def test_a_peer_without_token_gets_no_link_and_is_cut_off(broker: Broker) -> None:
@@ -164,17 +164,17 @@ async def test_a_peer_without_token_gets_no_link_and_is_cut_off(broker: Broker) 
     peer.say(AMQP_HEADER + frame(OPEN))
     peer.say(frame(performative(0x11, None, UInt(0), UInt(9), UInt(9))))
     peer.say(frame(b"\x00\x53\x12\xc0" + bytes((len(raw) + 1, len(attach))) + raw))
-    heard = await peer.hear_all(timeout=LIMITS.authentication_timeout + 1)
+    heard = await peer.hear_all(timeout=LIMITS.authentication_timeout + 20)
     assert heard.count(b"amqp:unauthorized-access") >= 2
 
 
 async def test_an_idle_peer_is_closed_and_hears_heartbeats_until_then() -> None:
-    limits = replace(LIMITS, idle_timeout=1.5, authentication_timeout=60)
+    limits = replace(LIMITS, idle_timeout=4, authentication_timeout=60)
     broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=limits)
     await broker.start()
     peer = await Peer.connect(broker)
     peer.say(AMQP_HEADER + frame(performative(0x10, "peer", None, None, None, UInt(1000))))
-    heard = await peer.hear_all(timeout=limits.idle_timeout + 2)
+    heard = await peer.hear_all(timeout=limits.idle_timeout + 20)
     assert heard.count(EMPTY_FRAME) >= 2
     assert b"nothing was received for the idle timeout" in heard
     await broker.stop()
@@ -194,7 +194,7 @@ async def test_a_peer_that_never_reads_is_cut_off() -> None:
     depth = broker.depths()["intents"]
     assert depth["active"] > 0, "the broker keeps writing to a peer that does not read"
     assert depth["locked"] > 0
-    async with asyncio.timeout(limits.write_stall_timeout + 5):
+    async with asyncio.timeout(limits.write_stall_timeout + 30):
         while broker.connections > 1:
             await asyncio.sleep(0.05)
     transport.abort()
@@ -206,7 +206,7 @@ async def test_a_connection_ends_with_its_token() -> None:
     broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=LIMITS)
     await broker.start()
     resource = f"sb://127.0.0.1:{broker.port}/intents"
-    expiry = int(time.time()) + 2
+    expiry = int(time.time()) + 7
     token = generate_sas_token(resource, KEY_NAME, KEY, expiry)  # type: ignore[no-untyped-call]
     sdk = make_sdk(
         f"Endpoint=sb://127.0.0.1:{broker.port};SharedAccessSignature={token};"
@@ -215,7 +215,7 @@ async def test_a_connection_ends_with_its_token() -> None:
     )
     await sdk.sender("intents")
     assert broker.connections == 1
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(40):
         while broker.connections:
             await asyncio.sleep(0.05)
     assert time.time() >= expiry
@@ -265,16 +265,16 @@ async def test_a_thousand_idle_connections_leave_room_for_others(broker: Broker)
 
 
 async def test_connections_over_the_limit_are_refused() -> None:
-    limits = replace(LIMITS, max_connections=3)
+    limits = replace(LIMITS, max_connections=3, handshake_timeout=60)
     broker = Broker(load_config(DEFAULT_CONFIG), KEY, limits=limits)
     await broker.start()
     peers = [await Peer.connect(broker) for _ in range(3)]
     await asyncio.sleep(0.05)
-    assert await (await Peer.connect(broker)).hear_all(timeout=1) == b""
+    assert await (await Peer.connect(broker)).hear_all() == b""
     peers[0].writer.close()
     for peer in peers[1:]:
         peer.say(AMQP_HEADER + frame(OPEN))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             assert await peer.reader.readexactly(8) == AMQP_HEADER
         peer.writer.close()
     await broker.stop()

@@ -25,7 +25,7 @@ def run(*arguments: str, key: str = KEY) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "BUS_KEY": key},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=90,
         check=False,
     )
 
@@ -35,7 +35,7 @@ def status_of_reset(broker: BrokerProcess, authorization: str | None) -> int:
     url = f"http://127.0.0.1:{broker.health_port}/reset"
     request = urllib.request.Request(url, method="POST", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=30) as response:
             return int(response.status)
     except urllib.error.HTTPError as refused:
         refused.close()
