@@ -133,7 +133,9 @@ async def test_usage_is_measured(runtime: Runtime) -> None:
     assert result.usage is not None
     assert result.usage.wall_ms >= 300
     if result.usage.cpu_user_ms is not None and result.usage.cpu_system_ms is not None:
-        assert 200 <= result.usage.cpu_user_ms + result.usage.cpu_system_ms < 5000
+        # The clock of a process in gVisor also ticks while it waits for a core.
+        least = 20 if runtime.name == "docker+runsc" else 200
+        assert least <= result.usage.cpu_user_ms + result.usage.cpu_system_ms < 5000
     if result.usage.peak_memory_bytes is not None:
         assert 60 << 20 <= result.usage.peak_memory_bytes < 120 << 20
 
