@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import docker
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
@@ -22,6 +23,7 @@ from domain.operations.reexecute import Reexecuted, Reexecution, cost_difference
 from domain.operations.sandbox_process import SandboxCommand
 from domain.operations.selection import Selection, preview
 from domain.sandbox.contract import SandboxJob
+from sandbox_host.settings import DEFAULT_IMAGES
 from tests.fixtures.postgres import Database
 from tests.fixtures.sandbox import ROOT, ensure_image, open_runtime, sandbox_job
 from tests.integration.operations.recording import Recorder, qlp
@@ -161,7 +163,9 @@ async def child_of_this_process() -> int:
     async with asyncio.timeout(60):
         while True:
             for children in tasks.glob("*/children"):
-                with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                with contextlib.suppress(
+                    FileNotFoundError, ProcessLookupError
+                ):  # it has ended since
                     for pid in map(int, children.read_text().split()):
                         if b"run_once" in Path(f"/proc/{pid}/cmdline").read_bytes():
                             return pid
@@ -230,6 +234,33 @@ async def test_docker_runs_what_bubblewrap_recorded(
     await recorder.finished("print(1)")
     result = await again(pool, SandboxCommand("docker"))
     assert (result.same, result.agrees) == (1, True)
+
+
+@pytest.mark.docker
+async def test_a_candidate_image_is_held_against_what_the_one_in_use_did(
+    recorder: Recorder, database: Database, tmp_path: Path
+) -> None:
+    await ensure_image(["python"])
+    in_use = DEFAULT_IMAGES.format(language="python")
+    candidate = f"qlp-sandbox-candidate-{uuid4().hex[:12]}"
+    (tmp_path / "Dockerfile").write_text(f"FROM {in_use}\nCOPY Dockerfile /usr/share/candidate\n")
+    await recorder.finished("print(1)")
+    sees = "import os; print(os.path.exists('/usr/share/candidate'))"
+    other = await recorder.finished(sees, stdout="False\n")
+    engine = docker.from_env()
+    with contextlib.closing(engine):
+        image, _ = await asyncio.to_thread(engine.images.build, path=str(tmp_path), tag=candidate)
+        try:
+            before = await qlp("reexecute", "--image", in_use, "--json", url=database.url)
+            after = await qlp("reexecute", "--image", candidate, "--json", url=database.url)
+        finally:
+            engine.images.remove(candidate)
+    assert (before.code, before.json["same"], before.json["changed"]) == (0, 2, [])
+    [changed] = after.json["changed"]
+    assert (after.code, after.json["same"]) == (1, 1)
+    assert changed["intent_id"] == str(other)
+    assert changed["outcome"] == {"stdout": ["False\n", "True\n"]}
+    assert changed["run_by"] == f"docker {image.id}"
 
 
 async def test_qlp_exits_with_1_where_an_output_differs(
