@@ -129,14 +129,18 @@ def _group(commands: Sequence[Command]) -> dict[str, str]:
             "expected_version": command.expected_version,
             "command_id": command.command_id,
             "metadata": command.metadata,
-            "events": [
-                {"event_id": event_id, "type": type_, "schema_version": version, "data": data}
-                for event_id, type_, version, data in zip(*command.events, strict=True)
-            ],
+            "events": _each(command.events),
         }
         for command in commands
     ]
     return {"lock_timeout": _GROUP_LOCK_TIMEOUT, "commands": orjson.dumps(encoded).decode()}
+
+
+def _each(events: codec.EncodedEvents) -> list[dict[str, Any]]:
+    return [
+        {"event_id": event_id, "type": type_, "schema_version": version, "data": data}
+        for event_id, type_, version, data in zip(*events, strict=True)
+    ]
 
 
 def _of_each(commands: Sequence[Command], row: tuple[Any, ...]) -> list[_Recording | None]:
@@ -179,16 +183,10 @@ def _statement(command: Command) -> InlineWrite:
         "command_id": command.command_id,
         "metadata": command.metadata,
     }
-    events = command.events
-    if len(events.data) > 1:
-        return InlineWrite(_SQL["append"], params | events._asdict())
-    one = {
-        "event_id": events.event_ids[0],
-        "type": events.types[0],
-        "schema_version": events.schema_versions[0],
-        "data": events.data[0],
-    }
-    return InlineWrite(_SQL["append_one"], params | one)
+    events = _each(command.events)
+    if len(events) > 1:
+        return InlineWrite(_SQL["append"], params | {"events": orjson.dumps(events).decode()})
+    return InlineWrite(_SQL["append_one"], params | events[0])
 
 
 async def _only_row(cursor: AsyncCursor[Any]) -> tuple[Any, ...]:

@@ -1,10 +1,18 @@
 -- name: append
+-- One JSON value and not arrays: PostgreSQL makes those faster than the driver does.
 select o_transaction_id, o_recorded_at, o_positions
-from public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
-    %(metadata)s::json, %(event_ids)s, %(types)s, %(schema_versions)s::smallint[], %(data)s)
+from (
+    select array_agg(event_id order by n) as event_ids, array_agg(type order by n) as types,
+        array_agg(schema_version order by n) as schema_versions, array_agg(data order by n) as data
+    from rows from (jsonb_to_recordset(%(events)s::jsonb) as (
+        event_id uuid, type text, schema_version smallint, data text
+    )) with ordinality as given (event_id, type, schema_version, data, n)
+) events,
+lateral public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
+    %(metadata)s::json, events.event_ids, events.types, events.schema_versions, events.data)
 
 -- name: append_one
--- The same for a single event: PostgreSQL makes the arrays faster than the driver does.
+-- The same for a single event.
 select o_transaction_id, o_recorded_at, o_positions
 from public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s::json, array[%(event_id)s::uuid], array[%(type)s::text],
