@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from domain.sandbox.contract import SandboxResult, Verdict
 from tests.hostile.case import (
     CONFINED,
@@ -24,6 +26,7 @@ _NOT_COUNTED = Otherwise(
     (Verdict.TIMED_OUT, Verdict.OUT_OF_MEMORY, Verdict.EXITED, Verdict.SUCCEEDED),
     anyhow,
 )
+_NEVER_COUNTED = replace(_NOT_COUNTED, verdicts=(Verdict.TIMED_OUT, Verdict.OUT_OF_MEMORY))
 _MAY_BE_MISSED = Otherwise(
     "nothing counts refusals, and a program may end before it is seen at its limit",
     (Verdict.PROCESS_LIMIT, Verdict.EXITED),
@@ -91,6 +94,7 @@ except OSError: print(n)
         anyhow,
         (Verdict.TIMED_OUT,),
         limits=limits(wall_seconds=1, processes=30),
+        elsewhere={GVISOR: _NEVER_COUNTED},
         without_cgroups=True,
     ),
     Program(
@@ -102,6 +106,7 @@ except OSError: print(n)
         (Verdict.TIMED_OUT, Verdict.PROCESS_LIMIT, Verdict.SUCCEEDED, Verdict.EXITED),
         language="shell",
         limits=limits(wall_seconds=1, processes=30),
+        elsewhere={GVISOR: _NOT_COUNTED},
     ),
     Program(
         "thread-bomb",
