@@ -205,15 +205,15 @@ EVENT_TYPES: dict[str, type[IntentEvent]] = {
 }
 
 
+#: A value in msgspec's messages: it may be personal.
+_QUOTED = re.compile(r" '.*'", re.DOTALL)
+
+
 class UnreadableEvent(ValueError):
     """What was recorded does not fit its own schema version; says where, not what stands there."""
 
     def __init__(self, error: msgspec.DecodeError) -> None:
         super().__init__(_QUOTED.sub("", str(error)))
-
-
-#: A value in msgspec's messages: it may be personal.
-_QUOTED = re.compile(r" '.*'", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,11 +254,12 @@ class EventRegistry:
         try:
             if reader is not None:
                 return reader(data)
-            model = self.types.get(type_)
-            if model is None or schema_version > model.schema_version:
+            model = self._known(type_, schema_version)
+            if model is None:
                 return UnknownEvent(type_, schema_version, data)
-            data = self._upcast(schema_version, model, data)
-            return self._readers[type_, model.schema_version](data)
+            return self._readers[type_, model.schema_version](
+                self._current(model, schema_version, data)
+            )
         except msgspec.DecodeError as error:
             raise UnreadableEvent(error) from None
 
@@ -270,15 +271,22 @@ class EventRegistry:
         Raises:
             pydantic.ValidationError: the data does not fit its own schema version.
         """
-        model = self.types.get(type_)
-        if model is None or schema_version > model.schema_version:
+        model = self._known(type_, schema_version)
+        if model is None:
             return UnknownEvent(type_, schema_version, data)
-        if schema_version != model.schema_version:
-            data = self._upcast(schema_version, model, data)
-        event: IntentEvent = adapter(model).validate_json(data, context=RECORDED)
+        current = self._current(model, schema_version, data)
+        event: IntentEvent = adapter(model).validate_json(current, context=RECORDED)
         return event
 
-    def _upcast(self, schema_version: int, model: type[IntentEvent], data: str) -> str:
+    def _known(self, type_: str, schema_version: int) -> type[IntentEvent] | None:
+        """The type of an event; None for a type or version from the future."""
+        model = self.types.get(type_)
+        return model if model is not None and schema_version <= model.schema_version else None
+
+    def _current(self, model: type[IntentEvent], schema_version: int, data: str) -> str:
+        """``data`` as it would be recorded today."""
+        if schema_version == model.schema_version:
+            return data
         old = msgspec.json.decode(data)
         new = upcast(model.type, schema_version, model.schema_version, old, self.upcasters)
         return msgspec.json.encode(new).decode()
