@@ -101,11 +101,30 @@ async def open_pool(
     return pool
 
 
+class Lease:
+    """A connection of a pool for single statements and pipelines, each its own transaction.
+
+    `AsyncConnectionPool.connection` would end with a commit, which has nothing to commit here.
+    """
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> AsyncConnection[Any]:
+        self._connection = await self._pool.getconn()
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pool.putconn(self._connection)
+
+
 async def fetch(
     pool: AsyncConnectionPool, statement: bytes, params: Mapping[str, Any]
 ) -> list[tuple[Any, ...]]:
     """Run one statement in its own transaction; its rows, none where it returns none."""
-    async with pool.connection() as connection:
+    async with Lease(pool) as connection:
         cursor = await connection.execute(statement, params, binary=True)
         return await cursor.fetchall() if cursor.description else []
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -16,6 +15,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database import Lease
 from domain.eventlog import codec
 from domain.eventlog.models import (
     AppendResult,
@@ -39,8 +39,7 @@ _GROUP_LOCK_TIMEOUT = "200ms"
 _RECORDED_BEFORE = "QL001"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """What `domain.eventlog.log.EventLog.append` was given, its JSON encoded."""
 
     stream_id: str
@@ -48,12 +47,11 @@ class Command:
     expected_version: int
     command_id: UUID
     metadata: str
-    events: codec.EncodedEvents
+    events: Sequence[codec.EncodedEvent]
     inline: Sequence[InlineWrite]
 
 
-@dataclass(frozen=True, slots=True)
-class _Recording:
+class _Recording(NamedTuple):
     """What the database says of a transaction that appended events."""
 
     transaction_id: int
@@ -63,7 +61,7 @@ class _Recording:
 
 async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendResult:
     """Append one command in a transaction of its own; see `domain.eventlog.log.EventLog.append`."""
-    async with pool.connection() as connection:
+    async with Lease(pool) as connection:
         try:
             recording = await _append(connection, command)
         except psycopg.Error as error:
@@ -86,7 +84,7 @@ async def append_together(
         psycopg.OperationalError: no connection was to be had, or it was lost: whether the commands
             were recorded is not known.
     """
-    async with pool.connection() as connection:
+    async with Lease(pool) as connection:
         try:
             recordings = await _append_group(connection, commands)
         except Exception as error:
@@ -129,25 +127,18 @@ def _group(commands: Sequence[Command]) -> dict[str, str]:
             "expected_version": command.expected_version,
             "command_id": command.command_id,
             "metadata": command.metadata,
-            "events": _each(command.events),
+            "events": [event._asdict() for event in command.events],
         }
         for command in commands
     ]
     return {"lock_timeout": _GROUP_LOCK_TIMEOUT, "commands": orjson.dumps(encoded).decode()}
 
 
-def _each(events: codec.EncodedEvents) -> list[dict[str, Any]]:
-    return [
-        {"event_id": event_id, "type": type_, "schema_version": version, "data": data}
-        for event_id, type_, version, data in zip(*events, strict=True)
-    ]
-
-
 def _of_each(commands: Sequence[Command], row: tuple[Any, ...]) -> list[_Recording | None]:
     accepted, transaction_id, recorded_at, positions = row
     rest = iter(positions or ())
     return [
-        _Recording(transaction_id, recorded_at, list(islice(rest, len(command.events.data))))
+        _Recording(transaction_id, recorded_at, list(islice(rest, len(command.events))))
         if kept
         else None
         for command, kept in zip(commands, accepted, strict=True)
@@ -155,15 +146,15 @@ def _of_each(commands: Sequence[Command], row: tuple[Any, ...]) -> list[_Recordi
 
 
 async def _append(connection: AsyncConnection[Any], command: Command) -> _Recording:
-    append = _statement(command)
+    statement, params = _statement(command)
     if not command.inline:
-        cursor = await connection.execute(append.statement, append.params, binary=True)
-        return _Recording(*await _only_row(cursor))
+        cursor = await connection.execute(statement, params, binary=True)
+        return _recording(command, await _only_row(cursor))
     # Up to its end a pipeline on an autocommit connection is one transaction: the first failing
     # statement undoes those before it and skips those after it.
     async with connection.pipeline():
         try:
-            cursor = await connection.execute(append.statement, append.params, binary=True)
+            cursor = await connection.execute(statement, params, binary=True)
             for write in command.inline:
                 await connection.execute(write.statement, write.params)
         except BaseException as error:
@@ -172,10 +163,10 @@ async def _append(connection: AsyncConnection[Any], command: Command) -> _Record
             if not (isinstance(error, psycopg.Error) and error.sqlstate):
                 await connection.close()
             raise
-    return _Recording(*await _only_row(cursor))
+    return _recording(command, await _only_row(cursor))
 
 
-def _statement(command: Command) -> InlineWrite:
+def _statement(command: Command) -> tuple[bytes, dict[str, Any]]:
     params = {
         "stream_id": command.stream_id,
         "tenant_id": command.tenant_id,
@@ -183,10 +174,16 @@ def _statement(command: Command) -> InlineWrite:
         "command_id": command.command_id,
         "metadata": command.metadata,
     }
-    events = _each(command.events)
-    if len(events) > 1:
-        return InlineWrite(_SQL["append"], params | {"events": orjson.dumps(events).decode()})
-    return InlineWrite(_SQL["append_one"], params | events[0])
+    if len(command.events) == 1:
+        return _SQL["append_event"], params | command.events[0]._asdict()
+    events = orjson.dumps([event._asdict() for event in command.events]).decode()
+    return _SQL["append"], params | {"events": events}
+
+
+def _recording(command: Command, row: tuple[Any, ...]) -> _Recording:
+    transaction_id, recorded_at, position = row
+    positions = position if len(command.events) > 1 else [position]
+    return _Recording(transaction_id, recorded_at, positions)
 
 
 async def _only_row(cursor: AsyncCursor[Any]) -> tuple[Any, ...]:
@@ -196,15 +193,24 @@ async def _only_row(cursor: AsyncCursor[Any]) -> tuple[Any, ...]:
 
 def _recorded(command: Command, recording: _Recording) -> list[RecordedEvent]:
     """What reading the appended events back would give."""
-    recorded = []
-    columns = zip(recording.positions, *command.events, strict=True)
-    for version, (position, event_id, type_, schema_version, data) in enumerate(
-        columns, command.expected_version + 1
-    ):
-        event = (position, recording.transaction_id, event_id, command.stream_id, version, type_)
-        of_command = (command.tenant_id, command.command_id, recording.recorded_at)
-        recorded.append(codec.decode((*event, schema_version, *of_command, command.metadata, data)))
-    return recorded
+    numbered = zip(recording.positions, command.events, strict=True)
+    return [
+        RecordedEvent(
+            position,
+            recording.transaction_id,
+            event.event_id,
+            command.stream_id,
+            version,
+            event.type,
+            event.schema_version,
+            command.tenant_id,
+            command.command_id,
+            recording.recorded_at,
+            command.metadata,
+            event.data,
+        )
+        for version, (position, event) in enumerate(numbered, command.expected_version + 1)
+    ]
 
 
 def _meaning(error: psycopg.Error, command: Command) -> Exception:
@@ -216,7 +222,7 @@ def _meaning(error: psycopg.Error, command: Command) -> Exception:
             return StreamOfAnotherTenant(f"stream {stream_id!r} belongs to another tenant")
         case "QL004":
             return EventLogError("append must be the first write of its transaction")
-        case "22P02" if "append_events" in (error.diag.context or ""):
+        case "22P02" if "append_event" in (error.diag.context or ""):  # or append_events
             return InvalidEvent("data: the bytes are not JSON")
         case "23505" if error.diag.constraint_name == "events_event_id":
             return EventIdTaken(f"an event id of command {command.command_id} is taken")

@@ -11,12 +11,11 @@ from (
 lateral public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s::json, events.event_ids, events.types, events.schema_versions, events.data)
 
--- name: append_one
--- The same for a single event.
-select o_transaction_id, o_recorded_at, o_positions
-from public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
-    %(metadata)s::json, array[%(event_id)s::uuid], array[%(type)s::text],
-    array[%(schema_version)s::smallint], array[%(data)s::text])
+-- name: append_event
+-- A single event, as most commands have.
+select o_transaction_id, o_recorded_at, o_position
+from public.append_event(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
+    %(metadata)s, %(event_id)s, %(type)s, %(schema_version)s::smallint, %(data)s)
 
 -- name: append_group
 select o_accepted, o_transaction_id, o_recorded_at, o_positions

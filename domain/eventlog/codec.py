@@ -19,35 +19,34 @@ MAX_STREAM_ID = 200
 MAX_TYPE = 120
 
 
-class EncodedEvents(NamedTuple):
-    """Parallel columns of the events of one command, in order; JSON as text."""
+class EncodedEvent(NamedTuple):
+    """A new event as it is stored: its data are JSON text."""
 
-    event_ids: list[UUID]
-    types: list[str]
-    schema_versions: list[int]
-    data: list[str]
+    event_id: UUID
+    type: str
+    schema_version: int
+    data: str
 
 
-def encode(events: Sequence[NewEvent]) -> EncodedEvents:
-    """The columns of ``events``.
+def encode(events: Sequence[NewEvent]) -> list[EncodedEvent]:
+    """``events`` as they are stored.
 
     Raises:
         InvalidEvent: none or too many, one too large, or not JSON.
     """
     if not 1 <= len(events) <= MAX_EVENTS:
         raise InvalidEvent(f"events: {len(events)} in one command, allowed are 1 to {MAX_EVENTS}")
-    for event in events:
-        if not 1 <= len(event.type) <= MAX_TYPE or not 1 <= event.schema_version < 2**15:
-            raise InvalidEvent(
-                f"type: 1 to {MAX_TYPE} characters, schema_version: 1 to {2**15 - 1}, "
-                f"not {event.type[:MAX_TYPE]!r} and {event.schema_version}"
-            )
-    return EncodedEvents(
-        [event.event_id for event in events],
-        [event.type for event in events],
-        [event.schema_version for event in events],
-        [encode_object(event.data, f"data of {event.type}") for event in events],
-    )
+    return [_encode(event) for event in events]
+
+
+def _encode(event: NewEvent) -> EncodedEvent:
+    if not 1 <= len(event.type) <= MAX_TYPE or not 1 <= event.schema_version < 2**15:
+        raise InvalidEvent(
+            f"type: 1 to {MAX_TYPE} characters, schema_version: 1 to {2**15 - 1}, "
+            f"not {event.type[:MAX_TYPE]!r} and {event.schema_version}"
+        )
+    data = encode_object(event.data, f"data of {event.type}")
+    return EncodedEvent(event.event_id, event.type, event.schema_version, data)
 
 
 def encode_object(value: dict[str, Any] | bytes, what: str) -> str:

@@ -44,7 +44,8 @@ class _Waiting:
 
     @property
     def characters(self) -> int:
-        return len(self.command.metadata) + sum(map(len, self.command.events.data))
+        data = sum(len(event.data) for event in self.command.events)
+        return len(self.command.metadata) + data
 
 
 class Appends:
@@ -53,7 +54,8 @@ class Appends:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._callers = 0
-        self._turns: dict[object, asyncio.TimerHandle] = {}
+        self._turns: dict[object, float] = {}  # when each began, the longest first
+        self._timer: asyncio.TimerHandle | None = None  # only while somebody waits
         self._queues: dict[str, deque[_Waiting]] = {}  # by stream, the next one to serve first
         self._groups: dict[asyncio.Task[None], list[_Waiting]] = {}
 
@@ -61,25 +63,23 @@ class Appends:
         """Append ``command``; see `domain.eventlog.log.EventLog.append`."""
         self._callers += 1
         try:
-            return await self._append(command)
+            if self._has_turn():
+                turn = self._begin_turn()
+                try:
+                    return await append_alone(self._pool, command)
+                finally:
+                    self._end_turn(turn)
+            outcome = await self._wait(command)
+            if isinstance(outcome, Exception):
+                raise copy.copy(outcome) from outcome
+            return outcome or await append_alone(self._pool, command)
         finally:
             self._callers -= 1
-
-    async def _append(self, command: Command) -> AppendResult:
-        if self._has_turn():
-            turn = self._begin_turn()
-            try:
-                return await append_alone(self._pool, command)
-            finally:
-                self._end_turn(turn)
-        outcome = await self._wait(command)
-        if isinstance(outcome, Exception):
-            raise copy.copy(outcome) from outcome
-        return outcome or await append_alone(self._pool, command)
 
     async def _wait(self, command: Command) -> _Outcome:
         waiting = _Waiting(command, asyncio.get_running_loop().create_future())
         self._queues.setdefault(command.stream_id, deque()).append(waiting)
+        self._watch()
         try:
             return await waiting.outcome
         except asyncio.CancelledError:
@@ -105,19 +105,34 @@ class Appends:
 
     def _begin_turn(self) -> object:
         turn = object()
-        self._turns[turn] = asyncio.get_running_loop().call_later(PATIENCE, self._end_turn, turn)
+        self._turns[turn] = asyncio.get_running_loop().time()
         return turn
 
     def _end_turn(self, turn: object) -> None:
-        timer = self._turns.pop(turn, None)
-        if timer is None:
-            return  # it took too long and has ended before
-        timer.cancel()
+        if self._turns.pop(turn, None) is not None:  # else it took too long and has ended before
+            self._serve()
+
+    def _serve(self) -> None:
         while self._queues and self._has_turn():
             group = self._next_group()
             task = asyncio.create_task(self._carry_out(group, self._begin_turn()))
             self._groups[task] = group
             task.add_done_callback(self._groups.pop)
+
+    def _watch(self) -> None:
+        """See to it that those who wait do not wait longer than `PATIENCE` for one turn."""
+        if self._timer is None:
+            until = next(iter(self._turns.values())) + PATIENCE
+            self._timer = asyncio.get_running_loop().call_at(until, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        self._timer = None
+        late = asyncio.get_running_loop().time() - PATIENCE
+        for turn in [turn for turn, began in self._turns.items() if began <= late]:
+            del self._turns[turn]
+        self._serve()
+        if self._queues:
+            self._watch()
 
     def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -126,7 +141,7 @@ class Appends:
         share = min(MAX_COMMANDS, math.ceil(self._callers / AT_ONCE))
         for stream_id in list(islice(self._queues, share)):
             queue = self._queues[stream_id]
-            events += len(queue[0].command.events.data)
+            events += len(queue[0].command.events)
             characters += queue[0].characters
             if group and (events > MAX_EVENTS or characters > MAX_CHARACTERS):
                 break

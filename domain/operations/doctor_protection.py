@@ -28,7 +28,7 @@ _FORBIDDEN = {
     "truncate": sql.SQL("truncate {table}"),
 }
 
-#: Events come in by append_events and append_group alone.
+#: Events come in by append_event, append_events and append_group alone.
 _FORBIDDEN_ON_EVENTS = {"insert": sql.SQL("insert into {table} default values"), **_FORBIDDEN}
 
 

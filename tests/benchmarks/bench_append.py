@@ -16,7 +16,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool
@@ -25,6 +25,7 @@ from domain.database import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import InlineWrite, NewEvent
+from domain.intents.ids import derived_id, new_id
 from domain.memory import spare_the_collector
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.server import own_server
@@ -59,7 +60,7 @@ def writers(pool: AsyncConnectionPool) -> dict[str, Write]:
 
     async def floor(command_id: UUID) -> object:
         params = {
-            "event_id": uuid5(command_id, "0"),
+            "event_id": derived_id(command_id, "0"),
             "stream_id": f"intent-{command_id}",
             "command_id": command_id,
             "metadata": psycopg.types.json.Json(METADATA),
@@ -70,11 +71,11 @@ def writers(pool: AsyncConnectionPool) -> dict[str, Write]:
             return await cursor.fetchall()
 
     async def append(command_id: UUID) -> object:
-        event = NewEvent(uuid5(command_id, "0"), "Happened", 1, PAYLOAD)
+        event = NewEvent(derived_id(command_id, "0"), "Happened", 1, PAYLOAD)
         return await log.append(f"intent-{command_id}", "acme", 0, command_id, [event], METADATA)
 
     async def append_inline(command_id: UUID) -> object:
-        event = NewEvent(uuid5(command_id, "0"), "Happened", 1, PAYLOAD)
+        event = NewEvent(derived_id(command_id, "0"), "Happened", 1, PAYLOAD)
         inline = [InlineWrite(INLINE, {"id": command_id})]
         return await log.append(
             f"intent-{command_id}", "acme", 0, command_id, [event], METADATA, inline
@@ -88,7 +89,7 @@ async def rate(write: Write, events: int, connections: int) -> tuple[float, floa
 
     async def work(count: int) -> None:
         for _ in range(count):
-            await write(uuid4())
+            await write(new_id())
 
     started, used = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work(events // connections) for _ in range(connections)))

@@ -258,7 +258,7 @@ async def test_a_transaction_that_wrote_before_cannot_put_a_group_behind_later_e
     assert [e.stream_id for e in await event_log.read_all(Checkpoint.start())] == ["s-1"]
 
 
-async def test_both_ways_in_are_open_to_the_application_alone(pool: AsyncConnectionPool) -> None:
+async def test_all_ways_in_are_open_to_the_application_alone(pool: AsyncConnectionPool) -> None:
     async with pool.connection() as connection:
         rows = await connection.execute(
             """select proname, prosecdef, proconfig @> array['search_path=pg_catalog, pg_temp'],
@@ -267,7 +267,8 @@ async def test_both_ways_in_are_open_to_the_application_alone(pool: AsyncConnect
             from pg_proc where proname like 'append\\_%' order by proname"""
         )
         assert await rows.fetchall() == [
-            (name, True, True, ["qlp_app"]) for name in ("append_events", "append_group")
+            (name, True, True, ["qlp_app"])
+            for name in ("append_event", "append_events", "append_group")
         ]
 
 

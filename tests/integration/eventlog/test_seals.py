@@ -106,6 +106,23 @@ async def test_an_untouched_log_verifies(
     assert (await verifier.verify(from_seal=3)).events == 3
 
 
+async def test_the_digest_is_the_same_by_each_way_in(
+    event_log: EventLog, database: Database, sealer: Sealer, verifier: LogVerifier
+) -> None:
+    await append(event_log, "alone", 0)
+    several = [NewEvent(uuid4(), "Happened", 1, {"ü": n}) for n in range(3)]
+    await event_log.append("several", "acme", 0, uuid4(), several, {"traceparent": "00-a"})
+    await asyncio.gather(*(append(event_log, f"together-{n}", 0) for n in range(8)))
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as owner:
+        await owner.execute(
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, metadata, data) values (gen_random_uuid(), 'by its owner', 1, 'T', 1,
+            'acme', gen_random_uuid(), '{}', '{"a": 1 }')"""
+        )
+    await sealer.run_until_caught_up()
+    assert await verifier.verify() == Verification(seals=4, events=13)
+
+
 async def test_sealing_again_makes_no_seal_and_new_events_make_the_next(
     sealed: list[RecordedEvent], sealer: Sealer, event_log: EventLog, verifier: LogVerifier
 ) -> None:

@@ -25,9 +25,9 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_what_is_encoded_decodes_to_the_same(data: dict[str, Any]) -> None:
     event_id = uuid4()
-    encoded = encode([NewEvent(event_id, "T", 2, data)])
+    [encoded] = encode([NewEvent(event_id, "T", 2, data)])
     now = datetime.now(UTC)
-    row = (7, 3, event_id, "s", 1, "T", 2, "acme", event_id, now, "{}", encoded.data[0])
+    row = (7, 3, event_id, "s", 1, "T", 2, "acme", event_id, now, "{}", encoded.data)
     event = decode(row)
     assert event.data == data
     assert event.checkpoint == Checkpoint(3, 7)
@@ -39,7 +39,7 @@ def test_bytes_are_taken_as_they_are() -> None:
 
 def test_the_number_of_events_of_a_command_is_bounded() -> None:
     event = NewEvent(uuid4(), "T", 1, {})
-    assert len(encode([event] * MAX_EVENTS).data) == MAX_EVENTS
+    assert len(encode([event] * MAX_EVENTS)) == MAX_EVENTS
     for count in (0, MAX_EVENTS + 1):
         with pytest.raises(InvalidEvent, match=f"events: {count}"):
             encode([event] * count)
