@@ -6,6 +6,7 @@ msgspec reads what was checked back from the log: types and names only, several 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -116,12 +117,17 @@ def without_defaults(value: Any) -> Any:  # noqa: ANN401 anything JSON
     if isinstance(value, msgspec.Struct):
         return {
             field.name: without_defaults(item)
-            for field in msgspec.structs.fields(value)
+            for field in _fields_of(type(value))
             if (item := getattr(value, field.name)) != _default(field)
         }
     if isinstance(value, tuple):
         return [without_defaults(item) for item in value]
     return msgspec.to_builtins(value)
+
+
+@cache
+def _fields_of(type_: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(type_)  # reads the annotations anew each time
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object:
