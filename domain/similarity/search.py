@@ -39,6 +39,11 @@ _FILTERED = {
     "halfvec": "halfvec_filtered",
 }
 
+_QUERIES = {
+    name: b"with candidates as materialized (\n%s\n)\n%s" % (_SQL[name], _SQL["nearest"])
+    for name in (*_FILTERED, *_FILTERED.values())
+}
+
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 _REMEMBERED_TENANTS = 10_000
@@ -160,7 +165,7 @@ class SimilaritySearch:
             "language": conditions.language,
         }
         name = await self._plan(located.index_kind, params, conditions.any_of_intent)
-        rows = await fetch(self._pool, _SQL[name], params)
+        rows = await fetch(self._pool, _QUERIES[name], params)
         return Found(located.model, [SimilarIntent(row[0], IntentRow(*row[1:])) for row in rows])
 
     async def _plan(self, kind: IndexKind, params: dict[str, Any], filtered: bool) -> str:

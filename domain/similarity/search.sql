@@ -19,144 +19,82 @@ select count(*) from (
     limit %(most)s
 ) counted
 
--- name: exact
-with own as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-)
+-- name: nearest
+-- What is made of the candidates that any of the queries below finds.
 select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
     s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from own order by distance limit %(limit)s + 1) nearest
+from (select * from candidates order by distance limit %(limit)s + 1) nearest
 join intent_states s on s.id = nearest.intent_id
 where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
 order by nearest.distance
 limit %(limit)s
+
+-- name: exact
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
 
 -- name: exact_filtered
-with own as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_states s
-    join intent_embeddings e on e.intent_id = s.id and e.model = %(model)s
-    where s.tenant_id = %(tenant_id)s
-        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-        and (%(language)s::text is null or s.language = %(language)s)
-)
-select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from own order by distance limit %(limit)s + 1) nearest
-join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
-order by nearest.distance
-limit %(limit)s
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_states s
+join intent_embeddings e on e.intent_id = s.id and e.model = %(model)s
+where s.tenant_id = %(tenant_id)s
+    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+    and (%(language)s::text is null or s.language = %(language)s)
 
 -- name: vector
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-    order by e.embedding <=> %(embedding)s
-    limit %(limit)s + 1
-)
-select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from candidates order by distance limit %(limit)s + 1) nearest
-join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
-order by nearest.distance
-limit %(limit)s
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+order by e.embedding <=> %(embedding)s
+limit %(limit)s + 1
 
 -- name: vector_filtered
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    join intent_states s on s.id = e.intent_id
-    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-        and (%(language)s::text is null or s.language = %(language)s)
-    order by e.embedding <=> %(embedding)s
-    limit %(limit)s + 1
-)
-select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from candidates order by distance limit %(limit)s + 1) nearest
-join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
-order by nearest.distance
-limit %(limit)s
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+join intent_states s on s.id = e.intent_id
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+    and (%(language)s::text is null or s.language = %(language)s)
+order by e.embedding <=> %(embedding)s
+limit %(limit)s + 1
 
 -- name: halfvec
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-    order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
-    limit %(limit)s + 1
-)
-select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from candidates order by distance limit %(limit)s + 1) nearest
-join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
-order by nearest.distance
-limit %(limit)s
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
+limit %(limit)s + 1
 
 -- name: halfvec_filtered
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    join intent_states s on s.id = e.intent_id
-    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-        and (%(language)s::text is null or s.language = %(language)s)
-    order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
-    limit %(limit)s + 1
-)
-select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from candidates order by distance limit %(limit)s + 1) nearest
-join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
-order by nearest.distance
-limit %(limit)s
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+join intent_states s on s.id = e.intent_id
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+    and (%(language)s::text is null or s.language = %(language)s)
+order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
+limit %(limit)s + 1
 
 -- name: binary
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-    order by (binary_quantize(e.embedding)::bit(1536))
-        <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
-    limit %(candidates)s
-)
-select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from candidates order by distance limit %(limit)s + 1) nearest
-join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
-order by nearest.distance
-limit %(limit)s
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+order by (binary_quantize(e.embedding)::bit(1536))
+    <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
+limit %(candidates)s
 
 -- name: binary_filtered
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    join intent_states s on s.id = e.intent_id
-    where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-        and (%(language)s::text is null or s.language = %(language)s)
-    order by (binary_quantize(e.embedding)::bit(1536))
-        <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
-    limit %(candidates)s
-)
-select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
-from (select * from candidates order by distance limit %(limit)s + 1) nearest
-join intent_states s on s.id = nearest.intent_id
-where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
-order by nearest.distance
-limit %(limit)s
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+join intent_states s on s.id = e.intent_id
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+    and (%(language)s::text is null or s.language = %(language)s)
+order by (binary_quantize(e.embedding)::bit(1536))
+    <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
+limit %(candidates)s
