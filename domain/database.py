@@ -101,7 +101,7 @@ async def open_pool(
     return pool
 
 
-class Lease:
+class Borrowed:
     """A connection of a pool for single statements and pipelines, each its own transaction.
 
     `AsyncConnectionPool.connection` would end with a commit, which has nothing to commit here.
@@ -124,7 +124,7 @@ async def fetch(
     pool: AsyncConnectionPool, statement: bytes, params: Mapping[str, Any]
 ) -> list[tuple[Any, ...]]:
     """Run one statement in its own transaction; its rows, none where it returns none."""
-    async with Lease(pool) as connection:
+    async with Borrowed(pool) as connection:
         cursor = await connection.execute(statement, params, binary=True)
         return await cursor.fetchall() if cursor.description else []
 

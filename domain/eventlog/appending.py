@@ -15,7 +15,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import Lease
+from domain.database import Borrowed
 from domain.eventlog import codec
 from domain.eventlog.models import (
     AppendResult,
@@ -61,7 +61,7 @@ class _Recording(NamedTuple):
 
 async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendResult:
     """Append one command in a transaction of its own; see `domain.eventlog.log.EventLog.append`."""
-    async with Lease(pool) as connection:
+    async with Borrowed(pool) as connection:
         try:
             recording = await _append(connection, command)
         except psycopg.Error as error:
@@ -84,7 +84,7 @@ async def append_together(
         psycopg.OperationalError: no connection was to be had, or it was lost: whether the commands
             were recorded is not known.
     """
-    async with Lease(pool) as connection:
+    async with Borrowed(pool) as connection:
         try:
             recordings = await _append_group(connection, commands)
         except Exception as error:

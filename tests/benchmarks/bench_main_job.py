@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from infra.local.stack.config import StackError
 from tests.benchmarks.statistics_of import percentile
 from tests.fixtures.stack import Client, running_stack
 
@@ -89,7 +90,10 @@ def main() -> None:
     parser.add_argument("--runtimes", nargs="+", default=["bubblewrap", "docker"])
     options = parser.parse_args()
     for runtime in options.runtimes:
-        asyncio.run(measure(runtime, options.count))
+        try:
+            asyncio.run(measure(runtime, options.count))
+        except StackError as error:
+            sys.exit(f"{runtime}: {error}")
 
 
 if __name__ == "__main__":
