@@ -1,5 +1,5 @@
--- A single event, which most commands have, in the cheapest form: no arrays, and the digest made where
--- the event is made. That a stranger's way in makes it as well, the trigger is still there for.
+-- A single event, which most commands have, in the cheapest form: no arrays, and the digest is made
+-- with the event. What comes in another way, such as an import, still gets its digest by the trigger.
 
 drop trigger events_digest on events;
 create trigger events_digest before insert on events
