@@ -192,7 +192,7 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
             reads, repository, relay, _now, timedelta(seconds=settings.stalled_after_seconds)
         ),
         projections=projections,
-        sealer=Sealer(pool, checkpoints),
+        sealer=Sealer(checkpoints),
         watcher=watcher,
         tokens=tokens,
         heartbeats=Heartbeats(tokens, run_statuses, run_output),

@@ -68,11 +68,20 @@ class Lease:
         async with self._connection.transaction():
             yield self._connection
 
+    async def fetch(self, statement: bytes, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one statement on the lease's connection; its rows, none where it returns none.
+
+        What is read and written like that is read and written in one database. Another connection
+        of the pool may have been made later, to one that was restored meanwhile.
+
+        Raises:
+            psycopg.OperationalError: the connection is gone, and with it the right.
+        """
+        cursor = await self._connection.execute(statement, params, binary=True)
+        return await cursor.fetchall() if cursor.description else []
+
     async def _execute(self, statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        cursor = await self._connection.execute(
-            _SQL[statement], {"name": self._name, **params}, binary=True
-        )
-        return await cursor.fetchall()
+        return await self.fetch(_SQL[statement], {"name": self._name, **params})
 
 
 class CheckpointStore:

@@ -20,7 +20,7 @@ from uuid import UUID
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
-from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.checkpoints import CheckpointStore, Lease
 from domain.eventlog.digests import DIGEST_BYTES, StoredEvent, microseconds
 from domain.eventlog.models import Checkpoint
 from domain.statements import load_statements
@@ -111,58 +111,57 @@ def seal_digest(
 class Sealer:
     """Seals what lies below the horizon; one at a time, whichever process it runs in."""
 
-    def __init__(self, pool: AsyncConnectionPool, checkpoints: CheckpointStore) -> None:
-        self._pool = pool
+    def __init__(self, checkpoints: CheckpointStore) -> None:
         self._checkpoints = checkpoints
 
     async def run_until_caught_up(self) -> int:
         """Seal everything committed since the last seal; returns the number of new seals.
 
-        A crash loses nothing: a seal is one row, and the next run goes on after the last one.
+        A crash loses nothing: a seal is one row, and the next run goes on after the last one. What
+        a seal says was read over the connection that writes it, so it is of the same database.
 
         Raises:
-            psycopg.errors.UniqueViolation: this sealer lost its connection, and with it its
-                right, and another one was faster.
+            psycopg.OperationalError: that connection was lost, and with it the right to seal.
         """
         count = 0
-        async with self._checkpoints.exclusive(NAME):
-            while sealed := await self._seal_next():
+        async with self._checkpoints.exclusive(NAME) as lease:
+            while sealed := await _seal_next(lease):
                 count += 1
                 if sealed < PAGE:
                     break
         return count
 
-    async def _seal_next(self) -> int:
-        [(seq, previous, transaction_id, position, now)] = await fetch(self._pool, _SQL["last"], {})
-        after = {"transaction_id": str(transaction_id or 0), "position": position or 0}
-        rows = await fetch(self._pool, _SQL["unsealed"], {**after, "limit": PAGE})
-        if not rows:
-            return 0
-        events = tuple(SealedEvent(row[0], *row[2:]) for row in rows)
-        seq, previous = (seq or 0) + 1, previous or GENESIS
-        digest = seal_digest(seq, previous, now, events)
-        await fetch(
-            self._pool,
-            _SQL["insert"],
-            {
-                "seq": seq,
-                "from_transaction_id": str(rows[0][1]),
-                "from_position": rows[0][0],
-                "to_transaction_id": str(rows[-1][1]),
-                "to_position": rows[-1][0],
-                "events": len(events),
-                "positions": [event.position for event in events],
-                "event_ids": [event.event_id for event in events],
-                "stream_ids": [event.stream_id for event in events],
-                "versions": [event.version for event in events],
-                "digests": [event.digest for event in events],
-                "sealed_at": now,
-                "previous_digest": previous,
-                "digest": digest,
-            },
-        )
-        logger.info("seal seq=%d digest=%s events=%d", seq, digest.hex(), len(events))
-        return len(events)
+
+async def _seal_next(lease: Lease) -> int:
+    [(seq, previous, transaction_id, position, now)] = await lease.fetch(_SQL["last"], {})
+    after = {"transaction_id": str(transaction_id or 0), "position": position or 0}
+    rows = await lease.fetch(_SQL["unsealed"], {**after, "limit": PAGE})
+    if not rows:
+        return 0
+    events = tuple(SealedEvent(row[0], *row[2:]) for row in rows)
+    seq, previous = (seq or 0) + 1, previous or GENESIS
+    digest = seal_digest(seq, previous, now, events)
+    await lease.fetch(
+        _SQL["insert"],
+        {
+            "seq": seq,
+            "from_transaction_id": str(rows[0][1]),
+            "from_position": rows[0][0],
+            "to_transaction_id": str(rows[-1][1]),
+            "to_position": rows[-1][0],
+            "events": len(events),
+            "positions": [event.position for event in events],
+            "event_ids": [event.event_id for event in events],
+            "stream_ids": [event.stream_id for event in events],
+            "versions": [event.version for event in events],
+            "digests": [event.digest for event in events],
+            "sealed_at": now,
+            "previous_digest": previous,
+            "digest": digest,
+        },
+    )
+    logger.info("seal seq=%d digest=%s events=%d", seq, digest.hex(), len(events))
+    return len(events)
 
 
 class SealReads:

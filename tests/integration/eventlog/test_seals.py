@@ -41,7 +41,7 @@ def small_seals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sealer(pool: AsyncConnectionPool) -> Sealer:
-    return Sealer(pool, CheckpointStore(pool))
+    return Sealer(CheckpointStore(pool))
 
 
 @pytest.fixture
@@ -154,6 +154,39 @@ async def test_an_event_above_the_horizon_is_sealed_only_when_nothing_can_come_b
     assert await verifier.verify() == Verification(seals=1, events=1)
 
 
+async def test_a_seal_is_read_and_written_over_one_connection(
+    event_log: EventLog, database: Database, verifier: LogVerifier
+) -> None:
+    """The next connection of the pool may lead to a database that was restored meanwhile."""
+    await append(event_log, "s", 0)
+    only_one = await open_pool(database.url, min_size=1, max_size=1, application_name="tests")
+    assert await Sealer(CheckpointStore(only_one)).run_until_caught_up() == 1
+    await only_one.close()
+    assert await verifier.verify() == Verification(seals=1, events=1)
+
+
+async def test_a_sealer_that_loses_its_connection_writes_nothing(
+    event_log: EventLog, sealer: Sealer, database: Database, verifier: LogVerifier
+) -> None:
+    await append(event_log, "s", 0)
+    waiting = b"""select pid from pg_stat_activity
+        where wait_event_type = 'Lock' and query like 'insert into seals%'"""
+    connect = psycopg.AsyncConnection.connect
+    async with (
+        await connect(database.admin_url) as owner,
+        await connect(database.admin_url, autocommit=True) as watcher,
+    ):
+        await owner.execute("lock table seals in share mode")
+        sealing = asyncio.create_task(sealer.run_until_caught_up())
+        while not (rows := await (await watcher.execute(waiting)).fetchall()):
+            assert not sealing.done()
+        await watcher.execute("select pg_terminate_backend(%s)", rows[0])
+        with pytest.raises(psycopg.OperationalError):
+            await sealing
+    assert await verifier.verify() == Verification(seals=0, events=0, unsealed=1)
+    assert await sealer.run_until_caught_up() == 1
+
+
 async def test_a_log_verifies_while_it_is_appended_to_and_sealed(
     event_log: EventLog, pool: AsyncConnectionPool, verifier: LogVerifier
 ) -> None:
@@ -164,7 +197,7 @@ async def test_a_log_verifies_while_it_is_appended_to_and_sealed(
             await append(event_log, f"s-{writer}-{number % 3}", number // 3)
 
     async def seal() -> None:
-        sealers = [Sealer(pool, CheckpointStore(pool)) for _ in range(2)]  # as in two processes
+        sealers = [Sealer(CheckpointStore(pool)) for _ in range(2)]  # as in two processes
         while not done.is_set():
             await asyncio.gather(*(sealer.run_until_caught_up() for sealer in sealers))
             assert (await verifier.verify()).intact
@@ -173,7 +206,7 @@ async def test_a_log_verifies_while_it_is_appended_to_and_sealed(
     await asyncio.gather(*(write(number) for number in range(8)))
     done.set()
     await sealing
-    await Sealer(pool, CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
     result = await verifier.verify()
     assert (result.events, result.unsealed, result.findings) == (320, 0, [])
 
@@ -447,7 +480,7 @@ async def test_events_of_before_the_migration_get_their_digest_by_it(
     assert "0004_seals" in await migrate(url)
     pool = await open_pool(server.app_url("qlp"), min_size=1, max_size=4, application_name="tests")
     assert (await LogVerifier(pool).verify()).unsealed == 50
-    await Sealer(pool, CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
     assert await LogVerifier(pool).verify() == Verification(seals=13, events=50)
     await pool.close()
 
@@ -465,7 +498,7 @@ async def test_a_sealed_log_verifies_and_is_sealed_on_after_a_restore_into_anoth
     pool = await open_pool(old.app_url("qlp"), min_size=1, max_size=4, application_name="tests")
     for number in range(6):
         await append(EventLog(pool), f"s-{number}", 0)
-    await Sealer(pool, CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
     heads: list[Head] = await SealReads(pool).heads(10)
     await append(EventLog(pool), "unsealed", 0)
     await pool.close()
@@ -476,7 +509,7 @@ async def test_a_sealed_log_verifies_and_is_sealed_on_after_a_restore_into_anoth
     assert (result.events, result.unsealed, result.findings) == (6, 1, [])
     for number in range(6):
         await append(EventLog(pool), f"s-{number}", 1)
-    await Sealer(pool, CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
     result = await LogVerifier(pool).verify(heads=heads)
     assert (result.events, result.unsealed, result.findings) == (13, 0, [])
     order: list[UUID] = [

@@ -118,7 +118,7 @@ async def test_an_import_keeps_ids_versions_order_times_and_every_byte(
     assert told(await whole(target_pool)) == told(await whole(pool))
     await exported(target_pool, second := tmp_path / "second")
     assert first.read_bytes().splitlines()[:-1] == second.read_bytes().splitlines()[:-1]
-    await Sealer(target_pool, CheckpointStore(target_pool)).run_until_caught_up()
+    await Sealer(CheckpointStore(target_pool)).run_until_caught_up()
     assert (await LogVerifier(target_pool).verify()).intact
 
 

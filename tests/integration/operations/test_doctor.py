@@ -103,7 +103,7 @@ async def test_a_sealer_that_stands_still_is_found(
     monkeypatch.setattr(doctor_protection, "_UNSEALED_SECONDS", 0.0)
     [stalled] = await found(pool, "sealing")
     assert (stalled.status, "seal_log" in stalled.fix) == ("warn", True)
-    await Sealer(pool, CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
     [sealed] = await found(pool, "sealing")
     assert (sealed.status, sealed.detail) == ("ok", "every readable event is sealed")
 

@@ -18,7 +18,7 @@ from tests.integration.operations.recording import Recorder, qlp
 async def sealed(pool: AsyncConnectionPool) -> str:
     """The stream of a sealed intent."""
     intent_id = await Recorder(pool).finished()
-    await Sealer(pool, CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
     return f"intent-{intent_id}"
 
 
