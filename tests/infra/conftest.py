@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -66,12 +67,20 @@ def provider_mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
     validate = subprocess.run(make, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     if not validate:
         pytest.skip("no stand-ins of Terraform's providers: set TERRAFORM_OFFLINE")
-    empty = tmp_path_factory.mktemp("empty")
-    (empty / "main.tf").write_text(_EMPTY)
-    subprocess.run([Path(validate).resolve(), empty], check=True, capture_output=True, timeout=250)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = os.environ.get("TERRAFORM_OFFLINE_CACHE") or home / "terraform-offline"
-    return Path(cache) / "mirror" / "terraformrc"
+    cache = Path(os.environ.get("TERRAFORM_OFFLINE_CACHE") or home / "terraform-offline")
+    empty, own = tmp_path_factory.mktemp("empty"), tmp_path_factory.mktemp("mirror") / "mirror"
+    (empty / "main.tf").write_text(_EMPTY)
+    validating = [Path(validate).resolve(), empty]
+    # Each run writes the stand-ins anew, and what is being written cannot be run by another.
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with cache.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(validating, check=True, capture_output=True, timeout=250)
+        shutil.copytree(cache / "mirror", own)
+    settings = own / "terraformrc"
+    settings.write_text(settings.read_text().replace(str(cache / "mirror"), str(own)))
+    return settings
 
 
 @pytest.fixture(scope="session")
