@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _ABANDON_AT_EXIT_SECONDS = 2.0
 _FIRST_ATTEMPT_SECONDS = 5.0
+_CANCEL_AGAIN_SECONDS = 0.5
 
 
 class Listener(ABC):
@@ -132,9 +133,11 @@ class Listener(ABC):
 
     async def stop(self) -> None:
         """Receive no more; what runs goes on."""
-        if self._receiving is not None:
+        while self._receiving is not None and not self._receiving.done():
+            # Again, if need be: Python 3.11's wait_for, which the SDK reads with, loses a
+            # cancellation that comes together with its result.
             self._receiving.cancel()
-            await asyncio.wait([self._receiving])
+            await asyncio.wait([self._receiving], timeout=_CANCEL_AGAIN_SECONDS)
 
     async def finish(self, seconds: float) -> None:
         """Wait for what runs, cancel what still does after ``seconds``, and disconnect."""
