@@ -31,17 +31,21 @@ MAX_SIMILAR = 50
 #: scan that is asked for all that it has found starts over for the few that a condition took away.
 CANDIDATES = 100
 
-#: The same query, of those intents alone that meet the conditions.
-_FILTERED = {
-    "exact": "exact_filtered",
-    "binary": "binary_filtered",
-    "vector": "vector_filtered",
-    "halfvec": "halfvec_filtered",
-}
 
+def _query(*parts: str) -> bytes:
+    candidates = b"\n".join(_SQL[part] for part in parts)
+    return b"with candidates as materialized (\n%s\n)\n%s" % (candidates, _SQL["nearest"])
+
+
+#: By plan, and whether there are conditions on the intent.
 _QUERIES = {
-    name: b"with candidates as materialized (\n%s\n)\n%s" % (_SQL[name], _SQL["nearest"])
-    for name in (*_FILTERED, *_FILTERED.values())
+    ("exact", False): _query("of_tenant"),
+    ("exact", True): _query("matching_few"),
+    **{
+        (order, filtered): _query("matching" if filtered else "of_tenant", order)
+        for order in ("binary", "vector", "halfvec")
+        for filtered in (False, True)
+    },
 }
 
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
@@ -164,17 +168,19 @@ class SimilaritySearch:
             "created_before": conditions.created_before or _LATEST,
             "language": conditions.language,
         }
-        name = await self._plan(located.index_kind, params, conditions.any_of_intent)
-        rows = await fetch(self._pool, _QUERIES[name], params)
+        filtered = conditions.any_of_intent
+        plan = await self._plan(located.index_kind, params, filtered)
+        rows = await fetch(self._pool, _QUERIES[plan, filtered], params)
         return Found(located.model, [SimilarIntent(row[0], IntentRow(*row[1:])) for row in rows])
 
     async def _plan(self, kind: IndexKind, params: dict[str, Any], filtered: bool) -> str:
         if kind == "exact" or not await self._is_large(params):
-            return _FILTERED["exact"] if filtered else "exact"
-        if not filtered:
-            return QUERY_OF[kind]
-        [[matching]] = await fetch(self._pool, _SQL["count_matching"], params)
-        return _FILTERED["exact" if matching <= EXACT_UP_TO else QUERY_OF[kind]]
+            return "exact"
+        if filtered:
+            [[matching]] = await fetch(self._pool, _SQL["count_matching"], params)
+            if matching <= EXACT_UP_TO:
+                return "exact"
+        return QUERY_OF[kind]
 
     async def _is_large(self, params: dict[str, Any]) -> bool:
         key = (params["tenant_id"], params["model"])

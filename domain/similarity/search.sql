@@ -1,5 +1,5 @@
 -- The nearest vectors first. An index is used only where a query orders by the very expression that
--- it is built on (embedding_index_ddl), so there is a query for each expression; with conditions on
+-- it is built on (embedding_index_ddl), so there is an order for each expression; with conditions on
 -- the intent, it is joined below the limit, and the scan of the index goes on until enough match.
 
 -- name: count_of_tenant
@@ -20,7 +20,7 @@ select count(*) from (
 ) counted
 
 -- name: nearest
--- What is made of the candidates that any of the queries below finds.
+-- What is made of the candidates that any of the queries finds.
 select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
     s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
 from (select * from candidates order by distance limit %(limit)s + 1) nearest
@@ -29,12 +29,24 @@ where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)
 order by nearest.distance
 limit %(limit)s
 
--- name: exact
+-- name: of_tenant
+-- All that is compared exactly, or what one of the orders below takes its candidates from.
 select e.intent_id, e.embedding <=> %(embedding)s as distance
 from intent_embeddings e
 where e.tenant_id = %(tenant_id)s and e.model = %(model)s
 
--- name: exact_filtered
+-- name: matching
+-- The same, of intents that meet conditions.
+select e.intent_id, e.embedding <=> %(embedding)s as distance
+from intent_embeddings e
+join intent_states s on s.id = e.intent_id
+where e.tenant_id = %(tenant_id)s and e.model = %(model)s
+    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+    and (%(language)s::text is null or s.language = %(language)s)
+
+-- name: matching_few
+-- The same again, from the side of the intents: for few of many.
 select e.intent_id, e.embedding <=> %(embedding)s as distance
 from intent_states s
 join intent_embeddings e on e.intent_id = s.id and e.model = %(model)s
@@ -44,57 +56,14 @@ where s.tenant_id = %(tenant_id)s
     and (%(language)s::text is null or s.language = %(language)s)
 
 -- name: vector
-select e.intent_id, e.embedding <=> %(embedding)s as distance
-from intent_embeddings e
-where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-order by e.embedding <=> %(embedding)s
-limit %(limit)s + 1
-
--- name: vector_filtered
-select e.intent_id, e.embedding <=> %(embedding)s as distance
-from intent_embeddings e
-join intent_states s on s.id = e.intent_id
-where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-    and (%(language)s::text is null or s.language = %(language)s)
 order by e.embedding <=> %(embedding)s
 limit %(limit)s + 1
 
 -- name: halfvec
-select e.intent_id, e.embedding <=> %(embedding)s as distance
-from intent_embeddings e
-where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
-limit %(limit)s + 1
-
--- name: halfvec_filtered
-select e.intent_id, e.embedding <=> %(embedding)s as distance
-from intent_embeddings e
-join intent_states s on s.id = e.intent_id
-where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-    and (%(language)s::text is null or s.language = %(language)s)
 order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
 limit %(limit)s + 1
 
 -- name: binary
-select e.intent_id, e.embedding <=> %(embedding)s as distance
-from intent_embeddings e
-where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-order by (binary_quantize(e.embedding)::bit(1536))
-    <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
-limit %(candidates)s
-
--- name: binary_filtered
-select e.intent_id, e.embedding <=> %(embedding)s as distance
-from intent_embeddings e
-join intent_states s on s.id = e.intent_id
-where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-    and (%(language)s::text is null or s.language = %(language)s)
 order by (binary_quantize(e.embedding)::bit(1536))
     <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
 limit %(candidates)s
