@@ -29,6 +29,7 @@ from domain.intents.ids import derived_id, new_id
 from domain.memory import spare_the_collector
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.server import own_server
+from tests.benchmarks.statistics_of import median_ratio
 
 PAYLOAD = {"at": "2026-03-01T12:00:00Z", "content": {"text": "x" * 300}, "fingerprint": "f" * 64}
 METADATA = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
@@ -120,7 +121,7 @@ async def compare(server: EmbeddedPostgres, rounds: int, events: int) -> None:
         await pool.close()
         floor = rates["floor"]
         for name, measured_rates in rates.items():
-            ratio = statistics.median(a / b for a, b in zip(measured_rates, floor, strict=True))
+            ratio = median_ratio(measured_rates, floor)
             median = statistics.median(measured_rates)
             print(
                 f"{connections:3} connections  {name:22} {median:8.0f}/s  {ratio:5.2f} of floor  "

@@ -36,6 +36,7 @@ from domain.memory import spare_the_collector
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.bench_append import FLOOR_TABLE, METADATA, PAYLOAD
 from tests.benchmarks.server import own_server
+from tests.benchmarks.statistics_of import median_ratio
 
 FLOOR = b"""
     insert into floor (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
@@ -149,11 +150,6 @@ def theirs(url: str, connections: int) -> Contestant:
     return run
 
 
-def ratio(rates: list[float], others: list[float]) -> float:
-    """The median of what the rates of each round are of the others'."""
-    return median(rate / other for rate, other in zip(rates, others, strict=True))
-
-
 async def compare(server: EmbeddedPostgres, rounds: int, seconds: float) -> None:
     """Print medians over ``rounds``, the contestants taking turns."""
     admin_url = server.admin_url_for("bench")
@@ -179,8 +175,8 @@ async def compare(server: EmbeddedPostgres, rounds: int, seconds: float) -> None
                 print(
                     f"{connections:>2} connections, {batch:>3} per command  {name:<14}"
                     f"{median(values):8.0f} events/s  "
-                    f"{ratio(values, rates['bare INSERT']):5.2f} of the bare INSERT  "
-                    f"{ratio(values, rates['eventsourcing']):5.1f} × eventsourcing"
+                    f"{median_ratio(values, rates['bare INSERT']):5.2f} of the bare INSERT  "
+                    f"{median_ratio(values, rates['eventsourcing']):5.1f} × eventsourcing"
                 )
         await pool.close()
 

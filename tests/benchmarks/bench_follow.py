@@ -36,6 +36,7 @@ from domain.repository import typed
 from infra.local.postgres import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA
 from tests.benchmarks.server import own_server
+from tests.benchmarks.statistics_of import median_ratio
 
 PAGE = 1000
 STREAMS = Path(__file__).parents[1] / "recorded_events/streams"
@@ -175,7 +176,7 @@ async def compare(server: EmbeddedPostgres, events: int, rounds: int) -> None:
                 cpu[name].append((time.process_time() - used) / events)
     await pool.close()
     for name, measured in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(measured, rates["stored"], strict=True))
+        ratio = median_ratio(measured, rates["stored"])
         print(
             f"{name:24} {statistics.median(measured):9,.0f} events/s  {ratio:5.2f} of stored  "
             f"{statistics.median(cpu[name]) * 1e6:6.1f} µs of CPU per event here"
