@@ -125,8 +125,15 @@ async def fetch(
 ) -> list[tuple[Any, ...]]:
     """Run one statement in its own transaction; its rows, none where it returns none."""
     async with Borrowed(pool) as connection:
-        cursor = await connection.execute(statement, params, binary=True)
-        return await cursor.fetchall() if cursor.description else []
+        return await fetch_over(connection, statement, params)
+
+
+async def fetch_over(
+    connection: AsyncConnection[Any], statement: bytes, params: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    """Run one statement on ``connection``; its rows, none where it returns none."""
+    cursor = await connection.execute(statement, params, binary=True)
+    return await cursor.fetchall() if cursor.description else []
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import Borrowed
+from domain.database import Borrowed, fetch_over
 from domain.eventlog import codec
 from domain.eventlog.models import (
     AppendResult,
@@ -231,5 +231,4 @@ def _meaning(error: psycopg.Error, command: Command) -> Exception:
 
 async def _of_command(connection: AsyncConnection[Any], command: Command) -> list[RecordedEvent]:
     params = {"command_id": command.command_id, "stream_id": command.stream_id}
-    cursor = await connection.execute(_SQL["of_command"], params, binary=True)
-    return codec.decode_all(await cursor.fetchall())
+    return codec.decode_all(await fetch_over(connection, _SQL["of_command"], params))

@@ -14,6 +14,7 @@ from psycopg import AsyncConnection
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database import fetch_over
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.statements import load_statements
@@ -53,14 +54,8 @@ class Lease:
         Raises:
             psycopg.OperationalError: the connection is gone, and with it the right.
         """
-        await self._connection.execute(
-            _SQL["save"],
-            {
-                "name": self._name,
-                "transaction_id": str(checkpoint.transaction_id),
-                "position": checkpoint.position,
-            },
-        )
+        at = {"transaction_id": str(checkpoint.transaction_id), "position": checkpoint.position}
+        await self._execute("save", at)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -77,8 +72,7 @@ class Lease:
         Raises:
             psycopg.OperationalError: the connection is gone, and with it the right.
         """
-        cursor = await self._connection.execute(statement, params, binary=True)
-        return await cursor.fetchall() if cursor.description else []
+        return await fetch_over(self._connection, statement, params)
 
     async def _execute(self, statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return await self.fetch(_SQL[statement], {"name": self._name, **params})

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, AsyncCopy
 from psycopg.abc import Buffer
 from psycopg.copy import AsyncWriter
 
+from domain.database import fetch_over
 from domain.intents.events import revive
 from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
@@ -142,7 +143,7 @@ async def _range_pages(
 ) -> AsyncGenerator[list[tuple[Any, ...]]]:
     def read(stream_id: str, version: int) -> asyncio.Task[list[tuple[Any, ...]]]:
         params = {"stream_id": stream_id, "version": version, "to": to, "limit": PAGE}
-        return asyncio.create_task(_rows(connection, "range", params))
+        return asyncio.create_task(fetch_over(connection, _SQL["range"], params))
 
     reading = read(after, 2**31 - 1)
     try:
@@ -169,7 +170,7 @@ def folded_streams(
 async def _only_page(
     connection: AsyncConnection[Any], stream_ids: list[str]
 ) -> AsyncIterator[list[tuple[Any, ...]]]:
-    yield await _rows(connection, "of_streams", {"stream_ids": stream_ids})
+    yield await fetch_over(connection, _SQL["of_streams"], {"stream_ids": stream_ids})
 
 
 async def _folds(pages: AsyncIterator[list[tuple[Any, ...]]]) -> AsyncIterator[StreamFold]:
@@ -185,10 +186,3 @@ async def _folds(pages: AsyncIterator[list[tuple[Any, ...]]]) -> AsyncIterator[S
                 fold.take(row)
     if fold is not None:
         yield fold
-
-
-async def _rows(
-    connection: AsyncConnection[Any], statement: str, params: dict[str, Any]
-) -> list[tuple[Any, ...]]:
-    cursor = await connection.execute(_SQL[statement], params, binary=True)
-    return await cursor.fetchall()

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database import fetch_over
 from domain.similarity.embedder import LEXICAL
 from domain.similarity.embedders import Embedders
 from domain.similarity.filling import TextOf, fill
@@ -136,7 +137,7 @@ class Migration:
             params = {"source": source.model, "target": self._target}
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(_OWNER["patience"])
-                [(intents, texts, size)] = await _rows(connection, _SQL["cost"], params)
+                [(intents, texts, size)] = await fetch_over(connection, _SQL["cost"], params)
         free = self._target == LEXICAL
         tokens, most = (0, 0) if free else (-(-size // _BYTES_PER_TOKEN), size)
         kind = self._kind or source.index_kind
@@ -219,7 +220,7 @@ class Migration:
     async def _page(self, source: str, after: UUID) -> list[TextOf]:
         params = {"source": source, "target": self._target, "after": after, "limit": PAGE}
         async with self._pool.connection() as connection:
-            return [TextOf(*row) for row in await _rows(connection, _SQL["page"], params)]
+            return [TextOf(*row) for row in await fetch_over(connection, _SQL["page"], params)]
 
     async def _index_and_check(
         self, connection: AsyncConnection[Any], source: EmbeddingModel
@@ -263,7 +264,7 @@ class Migration:
                         "target": self._target,
                         "refused": list(self._refused),
                     }
-                    [[missing]] = await _rows(connection, _SQL["missing"], params)
+                    [[missing]] = await fetch_over(connection, _SQL["missing"], params)
                     if missing:
                         continue
                     await connection.execute(_OWNER["retire"])
@@ -308,9 +309,3 @@ async def drop_model(connection: AsyncConnection[Any], model: str) -> None:
 
 def _active(models: Sequence[EmbeddingModel]) -> EmbeddingModel:
     return next(model for model in models if model.state == "active")
-
-
-async def _rows(
-    connection: AsyncConnection[Any], statement: bytes, params: dict[str, Any]
-) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(statement, params, binary=True)).fetchall()

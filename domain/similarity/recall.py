@@ -15,6 +15,7 @@ from pgvector import Vector
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database import fetch, fetch_over
 from domain.similarity.models import QUERY_OF, EmbeddingModel, IndexKind, list_models
 from domain.similarity.search import CANDIDATES
 from domain.statements import load_statements
@@ -68,7 +69,7 @@ async def measure_recall(
     times: tuple[list[float], list[float]] = ([], [])
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(_SQL["without_limit"])
-        chosen = await _rows(connection, "sample", {"model": model, "sample": sample})
+        chosen = await fetch_over(connection, _SQL["sample"], {"model": model, "sample": sample})
         for intent_id, vector in chosen:
             params = {"model": model, "embedding": vector, "candidates": CANDIDATES}
             exact = await _distances(connection, "exact", intent_id, params, times[1])
@@ -92,15 +93,9 @@ async def _distances(
 ) -> list[float]:
     """Distances of the nearest to an intent's vector, without its own."""
     started = time.perf_counter()
-    rows = await _rows(connection, name, {**params, "limit": NEAREST + 1})
+    rows = await fetch_over(connection, _SQL[name], {**params, "limit": NEAREST + 1})
     times.append(time.perf_counter() - started)
     return [distance for other, distance in rows if other != intent_id][:NEAREST]
-
-
-async def _rows(
-    connection: AsyncConnection[Any], name: str, params: dict[str, Any]
-) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(_SQL[name], params, binary=True)).fetchall()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +148,8 @@ async def vector_indexes(
     pool: AsyncConnectionPool, model: EmbeddingModel
 ) -> list[tuple[str, bool]]:
     """The vector indexes of a model's partition, and whether each was built to its end."""
-    async with pool.connection() as connection:
-        return [
-            (name, usable)
-            for name, usable in await _rows(connection, "indexes", {"number": model.number})
-        ]
+    rows = await fetch(pool, _SQL["indexes"], {"number": model.number})
+    return [(name, usable) for name, usable in rows]
 
 
 async def examine_search(
