@@ -138,6 +138,7 @@ def row_of(state: IntentState) -> IntentRow:
         updated_at=state.updated_at,
         expected_by=expected_by(state),
         completed_at=state.completed_at,
+        reused_from=state.reused_from,
         outcome=outcome_of(state),
     )
 

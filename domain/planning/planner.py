@@ -20,11 +20,11 @@ _NEIGHBOURS = 6
 class Planner:
     """Takes the submitted program, else a solved intent's, else has one written.
 
-    By itself it reuses only what solved exactly the same words, for the same tenant, and was
-    written by a client or by the model of today, told what it is told today: similarity cannot
-    tell a paraphrase from its opposite ("transfer from Alice to Bob" against the reverse has a
-    cosine of .9985). An intent that allows more gets a near one's plan if no word speaks against it
-    and the model is sure; any doubt costs a new program, never a wrong one.
+    By itself it reuses only a program that solved exactly the same words, for the same tenant, and
+    was made for them, by a client or by the model of today, told what it is told today: similarity
+    cannot tell a paraphrase from its opposite ("transfer from Alice to Bob" against the reverse has
+    a cosine of .9985). An intent that allows more gets a near one's plan if no word speaks against
+    it and the model is sure; any doubt costs a new program, never a wrong one.
     """
 
     def __init__(

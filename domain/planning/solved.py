@@ -44,10 +44,10 @@ class SolvedIntents(Protocol):
     """Whatever remembers solved sentences."""
 
     async def repeat(self, tenant_id: str, text: str) -> Solved | None:
-        """The tenant's latest solved intent with exactly this normalised text."""
+        """The tenant's latest intent with exactly this text that a program of its own solved."""
 
     async def nearest(self, tenant_id: str, text: str, limit: int, without: UUID) -> Sequence[Near]:
-        """The tenant's solved intents most like a text, the most like first.
+        """The tenant's intents most like a text that their own programs solved, most like first.
 
         Args:
             tenant_id: whose intents.
@@ -81,7 +81,7 @@ class SolvedInLog:
 
     async def nearest(self, tenant_id: str, text: str, limit: int, without: UUID) -> Sequence[Near]:
         """See `SolvedIntents.nearest`."""
-        conditions = Conditions(statuses=(Status.SUCCEEDED.value,), without=without)
+        conditions = Conditions(statuses=(Status.SUCCEEDED.value,), reused=False, without=without)
         try:
             found = await self._texts.by_text(tenant_id, text, limit, conditions)
         except (EmbeddingUnavailable, ValueError):  # away, or a text without words to compare

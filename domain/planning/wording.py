@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from domain.planning.word_axes import AXES, DIRECTIONS, NEGATIONS, NUMBERS, STEMS, UNITS
@@ -117,14 +117,18 @@ def _units(text: str) -> list[str]:
 
 
 def _directions(text: str) -> list[tuple[str, str]]:
-    """What follows each "from", "to", "before": their roles must not be exchanged."""
+    """What follows each "from", "to", "before": their roles must not be exchanged.
+
+    Where a direction is named more than once, its places must not be exchanged either.
+    """
     tokens = re.findall(r"[^\s,;!?()\[\]\"“”'`]+", text.casefold())
     pairs = []
     for at, token in enumerate(tokens):
         if token in DIRECTIONS:
             rest = (word for word in tokens[at + 1 :] if word not in _ARTICLES)
             pairs.append((DIRECTIONS[token], next(rest, "").rstrip(".:")))
-    return sorted(pairs)
+    times = Counter(direction for direction, _ in pairs)
+    return pairs if max(times.values(), default=0) > 1 else sorted(pairs)
 
 
 _ARTICLES = frozenset(
@@ -141,13 +145,25 @@ def _lookalikes(text: str) -> list[str]:
     return [char for char in text if not unicodedata.is_normalized("NFKC", char)]
 
 
-def _letters(text: str, other: str) -> set[str]:
-    """The words that both have, as they are written; a sentence's first may have a capital."""
-    shared = {word.casefold() for word in _WORD.findall(other)}
-    words = [word for word in _WORD.findall(text) if word.casefold() in shared]
+def _letters(text: str, other: str) -> list[str]:
+    """The words that stand in capitals here and not there, as they are written, in their order.
+
+    "Rename getUserId to getUserID" and the reverse have the same words, each with the other's
+    capitals. A sentence's first word may have a capital.
+    """
+    forms: defaultdict[str, set[str]] = defaultdict(set)
+    words, others = _written(text), _written(other)
+    for word in (*words, *others):
+        forms[word.casefold()].add(word)
+    shared = {word.casefold() for word in words} & {word.casefold() for word in others}
+    return [word for word in words if (same := word.casefold()) in shared and len(forms[same]) > 1]
+
+
+def _written(text: str) -> list[str]:
+    words = _WORD.findall(text)
     if words and text.startswith(words[0]) and words[0][1:].islower():
         words[0] = words[0].casefold()
-    return set(words)
+    return words
 
 
 def _names(text: str, other: str) -> list[str]:

@@ -37,6 +37,8 @@ class IntentRow:
         text_sha256: `domain.similarity.embedder.text_hash` of the sentence, None without one.
         expected_by: when the next event is due at the latest, if all goes well; None once the
             intent has ended.
+        reused_from: the intent whose plan it ran; None where its program was submitted with it, or
+            written for it.
         outcome: of a finished intent, as JSON.
     """
 
@@ -51,6 +53,7 @@ class IntentRow:
     updated_at: datetime
     expected_by: datetime | None
     completed_at: datetime | None
+    reused_from: UUID | None
     outcome: dict[str, Any] | None
 
     def summary(self) -> dict[str, Any]:
@@ -77,7 +80,7 @@ _values = attrgetter(*_COLUMNS[:-1])
 #: PostgreSQL's types of `columns_of`.
 COLUMN_TYPES = (
     *("uuid", "text", "integer", "text", "text", "bytea", "text"),
-    *("timestamptz", "timestamptz", "timestamptz", "timestamptz", "json"),
+    *("timestamptz", "timestamptz", "timestamptz", "timestamptz", "uuid", "json"),
 )
 
 
@@ -155,7 +158,11 @@ class IntentReads:
         return {intent_id: (version, status) for intent_id, version, status in rows}
 
     async def latest_solved(self, tenant_id: str, text_sha256: bytes) -> UUID | None:
-        """The tenant's last intent that succeeded with exactly this normalised text."""
+        """The tenant's last intent with exactly this normalised text whose own program solved it.
+
+        One that reused another's does not count: that program was made for another text, and that
+        it solves this one was the judgement of a moment.
+        """
         params = {"tenant_id": tenant_id, "text_sha256": text_sha256}
         rows = await fetch(self._pool, _SQL["latest_solved"], params)
         return next((intent_id for (intent_id,) in rows), None)

@@ -1,9 +1,9 @@
 -- name: upsert
 insert into intent_states (id, tenant_id, version, status, user_input, text_sha256, language,
-    created_at, updated_at, expected_by, completed_at, outcome)
+    created_at, updated_at, expected_by, completed_at, reused_from, outcome)
 values (%(id)s, %(tenant_id)s, %(version)s, %(status)s, %(user_input)s, %(text_sha256)s,
     %(language)s, %(created_at)s, %(updated_at)s, %(expected_by)s, %(completed_at)s,
-    %(outcome)s::json)
+    %(reused_from)s, %(outcome)s::json)
 on conflict (id) do update
 set version = excluded.version,
     status = excluded.status,
@@ -13,18 +13,19 @@ set version = excluded.version,
     updated_at = excluded.updated_at,
     expected_by = excluded.expected_by,
     completed_at = excluded.completed_at,
+    reused_from = excluded.reused_from,
     outcome = excluded.outcome
 where intent_states.version < excluded.version
 
 -- name: get
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, outcome
+    expected_by, completed_at, reused_from, outcome
 from intent_states
 where id = %(id)s and tenant_id = %(tenant_id)s
 
 -- name: list
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, outcome
+    expected_by, completed_at, reused_from, outcome
 from intent_states
 where tenant_id = %(tenant_id)s
     and (created_at, id) < (%(before_created_at)s, %(before_id)s)
@@ -34,7 +35,7 @@ limit %(limit)s
 
 -- name: list_by_status
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, outcome
+    expected_by, completed_at, reused_from, outcome
 from intent_states
 where tenant_id = %(tenant_id)s and status = %(status)s
     and (created_at, id) < (%(before_created_at)s, %(before_id)s)
@@ -48,6 +49,7 @@ select id, version, status from intent_states where id = any(%(ids)s)
 -- name: latest_solved
 select id from intent_states
 where tenant_id = %(tenant_id)s and text_sha256 = %(text_sha256)s and status = 'succeeded'
+    and reused_from is null
 order by completed_at desc
 limit 1
 

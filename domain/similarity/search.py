@@ -66,6 +66,7 @@ class Conditions:
         created_after: created then or later.
         created_before: created earlier.
         language: of the program.
+        reused: also those that ran the program of another intent.
         without: an intent to leave out, usually the one that asks.
         threshold: least cosine similarity, -1 to 1.
     """
@@ -74,6 +75,7 @@ class Conditions:
     created_after: datetime | None = None
     created_before: datetime | None = None
     language: str | None = None
+    reused: bool = True
     without: UUID | None = None
     threshold: float = -1.0
 
@@ -81,7 +83,7 @@ class Conditions:
     def any_of_intent(self) -> bool:
         """Whether an intent's own row has to be looked at."""
         given = (self.statuses, self.created_after, self.created_before, self.language)
-        return any(value is not None for value in given)
+        return not self.reused or any(value is not None for value in given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ class SimilaritySearch:
             "created_after": conditions.created_after or _EARLIEST,
             "created_before": conditions.created_before or _LATEST,
             "language": conditions.language,
+            "reused": conditions.reused,
         }
         filtered = conditions.any_of_intent
         plan = await self._plan(located.index_kind, params, filtered)

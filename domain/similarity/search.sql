@@ -16,13 +16,15 @@ select count(*) from (
         and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
         and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
         and (%(language)s::text is null or s.language = %(language)s)
+        and (%(reused)s or s.reused_from is null)
     limit %(most)s
 ) counted
 
 -- name: nearest
 -- What is made of the candidates that any of the queries finds.
 select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
-    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, null::json
+    s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, s.reused_from,
+    null::json
 from (select * from candidates order by distance limit %(limit)s + 1) nearest
 join intent_states s on s.id = nearest.intent_id
 where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s
@@ -44,6 +46,7 @@ where e.tenant_id = %(tenant_id)s and e.model = %(model)s
     and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
     and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
     and (%(language)s::text is null or s.language = %(language)s)
+    and (%(reused)s or s.reused_from is null)
 
 -- name: matching_few
 -- The same again, from the side of the intents: for few of many.
@@ -54,6 +57,7 @@ where s.tenant_id = %(tenant_id)s
     and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
     and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
     and (%(language)s::text is null or s.language = %(language)s)
+    and (%(reused)s or s.reused_from is null)
 
 -- name: vector
 order by e.embedding <=> %(embedding)s

@@ -116,6 +116,25 @@ async def test_a_similar_one_is_reused_only_where_asked_and_the_model_is_sure(
     assert (await planned(client, plain))["source"] == "generated"
 
 
+async def test_a_wrong_yes_of_the_model_is_the_answer_of_one_intent_alone(
+    model: OpenAIServer, client: Client
+) -> None:
+    model.script(program("print('of the team')"))
+    first = await client.run({"text": "show the figures of the team"})
+    similar = {"planning": {"reuse": "similar"}}
+    model.script(SAME)
+    wrong = await client.run({"text": "show the figures of the company", **similar})
+    assert (await planned(client, wrong))["reused_from"] == first["id"]
+
+    model.script(program("print('of the company')"))
+    asked = await client.run({"text": "show the figures of the company"})
+    assert asked["outcome"]["stdout"] == "of the company\n"
+    assert wrong["id"] not in (await planned(client, asked))["examples"]
+    # From now on that one is the answer to these words; what it took does not count.
+    again = await client.run({"text": "show the figures of the company"})
+    assert (await planned(client, again))["reused_from"] == asked["id"]
+
+
 @pytest.mark.parametrize(
     ("scripted", "code", "says"),
     [

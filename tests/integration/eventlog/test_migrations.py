@@ -7,13 +7,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from msgspec.structs import replace
+from psycopg_pool import AsyncConnectionPool
 
 from domain.database import open_pool
 from domain.eventlog import migrate as module
+from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import (
     MigrationError,
     SchemaOutOfDate,
@@ -21,7 +25,14 @@ from domain.eventlog.migrate import (
     load_migrations,
     migrate,
 )
+from domain.intents.content import Program
+from domain.intents.events import IntentPlanned
+from domain.intents.value import checked
+from domain.projections.intents import IntentReads
+from domain.repository import IntentRepository
 from tests.fixtures.postgres import Database, Server
+from tests.integration.operations.recording import TRACEPARENT
+from tests.unit.intents.specification import NOW, submitted
 
 FOLDER = Path(module.__file__).with_name("migrations")
 ALL = [f"{migration.version:04}_{migration.name}" for migration in load_migrations()]
@@ -105,6 +116,31 @@ async def test_a_database_newer_than_the_code_is_refused(database: Database, fol
         await migrate(database.admin_url)
     with pytest.raises(MigrationError, match="newer release"):
         await check(database)
+
+
+async def test_intents_from_before_are_told_whose_plan_they_ran(
+    database: Database, pool: AsyncConnectionPool
+) -> None:
+    repository = IntentRepository(EventLog(pool))
+    solved = uuid4()
+
+    async def planned(program: Program, **of_plan: Any) -> UUID:
+        made = replace(submitted(), intent_id=uuid4())
+        plan = IntentPlanned(at=NOW, program=program, **of_plan)
+        await repository.save(None, [made, plan], command_id=uuid4(), traceparent=TRACEPARENT)
+        return made.intent_id
+
+    # Its program holds what an event of another intent could.
+    code = f"""print('{{"reused_from":"{uuid4()}"}}')"""
+    program = checked(Program, {"language": "python", "files": {"main.py": code}})
+    own = await planned(program, source="generated")
+    reused = await planned(program, source="reused", reused_from=solved)
+    with psycopg.connect(database.admin_url) as connection:
+        connection.execute("alter table intent_states drop column reused_from")
+        connection.execute("delete from schema_migrations where name = 'reused_plans'")
+    assert [name[5:] for name in await migrate(database.admin_url)] == ["reused_plans"]
+    rows = {row.id: row.reused_from for row in (await IntentReads(pool).list("acme")).items}
+    assert rows == {own: None, reused: solved}
 
 
 async def test_a_failing_migration_leaves_nothing_of_itself(

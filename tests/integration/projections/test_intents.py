@@ -33,6 +33,7 @@ def row(**changes: Any) -> IntentRow:
         "updated_at": NOW,
         "expected_by": NOW,
         "completed_at": None,
+        "reused_from": None,
         "outcome": None,
     }
     return IntentRow(**{**values, **changes})
@@ -150,6 +151,23 @@ async def test_the_last_solved_intent_of_the_same_words_is_found(
     await write(pool, *solved, row(status="failed", completed_at=NOW + timedelta(hours=1)))
     assert await reads.latest_solved("acme", digest) == solved[0].id
     assert await reads.latest_solved("acme", text_hash("add three numbers")) is None
+
+
+async def test_a_program_that_was_made_for_another_text_is_none_of_these_words(
+    reads: IntentReads, pool: AsyncConnectionPool
+) -> None:
+    own = row(status="succeeded", completed_at=NOW)
+    reused = row(
+        status="succeeded",
+        completed_at=NOW,
+        reused_from=uuid4(),
+        user_input="sum",
+        text_sha256=text_hash("sum"),
+    )
+    later = row(status="succeeded", completed_at=NOW + timedelta(minutes=2), reused_from=own.id)
+    await write(pool, own, reused, later)
+    assert await reads.latest_solved("acme", text_hash("add two numbers")) == own.id
+    assert await reads.latest_solved("acme", text_hash("sum")) is None
 
 
 BASE = timedelta(seconds=30)

@@ -42,6 +42,18 @@ NEAR_MISSES = [
     ("sorted by name", "sorted by age", "direction"),
     ("print YES for every match", "print yes for every match", "capitals"),
     ("decode the base64 text YWJj", "decode the base64 text ywjj", "capitals"),
+    ("rename getUserId to getUserID", "rename getUserID to getUserId", "capitals"),
+    ("please rename getUserId to getUserID", "rename getUserID to getUserId", "capitals"),
+    ("swap Ab for aB", "swap aB for Ab", "capitals"),
+    ("count a but not A", "count A but not a", "capitals"),
+    ("turn Ä into ä in the whole text", "turn ä into Ä in the whole text", "capitals"),
+    ("rename user_Id to user_ID", "rename user_ID to user_Id", "names of files"),
+    ("map x1 to X1 everywhere", "map X1 to x1 everywhere", "capitals"),
+    (
+        "copy from alpha to beta, then from gamma to delta",
+        "copy from alpha to delta, then copy from gamma to beta",
+        "direction",
+    ),
     ("what is 5² plus 1", "what is 52 plus 1", "look-alikes"),
     ("how many letters has 'ﬁx'", "how many letters has 'fix'", "quoted words"),
     ("count the spaces in 'a  b'", "count the spaces in 'a b'", "quoted words"),
@@ -62,6 +74,7 @@ PARAPHRASES = [
     ("Delete files older than 30 days", "Remove files that are older than 30 days."),
     ("sorts the words in ascending order", "sort the words in increasing order"),
     ("Print the first ten primes", "Print the first 10 primes"),
+    ("Count the A in a text", "Please count the A in a text"),
 ]
 
 
