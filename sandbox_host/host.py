@@ -17,7 +17,7 @@ from sandbox_host.consumer import Consumer
 from sandbox_host.health import HealthServer
 from sandbox_host.heartbeat import HeartbeatClient
 from sandbox_host.inputs import InputFetcher
-from sandbox_host.processes import adopt_orphans
+from sandbox_host.processes import adopt_orphans, heed_signals
 from sandbox_host.runner import Runner
 from sandbox_host.runtime_choice import RuntimeOptions, make_runtime
 from sandbox_host.runtimes.base import Runtime
@@ -49,6 +49,7 @@ async def serve(settings: Settings) -> None:
         OSError: the health port cannot be listened on.
     """
     adopt_orphans()
+    heed_signals()
     status = HostStatus()
     shares = MemoryShares.of_host(settings.memory_bytes, settings.pool_memory_bytes)
     memory = MemoryBudget(shares.programs)

@@ -6,9 +6,18 @@ import ctypes
 import fcntl
 import os
 import re
+import signal
+import struct
+import subprocess
+from functools import cache
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+#: ``struct pidfd_info``, of which its mask and the wait status are read, and its ioctl(2).
+_PIDFD_INFO = struct.Struct("=Q52xi")
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_GET_INFO = 0xC000FF0B | _PIDFD_INFO.size << 16
 
 _TAG = re.compile(r"(\d+)-(\d+)-(\d+)\Z")
 
@@ -40,6 +49,49 @@ def adopt_orphans() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) was refused")
+
+
+def heed_signals() -> None:
+    """Have no signal ignored that this process was started to ignore, as by ``nohup``.
+
+    What is ignored stays so in all that is started from here, programs in boxes too; what has a
+    handler, even one that does nothing, does not (execve(2)). Python's own two are set back by
+    `subprocess` already. For the main thread.
+    """
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
+
+
+def returncode_of(pidfd: int) -> int | None:
+    """How a process ended that is nobody's zombie any more, whosever child it was.
+
+    By PIDFD_GET_INFO (``linux/pidfd.h``), from Linux 6.15 on.
+
+    Returns:
+        Its exit code, or the negated number of the signal that ended it; None where the kernel
+        does not tell, or not yet.
+    """
+    info = bytearray(_PIDFD_INFO.size)
+    _PIDFD_INFO.pack_into(info, 0, _PIDFD_INFO_EXIT, 0)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    known, status = _PIDFD_INFO.unpack(info)
+    return os.waitstatus_to_exitcode(status) if known & _PIDFD_INFO_EXIT else None
+
+
+@cache
+def tells_returncodes() -> bool:
+    """Whether `returncode_of` knows anything on this kernel."""
+    child = subprocess.Popen(["/bin/true"], env={})
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        child.wait()
+        return returncode_of(pidfd) is not None
+    finally:
+        os.close(pidfd)
 
 
 def sealed_file(name: str, content: bytes) -> int:

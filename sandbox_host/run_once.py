@@ -21,7 +21,7 @@ from domain.sandbox.contract import SandboxJob, SandboxResult, Verdict
 from sandbox_host.jobs import InvalidJob, prepare
 from sandbox_host.logs import configure
 from sandbox_host.messages import failure
-from sandbox_host.processes import adopt_orphans
+from sandbox_host.processes import adopt_orphans, heed_signals
 from sandbox_host.runtime_choice import RUNTIME_NAMES, RuntimeOptions, make_runtime
 from sandbox_host.runtimes.base import Runtime, RuntimeFailure
 from sandbox_host.settings import DEFAULT_IMAGES
@@ -152,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--sessions-endpoint: the sessions runtime needs it")
     configure()
     adopt_orphans()
+    heed_signals()
     options = RuntimeOptions(
         images=given.image,
         engine_runtime=given.engine_runtime,

@@ -7,13 +7,8 @@ from enum import Enum
 
 from domain.sandbox.contract import Verdict
 
-SIGKILL = 9
-
-#: Exit statuses from here to ``128 + 64`` mean "ended by signal status - 128". Both runtimes put
-#: a process of their own between the host and the program, and it hands the program's end on the
-#: way every shell does; an exit code of the program's own in that range reads the same.
-_SIGNAL_BASE = 128
-_LAST_SIGNAL = 64
+#: The return code of a program that SIGKILL ended.
+KILLED = -9
 
 
 class Kill(Enum):
@@ -31,7 +26,8 @@ class Ending:
     """How a box ended.
 
     Attributes:
-        status: exit status of the program as its parent handed it on, 0 to 255.
+        returncode: of the program, as Python's ``subprocess`` has it: its exit code from 0 to 255,
+            or the negated number of the signal that ended it.
         kill: why the host killed it, where it did.
         oom: the kernel's memory limit killed something in the box, or the memory the processes
             used reached the limit.
@@ -39,17 +35,21 @@ class Ending:
         disk_full: at the end, the box's writable space had no block or no inode left.
     """
 
-    status: int
+    returncode: int
     kill: Kill | None = None
     oom: bool = False
     process_limit: bool = False
     disk_full: bool = False
 
     @property
+    def exit_code(self) -> int | None:
+        """The program's exit code, where it exited."""
+        return self.returncode if self.returncode >= 0 else None
+
+    @property
     def signal(self) -> int | None:
         """The signal that ended the program, where one did."""
-        number = self.status - _SIGNAL_BASE
-        return number if 0 < number <= _LAST_SIGNAL else None
+        return -self.returncode if self.returncode < 0 else None
 
 
 _BY_KILL = {
@@ -62,13 +62,13 @@ _BY_KILL = {
 
 
 def judge(ending: Ending) -> Verdict:
-    """The verdict; the host's own kills come before anything the program's status says.
+    """The verdict; the host's own kills come before what the program's end says.
 
     A program that lost a child to the memory limit and still exits 0 has succeeded.
     """
     if ending.kill is not None:
         return _BY_KILL[ending.kill]
-    if ending.status == 0:
+    if ending.returncode == 0:
         return Verdict.SUCCEEDED
     if ending.oom:
         return Verdict.OUT_OF_MEMORY

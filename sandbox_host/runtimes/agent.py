@@ -1,14 +1,15 @@
 """PID 1 of a docker box. Its source text is the container's command; it never runs in the host.
 
-It waits for one job header on stdin, lays the files, starts the program as its child, and hands
-the child's end on, as shells do. A program that *were* PID 1 would ignore its own SIGKILL. Stdin
+It waits for one job header on stdin, lays the files, starts the program as its child, and tells
+the child's end. A program that *were* PID 1 would ignore its own SIGKILL. Stdin
 stays open for as long as the host lives: its end means that the host is gone, and PID 1 then ends,
 which kills everything in the box.
 
 Marks tell the host how far it is: ``READY`` when it waits for the header, ``STARTED`` before the
-program runs. Given a folder with pipes of the host's as argument, the program writes into those,
-and marks and its exit status go into a third, which the program cannot reach. Otherwise the marks
-precede the program's stdout, and its exit status becomes the agent's.
+program runs, and ``ENDED`` with the program's return code when nothing of it runs any more. Given a
+folder with pipes of the host's as argument, the program writes into those, and the marks go into a
+third, which the program cannot reach. Otherwise the marks enclose the program's stdout: it can
+write nothing before the first two, nor after the last, which the agent's exit with 0 vouches for.
 
 Standard library only, of any Python 3.9+, and as little of it as can be: every import costs every
 box some milliseconds of CPU. (``_signal`` is ``signal`` without ``enum``, ``_ctypes`` is enough
@@ -26,7 +27,7 @@ import time
 
 _LENGTH_DIGITS = 12
 _STARTUP_FAILED = 125
-_READY, _STARTED = b"R", b"S"
+_READY, _STARTED, _ENDED = b"R", b"S", b"\0"
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
@@ -121,7 +122,10 @@ def _wakeup() -> int:
 
 
 def _wait(pid: int, wakeup: int, seconds: float) -> int:
-    """Reap orphans until ``pid`` ends; give up when the host is gone or long after the deadline."""
+    """Reap orphans until ``pid`` ends; its return code, negative for a signal.
+
+    Gives up when the host is gone, or long after the deadline.
+    """
     watch = select.poll()
     watch.register(wakeup, select.POLLIN)
     watch.register(0, select.POLLIN)
@@ -131,8 +135,7 @@ def _wait(pid: int, wakeup: int, seconds: float) -> int:
         while True:
             ended, status = os.waitpid(-1, os.WNOHANG)
             if ended == pid:
-                code = os.waitstatus_to_exitcode(status)
-                return code if code >= 0 else 128 - code
+                return os.waitstatus_to_exitcode(status)
             if ended == 0:
                 break
         if not ready or any(descriptor == 0 for descriptor, _ in ready):
@@ -167,13 +170,14 @@ def main() -> None:
     wakeup = _wakeup()
     os.write(marks, _STARTED)
     pid = _start(command, dict(zip(pairs[::2], pairs[1::2])), stdin, out, err)  # noqa: B905
-    if marks == 1:
-        os._exit(_wait(pid, wakeup, float(seconds)))
-    os.close(out)
-    os.close(err)
-    status = _wait(pid, wakeup, float(seconds))
+    if marks != 1:
+        os.close(out)
+        os.close(err)
+    returncode = _wait(pid, wakeup, float(seconds))
     _end_all()
-    os.write(marks, bytes([status]))
+    os.write(marks, _ENDED + returncode.to_bytes(2, "big", signed=True))
+    if marks == 1:
+        os._exit(0)
     os.read(0, 1)  # the host looks at the box, and then lets it go
 
 

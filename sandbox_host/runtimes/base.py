@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
-from domain.sandbox.contract import Behaviour, SandboxResult, Usage, Verdict
+from domain.sandbox.contract import Behaviour, SandboxResult, Usage
 from domain.sandbox.languages import LANGUAGES
 from sandbox_host.artifacts import Collected
 from sandbox_host.jobs import PreparedJob
@@ -189,16 +189,13 @@ class RunRecord:
 
     def result(self, ending: Ending, usage: Usage, collected: Collected) -> RunResult:
         """The result of a run that ended as ``ending`` says."""
-        verdict = judge(ending)
-        killed = ending.kill is not None or verdict is Verdict.OUT_OF_MEMORY
-        signalled = verdict is Verdict.SIGNALLED
         stdout, stderr = self.stdout.text(), self.stderr.text()
         result = SandboxResult(
             run_id=self.job.job.run_id,
             intent_id=self.job.job.intent_id,
-            verdict=verdict,
-            exit_code=None if signalled or killed else ending.status,
-            signal=ending.signal if signalled or killed else None,
+            verdict=judge(ending),
+            exit_code=ending.exit_code,
+            signal=ending.signal,
             stdout=stdout,
             stderr=stderr,
             stdout_truncated=self.stdout.truncated,

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sandbox_host.processes import host_tag
+from sandbox_host.processes import host_tag, tells_returncodes
 from sandbox_host.runtimes import bwrap_box, seccomp
 from sandbox_host.runtimes.bwrap_binary import Bwrap, Identity, find_bwrap
 from sandbox_host.runtimes.bwrap_inputs import InputFolders
@@ -19,6 +19,8 @@ from sandbox_host.runtimes.interpreters import Interpreter, find_interpreters
 #: User ids of a root host's boxes are this and up, one per box that runs.
 FIRST_BOX_UID = 60_000
 
+
+_AS_SHELLS_DO = "as bwrap says it: codes from 129 to 192 read as signals (Linux before 6.15)"
 
 #: Numbers this process's equipments, so that closing one leaves the others' boxes alone.
 _serial = itertools.count()
@@ -67,6 +69,7 @@ class Equipment:
             "limits": self.limits_mode,
             "seccomp": "on" if self.filter else "off (no table for this architecture)",
             "apparmor": _apparmor(),
+            "exit status": "the kernel's" if tells_returncodes() else _AS_SHELLS_DO,
             "inodes": "held by the kernel" if os.geteuid() == 0 else "held by sampling",
             "refused calls": "not counted (bwrap loads filters without a log)",
             "user": "one per box" if os.geteuid() == 0 else "the host's own",

@@ -16,9 +16,11 @@ import subprocess
 from collections.abc import Callable, Sequence
 
 from sandbox_host.output import CappedStream
+from sandbox_host.processes import returncode_of
 from sandbox_host.runtimes.base import BoxGone, RuntimeFailure
 from sandbox_host.runtimes.bwrap_output import BoxOutput
 from sandbox_host.runtimes.pipes import PipeReader, PipeWriter
+from sandbox_host.runtimes.watchdog import descendants
 from sandbox_host.verdicts import Kill
 
 _STATUS_LIMIT = 16 * 1024
@@ -53,6 +55,7 @@ class BwrapProcess:
         self._init: int | None = None
         self._init_pid = -1
         self._init_ended = asyncio.Event()
+        self._program: int | None = None
         self._status = b""
         self._status_line = asyncio.Event()
         self._exited = asyncio.Event()
@@ -136,6 +139,9 @@ class BwrapProcess:
         await self._output.ready.wait()
         if not self._output.was_ready:
             raise RuntimeFailure("bwrap ended before the box was set up")
+        # Held while the shell waits that becomes it, so that its end can be asked for.
+        with contextlib.suppress(ProcessLookupError, StopIteration):
+            self._program = os.pidfd_open(next(descendants(self._init_pid)))
 
     async def ended(self) -> None:
         """Wait until ``bwrap`` has ended."""
@@ -183,7 +189,7 @@ class BwrapProcess:
         """Wait for the end of the box and of its output.
 
         Returns:
-            The exit status, 128 + signal where one ended it; and what the box's PID 1 and the
+            The program's return code, see `Ending.returncode`; and what the box's PID 1 and the
             processes it waited for used, where this host adopts orphans
             (`sandbox_host.processes.adopt_orphans`).
         """
@@ -196,7 +202,17 @@ class BwrapProcess:
             await self._init_ended.wait()
             usage = _reap_adopted(self._init_pid)
         await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
-        return (code if code >= 0 else 128 - code), usage
+        return self._returncode(code), usage
+
+    def _returncode(self, code: int) -> int:
+        """The program's, as the kernel has it; else as ``bwrap`` hands it on, as shells do.
+
+        Then a program's own exit code from 129 to 192 reads as a signal.
+        """
+        known = None if self._program is None else returncode_of(self._program)
+        if known is not None:
+            return known
+        return 128 - code if 128 < code <= 128 + signal.SIGRTMAX else code
 
     @property
     def program_ran(self) -> bool:
@@ -215,10 +231,10 @@ class BwrapProcess:
         for watched in (self._init, self._outer):
             if watched is not None and watched >= 0:
                 self._loop.remove_reader(watched)
-        for descriptor in (self._init, self._outer):
+        for descriptor in (self._init, self._outer, self._program):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)
-        self._init, self._outer = None, -1
+        self._init, self._outer, self._program = None, -1, None
 
     async def _learn_init(self) -> None:
         """Know the box's PID 1 before a kill: while it is set up, it does not die with ``bwrap``.

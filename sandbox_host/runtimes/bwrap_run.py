@@ -58,14 +58,14 @@ async def _see_through(box: BwrapBox, record: RunRecord, wanted_dead: asyncio.Ev
         if box.group is None:
             process.before_kill = watchdog.sample_cpu
             in_background(running, watchdog.watch())
-        status, rusage = await process.wait()
+        returncode, rusage = await process.wait()
     wall_ms = (time.perf_counter() - record.started) * 1e3
     if box.group is not None:
         counted = box.group.usage()
     else:
         counted = _without_group(rusage, watchdog, watch, limits.processes)
     ending = Ending(
-        status,
+        returncode,
         process.kill_reason,
         oom=counted.oom_kills > 0,
         process_limit=counted.process_refusals > 0,

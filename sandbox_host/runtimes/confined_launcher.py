@@ -117,7 +117,7 @@ def become(request: dict[str, Any]) -> NoReturn:
     Raises:
         OSError: a restriction or the program itself was refused; nothing was executed.
     """
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
     os.umask(0o022)
@@ -199,9 +199,10 @@ def supervise(request: dict[str, Any], streams: list[int], control: int) -> None
         if control in ready:
             break
     kill_all(None if scoped else request["uid"])
-    status = reap_all(program, status)
+    returncode = reap_all(program, status)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    say(control, status=status, user_ms=used.ru_utime * 1e3, system_ms=used.ru_stime * 1e3)
+    cpu = {"user_ms": used.ru_utime * 1e3, "system_ms": used.ru_stime * 1e3}
+    say(control, returncode=returncode, **cpu)
 
 
 def prove_scope() -> None:
@@ -256,7 +257,7 @@ def reap(program: int) -> int | None:
 
 
 def reap_all(program: int, status: int | None) -> int:
-    """Wait for all that is left; the status of ``program`` as a shell gives it."""
+    """Wait for all that is left; the return code of ``program``, negative for a signal."""
     while True:
         try:
             pid, ended = os.waitpid(-1, 0)
@@ -265,8 +266,7 @@ def reap_all(program: int, status: int | None) -> int:
         if pid == program:
             status = ended
     assert status is not None
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    return os.waitstatus_to_exitcode(status)
 
 
 def say(control: int, **words: object) -> None:

@@ -78,9 +78,9 @@ class Launcher:
 
 @dataclass(frozen=True)
 class ProgramEnd:
-    """What a supervisor says at the end: status as a shell gives it, and CPU time."""
+    """What a supervisor says at the end: see `Ending.returncode`, and CPU time."""
 
-    status: int
+    returncode: int
     user_ms: float
     system_ms: float
 
@@ -175,10 +175,12 @@ class ConfinedProcess:
             RuntimeFailure: the supervisor was lost.
         """
         await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
-        if "status" not in self._words:
+        if "returncode" not in self._words:
             raise RuntimeFailure(f"the supervisor was lost: {self._words.get('error', 'no word')}")
         words = self._words
-        return ProgramEnd(int(words["status"]), float(words["user_ms"]), float(words["system_ms"]))
+        return ProgramEnd(
+            int(words["returncode"]), float(words["user_ms"]), float(words["system_ms"])
+        )
 
     async def aclose(self) -> None:
         """Kill what still runs, wait for its end, close.

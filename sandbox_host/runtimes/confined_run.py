@@ -52,8 +52,6 @@ _LONGEST = 0.2
 #: Seconds after the deadline when a program that should be dead counts as lost.
 _GRACE_SECONDS = 10.0
 
-_SIGXFSZ = 128 + signal.SIGXFSZ
-
 
 @dataclass(frozen=True)
 class Means:
@@ -180,11 +178,11 @@ class ConfinedRun:
 
     def _ending(self, end: ProgramEnd, kill: Kill | None, peak: int) -> Ending:
         return Ending(
-            end.status,
+            end.returncode,
             kill,
             # Nothing counts refusals: to have been seen at the limit is taken for it.
             process_limit=peak >= self._record.job.job.limits.processes,
-            disk_full=self._disk_full or end.status == _SIGXFSZ,
+            disk_full=self._disk_full or end.returncode == -signal.SIGXFSZ,
         )
 
     def _behaviour(self, watch: ProgramWatch, refusals: Refusals | None) -> Behaviour:

@@ -17,11 +17,13 @@ from sandbox_host.runtimes.cgroup_types import Cgroup, GroupLimits
 from sandbox_host.runtimes.docker_engine import DockerEngine, Ended
 from sandbox_host.runtimes.docker_room import Room
 from sandbox_host.runtimes.docker_settings import agent_header
-from sandbox_host.runtimes.docker_stream import Attached, PipeReader, Sink
+from sandbox_host.runtimes.docker_stream import Attached, PipeReader, Sink, Withheld
 from sandbox_host.runtimes.network_watch import NetworkWatch
+from sandbox_host.verdicts import KILLED
 
-#: The agent's marks; its source knows the same.
-_READY, _STARTED = b"R", b"S"
+#: The agent's marks; its source knows the same. The last one's length includes the return code.
+_READY, _STARTED, _ENDED = b"R", b"S", b"\0"
+_ENDED_BYTES = 3
 
 #: Seconds in which the agent must be ready, and in which a killed box's streams must end.
 _READY_SECONDS = 20.0
@@ -47,6 +49,14 @@ class Overhead:
 
 #: Of the engine's default runtime: the agent.
 NO_OVERHEAD = Overhead()
+
+
+@dataclass(frozen=True)
+class ProgramEnd:
+    """How a program ended: see `Ending.returncode`, and whether the engine saw memory run out."""
+
+    returncode: int
+    oom: bool = False
 
 
 class DockerBox:
@@ -83,9 +93,9 @@ class DockerBox:
         self._readers: dict[str, PipeReader] = {}
         self._ready = asyncio.Event()
         self._started = asyncio.Event()
-        self._status: int | None = None
+        self._told = b""
         self._words = CappedStream(_WORDS)
-        self._out: Sink = self._words.feed
+        self._out = Withheld(_ENDED, _ENDED_BYTES, self._words.feed)
         attached.direct({1: self._on_stdout, 2: self._words.feed})
         if room is not None and room.pipes:
             self._readers["marks"] = PipeReader(room.pipes["marks"], self._on_marks)
@@ -96,8 +106,17 @@ class DockerBox:
 
     @property
     def told_the_end(self) -> bool:
-        """Whether the agent has said how the program ended, or could only say so by its own end."""
-        return self._status is not None or not self._piped
+        """Whether the agent has said how the program ended, or could have been kept from it.
+
+        Only of an agent that has pipes is it certain that no program can end it.
+        """
+        return self._returncode is not None or not self._piped
+
+    @property
+    def _returncode(self) -> int | None:
+        if len(self._told) < _ENDED_BYTES:
+            return None
+        return int.from_bytes(self._told[-2:], "big", signed=True)
 
     async def ready(self) -> None:
         """Wait until the agent waits for a job.
@@ -178,7 +197,7 @@ class DockerBox:
             for name, sink in (("out", out), ("err", err)):
                 self._readers[name] = PipeReader(self.room.pipes[name], sink)
         else:
-            self._out = out
+            self._out = Withheld(_ENDED, _ENDED_BYTES, out)
             self._attached.direct({1: self._on_stdout, 2: err})
         try:
             async with asyncio.timeout(_READY_SECONDS):
@@ -188,7 +207,7 @@ class DockerBox:
         except OSError:
             raise BoxGone(self.container) from None
 
-    async def ended(self) -> Ended:
+    async def ended(self) -> ProgramEnd:
         """Wait for the program's end, and for the last of its output.
 
         Raises:
@@ -197,15 +216,26 @@ class DockerBox:
         """
         ends = {reader.ended for reader in self._readers.values()}
         await asyncio.wait(ends or {self._attached.ended})
-        if self._status is not None:
-            return Ended(self._status, oom=False)
+        if self._piped and self._returncode is not None:
+            return ProgramEnd(self._returncode)
         if not self._started.is_set():
             raise BoxGone(self.container)
         ended = await self._engine.ended(self.container)
+        if not self._piped:
+            self._take_end(ended)
+        if self._returncode is not None:
+            return ProgramEnd(self._returncode, ended.oom)
         if self._piped and not (ended.oom or self.memory_was_full()):
             # The program cannot end the agent, other than by taking all memory.
             raise RuntimeFailure("the box was killed from outside")
-        return ended
+        return ProgramEnd(KILLED, ended.oom)
+
+    def _take_end(self, ended: Ended) -> None:
+        """Tell the agent's last mark from the program's output, once the stream is over."""
+        if ended.status == 0:
+            self._told = self._out.rest
+        else:
+            self._out.release()
 
     async def kill(self) -> None:
         """Kill all that runs in the box, and wait until it is dead.
@@ -222,6 +252,11 @@ class DockerBox:
         _, alive = await asyncio.wait(ends, timeout=_DEAD_SECONDS)
         if alive:
             raise RuntimeFailure(f"the killed box had not ended after {_DEAD_SECONDS:.0f} s")
+        if self._out.rest:  # the program's output, or the agent's word, had it just ended
+            try:
+                self._take_end(await self._engine.ended(self.container))
+            except RuntimeFailure:
+                self._out.release()
 
     @staticmethod
     async def _kill_all(group: Cgroup) -> None:
@@ -258,7 +293,7 @@ class DockerBox:
             if data:
                 self._on_stdout(data)
         elif data:
-            self._out(data)
+            self._out.feed(data)
 
     def _on_marks(self, data: bytes) -> None:
         for mark in data:
@@ -273,8 +308,9 @@ class DockerBox:
         elif not self._started.is_set():
             self._started.set()
         else:
-            self._status = mark[0]
-            self._readers["marks"].close()
+            self._told += mark
+            if self._returncode is not None:
+                self._readers["marks"].close()
 
 
 def release(room: Room | None, group: Cgroup | None) -> None:

@@ -14,13 +14,11 @@ from sandbox_host.output import CappedStream
 from sandbox_host.runtimes.base import RunControl, RunRecord, RunResult, RuntimeFailure
 from sandbox_host.runtimes.behaviour import ProgramWatch
 from sandbox_host.runtimes.cgroup_types import GroupUsage
-from sandbox_host.runtimes.docker_box import NO_OVERHEAD, DockerBox
-from sandbox_host.runtimes.docker_engine import Ended
+from sandbox_host.runtimes.docker_box import NO_OVERHEAD, DockerBox, ProgramEnd
 from sandbox_host.runtimes.docker_stream import Sink
-from sandbox_host.verdicts import SIGKILL, Ending, Kill
+from sandbox_host.verdicts import KILLED, Ending, Kill
 
-#: How a killed box ended, as shells say it.
-_KILLED = Ended(128 + SIGKILL, oom=False)
+_KILLED = ProgramEnd(KILLED)
 
 _NOTHING = GroupUsage(None, None, None, 0)
 
@@ -36,7 +34,7 @@ class _Account:
     """
 
     kill: Kill | None = None
-    ended: Ended = _KILLED
+    ended: ProgramEnd = _KILLED
     wall_ms: float = 0.0
     before: GroupUsage = _NOTHING
     own: GroupUsage = _NOTHING
@@ -135,9 +133,9 @@ def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult
     except OSError as error:
         raise RuntimeFailure(f"collect artifacts: {error}") from error
     # The engine may miss the kernel's event; a kill at the limit has no other cause.
-    at_limit = account.ended.status == _KILLED.status and box.memory_was_full()
+    at_limit = account.ended.returncode == KILLED and box.memory_was_full()
     ending = Ending(
-        status=account.ended.status,
+        returncode=account.ended.returncode,
         kill=account.kill,
         oom=account.ended.oom or at_limit or bool(used.oom_kills or account.own.oom_kills),
         process_limit=bool(used.process_refusals or account.own.process_refusals),

@@ -46,6 +46,39 @@ class Demultiplexer:
         self._pending = data[offset:]
 
 
+class Withheld:
+    """Hands bytes on but for what may be the stream's last ones, ``mark`` and all after it.
+
+    Args:
+        mark: one byte; rare in text, so that hardly anything waits for what comes after it.
+        length: bytes of the last part, the mark included.
+        sink: takes what is not withheld.
+
+    Attributes:
+        rest: the last part, if the stream ends now.
+    """
+
+    def __init__(self, mark: bytes, length: int, sink: Sink) -> None:
+        self.rest = b""
+        self._mark, self._length = mark, length
+        self._sink = sink
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+        data = self.rest + data
+        at = data.find(self._mark, max(0, len(data) - self._length))
+        passed = len(data) if at < 0 else at
+        self.rest = data[passed:]
+        if passed:
+            self._sink(data[:passed])
+
+    def release(self) -> None:
+        """Hand on what was withheld: it was no last part."""
+        rest, self.rest = self.rest, b""
+        if rest:
+            self._sink(rest)
+
+
 class Attached:
     """The attached stream of a container, read until the engine closes it at the container's end.
 

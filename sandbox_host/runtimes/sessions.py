@@ -41,7 +41,7 @@ from sandbox_host.runtimes.sessions_job import (
     code_of,
     unpack,
 )
-from sandbox_host.verdicts import SIGKILL, Ending, Kill
+from sandbox_host.verdicts import KILLED, Ending, Kill
 
 log = logging.getLogger(__name__)
 
@@ -167,8 +167,7 @@ class SessionsRuntime:
             return _killed(record, Kill.DEADLINE)
         _feed(record.stdout, result.get("stdout"), report.stdout_bytes)
         _feed(record.stderr, result.get("stderr"), report.stderr_bytes)
-        status = report.status if report.status >= 0 else 128 - report.status
-        ending = Ending(status, _KILLS[report.killed])
+        ending = Ending(report.returncode, _KILLS[report.killed])
         usage = Usage(wall_ms=float(result.get("executionTimeInMilliseconds") or _elapsed(record)))
         return record.result(ending, usage, await self._artifacts(session, job, report))
 
@@ -243,7 +242,7 @@ def _feed(stream: CappedStream, text: object, written: int) -> None:
 
 
 def _killed(record: RunRecord, kill: Kill) -> RunResult:
-    return record.result(Ending(128 + SIGKILL, kill), Usage(wall_ms=_elapsed(record)), Collected())
+    return record.result(Ending(KILLED, kill), Usage(wall_ms=_elapsed(record)), Collected())
 
 
 def _elapsed(record: RunRecord) -> float:

@@ -35,7 +35,7 @@ class Report(BaseModel):
     """What the launcher says of a run; see `sessions_launcher` for what that is worth.
 
     Attributes:
-        status: exit code, or the negated number of the signal that ended the program.
+        returncode: exit code, or the negated number of the signal that ended the program.
         killed: why the launcher killed it, where it did.
         stdout_bytes, stderr_bytes: written, kept or not.
         packed: files in the archive of artifacts.
@@ -44,7 +44,7 @@ class Report(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    status: int = Field(ge=-64, le=255)
+    returncode: int = Field(ge=-64, le=255)
     killed: Literal["deadline", "output"] | None
     stdout_bytes: int = Field(ge=0)
     stderr_bytes: int = Field(ge=0)

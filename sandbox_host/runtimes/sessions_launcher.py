@@ -117,7 +117,7 @@ def _run(order: dict[str, Any], stdin: IO[bytes]) -> dict[str, Any]:
     sys.stdout.write(stdout.text())
     sys.stderr.write(stderr.text())
     return {
-        "status": process.returncode,
+        "returncode": process.returncode,
         "killed": killed[0] if killed else None,
         "stdout_bytes": stdout.total,
         "stderr_bytes": stderr.total,

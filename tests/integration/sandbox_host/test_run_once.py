@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.sandbox import ROOT
+from domain.sandbox.contract import SandboxResult
+from tests.fixtures.sandbox import ROOT, sandbox_job
 
 
 @pytest.mark.parametrize("kind", ["a file", "/dev/null"])
@@ -29,3 +30,23 @@ def test_what_is_no_pipe_is_refused_and_not_waited_for(kind: str, tmp_path: Path
         )
     assert ended.returncode == 2
     assert "standard input must be a pipe" in ended.stderr
+
+
+@pytest.mark.parametrize("runtime", ["bubblewrap", "confined"])
+def test_signals_that_a_host_was_started_to_ignore_end_its_programs(runtime: str) -> None:
+    jobs = [sandbox_job(f"kill -{n} $$", language="shell") for n in ("HUP", "INT", "QUIT")]
+    nohup = "trap '' HUP INT QUIT; exec \"$@\""
+    command = [sys.executable, "-m", "sandbox_host.run_once", "--runtime", runtime]
+    ended = subprocess.run(
+        ["/bin/sh", "-c", nohup, "sh", *command],
+        cwd=ROOT,
+        input="".join(f"{job.model_dump_json()}\n" for job in jobs),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if "is not ready" in ended.stderr:
+        pytest.skip(ended.stderr)
+    results = [SandboxResult.model_validate_json(line) for line in ended.stdout.splitlines()]
+    assert [result.signal for result in results] == [1, 2, 3], ended.stderr

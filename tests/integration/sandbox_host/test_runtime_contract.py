@@ -12,7 +12,7 @@ import pytest
 
 from domain.sandbox.contract import Verdict
 from sandbox_host.runtimes.base import RunControl, Runtime
-from tests.fixtures.sandbox import needs, prepared, run
+from tests.fixtures.sandbox import misreported, needs, prepared, run
 
 
 async def test_output_exit_code_and_ids_come_back(runtime: Runtime) -> None:
@@ -59,6 +59,50 @@ async def test_a_nonzero_exit_code_is_reported(runtime: Runtime) -> None:
 async def test_a_signal_that_ends_the_program_is_reported(runtime: Runtime, number: int) -> None:
     result = await run(runtime, prepared(f"import os; os.kill(os.getpid(), {number})"))
     assert (result.verdict, result.exit_code, result.signal) == (Verdict.SIGNALLED, None, number)
+
+
+@pytest.mark.timeout(300)
+async def test_exit_codes_and_signals_are_told_apart(runtime: Runtime) -> None:
+    assert await misreported(runtime) == {}
+
+
+async def test_output_that_looks_like_the_agents_last_word_is_output(runtime: Runtime) -> None:
+    program = "import os; os.write(1, b'x\\0\\0\\7'); os.kill(os.getpid(), 15)"
+    result = await run(runtime, prepared(program))
+    assert (result.verdict, result.signal, result.stdout_bytes) == (Verdict.SIGNALLED, 15, 4)
+    program = "import os, time; os.write(1, b'x\\0\\0\\7'); time.sleep(60)"
+    result = await run(runtime, prepared(program, wall_seconds=2))
+    assert (result.verdict, result.signal, result.stdout_bytes) == (Verdict.TIMED_OUT, 9, 4)
+
+
+_LOSES_A_CHILD = (
+    "import subprocess, sys\n"
+    "hog = 'kept = []\\nwhile True: kept.append(bytearray(b\"x\") * (4 << 20))'\n"
+    "ended = subprocess.run([sys.executable, '-c', hog], stderr=subprocess.DEVNULL)\n"
+    "sys.exit({code})\n"
+)
+
+
+@pytest.mark.parametrize(("code", "verdict"), [(3, "out_of_memory"), (0, "succeeded")])
+async def test_a_childs_out_of_memory_is_told_beside_its_parents_exit_code(
+    runtime: Runtime, code: int, verdict: str
+) -> None:
+    limits = (await runtime.preflight()).details["limits"]
+    result = await run(runtime, prepared(_LOSES_A_CHILD.format(code=code), memory_bytes=64 << 20))
+    found = (result.verdict, result.exit_code, result.signal)
+    if runtime.name == "docker+runsc" or limits.startswith("rlimits"):
+        # A watchdog ends all of a program, and gVisor is one process to the kernel.
+        assert found == (Verdict.OUT_OF_MEMORY, None, 9)
+    else:
+        assert found == (verdict, code, None)
+    assert result.behaviour.limits_hit == ("memory_bytes",)
+
+
+async def test_a_program_out_of_memory_is_ended_by_a_signal(runtime: Runtime) -> None:
+    program = "kept = []\nwhile True: kept.append(bytearray(b'x') * (4 << 20))\n"
+    result = await run(runtime, prepared(program, memory_bytes=64 << 20))
+    assert (result.verdict, result.exit_code, result.signal) == (Verdict.OUT_OF_MEMORY, None, 9)
+    assert result.behaviour.limits_hit == ("memory_bytes",)
 
 
 async def test_the_workspace_is_writable_empty_and_fresh_for_every_run(runtime: Runtime) -> None:

@@ -17,7 +17,7 @@ from sandbox_host.jobs import InvalidJob
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.sessions import SessionsRuntime
 from sandbox_host.runtimes.sessions_api import SessionPool
-from tests.fixtures.sandbox import ROOT, HostProcess, prepared, run, sandbox_job
+from tests.fixtures.sandbox import ROOT, HostProcess, misreported, prepared, run, sandbox_job
 from tests.fixtures.sandbox_bus import client_of
 from tests.fixtures.servicebus import BrokerProcess
 from tests.fixtures.sessions_server import Fault, SessionsServer
@@ -169,9 +169,13 @@ async def test_artifacts_that_are_gone_or_swollen_cost_the_artifacts_not_the_run
 
 
 async def test_what_a_program_prints_is_not_taken_for_the_report(sessions: SessionsRuntime) -> None:
-    forged = '{"status": 0, "killed": null, "stdout_bytes": 0, "stderr_bytes": 0}'
+    forged = '{"returncode": 0, "killed": null, "stdout_bytes": 0, "stderr_bytes": 0}'
     result = await run(sessions, prepared(f"import sys; print({forged!r}); sys.exit(7)"))
     assert (result.verdict, result.exit_code) == (Verdict.EXITED, 7)
+
+
+async def test_exit_codes_and_signals_are_told_apart(sessions: SessionsRuntime) -> None:
+    assert await misreported(sessions) == {}
 
 
 async def test_a_kill_on_request_deletes_the_session_at_once(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_host.output import CappedStream
-from sandbox_host.runtimes.docker_stream import Demultiplexer
+from sandbox_host.runtimes.docker_stream import Demultiplexer, Withheld
 
 FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=30)))
 
@@ -24,3 +24,25 @@ def test_frames_cut_anywhere_reach_their_streams(frames: list[tuple[int, bytes]]
         expected = b"".join(data for n, data in frames if n == number)
         assert stream.total == len(expected)
         assert stream.text() == expected.decode(errors="replace").replace("\0", "\ufffd")
+
+
+@given(st.binary(max_size=40), st.integers(1, 7))
+def test_the_last_word_is_told_from_the_output_before_it(output: bytes, cut: int) -> None:
+    out: list[bytes] = []
+    stream = Withheld(b"\0", 3, out.append)
+    wire = output + b"\0\xff\xf7"
+    for start in range(0, len(wire), cut):
+        stream.feed(wire[start : start + cut])
+    assert (b"".join(out), stream.rest) == (output, b"\0\xff\xf7")
+
+
+@given(st.binary(max_size=40), st.integers(1, 7))
+def test_output_without_a_last_word_comes_through_whole(output: bytes, cut: int) -> None:
+    out: list[bytes] = []
+    stream = Withheld(b"\0", 3, out.append)
+    for start in range(0, len(output), cut):
+        stream.feed(output[start : start + cut])
+    assert output.startswith(b"".join(out))
+    assert len(stream.rest) <= 3
+    stream.release()
+    assert (b"".join(out), stream.rest) == (output, b"")
