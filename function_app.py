@@ -15,6 +15,7 @@ from functions import (
     result_http,
     sandbox_http,
     similar_http,
+    unrouted,
 )
 
 app = func.FunctionApp()
@@ -30,3 +31,4 @@ app.register_functions(messages.bp)
 app.register_functions(maintenance.bp)
 app.register_functions(integrity.bp)
 app.register_functions(health.bp)
+app.register_functions(unrouted.bp)

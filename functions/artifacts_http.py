@@ -15,10 +15,12 @@ import azure.functions as func
 
 from domain.projections.intents import IntentRow
 from domain.runs.media_types import media_type_of, shown_as
+from functions.headers import etags
 from functions.http import Call, endpoint, json_response
 from functions.lookup import intent_row
-from functions.problems import Problem
+from functions.problems import Problem, invalid_parameter
 from functions.ranges import Unsatisfiable, wanted_part
+from functions.routes import Route
 
 bp = func.Blueprint()
 
@@ -62,16 +64,14 @@ def _linked(intent_id: UUID, artifact: Mapping[str, Any], step: str | None) -> d
     return {"media_type": media_type_of(name), **artifact, "href": href}
 
 
-@bp.function_name("list_artifacts")
-@bp.route(route="intents/{id}/artifacts", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("list_artifacts", "GET", "intents/{id}/artifacts", query=("step",)))
 async def list_artifacts(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/artifacts: the files of its result, and which can still be had.
 
     With ``step``, those of another step of its plan.
     """
     row = await intent_row(call)
-    found = artifacts_of(row, call.request.params.get("step"))
+    found = artifacts_of(row, call.query.get("step"))
     available = await call.app.artifacts.available(
         row.tenant_id, {each["sha256"] for each in found}
     )
@@ -80,21 +80,21 @@ async def list_artifacts(call: Call) -> func.HttpResponse:
 
 
 # Two parameters: a catch-all alone would take the list's address too.
-@bp.function_name("get_artifact")
-@bp.route(
-    route="intents/{id}/artifacts/{first}/{*rest}",
-    methods=["GET", "HEAD"],
-    auth_level=func.AuthLevel.ANONYMOUS,
+@endpoint(
+    bp,
+    Route(
+        "get_artifact", "GET", "intents/{id}/artifacts/{first}/{*rest}", query=("step", "inline")
+    ),
 )
-@endpoint
 async def get_artifact(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/artifacts/{name}: a file's content, or a part of it.
 
     410 once its time is over. Of what answers HEAD, the host sends the headers.
     """
+    inline = _inline(call.query)
     row = await intent_row(call)
     name = _name(call.request)
-    artifacts = artifacts_of(row, call.request.params.get("step"))
+    artifacts = artifacts_of(row, call.query.get("step"))
     found = next((each for each in artifacts if each["name"] == name), None)
     if found is None:
         raise Problem(404, "not-found", f"This intent has no artifact {name[:255]!r}.")
@@ -104,7 +104,6 @@ async def get_artifact(call: Call) -> func.HttpResponse:
     content = await call.app.artifacts.content(row.tenant_id, found["sha256"])
     if content is None:
         raise Problem(410, "gone", f"The content of {name!r} was kept for its time and is deleted.")
-    inline = call.request.params.get("inline") == "1"
     shown_type = shown_as(media_type, content) if inline else None
     headers = {
         **SAFE,
@@ -156,6 +155,13 @@ def artifacts_of(row: IntentRow, step: str | None = None) -> list[dict[str, Any]
     return artifacts
 
 
+def _inline(query: Mapping[str, str]) -> bool:
+    raw = query.get("inline", "0")
+    if raw not in ("0", "1"):
+        raise invalid_parameter("inline", "must be 1, or 0")
+    return raw == "1"
+
+
 def _name(request: func.HttpRequest) -> str:
     first, rest = request.route_params.get("first", ""), request.route_params.get("rest", "")
     return f"{first}/{rest}" if rest else str(first)
@@ -163,8 +169,7 @@ def _name(request: func.HttpRequest) -> str:
 
 def _matches(header: str | None, etag: str) -> bool:
     """``If-None-Match`` (RFC 9110, section 13.1.2); weak and strong tags compare alike."""
-    tags = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
-    return etag in tags or "*" in tags
+    return header is not None and (header.strip() == "*" or etag in etags(header))
 
 
 def _disposition(path: str, inline: bool) -> str:

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
 import azure.functions as func
 
-from domain.app import get_app
+from domain.access.store import Role
+from domain.app import App, get_app
 from domain.database import UNAVAILABLE
 from domain.eventlog.migrate import SchemaOutOfDate
+from domain.health import Check
 from domain.settings import InvalidSettings
-from functions.http import json_response
+from functions.http import accepted, authenticated, has_credentials, json_response, routed
+from functions.routes import Route
+
+logger = logging.getLogger(__name__)
 
 bp = func.Blueprint()
 
+#: For finding out whose key it is; where that takes longer, the database does not answer.
+_KEY_SECONDS = 2.0
 
-@bp.function_name("health")
-@bp.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-async def health(req: func.HttpRequest) -> func.HttpResponse:
-    """200 while intents are accepted, 503 while not; details name the part and the fix."""
+_ROUTE = Route("health", "GET", "health")
+
+#: Reasons name hosts, addresses and what went wrong for others; the sandbox host's own report too.
+_REASON, _REPORT = "problem", "sandbox"
+
+
+@routed(bp, _ROUTE)
+async def health(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
+    """200 while intents are accepted, 503 while not.
+
+    Strangers, such as a load balancer, see the status alone; clients that of each part and what is
+    measured of it; operators also the reasons and the fixes.
+    """
+    accepted(_ROUTE, request)
     try:
         app = await get_app()
-    except (InvalidSettings, SchemaOutOfDate) as error:
-        return json_response({"status": "failed", "problem": str(error)}, 503)
-    except UNAVAILABLE:
-        return json_response({"status": "failed", "problem": "the database does not answer"}, 503)
+        role = await _role_of(app, request)
+    except (InvalidSettings, SchemaOutOfDate, TimeoutError, *UNAVAILABLE) as error:
+        logger.error("not healthy: %s", repr(error))
+        return json_response({"status": "failed"}, 503)
     checks = await app.health.report()
     statuses = {check.status for check in checks.values()}
     status = next(word for word in ("failed", "degraded", "ok") if word in statuses)
-    body = {
-        "status": status,
-        "checks": {name: {**c.detail, "status": c.status} for name, c in checks.items()},
-    }
+    body: dict[str, Any] = {"status": status}
+    if role is not None:
+        body["checks"] = {name: _shown(name, check, role) for name, check in checks.items()}
     return json_response(body, 503 if status == "failed" else 200)
+
+
+async def _role_of(app: App, request: func.HttpRequest) -> Role | None:
+    """The role of the request's key; None for strangers, who send none."""
+    if not has_credentials(request):
+        return None
+    async with asyncio.timeout(_KEY_SECONDS):
+        return (await authenticated(app, request)).role
+
+
+def _shown(name: str, check: Check, role: Role) -> Mapping[str, Any]:
+    detail = check.detail
+    if role != "operator":
+        detail = {} if name == _REPORT else {k: v for k, v in detail.items() if k != _REASON}
+    return {**detail, "status": check.status}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +12,7 @@ import azure.functions as func
 import orjson
 from pydantic import ValidationError
 
-from domain.access.store import Principal
+from domain.access.store import Principal, Role
 from domain.app import App, get_app
 from domain.database import UNAVAILABLE
 from domain.eventlog.migrate import SchemaOutOfDate
@@ -21,24 +20,22 @@ from domain.intents.value import adapter
 from domain.messaging.envelope import child_of
 from domain.settings import InvalidSettings
 from domain.telemetry import security_event
+from functions.bodies import check_body_is_whole, check_no_body, json_body
+from functions.headers import singleton
 from functions.problems import Problem, invalid_fields
+from functions.routes import Route, declare
 
 logger = logging.getLogger(__name__)
-
-#: Bytes of a request body. The content itself is bounded more tightly, and more exactly.
-MAX_BODY_BYTES = 256 * 1024
-
-#: Longest `Prefer: wait` and long poll, seconds; the load balancer gives up at 230.
-MAX_WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request, of whoever it is."""
+    """One request, of whoever it is; ``query`` has its parameters by name."""
 
     app: App
     request: func.HttpRequest
     traceparent: str
+    query: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +45,24 @@ class Call(Visit):
     principal: Principal
 
 
-Endpoint = Callable[[Call], Awaitable[func.HttpResponse]]
+Answer = Callable[[func.HttpRequest, str], Awaitable[func.HttpResponse]]
 Door = Callable[[Visit], Awaitable[func.HttpResponse]]
+Endpoint = Callable[[Call], Awaitable[func.HttpResponse]]
 Function = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 Model = TypeVar("Model")
 
 
-def endpoint(handle: Endpoint) -> Function:
-    """A `door` for those who have an API key."""
+def answered(answer: Answer) -> Function:
+    """An HTTP function out of ``answer``, which is given the ``traceparent`` of its work.
 
-    @functools.wraps(handle)
-    async def authenticated(visit: Visit) -> func.HttpResponse:
-        principal = await _authenticate(visit.app, visit.request)
-        return await handle(Call(visit.app, visit.request, visit.traceparent, principal))
+    Every error is a problem body.
+    """
 
-    return door(authenticated)
-
-
-def door(handle: Door) -> Function:
-    """An HTTP function out of ``handle``, which authenticates; every error is a problem body."""
-
-    @functools.wraps(handle)
+    @functools.wraps(answer)
     async def function(req: func.HttpRequest) -> func.HttpResponse:
         traceparent = child_of(req.headers.get("traceparent"))
         try:
-            app = await get_app()
-            response = await handle(Visit(app, req, traceparent))
+            response = await answer(req, traceparent)
         except Problem as problem:
             response = problem.response()
         except UNAVAILABLE as error:
@@ -83,7 +72,7 @@ def door(handle: Door) -> Function:
             logger.error("not configured: %s", error)
             response = _unavailable("The service is not configured; see its log.").response()
         except Exception:
-            logger.exception("unexpected error in %s", handle.__name__)
+            logger.exception("unexpected error in %s", answer.__name__)
             trace_id = traceparent.split("-")[1]
             response = Problem(
                 500,
@@ -100,28 +89,100 @@ def door(handle: Door) -> Function:
     return function
 
 
-def operator_endpoint(handle: Endpoint) -> Function:
+def routed(bp: func.Blueprint, route: Route) -> Callable[[Answer], Function]:
+    """Puts what `answered` makes at ``route``."""
+    declare(route)
+
+    def put(answer: Answer) -> Function:
+        function = answered(answer)
+        at_route = bp.route(
+            route=route.template,
+            methods=list(route.methods),
+            auth_level=func.AuthLevel.ANONYMOUS,
+        )
+        bp.function_name(route.name)(at_route(function))
+        return function
+
+    return put
+
+
+def door(bp: func.Blueprint, route: Route) -> Callable[[Door], Function]:
+    """Puts a function at ``route`` that authenticates its callers itself, if at all."""
+
+    def put(handle: Door) -> Function:
+        @functools.wraps(handle)
+        async def answer(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
+            app = await get_app()
+            query = accepted(route, request)
+            return await handle(Visit(app, request, traceparent, query))
+
+        return routed(bp, route)(answer)
+
+    return put
+
+
+def endpoint(bp: func.Blueprint, route: Route) -> Callable[[Endpoint], Function]:
+    """Puts a function at ``route`` for those who have an API key."""
+    return _keyed(bp, route, frozenset({"client", "operator"}))
+
+
+def operator_endpoint(bp: func.Blueprint, route: Route) -> Callable[[Endpoint], Function]:
     """An `endpoint` for keys of the role ``operator``; all others get 403."""
+    return _keyed(bp, route, frozenset({"operator"}))
 
-    @functools.wraps(handle)
-    async def for_operators(call: Call) -> func.HttpResponse:
-        if call.principal.role != "operator":
-            raise Problem(
-                403,
-                "forbidden",
-                "This needs an operator's key: qlp keys create --tenant … --role operator",
-            )
-        return await handle(call)
 
-    return endpoint(for_operators)
+def _keyed(
+    bp: func.Blueprint, route: Route, roles: Collection[Role]
+) -> Callable[[Endpoint], Function]:
+    def put(handle: Endpoint) -> Function:
+        @functools.wraps(handle)
+        async def answer(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
+            app = await get_app()
+            principal = await authenticated(app, request)
+            if principal.role not in roles:
+                raise Problem(
+                    403,
+                    "forbidden",
+                    "This needs an operator's key: qlp keys create --tenant … --role operator",
+                )
+            query = accepted(route, request)
+            return await handle(Call(app, request, traceparent, query, principal))
+
+        return routed(bp, route)(answer)
+
+    return put
+
+
+def accepted(route: Route, request: func.HttpRequest) -> dict[str, str]:
+    """The query parameters of a request that brings nothing which the route does not take.
+
+    Raises:
+        Problem: 400, 411 or 415, it does.
+    """
+    query = route.read_query(request.url)
+    if route.body:
+        check_body_is_whole(request)
+    else:
+        check_no_body(request)
+    return query
 
 
 def _unavailable(detail: str) -> Problem:
     return Problem(503, "unavailable", f"{detail} Try again soon.", headers={"Retry-After": "2"})
 
 
-async def _authenticate(app: App, request: func.HttpRequest) -> Principal:
-    key = request.headers.get("x-api-key") or bearer(request)
+def has_credentials(request: func.HttpRequest) -> bool:
+    """Whether the request brings an API key, be it valid or not."""
+    return bool(request.headers.get("x-api-key") or bearer(request))
+
+
+async def authenticated(app: App, request: func.HttpRequest) -> Principal:
+    """Who calls, by the API key of the request.
+
+    Raises:
+        Problem: 401, there is no valid key; 400, there are several.
+    """
+    key = singleton(request, "X-API-Key") or bearer(request)
     principal = await app.keys.verify(key) if key else None
     if principal is None:
         if key:
@@ -135,7 +196,10 @@ async def _authenticate(app: App, request: func.HttpRequest) -> Principal:
 def bearer(request: func.HttpRequest) -> str | None:
     """The credentials of ``Authorization: Bearer …`` (RFC 6750); None where there are none."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    return (credentials.strip() or None) if scheme.lower() == "bearer" else None
+    if scheme.lower() != "bearer":
+        return None
+    singleton(request, "Authorization")
+    return credentials.strip() or None
 
 
 def unauthenticated(detail: str) -> Problem:
@@ -146,22 +210,14 @@ def unauthenticated(detail: str) -> Problem:
 
 
 def parse_body(
-    request: func.HttpRequest, model: type[Model], max_bytes: int = MAX_BODY_BYTES
+    request: func.HttpRequest, model: type[Model], max_bytes: int | None = None
 ) -> Model:
-    """The request body as ``model``.
+    """The request body as ``model``; for ``max_bytes`` see `json_body`.
 
     Raises:
-        Problem: 413 too large, 415 not JSON by its content type, 400 malformed or out of bounds.
+        Problem: what `json_body` raises; 400 malformed or out of bounds.
     """
-    body = request.get_body() or b""
-    if len(body) > max_bytes:
-        raise Problem(
-            413, "too-large", f"The body takes {len(body)} bytes, the limit is {max_bytes}."
-        )
-    content_type = request.headers.get("content-type", "application/json")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise Problem(415, "unsupported-media-type", "Send the body as application/json.")
+    body = json_body(request, max_bytes)
     try:
         return adapter(model).validate_json(body)
     except ValidationError as error:
@@ -179,43 +235,10 @@ def json_response(
     )
 
 
-def number_parameter(
-    request: func.HttpRequest, name: str, *, default: int, low: int, high: int
-) -> int:
-    """A whole-number query parameter.
+def optional_body(request: func.HttpRequest, model: type[Model]) -> Model:
+    """The request body as ``model``, whose defaults hold where there is none.
 
     Raises:
-        Problem: 400, not a whole number from ``low`` to ``high``.
+        Problem: as `parse_body` does.
     """
-    raw = request.params.get(name)
-    if raw is None:
-        return default
-    if not (raw.isascii() and raw.isdigit() and len(raw) < 20 and low <= int(raw) <= high):
-        raise Problem(
-            400, "invalid-request", f"{name}: must be a whole number from {low} to {high}"
-        )
-    return int(raw)
-
-
-def seconds(raw: str, name: str) -> float:
-    """A number of seconds to wait, capped at `MAX_WAIT_SECONDS`.
-
-    Raises:
-        Problem: 400, not a number of seconds.
-    """
-    try:
-        value = float(raw)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise Problem(400, "invalid-request", f"{name}: must be a number of seconds, 0 or more")
-    return min(value, MAX_WAIT_SECONDS)
-
-
-def preferred_wait(request: func.HttpRequest) -> float | None:
-    """Seconds of ``Prefer: wait=N`` (RFC 7240); None where the client does not ask to wait."""
-    for preference in request.headers.get("prefer", "").split(","):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "wait":
-            return seconds(value.strip().strip('"'), "Prefer: wait")
-    return None
+    return parse_body(request, model) if request.get_body() else model()

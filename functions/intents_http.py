@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import azure.functions as func
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from domain.admission import NotAdmitted
 from domain.intents.content import IntentContent, Text
@@ -23,23 +15,17 @@ from domain.projections.intents import IntentRow
 from domain.projections.paging import InvalidCursor
 from domain.repository import row_of
 from functions.artifacts_http import shown
-from functions.http import (
-    Call,
-    endpoint,
-    json_response,
-    number_parameter,
-    parse_body,
-    preferred_wait,
-    seconds,
-)
+from functions.headers import preferred_wait, singleton
+from functions.http import Call, endpoint, json_response, optional_body, parse_body
 from functions.lookup import intent_id_of, intent_row, no_intent
-from functions.problems import Problem, invalid_field
+from functions.parameters import number_parameter, seconds_parameter, time_parameter
+from functions.problems import Problem, invalid_field, invalid_parameter, invalid_request
+from functions.routes import Route
 
 bp = func.Blueprint()
 
 _MAX_KEY_CHARACTERS = 255
 _PAGE = 200
-_MOMENT = TypeAdapter(AwareDatetime)
 _TERMINAL = frozenset(status.value for status in Status if status.terminal)
 
 
@@ -51,9 +37,7 @@ class Cancellation(BaseModel):
     reason: Annotated[Text, StringConstraints(max_length=1000)] | None = None
 
 
-@bp.function_name("submit_intent")
-@bp.route(route="intents", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("submit_intent", "POST", "intents", body=True))
 async def submit_intent(call: Call) -> func.HttpResponse:
     """POST /intents: 202 and where to look; 200 with the outcome if awaited in time."""
     key = _idempotency_key(call.request)
@@ -76,51 +60,53 @@ async def submit_intent(call: Call) -> func.HttpResponse:
         headers["Idempotency-Replayed"] = "false" if handled.changed else "true"
     row = row_of(handled.state)
     if wait is not None:
-        headers["Preference-Applied"] = f"wait={wait:g}"
+        headers["Preference-Applied"] = f"wait={wait}"
         row = await _ended(call, row, wait)
     return json_response(full(row), 200 if row.status in _TERMINAL else 202, headers)
 
 
-@bp.function_name("get_intent")
-@bp.route(route="intents/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("get_intent", "GET", "intents/{id}"))
 async def get_intent(call: Call) -> func.HttpResponse:
     """GET /intents/{id}: the intent and, once it has ended, its outcome."""
     wait = preferred_wait(call.request)
     return json_response(full(await _ended(call, await intent_row(call), wait)))
 
 
-@bp.function_name("list_intents")
-@bp.route(route="intents", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(
+    bp,
+    Route(
+        "list_intents",
+        "GET",
+        "intents",
+        query=("status", "created_after", "created_before", "limit", "cursor"),
+    ),
+)
 async def list_intents(call: Call) -> func.HttpResponse:
     """GET /intents: the tenant's intents, newest first, page by page."""
-    request = call.request
-    status = request.params.get("status")
+    query = call.query
+    status = query.get("status")
     if status is not None and status not in list(Status):
-        raise Problem(400, "invalid-request", f"status: must be one of {', '.join(Status)}")
+        raise invalid_parameter("status", f"must be one of {', '.join(Status)}")
     try:
         page = await call.app.reads.list(
             call.principal.tenant_id,
             status=status,
-            created_after=_moment(request, "created_after"),
-            created_before=_moment(request, "created_before"),
-            limit=number_parameter(request, "limit", default=50, low=1, high=100),
-            cursor=request.params.get("cursor"),
+            created_after=time_parameter(query, "created_after"),
+            created_before=time_parameter(query, "created_before"),
+            limit=number_parameter(query, "limit", default=50, low=1, high=100),
+            cursor=query.get("cursor"),
         )
     except InvalidCursor as error:
-        raise Problem(400, "invalid-request", f"cursor: {error}") from None
+        raise invalid_parameter("cursor", str(error).removeprefix("cursor: ")) from None
     items = [row.summary() for row in page.items]
     return json_response({"items": items, "next_cursor": page.next_cursor})
 
 
-@bp.function_name("list_intent_events")
-@bp.route(route="intents/{id}/events", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("list_intent_events", "GET", "intents/{id}/events", query=("after", "wait")))
 async def list_intent_events(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/events: what happened; with ``wait``, holds until something more does."""
-    after = number_parameter(call.request, "after", default=0, low=0, high=2**31)
-    wait = seconds(call.request.params.get("wait", "0"), "wait")
+    after = number_parameter(call.query, "after", default=0, low=0, high=2**31)
+    wait = seconds_parameter(call.query, "wait")
     row = await intent_row(call)
     if wait and row.version <= after and row.status not in _TERMINAL:
         await call.app.watcher.wait(row.id, lambda version, _: version > after, wait)
@@ -139,13 +125,11 @@ async def list_intent_events(call: Call) -> func.HttpResponse:
     return json_response({"items": items, "next_after": max(after, len(records))})
 
 
-@bp.function_name("cancel_intent")
-@bp.route(route="intents/{id}/cancel", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("cancel_intent", "POST", "intents/{id}/cancel", body=True))
 async def cancel_intent(call: Call) -> func.HttpResponse:
     """POST /intents/{id}/cancel: 200 when it is cancelled, 409 when it had ended before."""
     intent_id = intent_id_of(call)
-    body = parse_body(call.request, Cancellation) if call.request.get_body() else Cancellation()
+    body = optional_body(call.request, Cancellation)
     try:
         await call.app.service.cancel(
             call.principal.tenant_id, intent_id, body.reason, traceparent=call.traceparent
@@ -166,28 +150,15 @@ async def _ended(call: Call, row: IntentRow, wait: float | None) -> IntentRow:
 
 
 def _idempotency_key(request: func.HttpRequest) -> str | None:
-    key: str | None = request.headers.get("idempotency-key")
+    key = singleton(request, "Idempotency-Key")
     if key is None:
         return None
     if not (1 <= len(key) <= _MAX_KEY_CHARACTERS and key.isascii() and key.isprintable()):
-        raise Problem(
-            400,
-            "invalid-request",
-            f"Idempotency-Key: must be 1 to {_MAX_KEY_CHARACTERS} printable ASCII characters",
+        raise invalid_request(
+            f"Idempotency-Key: must be 1 to {_MAX_KEY_CHARACTERS} printable ASCII characters, "
+            "without a comma"
         )
     return key
-
-
-def _moment(request: func.HttpRequest, name: str) -> datetime | None:
-    raw = request.params.get(name)
-    if raw is None:
-        return None
-    try:
-        return _MOMENT.validate_python(raw)
-    except ValidationError:
-        raise Problem(
-            400, "invalid-request", f"{name}: must be a time such as 2026-03-01T12:00:00Z"
-        ) from None
 
 
 def full(row: IntentRow) -> dict[str, Any]:

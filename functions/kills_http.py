@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from domain.intents.content import Text
 from domain.intents.refusals import IntentNotFound, NothingRuns
-from functions.http import Call, json_response, operator_endpoint, parse_body
+from functions.http import Call, json_response, operator_endpoint, optional_body
 from functions.lookup import intent_id_of, no_intent
 from functions.problems import Problem
+from functions.routes import Route
 
 bp = func.Blueprint()
 
@@ -24,14 +25,10 @@ class KillRequest(BaseModel):
     reason: Annotated[Text, Field(max_length=1000)] | None = None
 
 
-@bp.function_name("operate_kill_run")
-@bp.route(
-    route="operations/intents/{id}/kill", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS
-)
-@operator_endpoint
+@operator_endpoint(bp, Route("operate_kill_run", "POST", "operations/intents/{id}/kill", body=True))
 async def kill_run(call: Call) -> func.HttpResponse:
     """POST /operations/intents/{id}/kill: has the open runs killed; 409 where nothing runs."""
-    body = parse_body(call.request, KillRequest) if call.request.get_body() else KillRequest()
+    body = optional_body(call.request, KillRequest)
     intent_id = intent_id_of(call)
     try:
         killed = await call.app.service.kill(

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from uuid import UUID
 
 from domain.projections.intents import IntentRow
 from functions.http import Call
 from functions.problems import Problem
+from functions.routes import PREFIX, wrong_method
+
+_ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def parse_uuid(raw: str) -> UUID:
+    """The id that ``raw`` is in the one form in which we write ids; its case does not matter.
+
+    `UUID` itself also takes braces, ``urn:uuid:``, underscores and digits of other scripts.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _ID.fullmatch(raw):
+        raise ValueError("not a UUID such as 7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4")
+    return UUID(raw)
 
 
 def intent_id_of(call: Call) -> UUID:
@@ -17,9 +34,11 @@ def intent_id_of(call: Call) -> UUID:
     """
     raw = call.request.route_params.get("id", "")
     try:
-        return UUID(raw)
+        return parse_uuid(raw)
     except ValueError:
-        raise no_intent(raw[:64]) from None
+        # The host takes "intents/search" for an intent, if the method is not that of a search.
+        path = call.request.url.partition("?")[0].partition(PREFIX)[2]
+        raise wrong_method(call.request.method, path) or no_intent(raw[:64]) from None
 
 
 async def intent_row(call: Call, intent_id: UUID | None = None) -> IntentRow:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -28,16 +29,18 @@ from domain.operations.selection import ForeignTenant, Preview, Selection, selec
 from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.projections.paging import InvalidCursor
 from domain.projections.rejected import RejectedMessage
-from domain.repository import intent_of, stream_of
+from domain.repository import stream_of
 from functions.artifacts_http import shown
 from functions.http import (
     Call,
     json_response,
-    number_parameter,
     operator_endpoint,
     parse_body,
 )
+from functions.lookup import parse_uuid
+from functions.parameters import number_parameter
 from functions.problems import Problem
+from functions.routes import Route
 
 logger = logging.getLogger(__name__)
 
@@ -69,25 +72,25 @@ class ReplayRequest(BaseModel):
     expected: int | None = Field(default=None, ge=0)
 
 
-@bp.function_name("operate_list_streams")
-@bp.route(route="operations/streams", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@operator_endpoint
+@operator_endpoint(
+    bp, Route("operate_list_streams", "GET", "operations/streams", query=("limit", "after"))
+)
 async def list_streams(call: Call) -> func.HttpResponse:
     """GET /operations/streams: the tenant's streams by id, page by page."""
-    limit = number_parameter(call.request, "limit", default=50, low=1, high=200)
-    after = _text(call.request, "after")
+    limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
+    after = _text(call.query, "after")
     found = await EventLog(call.app.pool).streams(call.principal.tenant_id, limit, after)
     next_after = found[-1].stream_id if len(found) == limit else None
     return json_response({"items": found, "next_after": next_after})
 
 
-@bp.function_name("operate_get_stream")
-@bp.route(route="operations/streams/{id}", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@operator_endpoint
+@operator_endpoint(
+    bp, Route("operate_get_stream", "GET", "operations/streams/{id}", query=("as_of",))
+)
 async def get_stream(call: Call) -> func.HttpResponse:
     """GET /operations/streams/{id}: events, statuses and state, now or ``as_of`` a moment."""
     intent_id = _intent_id(call.request.route_params.get("id", ""))
-    raw = _text(call.request, "as_of")
+    raw = _text(call.query, "as_of")
     first = await EventLog(call.app.pool).read_stream(stream_of(intent_id), limit=1)
     if not first or first[0].tenant_id != call.principal.tenant_id:
         raise _no_stream(intent_id)
@@ -102,13 +105,13 @@ async def get_stream(call: Call) -> func.HttpResponse:
     return json_response(_stream(then))
 
 
-@bp.function_name("operate_list_rejected")
-@bp.route(route="operations/rejected", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@operator_endpoint
+@operator_endpoint(
+    bp, Route("operate_list_rejected", "GET", "operations/rejected", query=("limit", "cursor"))
+)
 async def list_rejected(call: Call) -> func.HttpResponse:
     """GET /operations/rejected: messages for the tenant that could not be processed, and why."""
-    limit = number_parameter(call.request, "limit", default=50, low=1, high=200)
-    cursor = call.request.params.get("cursor")
+    limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
+    cursor = call.query.get("cursor")
     try:
         page = await rejected_of_tenant(call.app.pool, call.principal.tenant_id, limit, cursor)
     except InvalidCursor as error:
@@ -117,9 +120,7 @@ async def list_rejected(call: Call) -> func.HttpResponse:
     return json_response({"items": items, "next_cursor": page.next_cursor})
 
 
-@bp.function_name("operate_count_dead_letters")
-@bp.route(route="operations/dead-letters", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@operator_endpoint
+@operator_endpoint(bp, Route("operate_count_dead_letters", "GET", "operations/dead-letters"))
 async def list_dead_letters(call: Call) -> func.HttpResponse:
     """GET /operations/dead-letters: how many each entity has; they belong to all tenants."""
     entities = entities_of(call.app.settings)
@@ -135,9 +136,7 @@ async def list_dead_letters(call: Call) -> func.HttpResponse:
     return json_response({"items": items})
 
 
-@bp.function_name("operate_replay")
-@bp.route(route="operations/replay", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
-@operator_endpoint
+@operator_endpoint(bp, Route("operate_replay", "POST", "operations/replay", body=True))
 async def replay(call: Call) -> func.HttpResponse:
     """POST /operations/replay: shows what would be replayed; with ``execute`` replays it."""
     body = parse_body(call.request, ReplayRequest)
@@ -165,9 +164,7 @@ async def replay(call: Call) -> func.HttpResponse:
     return json_response({**shown, "result": result.summary()})
 
 
-@bp.function_name("operate_doctor")
-@bp.route(route="operations/doctor", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@operator_endpoint
+@operator_endpoint(bp, Route("operate_doctor", "GET", "operations/doctor"))
 async def doctor(call: Call) -> func.HttpResponse:
     """GET /operations/doctor: every check of the whole system, with the fixes."""
     findings = await examine(call.app.pool, call.app.settings)
@@ -228,8 +225,8 @@ def _rejected(message: RejectedMessage) -> dict[str, Any]:
     }
 
 
-def _text(request: func.HttpRequest, name: str) -> str | None:
-    value: str | None = request.params.get(name)
+def _text(query: Mapping[str, str], name: str) -> str | None:
+    value = query.get(name)
     if value is not None and (len(value) > 200 or "\x00" in value):
         raise Problem(400, "invalid-request", f"{name}: at most 200 characters, without NUL")
     return value
@@ -237,7 +234,7 @@ def _text(request: func.HttpRequest, name: str) -> str | None:
 
 def _intent_id(raw: str) -> UUID:
     try:
-        return intent_of(raw) if raw.startswith("intent-") else UUID(raw)
+        return parse_uuid(raw.removeprefix("intent-"))
     except ValueError:
         raise _no_stream(raw[:64]) from None
 

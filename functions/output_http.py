@@ -13,22 +13,22 @@ import azure.functions as func
 from domain.intents.state import Status
 from domain.projections.intents import IntentRow
 from domain.runs.output import Watched
-from functions.http import Call, endpoint, json_response, number_parameter, seconds
+from functions.http import Call, endpoint, json_response
 from functions.lookup import intent_row
-from functions.problems import Problem
+from functions.parameters import number_parameter, seconds_parameter
+from functions.problems import invalid_parameter
+from functions.routes import Route
 
 bp = func.Blueprint()
 
 _BEFORE_RUNS = frozenset({Status.SUBMITTED.value, Status.PLANNED.value})
 
 
-@bp.function_name("get_output")
-@bp.route(route="intents/{id}/output", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("get_output", "GET", "intents/{id}/output", query=("after", "run", "wait")))
 async def get_output(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/output: what was printed so far; ``wait`` holds until there is more."""
-    after = number_parameter(call.request, "after", default=-1, low=0, high=2**31 - 1)
-    wait = seconds(call.request.params.get("wait", "0"), "wait")
+    after = number_parameter(call.query, "after", default=-1, low=0, high=2**31 - 1)
+    wait = seconds_parameter(call.query, "wait")
     deadline = get_running_loop().time() + wait
     row = await intent_row(call)
     if wait and row.status in _BEFORE_RUNS:
@@ -57,11 +57,11 @@ async def get_output(call: Call) -> func.HttpResponse:
 
 async def _run(call: Call, row: IntentRow) -> Watched | None:
     """The run that the parameter ``run`` names, else the latest; None where there was none yet."""
-    raw = call.request.params.get("run")
+    raw = call.query.get("run")
     runs = (await call.app.run_statuses.of([row.id])).get(row.id)
     if raw is None:
         return None if runs is None else Watched(runs.latest.run_id, row.id)
     known = {str(run.run_id): run.run_id for run in runs.runs} if runs is not None else {}
     if raw.lower() not in known:
-        raise Problem(400, "invalid-request", "run: must be the id of a run of this intent")
+        raise invalid_parameter("run", "must be the id of a run of this intent")
     return Watched(known[raw.lower()], row.id)

@@ -56,6 +56,17 @@ class Problem(Exception):
         )
 
 
+def invalid_request(detail: str) -> Problem:
+    """The problem of a request that is wrong in something else than a field of its body."""
+    return Problem(400, "invalid-request", detail)
+
+
+def invalid_parameter(name: str, detail: str) -> Problem:
+    """The problem of one query parameter."""
+    errors = [{"pointer": _pointer([name]), "detail": detail}]
+    return Problem(400, "invalid-request", f"{name}: {detail}", errors=errors)
+
+
 def invalid_fields(error: ValidationError) -> Problem:
     """The problem for a body that breaks its schema: every field, and why (at most 20)."""
     errors = [

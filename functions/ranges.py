@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 # Numbers longer than that are past the end of anything.
-_ONE = re.compile(r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*", re.IGNORECASE)
+_ONE = re.compile(
+    r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*", re.IGNORECASE | re.ASCII
+)
 
 
 class Unsatisfiable(Exception):

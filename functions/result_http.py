@@ -14,6 +14,7 @@ from functions.http import Call, endpoint
 from functions.lookup import intent_row
 from functions.problems import Problem
 from functions.result_page import POLICY, Picture, result_page
+from functions.routes import Route
 
 bp = func.Blueprint()
 
@@ -23,9 +24,7 @@ MAX_PICTURE_BYTES = 8 * 1024**2
 _STREAMS = frozenset({"stdout", "stderr"})
 
 
-@bp.function_name("get_result")
-@bp.route(route="intents/{id}/result", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("get_result", "GET", "intents/{id}/result"))
 async def get_result(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/result: a page with its sentence, output and pictures."""
     row = await intent_row(call)
@@ -43,13 +42,7 @@ async def get_result(call: Call) -> func.HttpResponse:
     return func.HttpResponse(page, headers=headers, mimetype="text/html", charset="utf-8")
 
 
-@bp.function_name("get_printed")
-@bp.route(
-    route="intents/{id}/result/{stream}",
-    methods=["GET", "HEAD"],
-    auth_level=func.AuthLevel.ANONYMOUS,
-)
-@endpoint
+@endpoint(bp, Route("get_printed", "GET", "intents/{id}/result/{stream}"))
 async def get_printed(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/result/stdout and …/stderr: what it printed, as it is."""
     stream = call.request.route_params.get("stream", "")

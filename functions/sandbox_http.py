@@ -19,7 +19,9 @@ from domain.sandbox.contract import MAX_ARTIFACT_BYTES, Sha256
 from domain.sandbox.heartbeat import ARTIFACT_ROUTE, HEARTBEAT_ROUTE, INPUT_ROUTE, Heartbeat
 from domain.telemetry import security_event
 from functions.http import Visit, bearer, door, json_response, parse_body, unauthenticated
+from functions.lookup import parse_uuid
 from functions.problems import Problem
+from functions.routes import Route
 
 bp = func.Blueprint()
 
@@ -29,9 +31,7 @@ MAX_HEARTBEAT_BYTES = 1024 * 1024
 _SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="python-re"))
 
 
-@bp.function_name("sandbox_heartbeat")
-@bp.route(route=HEARTBEAT_ROUTE, methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
-@door
+@door(bp, Route("sandbox_heartbeat", "POST", HEARTBEAT_ROUTE, body=True))
 async def sandbox_heartbeat(visit: Visit) -> func.HttpResponse:
     """POST /sandbox/heartbeat: live output goes in, orders to go on or to kill come back."""
     heartbeat = parse_body(visit.request, Heartbeat, MAX_HEARTBEAT_BYTES)
@@ -39,9 +39,7 @@ async def sandbox_heartbeat(visit: Visit) -> func.HttpResponse:
     return json_response(orders.model_dump(mode="json"))
 
 
-@bp.function_name("sandbox_upload_artifact")
-@bp.route(route=ARTIFACT_ROUTE, methods=["PUT"], auth_level=func.AuthLevel.ANONYMOUS)
-@door
+@door(bp, Route("sandbox_upload_artifact", "PUT", ARTIFACT_ROUTE, body=True))
 async def upload_artifact(visit: Visit) -> func.HttpResponse:
     """PUT /sandbox/runs/{run_id}/artifacts/{sha256}: 204, also when it was there."""
     sha256 = _sha256(visit.request.route_params.get("sha256", ""))
@@ -64,9 +62,7 @@ async def upload_artifact(visit: Visit) -> func.HttpResponse:
     return func.HttpResponse(status_code=204)
 
 
-@bp.function_name("sandbox_get_input")
-@bp.route(route=INPUT_ROUTE, methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@door
+@door(bp, Route("sandbox_get_input", "GET", INPUT_ROUTE))
 async def get_input(visit: Visit) -> func.HttpResponse:
     """GET /sandbox/runs/{run_id}/inputs/{sha256}: what another step has left for this run."""
     sha256 = _sha256(visit.request.route_params.get("sha256", ""))
@@ -96,7 +92,7 @@ async def _awaited_run(visit: Visit) -> tuple[RunOwner, RunStatus]:
 
 def _run_id(raw: str) -> UUID:
     try:
-        return UUID(raw)
+        return parse_uuid(raw)
     except ValueError:
         raise Problem(400, "invalid-request", "run_id: must be a UUID") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import azure.functions as func
@@ -22,7 +22,9 @@ from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import MAX_SIMILAR, Conditions, Found
 from functions.http import Call, endpoint, json_response, parse_body
 from functions.lookup import intent_row
+from functions.parameters import decimal_parameter, number_parameter, time_parameter
 from functions.problems import Problem, invalid_field, invalid_fields
+from functions.routes import Route
 
 bp = func.Blueprint()
 
@@ -76,9 +78,7 @@ class SearchRequest(Filters):
     text: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 
 
-@bp.function_name("search_intents")
-@bp.route(route="intents/search", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(bp, Route("search_intents", "POST", "intents/search", body=True))
 async def search_intents(call: Call) -> func.HttpResponse:
     """POST /intents/search: the tenant's intents most similar to a sentence."""
     body = parse_body(call.request, SearchRequest)
@@ -93,15 +93,21 @@ async def search_intents(call: Call) -> func.HttpResponse:
     return _answer(found)
 
 
-@bp.function_name("similar_intents")
-@bp.route(route="intents/{id}/similar", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@endpoint
+@endpoint(
+    bp,
+    Route(
+        "similar_intents",
+        "GET",
+        "intents/{id}/similar",
+        query=("status", "created_after", "created_before", "language", "limit", "threshold"),
+    ),
+)
 async def similar_intents(call: Call) -> func.HttpResponse:
     """GET /intents/{id}/similar: the tenant's other intents most similar to this one.
 
     None where the intent has no sentence to compare, but only a program.
     """
-    filters = _filters(call.request)
+    filters = _filters(call.query)
     row = await intent_row(call)
     if not row.user_input:
         return json_response({"model": None, "items": []})
@@ -114,10 +120,16 @@ async def similar_intents(call: Call) -> func.HttpResponse:
     return _answer(found)
 
 
-def _filters(request: func.HttpRequest) -> Filters:
-    given: dict[str, Any] = dict(request.params)
-    if "status" in given:
-        given["status"] = given["status"].split(",")
+def _filters(query: Mapping[str, str]) -> Filters:
+    given: dict[str, Any] = {
+        "status": query["status"].split(",") if "status" in query else None,
+        "created_after": time_parameter(query, "created_after"),
+        "created_before": time_parameter(query, "created_before"),
+        "language": query.get("language"),
+        "limit": number_parameter(query, "limit", default=5, low=1, high=MAX_SIMILAR),
+        "threshold": decimal_parameter(query, "threshold"),
+    }
+    given = {name: value for name, value in given.items() if value is not None}
     try:
         return Filters.model_validate(given)
     except ValidationError as error:

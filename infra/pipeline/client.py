@@ -97,8 +97,19 @@ class Client:
             except PipelineError as error:
                 last = str(error)
             if monotonic() + _PAUSE_SECONDS > deadline:
-                raise PipelineError(f"not healthy after {seconds:.0f} s; last: {last}")
+                parts = await self._health_of_parts()
+                raise PipelineError(f"not healthy after {seconds:.0f} s; last: {last}{parts}")
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _health_of_parts(self) -> str:
+        """What those with a key are told besides the status; empty without a key or an answer."""
+        if self._key is None:
+            return ""
+        try:
+            reply = await self.request("GET", "/health")
+        except PipelineError:
+            return ""
+        return f"; with the key: {reply.status} {reply.body}"
 
 
 def key_from_environment() -> str:

@@ -66,6 +66,12 @@ class Template:
             values[parameter.name] = value
         return values
 
+    @property
+    def takes_the_rest(self) -> bool:
+        """Whether it fits every path below its fixed beginning, as a function's that comes last."""
+        *fixed, last = self.segments or [""]
+        return _is_catch_all(last) and all(isinstance(segment, str) for segment in fixed)
+
     def overlaps(self, other: Template) -> bool:
         """Tell whether some path fits both, as far as single segments can say."""
         for mine, theirs in zip(self.segments, other.segments, strict=False):
@@ -209,6 +215,7 @@ class Router:
                 or (first.methods & second.methods) - {"HEAD"}
             )
             and first.template.overlaps(second.template)
+            and not second.template.takes_the_rest
         ]
 
 

@@ -139,7 +139,7 @@ class LocalStack:
             ),
             self._timed("sandbox host", self._start_sandbox(bus, http_port, sandbox_port)),
         )
-        await self._timed("health", self._healthy(http_url))
+        await self._timed("health", self._healthy(http_url, api_key))
         return Doors(http_url, bus, postgres.app, postgres.admin, sandbox_url, api_key)
 
     async def _timed(self, name: str, work: Awaitable[T]) -> T:
@@ -226,18 +226,22 @@ class LocalStack:
         self._write_private("api-key", key + "\n")
         return key
 
-    async def _healthy(self, http_url: str) -> None:
+    async def _healthy(self, http_url: str, api_key: str) -> None:
         deadline = monotonic() + _HEALTH_SECONDS
         report: Any = None
+        headers = {"X-API-Key": api_key}  # strangers are told the status alone
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while monotonic() < deadline:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                    async with session.get(f"{http_url}/api/health") as response:
+                    async with session.get(f"{http_url}/api/health", headers=headers) as response:
                         report = await response.json()
                         if report.get("status") == "ok":
                             return
                 await asyncio.sleep(_POLL_SECONDS)
-        raise StackError(f"not healthy after {_HEALTH_SECONDS:g} s: {json.dumps(report, indent=2)}")
+        log = self._config.data / "logs" / "functions.log"
+        raise StackError(
+            f"not healthy after {_HEALTH_SECONDS:g} s, see {log}: {json.dumps(report, indent=2)}"
+        )
 
     async def _spawn(
         self, name: str, module: list[str], values: dict[str, str] | None = None

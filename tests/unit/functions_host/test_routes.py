@@ -100,6 +100,7 @@ def test_the_first_function_by_name_answers_and_the_overlap_is_told() -> None:
         (function("a", "items/{id}", ["GET"]), function("b", "items/{id}", ["POST"])),
         (function("a", "items/{id}"), function("b", "items/{id}/parts")),
         (function("a", "items"), function("b", "things/{id}")),
+        (function("a", "items/{id}"), function("b", "{*rest}")),  # which takes what is left
     ],
 )
 def test_routes_that_cannot_collide_are_not_reported(

@@ -1,0 +1,133 @@
+"""Takes the bodies of requests: what may come, how long it is, and in which writing.
+
+Azure's host hands a function only bodies whose length it was told: of one in chunks the worker sees
+the header ``Transfer-Encoding`` and no content (``ToRpcHttp`` of azure-functions-host), and so does
+the host of the local stack. What came without its content must not be taken for an empty body.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+import azure.functions as func
+
+from functions.problems import Problem, invalid_request
+
+#: Bytes of a request body. The content itself is bounded more tightly, and more exactly.
+MAX_BODY_BYTES = 256 * 1024
+
+#: The same of a body whose characters are written as escapes, which take up to three times the
+#: bytes of UTF-8 (``\u00e9`` for é): most libraries write them so unless told otherwise.
+MAX_ESCAPED_BODY_BYTES = 3 * MAX_BODY_BYTES
+
+_SHOWN_CHARACTERS = 64
+
+_NAME = "[!#$&^_.+a-z0-9-]+"
+_MEDIA_TYPE = re.compile(rf"application/json|{_NAME}/{_NAME}\+json")
+_CHARSET = re.compile(r';[ \t]*charset[ \t]*=[ \t]*"?([^";]*)', re.IGNORECASE)
+_UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
+
+# Those of UTF-32 begin like those of UTF-16.
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "UTF-8 with a byte order mark"),
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def check_no_body(request: func.HttpRequest) -> None:
+    """Refuse a body where none is taken: it would be dropped without a word.
+
+    Raises:
+        Problem: 400, there is one.
+    """
+    if request.get_body() or request.headers.get("transfer-encoding"):
+        raise invalid_request(f"body: {request.method} takes none here; leave it out")
+
+
+def check_body_is_whole(request: func.HttpRequest) -> None:
+    """Refuse a body that does not reach the function as the client has it.
+
+    Raises:
+        Problem: 411, it was sent in chunks; 415, it is compressed.
+    """
+    if request.headers.get("transfer-encoding"):
+        raise Problem(
+            411,
+            "length-required",
+            "body: was sent in chunks (Transfer-Encoding); send it whole, with Content-Length.",
+        )
+    coding = request.headers.get("content-encoding", "").strip()
+    if coding.lower() not in ("", "identity"):
+        raise Problem(
+            415,
+            "unsupported-media-type",
+            f"Content-Encoding: {coding[:_SHOWN_CHARACTERS]!r} is not read here; "
+            "send the body as it is, without Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+def json_body(request: func.HttpRequest, max_bytes: int | None = None) -> bytes:
+    """The bytes of a JSON body; UTF-8, by all that is said of it and to be seen at its start.
+
+    Args:
+        request: whose body was found to be whole.
+        max_bytes: the limit of the body as it is sent; by default `MAX_BODY_BYTES`, or
+            `MAX_ESCAPED_BODY_BYTES` of one whose characters are written as escapes.
+
+    Raises:
+        Problem: 413 too large, 415 said to be something else, 400 written in something else.
+    """
+    _check_content_type(request.headers.get("content-type", ""))
+    body: bytes = request.get_body() or b""
+    if max_bytes is None:
+        _check_size(_size_unescaped(body), MAX_BODY_BYTES)
+        max_bytes = MAX_ESCAPED_BODY_BYTES
+    _check_size(len(body), max_bytes)
+    if other := _other_writing(body):
+        raise invalid_request(f"body: is written in {other}; send UTF-8, without a byte order mark")
+    return body
+
+
+def _check_content_type(header: str) -> None:
+    media_type = header.partition(";")[0].strip().lower() or "application/json"
+    if not _MEDIA_TYPE.fullmatch(media_type):
+        raise Problem(415, "unsupported-media-type", "Send the body as application/json.")
+    charset = _CHARSET.search(header)
+    if charset is not None and charset[1].strip().lower() not in _UTF8:
+        raise Problem(
+            415,
+            "unsupported-media-type",
+            f"Content-Type: the charset {charset[1].strip()[:_SHOWN_CHARACTERS]!r} is not read "
+            "here; send JSON as UTF-8.",
+        )
+
+
+def _size_unescaped(body: bytes) -> int:
+    """Bytes of the body with its escapes written as UTF-8, or somewhat less.
+
+    An escape takes six bytes; it is counted as two, though some characters take three.
+    """
+    return len(body) - 4 * body.count(b"\\u") if len(body) > MAX_BODY_BYTES else len(body)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise Problem(413, "too-large", f"The body takes {size} bytes, the limit is {limit}.")
+
+
+def _other_writing(body: bytes) -> str | None:
+    """In what the body is written, if that shows and is not UTF-8.
+
+    JSON begins with two ASCII characters: where one of the first four bytes is NUL, each character
+    takes two or four (RFC 4627, section 3).
+    """
+    for mark, name in _BYTE_ORDER_MARKS:
+        if body.startswith(mark):
+            return name
+    zeros = body[:4].count(0)
+    return None if not zeros else "UTF-32" if zeros > 2 else "UTF-16"

@@ -1,0 +1,24 @@
+"""The HTTP function for what no other function answers.
+
+Its route fits every path. The hosts try functions in the order of their names, so its name has to
+come last; what is outside of ``/api`` is the host's own.
+"""
+
+from __future__ import annotations
+
+import azure.functions as func
+
+from functions.http import answered
+from functions.routes import nothing_at
+
+bp = func.Blueprint()
+
+
+async def _refuse(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
+    raise nothing_at(request.method, request.route_params.get("path", ""))
+
+
+# Without methods it takes all of them.
+unrouted = bp.function_name("unrouted")(
+    bp.route(route="{*path}", auth_level=func.AuthLevel.ANONYMOUS)(answered(_refuse))
+)
