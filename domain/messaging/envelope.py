@@ -6,7 +6,7 @@ so nothing outside the body may be trusted.
 
 Source: CloudEvents 1.0.2, https://github.com/cloudevents/spec (structured content mode), and its
 *Distributed Tracing* extension for ``traceparent``, which makes one trace from a client's request
-to the sandbox's result (https://www.w3.org/TR/trace-context/, version 00).
+to the sandbox's result (https://www.w3.org/TR/trace-context/).
 """
 
 from __future__ import annotations
@@ -24,8 +24,15 @@ MAX_ENVELOPE_BYTES = 240 * 1024
 #: Lower-case letters, digits and inner hyphens, as in DNS labels.
 TENANT_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z"
 
-#: W3C Trace Context level 1, version 00.
-TRACEPARENT_PATTERN = r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
+#: W3C Trace Context, section "Versioning of traceparent": in versions after 00 more may follow
+#: behind another hyphen, ff is none, and blanks around it do not count.
+TRACEPARENT_PATTERN = (
+    r"^[ \t]*(?!ff)(?!00-\w+-\w+-\w+-)[0-9a-f]{2}"
+    r"-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-[!-~]{0,400})?[ \t]*\Z"
+)
+
+#: The flags that have a meaning, "sampled" and "random trace id"; all others are sent on as 0.
+_KNOWN_FLAGS = 0x03
 
 TenantId = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
 TraceParent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN)]
@@ -99,21 +106,19 @@ def describe(error: ValidationError) -> str:
 
 
 def is_traceparent(value: str | None) -> bool:
-    """Whether ``value`` is a valid W3C ``traceparent`` of version 00."""
+    """Whether ``value`` is a valid W3C ``traceparent``, of this version (00) or a later one."""
     return value is not None and re.match(TRACEPARENT_PATTERN, value) is not None
 
 
 def child_of(parent: str | None) -> str:
-    """A ``traceparent`` for new work caused by ``parent``.
+    """A ``traceparent``, of version 00, for new work caused by ``parent``.
 
-    The trace id and flags are kept and the span id is new; a missing or invalid parent starts a
-    new, sampled trace.
+    The trace id and the known flags are kept and the span id is new; a missing or invalid parent
+    starts a new, sampled trace.
     """
-    if parent is not None and is_traceparent(parent):
-        _, trace_id, _, flags = parent.split("-")
-    else:
-        trace_id, flags = _non_zero_hex(16), "01"
-    return f"00-{trace_id}-{_non_zero_hex(8)}-{flags}"
+    match = re.match(TRACEPARENT_PATTERN, parent or "")
+    trace_id, flags = match.groups() if match is not None else (_non_zero_hex(16), "01")
+    return f"00-{trace_id}-{_non_zero_hex(8)}-{int(flags, 16) & _KNOWN_FLAGS:02x}"
 
 
 def _non_zero_hex(size: int) -> str:

@@ -66,10 +66,13 @@ async def test_a_producers_program_runs(stack: RunningStack, client: Client) -> 
     assert (intent["status"], intent["outcome"]["stdout"]) == ("succeeded", "from the bus")
 
 
-async def test_the_trace_of_a_producer_is_carried_on(stack: RunningStack, client: Client) -> None:
+@pytest.mark.parametrize("form", ["00-{}-b7ad6b7169203331-01", "cc-{}-b7ad6b7169203331-01-later"])
+async def test_the_trace_of_a_producer_is_carried_on(
+    stack: RunningStack, client: Client, form: str
+) -> None:
     trace = "1af7651916cd43dd8448eb211c80319c"
     tenant = await tenant_of(client, stack)
-    event = submission(tenant, {"program": ECHO}, traceparent=f"00-{trace}-b7ad6b7169203331-01")
+    event = submission(tenant, {"program": ECHO}, traceparent=form.format(trace))
     await stack.publish("intents", json.dumps(event))
     intent = await arrived(client, event)
     events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]

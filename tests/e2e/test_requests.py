@@ -15,6 +15,7 @@ from yarl import URL
 import function_app  # noqa: F401 declares the routes
 from functions.routes import ROUTES, Route
 from tests.fixtures.stack import ECHO, Client, Reply, RunningStack
+from tests.fixtures.trace_contexts import KEPT, PARENT, RESTARTED, TRACE
 
 #: An id that no intent and no run has.
 _NOBODYS = "7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"
@@ -272,3 +273,29 @@ async def test_numbers_of_a_search_are_plain_digits(client: Client, query: str) 
 async def test_the_first_and_the_last_times_are_times(client: Client, moment: str) -> None:
     for name in ("created_after", "created_before"):
         assert (await client.get(f"/intents?{name}={moment}")).status in (200, 400)
+
+
+class TestTraceContext:
+    async def test_a_valid_parent_is_kept_also_of_a_later_version(self, client: Client) -> None:
+        for case, parent in KEPT:
+            reply = await send(client, "GET", "/health", headers=[("traceparent", parent)])
+            assert reply.headers["traceparent"].startswith(f"00-{TRACE}-"), case
+
+    async def test_an_invalid_parent_starts_a_new_trace(self, client: Client) -> None:
+        for case, parent in RESTARTED:
+            if parent is None or "\n" in parent:
+                continue  # no header can say that
+            reply = await send(client, "GET", "/health", headers=[("traceparent", parent)])
+            assert TRACE not in reply.headers["traceparent"], case
+
+    async def test_two_parents_are_none(self, client: Client) -> None:
+        headers = [("traceparent", PARENT), ("traceparent", PARENT)]
+        reply = await send(client, "GET", "/health", headers=headers)
+        assert TRACE not in reply.headers["traceparent"]
+
+    async def test_a_later_version_reaches_every_event(self, client: Client) -> None:
+        headers = [("traceparent", f"cc-{TRACE}-1234567890123456-01-later"), ("Prefer", "wait=60")]
+        reply = await send(client, "POST", "/intents", json.dumps({"program": ECHO}), headers)
+        events = (await client.get(f"/intents/{reply.body['id']}/events")).body["items"]
+        assert {event["traceparent"].split("-")[1] for event in events} == {TRACE}
+        assert {event["traceparent"].split("-")[0] for event in events} == {"00"}
