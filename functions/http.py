@@ -233,12 +233,3 @@ def json_response(
     return func.HttpResponse(
         orjson.dumps(value), status_code=status, headers=headers, mimetype="application/json"
     )
-
-
-def optional_body(request: func.HttpRequest, model: type[Model]) -> Model:
-    """The request body as ``model``, whose defaults hold where there is none.
-
-    Raises:
-        Problem: as `parse_body` does.
-    """
-    return parse_body(request, model) if request.get_body() else model()

@@ -16,7 +16,7 @@ from domain.projections.paging import InvalidCursor
 from domain.repository import row_of
 from functions.artifacts_http import shown
 from functions.headers import preferred_wait, singleton
-from functions.http import Call, endpoint, json_response, optional_body, parse_body
+from functions.http import Call, endpoint, json_response, parse_body
 from functions.lookup import intent_id_of, intent_row, no_intent
 from functions.parameters import number_parameter, seconds_parameter, time_parameter
 from functions.problems import Problem, invalid_field, invalid_parameter, invalid_request
@@ -129,7 +129,7 @@ async def list_intent_events(call: Call) -> func.HttpResponse:
 async def cancel_intent(call: Call) -> func.HttpResponse:
     """POST /intents/{id}/cancel: 200 when it is cancelled, 409 when it had ended before."""
     intent_id = intent_id_of(call)
-    body = optional_body(call.request, Cancellation)
+    body = parse_body(call.request, Cancellation) if call.request.get_body() else Cancellation()
     try:
         await call.app.service.cancel(
             call.principal.tenant_id, intent_id, body.reason, traceparent=call.traceparent
