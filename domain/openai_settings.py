@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from domain.similarity.embedder import LEXICAL
+from domain.validation import form
 
 #: ADR-002's model: 1536 dimensions.
 DEFAULT_EMBEDDING_MODEL: Final = "text-embedding-ada-002"
+
+_MODEL_NAME = form(
+    r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,119}",
+    "must be the name of a model: up to 120 letters, digits, '.', '_', ':', '/' and '-'",
+)
 
 
 class ModelSettings(BaseModel):
@@ -55,10 +61,8 @@ class ModelSettings(BaseModel):
     llm_input_price: float = Field(default=0, ge=0, le=10_000, alias="QLP_LLM_INPUT_PRICE")
     llm_output_price: float = Field(default=0, ge=0, le=10_000, alias="QLP_LLM_OUTPUT_PRICE")
     reuse_similarity: float = Field(default=0.95, ge=0, le=1, alias="QLP_REUSE_SIMILARITY")
-    embedding_model: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,119}$",
-        alias="QLP_EMBEDDING_MODEL",
+    embedding_model: Annotated[str, _MODEL_NAME] | None = Field(
+        default=None, alias="QLP_EMBEDDING_MODEL"
     )
     embedding_dimensions: int | None = Field(
         default=None, ge=1, le=1536, alias="QLP_EMBEDDING_DIMENSIONS"

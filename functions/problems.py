@@ -9,6 +9,8 @@ import azure.functions as func
 import orjson
 from pydantic import ValidationError
 
+from domain.validation import detail, location
+
 _URN = "urn:qlp:problem:"
 
 
@@ -70,7 +72,7 @@ def invalid_parameter(name: str, detail: str) -> Problem:
 def invalid_fields(error: ValidationError) -> Problem:
     """The problem for a body that breaks its schema: every field, and why (at most 20)."""
     errors = [
-        {"pointer": _pointer(item["loc"]), "detail": item["msg"].removeprefix("Value error, ")}
+        {"pointer": _pointer(item["loc"]), "detail": detail(item)}
         for item in error.errors(include_input=False, include_url=False, include_context=False)
     ]
     first = errors[0]
@@ -92,7 +94,7 @@ def invalid_field(pointer: str, detail: str) -> Problem:
     )
 
 
-def _pointer(location: Sequence[str | int]) -> str:
+def _pointer(names: Sequence[str | int]) -> str:
     """A JSON Pointer (RFC 6901)."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    parts = (part.replace("~", "~0").replace("/", "~1") for part in location(names))
     return "".join(f"/{part}" for part in parts)

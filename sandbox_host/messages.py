@@ -15,17 +15,14 @@ from domain.messaging.envelope import (
     Envelope,
     InvalidEnvelope,
     child_of,
-    describe,
 )
 from domain.sandbox.contract import JOB_TYPE, RESULT_TYPE, SandboxJob, SandboxResult, Verdict
+from domain.validation import describe
 from sandbox_host.jobs import InvalidJob, PreparedJob, prepare
 from sandbox_host.output import cut_to_json_size, json_bytes
 
 SOURCE = "/sandbox-host"
 CONTENT_TYPE = "application/cloudevents+json"
-
-#: Bytes of an envelope without its data: ids, tenant, trace, and a subject of control characters.
-_ENVELOPE_BYTES = 2048
 
 #: Characters of an error text in a result.
 _MAX_ERROR = 2000
@@ -90,7 +87,7 @@ def read_job(envelope: Envelope) -> PreparedJob:
     try:
         job = SandboxJob.model_validate(envelope.data)
     except ValidationError as error:
-        why = f"data.{describe(error)}"
+        why = describe(error, "data")
         run_id, intent_id = _uuid(envelope.data, "run_id"), _uuid(envelope.data, "intent_id")
         if run_id is None or intent_id is None:
             raise Unreadable("InvalidJob", why) from None
@@ -126,7 +123,7 @@ class Reply:
 def reply(cause: Envelope, result: SandboxResult) -> Reply:
     """Wrap ``result`` in the envelope that answers ``cause``, cut to what a message may carry."""
     identity = str(uuid5(result.run_id, "result"))
-    envelope = Envelope(
+    empty = Envelope(
         id=identity,
         source=SOURCE,
         type=RESULT_TYPE,
@@ -134,8 +131,9 @@ def reply(cause: Envelope, result: SandboxResult) -> Reply:
         time=datetime.now(UTC),
         tenantid=cause.tenantid,
         traceparent=child_of(cause.traceparent),
-        data=fitting(result, MAX_ENVELOPE_BYTES - _ENVELOPE_BYTES).model_dump(mode="json"),
     )
+    data = fitting(result, MAX_ENVELOPE_BYTES - len(empty.encode())).model_dump(mode="json")
+    envelope = empty.model_copy(update={"data": data})
     return Reply(identity, str(result.intent_id), envelope.encode())
 
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from domain.messaging.envelope import describe
 from domain.sandbox.contract import SandboxJob, SandboxResult, Verdict
+from domain.validation import describe
 from sandbox_host.jobs import InvalidJob, prepare
 from sandbox_host.logs import configure
 from sandbox_host.messages import failure

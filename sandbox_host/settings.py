@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from domain.messaging.envelope import describe
+from domain.validation import describe, form
 
 RuntimeName = Literal["docker", "bubblewrap", "sessions", "confined"]
 
@@ -21,6 +21,10 @@ _CONNECTION = "ServiceBusConnection"
 _NAMESPACE = "ServiceBusConnection__fullyQualifiedNamespace"
 _SESSIONS = "QLP_SANDBOX_SESSIONS_ENDPOINT"
 _MIB = 1024**2
+_RUNTIME_NAME = form(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
+    "must be the name of a runtime: up to 64 letters, digits, '_', '.' and '-'",
+)
 _QueueName = Annotated[str, Field(min_length=1, max_length=260)]
 
 
@@ -67,10 +71,8 @@ class Settings(BaseModel):
     images: str = Field(
         default=DEFAULT_IMAGES, min_length=1, max_length=255, alias="QLP_SANDBOX_IMAGES"
     )
-    engine_runtime: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
-        alias="QLP_SANDBOX_ENGINE_RUNTIME",
+    engine_runtime: Annotated[str, _RUNTIME_NAME] | None = Field(
+        default=None, alias="QLP_SANDBOX_ENGINE_RUNTIME"
     )
     pool_memory_bytes: int | None = Field(
         default=None, ge=0, le=2**50, alias="QLP_SANDBOX_POOL_MEMORY_BYTES"

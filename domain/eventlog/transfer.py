@@ -31,6 +31,7 @@ from pydantic import (
 from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.models import Checkpoint
+from domain.validation import detail, form
 
 SOURCE = "/qlp/log"
 _TYPE_PREFIX = "qlp."
@@ -67,7 +68,7 @@ class _Line(BaseModel):
     schemaversion: int = Field(ge=1, lt=2**15)
     commandid: UUID
     metadata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)]
-    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
     storeddata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)] | None = None
     data: dict[str, Any]
 
@@ -256,4 +257,4 @@ def _verify_trailer(number: int, line: bytes, count: int, sha256: str) -> None:
 def _describe(number: int, error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(map(str, first["loc"])) or "line"
-    return f"line {number}: {field}: {first['msg']}"
+    return f"line {number}: {field}: {detail(first)}"

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
-from domain.intents.value import MayBeLeftOut, Value, without_defaults
+from domain.intents.value import RECORDED, MayBeLeftOut, Value, without_defaults
+from domain.validation import form
 
 #: Bytes of the content as compact UTF-8 JSON. A program this large still fits the one Service
 #: Bus message (256 KB) that carries it to the sandbox.
@@ -24,7 +25,10 @@ MAX_METADATA_ENTRIES = 32
 
 #: A name of a language; which of them there are is checked where an intent is accepted, so that
 #: one whose language was taken away since can still be read.
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]{0,31}$")]
+Language = Annotated[
+    str,
+    form(r"[a-z][a-z0-9+.-]{0,31}", "must be the lower-case name of a language, such as 'python'"),
+]
 
 _PATH = re.compile(r"[^\x00-\x1f\x7f\\]+")
 
@@ -42,6 +46,12 @@ def _relative_path(value: str) -> str:
     return value
 
 
+def _not_blank(value: str, info: ValidationInfo) -> str:
+    if info.context is not RECORDED and not value.strip():
+        raise ValueError("must not be blank; leave it out to submit only a program")
+    return value
+
+
 _NO_NUL = AfterValidator(_no_nul)
 
 Text = Annotated[str, _NO_NUL]
@@ -53,11 +63,15 @@ Path = Annotated[
 ]
 EnvironmentName = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^(?:APP_[A-Z0-9_]{1,60}|TZ|LANG|LC_ALL|PYTHONHASHSEED|COLUMNS|LINES)$"
+    form(
+        r"(?:APP_[A-Z0-9_]{1,60}|TZ|LANG|LC_ALL|PYTHONHASHSEED|COLUMNS|LINES)",
+        "must be named APP_ and up to 60 of A-Z, 0-9 and _, or be one of TZ, LANG, LC_ALL, "
+        "PYTHONHASHSEED, COLUMNS and LINES",
     ),
 ]
-MetadataKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+MetadataKey = Annotated[
+    str, form(r"[A-Za-z0-9_.-]{1,64}", "must be named with 1 to 64 letters, digits, _, . and -")
+]
 MetadataValue = Annotated[str, StringConstraints(max_length=512), _NO_NUL]
 
 
@@ -192,7 +206,15 @@ class IntentContent(_Content, frozen=True):
         metadata: the client's own labels; kept and returned, never interpreted.
     """
 
-    text: Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS), _NO_NUL] | None = None
+    text: (
+        Annotated[
+            str,
+            StringConstraints(max_length=MAX_TEXT_CHARACTERS),
+            _NO_NUL,
+            AfterValidator(_not_blank),
+        ]
+        | None
+    ) = None
     program: Program | None = None
     planning: PlanningOptions = PlanningOptions()
     metadata: Annotated[
@@ -201,8 +223,6 @@ class IntentContent(_Content, frozen=True):
 
     def fits_together(self) -> None:
         """There is something to do, and it is not too large."""
-        if self.text is not None and not self.text.strip():
-            raise ValueError("text must not be blank; leave it out to submit only a program")
         if self.text is None and self.program is None:
             raise ValueError("give a text, a program, or both")
         if (size := len(self.canonical())) > MAX_CONTENT_BYTES:

@@ -2,9 +2,9 @@
 
 Everything a consumer needs is in the body: in batch triggers the Functions host drops empty
 entries of the per-message metadata arrays and shifts their indexes (Azure/Azure-Functions#2084),
-so nothing outside the body may be trusted.
+so nothing outside the body may be trusted. So an event comes in structured mode, one a message.
 
-Source: CloudEvents 1.0.2, https://github.com/cloudevents/spec (structured content mode), and its
+Source: CloudEvents 1.0.2, https://github.com/cloudevents/spec: its JSON format, and the
 *Distributed Tracing* extension for ``traceparent``, which makes one trace from a client's request
 to the sandbox's result (https://www.w3.org/TR/trace-context/).
 """
@@ -13,13 +13,31 @@ from __future__ import annotations
 
 import re
 import secrets
+from codecs import BOM_UTF8
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+import msgspec
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from domain.messaging.cloudevent import MAX_ATTRIBUTE_BYTES, NoCloudEvent, read_event, timestamp
+from domain.validation import describe, form
 
 #: Service Bus Standard refuses messages over 256 KB; headers need some of it.
 MAX_ENVELOPE_BYTES = 240 * 1024
+
+#: What the bus takes at most outside of its premium tier; larger bodies are nobody's.
+_MAX_IDENTIFIED_BYTES = 256 * 1024
 
 #: Lower-case letters, digits and inner hyphens, as in DNS labels.
 TENANT_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z"
@@ -34,16 +52,31 @@ TRACEPARENT_PATTERN = (
 #: The flags that have a meaning, "sampled" and "random trace id"; all others are sent on as 0.
 _KNOWN_FLAGS = 0x03
 
-TenantId = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
-TraceParent = Annotated[str, StringConstraints(pattern=TRACEPARENT_PATTERN)]
+TenantId = Annotated[
+    str, form(TENANT_PATTERN, "must be up to 64 lower-case letters, digits and inner hyphens")
+]
 
 
 class InvalidEnvelope(ValueError):
     """The message body is not a CloudEvent this system understands."""
 
 
+def _bounded(value: str) -> str:
+    if (size := len(value.encode())) > MAX_ATTRIBUTE_BYTES:
+        raise ValueError(f"takes {size} bytes, the limit is {MAX_ATTRIBUTE_BYTES}")
+    return value
+
+
+def _traceparent(value: object) -> object:
+    """A parent that is none counts as none: the work starts a trace of its own."""
+    return value if isinstance(value, str) and is_traceparent(value) else None
+
+
+_Attribute = Annotated[str, StringConstraints(min_length=1), AfterValidator(_bounded)]
+
+
 class Envelope(BaseModel):
-    """One CloudEvent.
+    """One CloudEvent; each of its attributes takes up to `MAX_ATTRIBUTE_BYTES`.
 
     Attributes:
         id: unique within ``source``; together they identify the event for de-duplication.
@@ -52,21 +85,21 @@ class Envelope(BaseModel):
         subject: what the event is about, an intent id where there is one.
         time: when it happened.
         tenantid: extension attribute; the tenant that owns the data.
-        traceparent: extension attribute; W3C trace context of the cause.
+        traceparent: extension attribute; W3C trace context of the cause. An invalid one is none.
         data: the payload, validated by whoever consumes ``type``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", regex_engine="python-re")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     specversion: Literal["1.0"] = "1.0"
-    id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    source: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    type: Annotated[str, StringConstraints(min_length=1, max_length=120)]
-    subject: Annotated[str, StringConstraints(max_length=200)] | None = None
-    time: AwareDatetime | None = None
+    id: _Attribute
+    source: _Attribute
+    type: _Attribute
+    subject: _Attribute | None = None
+    time: Annotated[AwareDatetime, BeforeValidator(timestamp)] | None = None
     datacontenttype: Literal["application/json"] = "application/json"
     tenantid: TenantId
-    traceparent: TraceParent | None = None
+    traceparent: Annotated[str | None, BeforeValidator(_traceparent)] = None
     data: dict[str, Any] = Field(default_factory=dict)
 
     def encode(self) -> bytes:
@@ -83,26 +116,69 @@ class Envelope(BaseModel):
         return body
 
     @classmethod
-    def decode(cls, body: bytes | str) -> Envelope:
+    def decode(cls, body: bytes) -> Envelope:
         """Parse a message body.
 
         Raises:
-            InvalidEnvelope: names the first offending field and what is wrong with it.
+            InvalidEnvelope: names the first offending attribute and what is wrong with it.
         """
         size = len(body)
         if size > MAX_ENVELOPE_BYTES:
-            raise InvalidEnvelope(f"the body takes {size} bytes, the limit is {MAX_ENVELOPE_BYTES}")
+            raise InvalidEnvelope(f"body: takes {size} bytes, the limit is {MAX_ENVELOPE_BYTES}")
         try:
-            return cls.model_validate_json(body)
+            return cls.model_validate(read_event(body))
+        except NoCloudEvent as error:
+            raise InvalidEnvelope(str(error)) from None
         except ValidationError as error:
             raise InvalidEnvelope(describe(error)) from None
 
 
-def describe(error: ValidationError) -> str:
-    """The first problem of a pydantic error as ``field: what is wrong``, without the input."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "body"
-    return f"{field}: {first['msg']}"
+def event_key(source: str, event_id: str) -> str:
+    """What identifies a CloudEvent: its source and id as one text, different for different events.
+
+    Nearly always the two on a line each. Where one of them has several lines itself, the length of
+    the source, in characters, stands before them: on the first of three lines or more.
+    """
+    key = f"{source}\n{event_id}"
+    return key if key.count("\n") == 1 else f"{len(source)}\n{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a message body says of itself; None where that cannot be read, or is out of form."""
+
+    tenant_id: str | None = None
+    event_id: str | None = None
+    traceparent: str | None = None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    id: msgspec.Raw = msgspec.Raw()
+    tenantid: msgspec.Raw = msgspec.Raw()
+    traceparent: msgspec.Raw = msgspec.Raw()
+
+
+def identity_of(body: bytes) -> Identity:
+    """Whose body it is, also of one that is no valid envelope; nothing else in it is built."""
+    if len(body) > _MAX_IDENTIFIED_BYTES:
+        return Identity()
+    try:
+        said = msgspec.json.decode(body.removeprefix(BOM_UTF8), type=_Said)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Identity()
+    tenant_id, traceparent = _text(said.tenantid), _text(said.traceparent)
+    return Identity(
+        tenant_id if re.match(TENANT_PATTERN, tenant_id) else None,
+        _text(said.id) or None,
+        traceparent if is_traceparent(traceparent) else None,
+    )
+
+
+def _text(raw: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.MsgspecError, ValueError):
+        return ""
 
 
 def is_traceparent(value: str | None) -> bool:

@@ -22,7 +22,13 @@ from domain.intents.content import IntentContent
 from domain.intents.refusals import SubmissionConflict
 from domain.intents.value import checked
 from domain.intents.values import RunArtifact, RunOutcome
-from domain.messaging.envelope import Envelope, InvalidEnvelope, child_of, describe
+from domain.messaging.envelope import (
+    Envelope,
+    InvalidEnvelope,
+    child_of,
+    event_key,
+    identity_of,
+)
 from domain.patience import patiently
 from domain.process_manager import ProcessManager
 from domain.projections.rejected import RejectedMessages
@@ -32,6 +38,7 @@ from domain.runs.behaviour import suspicions
 from domain.sandbox.contract import RESULT_TYPE, SandboxResult, Verdict
 from domain.service import IntentService
 from domain.telemetry import security_event
+from domain.validation import describe
 
 SUBMIT_TYPE = "qlp.intent.submit"
 
@@ -84,47 +91,45 @@ class Inbox:
     async def _take(
         self, source: str, body: bytes, process: Callable[[Envelope], Awaitable[None]]
     ) -> None:
-        envelope: Envelope | None = None
         try:
             envelope = Envelope.decode(body)
             await patiently(lambda: process(envelope))
         except InvalidEnvelope as error:
-            await self._reject(source, body, None, Unprocessable("InvalidEnvelope", str(error)))
+            await self._reject(source, body, Unprocessable("InvalidEnvelope", str(error)))
         except Unprocessable as error:
-            await self._reject(source, body, envelope, error)
+            await self._reject(source, body, error)
 
-    async def _reject(
-        self, source: str, body: bytes, envelope: Envelope | None, error: Unprocessable
-    ) -> None:
+    async def _reject(self, source: str, body: bytes, error: Unprocessable) -> None:
+        said = identity_of(body)
         await patiently(
             lambda: self._rejected.record(
                 source=source,
-                tenant_id=envelope.tenantid if envelope else None,
+                tenant_id=said.tenant_id,
                 reason=error.reason,
                 description=error.description,
                 body=body,
-                message_id=envelope.id if envelope else None,
-                traceparent=envelope.traceparent if envelope else None,
+                message_id=said.event_id,
+                traceparent=said.traceparent,
             )
         )
 
     async def _submit(self, envelope: Envelope) -> None:
         if envelope.type != SUBMIT_TYPE:
             raise Unprocessable(
-                "UnknownType", f"type: expected {SUBMIT_TYPE!r}, found {envelope.type!r}"
+                "UnknownType", f"type: expected {SUBMIT_TYPE!r}, found {envelope.type[:100]!r}"
             )
         if not await self._tenants.tenant_exists(envelope.tenantid):
             raise Unprocessable("UnknownTenant", f"tenantid: no tenant {envelope.tenantid!r}")
         try:
             content = checked(IntentContent, envelope.data)
         except ValidationError as error:
-            raise Unprocessable("InvalidIntent", f"data.{describe(error)}") from None
+            raise Unprocessable("InvalidIntent", describe(error, "data")) from None
         try:
             await self._service.submit(
                 envelope.tenantid,
                 content,
                 origin="service_bus",
-                key=f"{envelope.source}\n{envelope.id}",  # what identifies a CloudEvent
+                key=event_key(envelope.source, envelope.id),
                 traceparent=child_of(envelope.traceparent),
             )
         except NotAdmitted as error:
@@ -144,12 +149,12 @@ class Inbox:
     async def _record_run(self, envelope: Envelope) -> None:
         if envelope.type != RESULT_TYPE:
             raise Unprocessable(
-                "UnknownType", f"type: expected {RESULT_TYPE!r}, found {envelope.type!r}"
+                "UnknownType", f"type: expected {RESULT_TYPE!r}, found {envelope.type[:100]!r}"
             )
         try:
             result = SandboxResult.model_validate(envelope.data)
         except ValidationError as error:
-            raise Unprocessable("InvalidResult", f"data.{describe(error)}") from None
+            raise Unprocessable("InvalidResult", describe(error, "data")) from None
         state = await self._repository.load(result.intent_id)
         if state is None or state.tenant_id != envelope.tenantid:
             raise Unprocessable("UnknownIntent", f"data.intent_id: no intent {result.intent_id}")

@@ -22,9 +22,9 @@ from domain.intents.events import (
 )
 from domain.intents.evolve import CorruptStream, fold
 from domain.intents.state import IntentState
-from domain.messaging.envelope import describe
 from domain.projections.intents import upsert
 from domain.repository import intent_of, row_of
+from domain.validation import describe
 
 #: Read-model rows written at once.
 _BATCH = 500

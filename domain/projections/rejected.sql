@@ -5,6 +5,9 @@ values (%(id)s, %(source)s, %(tenant_id)s, %(reason)s, %(description)s, %(body)s
     %(traceparent)s)
 on conflict (id) do update
 set deliveries = r.deliveries + 1,
+    tenant_id = excluded.tenant_id,
+    message_id = excluded.message_id,
+    traceparent = excluded.traceparent,
     reason = excluded.reason,
     description = excluded.description,
     last_seen_at = now()

@@ -14,6 +14,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from domain.validation import form
+
 JOB_TYPE = "qlp.sandbox.job"
 RESULT_TYPE = "qlp.sandbox.result"
 
@@ -43,13 +45,19 @@ ENVIRONMENT_NAME = r"^(?:APP_[A-Z0-9_]{1,60}|TZ|LANG|LC_ALL|PYTHONHASHSEED|COLUM
 
 _RELATIVE = r"^(?!/)(?!.*(?:^|/)\.{1,2}(?:/|\Z))(?!.*//)[^\x00-\x1f\x7f\\]+(?<!/)\Z"
 
-RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_RELATIVE)]
-#: ``inputs/<step>/<name>``: the name alone may have 255 characters.
-InputPath = Annotated[str, StringConstraints(min_length=1, max_length=320, pattern=_RELATIVE)]
+_IS_RELATIVE = form(_RELATIVE, "must be a relative path without empty, '.' or '..' parts")
 
-LanguageName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]{0,31}\Z")]
-EnvironmentName = Annotated[str, StringConstraints(pattern=ENVIRONMENT_NAME)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\Z")]
+RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=255), _IS_RELATIVE]
+#: ``inputs/<step>/<name>``: the name alone may have 255 characters.
+InputPath = Annotated[str, StringConstraints(min_length=1, max_length=320), _IS_RELATIVE]
+
+LanguageName = Annotated[
+    str, form(r"[a-z][a-z0-9+.-]{0,31}", "must be the lower-case name of a language")
+]
+EnvironmentName = Annotated[
+    str, form(ENVIRONMENT_NAME, "must be a name that a job may set: APP_…, TZ, LANG, LC_ALL, …")
+]
+Sha256 = Annotated[str, form(r"[0-9a-f]{64}", "must be a SHA-256, 64 hexadecimal digits")]
 
 
 class _Frozen(BaseModel):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from azure.servicebus import ServiceBusMessage
 
 from domain.access.store import ApiKeys
 from domain.database import open_pool
+from domain.messaging.envelope import event_key
 from domain.projections.rejected import RejectedMessage, RejectedMessages
 from domain.service import intent_id_for
 from tests.fixtures.stack import ECHO, Client, RunningStack, submission
@@ -33,7 +36,7 @@ def tenant_of(client: Client, stack: RunningStack) -> Any:
 
 async def arrived(client: Client, event: dict[str, Any]) -> Any:
     """The finished intent of a producer's event."""
-    key = f"{event['source']}\n{event['id']}"
+    key = event_key(event["source"], event["id"])
     intent_id = intent_id_for(event["tenantid"], "service_bus", key)
     async with asyncio.timeout(60):
         while (reply := await client.get(f"/intents/{intent_id}", Prefer="wait=20")).status == 404:
@@ -114,6 +117,72 @@ async def test_a_broken_message_is_set_aside_with_the_reason_and_harms_no_other(
     [rejected] = await rejections(stack, marker)
     assert (rejected.reason, rejected.source) == (reason, "intents")
     assert says in rejected.description
+
+
+async def test_whatever_cloudevents_allows_is_taken(stack: RunningStack, client: Client) -> None:
+    tenant = await tenant_of(client, stack)
+    data = {"text": "echo", "program": ECHO}
+    source = "/subscriptions/0f/resourceGroups/" + "r" * 900
+    events = [
+        submission(tenant, data, datacontenttype='Application/JSON; charset="UTF-8"'),
+        submission(tenant, data, datacontenttype="application/vnd.example+json"),
+        submission(tenant, data, traceparent="not a trace", subject=None, time=None),
+        submission(tenant, data, source=source, comexampleothervalue=5, dataschema="urn:x:y"),
+        submission(tenant, data, source=f"{source}\nb", id="c"),
+        submission(tenant, data, source=source, id="b\nc"),
+    ]
+    encoded = submission(tenant, None, data_base64=b64encode(json.dumps(data).encode()).decode())
+    del encoded["data"]
+    events.append(encoded)
+    await stack.publish("intents", *map(json.dumps, events))
+    intents = [await arrived(client, event) for event in events]
+    assert [intent["status"] for intent in intents] == ["succeeded"] * len(events)
+    assert len({intent["id"] for intent in intents}) == len(events)
+
+
+async def test_what_is_refused_says_why_in_the_producers_words_and_whose_it_is(
+    stack: RunningStack, client: Client
+) -> None:
+    tenant = await tenant_of(client, stack)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"specversion": None}, "specversion: is missing"),
+        ({"time": 1522949460}, "time: must be a time"),
+        ({"data_base64": "e30="}, "data_base64: excludes data"),
+        ({"comExample": 1}, "'comExample': is no name"),
+        ({"datacontenttype": "text/xml"}, "datacontenttype: must be application/json"),
+        ({"data": {"text": " "}}, "data.text: must not be blank"),
+        ({"data": {}}, "data: give a text, a program, or both"),
+        ({"data": [1]}, "data: must be a JSON object"),
+        ({"data": {"text": "x", "metadata": {"a b": "c"}}}, "data.metadata.a b: must be named"),
+        ({"data": {"program": {**ECHO, "language": "?"}}}, "data.program.language: must be"),
+        ({"data": {"program": {**ECHO, "files": "x"}}}, "data.program.files: must be a list"),
+    ]
+    events = [submission(tenant, {"text": "x"}) | change for change, _ in wrong]
+    await stack.publish("intents", *map(json.dumps, events))
+    for event, (_, says) in zip(events, wrong, strict=True):
+        [rejected] = await rejections(stack, event["id"])
+        assert rejected.description.startswith(says)
+        assert (rejected.tenant_id, rejected.message_id) == (tenant, event["id"])
+
+
+async def test_batches_and_binary_mode_are_refused_by_their_names(
+    stack: RunningStack, client: Client
+) -> None:
+    tenant = await tenant_of(client, stack)
+    in_batch, in_binary = uuid4().hex, uuid4().hex
+    batch = json.dumps([submission(tenant, {"text": "x"}, id=in_batch)])
+    event = submission(tenant, {"text": in_binary})
+    data = event.pop("data")
+    binary = ServiceBusMessage(
+        json.dumps(data),
+        content_type="application/json",
+        application_properties={f"cloudEvents:{name}": value for name, value in event.items()},
+    )
+    await stack.publish("intents", ServiceBusMessage(batch), binary)
+    [rejected] = await rejections(stack, in_batch)
+    assert "application/cloudevents-batch+json" in rejected.description
+    [rejected] = await rejections(stack, in_binary)
+    assert "binary mode" in rejected.description
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\xfd", b"[]", b"{", b'{"id": "\\ud800"}'])

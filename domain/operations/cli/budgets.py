@@ -10,7 +10,6 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import ValidationError
 
 from domain.access.store import ApiKeys
-from domain.messaging.envelope import describe
 from domain.openai_settings import ModelSettings
 from domain.operations.cli.console import (
     AsJson,
@@ -23,6 +22,7 @@ from domain.operations.cli.console import (
     run,
 )
 from domain.planning.budgets import Budget, TokenBudgets
+from domain.validation import describe
 
 budget = typer.Typer(help="Tokens of language models in a UTC day.", no_args_is_help=True)
 

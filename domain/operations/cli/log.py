@@ -12,11 +12,11 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from domain.eventlog.seals import Head, SealReads
-from domain.messaging.envelope import describe
 from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
 from domain.operations.log_findings import Finding
 from domain.operations.log_integrity import LogVerifier, Verification
+from domain.validation import describe, form
 
 log = typer.Typer(help="Verify the event log against its seals.", no_args_is_help=True)
 
@@ -26,7 +26,7 @@ MAX_HEADS_BYTES = 4 * 1024**2
 
 class _Head(BaseModel):
     seq: int = Field(ge=1)
-    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
     events: int = 0
     sealed_at: datetime = datetime.min
 

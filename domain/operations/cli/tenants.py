@@ -13,7 +13,6 @@ from domain.access.limits import NAMES, LimitsStore, TenantLimits
 from domain.access.store import ApiKeys
 from domain.intents.content import Limits
 from domain.intents.value import checked, plain
-from domain.messaging.envelope import describe
 from domain.operations.cli.budgets import budget
 from domain.operations.cli.console import (
     AsJson,
@@ -25,6 +24,7 @@ from domain.operations.cli.console import (
     print_table,
     run,
 )
+from domain.validation import describe
 
 tenants = typer.Typer(help="What tenants may have.", no_args_is_help=True)
 limits = typer.Typer(help="Limits of a tenant's runs.", no_args_is_help=True)

@@ -1,0 +1,68 @@
+"""What is wrong with an input, in words for whoever sent it; and forms of text with their rule.
+
+Whoever sends JSON knows objects, lists and the names they wrote; not our types, not our patterns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pydantic import AfterValidator, ValidationError
+from pydantic_core import ErrorDetails
+
+#: Characters shown of one name on the way to a field: names are the sender's, and of any length.
+_SHOWN_CHARACTERS = 64
+
+#: Where pydantic speaks of Python's types.
+_IN_JSON = {
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "model_attributes_type": "must be an object",
+    "model_type": "must be an object",
+    "tuple_type": "must be a list",
+}
+
+
+def form(pattern: str, rule: str) -> AfterValidator:
+    """A constraint on text: the whole of it matches ``pattern``; ``rule`` says so in words.
+
+    Args:
+        pattern: a regular expression. It meets text of any length: no part of it may backtrack.
+        rule: begins with "must"; what the sender reads in place of the pattern.
+    """
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if compiled.fullmatch(value) is None:
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(check)
+
+
+def describe(error: ValidationError, within: str = "") -> str:
+    """The first problem of a pydantic error as ``field: what is wrong``, without the input.
+
+    Args:
+        error: what pydantic raised.
+        within: the field that the checked value was; the name of the whole where it was none.
+    """
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    field = ".".join(part for part in (within, *location(first["loc"])) if part)
+    return f"{field or 'body'}: {detail(first)}"
+
+
+def location(parts: Sequence[str | int]) -> list[str]:
+    """The names and indexes that lead to a field, each cut to 64 characters."""
+    shown = [str(part) for part in parts if part != "[key]"]
+    return [
+        part if len(part) <= _SHOWN_CHARACTERS else part[: _SHOWN_CHARACTERS - 1] + "…"
+        for part in shown
+    ]
+
+
+def detail(problem: ErrorDetails) -> str:
+    """What is wrong with one field."""
+    said = _IN_JSON.get(problem["type"])
+    return said or problem["msg"].removeprefix("Value error, ")

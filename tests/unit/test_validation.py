@@ -1,0 +1,78 @@
+"""What is wrong is said in words of whoever sent it: in problems, reasons and settings."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from domain.intents.content import IntentContent
+from domain.intents.value import adapter
+from domain.openai_settings import ModelSettings
+from domain.sandbox.contract import JobFile
+from domain.validation import describe
+from functions.problems import invalid_fields
+from sandbox_host.settings import Settings
+
+ECHO: dict[str, Any] = {"language": "python", "files": {"main.py": "1"}}
+
+
+def problem(content: object) -> dict[str, Any]:
+    with pytest.raises(ValidationError) as wrong:
+        adapter(IntentContent).validate_json(json.dumps(content))
+    body: dict[str, Any] = json.loads(invalid_fields(wrong.value).response().get_body())
+    return body
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer", "says"),
+    [
+        ({"text": "x", "metadata": {"a b": ""}}, "/metadata/a b", "must be named with 1 to 64"),
+        ({"text": "x", "metadata": {"k\n": ""}}, "/metadata/k\n", "must be named with 1 to 64"),
+        ({"program": {**ECHO, "language": "?"}}, "/program/language", "must be the lower-case"),
+        (
+            {"program": {**ECHO, "environment": {"PATH": "/"}}},
+            "/program/environment/PATH",
+            "must be named APP_",
+        ),
+        ({"program": {**ECHO, "files": 5}}, "/program/files", "must be a list"),
+        ({"program": []}, "/program", "must be an object"),
+        ({"text": " "}, "/text", "must not be blank"),
+    ],
+)
+def test_a_problem_speaks_of_what_was_sent(
+    content: dict[str, Any], pointer: str, says: str
+) -> None:
+    body = problem(content)
+    assert body["errors"][0]["pointer"] == pointer
+    assert body["errors"][0]["detail"].startswith(says)
+    assert body["detail"].startswith(f"{pointer}: {says}")
+    assert "pattern" not in json.dumps(body)
+    assert "[key]" not in json.dumps(body)
+
+
+def test_a_long_name_is_cut_so_that_the_reason_is_seen() -> None:
+    body = problem({"text": "x", "metadata": {"k" * 100_000: "v"}})
+    assert len(json.dumps(body)) < 1000
+    assert "must be named" in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "says"),
+    [
+        (ModelSettings, {"QLP_EMBEDDING_MODEL": "a b"}, "QLP_EMBEDDING_MODEL: must be the name"),
+        (
+            Settings,
+            {"QLP_SANDBOX_ENGINE_RUNTIME": "a b"},
+            "QLP_SANDBOX_ENGINE_RUNTIME: must be the name of a runtime",
+        ),
+        (JobFile, {"path": "../a", "content": ""}, "path: must be a relative path"),
+        (JobFile, {"path": "a\n", "content": ""}, "path: must be a relative path"),
+    ],
+)
+def test_other_inputs_are_judged_in_words_too(model: Any, given: object, says: str) -> None:
+    with pytest.raises(ValidationError) as wrong:
+        model.model_validate(given)
+    assert describe(wrong.value).startswith(says)
