@@ -24,6 +24,7 @@ from domain.handler import CommandHandler
 from domain.health import Health
 from domain.intents.state import IntentState
 from domain.memory import spare_the_collector
+from domain.messaging.backlog import Backlog
 from domain.messaging.inbox import Inbox
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.recovery import Recovery
@@ -166,6 +167,13 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
     tokens, limits = settings.run_tokens, LimitsStore(pool)
     router = Router(repository, destinations, tokens)
     relay = Relay(log, checkpoints, router, publisher, set_aside)
+    backlog = Backlog(
+        publisher.connect,
+        jobs_queue=settings.jobs_queue,
+        results_queue=settings.results_queue,
+        events_topic=settings.events_topic,
+        events_subscription=settings.events_subscription,
+    )
     watcher = IntentWatcher(reads)
 
     def on_change(state: IntentState) -> None:
@@ -189,7 +197,8 @@ def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
         inbox=Inbox(service, repository, handler, process_manager, keys, artifacts, rejected, _now),
         relay=relay,
         recovery=Recovery(
-            reads, repository, relay, _now, timedelta(seconds=settings.stalled_after_seconds)
+            *(reads, repository, relay, backlog, _now),
+            timedelta(seconds=settings.stalled_after_seconds),
         ),
         projections=projections,
         sealer=Sealer(checkpoints),

@@ -116,7 +116,7 @@ class ServiceBusPublisher:
 
     async def _sender(self, entity: str) -> ServiceBusSender:
         if self._client is None:
-            self._client = self._connect()
+            self._client = self.connect()
         if entity not in self._senders:
             # A topic sender and a queue sender differ in nothing but the argument's name.
             sender = self._client.get_queue_sender(entity)
@@ -124,7 +124,12 @@ class ServiceBusPublisher:
             await sender.__aenter__()  # opens the link
         return self._senders[entity]
 
-    def _connect(self) -> ServiceBusClient:
+    def connect(self) -> ServiceBusClient:
+        """A client of the same bus, of whoever asks.
+
+        Raises:
+            PublishFailed: none is configured.
+        """
         if self._connection_string:
             return ServiceBusClient.from_connection_string(
                 self._connection_string, retry_total=2, retry_backoff_factor=0.2

@@ -1,21 +1,27 @@
-"""Publishes again what the log says is unfinished and no longer moves.
+"""Publishes again what the log says is unfinished, no longer moves, and is nowhere on the bus.
 
 A message can be lost for good: a broker without durability restarts, an operator purges a queue.
-The log still knows the intent is not finished. So an intent that has made no progress for a while
-has its last event's messages published again, under the same ids: where the queue detects
-duplicates and the first one still lies there, nothing happens; where it is gone, the intent moves
-on. Each try without progress doubles the wait, so a long outage does not fill the queues.
+The log still knows the intent is not finished. So for an intent that has made no progress for a
+while, the bus is looked at: what lies in a queue merely waits, be it behind a thousand others or
+because nobody consumes. What is not there is published again, under the same id. Each try without
+progress doubles the wait, so that what is lost again and again does not fill the queues.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from domain.eventlog.models import Checkpoint, RecordedEvent
+from domain.intents.events import SandboxRunRequested
+from domain.intents.evolve import fold
+from domain.intents.next_step import react
+from domain.intents.state import IntentState
+from domain.messaging.backlog import Backlog, LookFailed, Waiting
 from domain.messaging.relay import Relay
-from domain.projections.intents import IntentReads
-from domain.repository import IntentRepository
+from domain.projections.intents import IntentReads, StalledIntent
+from domain.repository import IntentRepository, typed
 
 logger = logging.getLogger(__name__)
 
@@ -23,19 +29,21 @@ CLAIM = 200
 
 
 class Recovery:
-    """Finds intents that no longer move and publishes their last event again."""
+    """Finds intents that no longer move and publishes what they have lost."""
 
     def __init__(
         self,
         reads: IntentReads,
         repository: IntentRepository,
         relay: Relay,
+        backlog: Backlog,
         clock: Callable[[], datetime],
         stalled_after: timedelta,
     ) -> None:
         self._reads = reads
         self._repository = repository
         self._relay = relay
+        self._backlog = backlog
         self._clock = clock
         self._stalled_after = stalled_after
 
@@ -44,17 +52,73 @@ class Recovery:
 
         Returns:
             the number of intents published again.
+
+        Raises:
+            PublishFailed: the bus did not take them; they come again in a later sweep.
         """
         claimed = await self._reads.claim_stalled(
             self._clock() - self._stalled_after, self._stalled_after, CLAIM
         )
+        if not claimed:
+            return 0
+        # In this order: what has left one place since it was looked at is seen in the next one.
+        published = await self._relay.published_until()
+        try:
+            waiting = await self._backlog.look()
+        except LookFailed as error:
+            logger.warning(
+                "%d intents do not move; the bus cannot be seen: %s", len(claimed), error
+            )
+            return 0
+        merely_waiting = []
         for stalled in claimed:
-            records = await self._repository.history(stalled.intent_id)
+            lost = await self._lost(stalled, published, waiting)
+            if not lost:
+                merely_waiting.append(stalled.intent_id)
+                continue
             logger.warning(
                 "intent %s has not moved since version %d; publishing it again (%d)",
                 stalled.intent_id,
                 stalled.version,
                 stalled.attempts,
             )
-            await self._relay.publish(records[-1:])
-        return len(claimed)
+            await self._relay.publish(lost)
+        await self._reads.release_waiting(merely_waiting, self._stalled_after)
+        return len(claimed) - len(merely_waiting)
+
+    async def _lost(
+        self, stalled: StalledIntent, published: Checkpoint | None, waiting: Waiting
+    ) -> Sequence[RecordedEvent]:
+        """The events whose messages are to be published again."""
+        records = await self._repository.history(stalled.intent_id)
+        last = records[-1]
+        if last.version != stalled.version:
+            return []  # it has moved since
+        if published is not None and last.checkpoint > published:
+            return []  # the relay will come to it
+        try:
+            state = fold(map(typed, records))
+        except ValueError:
+            return [last]  # cannot be read; the relay sets it aside, visibly
+        if state is None or waiting.news_of(stalled.intent_id, last.recorded_at):
+            return []
+        runs = _lost_runs(state, records, waiting)
+        ours = react(state) is not None or not state.open_runs
+        return [*runs, last] if ours and last not in runs else runs
+
+
+def _lost_runs(
+    state: IntentState, records: Sequence[RecordedEvent], waiting: Waiting
+) -> list[RecordedEvent]:
+    """The requests of runs that nobody runs and nobody will."""
+    awaited = {run.run_id: run for run in state.open_runs}
+    lost = []
+    for record in records:
+        event = typed(record) if record.type == SandboxRunRequested.type else None
+        run = awaited.get(event.run_id) if isinstance(event, SandboxRunRequested) else None
+        if run is None:
+            continue
+        since = max(record.recorded_at, run.not_before or record.recorded_at)
+        if not waiting.run(run.run_id, since):
+            lost.append(record)
+    return lost

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from domain.database import UNAVAILABLE
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import RecordedEvent
+from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
 from domain.messaging.routing import Router
 
@@ -88,6 +88,15 @@ class Relay:
                 count += len(page)
                 page_is_full = len(page) == PAGE
         return count
+
+    async def published_until(self) -> Checkpoint | None:
+        """Up to where the log is published; None where nothing that can be read is left.
+
+        What is behind this is not lost: the relay comes to it.
+        """
+        followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
+        checkpoint = followers.get(NAME, Checkpoint.start())
+        return checkpoint if await self._log.read_all(checkpoint, 1) else None
 
     async def publish(self, records: Sequence[RecordedEvent]) -> None:
         """Publish the messages of ``records``; an unpublishable event is set aside, visibly."""

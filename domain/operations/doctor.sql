@@ -52,9 +52,16 @@ order by prepared
 limit 5
 
 -- name: stalled
-select count(*), coalesce(extract(epoch from now() - min(expected_by))::float8, 0)
-from intent_states
-where expected_by < now() - make_interval(secs => %(after)s)
+-- What was last found waiting for its turn is counted by itself.
+select count(*) filter (where not waits),
+    coalesce(extract(epoch from now() - min(expected_by) filter (where not waits))::float8, 0),
+    count(*) filter (where waits)
+from (
+    select s.expected_by, coalesce(r.version = s.version and r.attempts = 0, false) as waits
+    from intent_states s
+    left join intent_recovery r on r.intent_id = s.id
+    where s.expected_by < now() - make_interval(secs => %(after)s)
+) overdue
 
 -- name: rejected
 select count(*), count(*) filter (where last_seen_at > now() - interval '1 day')

@@ -142,9 +142,10 @@ class DatabaseExam:
         return [Finding("relay", "ok", detail)]
 
     async def _stalled(self) -> Sequence[Finding]:
-        [(count, seconds)] = await self._fetch("stalled", after=self._stalled_after)
+        [(count, seconds, waiting)] = await self._fetch("stalled", after=self._stalled_after)
         if not count:
-            return [Finding("stalled intents", "ok", "none")]
+            turn = f"; {waiting} wait for their turn" if waiting else ""
+            return [Finding("stalled intents", "ok", f"none{turn}")]
         detail = f"intents that no longer move: {count}, the oldest for {seconds:.0f} s"
         fix = (
             "see the lines on Service Bus and the sandbox; the function recover_stalled repeats "

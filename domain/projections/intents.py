@@ -173,7 +173,8 @@ class IntentReads:
         """Claim unfinished intents whose next event was due before ``stalled_before``.
 
         A claimed intent is not given out again, to anybody, for ``base`` · 2^attempts, at most
-        `LONGEST_WAIT`; the count starts anew once the intent has moved.
+        `LONGEST_WAIT`; the count starts anew once the intent has moved, or was found waiting. Of
+        too many, those come first that have been due for longest.
         """
         params = {
             "stalled_before": stalled_before,
@@ -184,6 +185,11 @@ class IntentReads:
         return [
             StalledIntent(*row) for row in await fetch(self._pool, _SQL["claim_stalled"], params)
         ]
+
+    async def release_waiting(self, intent_ids: Sequence[UUID], base: timedelta) -> None:
+        """Of claimed intents that merely wait: look again after ``base`` · 2, and count no try."""
+        if intent_ids:
+            await fetch(self._pool, _SQL["release_waiting"], {"ids": [*intent_ids], "base": base})
 
     async def forget_recovered(self) -> int:
         """Delete what claims of intents that have ended have left; how many they were."""

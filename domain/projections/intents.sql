@@ -62,7 +62,7 @@ with stalled as (
     left join intent_recovery r on r.intent_id = s.id
     where s.expected_by < %(stalled_before)s
         and (r.intent_id is null or r.version < s.version or r.next_attempt_at <= now())
-    order by s.expected_by
+    order by coalesce(r.next_attempt_at, s.expected_by)
     limit %(limit)s
     for update of s skip locked
 ), claimed as (
@@ -78,6 +78,12 @@ with stalled as (
 )
 select claimed.intent_id, stalled.tenant_id, claimed.version, claimed.attempts
 from claimed join stalled on stalled.id = claimed.intent_id
+
+-- name: release_waiting
+-- No try: what waits is counted from one again if it is lost later.
+update intent_recovery
+set attempts = 0, next_attempt_at = now() + least(%(base)s * 2, interval '15 minutes')
+where intent_id = any(%(ids)s)
 
 -- name: forget_recovered
 -- What is kept of intents that have ended, or are no more.

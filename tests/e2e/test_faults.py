@@ -198,6 +198,33 @@ async def test_producers_messages_survive_a_crash_of_the_functions_host(impatien
         verify_log(stack.doors.database_url, accepted)
 
 
+async def test_what_waits_for_its_turn_is_not_published_again(impatient: Path) -> None:
+    async with running_stack(impatient) as stack:
+        program = {
+            "language": "shell",
+            "files": {"main.sh": "sleep 1"},
+            "limits": {"wall_seconds": 3},
+        }
+        replies = await asyncio.gather(
+            *(stack.client.submit({"program": program}) for _ in range(16 * (os.cpu_count() or 1)))
+        )
+        intents = await all_finished(
+            stack.client, {n: reply.body["id"] for n, reply in enumerate(replies)}
+        )
+        assert {intent["status"] for intent in intents.values()} == {"succeeded"}
+        with psycopg.connect(stack.doors.database_url) as connection:
+            tried = connection.execute(
+                "select count(*), coalesce(max(attempts), 0) from intent_recovery"
+            ).fetchone()
+        assert tried is not None
+        assert tried[0] > 0  # some waited for so long that they were looked for
+        assert tried[1] == 0  # and were found, each time
+        logs = "".join(log.read_text() for log in (stack.data / "logs").iterdir())
+        assert "publishing it again" not in logs
+        assert "dropped a duplicate" not in logs
+        assert "sending its result again" not in logs
+
+
 async def test_a_run_that_was_cut_off_is_run_again_and_recorded_once(impatient: Path) -> None:
     async with running_stack(impatient) as stack:
         client = stack.client

@@ -1,0 +1,168 @@
+"""What lies on the bus and was not consumed yet: looked at, never taken.
+
+Peeking shows messages that wait, that a consumer holds, and, of queues, those that are scheduled.
+It takes the right to receive. Every look is bounded: of a long backlog only the front is seen, and
+what would lie behind it is known to have to wait anyway.
+
+Source: "Message browsing", https://learn.microsoft.com/azure/service-bus-messaging/message-browsing
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from azure.servicebus import ServiceBusMessageState, ServiceBusReceivedMessage
+from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
+from azure.servicebus.exceptions import (
+    ServiceBusAuthenticationError,
+    ServiceBusAuthorizationError,
+    ServiceBusError,
+)
+
+from domain.messaging.envelope import Envelope, InvalidEnvelope
+
+logger = logging.getLogger(__name__)
+
+#: Messages looked at in one entity, and in one request. A message takes the reader about 0.2 ms.
+MAX_LOOKED_AT = 500
+_PAGE = 100
+
+_FORBIDDEN = (ServiceBusAuthorizationError, ServiceBusAuthenticationError)
+
+#: One look at all entities together may take this long, connecting included, seconds.
+_LOOK_SECONDS = 20.0
+
+
+class LookFailed(Exception):
+    """The bus did not show what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The front of one entity's backlog.
+
+    Attributes:
+        ids: of the messages.
+        intents: that they are about, as in their correlation ids.
+        whole: nothing lies behind it.
+        until: when what its last message tells of was recorded; None where that cannot be read.
+    """
+
+    ids: frozenset[str] = frozenset()
+    intents: frozenset[str] = frozenset()
+    whole: bool = True
+    until: datetime | None = None
+
+    def hides(self, since: datetime) -> bool:
+        """Whether a message of ``since`` or later would lie behind it, where nobody has looked."""
+        return not self.whole and (self.until is None or since > self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits of each kind: runs for a sandbox host, results and announcements for us."""
+
+    jobs: Front = Front()
+    results: Front = Front()
+    announcements: Front = Front()
+
+    def news_of(self, intent_id: UUID, since: datetime) -> bool:
+        """Whether the application will look at the intent by itself, or may do so.
+
+        Args:
+            intent_id: the intent.
+            since: when its last event was recorded.
+        """
+        return (
+            str(intent_id) in self.results.intents
+            or str(intent_id) in self.announcements.intents
+            or not self.results.whole  # a result comes long after what it is a result of
+            or self.announcements.hides(since)
+        )
+
+    def run(self, run_id: UUID, since: datetime) -> bool:
+        """Whether a run that was asked for, and due, at ``since`` waits, or is under way."""
+        return str(run_id) in self.jobs.ids or self.jobs.hides(since)
+
+
+class Backlog:
+    """Looks at the entities between the application and its sandbox hosts."""
+
+    def __init__(
+        self,
+        connect: Callable[[], ServiceBusClient],
+        *,
+        jobs_queue: str,
+        results_queue: str,
+        events_topic: str,
+        events_subscription: str,
+    ) -> None:
+        self._connect = connect
+        self._jobs_queue = jobs_queue
+        self._results_queue = results_queue
+        self._events_topic = events_topic
+        self._events_subscription = events_subscription
+
+    async def look(self) -> Waiting:
+        """What waits, in the order in which an intent passes it: nothing slips by unseen.
+
+        An entity that we may not look into counts as empty, and the log says so.
+
+        Raises:
+            LookFailed: the bus cannot be reached.
+        """
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS), self._connect() as client:
+                receivers = [
+                    client.get_queue_receiver(self._jobs_queue),
+                    client.get_queue_receiver(self._results_queue),
+                    client.get_subscription_receiver(self._events_topic, self._events_subscription),
+                ]
+                await asyncio.gather(*map(_open, receivers))  # half a second each
+                return Waiting(*[await _front(receiver) for receiver in receivers])
+        except (ServiceBusError, OSError, TimeoutError) as error:
+            raise LookFailed(f"{type(error).__name__}: {error}") from error
+
+
+async def _open(receiver: ServiceBusReceiver) -> None:
+    with suppress(*_FORBIDDEN):  # asked again, and told of, when it is to show something
+        await receiver.__aenter__()
+
+
+async def _front(receiver: ServiceBusReceiver) -> Front:
+    messages: list[ServiceBusReceivedMessage] = []
+    last, whole = 0, False
+    try:
+        while not whole and len(messages) < MAX_LOOKED_AT:
+            page = await receiver.peek_messages(_PAGE, sequence_number=last + 1)
+            messages += page
+            last = max((message.sequence_number or 0 for message in page), default=last)
+            whole = not page
+    except _FORBIDDEN as error:
+        logger.error(
+            "%s: what waits there cannot be seen, so that intents may be published again in vain; "
+            "grant the application Azure Service Bus Data Receiver: %s",
+            receiver.entity_path,
+            error,
+        )
+        return Front()
+    coming = [each for each in messages if each.state is not ServiceBusMessageState.DEFERRED]
+    return Front(
+        frozenset(each.message_id for each in coming if each.message_id),
+        frozenset(each.correlation_id for each in coming if each.correlation_id),
+        whole,
+        _told_at(messages[-1]) if messages else None,
+    )
+
+
+def _told_at(message: ServiceBusReceivedMessage) -> datetime | None:
+    try:
+        return Envelope.decode(b"".join(message.body)).time
+    except (InvalidEnvelope, TypeError):  # somebody else's, or no bytes at all
+        return None
