@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -23,6 +24,7 @@ from domain.operations.doctor_database import DatabaseExam
 from domain.operations.doctor_services import examine_bus, examine_sandbox
 from domain.operations.doctor_similarity import examine_similarity
 from domain.operations.findings import Finding, worst
+from domain.projections.intents import IntentReads
 from domain.projections.rejected import RejectedMessages
 from domain.settings import Settings
 from tests.fixtures.postgres import Database
@@ -184,6 +186,12 @@ async def test_what_waits_is_counted(
     [stalled] = await found(pool, "stalled intents")
     assert (stalled.status, "move: 1," in stalled.detail) == ("warn", True)
     assert (await found(pool, "stalled intents", after=300))[0].status == "ok"
+    reads = IntentReads(pool)
+    [claimed] = await reads.claim_stalled(datetime.now(UTC), timedelta(seconds=60), 10)
+    assert (await found(pool, "stalled intents"))[0].status == "warn"
+    await reads.release_waiting([claimed.intent_id], timedelta(seconds=60))
+    [waiting] = await found(pool, "stalled intents")
+    assert (waiting.status, waiting.detail) == ("ok", "none; 1 wait for their turn")
     [rejected] = await found(pool, "rejected messages")
     assert (rejected.status, rejected.detail) == ("warn", "1, 1 of them within a day")
 

@@ -233,6 +233,35 @@ async def test_progress_starts_the_count_anew(
     assert await next_attempt_in(pool, stalled.id) == pytest.approx(60, abs=25)
 
 
+async def test_what_merely_waits_is_looked_for_again_soon_and_no_try_is_counted(
+    reads: IntentReads, pool: AsyncConnectionPool
+) -> None:
+    waiting = row()
+    await write(pool, waiting)
+    soon = NOW + timedelta(minutes=1)
+    for _ in range(5):
+        [claimed] = await reads.claim_stalled(soon, BASE, 10)
+        assert claimed.attempts == 1
+        await reads.release_waiting([claimed.intent_id], BASE)
+        assert await next_attempt_in(pool, waiting.id) == pytest.approx(60, abs=25)
+        assert await reads.claim_stalled(soon, BASE, 10) == []
+        await make_due(pool)
+
+
+async def test_those_looked_at_longest_ago_come_first(
+    reads: IntentReads, pool: AsyncConnectionPool
+) -> None:
+    old = [row(expected_by=NOW - timedelta(hours=1)) for _ in range(3)]
+    await write(pool, *old)
+    late = NOW + timedelta(days=3650)
+    assert len(await reads.claim_stalled(late, BASE, 3)) == 3
+    new = row(expected_by=NOW)
+    await write(pool, new)
+    await make_due(pool)
+    [first] = await reads.claim_stalled(late, BASE, 1)
+    assert first.intent_id == new.id
+
+
 async def test_two_instances_never_claim_the_same_intent(
     reads: IntentReads, pool: AsyncConnectionPool
 ) -> None:
