@@ -5,15 +5,13 @@ order by stream_id
 limit %(limit)s
 
 -- name: sampled_streams
--- The next stream after each of so many random places: ids are spread evenly.
-select distinct next.stream_id
-from (select 'intent-' || gen_random_uuid() as place from generate_series(1, %(sample)s)) random
-cross join lateral (
-    select stream_id from events
-    where stream_id >= random.place and stream_id < 'intent.'
-    order by stream_id limit 1
-) next
-order by next.stream_id
+-- Streams that begin on so large a part of all pages: ids lie in the order of time, so a random one
+-- would find nothing.
+select stream_id
+from events tablesample system (%(percent)s)
+where version = 1 and stream_id like 'intent-%%'
+order by random()
+limit %(sample)s
 
 -- name: rows
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
@@ -26,6 +24,11 @@ select id, tenant_id, version, status, user_input, text_sha256, language, create
     expected_by, completed_at, reused_from, outcome
 from intent_states
 where (%(after)s::uuid is null or id > %(after)s) and (%(to)s::uuid is null or id <= %(to)s)
+
+-- name: share_of_pages
+-- In percent: what holds so many times the sample, by an estimate of how many events there are.
+select least(100, 100.0 * %(spread)s * %(sample)s / greatest(reltuples, 1))::float
+from pg_class where oid = 'events'::regclass
 
 -- name: one_snapshot
 set transaction isolation level repeatable read, read only

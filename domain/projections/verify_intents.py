@@ -24,6 +24,10 @@ _SQL = load_statements(Path(__file__).with_name("verify.sql"))
 #: Streams that are compared in one snapshot.
 PAGE = 200
 
+#: A sample is taken from pages with so many times its events: a stream has a handful of events, of
+#: which only the first is looked for.
+_SPREAD = 50
+
 
 class _Findings:
     def __init__(self) -> None:
@@ -62,8 +66,11 @@ async def verify_intents(pool: AsyncConnectionPool, sample: int | None = None) -
                 after = to
         await _compare_range(pool, findings, [], after, None)
     else:
-        rows = await fetch(pool, _SQL["sampled_streams"], {"sample": sample})
-        sampled = [stream_id for (stream_id,) in rows]
+        spread = {"sample": sample, "spread": _SPREAD}
+        [[percent]] = await fetch(pool, _SQL["share_of_pages"], spread)
+        of_pages = {"sample": sample, "percent": percent}
+        rows = await fetch(pool, _SQL["sampled_streams"], of_pages)
+        sampled = sorted(stream_id for (stream_id,) in rows)
         for start in range(0, len(sampled), PAGE):
             await _compare_streams(pool, findings, sampled[start : start + PAGE])
     return Verified(

@@ -22,7 +22,7 @@ State = Literal["active", "filling", "retired"]
 IndexKind = Literal["binary", "hnsw", "halfvec", "ivfflat", "exact"]
 INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
-#: The query that the index of each kind serves, in ``search.sql`` and in ``recall.sql``.
+#: The query that the index of each kind serves, in ``search.sql``.
 QUERY_OF: dict[IndexKind, str] = {
     "exact": "exact",
     "binary": "binary",

@@ -1,56 +1,21 @@
 -- name: without_limit
 select set_config('statement_timeout', '0', true)
 
+-- name: searched_by_index
+-- Tenants with more vectors than are compared exactly, and all that they have.
+select tenant_id, count(*) from intent_embeddings
+where model = %(model)s
+group by tenant_id
+having count(*) > %(exact_up_to)s
+
 -- name: sample
--- Random stored vectors, each found by a random id: no scan of all of them.
-select distinct on (e.intent_id) e.intent_id, e.embedding
-from generate_series(1, %(sample)s) n
-cross join lateral (
-    select i.intent_id, i.embedding
-    from intent_embeddings i
-    where i.model = %(model)s and i.intent_id >= md5(random()::text || n)::uuid
-    order by i.intent_id
-    limit 1
-) e
-
--- name: exact
-with compared as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.model = %(model)s
-)
-select intent_id, distance from compared order by distance limit %(limit)s
-
--- name: vector
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.model = %(model)s
-    order by e.embedding <=> %(embedding)s
-    limit %(limit)s
-)
-select intent_id, distance from candidates order by distance
-
--- name: halfvec
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.model = %(model)s
-    order by (e.embedding::halfvec(1536)) <=> %(embedding)s::vector(1536)::halfvec(1536)
-    limit %(limit)s
-)
-select intent_id, distance from candidates order by distance
-
--- name: binary
-with candidates as materialized (
-    select e.intent_id, e.embedding <=> %(embedding)s as distance
-    from intent_embeddings e
-    where e.model = %(model)s
-    order by (binary_quantize(e.embedding)::bit(1536))
-        <~> binary_quantize(%(embedding)s::vector(1536))::bit(1536)
-    limit %(candidates)s
-)
-select intent_id, distance from candidates order by distance limit %(limit)s
+-- Random stored vectors of these tenants, out of so large a part of all pages: ids lie in the order
+-- of time, so a random one would find nothing.
+select intent_id, tenant_id, embedding
+from intent_embeddings tablesample system (%(percent)s)
+where model = %(model)s and tenant_id = any(%(tenants)s)
+order by random()
+limit %(sample)s
 
 -- name: indexes
 -- The vector indexes of a partition.

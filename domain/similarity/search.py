@@ -37,8 +37,8 @@ def _query(*parts: str) -> bytes:
     return b"with candidates as materialized (\n%s\n)\n%s" % (candidates, _SQL["nearest"])
 
 
-#: By plan, and whether there are conditions on the intent.
-_QUERIES = {
+#: By plan (`QUERY_OF` a kind of index), and whether there are conditions on the intent.
+QUERIES = {
     ("exact", False): _query("of_tenant"),
     ("exact", True): _query("matching_few"),
     **{
@@ -173,7 +173,7 @@ class SimilaritySearch:
         }
         filtered = conditions.any_of_intent
         plan = await self._plan(located.index_kind, params, filtered)
-        rows = await fetch(self._pool, _QUERIES[plan, filtered], params)
+        rows = await fetch(self._pool, QUERIES[plan, filtered], params)
         return Found(located.model, [SimilarIntent(row[0], IntentRow(*row[1:])) for row in rows])
 
     async def _plan(self, kind: IndexKind, params: dict[str, Any], filtered: bool) -> str:

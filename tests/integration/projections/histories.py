@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -20,6 +20,7 @@ from domain.intents.commands import (
     SubmitIntent,
 )
 from domain.intents.content import IntentContent, Limits, Program, ProgramFile
+from domain.intents.ids import new_id
 from domain.intents.run_decisions import run_id_of
 from domain.intents.values import FailureCause, RunOutcome
 from domain.projections.runner import Runner
@@ -46,7 +47,7 @@ class Histories:
         return cls(CommandHandler(IntentRepository(EventLog(pool)), lambda _state: None))
 
     async def submitted(self, tenant: str = "acme") -> UUID:
-        intent_id = uuid4()
+        intent_id = new_id()  # as the service does
         content = IntentContent(text="print one", program=PROGRAM)
         command = SubmitIntent(intent_id, tenant, content, "http", AT)
         await self.handler.handle(intent_id, command, traceparent=TRACE)

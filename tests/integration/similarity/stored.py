@@ -12,6 +12,7 @@ from pgvector import Vector
 from pgvector.psycopg import register_vector_async
 from psycopg_pool import AsyncConnectionPool
 
+from domain.intents.ids import new_id
 from domain.similarity.embedder import DIMENSIONS, LEXICAL, Embedder, LexicalEmbedder, text_hash
 from domain.similarity.embedders import Embedders
 from domain.similarity.store import EmbeddingStore, Recording
@@ -83,7 +84,7 @@ async def fill(
 ) -> None:
     """Intents at random places for each tenant; the index is built afterwards, which is faster."""
     generator = random.Random(7)
-    rows = [(uuid4(), tenant, model) for tenant, count in counts.items() for _ in range(count)]
+    rows = [(new_id(), tenant, model) for tenant, count in counts.items() for _ in range(count)]
     async with await psycopg.AsyncConnection.connect(database.admin_url) as connection:
         await register_vector_async(connection)
         found = await connection.execute(

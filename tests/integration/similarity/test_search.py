@@ -201,8 +201,9 @@ async def test_the_number_of_results_is_bounded(search: SimilaritySearch, limit:
 
 
 async def test_a_check_measures_recall_and_names_what_is_wrong(
-    pool: AsyncConnectionPool, database: Database
+    pool: AsyncConnectionPool, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "EXACT_UP_TO", 100)
     await fill(database, acme=600)
     [active, *_] = await list_models(pool)
     health = await examine_search(pool, active, 20)
@@ -231,6 +232,38 @@ async def test_a_check_measures_recall_and_names_what_is_wrong(
     again = await examine_search(pool, active, 20)
     assert (again.valid, list(again.strays), again.index_kind) == (True, [], "binary")
     assert QUERY_OF[again.index_kind] == "binary"
+
+
+async def test_tenants_that_are_compared_exactly_miss_nothing(
+    pool: AsyncConnectionPool, embeddings: EmbeddingStore
+) -> None:
+    """Sentences of one form are hard for an index of bits, and no index answers for so few."""
+    for number in range(60):
+        for tenant in ("acme", "other"):
+            await add_intent(pool, embeddings, f"add {number} and {number + 1}", tenant)
+    [active, *_] = await list_models(pool)
+    health = await examine_search(pool, active, 20)
+    assert (health.problem, health.measured.recall, health.measured.sample) == (None, None, 0)
+
+
+async def test_what_is_as_near_is_not_missed(
+    pool: AsyncConnectionPool, embeddings: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXACT_UP_TO", 50)
+    for _ in range(60):
+        await add_intent(pool, embeddings, "sort a list")
+    [active, *_] = await list_models(pool)
+    measured = (await examine_search(pool, active, 10)).measured
+    assert (measured.recall, measured.sample) == (1.0, 10)
+
+
+async def test_the_sample_is_of_intents_whose_ids_lie_in_the_order_of_time(
+    pool: AsyncConnectionPool, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXACT_UP_TO", 100)
+    await fill(database, acme=300, other=50)
+    [active, *_] = await list_models(pool)
+    assert (await examine_search(pool, active, 20)).measured.sample == 20
 
 
 async def test_an_empty_model_is_healthy(pool: AsyncConnectionPool) -> None:
