@@ -10,14 +10,14 @@ import random
 import time
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
 
 import openai
 import orjson
-from openai import AsyncOpenAI, Omit
+from openai import AsyncOpenAI, HttpxBinaryResponseContent
 
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, FailureKind
 
@@ -33,17 +33,31 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.25, 20.0
 #: Worth another try: timeout, conflict, rate limit; and everything from 500.
 _PASSING = frozenset({408, 409, 429})
 
+#: What a provider answers that will not take what it was asked: texts, or how they were asked for.
+_REFUSED = frozenset({400, 413, 422})
+
+#: Any provider takes it, if it takes anything: it is asked for where something was refused.
+_PROBE = "test"
+
+#: For so long what was accepted shows that the settings are right, seconds.
+_ACCEPTED_SECONDS = 60.0
+
 #: 429 with this code means that the account is out of money: waiting does not help.
 _NO_MONEY = "insufficient_quota"
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """Why an attempt failed; nothing of the texts or the answer is in it."""
+    """Why an attempt failed; nothing of the texts or the answer is in ``reason``.
+
+    Attributes:
+        said: the provider's words, which may repeat the texts.
+    """
 
     reason: str
     kind: FailureKind
     retry_after: float | None = None
+    said: str = ""
 
 
 class OpenAiEmbedder:
@@ -75,6 +89,10 @@ class OpenAiEmbedder:
         self._dimensions = dimensions
         self._budget = budget_seconds
         self._native: int | None = dimensions
+        self._last: int | None = None  # dimensions of the last answer
+        #: Some servers know no format but numbers, and refuse to be asked for one.
+        self._packed = True
+        self._accepted_until = 0.0
         #: Tokens that the provider has counted so far.
         self.tokens = 0
 
@@ -104,7 +122,9 @@ class OpenAiEmbedder:
     async def _request(self, texts: Sequence[str]) -> list[list[float]]:
         deadline = time.monotonic() + self._budget
         for attempt in count():
-            answer = await self._attempt(texts, max(deadline - time.monotonic(), 0.05))
+            answer = await self._attempt(texts, deadline)
+            if isinstance(answer, _Failure) and answer.kind == "text":
+                answer = await self._explained(answer, texts, deadline)
             if not isinstance(answer, _Failure):
                 return answer
             wait = answer.retry_after
@@ -118,15 +138,42 @@ class OpenAiEmbedder:
             await asyncio.sleep(wait)
         raise AssertionError("count() does not end")
 
-    async def _attempt(self, texts: Sequence[str], seconds: float) -> list[list[float]] | _Failure:
+    async def _explained(
+        self, refusal: _Failure, texts: Sequence[str], deadline: float
+    ) -> list[list[float]] | _Failure:
+        """Whether the texts are refused, or how they were asked for, which may be mended at once.
+
+        What providers say of it differs too much to be understood; so another text is asked for.
+        """
+        if time.monotonic() < self._accepted_until:
+            return refusal
+        probe = await self._attempt([_PROBE], deadline)
+        if self._packed and _is_refusal(probe):
+            self._packed = False
+            probe = await self._attempt([_PROBE], deadline)
+            if not isinstance(probe, _Failure):
+                return await self._attempt(texts, deadline)
+            self._packed = True
+        if isinstance(probe, _Failure) and _is_refusal(probe):
+            said = probe.said.replace(self._client.api_key or "\n", "…")
+            return replace(probe, reason=f"{probe.reason}: {said}", kind="settings")
+        return probe if isinstance(probe, _Failure) else refusal
+
+    async def _attempt(self, texts: Sequence[str], deadline: float) -> list[list[float]] | _Failure:
+        seconds = max(deadline - time.monotonic(), 0.05)
+        body: dict[str, Any] = {"model": self._name, "input": list(texts)}
+        if self._packed:
+            body["encoding_format"] = "base64"
+        if self._dimensions is not None:
+            body["dimensions"] = self._dimensions
         try:
             async with asyncio.timeout(seconds):
-                answer = await self._client.embeddings.with_raw_response.create(
-                    model=self._name,
-                    input=list(texts),
-                    encoding_format="base64",
-                    dimensions=Omit() if self._dimensions is None else self._dimensions,
-                    timeout=seconds,
+                # The library's own method always asks for a format.
+                answer = await self._client.post(
+                    "/embeddings",
+                    body=body,
+                    cast_to=HttpxBinaryResponseContent,
+                    options={"timeout": seconds},
                 )
                 return self._read(answer.content, len(texts))
         except openai.APIStatusError as error:
@@ -138,38 +185,53 @@ class OpenAiEmbedder:
             reason = str(error) if isinstance(error, _Malformed) else type(error).__name__
             return _Failure(f"the answer is unusable: {reason}", "settings")
 
-    def _read(self, body: bytes, expected: int) -> list[list[float]]:
-        """The vectors of a response in the order of the texts.
+    def _read(self, body: bytes, expected: int) -> list[list[float]] | _Failure:
+        """The vectors of a response in the order of the texts; it may have none for one of them.
 
         Raises:
             _Malformed: anything is not as the API says it is.
         """
         try:
             answer = orjson.loads(body)
-            items = {int(item["index"]): _numbers(item["embedding"]) for item in answer["data"]}
-            tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
+            items = list(answer["data"])
+            if len(items) != expected:
+                raise _Malformed(f"{len(items)} vectors for {expected} texts")
+            vectors = [_numbers(item["embedding"]) for item in _ordered(items)]
+            tokens = _count((answer.get("usage") or {}).get("prompt_tokens"))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _Malformed(
                 f"not an answer of the embeddings API ({type(error).__name__})"
             ) from None
-        if sorted(items) != list(range(expected)) or len(answer["data"]) != expected:
-            raise _Malformed(f"{len(answer['data'])} vectors for {expected} texts")
-        for vector in items.values():
-            self._check(vector)
-        self.tokens += max(tokens, 0)
-        return [items[index] for index in range(expected)]
+        self.tokens += tokens
+        usable = [vector for vector in vectors if any(vector) and all(map(math.isfinite, vector))]
+        self._check({len(vector) for vector in usable})
+        if len(usable) == expected:
+            self._accepted_until = time.monotonic() + _ACCEPTED_SECONDS
+            return vectors
+        reason = "a vector that is empty, zero, or not of finite numbers"
+        if self._native is None:
+            raise _Malformed(reason)
+        return _Failure(f"the answer is unusable: {reason}", "text")
 
-    def _check(self, vector: list[float]) -> None:
-        if len(vector) > DIMENSIONS:
+    def _check(self, lengths: set[int]) -> None:
+        """Whether the usable vectors of an answer have as many dimensions as those before.
+
+        One odd answer is refused; one that is repeated is how the model answers, and the first was
+        odd.
+        """
+        if lengths and (longest := max(lengths)) > DIMENSIONS:
             raise _Malformed(
-                f"{len(vector)} dimensions, {DIMENSIONS} fit: ask for fewer with "
+                f"{longest} dimensions, {DIMENSIONS} fit: ask for fewer with "
                 f"QLP_EMBEDDING_DIMENSIONS={DIMENSIONS}, or --dimensions {DIMENSIONS}"
             )
-        self._native = len(vector) if self._native is None else self._native
-        if len(vector) != self._native:
-            raise _Malformed(f"{len(vector)} dimensions, expected {self._native}")
-        if not all(map(math.isfinite, vector)) or not any(vector):
-            raise _Malformed("a vector that is zero, or not of finite numbers")
+        if len(lengths) > 1:
+            raise _Malformed(f"{min(lengths)} and {max(lengths)} dimensions in one answer")
+        for length in lengths:
+            before, self._last = self._last, length
+            repeated = self._dimensions is None and before == length
+            if self._native not in (None, length) and not repeated:
+                raise _Malformed(f"{length} dimensions, expected {self._native}")
+            self._native = length
 
 
 class _Malformed(Exception):
@@ -188,18 +250,47 @@ def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
         return values.tolist()
     if not isinstance(raw, list):
         raise TypeError("neither base64 nor numbers")
+    if not all(type(value) in (int, float) for value in raw):
+        raise TypeError("not numbers")
     return [float(value) for value in raw]
+
+
+def _ordered(items: list[Any]) -> list[Any]:
+    """The items of an answer in the order of the texts: by their index, where they have one."""
+    if all(item.get("index") is None for item in items):
+        return items
+    by_index = {item["index"]: item for item in items if type(item["index"]) is int}
+    if sorted(by_index) != list(range(len(items))):
+        raise ValueError("indexes that are not 0, 1, …")
+    return [by_index[index] for index in range(len(items))]
+
+
+def _count(given: object) -> int:
+    """A number of tokens; 0 if it is none."""
+    return given if type(given) is int and given > 0 else 0
+
+
+def _is_refusal(answer: list[list[float]] | _Failure) -> bool:
+    return isinstance(answer, _Failure) and answer.kind == "text" and bool(answer.said)
 
 
 def _refusal(error: openai.APIStatusError) -> _Failure:
     code = error.code if isinstance(error.code, str) and error.code.isidentifier() else None
     reason = f"answers {error.status_code}{f' ({code[:40]})' if code else ''}"
     kind: FailureKind = "settings"
-    if error.status_code in (400, 422):
+    if error.status_code in _REFUSED:
         kind = "text"
     elif (error.status_code in _PASSING and code != _NO_MONEY) or error.status_code >= 500:
         kind = "outage"
-    return _Failure(reason, kind, _retry_after(error))
+    return _Failure(reason, kind, _retry_after(error), _said(error))
+
+
+def _said(error: openai.APIStatusError) -> str:
+    """The provider's words, in one line and short."""
+    body = error.body
+    if isinstance(body, dict):
+        body = next(filter(None, map(body.get, ("message", "detail", "error"))), body)
+    return " ".join("".join(filter(str.isprintable, str(body))).split())[:200] or "nothing more"
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

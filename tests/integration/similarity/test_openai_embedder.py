@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -202,7 +202,6 @@ async def test_a_connection_that_breaks_off_is_repeated(
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (400, "content_filter", "text"),
         (401, "invalid_api_key", "settings"),
         (403, None, "settings"),
         (404, "model_not_found", "settings"),
@@ -238,14 +237,17 @@ def with_vector(vector: Any) -> Callable[[dict[str, Any]], Any]:
     [
         (changed(data=[]), "0 vectors for 2 texts"),
         (lambda answer: {**answer, "data": answer["data"] * 2}, "4 vectors for 2 texts"),
-        (lambda answer: {**answer, "data": [answer["data"][0]] * 2}, "2 vectors for 2 texts"),
+        (lambda answer: {**answer, "data": [answer["data"][0]] * 2}, "not an answer"),
+        (lambda answer: {**answer, "data": [*answer["data"][:1], {}]}, "not an answer"),
+        (with_vector([True] * DIMENSIONS), "not an answer"),
+        (with_vector(["0.5"] * DIMENSIONS), "not an answer"),
         (changed(data=None), "not an answer"),
-        (changed(data=[{"index": "x"}]), "not an answer"),
+        (changed(data=[{"index": "x"}] * 2), "not an answer"),
         (lambda _answer: ["nonsense"], "not an answer"),
         (lambda _answer: None, "not an answer"),
         (with_vector([0.0] * DIMENSIONS), "zero"),
-        (with_vector([1.0] * (DIMENSIONS - 1)), "dimensions"),
-        (with_vector([]), "dimensions|zero"),
+        (with_vector([1.0] * (DIMENSIONS - 1)), "1535 and 1536 dimensions"),
+        (with_vector([]), "empty"),
         (with_vector("***"), "not an answer"),
         (with_vector("QUI="), "not an answer"),
         (with_vector([None] * DIMENSIONS), "not an answer"),
@@ -261,6 +263,118 @@ async def test_what_comes_back_is_checked(
     with pytest.raises(EmbeddingUnavailable, match=f"unusable: .*({reason})") as raised:
         await embedder(embeddings_server).embed([SECRET, "another"])
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [[], [0.0] * DIMENSIONS, [1e999] * DIMENSIONS, [0.5] * 3],
+    ids=["empty", "zero", "infinite", "short"],
+)
+async def test_an_odd_first_vector_does_not_spoil_those_that_follow(
+    embeddings_server: EmbeddingsServer, odd: list[float]
+) -> None:
+    asked = embedder(embeddings_server)
+    embeddings_server.change = with_vector(odd)
+    if len(odd) == 3:
+        await asked.embed(["a"])  # it could be how the model answers
+    else:
+        with pytest.raises(EmbeddingUnavailable, match="unusable"):
+            await asked.embed(["a"])
+    embeddings_server.change = lambda answer: answer
+    if len(odd) == 3:
+        with pytest.raises(EmbeddingUnavailable, match="1536 dimensions, expected 3"):
+            await asked.embed(["a"])
+    [vector] = await asked.embed(["a"])
+    assert sum(map(bool, vector)) > 1000
+
+
+async def test_a_vector_that_one_text_has_not_is_no_fault_of_the_others(
+    embeddings_server: EmbeddingsServer,
+) -> None:
+    asked = embedder(embeddings_server)
+    await asked.embed(["a"])
+    embeddings_server.change = with_vector([0.0] * DIMENSIONS)
+    with pytest.raises(EmbeddingUnavailable, match="zero") as raised:
+        await asked.embed(["odd", "good"])
+    assert raised.value.kind == "text"
+
+
+@pytest.mark.parametrize("index", [None, "left out"])
+async def test_items_without_an_index_are_in_the_order_of_the_texts(
+    embeddings_server: EmbeddingsServer, index: str | None
+) -> None:
+    def without(answer: dict[str, Any]) -> dict[str, Any]:
+        for item in answer["data"]:
+            del item["index"]
+            if index is None:
+                item["index"] = None
+        return answer
+
+    expected = await embedder(embeddings_server).embed(["one", "two"])
+    embeddings_server.change = without
+    assert await embedder(embeddings_server).embed(["one", "two"]) == expected
+
+
+def refusing(
+    *, words: str = "", parameter: str = "", status: int = 400, body: Any = None
+) -> Callable[[int, dict[str, Any]], Awaitable[web.Response | None]]:
+    """Refuses texts with these words in them, or that are asked for with this parameter."""
+
+    async def trouble(_number: int, asked: dict[str, Any]) -> web.Response | None:
+        if parameter in asked or (words and any(words in text for text in asked["input"])):
+            return web.json_response(body or error_body(None, f"not {SECRET}"), status=status)
+        return None
+
+    return trouble
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_refused_text_is_told_from_refused_settings_by_another_text(
+    embeddings_server: EmbeddingsServer, status: int
+) -> None:
+    asked = embedder(embeddings_server)
+    embeddings_server.trouble = refusing(words=SECRET, status=status)
+    with pytest.raises(EmbeddingUnavailable, match=f"answers {status}") as raised:
+        await asked.embed([SECRET])
+    assert raised.value.kind == "text"
+    assert SECRET not in str(raised.value)
+    assert embeddings_server.texts == [SECRET, "test"]
+    # What was accepted a moment ago need not be tried again.
+    with pytest.raises(EmbeddingUnavailable):
+        await asked.embed([SECRET])
+    assert embeddings_server.texts == [SECRET, "test", SECRET]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        error_body(None, "This model does not support specifying dimensions."),
+        {"object": "error", "message": "does not support specifying dimensions", "code": 400},
+        {"detail": [{"loc": ["body", "dimensions"], "msg": "specifying dimensions"}]},
+        {"error": "specifying dimensions: unsupported"},
+    ],
+    ids=["OpenAI", "vLLM", "FastAPI", "a string"],
+)
+async def test_a_refused_parameter_is_for_the_operator_and_costs_no_text_its_vector(
+    embeddings_server: EmbeddingsServer, body: Any
+) -> None:
+    embeddings_server.trouble = refusing(parameter="dimensions", body=body)
+    with pytest.raises(EmbeddingUnavailable, match=r"400.*specifying dimensions") as raised:
+        await embedder(embeddings_server, dimensions=64).embed([SECRET])
+    assert raised.value.kind == "settings"
+    assert SECRET not in str(raised.value)
+
+
+async def test_a_server_that_knows_no_format_is_asked_without_one(
+    embeddings_server: EmbeddingsServer,
+) -> None:
+    embeddings_server.trouble = refusing(parameter="encoding_format", status=422)
+    asked = embedder(embeddings_server)
+    [first] = await asked.embed(["sort a list"])
+    assert "encoding_format" not in embeddings_server.requests[-1]
+    before = len(embeddings_server.requests)
+    assert await asked.embed(["sort a list"]) == [first]
+    assert len(embeddings_server.requests) == before + 1
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>proxy</html>", b"{", b'{"data": "x"}'])
