@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,11 +19,50 @@ from domain.sandbox.languages import LANGUAGES
 MAX_ARGUMENT_BYTES = 32 * 1024
 MAX_ARGUMENTS_BYTES = 96 * 1024
 
+#: All variables of the job together, names included, bytes of UTF-8.
+MAX_ENVIRONMENT_BYTES = 96 * 1024
+
+#: Longest name of a file or folder, bytes of UTF-8 (``NAME_MAX``, pathconf(3)).
+MAX_NAME_BYTES = 255
+
+#: How deep a job's files may lie below its working directory.
+MAX_FOLDERS_DEEP = 32
+
+#: Files and folders one box may hold; an inode costs kernel memory even when empty.
+MAX_INODES = 16_384
+
+#: Of these, the box's own and some for the program.
+_SPARE_INODES = 64
+
+#: What the kernel says of names and arguments that it cannot take, whoever asks.
+_OF_THE_JOB = frozenset(
+    {
+        *(errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP, errno.EEXIST),
+        *(errno.ENOTDIR, errno.EISDIR, errno.E2BIG),
+    }
+)
+
 _PAGE = 4096
 
 
 class InvalidJob(ValueError):
     """The job cannot run as it is; the message names the field and the fix."""
+
+
+def refused_for_good(error: OSError, doing: str) -> InvalidJob | None:
+    """What to say of a job whose own content made the kernel refuse ``doing``; None for the rest.
+
+    `prepare` lets through only what is known to fit; a machine's own limits may be narrower.
+    """
+    if error.errno not in _OF_THE_JOB:
+        return None
+    return InvalidJob(f"{doing}: {os.strerror(error.errno)}; shorten what it names")
+
+
+def entries_of(files: Mapping[str, bytes]) -> int:
+    """How many files and folders they are, laid out."""
+    folders = {folder for path in files for folder in PurePosixPath(path).parents}
+    return len(files) + len(folders - {PurePosixPath()})
 
 
 @dataclass(frozen=True)
@@ -57,6 +98,7 @@ def prepare(job: SandboxJob) -> PreparedJob:
     for index, file in enumerate(job.files):
         if file.path in files:
             raise InvalidJob(f"files.{index}.path: {file.path!r} is there twice; keep one of them")
+        _check_path(file.path, f"files.{index}.path")
         files[file.path] = _content(file, index)
     _check_folders(files)
     if job.entrypoint not in files:
@@ -79,6 +121,7 @@ def with_inputs(prepared: PreparedJob, contents: Mapping[str, bytes]) -> dict[st
     for wanted in prepared.job.inputs:
         if wanted.path in files:
             raise InvalidJob(f"inputs: {wanted.path!r} is also one of files; rename that file")
+        _check_path(wanted.path, "inputs")
         files[wanted.path] = contents[wanted.sha256]
     _check_folders(files)
     _check_room(prepared.job, files)
@@ -94,9 +137,23 @@ def _content(file: JobFile, index: int) -> bytes:
         raise InvalidJob(f"files.{index}.content: not base64 ({error}); encode it anew") from None
 
 
+def _check_path(path: str, field: str) -> None:
+    *folders, _ = names = path.split("/")
+    for name in names:
+        if (size := len(_encode(name, field))) > MAX_NAME_BYTES:
+            raise InvalidJob(
+                f"{field}: {name!r} takes {size} bytes, a file system's limit for one name is"
+                f" {MAX_NAME_BYTES}; shorten it"
+            )
+    if len(folders) > MAX_FOLDERS_DEEP:
+        raise InvalidJob(
+            f"{field}: lies {len(folders)} folders deep, the limit is {MAX_FOLDERS_DEEP};"
+            " nest it less"
+        )
+
+
 def _check_folders(files: dict[str, bytes]) -> None:
     for path in files:
-        _encode(path, "files.path")
         for folder in PurePosixPath(path).parents:
             if str(folder) in files:
                 raise InvalidJob(
@@ -124,13 +181,24 @@ def _check_arguments(arguments: tuple[str, ...]) -> None:
 
 
 def _check_environment(environment: dict[str, str]) -> None:
+    total = 0
     for name, value in environment.items():
         if "\0" in value:
             raise InvalidJob(f"environment.{name}: holds a NUL character; remove it")
-        _encode(value, f"environment.{name}")
+        total += len(name) + len(_encode(value, f"environment.{name}"))
+    if total > MAX_ENVIRONMENT_BYTES:
+        raise InvalidJob(
+            f"environment: takes {total} bytes together, the limit is {MAX_ENVIRONMENT_BYTES};"
+            " pass it on stdin or in a file"
+        )
 
 
 def _check_room(job: SandboxJob, files: dict[str, bytes]) -> None:
+    if (entries := entries_of(files)) > MAX_INODES - _SPARE_INODES:
+        raise InvalidJob(
+            f"files: are {entries} with their folders and inputs, a box holds {MAX_INODES} in all;"
+            " send an archive"
+        )
     needed = sum((len(content) + _PAGE - 1) // _PAGE * _PAGE for content in files.values())
     if needed >= job.limits.disk_bytes:
         raise InvalidJob(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,15 @@ CONTENT_TYPE = "application/cloudevents+json"
 
 #: Characters of an error text in a result.
 _MAX_ERROR = 2000
+
+#: A URL, and an absolute path, quoted as Python does it or bare, up to what cannot be of it.
+_PATH = re.compile(
+    r"[a-z][a-z0-9+.-]*://[^\s'\"<>]*"
+    r"|(?<=')[~/](?:[^'\\\n]|\\.)*(?=')"
+    r'|(?<=")[~/](?:[^"\\\n]|\\.)*(?=")'
+    r"|(?<![\w.…/-])~?/[^\s'\"(),;:<>]+",
+    re.IGNORECASE,
+)
 
 
 class Unreadable(ValueError):
@@ -99,10 +109,20 @@ def read_job(envelope: Envelope) -> PreparedJob:
 
 
 def failure(run_id: UUID, intent_id: UUID, verdict: Verdict, error: str) -> SandboxResult:
-    """The result of a run that never took place."""
+    """The result of a run that never took place; clients read ``error``.
+
+    Of this host's own failures they are told what failed, and not where it keeps its things.
+    """
+    if verdict is Verdict.INFRASTRUCTURE_ERROR:
+        error = without_paths(error)
     return SandboxResult(
         run_id=run_id, intent_id=intent_id, verdict=verdict, error=error[:_MAX_ERROR]
     )
+
+
+def without_paths(text: str) -> str:
+    """``text`` with an ellipsis for every absolute path and URL in it."""
+    return _PATH.sub("…", text)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ import time
 
 _LENGTH_DIGITS = 12
 _STARTUP_FAILED = 125
+#: Exit status where the files cannot be laid out, plus the number of the error.
+_NOT_LAID = 128
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 
@@ -163,7 +165,11 @@ def main() -> None:
     os.write(marks, _READY)
     fields = _read_header()
     workspace, seconds, stdin = _take(fields)
-    _lay(_take(fields), _take(fields))
+    folders, files = _take(fields), _take(fields)
+    try:
+        _lay(folders, files)
+    except OSError as error:
+        os._exit(_NOT_LAID + (error.errno or 0))
     os.chdir(workspace)
     command, pairs = _take(fields), _take(fields)
     os.environ.clear()

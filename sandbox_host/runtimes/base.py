@@ -12,7 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 from domain.sandbox.contract import Behaviour, SandboxResult, Usage
 from domain.sandbox.languages import LANGUAGES
 from sandbox_host.artifacts import Collected
-from sandbox_host.jobs import PreparedJob
+from sandbox_host.jobs import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.output import CappedStream
 from sandbox_host.verdicts import Ending, judge, limits_hit
 
@@ -31,9 +31,6 @@ BOX_UID = 1000
 
 #: Size of ``/dev/shm`` in a box, bytes.
 SHM_BYTES = 16 * 1024**2
-
-#: Files and directories one box may hold; an inode costs kernel memory even when empty.
-MAX_INODES = 16_384
 
 #: Open files per process.
 MAX_OPEN_FILES = 1024
@@ -71,6 +68,11 @@ def environment_of(
 
 class RuntimeFailure(Exception):
     """The runtime could not run a job; the program is not to blame. The message says why."""
+
+
+def not_laid(error: OSError) -> InvalidJob | RuntimeFailure:
+    """What to raise where a job's files cannot be laid out: whose fault the kernel says it is."""
+    return refused_for_good(error, "files") or RuntimeFailure(f"lay the job's files: {error}")
 
 
 class BoxGone(RuntimeFailure):

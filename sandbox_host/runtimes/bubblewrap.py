@@ -134,7 +134,7 @@ class BubblewrapRuntime:
             except BoxGone as gone:
                 log.warning("a box died before it had begun, taking another: %s", gone)
             except OSError as error:
-                raise RuntimeFailure(f"{error.strerror or error} ({error.filename})") from error
+                raise RuntimeFailure(str(error)) from error
         raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
 
     async def _run_once(

@@ -14,7 +14,7 @@ from sandbox_host.monitoring import security_event
 from sandbox_host.output import CappedStream
 from sandbox_host.processes import sealed_file
 from sandbox_host.runtimes import bwrap_box, bwrap_shell
-from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of
+from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, not_laid
 from sandbox_host.runtimes.bwrap_binary import Identity
 from sandbox_host.runtimes.bwrap_equipment import FIRST_BOX_UID, Equipment
 from sandbox_host.runtimes.bwrap_files import BoxFiles
@@ -76,8 +76,9 @@ class BwrapBox:
 
         Raises:
             BoxGone: the box died before the program started.
-            OSError: the kernel refuses a file or a limit.
-            RuntimeFailure: the box cannot be fitted, or takes no job.
+            InvalidJob: the kernel cannot take the files' names.
+            OSError: the kernel refuses a limit.
+            RuntimeFailure: the kernel refuses a file, or the box cannot be fitted, or takes no job.
         """
         limits = job.job.limits
         if self.group is not None and _of_group(limits) != _of_group(self.limits):
@@ -85,7 +86,10 @@ class BwrapBox:
         if limits.disk_bytes != self.limits.disk_bytes:
             self.files.resize(limits.disk_bytes)
         self.limits = limits
-        await asyncio.to_thread(self.inputs.lay, self.files.workspace, job.files)
+        try:
+            await asyncio.to_thread(self.inputs.lay, self.files.workspace, job.files)
+        except OSError as error:
+            raise not_laid(error) from error
         line = bwrap_shell.line(
             command, environment_of(job), limits, has_group=self.group is not None
         )
@@ -123,7 +127,7 @@ class BoxMaker:
             async with contextlib.AsyncExitStack() as made:
                 return await self._make(made, limits)
         except OSError as error:
-            raise RuntimeFailure(f"{error.strerror or error} ({error.filename})") from error
+            raise RuntimeFailure(str(error)) from error
 
     async def make_or_discard(self, limits: JobLimits) -> BwrapBox:
         """`make`, where the caller may be cancelled: a box made too late is removed."""

@@ -11,7 +11,8 @@ import ctypes
 import os
 
 from sandbox_host.artifacts import Collected, collect
-from sandbox_host.runtimes.base import BOX, MAX_INODES, WORKSPACE, RuntimeFailure
+from sandbox_host.jobs import MAX_INODES
+from sandbox_host.runtimes.base import BOX, WORKSPACE, RuntimeFailure
 
 #: Kernel memory behind one tmpfs inode and its name, bytes.
 _INODE_BYTES = 1024

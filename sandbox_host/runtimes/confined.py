@@ -128,7 +128,7 @@ class ConfinedRuntime:
         except NoUserFree as error:
             raise RuntimeFailure(str(error)) from None
         except OSError as error:
-            raise RuntimeFailure(f"{error.strerror or error} ({error.filename})") from error
+            raise RuntimeFailure(str(error)) from error
 
     @contextlib.asynccontextmanager
     async def _folder(

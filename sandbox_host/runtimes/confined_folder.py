@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 from sandbox_host.artifacts import Collected, collect
+from sandbox_host.jobs import MAX_INODES
 from sandbox_host.processes import host_tag, is_alive
-from sandbox_host.runtimes.base import MAX_INODES
+from sandbox_host.runtimes.base import not_laid
 
 _PREFIX = "qlp-confined-"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -58,6 +59,11 @@ class ProgramFolder:
         path: where to make it.
         files: laid into ``work``.
         uid: the program's user; None where that is this host's own.
+
+    Raises:
+        InvalidJob: the kernel cannot take the files' names.
+        OSError: the folder cannot be made.
+        RuntimeFailure: a file cannot be laid.
     """
 
     def __init__(self, path: Path, files: dict[str, bytes], uid: int | None) -> None:
@@ -68,14 +74,20 @@ class ProgramFolder:
         try:
             for folder in (self.work, self.tmp, self.out):
                 self._folder(folder)
-            for name, content in files.items():
-                self._file(self.work / name, content)
+            self._lay(files)
             if uid is not None:
                 os.chown(path, uid, uid)
             self._descriptor = os.open(path, _OPEN_FOLDER)
         except BaseException:
             remove_tree(path)
             raise
+
+    def _lay(self, files: dict[str, bytes]) -> None:
+        try:
+            for name, content in files.items():
+                self._file(self.work / name, content)
+        except OSError as error:
+            raise not_laid(error) from error
 
     def _folder(self, path: Path) -> None:
         path.mkdir(0o755)

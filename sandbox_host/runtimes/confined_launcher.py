@@ -161,14 +161,16 @@ def start(request: dict[str, Any], streams: list[int]) -> int:
         try:
             become(request)
         except BaseException as error:  # noqa: BLE001 - said, and nothing else can be done here
-            os.write(3, f"{error}".encode()[:4000])
+            number = getattr(error, "errno", None) or 0
+            os.write(3, f"{number} {error}".encode()[:4000])
         os._exit(127)
     os.close(failed_w)
     with os.fdopen(failed_r, "rb") as pipe:
         problem = pipe.read()
     if problem:
         os.waitpid(pid, 0)
-        raise OSError(0, problem.decode(errors="replace"))
+        number, _, said = problem.decode(errors="replace").partition(" ")
+        raise OSError(int(number), said)
     return pid
 
 
@@ -289,7 +291,7 @@ def serve(requests: socket.socket) -> None:
                     wanted = json.load(file)
                 supervise(wanted, streams, control)
             except BaseException as error:  # noqa: BLE001 - said, and nothing else can be done
-                say(control, error=str(error))
+                say(control, error=str(error), errno=getattr(error, "errno", None))
             os._exit(0)
         for descriptor in descriptors:
             os.close(descriptor)

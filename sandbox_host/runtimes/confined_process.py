@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sandbox_host.jobs import refused_for_good
 from sandbox_host.output import CappedStream
 from sandbox_host.processes import sealed_file
 from sandbox_host.runtimes import confined_launcher
@@ -144,6 +145,7 @@ class ConfinedProcess:
         """Wait until the program runs, and give it its input; the pid of its supervisor.
 
         Raises:
+            InvalidJob: the kernel cannot take its arguments.
             RuntimeFailure: it could not be started.
         """
         ended = asyncio.ensure_future(self._readers[2].ended.wait())
@@ -156,7 +158,11 @@ class ConfinedProcess:
             ended.cancel()
             starting.cancel()
         if "pid" not in self._words:
-            raise RuntimeFailure(f"the program was not started: {self._words.get('error', '?')}")
+            why = str(self._words.get("error", "?"))
+            refused = OSError(self._words.get("errno") or 0, why)
+            raise refused_for_good(refused, "args") or RuntimeFailure(
+                f"the program was not started: {why}"
+            )
         self._stdin.send(stdin)
         return int(self._words["pid"])
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from domain.sandbox.contract import JobLimits
-from sandbox_host.jobs import PreparedJob
+from sandbox_host.jobs import PreparedJob, refused_for_good
 from sandbox_host.output import CappedStream
 from sandbox_host.runtimes.base import CPUS, BoxGone, RuntimeFailure
 from sandbox_host.runtimes.cgroup_types import Cgroup, GroupLimits
@@ -24,6 +24,7 @@ from sandbox_host.verdicts import KILLED
 #: The agent's marks; its source knows the same. The last one's length includes the return code.
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
 _ENDED_BYTES = 3
+_NOT_LAID = 128
 
 #: Seconds in which the agent must be ready, and in which a killed box's streams must end.
 _READY_SECONDS = 20.0
@@ -212,15 +213,20 @@ class DockerBox:
 
         Raises:
             BoxGone: the box died before the program started.
+            InvalidJob: its kernel cannot take the files' names.
             RuntimeFailure: nobody knows how it ended.
         """
         ends = {reader.ended for reader in self._readers.values()}
         await asyncio.wait(ends or {self._attached.ended})
         if self._piped and self._returncode is not None:
             return ProgramEnd(self._returncode)
-        if not self._started.is_set():
+        if not self._started.is_set() and self.room is not None:
             raise BoxGone(self.container)
         ended = await self._engine.ended(self.container)
+        if not self._started.is_set():
+            number = ended.status - _NOT_LAID
+            refused = OSError(number, os.strerror(max(0, number)))
+            raise refused_for_good(refused, "files") or BoxGone(self.container)
         if not self._piped:
             self._take_end(ended)
         if self._returncode is not None:

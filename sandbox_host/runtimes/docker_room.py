@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_host.artifacts import Collected, collect
-from sandbox_host.jobs import PreparedJob
+from sandbox_host.jobs import MAX_INODES, PreparedJob, entries_of
 from sandbox_host.processes import is_alive
-from sandbox_host.runtimes.base import BOX, MAX_INODES, OUTPUT
+from sandbox_host.runtimes.base import BOX, OUTPUT, not_laid
 from sandbox_host.runtimes.mounts import mount_tmpfs, resize_tmpfs, unmount
 
 log = logging.getLogger(__name__)
@@ -116,15 +116,20 @@ class Room:
         """Lay the job's files, and give the room the job's size; before the program starts.
 
         Raises:
-            OSError: the kernel refuses.
+            InvalidJob: the kernel cannot take the files' names.
+            OSError: the kernel refuses the size.
+            RuntimeFailure: it refuses a file.
         """
         laid = sum(-(-len(content) // _PAGE) * _PAGE for content in job.files.values())
         size, inodes = job.job.limits.disk_bytes, MAX_INODES + _OWN_INODES
         # Of the two copies of each file only the writable one counts against the limit.
-        resize_tmpfs(self.folder, size + laid, inodes + 2 * len(job.files))
-        for path, content in job.files.items():
-            self._lay_file("in", path, content, 0)
-            self._lay_file("box/work", path, content, self._owner)
+        resize_tmpfs(self.folder, size + laid, inodes + entries_of(job.files))
+        try:
+            for path, content in job.files.items():
+                self._lay_file("in", path, content, 0)
+                self._lay_file("box/work", path, content, self._owner)
+        except OSError as error:
+            raise not_laid(error) from error
         self._laid_bytes = laid
 
     def _lay_file(self, place: str, path: str, content: bytes, owner: int) -> None:

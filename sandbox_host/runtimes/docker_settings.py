@@ -8,12 +8,11 @@ from importlib import resources
 from typing import Any
 
 from domain.sandbox.contract import JobLimits
-from sandbox_host.jobs import PreparedJob
+from sandbox_host.jobs import MAX_INODES, PreparedJob
 from sandbox_host.runtimes.base import (
     BOX,
     BOX_UID,
     CPUS,
-    MAX_INODES,
     MAX_OPEN_FILES,
     OUTPUT,
     SHM_BYTES,

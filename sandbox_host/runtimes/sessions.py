@@ -12,16 +12,17 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from domain.sandbox.contract import SkippedArtifact, Usage
 from sandbox_host.artifacts import Collected
-from sandbox_host.jobs import InvalidJob, PreparedJob
+from sandbox_host.jobs import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.output import CappedStream
 from sandbox_host.runtimes.base import (
     Readiness,
@@ -36,6 +37,7 @@ from sandbox_host.runtimes.sessions_job import (
     ARCHIVE_OVERHEAD,
     ARTIFACTS,
     JOB_ARCHIVE,
+    NotStarted,
     Report,
     archive_of,
     code_of,
@@ -65,6 +67,7 @@ _FIRST_POLL_SECONDS, _POLL_SECONDS = 0.05, 1.0
 #: What the service says in place of output when an execution took too long.
 _SERVICE_TIMED_OUT = "Request timed out"
 
+_REPORT: TypeAdapter[Report | NotStarted] = TypeAdapter(Report | NotStarted)
 _UNFINISHED = frozenset({"NotStarted", "Running"})
 _KILLS = {"deadline": Kill.DEADLINE, "output": Kill.OUTPUT, None: None}
 
@@ -222,6 +225,7 @@ def _report_of(execution: dict[str, Any], result: dict[str, Any]) -> Report | No
     """The launcher's report; None where the service ended the execution for taking too long.
 
     Raises:
+        InvalidJob: the session's kernel cannot take the job's names or arguments.
         RuntimeFailure: the session failed, and the program with it or not.
     """
     if execution["status"] != "Succeeded":
@@ -230,9 +234,15 @@ def _report_of(execution: dict[str, Any], result: dict[str, Any]) -> Report | No
             return None
         raise RuntimeFailure(f"the session failed: {said.strip().splitlines()[-1][:300]}")
     try:
-        return Report.model_validate_json(str(result.get("executionResult")))
+        report = _REPORT.validate_json(str(result.get("executionResult")))
     except ValidationError:
         raise RuntimeFailure("the session's launcher gave no report") from None
+    if isinstance(report, NotStarted):
+        refused = OSError(report.errno, os.strerror(report.errno))
+        raise refused_for_good(refused, "files or args") or RuntimeFailure(
+            f"the session could not start the program: {refused.strerror}"
+        )
+    return report
 
 
 def _feed(stream: CappedStream, text: object, written: int) -> None:

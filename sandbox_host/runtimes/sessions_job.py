@@ -52,6 +52,14 @@ class Report(BaseModel):
     skipped: list[SkippedName] = Field(max_length=_MAX_SKIPPED)
 
 
+class NotStarted(BaseModel):
+    """What the launcher says where the session's kernel refused the job's files or arguments."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    errno: int = Field(ge=0, le=4095)
+
+
 class SkippedName(BaseModel):
     """A file that the launcher left out."""
 

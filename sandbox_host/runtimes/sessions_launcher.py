@@ -47,15 +47,18 @@ class _Stream:
 
 
 def launch(order: dict[str, Any]) -> str:
-    """Run the program that ``order`` describes (`sessions_job.order_of`); the report as JSON."""
+    """Run the program that ``order`` describes (`sessions_job.code_of`); the report as JSON."""
     root = order["root"]
     shutil.rmtree(root, ignore_errors=True)
     for folder in ("work", "tmp", "out"):
         os.makedirs(os.path.join(root, folder))
-    with tarfile.open(order["archive"]) as archive:
-        archive.extractall(root)  # noqa: S202 - made by the host itself # nosec B202
-    with open(os.path.join(root, "stdin"), "rb") as stdin:
-        report = _run(order, stdin)
+    try:
+        with tarfile.open(order["archive"]) as archive:
+            archive.extractall(root)  # noqa: S202 - made by the host itself # nosec B202
+        with open(os.path.join(root, "stdin"), "rb") as stdin:
+            report = _run(order, stdin)
+    except OSError as error:
+        return json.dumps({"errno": error.errno or 0})
     report.update(_pack(os.path.join(root, "out"), order["artifacts"], order["artifact_bytes"]))
     return json.dumps(report)
 

@@ -22,6 +22,7 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import Verdict
+from sandbox_host import jobs
 from sandbox_host.jobs import InvalidJob
 from sandbox_host.runtimes import confined, confined_folder, confined_users
 from sandbox_host.runtimes.base import RunControl
@@ -240,6 +241,15 @@ async def test_folders_of_dead_hosts_are_removed_and_of_living_ones_are_not() ->
     await _reaped(left)
     assert kept.exists()
     kept.rmdir()
+
+
+async def test_arguments_that_only_the_kernel_refuses_are_the_jobs_own_fault(
+    programs: ConfinedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_ARGUMENT_BYTES", 1 << 20)
+    monkeypatch.setattr(jobs, "MAX_ARGUMENTS_BYTES", 1 << 20)
+    with pytest.raises(InvalidJob, match=r"^args: Argument list too long; shorten"):
+        await programs.run(prepared("1", args=("x" * (200 << 10),)))
 
 
 async def test_a_language_the_machine_lacks_is_the_jobs_fault_and_named(

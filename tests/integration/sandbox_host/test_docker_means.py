@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import Verdict
+from sandbox_host import jobs
 from sandbox_host.processes import host_tag
 from sandbox_host.runtimes import docker as docker_module
 from sandbox_host.runtimes.docker import DockerRuntime
@@ -49,6 +50,14 @@ async def docker(request: pytest.FixtureRequest) -> AsyncIterator[DockerRuntime]
 
 async def _has_rooms(runtime: DockerRuntime) -> bool:
     return (await runtime.preflight()).details["artifacts"].startswith("collected")
+
+
+async def test_names_that_only_the_kernel_refuses_are_the_jobs_own_fault(
+    docker: DockerRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_NAME_BYTES", 10_000)
+    with pytest.raises(jobs.InvalidJob, match=r"^files: File name too long; shorten"):
+        await docker.run(prepared("1", files={"ж" * 130: ""}))
 
 
 async def test_files_stdin_output_and_status_are_the_same(docker: DockerRuntime) -> None:

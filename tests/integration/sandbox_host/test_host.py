@@ -115,6 +115,14 @@ async def test_an_invalid_job_with_readable_ids_is_answered(
         _, result = await client.result()
         assert result.error is not None
         assert result.error.startswith("data.language")
+        job = sandbox_job("1", files={"data/" + "ж" * 130: ""}).model_dump(mode="json")
+        await client.send(job)
+        _, result = await client.result()
+        assert result.verdict is Verdict.INVALID_JOB
+        assert result.error == (
+            f"data.files.1.path: {'ж' * 130!r} takes 260 bytes,"
+            " a file system's limit for one name is 255; shorten it"
+        )
 
 
 async def test_a_program_may_run_longer_than_the_lock_of_its_job(

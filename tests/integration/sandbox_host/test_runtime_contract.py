@@ -11,6 +11,7 @@ import time
 import pytest
 
 from domain.sandbox.contract import Verdict
+from sandbox_host import jobs
 from sandbox_host.runtimes.base import RunControl, Runtime
 from tests.fixtures.sandbox import misreported, needs, prepared, run
 
@@ -287,6 +288,38 @@ async def test_the_environment_is_the_jobs_and_nothing_of_the_hosts(
         *("APP_MODE", "TZ", "PATH", "USER", "LANG", "HOME", "PWD", "TMPDIR", "OUT_DIR"),
         *("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
     }
+
+
+async def test_a_job_as_large_as_it_may_be_runs(runtime: Runtime) -> None:
+    path = "/".join(["d" * 4] * 32 + ["ж" * 42])
+    assert len(path) <= 255
+    program = (
+        "import os, sys\n"
+        f"print(open({path!r}).read(), len(open({'ж' * 127!r}).read()))\n"
+        "print({arg[0] for arg in sys.argv[1:]}, sum(map(len, sys.argv[1:])))\n"
+        "print(sum(len(value) for name, value in os.environ.items() if name[:3] == 'APP'))\n"
+    )
+    job = prepared(
+        program,
+        files={path: "deep", "ж" * 127: "long"},
+        args=("'" * 32_768, "\n" * 32_768, "$" * 32_768),
+        environment={f"APP_{n}": "'" * 4096 for n in range(23)},
+        memory_bytes=32 << 20,
+    )
+    result = await run(runtime, job)
+    assert result.stdout.splitlines()[0] == "deep 4", result
+    assert result.stdout.splitlines()[2] == str(23 * 4096)
+
+
+async def test_names_that_only_the_kernel_refuses_are_the_jobs_own_fault(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_NAME_BYTES", 10_000)
+    job = prepared("1", files={"ж" * 130: ""})
+    with pytest.raises(jobs.InvalidJob, match=r"^files: File name too long; shorten") as refusal:
+        await runtime.run(job)
+    assert "/" not in str(refusal.value)
+    assert (await run(runtime, prepared("print(1)"))).stdout == "1\n"
 
 
 _FILL = "import os\nwith open({path}, 'wb') as file:\n    while True: file.write(b'x' * 65536)\n"

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import SandboxResult, Verdict
+from sandbox_host import jobs
 from sandbox_host.jobs import InvalidJob
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.sessions import SessionsRuntime
@@ -176,6 +177,24 @@ async def test_what_a_program_prints_is_not_taken_for_the_report(sessions: Sessi
 
 async def test_exit_codes_and_signals_are_told_apart(sessions: SessionsRuntime) -> None:
     assert await misreported(sessions) == {}
+
+
+async def test_names_that_only_the_kernel_refuses_are_the_jobs_own_fault(
+    sessions: SessionsRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_NAME_BYTES", 10_000)
+    with pytest.raises(InvalidJob, match=r"^files or args: File name too long; shorten") as refusal:
+        await sessions.run(prepared("1", files={"ж" * 130: ""}))
+    assert "/" not in str(refusal.value)
+
+
+async def test_arguments_that_only_the_kernel_refuses_are_the_jobs_own_fault(
+    sessions: SessionsRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_ARGUMENT_BYTES", 1 << 20)
+    monkeypatch.setattr(jobs, "MAX_ARGUMENTS_BYTES", 1 << 20)
+    with pytest.raises(InvalidJob, match=r"^files or args: Argument list too long; shorten"):
+        await sessions.run(prepared("1", args=("x" * (200 << 10),)))
 
 
 async def test_a_kill_on_request_deletes_the_session_at_once(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from domain.sandbox.contract import SandboxJob
-from sandbox_host.jobs import MAX_ARGUMENT_BYTES, InvalidJob, prepare
+from domain.sandbox.contract import JobInput, SandboxJob
+from sandbox_host.jobs import MAX_ARGUMENT_BYTES, InvalidJob, prepare, with_inputs
 
 
 def job(**changes: Any) -> SandboxJob:
@@ -25,6 +26,9 @@ def job(**changes: Any) -> SandboxJob:
 
 def file(path: str, content: str = "", encoding: str = "utf-8") -> dict[str, str]:
     return {"path": path, "content": content, "encoding": encoding}
+
+
+_SMILES = {f"APP_{n}": "\U0001f600" * 4096 for n in range(5)}
 
 
 def test_files_are_decoded() -> None:
@@ -44,6 +48,10 @@ def test_the_command_names_the_entrypoint_in_the_workspace() -> None:
         ({"files": [file("main.py"), file("main.py")]}, "files.1.path: 'main.py' is there twice"),
         ({"files": [file("main.py"), file("main.py/x")]}, "is a file and also the folder of"),
         ({"files": [file("main.py", "!", "base64")]}, "files.0.content: not base64"),
+        ({"files": [file("ж" * 128)], "entrypoint": "ж" * 128}, "files.0.path: 'ж"),
+        ({"files": [file("main.py"), file("a/" + "ж" * 128)]}, "takes 256 bytes, a file system's"),
+        ({"files": [file("main.py"), file("d/" * 33 + "f")]}, "files.1.path: lies 33 folders deep"),
+        ({"environment": {"APP_A": "\U0001f600" * 4096, **_SMILES}}, "environment: takes 98334"),
         ({"args": ["a\0b"]}, "args.0: holds a NUL character"),
         ({"args": ["x" * (MAX_ARGUMENT_BYTES + 1)]}, "args.0: takes 32769 bytes"),
         ({"args": ["x" * MAX_ARGUMENT_BYTES] * 4}, "args: take 131072 bytes together"),
@@ -57,6 +65,27 @@ def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message:
     with pytest.raises(InvalidJob) as refusal:
         prepare(job(**changes))
     assert message in str(refusal.value)
+
+
+def test_what_just_fits_is_taken() -> None:
+    path = "/".join(["d"] * 32 + ["ж" * 127 + "a"])
+    wide = {f"APP_{n}": "\U0001f600" * 4096 for n in range(5)}
+    prepare(job(files=[file("main.py"), file(path)], environment=wide))
+
+
+def test_more_files_and_folders_than_a_box_holds_are_refused() -> None:
+    content = b"x"
+    inputs = tuple(
+        JobInput(
+            path="/".join(["inputs", *(f"{n}.{depth}" for depth in range(31)), "f"]),
+            size=1,
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+        for n in range(512)
+    )
+    found = prepare(job().model_copy(update={"inputs": inputs}))
+    with pytest.raises(InvalidJob, match="files: are 16386 with their folders and inputs"):
+        with_inputs(found, {inputs[0].sha256: content})
 
 
 def test_text_that_is_not_unicode_is_refused() -> None:

@@ -203,3 +203,24 @@ async def test_whoever_waits_for_a_run_learns_of_its_end() -> None:
     runs.end(RUN)
     assert running.settled.is_set()
     assert runs.running(RUN) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("File name too long: '/tmp/qlp-in-1/a b'", "File name too long: '…'"),
+        ('No such file: "/run/it\'s/x"', 'No such file: "…"'),
+        ("mount (/run/qlp-sandbox/1-2/box-3): busy", "mount (…): busy"),
+        ("source path does not exist: /run/qlp-sandbox/in", "source path does not exist: …"),
+        ("GET http+docker://localhost/v1.41/info failed", "GET … failed"),
+        ("b'/var/tmp/x' and ~/keys, 3/4 of a/b", "b'…' and …, 3/4 of a/b"),
+        ("4 boxes died before the program started", "4 boxes died before the program started"),
+    ],
+)
+def test_a_hosts_own_failure_is_told_without_its_paths(said: str, told: str) -> None:
+    assert failure(RUN, INTENT, Verdict.INFRASTRUCTURE_ERROR, said).error == told
+
+
+def test_what_is_wrong_with_a_job_is_told_in_its_own_words() -> None:
+    said = "data.files: ' /etc/x' is there twice"
+    assert failure(RUN, INTENT, Verdict.INVALID_JOB, said).error == said
