@@ -9,6 +9,7 @@ Source: https://www.rfc-editor.org/rfc/rfc8259, sections 4 and 6; https://www.rf
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from itertools import chain, count
@@ -18,9 +19,31 @@ from pydantic_core import from_json
 
 _SHOWN_CHARACTERS = 64
 
+# Those of UTF-32 begin like those of UTF-16.
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "UTF-8 with a byte order mark"),
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
 
 class InvalidJson(ValueError):
     """The text is not JSON, or not such as is taken; the message says what is wrong with it."""
+
+
+def other_writing(body: bytes) -> str | None:
+    """In what the body is written, if that shows and is not UTF-8.
+
+    JSON begins with two ASCII characters: where one of the first four bytes is NUL, each character
+    takes two or four (RFC 4627, section 3).
+    """
+    for mark, name in _BYTE_ORDER_MARKS:
+        if body.startswith(mark):
+            return name
+    zeros = body[:4].count(0)
+    return None if not zeros else "UTF-32" if zeros > 2 else "UTF-16"
 
 
 def read_json(body: bytes, *, max_nodes: int, max_depth: int) -> object:

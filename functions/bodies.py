@@ -7,11 +7,11 @@ the host of the local stack. What came without its content must not be taken for
 
 from __future__ import annotations
 
-import codecs
 import re
 
 import azure.functions as func
 
+from domain.strict_json import other_writing
 from functions.problems import Problem, invalid_request
 
 #: Bytes of a request body. The content itself is bounded more tightly, and more exactly.
@@ -27,15 +27,6 @@ _NAME = "[!#$&^_.+a-z0-9-]+"
 _MEDIA_TYPE = re.compile(rf"application/json|{_NAME}/{_NAME}\+json")
 _CHARSET = re.compile(r';[ \t]*charset[ \t]*=[ \t]*"?([^";]*)', re.IGNORECASE)
 _UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
-
-# Those of UTF-32 begin like those of UTF-16.
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "UTF-8 with a byte order mark"),
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
 
 
 def check_no_body(request: func.HttpRequest) -> None:
@@ -88,7 +79,7 @@ def json_body(request: func.HttpRequest, max_bytes: int | None = None) -> bytes:
         _check_size(_size_unescaped(body), MAX_BODY_BYTES)
         max_bytes = MAX_ESCAPED_BODY_BYTES
     _check_size(len(body), max_bytes)
-    if other := _other_writing(body):
+    if other := other_writing(body):
         raise invalid_request(f"body: is written in {other}; send UTF-8, without a byte order mark")
     return body
 
@@ -118,16 +109,3 @@ def _size_unescaped(body: bytes) -> int:
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise Problem(413, "too-large", f"The body takes {size} bytes, the limit is {limit}.")
-
-
-def _other_writing(body: bytes) -> str | None:
-    """In what the body is written, if that shows and is not UTF-8.
-
-    JSON begins with two ASCII characters: where one of the first four bytes is NUL, each character
-    takes two or four (RFC 4627, section 3).
-    """
-    for mark, name in _BYTE_ORDER_MARKS:
-        if body.startswith(mark):
-            return name
-    zeros = body[:4].count(0)
-    return None if not zeros else "UTF-32" if zeros > 2 else "UTF-16"

@@ -12,7 +12,7 @@ from base64 import b64decode
 from datetime import datetime, timedelta
 from typing import Any
 
-from domain.strict_json import InvalidJson, read_json
+from domain.strict_json import InvalidJson, other_writing, read_json
 
 #: Of one attribute in UTF-8. An Azure resource's id takes up to about 1,000, a blob's URL 2,000.
 MAX_ATTRIBUTE_BYTES = 2048
@@ -62,6 +62,8 @@ def read_event(body: bytes) -> dict[str, Any]:
     Raises:
         NoCloudEvent: not one event, or one whose data is no JSON object.
     """
+    if other := other_writing(body):
+        raise NoCloudEvent(f"body: is written in {other}; send UTF-8, without a byte order mark")
     begins = body.lstrip()[:1]
     if begins == b"[":
         raise NoCloudEvent(_BATCH)

@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from codecs import BOM_UTF8
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import msgspec
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -35,9 +32,6 @@ from domain.validation import describe, form
 
 #: Service Bus Standard refuses messages over 256 KB; headers need some of it.
 MAX_ENVELOPE_BYTES = 240 * 1024
-
-#: What the bus takes at most outside of its premium tier; larger bodies are nobody's.
-_MAX_IDENTIFIED_BYTES = 256 * 1024
 
 #: Lower-case letters, digits and inner hyphens, as in DNS labels.
 TENANT_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z"
@@ -141,44 +135,6 @@ def event_key(source: str, event_id: str) -> str:
     """
     key = f"{source}\n{event_id}"
     return key if key.count("\n") == 1 else f"{len(source)}\n{key}"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a message body says of itself; None where that cannot be read, or is out of form."""
-
-    tenant_id: str | None = None
-    event_id: str | None = None
-    traceparent: str | None = None
-
-
-class _Said(msgspec.Struct, frozen=True):
-    id: msgspec.Raw = msgspec.Raw()
-    tenantid: msgspec.Raw = msgspec.Raw()
-    traceparent: msgspec.Raw = msgspec.Raw()
-
-
-def identity_of(body: bytes) -> Identity:
-    """Whose body it is, also of one that is no valid envelope; nothing else in it is built."""
-    if len(body) > _MAX_IDENTIFIED_BYTES:
-        return Identity()
-    try:
-        said = msgspec.json.decode(body.removeprefix(BOM_UTF8), type=_Said)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return Identity()
-    tenant_id, traceparent = _text(said.tenantid), _text(said.traceparent)
-    return Identity(
-        tenant_id if re.match(TENANT_PATTERN, tenant_id) else None,
-        _text(said.id) or None,
-        traceparent if is_traceparent(traceparent) else None,
-    )
-
-
-def _text(raw: msgspec.Raw) -> str:
-    try:
-        return msgspec.json.decode(raw, type=str)
-    except (msgspec.MsgspecError, ValueError):
-        return ""
 
 
 def is_traceparent(value: str | None) -> bool:

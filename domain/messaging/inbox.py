@@ -27,8 +27,8 @@ from domain.messaging.envelope import (
     InvalidEnvelope,
     child_of,
     event_key,
-    identity_of,
 )
+from domain.messaging.identity import identity_of
 from domain.patience import patiently
 from domain.process_manager import ProcessManager
 from domain.projections.rejected import RejectedMessages

@@ -14,11 +14,10 @@ from domain.messaging.cloudevent import MAX_ATTRIBUTE_BYTES
 from domain.messaging.envelope import (
     MAX_ENVELOPE_BYTES,
     Envelope,
-    Identity,
     InvalidEnvelope,
     event_key,
-    identity_of,
 )
+from domain.messaging.identity import Identity, identity_of
 from domain.service import intent_id_for
 
 #: What all examples of the JSON format's section 3.2 have in common, and whose the event is.
@@ -224,6 +223,13 @@ def test_a_source_may_be_any_resource_of_azure() -> None:
     group = "/subscriptions/0b1f6471-1bf0-4dda-aec3-cb9272f09590/resourceGroups/" + "g" * 90
     source = f"{group}/providers/Microsoft.EventGrid/domains/{'d' * 50}/topics/{'t' * 800}"
     assert decoded({**GOOD, "source": source}).source == source
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
+)
+def test_other_encodings_are_named(encoding: str) -> None:
+    assert refusal(json.dumps(GOOD).encode(encoding)).startswith("body: is written in UTF-")
 
 
 def test_a_key_that_occurs_twice_has_no_meaning() -> None:

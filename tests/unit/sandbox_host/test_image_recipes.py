@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +42,36 @@ def test_the_host_pins_what_the_application_pins() -> None:
         return {line for line in (ROOT / path).read_text().splitlines() if "==" in line}
 
     assert pins("sandbox_host/requirements.txt") <= pins("requirements.txt")
+
+
+def test_the_hosts_image_holds_all_that_the_host_imports(tmp_path: Path) -> None:
+    recipe = (ROOT / "sandbox_host/Dockerfile").read_text().replace("\\\n", " ")
+    for line in re.findall(r"^COPY (domain.*|sandbox_host sandbox_host)$", recipe, re.MULTILINE):
+        *sources, target = line.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
+    # Of the packages, those that the application has and the host has not.
+    absent = ("msgspec", "orjson", "psycopg", "openai", "numpy", "typer", "azure.functions")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r}));"
+        "import sandbox_host.dind, sandbox_host.host, sandbox_host.run_once, domain;"
+        "print(domain.__file__)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    loaded = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.startswith(str(tmp_path))
 
 
 def test_a_recipe_changes_with_its_packages_and_its_files(tmp_path: Path) -> None:

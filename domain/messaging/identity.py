@@ -1,0 +1,52 @@
+"""Whose a message is, also where its body is no event that could be used."""
+
+from __future__ import annotations
+
+import re
+from codecs import BOM_UTF8
+from dataclasses import dataclass
+
+import msgspec
+
+from domain.messaging.envelope import TENANT_PATTERN, is_traceparent
+
+#: What the bus takes at most outside of its premium tier; larger bodies are nobody's.
+_MAX_IDENTIFIED_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a message body says of itself; None where that cannot be read, or is out of form."""
+
+    tenant_id: str | None = None
+    event_id: str | None = None
+    traceparent: str | None = None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    id: msgspec.Raw = msgspec.Raw()
+    tenantid: msgspec.Raw = msgspec.Raw()
+    traceparent: msgspec.Raw = msgspec.Raw()
+
+
+def identity_of(body: bytes) -> Identity:
+    """Whose body it is, also of one that is no valid envelope; nothing else in it is built."""
+    if len(body) > _MAX_IDENTIFIED_BYTES:
+        return Identity()
+    try:
+        said = msgspec.json.decode(body.removeprefix(BOM_UTF8), type=_Said)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return Identity()
+    tenant_id, traceparent = _text(said.tenantid), _text(said.traceparent)
+    return Identity(
+        tenant_id if re.match(TENANT_PATTERN, tenant_id) else None,
+        _text(said.id) or None,
+        traceparent if is_traceparent(traceparent) else None,
+    )
+
+
+def _text(raw: msgspec.Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except (msgspec.MsgspecError, ValueError):
+        return ""
