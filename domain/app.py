@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from azure.identity.aio import DefaultAzureCredential
-from psycopg_pool import AsyncConnectionPool
 
 from domain.access.limits import LimitsStore
 from domain.access.store import ApiKeys
 from domain.admission import Admission
-from domain.database import open_pool
+from domain.database import Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import check_schema, migrate
@@ -63,7 +62,7 @@ class App:
     """The application's doors, as the functions use them."""
 
     settings: Settings
-    pool: AsyncConnectionPool
+    pool: Pool
     publisher: ServiceBusPublisher
     keys: ApiKeys
     repository: IntentRepository
@@ -130,7 +129,7 @@ async def open_app(settings: Settings) -> App:
     return app
 
 
-def _compose(settings: Settings, pool: AsyncConnectionPool) -> App:
+def _compose(settings: Settings, pool: Pool) -> App:
     log = EventLog(pool)
     repository = IntentRepository(log)
     reads = IntentReads(pool)

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
-from collections.abc import Mapping
-from typing import Any, Final
+import time
+from collections.abc import Generator, Mapping
+from typing import Any, Self, TypeVar
 
 import orjson
 import psycopg
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
 from psycopg.types import TypeInfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg.types.numeric import Int8BinaryLoader, IntLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from domain.database_sign_in import needs_token, with_token
-
-#: What a call raises while the database cannot be reached, or is there without its tables because
-#: a backup is being played into it: see `domain.eventlog.migrate` for the schema's version.
-UNAVAILABLE: Final = (
-    psycopg.OperationalError,
-    PoolTimeout,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedFunction,
-    psycopg.errors.InvalidSchemaName,
-)
+from domain.outages import describe_outage, outage_of
 
 #: How long a caller waits for a connection, in seconds.
 CHECKOUT_SECONDS = 10.0
@@ -46,6 +40,100 @@ _SESSION = {
 
 _XID8 = 5069  # pg_type.dat
 
+#: Connections are replaced all at once, because of a stale one, no more often than this, seconds.
+_RENEWED_SECONDS = 2.0
+
+#: Whoever waited in vain for a connection is told what kept it away, if that is not older, seconds.
+_TOLD_SECONDS = 60.0
+
+Answer = TypeVar("Answer")
+
+
+class Connection(AsyncConnection[TupleRow]):
+    """A connection that tells of what the server says of itself; see `domain.outages`."""
+
+    stale = False
+
+    @classmethod
+    def hear(cls, error: psycopg.Error) -> None:
+        """Told of each outage that a connection of this class meets."""
+
+    @classmethod
+    async def connect(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401 as the base has them
+        """See `psycopg.AsyncConnection.connect`."""
+        try:
+            return await super().connect(*args, **kwargs)
+        except psycopg.Error as error:
+            cls.hear(error)
+            raise
+
+    async def wait(
+        self,
+        gen: Generator[Any, Any, Answer],
+        interval: float = 0.1,
+        timeout: float | None = None,
+    ) -> Answer:
+        """See `psycopg.AsyncConnection.wait`, through which passes all that a server answers."""
+        try:
+            return await super().wait(gen, interval, timeout)
+        except psycopg.Error as error:
+            if outage := outage_of(error):
+                self.stale |= outage.stale
+                self.hear(error)
+            raise
+
+
+class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
+    """Connections to one database.
+
+    One that is stale (`domain.outages.Outage`) is replaced when it comes back, and all others with
+    it: after a failover they are as stale, and each would fail somebody's work to show it.
+    """
+
+    def __init__(self, conninfo: str, **kwargs: Any) -> None:  # noqa: ANN401 as the base has them
+        pools_own = type("Connection", (Connection,), {"hear": self._hear})
+        super().__init__(conninfo, connection_class=pools_own, **kwargs)
+        self._renewed = -math.inf
+        self._heard = (-math.inf, "")
+
+    def _hear(self, error: psycopg.Error) -> None:
+        outage = outage_of(error)
+        if outage is not None and not outage.passing:
+            self._heard = (time.monotonic(), describe_outage(error))
+
+    def trouble(self, seconds: float) -> str | None:
+        """The outage that a connection met within the last ``seconds``, in a line; None: none."""
+        when, what = self._heard
+        return what if time.monotonic() - when <= seconds else None
+
+    async def getconn(self, timeout: float | None = None) -> AsyncConnection[TupleRow]:
+        """See `psycopg_pool.AsyncConnectionPool.getconn`; a timeout says what the server said."""
+        try:
+            return await super().getconn(timeout)
+        except PoolTimeout as error:
+            raise self._with_reason(error) from None
+
+    async def wait(self, timeout: float = CHECKOUT_SECONDS) -> None:
+        """See `psycopg_pool.AsyncConnectionPool.wait`; a timeout says what the server said."""
+        try:
+            await super().wait(timeout)
+        except PoolTimeout as error:
+            raise self._with_reason(error) from None
+
+    def _with_reason(self, timeout: PoolTimeout) -> PoolTimeout:
+        trouble = self.trouble(_TOLD_SECONDS)
+        return PoolTimeout(f"{timeout}; {trouble}" if trouble else str(timeout))
+
+    async def putconn(self, conn: AsyncConnection[TupleRow]) -> None:
+        """See `psycopg_pool.AsyncConnectionPool.putconn`."""
+        if isinstance(conn, Connection) and conn.stale:
+            await conn.close()
+            now = time.monotonic()
+            if now - self._renewed > _RENEWED_SECONDS:
+                self._renewed = now
+                await self.drain()
+        await super().putconn(conn)
+
 
 async def open_pool(
     url: str,
@@ -54,14 +142,14 @@ async def open_pool(
     max_size: int,
     role: str = "qlp_app",
     application_name: str,
-) -> AsyncConnectionPool:
+) -> Pool:
     """Open a pool of autocommit connections that act as ``role``.
 
     Statements are prepared at their first use. A connection that the server has closed is
     recognised at checkout without a round trip and replaced; one that breaks in use raises
     `psycopg.OperationalError` there. A lasting outage ends in `PoolTimeout`, and the pool
-    recovers by itself. Without a password, a server on Azure is signed in to with the process's
-    identity.
+    recovers by itself; `domain.outages` says what is one. Without a password, a server on Azure is
+    signed in to with the process's identity.
 
     Raises:
         psycopg_pool.PoolTimeout: the server cannot be reached within `CHECKOUT_SECONDS`.
@@ -80,7 +168,7 @@ async def open_pool(
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
     }
-    pool = AsyncConnectionPool(
+    pool = Pool(
         url,
         min_size=min_size,
         max_size=max_size,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiohttp
-from psycopg_pool import AsyncConnectionPool
 
-from domain.database import UNAVAILABLE
+from domain.database import Pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.messaging import relay
 from domain.messaging.publisher import Publisher, PublishFailed
+from domain.outages import describe_outage, outage_of
 from domain.planning.questions import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections
 from domain.settings import Settings
@@ -24,6 +26,13 @@ from domain.similarity.status import EmbedderStatus
 RELAY_LAG_SECONDS = 60.0
 
 _CHECK_SECONDS = 2.0
+
+#: For so long an outage that the application met is told, though the database answers; seconds.
+_TROUBLE_SECONDS = 10.0
+
+
+class _NoAnswer(Exception):
+    """The database cannot be asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class Health:
     def __init__(
         self,
         settings: Settings,
-        pool: AsyncConnectionPool,
+        pool: Pool,
         log: EventLog,
         checkpoints: CheckpointStore,
         projections: Projections,
@@ -92,15 +101,25 @@ class Health:
 
     async def _check_log(self) -> Check:
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
+            async with self._database_answers():
+                writable = await self._log.writable()
                 lag = await self._log.lag(await self._relay_checkpoint())
-        except (*UNAVAILABLE, TimeoutError) as error:
-            return Check("failed", {"problem": f"the database does not answer: {error}"})
+        except _NoAnswer as error:
+            return Check("failed", {"problem": str(error)})
         detail: dict[str, Any] = {
             "relayLagEvents": lag.events,
             "relayLagSeconds": round(lag.seconds, 3),
             "horizonHeldSeconds": round(lag.horizon_held_seconds, 3),
         }
+        if not writable:
+            detail["problem"] = (
+                "the database is read-only: its disk is full, or it is a standby; "
+                "nothing is accepted until it takes writes again"
+            )
+            return Check("failed", detail)
+        if trouble := self._pool.trouble(_TROUBLE_SECONDS):
+            detail["problem"] = f"of late, {trouble}"
+            return Check("degraded", detail)
         if lag.seconds > RELAY_LAG_SECONDS:
             detail["problem"] = "events wait to be published: is Service Bus reachable?"
             return Check("degraded", detail)
@@ -108,10 +127,10 @@ class Health:
 
     async def _check_projections(self) -> Check:
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
+            async with self._database_answers():
                 statuses = await self._projections.status()
-        except (*UNAVAILABLE, TimeoutError) as error:
-            return Check("degraded", {"problem": f"the database does not answer: {error}"})
+        except _NoAnswer as error:
+            return Check("degraded", {"problem": str(error)})
         detail: dict[str, Any] = {}
         problems = []
         for status in statuses:
@@ -126,16 +145,30 @@ class Health:
             return Check("degraded", {"problem": "; ".join(problems), **detail})
         return Check("ok", detail)
 
+    @asynccontextmanager
+    async def _database_answers(self) -> AsyncIterator[None]:
+        """Raises `_NoAnswer` with the reason if what is in it does not end, or meets an outage."""
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                yield
+        except TimeoutError:
+            trouble = self._pool.trouble(_TROUBLE_SECONDS)
+            raise _NoAnswer(trouble or "the database does not answer") from None
+        except Exception as error:
+            if outage_of(error) is None:
+                raise
+            raise _NoAnswer(describe_outage(error)) from None
+
     async def _relay_checkpoint(self) -> Checkpoint:
         followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
         return followers.get(relay.NAME, Checkpoint.start())
 
     async def _check_embedder(self) -> Check:
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
+            async with self._database_answers():
                 report = await self._embedder.report()
-        except (*UNAVAILABLE, TimeoutError) as error:
-            return Check("degraded", {"problem": f"the database does not answer: {error}"})
+        except _NoAnswer as error:
+            return Check("degraded", {"problem": str(error)})
         return Check("degraded" if report.problem else "ok", report.detail())
 
     async def _check_bus(self) -> Check:

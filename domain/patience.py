@@ -1,4 +1,4 @@
-"""Waits out a short outage of the database instead of failing at once.
+"""Waits out a short outage instead of failing at once.
 
 An abandoned Service Bus message comes back immediately, so failing fast on a restarting database
 would spend all ten deliveries within a second and leave good messages in the dead-letter queue.
@@ -11,7 +11,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from domain.database import UNAVAILABLE
+from domain.eventlog.migrate import SchemaOutOfDate
+from domain.outages import describe_outage, outage_of
+from domain.settings import InvalidSettings
 
 T = TypeVar("T")
 
@@ -21,15 +23,27 @@ PATIENCE_SECONDS = 40.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
 
+def waits_for(error: BaseException) -> str | None:
+    """What must end before the same work can be done, in a line; None: waiting is of no use.
+
+    That is an outage of the database, its schema's migration, or a setting that is wrong: nobody
+    who sent something is to blame for any of them.
+    """
+    if outage_of(error) is not None:
+        return describe_outage(error)
+    if isinstance(error, SchemaOutOfDate | InvalidSettings):
+        return f"not configured: {error}"
+    return None
+
+
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of ``call``, which is repeated while the database cannot be reached.
+    """The result of ``call``, which is repeated while `waits_for` names a reason.
 
     ``call`` must be safe to repeat: its transaction may have been committed before the connection
     was lost.
 
     Raises:
-        psycopg.OperationalError, psycopg_pool.PoolTimeout: still out of reach after
-            `PATIENCE_SECONDS`.
+        what ``call`` raised last, after `PATIENCE_SECONDS`.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + PATIENCE_SECONDS
@@ -37,8 +51,8 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except UNAVAILABLE:
-            if loop.time() + wait > deadline:
+        except Exception as error:
+            if waits_for(error) is None or loop.time() + wait > deadline:
                 raise
         await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 jitter, not a secret
         wait = min(wait * 2, _LONGEST_WAIT)

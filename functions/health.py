@@ -11,10 +11,8 @@ import azure.functions as func
 
 from domain.access.store import Role
 from domain.app import App, get_app
-from domain.database import UNAVAILABLE
-from domain.eventlog.migrate import SchemaOutOfDate
 from domain.health import Check
-from domain.settings import InvalidSettings
+from domain.patience import waits_for
 from functions.http import accepted, authenticated, has_credentials, json_response, routed
 from functions.routes import Route
 
@@ -42,8 +40,11 @@ async def health(request: func.HttpRequest, traceparent: str) -> func.HttpRespon
     try:
         app = await get_app()
         role = await _role_of(app, request)
-    except (InvalidSettings, SchemaOutOfDate, TimeoutError, *UNAVAILABLE) as error:
-        logger.error("not healthy: %s", repr(error))
+    except Exception as error:
+        slow = "the database does not answer" if isinstance(error, TimeoutError) else None
+        if (reason := slow or waits_for(error)) is None:
+            raise
+        logger.error("not healthy: %s", reason)
         return json_response({"status": "failed"}, 503)
     checks = await app.health.report()
     statuses = {check.status for check in checks.values()}

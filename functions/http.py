@@ -14,11 +14,10 @@ from pydantic import ValidationError
 
 from domain.access.store import Principal, Role
 from domain.app import App, get_app
-from domain.database import UNAVAILABLE
-from domain.eventlog.migrate import SchemaOutOfDate
 from domain.intents.value import adapter
 from domain.messaging.envelope import child_of
-from domain.settings import InvalidSettings
+from domain.outages import outage_of
+from domain.patience import waits_for
 from domain.telemetry import security_event
 from functions.bodies import check_body_is_whole, check_no_body, json_body
 from functions.headers import singleton
@@ -26,6 +25,9 @@ from functions.problems import Problem, invalid_fields
 from functions.routes import Route, declare
 
 logger = logging.getLogger(__name__)
+
+#: After what answers 503; seconds.
+RETRY_AFTER_SECONDS = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +67,8 @@ def answered(answer: Answer) -> Function:
             response = await answer(req, traceparent)
         except Problem as problem:
             response = problem.response()
-        except UNAVAILABLE as error:
-            logger.error("database unavailable: %s", error)
-            response = _unavailable("The database cannot be reached.").response()
-        except (InvalidSettings, SchemaOutOfDate) as error:
-            logger.error("not configured: %s", error)
-            response = _unavailable("The service is not configured; see its log.").response()
-        except Exception:
-            logger.exception("unexpected error in %s", answer.__name__)
-            trace_id = traceparent.split("-")[1]
-            response = Problem(
-                500,
-                "internal-error",
-                "Something went wrong on our side; the trace id identifies it in our logs.",
-                traceId=trace_id,
-            ).response()
+        except Exception as error:  # noqa: BLE001 each is a fault of ours, and logged
+            response = _fault_of_ours(error, answer.__name__, traceparent).response()
         response.headers["traceparent"] = traceparent
         return response
 
@@ -167,8 +156,21 @@ def accepted(route: Route, request: func.HttpRequest) -> dict[str, str]:
     return query
 
 
-def _unavailable(detail: str) -> Problem:
-    return Problem(503, "unavailable", f"{detail} Try again soon.", headers={"Retry-After": "2"})
+def _fault_of_ours(error: Exception, function: str, traceparent: str) -> Problem:
+    """What the client is told of an ``error`` it has no part in; the rest is logged."""
+    if reason := waits_for(error):
+        logger.error("%s: %s", function, reason)
+        outage = outage_of(error)
+        what = f"The database {outage.problem}." if outage else "The service is not configured."
+        headers = {"Retry-After": RETRY_AFTER_SECONDS}
+        return Problem(503, "unavailable", f"{what} Try again soon.", headers=headers)
+    logger.error("unexpected error in %s", function, exc_info=error)
+    return Problem(
+        500,
+        "internal-error",
+        "Something went wrong on our side; the trace id identifies it in our logs.",
+        traceId=traceparent.split("-")[1],
+    )
 
 
 def has_credentials(request: func.HttpRequest) -> bool:

@@ -11,7 +11,7 @@ from typing import List  # noqa: UP035 see below
 
 import azure.functions as func
 
-from domain.app import get_app
+from functions.triggers import patient_app
 
 bp = func.Blueprint()
 
@@ -30,10 +30,10 @@ async def receive_intents(
     messages: List[func.ServiceBusMessage],  # noqa: UP006 the worker refuses list[…]
 ) -> None:
     """A batch of intents from producers."""
-    app = await get_app()
-    await app.inbox.intents(
-        app.settings.intents_queue, [message.get_body() for message in messages]
-    )
+    async with patient_app() as app:
+        await app.inbox.intents(
+            app.settings.intents_queue, [message.get_body() for message in messages]
+        )
 
 
 @bp.function_name("advance_intent")
@@ -46,8 +46,8 @@ async def receive_intents(
 )
 async def advance_intent(message: func.ServiceBusMessage) -> None:
     """Something happened to an intent: take its next step."""
-    app = await get_app()
-    await app.inbox.announcement(app.settings.events_topic, message.get_body())
+    async with patient_app() as app:
+        await app.inbox.announcement(app.settings.events_topic, message.get_body())
 
 
 @bp.function_name("record_sandbox_result")
@@ -59,5 +59,5 @@ async def advance_intent(message: func.ServiceBusMessage) -> None:
 )
 async def record_sandbox_result(message: func.ServiceBusMessage) -> None:
     """A sandbox run has ended: record it."""
-    app = await get_app()
-    await app.inbox.result(app.settings.results_queue, message.get_body())
+    async with patient_app() as app:
+        await app.inbox.result(app.settings.results_queue, message.get_body())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
@@ -39,6 +40,12 @@ _GROUP_LOCK_TIMEOUT = "200ms"
 _RECORDED_BEFORE = "QL001"
 
 
+#: SQLSTATEs of transactions that the server undid because others were in their way, and how long to
+#: wait before each repetition, seconds.
+_UNDONE = ("40001", "40P01")
+_PAUSES = (0.01, 0.05, 0.2)
+
+
 class Command(NamedTuple):
     """What `domain.eventlog.log.EventLog.append` was given, its JSON encoded."""
 
@@ -60,7 +67,21 @@ class _Recording(NamedTuple):
 
 
 async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendResult:
-    """Append one command in a transaction of its own; see `domain.eventlog.log.EventLog.append`."""
+    """Append one command in a transaction of its own; see `domain.eventlog.log.EventLog.append`.
+
+    What the server undid in favour of another transaction is done again, a few times.
+    """
+    for pause in _PAUSES:
+        try:
+            return await _append_once(pool, command)
+        except psycopg.OperationalError as error:
+            if error.sqlstate not in _UNDONE:
+                raise
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 jitter, not a secret
+    return await _append_once(pool, command)
+
+
+async def _append_once(pool: AsyncConnectionPool, command: Command) -> AppendResult:
     async with Borrowed(pool) as connection:
         try:
             recording = await _append(connection, command)

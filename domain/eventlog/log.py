@@ -138,6 +138,11 @@ class EventLog:
         [[needed]] = await fetch(self._pool, _SQL["settle"], {})
         return bool(needed)
 
+    async def writable(self) -> bool:
+        """Whether the server takes writes; not while it is a standby or set to be read-only."""
+        [[writable]] = await fetch(self._pool, _SQL["writable"], {})
+        return bool(writable)
+
     async def head(self) -> Checkpoint:
         """The checkpoint of the last readable event."""
         await self.settle()

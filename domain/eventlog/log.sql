@@ -28,6 +28,9 @@ where transaction_id < (select horizon from log_horizon)
 order by transaction_id desc, position desc
 limit 1
 
+-- name: writable
+select current_setting('transaction_read_only') = 'off'
+
 -- name: lag
 select count(*), extract(epoch from clock_timestamp() - min(unread.recorded_at))::float8,
     (select extract(epoch from clock_timestamp() - min(recorded_at))::float8

@@ -11,12 +11,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from domain.database import UNAVAILABLE
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
 from domain.messaging.routing import Router
+from domain.outages import describe_outage, outage_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,14 @@ class Relay:
             self._wanted.clear()
             try:
                 await self.run_until_caught_up()
-            except (PublishFailed, *UNAVAILABLE) as error:
+            except PublishFailed as error:
                 logger.warning("relay stopped, the timer will resume it: %s", error)
-            except Exception:
-                logger.exception("relay stopped, the timer will resume it")
+            except Exception as error:
+                if outage_of(error):
+                    told = describe_outage(error)
+                    logger.warning("relay stopped, the timer will resume it: %s", told)
+                else:
+                    logger.exception("relay stopped, the timer will resume it")
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def run_until_caught_up(self) -> int:

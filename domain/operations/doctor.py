@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import UNAVAILABLE, open_pool
+from domain.database import open_pool
 from domain.operations.doctor_database import DatabaseExam
 from domain.operations.doctor_models import examine_models
 from domain.operations.doctor_services import examine_bus, examine_sandbox
@@ -62,7 +62,7 @@ async def _examine_database(url: str, stalled_after: float, wanted: str | None) 
         connection = await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_SECONDS)
         await connection.close()
         pool = await open_pool(url, min_size=1, max_size=2, application_name="qlp-doctor")
-    except (psycopg.Error, *UNAVAILABLE) as error:
+    except psycopg.Error as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         fix = "check DATABASE_URL, the server, the firewall; the login must be a member of qlp_app"
         return [Finding("database", "fail", f"cannot be reached: {lines[0]}", fix)]

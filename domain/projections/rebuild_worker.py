@@ -14,8 +14,9 @@ import sys
 
 import orjson
 
-from domain.database import UNAVAILABLE, open_pool
+from domain.database import open_pool
 from domain.memory import spare_the_collector
+from domain.outages import outage_of
 from domain.projections.rebuild_fold import fold_range
 
 
@@ -51,10 +52,12 @@ def main() -> int:
     spare_the_collector()
     try:
         asyncio.run(_serve())
-    except UNAVAILABLE as error:
-        _say({"unavailable": str(error)})
     except BrokenPipeError:
         return 1
+    except Exception as error:
+        if outage_of(error) is None:
+            raise
+        _say({"unavailable": str(error)})
     return 0
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 import psycopg
 import typer
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +25,7 @@ from domain.eventlog.models import RecordedEvent
 from domain.intents.evolve import CorruptStream
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
+from domain.outages import describe_outage, outage_of
 from domain.repository import intent_of
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.models import IndexingFailed
@@ -108,10 +109,12 @@ def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work return
 
     try:
         return asyncio.run(awaited())
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        fail(f"the database cannot be reached: {str(error).splitlines()[0]}")
     except _EXPECTED as error:
         fail(str(error))
+    except Exception as error:
+        if outage_of(error) is None:
+            raise
+        fail(describe_outage(error))
 
 
 def fail(message: str) -> NoReturn:

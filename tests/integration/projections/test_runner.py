@@ -14,7 +14,6 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import UNAVAILABLE
 from domain.eventlog.models import InlineWrite
 from domain.intents.values import RunOutcome
 from domain.projections.registry import Projections
@@ -85,7 +84,7 @@ async def test_a_lost_connection_between_any_two_statements_changes_nothing(
         try:
             if await runner.run_until_caught_up() == 0:
                 break
-        except UNAVAILABLE:
+        except psycopg.OperationalError:
             failures += 1
     assert failures == 1
     await assert_counted_once(pool)
