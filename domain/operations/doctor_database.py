@@ -43,6 +43,7 @@ class DatabaseExam:
         """All findings; nothing is changed."""
         checks: dict[str, Check] = {
             "database": self._server,
+            "writes": self._writes,
             "schema": self._schema,
             "rights": lambda: examine_rights(self._pool),
             "triggers": lambda: examine_triggers(self._pool),
@@ -77,6 +78,15 @@ class DatabaseExam:
             fix = "lower QLP_DATABASE_POOL_SIZE or the number of instances"
             findings.append(Finding("connections", "warn", detail, fix))
         return findings
+
+    async def _writes(self) -> Sequence[Finding]:
+        if await EventLog(self._pool).writable():
+            return [Finding("writes", "ok", "taken")]
+        detail = "the database is read-only: nothing is accepted, messages wait"
+        fix = "make room on its disk, or promote it if it is a standby; then: " + (
+            "alter system reset default_transaction_read_only; select pg_reload_conf()"
+        )
+        return [Finding("writes", "fail", detail, fix)]
 
     async def _schema(self) -> Sequence[Finding]:
         try:

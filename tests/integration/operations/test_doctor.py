@@ -59,6 +59,17 @@ async def test_a_healthy_database_passes_and_is_left_as_it_was(
     assert await EventLog(pool).head() == head
 
 
+async def test_a_read_only_database_is_found(database: Database) -> None:
+    url = f"{database.url}&options=-c%20default_transaction_read_only%3Don"
+    pool = await open_pool(url, min_size=1, max_size=1, application_name="tests")
+    try:
+        [finding] = await found(pool, "writes")
+    finally:
+        await pool.close()
+    assert (finding.status, "read-only" in finding.detail) == ("fail", True)
+    assert "make room on its disk" in finding.fix
+
+
 @pytest.mark.parametrize("right", ["insert", "update", "delete", "truncate"])
 async def test_a_right_too_many_is_found_by_trying(
     pool: AsyncConnectionPool, database: Database, right: str
