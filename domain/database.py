@@ -41,7 +41,7 @@ _SESSION = {
 _XID8 = 5069  # pg_type.dat
 
 #: Connections are replaced all at once, because of a stale one, no more often than this, seconds.
-_RENEWED_SECONDS = 2.0
+_RENEWED_SECONDS = 1.0
 
 #: Whoever waited in vain for a connection is told what kept it away, if that is not older, seconds.
 _TOLD_SECONDS = 60.0

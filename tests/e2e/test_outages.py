@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: How long the database stays as it is. A message that is given back at once spends its ten
 #: deliveries in less than a second.
-SECONDS = 8.0
+SECONDS = 5.0
 
 
 def as_owner(stack: RunningStack, *statements: str) -> None:
