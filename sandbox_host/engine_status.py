@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from sandbox_host.folders import make_file, make_folder
+
 State = Literal["starting", "running", "failed", "not_privileged"]
 
 #: Names the file; set by the supervisor for the host that it starts.
@@ -33,9 +35,9 @@ class EngineStatus:
 
     def write(self, path: Path) -> None:
         """Replace what ``path`` holds; a reader finds the old or the new, whole."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, 0o755, exist_ok=True)
         new = path.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self)))
+        make_file(new, json.dumps(asdict(self)).encode(), 0o644)
         new.replace(path)
 
     @classmethod

@@ -13,7 +13,7 @@ security = logging.getLogger("sandbox_host.security")
 #: Attribute of a log record whose mapping `sandbox_host.logs` writes beside the message.
 FIELDS = "fields"
 
-SecurityEvent = Literal["token_refused", "leftover_box", "canary_failed"]
+SecurityEvent = Literal["token_refused", "leftover_box", "canary_failed", "agent_killed"]
 
 
 def run_ended(result: SandboxResult) -> None:

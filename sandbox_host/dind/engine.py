@@ -19,6 +19,7 @@ import requests
 
 from sandbox_host.dind.images import Unprepared
 from sandbox_host.engine_status import EngineStatus
+from sandbox_host.folders import make_file, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ class Engine:
             "dockerd",
             f"--config-file={_CONFIGURATION}",
             stderr=asyncio.subprocess.PIPE,
+            umask=0o022,  # which it hands on to all that it starts
             start_new_session=True,  # a Ctrl-C is for the supervisor alone
         )
         self._process = process
@@ -228,8 +230,8 @@ def clean_up() -> None:
 
 
 def _configure() -> None:
-    _CONFIGURATION.parent.mkdir(parents=True, exist_ok=True)
-    _CONFIGURATION.write_text(json.dumps(configuration()))
+    make_folder(_CONFIGURATION.parent, 0o755, exist_ok=True)
+    make_file(_CONFIGURATION, json.dumps(configuration()).encode(), 0o644)
 
 
 def _is_overlay(folder: Path) -> bool:

@@ -5,11 +5,16 @@ the child's end. A program that *were* PID 1 would ignore its own SIGKILL. Stdin
 stays open for as long as the host lives: its end means that the host is gone, and PID 1 then ends,
 which kills everything in the box.
 
+It starts as the container's root, with the capabilities to become others. Before it reads a word
+it is a user of its own, and the program becomes another one, without any capability: what a user
+may do to its own processes (signals, limits, scheduling, memory) the program cannot do to this one.
+
 Marks tell the host how far it is: ``READY`` when it waits for the header, ``STARTED`` before the
-program runs, and ``ENDED`` with the program's return code when nothing of it runs any more. Given a
-folder with pipes of the host's as argument, the program writes into those, and the marks go into a
-third, which the program cannot reach. Otherwise the marks enclose the program's stdout: it can
-write nothing before the first two, nor after the last, which the agent's exit with 0 vouches for.
+program runs, and ``ENDED`` with the program's return code when nothing of it runs any more. Its
+arguments are the numbers of the two users, its own first, and perhaps a folder with pipes of the
+host's: then the program writes into those, and the marks go into a third, which the program cannot
+reach. Otherwise the marks enclose the program's stdout: it can write nothing before the first two,
+nor after the last, which the agent's exit with 0 vouches for.
 
 Standard library only, of any Python 3.9+, and as little of it as can be: every import costs every
 box some milliseconds of CPU. (``_signal`` is ``signal`` without ``enum``, ``_ctypes`` is enough
@@ -30,15 +35,58 @@ _STARTUP_FAILED = 125
 #: Exit status where the files cannot be laid out, plus the number of the error.
 _NOT_LAID = 128
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
-_PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+# linux/prctl.h, linux/capability.h
+_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 4, 8, 24
+_CAPABILITY_VERSION_3 = 0x20080522
+_KILL, _SETGID, _SETUID, _SETPCAP = (1 << number for number in (5, 6, 7, 8))
+
+
+def _call(name: str, *arguments: int | bytes) -> int:
+    """Call a function of the C library; ctypes itself would take milliseconds to import."""
+    library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+    return int(_ctypes.call_function(_ctypes.dlsym(library, name), arguments))
+
+
+def _checked(result: int) -> None:
+    if result != 0:
+        os._exit(_STARTUP_FAILED)
 
 
 def _set_dumpable(flag: int) -> None:
-    """Where 0, ``/proc/1/{fd,mem,…}`` are closed to the program, which has the same uid."""
-    this_process = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
-    prctl = _ctypes.dlsym(this_process, "prctl")
-    if _ctypes.call_function(prctl, (_PR_SET_DUMPABLE, flag, 0, 0, 0)) != 0:
-        os._exit(_STARTUP_FAILED)
+    """Where 0, ``/proc/PID/{fd,mem,…}`` of this process are closed even to its own user."""
+    _checked(_call("prctl", _PR_SET_DUMPABLE, flag, 0, 0, 0))
+
+
+def _set_capabilities(held: int) -> None:
+    """Hold these and no others, see capset(2): three words each for low and high numbers."""
+    header = _CAPABILITY_VERSION_3.to_bytes(4, sys.byteorder) + bytes(4)
+    word = held.to_bytes(4, sys.byteorder)
+    _checked(_call("capset", header, word + word + bytes(16)))
+
+
+def _become(user: int) -> None:
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+
+def _become_agent(user: int) -> None:
+    """Be nobody's root and nobody's victim, and still able to make processes another user's."""
+    _checked(_call("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    _become(user)
+    _set_capabilities(_KILL | _SETGID | _SETUID | _SETPCAP)
+    _set_dumpable(0)
+
+
+def _become_program(user: int) -> None:
+    """Be an ordinary user, for good."""
+    for capability in range(64):
+        if _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            break  # past the last
+    _become(user)
+    _set_capabilities(0)
+    _set_dumpable(1)  # else its own /proc were closed to it
 
 
 def _open_pipe(path: str) -> int:
@@ -79,47 +127,69 @@ def _take(fields: list[bytes]) -> list[bytes]:
     return group
 
 
-def _lay(folders: list[bytes], files: list[bytes]) -> None:
-    for folder in folders:
-        os.mkdir(folder, 0o755)
-    for path, content in zip(files[::2], files[1::2]):  # noqa: B905 - strict needs Python 3.10
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(content)
+def _lay(user: int, folders: list[bytes], files: list[bytes]) -> None:
+    """Make folders and files that are ``user``'s, which takes a process that is."""
+    pid = os.fork()
+    if pid:
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status != 0:
+            os._exit(status if status > 0 else _STARTUP_FAILED)
+        return
+    try:
+        _become_program(user)
+        for folder in folders:
+            os.mkdir(folder, 0o755)
+        for path, content in zip(files[::2], files[1::2]):  # noqa: B905 - strict needs Python 3.10
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(content)
+    except OSError as error:
+        os._exit(_NOT_LAID + (error.errno or 0))
+    os._exit(0)
 
 
 def _start(
-    command: list[bytes], environment: dict[bytes, bytes], stdin: bytes, out: int, err: int
+    user: int,
+    workspace: bytes,
+    command: list[bytes],
+    environment: dict[bytes, bytes],
+    streams: tuple[int, int, int],
 ) -> int:
-    source = os.memfd_create("stdin")
-    with open(source, "wb", closefd=False) as file:
-        file.write(stdin)
-    os.lseek(source, 0, os.SEEK_SET)
     pid = os.fork()
     if pid:
-        os.close(source)
         return pid
     try:
-        for number, descriptor in enumerate((source, out, err)):
+        for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
-        _set_dumpable(1)  # else its own /proc were closed to it
+        _become_program(user)
         # Where memory runs out the program is to die of it, not this process.
         with open("/proc/self/oom_score_adj", "w") as adjustment:
             adjustment.write("1000")
-        for number in (_signal.SIGINT, _signal.SIGPIPE, _signal.SIGXFSZ):
+        for number in (_signal.SIGINT, _signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTERM):
             _signal.signal(number, _signal.SIG_DFL)
         os.setsid()
+        os.chdir(workspace)
         os.execvpe(command[0], command, environment)  # noqa: S606 - no shell on purpose
     except OSError as error:
         os.write(2, f"cannot start the program: {error}\n".encode())
     os._exit(_STARTUP_FAILED)
 
 
+def _file_of(stdin: bytes) -> int:
+    """A file in memory that holds ``stdin``, at its beginning."""
+    source = os.memfd_create("stdin")
+    with open(source, "wb", closefd=False) as file:
+        file.write(stdin)
+    os.lseek(source, 0, os.SEEK_SET)
+    return source
+
+
 def _wakeup() -> int:
     """A descriptor that is readable after a child has ended; gVisor has no pidfd_open(2)."""
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
-    _signal.set_wakeup_fd(writing)
+    # Full, it wakes all the same; a warning would go where the program's output goes.
+    _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     return reading
 
 
@@ -158,24 +228,30 @@ def _end_all() -> None:
 def main() -> None:
     """Run the one job."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    _set_dumpable(0)
+    # An engine that is told to stop asks first; nothing in the box may.
+    _signal.signal(_signal.SIGTERM, lambda _number, _frame: os._exit(_STARTUP_FAILED))
+    os.umask(0o022)
+    agent, user = int(sys.argv[1]), int(sys.argv[2])
     marks, out, err = 1, 1, 2
-    if len(sys.argv) > 1:
-        marks, out, err = (_open_pipe(f"{sys.argv[1]}/{name}") for name in ("marks", "out", "err"))
+    for descriptor in (out, err):
+        os.fchown(descriptor, user, user)  # it may open what its /dev/stdout leads to
+    _become_agent(agent)
+    if len(sys.argv) > 3:
+        marks, out, err = (_open_pipe(f"{sys.argv[3]}/{name}") for name in ("marks", "out", "err"))
     os.write(marks, _READY)
     fields = _read_header()
     workspace, seconds, stdin = _take(fields)
     folders, files = _take(fields), _take(fields)
-    try:
-        _lay(folders, files)
-    except OSError as error:
-        os._exit(_NOT_LAID + (error.errno or 0))
-    os.chdir(workspace)
+    if folders or files:
+        _lay(user, folders, files)
     command, pairs = _take(fields), _take(fields)
+    environment = dict(zip(pairs[::2], pairs[1::2]))  # noqa: B905
     os.environ.clear()
-    wakeup = _wakeup()
+    wakeup, source = _wakeup(), _file_of(stdin)
     os.write(marks, _STARTED)
-    pid = _start(command, dict(zip(pairs[::2], pairs[1::2])), stdin, out, err)  # noqa: B905
+    pid = _start(user, workspace, command, environment, (source, out, err))
+    _set_capabilities(_KILL)
+    os.close(source)
     if marks != 1:
         os.close(out)
         os.close(err)

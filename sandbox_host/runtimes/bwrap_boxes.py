@@ -15,8 +15,9 @@ from sandbox_host.output import CappedStream
 from sandbox_host.processes import sealed_file
 from sandbox_host.runtimes import bwrap_box, bwrap_shell
 from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, not_laid
+from sandbox_host.runtimes.box_users import BUBBLEWRAP_USERS, NoUserFree
 from sandbox_host.runtimes.bwrap_binary import Identity
-from sandbox_host.runtimes.bwrap_equipment import FIRST_BOX_UID, Equipment
+from sandbox_host.runtimes.bwrap_equipment import Equipment
 from sandbox_host.runtimes.bwrap_files import BoxFiles
 from sandbox_host.runtimes.bwrap_inputs import InputFolder
 from sandbox_host.runtimes.bwrap_process import BwrapProcess
@@ -31,9 +32,6 @@ _SETUP_SECONDS = 10.0
 #: Memory of the kernel's behind a box that waits, where no group counts it; measured: page tables
 #: 130 KB, slab 120 to 300, stacks 45.
 _KERNEL_BYTES = 384 * 1024
-
-#: User ids of a root host's boxes end before this one.
-_END_OF_UIDS = 65_000
 
 #: Numbers this process's boxes, whoever makes them.
 _serial = itertools.count()
@@ -115,7 +113,6 @@ class BoxMaker:
         self.adjustable = False
         self.leaving = Leaving()
         self._equipment = equipment
-        self._busy_uids: set[int] = set()
 
     async def make(self, limits: JobLimits) -> BwrapBox:
         """A box whose shell waits for a job.
@@ -159,13 +156,15 @@ class BoxMaker:
         closing = made.pop_all()
         return BwrapBox(process, init, files, network, inputs, group, before, limits, closing)
 
-    def _user(self, made: contextlib.AsyncExitStack) -> Identity:
+    @staticmethod
+    def _user(made: contextlib.AsyncExitStack) -> Identity:
         if os.geteuid() != 0:
             return Identity()
-        uid = next(n for n in range(FIRST_BOX_UID, _END_OF_UIDS) if n not in self._busy_uids)
-        self._busy_uids.add(uid)
-        made.callback(self._busy_uids.discard, uid)
-        return Identity(uid)
+        try:
+            user = made.enter_context(contextlib.closing(BUBBLEWRAP_USERS.take()))
+        except NoUserFree as error:
+            raise RuntimeFailure(str(error)) from None
+        return Identity(user.uid)
 
     def _group(self, made: contextlib.AsyncExitStack, limits: JobLimits) -> Cgroup | None:
         if self._equipment.tree is None:

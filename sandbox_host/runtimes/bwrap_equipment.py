@@ -9,16 +9,13 @@ from pathlib import Path
 
 from sandbox_host.processes import host_tag, tells_returncodes
 from sandbox_host.runtimes import bwrap_box, seccomp
+from sandbox_host.runtimes.box_users import BUBBLEWRAP_USERS
 from sandbox_host.runtimes.bwrap_binary import Bwrap, Identity, find_bwrap
 from sandbox_host.runtimes.bwrap_inputs import InputFolders
 from sandbox_host.runtimes.bwrap_keeper import Keeper
 from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable, CgroupTree
 from sandbox_host.runtimes.cgroups import open_tree
 from sandbox_host.runtimes.interpreters import Interpreter, find_interpreters
-
-#: User ids of a root host's boxes are this and up, one per box that runs.
-FIRST_BOX_UID = 60_000
-
 
 _AS_SHELLS_DO = "as bwrap says it: codes from 129 to 192 read as signals (Linux before 6.15)"
 
@@ -83,7 +80,7 @@ def equip(use_cgroups: bool) -> Equipment:
         RuntimeFailure: bwrap or Python is missing, or out of the boxes' users' reach; or there is
             no place for the jobs' files.
     """
-    bwrap = find_bwrap(Identity(FIRST_BOX_UID if os.geteuid() == 0 else None))
+    bwrap = find_bwrap(Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None))
     interpreters = find_interpreters()
     inputs = InputFolders()
     tree, mode = None, "rlimits (cgroups switched off)"

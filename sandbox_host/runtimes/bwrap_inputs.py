@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from domain.sandbox.contract import MAX_INPUT_BYTES
+from sandbox_host.folders import make_folder
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.host_folders import new_folders, reap_folders
 
@@ -67,7 +68,7 @@ class InputFolder:
     """
 
     def __init__(self, path: Path, user: int | None) -> None:
-        path.mkdir(mode=0o700)
+        make_folder(path, 0o700)
         if user is not None:
             os.chown(path, user, user)
         self.path = path
@@ -127,10 +128,11 @@ def _lay_file(folder: int, path: str, content: bytes, mode: int) -> None:
     with contextlib.ExitStack() as opened:
         for parent in parents:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(parent, 0o755, dir_fd=folder)
+                os.mkdir(parent, 0o700, dir_fd=folder)
             folder = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
             opened.callback(os.close, folder)
+            os.fchmod(folder, 0o755)
         descriptor = os.open(name, _OPEN_NEW, mode, dir_fd=folder)
         with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # whatever this process's umask is
+            os.fchmod(descriptor, mode)
             file.write(content)

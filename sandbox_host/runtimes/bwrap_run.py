@@ -9,9 +9,10 @@ import time
 from functools import partial
 
 from domain.sandbox.contract import Behaviour, Usage
+from sandbox_host.monitoring import security_event
 from sandbox_host.runtimes import bwrap_box
 from sandbox_host.runtimes.background import in_background, when
-from sandbox_host.runtimes.base import RunRecord, RunResult, RuntimeFailure
+from sandbox_host.runtimes.base import RunRecord, RunResult
 from sandbox_host.runtimes.behaviour import ProgramWatch
 from sandbox_host.runtimes.bwrap_boxes import BwrapBox
 from sandbox_host.runtimes.cgroup_types import GroupUsage
@@ -27,7 +28,7 @@ async def run_in(
     Raises:
         BoxGone: the box died before the program started.
         OSError: the kernel refuses a file or a limit.
-        RuntimeFailure: the box cannot be given the job, or was killed from outside.
+        RuntimeFailure: the box cannot be given the job.
     """
     try:
         await box.begin(record.job, command, (record.stdout, record.stderr))
@@ -72,7 +73,9 @@ async def _see_through(box: BwrapBox, record: RunRecord, wanted_dead: asyncio.Ev
         disk_full=files.is_full(),
     )
     if not process.program_ran and ending.kill is None and not ending.oom:
-        raise RuntimeFailure("the box was killed from outside")
+        # PID 1 has the program's own user, which may write to its memory. To run it again would
+        # not help.
+        security_event("agent_killed", "a program ended its box", box=str(box.init))
     record.behaviour = Behaviour(executed=watch.executed, network_attempts=box.network.attempts())
     usage = _usage(wall_ms, counted.since(box.before), files.used_bytes())
     return record.result(ending, usage, await files.collect(limits.artifact_bytes))

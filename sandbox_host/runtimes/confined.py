@@ -27,6 +27,7 @@ from sandbox_host.runtimes.base import (
     RuntimeFailure,
 )
 from sandbox_host.runtimes.behaviour import RefusalLog, RefusalsUnreadable
+from sandbox_host.runtimes.box_users import CONFINED_USERS, NoUserFree
 from sandbox_host.runtimes.canary import fly_canary, languages_that_run
 from sandbox_host.runtimes.confined_folder import (
     ProgramFolder,
@@ -36,7 +37,7 @@ from sandbox_host.runtimes.confined_folder import (
 )
 from sandbox_host.runtimes.confined_process import Launcher
 from sandbox_host.runtimes.confined_run import ConfinedRun, Means
-from sandbox_host.runtimes.confined_users import NoUserFree, fresh_user, kill_strays
+from sandbox_host.runtimes.confined_users import kill_strays
 from sandbox_host.runtimes.interpreters import command_of, find_interpreters
 
 #: The version of Landlock that keeps signals inside: without it a program that has this host's own
@@ -161,8 +162,8 @@ def _user() -> Iterator[int | None]:
     if os.geteuid() != 0:
         yield None
         return
-    with fresh_user() as uid:
-        yield uid
+    with contextlib.closing(CONFINED_USERS.take()) as user:
+        yield user.uid
 
 
 def _equip() -> _Equipment:

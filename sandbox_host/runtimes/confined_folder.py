@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox_host.artifacts import Collected, collect
+from sandbox_host.folders import make_file, make_folder
 from sandbox_host.jobs import MAX_INODES
 from sandbox_host.processes import host_tag, is_alive
 from sandbox_host.runtimes.base import not_laid
@@ -70,7 +71,7 @@ class ProgramFolder:
         self.path = path
         self._uid = uid
         self.work, self.tmp, self.out = (path / name for name in ("work", "tmp", "out"))
-        path.mkdir(0o700)
+        make_folder(path, 0o700)
         try:
             for folder in (self.work, self.tmp, self.out):
                 self._folder(folder)
@@ -90,7 +91,7 @@ class ProgramFolder:
             raise not_laid(error) from error
 
     def _folder(self, path: Path) -> None:
-        path.mkdir(0o755)
+        make_folder(path, 0o755)
         if self._uid is not None:
             os.chown(path, self._uid, self._uid)
 
@@ -98,8 +99,7 @@ class ProgramFolder:
         for parent in reversed(path.relative_to(self.work).parents[:-1]):
             if not (self.work / parent).exists():
                 self._folder(self.work / parent)
-        path.write_bytes(content)
-        path.chmod(0o644)
+        make_file(path, content, 0o644)
         if self._uid is not None:
             os.chown(path, self._uid, self._uid)
 

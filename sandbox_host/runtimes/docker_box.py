@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from domain.sandbox.contract import JobLimits
 from sandbox_host.jobs import PreparedJob, refused_for_good
+from sandbox_host.monitoring import security_event
 from sandbox_host.output import CappedStream
 from sandbox_host.runtimes.base import CPUS, BoxGone, RuntimeFailure
+from sandbox_host.runtimes.box_users import BoxUser
 from sandbox_host.runtimes.cgroup_types import Cgroup, GroupLimits
 from sandbox_host.runtimes.docker_engine import DockerEngine, Ended
 from sandbox_host.runtimes.docker_room import Room
@@ -25,6 +27,12 @@ from sandbox_host.verdicts import KILLED
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
 _ENDED_BYTES = 3
 _NOT_LAID = 128
+
+#: The agent's exit status where it ends by itself: nobody is left to work for.
+_GAVE_UP = 125
+
+#: Seconds that an engine which starts again takes at least, before it ends what it finds running.
+_ENGINE_LOST_SECONDS = 0.2
 
 #: Seconds in which the agent must be ready, and in which a killed box's streams must end.
 _READY_SECONDS = 20.0
@@ -60,6 +68,29 @@ class ProgramEnd:
     oom: bool = False
 
 
+@dataclass(frozen=True)
+class Belongings:
+    """What is made for one box on this host.
+
+    Attributes:
+        user: of its program.
+        room, group: where this host makes them.
+    """
+
+    user: BoxUser
+    room: Room | None
+    group: Cgroup | None
+
+    def release(self) -> None:
+        """Give up all of it; what is left in the cgroup is killed."""
+        if self.group is not None:
+            with contextlib.suppress(OSError):  # the reaper tries again
+                self.group.remove()
+        if self.room is not None:
+            self.room.close()
+        self.user.close()
+
+
 class DockerBox:
     """A box that waits for a job, then runs it.
 
@@ -67,7 +98,7 @@ class DockerBox:
         engine: that runs the container.
         container: its id.
         attached: its stream, attached before it was started.
-        room, group: the box's own, where this host makes them; `close` gives them up.
+        own: the box's; `close` gives it up.
         limits: those it was made with.
         overhead: added to a job's limits.
     """
@@ -77,15 +108,15 @@ class DockerBox:
         engine: DockerEngine,
         container: str,
         attached: Attached,
-        room: Room | None,
-        group: Cgroup | None,
+        own: Belongings,
         limits: JobLimits,
         overhead: Overhead,
     ) -> None:
         self.container = container
-        self.room = room
-        self.group = group
-        self.own_group = group.below(container) if group is not None else None
+        self.room = room = own.room
+        self.group = own.group
+        self.own_group = own.group.below(container) if own.group is not None else None
+        self._own = own
         self._network: NetworkWatch | None = None
         self._engine = engine
         self._attached = attached
@@ -104,14 +135,6 @@ class DockerBox:
     @property
     def _piped(self) -> bool:
         return bool(self._readers)
-
-    @property
-    def told_the_end(self) -> bool:
-        """Whether the agent has said how the program ended, or could have been kept from it.
-
-        Only of an agent that has pipes is it certain that no program can end it.
-        """
-        return self._returncode is not None or not self._piped
 
     @property
     def _returncode(self) -> int | None:
@@ -218,6 +241,7 @@ class DockerBox:
         """
         ends = {reader.ended for reader in self._readers.values()}
         await asyncio.wait(ends or {self._attached.ended})
+        before = self._attached.silent_seconds() if self._piped else 0.0
         if self._piped and self._returncode is not None:
             return ProgramEnd(self._returncode)
         if not self._started.is_set() and self.room is not None:
@@ -231,9 +255,8 @@ class DockerBox:
             self._take_end(ended)
         if self._returncode is not None:
             return ProgramEnd(self._returncode, ended.oom)
-        if self._piped and not (ended.oom or self.memory_was_full()):
-            # The program cannot end the agent, other than by taking all memory.
-            raise RuntimeFailure("the box was killed from outside")
+        if not (ended.oom or self.memory_was_full()):
+            await self._blame(ended, before)
         return ProgramEnd(KILLED, ended.oom)
 
     def _take_end(self, ended: Ended) -> None:
@@ -242,6 +265,22 @@ class DockerBox:
             self._told = self._out.rest
         else:
             self._out.release()
+
+    async def _blame(self, ended: Ended, before: float) -> None:
+        """Tell whose doing it is that the agent has died under a program that ran.
+
+        Args:
+            ended: how the box ended.
+            before: seconds by which the engine's stream ended before it.
+
+        Raises:
+            RuntimeFailure: the engine's, or of somebody who told the engine to.
+        """
+        lost = before > _ENGINE_LOST_SECONDS
+        if lost or ended.status == _GAVE_UP or await self._engine.was_killed(self.container):
+            raise RuntimeFailure("the box was killed from outside")
+        # The program should not be able to. Whatever way it found: to run it again would not help.
+        security_event("agent_killed", "a program ended its box", box=self.container)
 
     async def kill(self) -> None:
         """Kill all that runs in the box, and wait until it is dead.
@@ -289,7 +328,7 @@ class DockerBox:
         try:
             await self._engine.remove(self.container)
         finally:
-            await asyncio.to_thread(release, self.room, self.group)
+            await asyncio.to_thread(self._own.release)
 
     def _on_stdout(self, data: bytes) -> None:
         """The attached stdout: before the program's own come the agent's two marks."""
@@ -317,15 +356,6 @@ class DockerBox:
             self._told += mark
             if self._returncode is not None:
                 self._readers["marks"].close()
-
-
-def release(room: Room | None, group: Cgroup | None) -> None:
-    """Give up what was made for a box; what is left in its cgroup is killed."""
-    if group is not None:
-        with contextlib.suppress(OSError):  # the reaper tries again
-            group.remove()
-    if room is not None:
-        room.close()
 
 
 def group_limits(limits: JobLimits, overhead: Overhead) -> GroupLimits:

@@ -7,14 +7,16 @@ import itertools
 from collections.abc import Coroutine
 
 from domain.sandbox.contract import JobLimits
+from sandbox_host.folders import make_folder
 from sandbox_host.monitoring import security_event
-from sandbox_host.runtimes.base import BOX_UID, RuntimeFailure
+from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.box_users import DOCKER_USERS, BoxUser, NoUserFree
 from sandbox_host.runtimes.cgroup_types import Cgroup
-from sandbox_host.runtimes.docker_box import DockerBox, group_limits, release
+from sandbox_host.runtimes.docker_box import Belongings, DockerBox, group_limits
 from sandbox_host.runtimes.docker_engine import DockerEngine
 from sandbox_host.runtimes.docker_means import Means
 from sandbox_host.runtimes.docker_room import ROOMS, Room
-from sandbox_host.runtimes.docker_settings import Plan, container_settings
+from sandbox_host.runtimes.docker_settings import AGENT_UID, Plan, container_settings
 from sandbox_host.runtimes.docker_stream import Attached
 from sandbox_host.runtimes.leaving import Leaving, made_or_discarded
 
@@ -53,22 +55,24 @@ class BoxMaker:
             RuntimeFailure: it cannot be made; nothing of it is left.
         """
         name = f"box-{next(_serial)}"
-        room, group = await asyncio.to_thread(self._prepare, name, limits)
         try:
-            container = await self._create(image, limits, name, room)
+            user = DOCKER_USERS.take()
+        except NoUserFree as error:
+            raise RuntimeFailure(f"prepare a box: {error}") from None
+        own = Belongings(user, *await asyncio.to_thread(self._prepare, name, limits, user))
+        try:
+            container = await self._create(image, limits, name, own)
         except BaseException:
-            await asyncio.to_thread(release, room, group)
+            await asyncio.to_thread(own.release)
             raise
         box: DockerBox | None = None
         try:
             attached = Attached(await self._engine.attach(container), {})
-            box = DockerBox(
-                self._engine, container, attached, room, group, limits, self.means.overhead
-            )
+            box = DockerBox(self._engine, container, attached, own, limits, self.means.overhead)
             await self._engine.start(container)
             await box.ready()
         except BaseException:
-            self._leave(container, box.close() if box else self._remove(container, room, group))
+            self._leave(container, box.close() if box else self._remove(container, own))
             raise
         return box
 
@@ -80,7 +84,9 @@ class BoxMaker:
         """Remove a box in the background."""
         self._leave(box.container, box.close())
 
-    def _prepare(self, name: str, limits: JobLimits) -> tuple[Room | None, Cgroup | None]:
+    def _prepare(
+        self, name: str, limits: JobLimits, user: BoxUser
+    ) -> tuple[Room | None, Cgroup | None]:
         means, group = self.means, None
         try:
             if means.tree is not None:
@@ -88,28 +94,31 @@ class BoxMaker:
                 group = means.tree.create(name, held)
             if not means.rooms:
                 return None, group
-            host = ROOMS / self._tag
+            host, first = ROOMS / self._tag, means.facts.first_uid
+            make_folder(ROOMS, 0o711, exist_ok=True)
             # Remapped, the containers' root is nobody here, and goes through the folder as such.
-            host.mkdir(mode=0o711 if means.facts.first_uid else 0o700, parents=True, exist_ok=True)
-            owner = means.facts.first_uid + BOX_UID
-            return Room(host / name, owner, limits.disk_bytes, pipes=means.pipes), group
+            make_folder(host, 0o711 if first else 0o700, exist_ok=True)
+            size, pipes = limits.disk_bytes, means.pipes
+            room = Room(host / name, first + user.uid, first + AGENT_UID, size, pipes=pipes)
+            return room, group
         except OSError as error:
-            release(None, group)
+            Belongings(user, None, group).release()
             raise RuntimeFailure(f"prepare a box: {error}") from error
 
-    async def _create(self, image: str, limits: JobLimits, name: str, room: Room | None) -> str:
+    async def _create(self, image: str, limits: JobLimits, name: str, own: Belongings) -> str:
         means = self.means
         container = f"qlp-{self._tag}-{name}"
         plan = Plan(
             image=image,
             name=container,
             host=self._tag,
+            uid=own.user.uid,
             limits=_CEILINGS if means.adjustable else limits,
             seccomp=means.facts.seccomp,
             apparmor=means.facts.apparmor,
             engine_runtime=means.engine_runtime,
             cgroup_parent=means.tree.engine_path(name) if means.tree is not None else None,
-            room=room,
+            room=own.room,
             extra_processes=means.overhead.processes,
             extra_memory_bytes=means.overhead.memory_bytes,
         )
@@ -119,11 +128,11 @@ class BoxMaker:
             self._stuck.add(container)  # the engine may have got that far
             raise
 
-    async def _remove(self, container: str, room: Room | None, group: Cgroup | None) -> None:
+    async def _remove(self, container: str, own: Belongings) -> None:
         try:
             await self._engine.remove(container)
         finally:
-            await asyncio.to_thread(release, room, group)
+            await asyncio.to_thread(own.release)
 
     def _leave(self, container: str, work: Coroutine[None, None, None]) -> None:
         self.leaving.begin(self._finish(container, work))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -167,6 +168,17 @@ class DockerEngine:
             return Ended(int(state["ExitCode"]), bool(state.get("OOMKilled")))
 
         return await self.call("wait for the box's end", work)
+
+    async def was_killed(self, container: str) -> bool:
+        """Whether somebody has told this engine to end a container that has ended just now."""
+
+        def work(api: Any) -> bool:  # noqa: ANN401
+            # The engine notes it only once the container is dead.
+            until = int(time.time()) + 1
+            wanted = {"container": container, "event": "kill"}
+            return any(True for _ in api.events(since=0, until=until, filters=wanted))
+
+        return await self.call("ask for the box's events", work)
 
     async def remove(self, container: str) -> None:
         """Kill if need be, and delete; one that is gone already is fine.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox_host.artifacts import Collected, collect
+from sandbox_host.folders import make_file, make_folder
 from sandbox_host.jobs import MAX_INODES, PreparedJob, entries_of
 from sandbox_host.processes import is_alive
 from sandbox_host.runtimes.base import BOX, OUTPUT, not_laid
@@ -32,7 +33,8 @@ INPUT = "/in"
 
 #: The pipes' folder as the agent sees it, and their names.
 PIPES = f"{INPUT}/.agent"
-_PIPE_NAMES = ("marks", "out", "err")
+_MARKS = "marks"
+_PIPE_NAMES = (_MARKS, "out", "err")
 
 #: Files and folders that every room has of its own, beside those that the limit is for.
 _OWN_INODES = 32
@@ -55,6 +57,7 @@ class Room:
     Args:
         folder: to be made and mounted on; its parent is there.
         owner: user and group that the box's program has, as this host numbers them.
+        agent: the same of the box's agent.
         size_bytes: what the program may fill.
         pipes: make those, too.
 
@@ -62,13 +65,16 @@ class Room:
         OSError: it cannot be mounted.
     """
 
-    def __init__(self, folder: Path, owner: int, size_bytes: int, *, pipes: bool) -> None:
+    def __init__(
+        self, folder: Path, owner: int, agent: int, size_bytes: int, *, pipes: bool
+    ) -> None:
         self.folder = folder
         self._owner = owner
+        self._agent = agent
         self._root = -1
         self._laid_bytes = 0
         self.pipes: dict[str, int] = {}
-        folder.mkdir(mode=0o711)
+        make_folder(folder, 0o711)
         try:
             mount_tmpfs(folder, size_bytes, MAX_INODES + _OWN_INODES)
         except OSError:
@@ -82,18 +88,21 @@ class Room:
 
     def _furnish(self, pipes: bool) -> None:
         for name in ("in", "box", "out", "box/work", "box/tmp"):
-            (self.folder / name).mkdir(mode=0o755)
+            make_folder(self.folder / name, 0o755)
         for name in ("out", "box/work", "box/tmp"):
             os.chown(self.folder / name, self._owner, self._owner)
         self._root = os.open(self.folder, _FOLDER)
         if not pipes:
             return
         home = self.folder / "in" / ".agent"
-        home.mkdir(mode=0o755)
+        make_folder(home, 0o755)
         for name in _PIPE_NAMES:
-            # Of the program's user, so that it may open what its /dev/stdout leads to.
-            os.mkfifo(home / name, 0o200)
-            os.chown(home / name, self._owner, self._owner)
+            # Of the program's user, so that it may open what its /dev/stdout leads to; but for the
+            # marks, which are the agent's alone.
+            owner, mode = (self._agent, 0o200) if name == _MARKS else (self._owner, 0o220)
+            os.mkfifo(home / name, 0)
+            os.chown(home / name, owner, self._agent)
+            (home / name).chmod(mode)
             self.pipes[name] = os.open(home / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def mounts(self) -> list[dict[str, Any]]:
@@ -138,11 +147,10 @@ class Room:
         for parent in parents:
             folder /= parent
             with contextlib.suppress(FileExistsError):
-                folder.mkdir(mode=0o755)
+                make_folder(folder, 0o755)
                 os.chown(folder, owner, owner)
         file = folder / name
-        file.write_bytes(content)
-        file.chmod(0o644)
+        make_file(file, content, 0o644)
         os.chown(file, owner, owner)
 
     def space(self) -> Space:

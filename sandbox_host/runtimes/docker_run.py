@@ -141,9 +141,6 @@ def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult
         process_limit=bool(used.process_refusals or account.own.process_refusals),
         disk_full=space is not None and space.full,
     )
-    if not (box.told_the_end or account.kill or ending.oom):
-        # Nothing in a box can kill its agent, but an engine does that starts anew.
-        raise RuntimeFailure("the box was killed from outside")
     usage = Usage(
         wall_ms=account.wall_ms,
         cpu_user_ms=used.cpu_user_ms,

@@ -11,7 +11,6 @@ from domain.sandbox.contract import JobLimits
 from sandbox_host.jobs import MAX_INODES, PreparedJob
 from sandbox_host.runtimes.base import (
     BOX,
-    BOX_UID,
     CPUS,
     MAX_OPEN_FILES,
     OUTPUT,
@@ -34,16 +33,22 @@ _GRACE_SECONDS = 10.0
 #: The engine's own profile, which it loads into kernels that have AppArmor.
 APPARMOR_PROFILE = "docker-default"
 
+#: User of a box's first process. No program has it, in no box.
+AGENT_UID = 65_533
+
+#: What that process, which starts as the container's root, needs to make others of itself.
+_AGENT_CAPABILITIES = ["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"]
+
 _AGENT = resources.files("sandbox_host.runtimes").joinpath("agent.py").read_text()
 
 #: Docker's default profile as Debian ships it with engine 20.10.24 (Apache-2.0,
 #: https://github.com/moby/moby/blob/v20.10.24/profiles/seccomp/default.json), reduced to amd64 and
 #: arm64 and to what needs no capability, minus: ptrace and process_vm_* (reach other processes),
 #: io_uring_* (bypasses the filter), mq_* (a writable queue outside the box's limits), memfd_secret,
-#: file handles, fanotify, keyrings, and all socket families but UNIX, IPv4 and IPv6 (vsock reaches
-#: the hypervisor; pairs of UNIX only, since naming a family may load its module), and modify_ldt
-#: (16-bit code segments, home of many of the kernel's faults); personality without the 32-bit
-#: personas.
+#: file handles, fanotify, keyrings, io_setup (one quota for the whole machine), all socket families
+#: but UNIX, IPv4 and IPv6 (vsock reaches the hypervisor; pairs of UNIX only, since naming a family
+#: may load its module), and modify_ldt (16-bit code segments, home of many of the kernel's faults);
+#: prlimit64 of the caller alone; personality without the 32-bit personas.
 SECCOMP_PROFILE = json.dumps(
     json.loads(
         resources.files("sandbox_host.runtimes").joinpath("docker_seccomp.json").read_text()
@@ -60,6 +65,7 @@ class Plan:
         image: id of the image.
         name: of the container; no other has ever had it.
         host: this host process, for the label.
+        uid: user and group of the program, as the container numbers them.
         limits: ceilings, where the job's own are held by the group above it, else the job's.
         seccomp, apparmor: whether the engine applies such profiles.
         engine_runtime: of the engine's OCI runtimes; None for its default.
@@ -72,6 +78,7 @@ class Plan:
     image: str
     name: str
     host: str
+    uid: int
     limits: JobLimits
     seccomp: bool
     apparmor: bool
@@ -89,7 +96,7 @@ def container_settings(plan: Plan) -> dict[str, Any]:
         security.append(f"seccomp={SECCOMP_PROFILE}")
     if plan.apparmor:
         security.append(f"apparmor={APPARMOR_PROFILE}")
-    command = ["python3", "-I", "-S", "-c", _AGENT]
+    command = ["python3", "-I", "-S", "-c", _AGENT, f"{AGENT_UID}", f"{plan.uid}"]
     if plan.room is not None and plan.room.pipes:
         command.append(PIPES)
     memory = plan.limits.memory_bytes + plan.extra_memory_bytes
@@ -98,7 +105,7 @@ def container_settings(plan: Plan) -> dict[str, Any]:
         "name": plan.name,
         "command": command,
         "stdin_open": True,
-        "user": f"{BOX_UID}:{BOX_UID}",
+        "user": "0:0",
         "hostname": "sandbox",
         "network_disabled": True,
         "environment": {},
@@ -109,6 +116,7 @@ def container_settings(plan: Plan) -> dict[str, Any]:
             "network_mode": "none",
             "read_only": True,
             "cap_drop": ["ALL"],
+            "cap_add": _AGENT_CAPABILITIES,
             "security_opt": security,
             "pids_limit": plan.limits.processes + plan.extra_processes,
             "mem_limit": memory,
@@ -127,7 +135,7 @@ def container_settings(plan: Plan) -> dict[str, Any]:
 def _writable(plan: Plan) -> dict[str, Any]:
     if plan.room is not None:
         return {"mounts": plan.room.mounts()}
-    options = f"rw,exec,nosuid,nodev,mode=0755,uid={BOX_UID},gid={BOX_UID}"
+    options = f"rw,exec,nosuid,nodev,mode=0755,uid={plan.uid},gid={plan.uid}"
     size = f"size={plan.limits.disk_bytes},nr_inodes={MAX_INODES}"
     return {"tmpfs": {BOX: f"{options},{size}", OUTPUT: f"{options},{size}"}}
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 
 _HEADER = struct.Struct(">BxxxL")
@@ -91,7 +92,12 @@ class Attached:
     def __init__(self, connection: socket.socket, sinks: dict[int, Sink]) -> None:
         self._connection = connection
         self._demultiplexer = Demultiplexer(sinks)
+        self._over: float | None = None
         self.ended: asyncio.Task[None] = asyncio.create_task(self._read())
+
+    def silent_seconds(self) -> float:
+        """How long ago the stream ended; 0 while it has not."""
+        return 0.0 if self._over is None else time.monotonic() - self._over
 
     def direct(self, sinks: dict[int, Sink]) -> None:
         """Give what comes from now on to others."""
@@ -118,6 +124,8 @@ class Attached:
                 self._demultiplexer.feed(data)
         except OSError:
             return  # an engine that died ends its streams that way
+        finally:
+            self._over = time.monotonic()
 
 
 class PipeReader:

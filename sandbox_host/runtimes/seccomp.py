@@ -1,11 +1,12 @@
 """The seccomp filters of boxes that no container engine makes, as classic BPF bytes.
 
 A deny list over what the kernel offers ordinary programs: what reaches other processes or the
-host (ptrace, io_uring, keyrings, bpf, perf, mounts, namespaces, modules, clocks), what escapes the
-box's limits where no cgroup holds them (memfd, System V and POSIX queues), and the socket families
-beyond UNIX and IP. Without namespaces more is refused: every socket, and what changes other
-processes of the same user. Anything newer than this table is refused with ENOSYS, so that programs
-fall back, and a foreign architecture or the x32 interface ends the process.
+host (ptrace, limits of others, io_uring, keyrings, bpf, perf, mounts, namespaces, modules,
+clocks), what escapes the box's limits where no cgroup holds them (memfd, System V and POSIX
+queues), what has one quota for the whole machine (io_setup), and the socket families beyond UNIX
+and IP. Without namespaces more is refused: every socket, and what changes other processes of the
+same user. Anything newer than this table is refused with ENOSYS, so that programs fall back, and a
+foreign architecture or the x32 interface ends the process.
 
 Sources: seccomp(2), ``linux/filter.h``, ``linux/audit.h``; numbers from ``asm/unistd_64.h`` and
 ``asm-generic/unistd.h``; the choice follows Docker's default profile and
@@ -82,6 +83,7 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "semget": (64, 190),
     "mq_open": (240, 180),
     "memfd_secret": (447, 447),
+    "io_setup": (206, 0),
     "vhangup": (153, 58),
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
@@ -164,6 +166,7 @@ def bubblewrap_filter(machine: str | None = None) -> bytes:
     """
     column, program = _begin(machine)
     program += _absent(column) + _refused(column, _REFUSED) + _dangerous_arguments(column)
+    program += _limits_of_others(column)
     for call in (_SOCKET, _SOCKETPAIR):
         allowed = _only((*_UNIX, *_IP), _ERRNO | errno.EAFNOSUPPORT)
         program += _for_call(call[column], 0, allowed)
@@ -194,8 +197,7 @@ def confined_filters(machine: str | None = None, *, as_host: bool = False) -> tu
     for family in _IP:
         inet = _when(_EQUAL, family, _ERRNO | errno.EACCES)
         logged += _for_call(_SOCKET[column], 0, inet)
-    others = _only((0,), _ERRNO | errno.EPERM)
-    logged += _for_call(_PRLIMIT[column], 0, others)
+    logged += _limits_of_others(column)
     quiet += _for_call(_MMAP[column], 3, _shared_without_file())
     return _end(quiet), _end(logged)
 
@@ -269,6 +271,11 @@ def _dangerous_arguments(column: int) -> list[bytes]:
     namespaces = _when(_ANY_BIT, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)
     injection = [line for code in _TERMINAL_INJECTION for line in _when(_EQUAL, code, _ERRNO | 1)]
     return _for_call(_CLONE[column], 0, namespaces) + _for_call(_IOCTL[column], 1, injection)
+
+
+def _limits_of_others(column: int) -> list[bytes]:
+    """Limits of other processes, by prlimit(2): 0 names the caller."""
+    return _for_call(_PRLIMIT[column], 0, _only((0,), _ERRNO | errno.EPERM))
 
 
 def _statement(code: int, value: int) -> bytes:

@@ -11,6 +11,7 @@ from tests.hostile import (
     output,
     reading,
     resources,
+    supervision,
 )
 from tests.hostile.case import Probe, Program
 
@@ -22,6 +23,7 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
     "forgery": forgery.PROGRAMS,
     "reading": reading.PROGRAMS,
     "artifacts": artifacts.PROGRAMS,
+    "supervision": supervision.PROGRAMS,
 }
 
 #: Attempts that share a box with those of their family.
@@ -29,4 +31,5 @@ PROBES: dict[str, tuple[Probe, ...]] = {
     "reading": reading.PROBES,
     "network": network.PROBES,
     "kernel": kernel.PROBES,
+    "supervision": supervision.PROBES,
 }

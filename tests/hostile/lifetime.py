@@ -115,13 +115,6 @@ time.sleep(0.1)
 print("alive")
 """,
         prints("alive\n"),
-        elsewhere={
-            GVISOR: Otherwise(
-                "gVisor does not protect a box's first process from its program: the box ends",
-                (Verdict.SIGNALLED, Verdict.TIMED_OUT),
-                anyhow,
-            )
-        },
         without_cgroups=True,
     ),
     Program(

@@ -18,9 +18,9 @@ from domain.sandbox.contract import Verdict
 from sandbox_host.processes import host_tag
 from sandbox_host.runtimes import bwrap_binary, cgroups
 from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.box_users import BUBBLEWRAP_USERS
 from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
 from sandbox_host.runtimes.bwrap_binary import Identity, find_bwrap, reap_shelters
-from sandbox_host.runtimes.bwrap_equipment import FIRST_BOX_UID
 from sandbox_host.runtimes.bwrap_keeper import PREFIX
 from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable
 from tests.fixtures.sandbox import ROOT, prepared, run
@@ -74,7 +74,7 @@ async def test_a_root_host_starts_every_box_as_another_ordinary_user() -> None:
     await asyncio.gather(*runs)
     await runtime.aclose()
     assert len(users) == 3
-    assert min(users) >= FIRST_BOX_UID
+    assert min(users) >= BUBBLEWRAP_USERS.first
 
 
 def _pids_with(*markers: str) -> list[str]:
@@ -270,5 +270,5 @@ def _rename_to_dead_host(live: str, dead: str) -> list[Path]:
 
 def test_finding_bwrap_does_not_need_a_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME", raising=False)
-    identity = Identity(FIRST_BOX_UID if os.geteuid() == 0 else None)
+    identity = Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None)
     assert find_bwrap(identity).version

@@ -26,6 +26,7 @@ from sandbox_host import jobs
 from sandbox_host.jobs import InvalidJob
 from sandbox_host.runtimes import confined, confined_folder, confined_users
 from sandbox_host.runtimes.base import RunControl
+from sandbox_host.runtimes.box_users import CONFINED_USERS
 from sandbox_host.runtimes.confined import ConfinedRuntime
 from sandbox_host.runtimes.confined_process import Launcher
 from tests.fixtures.sandbox import ROOT, ensure_image, open_runtime, prepared, run
@@ -219,9 +220,11 @@ def _processes_in(base: Path) -> list[str]:
 
 @pytest.mark.usefixtures("needs_root")
 def test_processes_of_dead_hosts_users_are_killed_and_of_living_ones_are_not() -> None:
-    # Taken in their order: no other host of this machine gets as far as the last one.
-    stray = confined_users.FIRST_UID + 999
-    with confined_users.fresh_user() as held:
+    # Taken in their order, from where a host's number puts it: none of this machine gets this far.
+    away = (os.getpid() + CONFINED_USERS.count // 2) % CONFINED_USERS.count
+    stray = CONFINED_USERS.first + away
+    with contextlib.closing(CONFINED_USERS.take()) as user:
+        held = user.uid
         mine = subprocess.Popen(["sleep", "60"], user=held, group=held, extra_groups=[])
         left = subprocess.Popen(["sleep", "60"], user=stray, group=stray, extra_groups=[])
         try:
