@@ -87,6 +87,7 @@ class HealthServer:
             "limits": details.get("limits"),
             "seccomp": details.get("seccomp"),
             "apparmor": details.get("apparmor"),
+            "artifacts": details.get("artifacts"),
             "provedSecondsAgo": None if age is None else round(age, 1),
             "runtimes": {name: asdict(found) for name, found in readiness.items()},
             "engine": (engine := EngineStatus.read()) and asdict(engine),

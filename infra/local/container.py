@@ -59,6 +59,7 @@ def _keep(path: Path, content: str) -> None:
     if path.exists():
         return
     staging = path.with_suffix(".new")
+    staging.touch(mode=0o600)
     staging.write_text(content)
     # Others' accounts read it, the server's among them; only they mount the volume.
     staging.chmod(0o444)

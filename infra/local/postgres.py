@@ -167,6 +167,7 @@ class EmbeddedPostgres:
 
     def _acquire_lock(self) -> None:
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        self._beside("lock").touch(mode=0o600)
         lock = self._beside("lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

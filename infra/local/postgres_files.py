@@ -9,6 +9,7 @@ the link and starting again gives an empty server.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -135,15 +136,22 @@ def _reachable(directory: Path, uid: int) -> bool:
 
 def _shared(*parts: str) -> Path:
     place = SHARED_ROOT
-    place.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make(place)
     if place.stat().st_uid != 0:
         raise EmbeddedPostgresError(
             f"{place} must belong to root: it holds programs that root runs"
         )
     for part in parts:
         place /= part
-        place.mkdir(mode=0o755, exist_ok=True)
+        _make(place)
     return place
+
+
+def _make(folder: Path) -> None:
+    """A folder that the server's account may enter and nobody else may change."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)  # whatever the umask is
 
 
 def _move_to_shared_root(data_dir: Path) -> Path:
@@ -173,6 +181,8 @@ def _copy_to_shared_root(installation: Path) -> Path:
         libraries = installation.parent.parent / f"{_PACKAGE}.libs"
         if libraries.exists():
             shutil.copytree(libraries, staging / libraries.name)
+        for folder in (staging, staging / _PACKAGE):
+            folder.chmod(0o755)  # the others have the modes of what they are copies of
         try:
             staging.rename(home)
         except OSError:  # another process was first

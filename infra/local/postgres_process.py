@@ -38,6 +38,7 @@ def launch(files: Files, port: int, log: Path) -> subprocess.Popen[bytes]:
     command += [f"--{name}={value}" for name, value in SETTINGS.items()]
     while True:
         said_before = log.stat().st_size if log.exists() else 0
+        log.touch(mode=0o600)
         with log.open("ab") as stderr:
             process = subprocess.Popen(
                 command,

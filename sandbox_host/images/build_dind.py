@@ -25,7 +25,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _HOST = _ROOT / "sandbox_host"
 _REQUIREMENTS = _HOST / "requirements.txt"
 _FINISH = _HOST / "dind" / "finish-root"
-_PACKAGES = ("docker.io", "tini", "python3", "bubblewrap", "mount", "ca-certificates")
+_PACKAGES = ("docker.io", "tini", "python3", "bubblewrap", "mount", "ca-certificates", "tzdata")
 
 #: Version of Python in each release of Debian, which the libraries are chosen for.
 _PYTHON = {"bookworm": "3.11", "trixie": "3.13"}

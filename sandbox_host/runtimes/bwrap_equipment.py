@@ -67,6 +67,7 @@ class Equipment:
             "seccomp": "on" if self.filter else "off (no table for this architecture)",
             "apparmor": _apparmor(),
             "exit status": "the kernel's" if tells_returncodes() else _AS_SHELLS_DO,
+            "artifacts": "collected from the box's own space",
             "inodes": "held by the kernel" if os.geteuid() == 0 else "held by sampling",
             "refused calls": "not counted (bwrap loads filters without a log)",
             "user": "one per box" if os.geteuid() == 0 else "the host's own",

@@ -106,6 +106,7 @@ class ConfinedRuntime:
                 "seccomp": "on",
                 "apparmor": "whatever the container has",
                 "user": user,
+                "artifacts": "collected from the program's folder",
                 "refused calls": equipment.refusals,
                 "visible": "that other processes exist; the kernel's memory and CPU figures",
             },

@@ -33,7 +33,7 @@ _PATHS = {
     **dict.fromkeys(("/usr", "/lib", "/lib64", "/bin", "/sbin"), "execute"),
     **dict.fromkeys(
         (
-            *("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime", "/etc/nsswitch.conf"),
+            *("/etc/ld.so.cache", "/etc/alternatives", "/etc/nsswitch.conf"),
             *("/etc/passwd", "/etc/group", "/etc/ssl/openssl.cnf"),
             *("/proc/meminfo", "/proc/cpuinfo", "/proc/stat"),
         ),

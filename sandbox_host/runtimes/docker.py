@@ -209,14 +209,16 @@ class DockerRuntime:
             RuntimeFailure: it runs with none.
         """
         *better, last = await asyncio.to_thread(candidates, facts, self._engine_runtime)
+        drawback = ""
         for means in better:
             try:
-                await self._prove(means, images)
+                await self._prove(replace(means, drawback=drawback), images)
                 break
             except RuntimeFailure as error:
                 log.warning("boxes cannot be made in the best way: %s", error)
+                drawback = drawback or str(error)
         else:
-            await self._prove(last, images)
+            await self._prove(replace(last, drawback=drawback), images)
         runs = await asyncio.gather(*(self._runs(language) for language in images))
         offered = tuple(name for name, ran in zip(images, runs, strict=True) if ran)
         equipment = self._equipment

@@ -11,6 +11,9 @@ from sandbox_host.runtimes.docker_box import NO_OVERHEAD, Overhead
 from sandbox_host.runtimes.docker_engine import EngineFacts
 from sandbox_host.runtimes.docker_settings import APPARMOR_PROFILE
 
+#: What becomes of artifacts where a box's space is the engine's alone.
+NOT_COLLECTED = "not collected: this host cannot mount where the engine sees it"
+
 #: gVisor's kernel is a process of the box: its threads and its memory count as the box's. It needs
 #: some hundred threads to start, so the limit on processes does not count a program's alone.
 #: Measured: 19 MB while it waits, 27 MB with a small Python program.
@@ -28,6 +31,7 @@ class Means:
         pipes: programs write into pipes of this host.
         engine_runtime: of the engine's OCI runtimes; None for its default.
         overhead: of that runtime.
+        drawback: why nothing better works here; empty where nothing better is known.
     """
 
     facts: EngineFacts
@@ -36,6 +40,7 @@ class Means:
     pipes: bool
     engine_runtime: str | None = None
     overhead: Overhead = NO_OVERHEAD
+    drawback: str = ""
 
     @property
     def adjustable(self) -> bool:
@@ -58,8 +63,9 @@ class Means:
         """For ``/health``."""
         facts = self.facts
         counters = "counters read" if self.tree is not None else "counters not readable from here"
-        elsewhere = "not collected: this host cannot mount where the engine sees it"
+        lacking = {"means": f"second best: {self.drawback}"} if self.drawback else {}
         return {
+            **lacking,
             "engine": facts.version,
             "engine_runtime": self.engine_runtime or "the engine's default",
             "limits": f"{self._limits} ({counters})",
@@ -68,7 +74,7 @@ class Means:
             if facts.apparmor
             else "off (the engine has no support)",
             "users": f"remapped, root is {facts.first_uid}" if facts.first_uid else "not remapped",
-            "artifacts": "collected from a tmpfs of this host's" if self.rooms else elsewhere,
+            "artifacts": "collected from a tmpfs of this host's" if self.rooms else NOT_COLLECTED,
             "output": "through this host's pipes" if self.pipes else "through the engine",
         }
 

@@ -8,17 +8,21 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from domain.sandbox.contract import Behaviour, Usage
+from domain.sandbox.contract import Behaviour, SkippedArtifact, Usage
 from sandbox_host.artifacts import Collected
 from sandbox_host.output import CappedStream
 from sandbox_host.runtimes.base import RunControl, RunRecord, RunResult, RuntimeFailure
 from sandbox_host.runtimes.behaviour import ProgramWatch
 from sandbox_host.runtimes.cgroup_types import GroupUsage
 from sandbox_host.runtimes.docker_box import NO_OVERHEAD, DockerBox, ProgramEnd
+from sandbox_host.runtimes.docker_means import NOT_COLLECTED
 from sandbox_host.runtimes.docker_stream import Sink
 from sandbox_host.verdicts import KILLED, Ending, Kill
 
 _KILLED = ProgramEnd(KILLED)
+
+#: Whether the program has left anything cannot be seen there, so every result says so.
+_UNSEEN = Collected(skipped=(SkippedArtifact(name=".", reason=NOT_COLLECTED),))
 
 _NOTHING = GroupUsage(None, None, None, 0)
 
@@ -129,7 +133,7 @@ def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult
     room = box.room
     space = room.space() if room is not None else None
     try:
-        collected = room.collect(limits.artifact_bytes) if room is not None else Collected()
+        collected = room.collect(limits.artifact_bytes) if room is not None else _UNSEEN
     except OSError as error:
         raise RuntimeFailure(f"collect artifacts: {error}") from error
     # The engine may miss the kernel's event; a kill at the limit has no other cause.

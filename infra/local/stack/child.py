@@ -56,6 +56,7 @@ class Child:
             StackError: it ended or stayed silent for ``timeout`` seconds; with its last words.
         """
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        self._log.touch(mode=0o600)
         with self._log.open("ab") as log:
             start = log.tell()
             self._process = await asyncio.create_subprocess_exec(

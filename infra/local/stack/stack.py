@@ -258,8 +258,12 @@ class LocalStack:
         return await child.start(_START_SECONDS)
 
     def _take_lock(self) -> None:
-        self._config.data.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._config.data / "lock").open("a+")
+        with contextlib.suppress(FileExistsError):
+            self._config.data.mkdir(parents=True)
+            self._config.data.chmod(0o755)  # whatever the umask is: it holds programs' secrets
+        lock = self._config.data / "lock"
+        lock.touch(mode=0o600)
+        self._lock = lock.open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

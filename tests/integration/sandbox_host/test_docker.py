@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +14,8 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import Verdict
-from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.processes import host_tag
+from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.docker import DockerRuntime
 from sandbox_host.runtimes.docker_engine import DockerEngine
 from sandbox_host.runtimes.docker_room import ROOMS
@@ -149,6 +153,36 @@ async def test_ways_out_of_the_box_are_refused(docker: DockerRuntime, call: str)
     )
     result = await run(docker, prepared(program))
     assert result.stdout.startswith("refused"), (result.stdout, result.stderr)
+
+
+@pytest.mark.usefixtures("needs_root")
+async def test_a_dead_agent_is_the_programs_doing_and_what_was_recorded_is_kept(
+    docker: DockerRuntime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However a program might do it; here a signal comes from nowhere that the engine knows of."""
+    begun = asyncio.Event()
+    control = RunControl(on_output=lambda *_: begun.set())
+    program = "open('/out/a', 'w').write('x'); print('up', flush=True)\nimport time; time.sleep(60)"
+    running = asyncio.create_task(docker.run(prepared(program), control))
+    await asyncio.wait_for(begun.wait(), 60)
+    (agent,) = _first_processes()
+    os.kill(agent, signal.SIGKILL)
+    result = (await running).result
+    assert (result.verdict, result.signal, result.stdout) == (Verdict.SIGNALLED, 9, "up\n")
+    assert [artifact.name for artifact in result.artifacts] == ["a"]
+    assert result.usage is not None
+    assert result.usage.cpu_user_ms
+    assert "a program ended its box" in caplog.text
+
+
+def _first_processes() -> list[int]:
+    """The agents of this process's boxes, as this machine numbers them."""
+    found = []
+    for group in groups_with(f"qlp-sandbox-{host_tag()}"):
+        for path in Path(group).rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found += path.read_text().split()[:1]
+    return sorted({int(pid) for pid in found})
 
 
 async def test_a_killed_hosts_program_ends_and_nothing_of_its_is_left_after_the_next_start(

@@ -124,6 +124,9 @@ async def test_artifacts_are_collected_or_health_says_that_they_are_not(
     assert result.verdict is Verdict.SUCCEEDED
     rooms = await _has_rooms(docker)
     assert [artifact.name for artifact in result.artifacts] == (["a"] if rooms else [])
+    said = [(one.name, one.reason) for one in result.skipped_artifacts]
+    told = (await docker.preflight()).details["artifacts"]
+    assert said == ([] if rooms else [(".", told)])
 
 
 async def test_default_limits_find_a_waiting_box(docker: DockerRuntime) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from domain.sandbox.languages import LANGUAGES
 from sandbox_host.images.engine import recipe
+from sandbox_host.runtimes.base import BOX_UID
+from sandbox_host.runtimes.box_users import DOCKER_USERS
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGES = ROOT / "sandbox_host/images"
@@ -27,6 +29,12 @@ def test_every_base_is_pinned_by_its_digest(path: Path) -> None:
     for base, name in froms:
         assert base in stages or re.search(r"@sha256:[0-9a-f]{64}$", base), base
         stages.add(name)
+
+
+def test_every_box_s_user_has_its_name_in_the_images() -> None:
+    users = DOCKER_USERS
+    named = f"for user in {BOX_UID} $(seq {users.first} {users.first + users.count - 1}); do"
+    assert named in (IMAGES / "finish-root").read_text().splitlines()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
