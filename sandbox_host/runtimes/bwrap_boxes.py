@@ -149,6 +149,8 @@ class BoxMaker:
         process = _launch(equipment, inputs, limits.disk_bytes, user, group)
         made.push_async_callback(process.aclose)
         init = await self._set_up(process)
+        if equipment.quotas is not None:
+            equipment.quotas.limit(descendants(init))
         files = made.enter_context(contextlib.closing(BoxFiles(init)))
         network = made.enter_context(contextlib.closing(NetworkWatch(init)))
         self.adjustable = files.adjustable
@@ -210,7 +212,10 @@ def _launch(
             options = bwrap_box.box_arguments(equipment.root, inherited, inputs.path, disk_bytes)
             mark = equipment.keeper.mark
             bwrap = [equipment.bwrap.path, *mark, *options, "--", *bwrap_shell.waiting()]
-            return bwrap_box.entering(group, user.command(bwrap))
+            inside = user.command(bwrap)
+            if equipment.quotas is not None:
+                inside = equipment.quotas.around(inside)
+            return bwrap_box.entering(group, inside)
 
         return BwrapProcess(command, handed)
 

@@ -13,6 +13,7 @@ from sandbox_host.runtimes.box_users import BUBBLEWRAP_USERS
 from sandbox_host.runtimes.bwrap_binary import Bwrap, Identity, find_bwrap
 from sandbox_host.runtimes.bwrap_inputs import InputFolders
 from sandbox_host.runtimes.bwrap_keeper import Keeper
+from sandbox_host.runtimes.bwrap_quotas import Quotas
 from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable, CgroupTree
 from sandbox_host.runtimes.cgroups import open_tree
 from sandbox_host.runtimes.interpreters import Interpreter, find_interpreters
@@ -35,6 +36,7 @@ class Equipment:
         inputs: the folders that boxes see as ``/in``.
         keeper: ends the boxes when this host is gone.
         limits_mode: how limits are held, and why so, for a person.
+        quotas: of boxes that have no user of their own; None where each has.
     """
 
     bwrap: Bwrap
@@ -43,6 +45,7 @@ class Equipment:
     filter: bytes | None
     tree: CgroupTree | None
     limits_mode: str
+    quotas: Quotas | None
     inputs: InputFolders
     keeper: Keeper
 
@@ -71,6 +74,7 @@ class Equipment:
             "inodes": "held by the kernel" if os.geteuid() == 0 else "held by sampling",
             "refused calls": "not counted (bwrap loads filters without a log)",
             "user": "one per box" if os.geteuid() == 0 else "the host's own",
+            "quotas": "of a user per box" if self.quotas is None else self.quotas.said(),
         }
 
 
@@ -99,6 +103,7 @@ def equip(use_cgroups: bool) -> Equipment:
         filter=seccomp.bubblewrap_filter() if seccomp.supported() else None,
         tree=tree,
         limits_mode=mode,
+        quotas=None if os.geteuid() == 0 else Quotas(),
         inputs=inputs,
         keeper=Keeper(name, interpreters["python"].path, inputs.path),
     )

@@ -28,6 +28,7 @@ from sandbox_host.runtimes.base import (
 )
 from sandbox_host.runtimes.behaviour import RefusalLog, RefusalsUnreadable
 from sandbox_host.runtimes.box_users import CONFINED_USERS, NoUserFree
+from sandbox_host.runtimes.bwrap_quotas import SHARED
 from sandbox_host.runtimes.canary import fly_canary, languages_that_run
 from sandbox_host.runtimes.confined_folder import (
     ProgramFolder,
@@ -106,6 +107,9 @@ class ConfinedRuntime:
                 "seccomp": "on",
                 "apparmor": "whatever the container has",
                 "user": user,
+                "quotas": f"shared with the host's own user: signals that wait, {SHARED}"
+                if own
+                else "of a user per program",
                 "artifacts": "collected from the program's folder",
                 "refused calls": equipment.refusals,
                 "visible": "that other processes exist; the kernel's memory and CPU figures",

@@ -22,6 +22,7 @@ from sandbox_host.runtimes.base import (
     environment_of,
 )
 from sandbox_host.runtimes.behaviour import ProgramWatch, Refusal, RefusalLog, Refusals
+from sandbox_host.runtimes.bwrap_quotas import PENDING_SIGNALS
 from sandbox_host.runtimes.confined_folder import SHARED_MEMORY, ProgramFolder
 from sandbox_host.runtimes.confined_process import ConfinedProcess, Launcher, ProgramEnd
 from sandbox_host.runtimes.interpreters import Interpreter
@@ -135,6 +136,7 @@ class ConfinedRun:
             "RLIMIT_CORE": 0,
             "RLIMIT_MEMLOCK": 0,
             "RLIMIT_MSGQUEUE": 0,
+            "RLIMIT_SIGPENDING": PENDING_SIGNALS,
             # Should nobody be left to end it.
             "RLIMIT_CPU": math.ceil(limits.wall_seconds * (os.cpu_count() or 1) + _GRACE_SECONDS),
         }

@@ -74,6 +74,7 @@ class Means:
             if facts.apparmor
             else "off (the engine has no support)",
             "users": f"remapped, root is {facts.first_uid}" if facts.first_uid else "not remapped",
+            "quotas": "of a user per box",
             "artifacts": "collected from a tmpfs of this host's" if self.rooms else NOT_COLLECTED,
             "output": "through this host's pipes" if self.pipes else "through the engine",
         }

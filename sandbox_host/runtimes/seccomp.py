@@ -119,6 +119,9 @@ _REFUSED_AS_HOST: dict[str, tuple[int, int | None]] = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
+    # The user's few instances are the host's, too.
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
 }
 
 #: Refused as if the kernel were older: the C library and programs then use the plain call.

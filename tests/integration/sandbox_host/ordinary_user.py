@@ -13,8 +13,20 @@ import sys
 from typing import Any
 
 from sandbox_host.processes import adopt_orphans
+from sandbox_host.runtimes.base import RunControl
 from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
 from tests.fixtures.sandbox import prepared, run
+
+_INOTIFY = """\
+import ctypes, os, signal, time
+libc = ctypes.CDLL(None, use_errno=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGRTMIN])
+def instances(most): return [one for _ in range(most) if (one := libc.inotify_init()) >= 0]
+def signals(most):
+    return sum(libc.sigqueue(os.getpid(), signal.SIGRTMIN, None) == 0 for _ in range(most))
+"""
+EXHAUST = _INOTIFY + "instances(1000), signals(200_000)\nprint('all', flush=True); time.sleep(60)"
+NEIGHBOUR = _INOTIFY + "print(len(instances(4)), signals(50))"
 
 PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "hello": ("print('hello')", {}),
@@ -62,8 +74,23 @@ async def report() -> dict[str, object]:
             found[f"{name} warm"] = result.warm
             found[f"{name} left"] = [artifact.name for artifact in result.artifacts]
             found[f"{name} skipped"] = [skipped.reason for skipped in result.skipped_artifacts]
+        found["beside one that takes all"] = await _pair(runtime)
     await runtime.aclose()
     return found
+
+
+async def _pair(runtime: BubblewrapRuntime) -> list[object]:
+    """What a program can do beside one that has used up all it could."""
+    control = RunControl()
+    exhausted = asyncio.Event()
+    control.on_output = lambda *_: exhausted.set()
+    job = prepared(EXHAUST, wall_seconds=60)
+    running = asyncio.create_task(runtime.run(job, control))
+    await asyncio.wait_for(exhausted.wait(), 60)
+    result = await run(runtime, prepared(NEIGHBOUR))
+    control.kill.set()
+    await running
+    return [result.verdict.value, *result.stdout.split(), result.stderr]
 
 
 async def _box_waits(runtime: BubblewrapRuntime) -> None:

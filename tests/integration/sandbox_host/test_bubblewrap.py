@@ -22,6 +22,7 @@ from sandbox_host.runtimes.box_users import BUBBLEWRAP_USERS
 from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
 from sandbox_host.runtimes.bwrap_binary import Identity, find_bwrap, reap_shelters
 from sandbox_host.runtimes.bwrap_keeper import PREFIX
+from sandbox_host.runtimes.bwrap_quotas import SHARED
 from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable
 from tests.fixtures.sandbox import ROOT, prepared, run
 
@@ -52,6 +53,8 @@ async def test_an_ordinary_user_gets_the_same_containment() -> None:
     assert found["full"][0] == "disk_limit"
     assert found["files"][0] == "disk_limit"
     assert found["shadow"] == ["succeeded", "contained\n"]
+    assert found["beside one that takes all"] == ["succeeded", "4", "50", ""]
+    assert found["details"]["quotas"] == f"of the host's own user; shared by all boxes: {SHARED}"
     # The size of a box that waits is not this user's to change: those jobs get boxes of their own.
     assert found["small"] == ["succeeded", "fits\n"]
     cold = {name for name, warm in found.items() if name.endswith(" warm") and not warm}

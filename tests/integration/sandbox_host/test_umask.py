@@ -17,6 +17,8 @@ from sandbox_host.runtimes.base import RunControl
 from sandbox_host.runtimes.docker_room import ROOMS
 from tests.fixtures.sandbox import open_runtime, prepared
 
+_UMASKS = (0o000, 0o027, 0o077)
+
 #: Uses everything that is laid for a program, and says how it may be used.
 _PROGRAM = """\
 import os, sys, tempfile, lib.deep.util
@@ -63,15 +65,15 @@ def _places() -> list[Path]:
 
 
 @pytest.mark.usefixtures("needs_root")
-@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077], ids=oct)
 @pytest.mark.parametrize(
-    "name",
+    ("name", "umask"),
     [
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("docker+runsc", marks=pytest.mark.docker),
-        "bubblewrap",
-        "confined",
+        *(pytest.param("docker", umask, marks=pytest.mark.docker) for umask in _UMASKS),
+        pytest.param("docker+runsc", 0o077, marks=pytest.mark.docker),
+        *(("bubblewrap", umask) for umask in _UMASKS),
+        *(("confined", umask) for umask in _UMASKS),
     ],
+    ids=lambda value: oct(value) if isinstance(value, int) else value,
 )
 async def test_a_program_finds_the_same_under_every_umask(name: str, umask: int) -> None:
     with _umask(umask):
