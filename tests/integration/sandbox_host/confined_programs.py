@@ -45,6 +45,10 @@ PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
     "host's files": (_TRY.format("import os; os.listdir('/tmp')"), {}),
     "host's modes": (_TRY.format("import os; os.chmod('/tmp/of-the-host', 0o777)"), {}),
     "outside": (_TRY.format("open('/tmp/evil', 'w')"), {}),
+    "inotify": (
+        _TRY.format("import ctypes, os; os.close(ctypes.CDLL(None).inotify_init())"),
+        {},
+    ),
     "network": (_TRY.format("import socket; socket.socket()"), {}),
 }
 
