@@ -10,7 +10,7 @@ from uuid import UUID
 
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
-from domain.intents.content import Limits
+from domain.intents.content import Limits, Program
 from domain.intents.events import (
     IntentEvent,
     UnknownEvent,
@@ -139,8 +139,33 @@ def row_of(state: IntentState) -> IntentRow:
         expected_by=expected_by(state),
         completed_at=state.completed_at,
         reused_from=state.reused_from,
+        details=_details_of(state, program),
         outcome=outcome_of(state),
     )
+
+
+def _details_of(state: IntentState, program: Program | None) -> dict[str, Any]:
+    """What clients see of a submission and its program beside the sentence; contents are in events.
+
+    The limits are those that the latest run was given; before there is one, those asked for.
+    """
+    limits = next((run.limits for run in reversed(state.runs) if run.limits is not None), None)
+    if limits is None and program is not None:
+        limits = program.limits
+    return {
+        "metadata": dict(state.content.metadata),
+        "planning": plain(state.content.planning),
+        "program": None if program is None else _summary_of(program),
+        "limits": None if limits is None else plain(limits),
+    }
+
+
+def _summary_of(program: Program) -> dict[str, Any]:
+    return {
+        "language": program.language,
+        "entrypoint": program.entrypoint,
+        "files": [{"path": file.path, "size": file.size} for file in program.files],
+    }
 
 
 def expected_by(state: IntentState) -> datetime | None:

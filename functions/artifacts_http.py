@@ -36,11 +36,13 @@ SAFE = {
 
 
 def shown(document: Mapping[str, Any]) -> dict[str, Any]:
-    """An intent's document as clients see it: its artifacts with their addresses."""
+    """An intent's document as clients see it: its artifacts with their addresses, no host's words."""
     outcome = document["outcome"]
     if outcome is None:
         return dict(document)
     said = {**outcome, "artifacts": _all_linked(document["id"], outcome)}
+    if isinstance(said.get("error"), str):  # of a run whose intent has not failed
+        del said["error"]
     if "steps" in outcome:
         said["steps"] = [
             {**step, "artifacts": _all_linked(document["id"], step, step["name"])}

@@ -8,6 +8,7 @@ import azure.functions as func
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from domain.admission import NotAdmitted
+from domain.details import detailed
 from domain.intents.content import IntentContent, Text
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.state import Status
@@ -15,6 +16,7 @@ from domain.projections.intents import IntentRow
 from domain.projections.paging import InvalidCursor
 from domain.repository import row_of
 from functions.artifacts_http import shown
+from functions.events import shown_event
 from functions.headers import preferred_wait, singleton
 from functions.http import Call, endpoint, json_response, parse_body
 from functions.lookup import intent_id_of, intent_row, no_intent
@@ -62,14 +64,15 @@ async def submit_intent(call: Call) -> func.HttpResponse:
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
         row = await _ended(call, row, wait)
-    return json_response(full(row), 200 if row.status in _TERMINAL else 202, headers)
+    return json_response(_full(row), 200 if row.status in _TERMINAL else 202, headers)
 
 
 @endpoint(bp, Route("get_intent", "GET", "intents/{id}"))
 async def get_intent(call: Call) -> func.HttpResponse:
     """GET /intents/{id}: the intent and, once it has ended, its outcome."""
     wait = preferred_wait(call.request)
-    return json_response(full(await _ended(call, await intent_row(call), wait)))
+    [row] = await detailed(call.app.repository, [await _ended(call, await intent_row(call), wait)])
+    return json_response(_full(row))
 
 
 @endpoint(
@@ -98,7 +101,7 @@ async def list_intents(call: Call) -> func.HttpResponse:
         )
     except InvalidCursor as error:
         raise invalid_parameter("cursor", str(error).removeprefix("cursor: ")) from None
-    items = [row.summary() for row in page.items]
+    items = [row.summary() for row in await detailed(call.app.repository, page.items)]
     return json_response({"items": items, "next_cursor": page.next_cursor})
 
 
@@ -112,15 +115,7 @@ async def list_intent_events(call: Call) -> func.HttpResponse:
         await call.app.watcher.wait(row.id, lambda version, _: version > after, wait)
     records = await call.app.repository.history(row.id)
     items = [
-        {
-            "version": record.version,
-            "type": record.type,
-            "recorded_at": record.recorded_at,
-            "traceparent": record.metadata.get("traceparent"),
-            "data": record.data,
-        }
-        for record in records
-        if record.version > after
+        shown_event(record, call.principal.role) for record in records if record.version > after
     ]
     return json_response({"items": items, "next_after": max(after, len(records))})
 
@@ -138,7 +133,8 @@ async def cancel_intent(call: Call) -> func.HttpResponse:
         raise no_intent(str(intent_id)) from None
     except IntentAlreadyFinished as error:
         raise Problem(409, "already-finished", f"{error}; it cannot be cancelled.") from None
-    return json_response(full(await intent_row(call, intent_id)))
+    [row] = await detailed(call.app.repository, [await intent_row(call, intent_id)])
+    return json_response(_full(row))
 
 
 async def _ended(call: Call, row: IntentRow, wait: float | None) -> IntentRow:
@@ -161,7 +157,7 @@ def _idempotency_key(request: func.HttpRequest) -> str | None:
     return key
 
 
-def full(row: IntentRow) -> dict[str, Any]:
+def _full(row: IntentRow) -> dict[str, Any]:
     """An intent with its outcome and where to go from here."""
     here = f"/api/intents/{row.id}"
     links = {

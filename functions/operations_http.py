@@ -31,6 +31,7 @@ from domain.projections.paging import InvalidCursor
 from domain.projections.rejected import RejectedMessage
 from domain.repository import stream_of
 from functions.artifacts_http import shown
+from functions.events import shown_event
 from functions.http import (
     Call,
     json_response,
@@ -198,16 +199,7 @@ def _stream(then: StreamThen) -> dict[str, Any]:
         "latest_version": then.latest_version,
         "state": shown(then.state),
         "history": then.history,
-        "events": [
-            {
-                "version": record.version,
-                "type": record.type,
-                "recorded_at": record.recorded_at,
-                "traceparent": record.metadata.get("traceparent"),
-                "data": record.data,
-            }
-            for record in then.events
-        ],
+        "events": [shown_event(record, "operator") for record in then.events],
     }
 
 

@@ -62,10 +62,10 @@ def result_page(
 
 
 def _head(row: IntentRow) -> str:
-    error = (row.outcome or {}).get("error") or {}
+    error = (row.outcome or {}).get("error")
     kind = ' class="failed"' if row.status == "failed" else ""
     parts = [f"<p{kind}>{escape(row.status)}"]
-    if error:
+    if isinstance(error, Mapping):  # and not what a host said of a run that was no longer wanted
         parts.append(f": {escape(str(error.get('message', '')))}")
     return "".join(
         [*parts, f"</p><p>{escape(str(row.id))}, {row.updated_at:%Y-%m-%d %H:%M} UTC</p>"]

@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
 )
 
+from domain.details import detailed
 from domain.intents.content import MAX_TEXT_CHARACTERS, Language, Text
 from domain.intents.state import Status
 from domain.similarity.embedder import EmbeddingUnavailable
@@ -90,7 +91,7 @@ async def search_intents(call: Call) -> func.HttpResponse:
         raise _no_vector(error) from None
     except ValueError:
         raise invalid_field("/text", "it has no words to compare; give a sentence") from None
-    return _answer(found)
+    return await _answer(call, found)
 
 
 @endpoint(
@@ -117,7 +118,7 @@ async def similar_intents(call: Call) -> func.HttpResponse:
         raise _no_vector(error) from None
     except ValueError:
         return json_response({"model": None, "items": []})
-    return _answer(found)
+    return await _answer(call, found)
 
 
 def _filters(query: Mapping[str, str]) -> Filters:
@@ -136,17 +137,18 @@ def _filters(query: Mapping[str, str]) -> Filters:
         raise invalid_fields(error) from None
 
 
-def _answer(found: Found) -> func.HttpResponse:
+async def _answer(call: Call, found: Found) -> func.HttpResponse:
+    intents = await detailed(call.app.repository, [item.intent for item in found.items])
     items: Sequence[dict[str, Any]] = [
         {
             "similarity": round(item.similarity, 6),
-            "intent": item.intent.summary(),
+            "intent": intent.summary(),
             "links": {
-                "self": f"/api/intents/{item.intent.id}",
-                "similar": f"/api/intents/{item.intent.id}/similar",
+                "self": f"/api/intents/{intent.id}",
+                "similar": f"/api/intents/{intent.id}/similar",
             },
         }
-        for item in found.items
+        for item, intent in zip(found.items, intents, strict=True)
     ]
     return json_response({"model": found.model, "items": items})
 

@@ -95,6 +95,13 @@ class ProgramFile(_Content, frozen=True, kw_only=True):
     encoding: Literal["utf-8", "base64"] = "utf-8"
     content: Annotated[Text, AfterValidator(_decodable)]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file, as the program finds it."""
+        if self.encoding == "base64":
+            return len(self.content) // 4 * 3 - self.content.count("=", -2)
+        return len(self.content.encode())
+
 
 class Limits(_Content, frozen=True):
     """Limits a client asks for; what is left out takes the sandbox's default.

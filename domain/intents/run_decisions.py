@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import msgspec
+
 from domain.intents.commands import KillRun, RecordRun, RequestRun
 from domain.intents.content import Limits
 from domain.intents.events import (
@@ -83,15 +85,27 @@ def decide_end(command: RecordRun, state: IntentState) -> Sequence[IntentEvent]:
     run = state.run(command.run_id)
     if run is None or run.outcome is not None:
         return []
-    finished = SandboxRunFinished(at=command.at, run_id=run.run_id, outcome=command.outcome)
     if state.status.terminal:  # cancelled, or failed, meanwhile: what the run used is still a fact
-        return [finished]
+        outcome = _unwanted(command.outcome, run)
+        return [SandboxRunFinished(at=command.at, run_id=run.run_id, outcome=outcome)]
+    finished = SandboxRunFinished(at=command.at, run_id=run.run_id, outcome=command.outcome)
     after = evolve(state, finished)
     if not after.has_succeeded(run.step):
         return [finished, _failure(command, state, run)]
     if all(after.has_succeeded(step.name) for step in after.steps):
         return [finished, IntentSucceeded(at=command.at, run_id=run.run_id)]
     return [finished]
+
+
+def _unwanted(outcome: RunOutcome, run: Run) -> RunOutcome:
+    """The outcome of a run that nobody waited for any more: a host cannot tell who wanted its end.
+
+    It is an operator's doing only where one asked for it, and else that of the client who
+    cancelled the intent, or of another step that failed.
+    """
+    if outcome.verdict == "killed_by_operator" and not run.kill_requested:
+        return msgspec.structs.replace(outcome, verdict="cancelled")
+    return outcome
 
 
 def _failure(command: RecordRun, state: IntentState, run: Run) -> IntentEvent:
@@ -164,7 +178,7 @@ def cause_of(outcome: RunOutcome, state: IntentState, run: Run) -> FailureCause:
     else:
         message = _MESSAGES.get(outcome.verdict, f"The run ended as {outcome.verdict}.")
         code = outcome.verdict
-    if outcome.error:
+    if outcome.error and not outcome.retryable:  # then it is about the host, and for operators
         message = f"{message} {outcome.error}"
     if len(state.steps) > 1:
         message = f"Step {run.step!r}: {message}"

@@ -39,6 +39,8 @@ class IntentRow:
             intent has ended.
         reused_from: the intent whose plan it ran; None where its program was submitted with it, or
             written for it.
+        details: what it was submitted with and the program that it runs, as JSON; None in a row
+            that was written before there were any, see `domain.details`.
         outcome: of a finished intent, as JSON.
     """
 
@@ -54,6 +56,7 @@ class IntentRow:
     expected_by: datetime | None
     completed_at: datetime | None
     reused_from: UUID | None
+    details: dict[str, Any] | None
     outcome: dict[str, Any] | None
 
     def summary(self) -> dict[str, Any]:
@@ -63,6 +66,7 @@ class IntentRow:
             "status": self.status,
             "text": self.user_input or None,
             "language": self.language,
+            **(self.details or {}),
             "version": self.version,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
@@ -75,12 +79,13 @@ class IntentRow:
 
 
 _COLUMNS = tuple(field.name for field in fields(IntentRow))
-_values = attrgetter(*_COLUMNS[:-1])
+_values = attrgetter(*_COLUMNS[:-2])
+_documents = attrgetter(*_COLUMNS[-2:])
 
 #: PostgreSQL's types of `columns_of`.
 COLUMN_TYPES = (
     *("uuid", "text", "integer", "text", "text", "bytea", "text"),
-    *("timestamptz", "timestamptz", "timestamptz", "timestamptz", "uuid", "json"),
+    *("timestamptz", "timestamptz", "timestamptz", "timestamptz", "uuid", "json", "json"),
 )
 
 
@@ -96,7 +101,7 @@ class StalledIntent:
 
 def columns_of(row: IntentRow) -> tuple[Any, ...]:
     """The values of the row's columns as psycopg takes them."""
-    return (*_values(row), None if row.outcome is None else Json(row.outcome))
+    return (*_values(row), *(None if each is None else Json(each) for each in _documents(row)))
 
 
 def upsert(row: IntentRow) -> InlineWrite:

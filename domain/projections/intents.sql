@@ -1,9 +1,9 @@
 -- name: upsert
 insert into intent_states (id, tenant_id, version, status, user_input, text_sha256, language,
-    created_at, updated_at, expected_by, completed_at, reused_from, outcome)
+    created_at, updated_at, expected_by, completed_at, reused_from, details, outcome)
 values (%(id)s, %(tenant_id)s, %(version)s, %(status)s, %(user_input)s, %(text_sha256)s,
     %(language)s, %(created_at)s, %(updated_at)s, %(expected_by)s, %(completed_at)s,
-    %(reused_from)s, %(outcome)s::json)
+    %(reused_from)s, %(details)s::json, %(outcome)s::json)
 on conflict (id) do update
 set version = excluded.version,
     status = excluded.status,
@@ -14,18 +14,19 @@ set version = excluded.version,
     expected_by = excluded.expected_by,
     completed_at = excluded.completed_at,
     reused_from = excluded.reused_from,
+    details = excluded.details,
     outcome = excluded.outcome
 where intent_states.version < excluded.version
 
 -- name: get
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, reused_from, outcome
+    expected_by, completed_at, reused_from, details, outcome
 from intent_states
 where id = %(id)s and tenant_id = %(tenant_id)s
 
 -- name: list
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, reused_from, outcome
+    expected_by, completed_at, reused_from, details, outcome
 from intent_states
 where tenant_id = %(tenant_id)s
     and (created_at, id) < (%(before_created_at)s, %(before_id)s)
@@ -35,7 +36,7 @@ limit %(limit)s
 
 -- name: list_by_status
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, reused_from, outcome
+    expected_by, completed_at, reused_from, details, outcome
 from intent_states
 where tenant_id = %(tenant_id)s and status = %(status)s
     and (created_at, id) < (%(before_created_at)s, %(before_id)s)

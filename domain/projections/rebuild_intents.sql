@@ -55,7 +55,7 @@ where coalesce(s.version, 0) < coalesce(w.version, 0)
 
 -- name: copy
 copy intent_states (id, tenant_id, version, status, user_input, text_sha256, language, created_at,
-    updated_at, expected_by, completed_at, reused_from, outcome)
+    updated_at, expected_by, completed_at, reused_from, details, outcome)
 from stdin (format binary)
 
 -- name: keep_live

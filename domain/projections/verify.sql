@@ -15,13 +15,13 @@ limit %(sample)s
 
 -- name: rows
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, reused_from, outcome
+    expected_by, completed_at, reused_from, details, outcome
 from intent_states
 where id = any(%(ids)s)
 
 -- name: rows_between
 select id, tenant_id, version, status, user_input, text_sha256, language, created_at, updated_at,
-    expected_by, completed_at, reused_from, outcome
+    expected_by, completed_at, reused_from, details, outcome
 from intent_states
 where (%(after)s::uuid is null or id > %(after)s) and (%(to)s::uuid is null or id <= %(to)s)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,6 +38,8 @@ class _Findings:
 
     def compare(self, intent_id: UUID, folded: IntentRow | None, live: IntentRow | None) -> None:
         self.compared += 1
+        if folded is not None and live is not None and live.details is None:
+            folded = replace(folded, details=None)  # the row is from before there were any
         found = difference(
             INTENT_STATES,
             {"id": intent_id},

@@ -149,7 +149,7 @@ class Verdict(StrEnum):
     OUTPUT_LIMIT = "output_limit"  # killed because it kept writing far past the cap
     DISK_LIMIT = "disk_limit"  # failed with its writable space, or its files, used up
     PROCESS_LIMIT = "process_limit"  # failed after the kernel refused it another process
-    KILLED_BY_OPERATOR = "killed_by_operator"  # on request, of an operator or the client
+    KILLED_BY_OPERATOR = "killed_by_operator"  # on request; for whom, the application knows
     INVALID_JOB = "invalid_job"  # refused before it ran; a retry cannot help
     INFRASTRUCTURE_ERROR = "infrastructure_error"  # the host failed, not the program; retryable
 

@@ -24,7 +24,7 @@ select count(*) from (
 -- What is made of the candidates that any of the queries finds.
 select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
     s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, s.reused_from,
-    null::json
+    s.details, null::json
 from (select * from candidates order by distance limit %(limit)s + 1) nearest
 join intent_states s on s.id = nearest.intent_id
 where s.id is distinct from %(without)s and 1 - nearest.distance >= %(threshold)s

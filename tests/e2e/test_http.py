@@ -67,6 +67,52 @@ async def test_stdin_args_and_files_reach_the_program(client: Client) -> None:
     assert intent["outcome"]["stdout"] == "ŽLUŤOUČKÝ ['a b', '$HOME']\n"
 
 
+async def test_what_was_submitted_is_given_back(client: Client) -> None:
+    content = {
+        "text": "six by seven",
+        "metadata": {"ticket": "A-17"},
+        "program": {
+            "language": "python",
+            "files": [
+                {"path": "main.py", "content": "print('é')"},
+                {"path": "data.bin", "content": "AAEC/w==", "encoding": "base64"},
+            ],
+            "entrypoint": "main.py",
+            "limits": {"wall_seconds": 7},
+        },
+    }
+    submitted = (await client.submit(content)).body
+    finished = await client.finished(submitted["id"])
+    listed = (await client.get("/intents")).body["items"][0]
+    found = (await client.get(f"/intents/{submitted['id']}/similar")).body["items"]
+    searched = (
+        await client.call("POST", "/intents/search", {"text": "six by seven", "threshold": 0.9})
+    ).body["items"][0]["intent"]
+    assert found == []
+    for shown in (submitted, finished, listed, searched):
+        assert shown["metadata"] == {"ticket": "A-17"}
+        assert shown["planning"] == {"reuse": "exact"}
+        assert shown["program"] == {
+            "language": "python",
+            "entrypoint": "main.py",
+            "files": [{"path": "main.py", "size": 11}, {"path": "data.bin", "size": 4}],
+        }
+        assert shown["limits"]["wall_seconds"] == 7
+    # As asked for at first, then all that its run was given.
+    assert submitted["limits"] == {"wall_seconds": 7}
+    assert finished["limits"] == listed["limits"]
+    assert finished["limits"]["memory_bytes"] == 256 * 1024**2
+
+
+async def test_a_sentence_has_no_program_until_there_is_one(client: Client) -> None:
+    intent = await client.run({"text": "write me a poem", "planning": {"reuse": "never"}})
+    assert (intent["program"], intent["limits"], intent["metadata"]) == (None, None, {})
+    assert intent["planning"] == {"reuse": "never"}
+    await client.run({"text": "six by seven", "program": PRINT_42})
+    reused = await client.run({"text": "six by seven"})
+    assert reused["program"]["files"] == [{"path": "main.py", "size": 12}]
+
+
 async def test_a_failing_program_fails_the_intent_with_its_stderr(client: Client) -> None:
     program = {"language": "shell", "files": {"main.sh": "echo oops >&2; exit 3"}}
     intent = await client.run({"program": program})

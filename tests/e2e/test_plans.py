@@ -220,7 +220,7 @@ async def test_when_one_step_fails_the_others_are_killed(
             await asyncio.sleep(0.1)
     after = (await client.get(f"/intents/{intent['id']}")).body
     assert after["status"] == "failed"
-    assert after["outcome"]["steps"][0]["verdict"] == "killed_by_operator"
+    assert after["outcome"]["steps"][0]["verdict"] == "cancelled"
 
 
 async def test_a_functions_host_that_dies_while_the_model_thinks_loses_nothing(

@@ -300,7 +300,10 @@ class TestKills:
         assert (at["SandboxRunFinished"] - at["IntentCancelled"]).total_seconds() < 15
         intent = (await client.get(f"/intents/{intent_id}")).body
         assert intent["status"] == "cancelled"
-        assert intent["outcome"]["verdict"] == "killed_by_operator"
+        assert intent["outcome"]["verdict"] == "cancelled"
+        assert "operator" not in json.dumps(intent)
+        events = (await client.get(f"/intents/{intent_id}/events")).body["items"]
+        assert "operator" not in json.dumps(events)
 
     async def test_an_operator_kills_a_run_and_the_intent_says_so(
         self, client: Client, stack: RunningStack
@@ -323,6 +326,13 @@ class TestKills:
             "failed",
             "killed_by_operator",
         )
+        told = (await client.get(f"/intents/{intent_id}/events")).body["items"]
+        wish = next(each["data"] for each in told if each["type"] == "SandboxRunKillRequested")
+        assert wish.keys() == {"at", "run_id", "reason"}  # and not who the operator is
+        assert wish["reason"] == "maintenance"
+        stream = (await operator.get(f"/operations/streams/{intent_id}")).body["events"]
+        [wish] = [each["data"] for each in stream if each["type"] == "SandboxRunKillRequested"]
+        assert wish["operator"].startswith("key ")
         at = await moments(client, intent_id)
         waited = at["SandboxRunFinished"] - at["SandboxRunKillRequested"]
         assert waited.total_seconds() < 15

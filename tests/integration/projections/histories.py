@@ -86,8 +86,11 @@ class Histories:
 
     async def cancelled(self, tenant: str = "acme") -> UUID:
         intent_id = await self.running(tenant)
-        await self.handler.handle(intent_id, CancelIntent(None, AT), traceparent=TRACE)
+        await self.cancel(intent_id)
         return intent_id
+
+    async def cancel(self, intent_id: UUID) -> None:
+        await self.handler.handle(intent_id, CancelIntent(None, AT), traceparent=TRACE)
 
     async def mixture(self, each: int = 5) -> list[UUID]:
         made = []

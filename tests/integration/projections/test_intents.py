@@ -34,6 +34,7 @@ def row(**changes: Any) -> IntentRow:
         "expected_by": NOW,
         "completed_at": None,
         "reused_from": None,
+        "details": {},
         "outcome": None,
     }
     return IntentRow(**{**values, **changes})

@@ -15,6 +15,7 @@ from domain.intents.events import (
     IntentPlanned,
     IntentSucceeded,
     SandboxRunFinished,
+    SandboxRunKillRequested,
     SandboxRunRequested,
     UnknownEvent,
 )
@@ -164,6 +165,15 @@ class TestCancel:
         state = fold([*history, finished(SUCCESS)])
         assert state is not None
         assert state.status is Status.CANCELLED
+
+    def test_a_run_that_was_killed_for_it_is_no_operators_doing(self) -> None:
+        killed = RunOutcome(verdict="killed_by_operator", signal=9)
+        history = (submitted(), planned(), requested(), CANCELLED)
+        given(*history).when(record(killed)).then(
+            finished(msgspec.structs.replace(killed, verdict="cancelled"))
+        )
+        wanted = SandboxRunKillRequested(at=NOW, run_id=run_id_of(INTENT, 1), operator="key 1")
+        given(*history[:3], wanted, CANCELLED).when(record(killed)).then(finished(killed))
 
 
 @pytest.mark.parametrize("command", [cancel(), plan(), reject(), request_run(), record(SUCCESS)])
