@@ -36,7 +36,7 @@ SAFE = {
 
 
 def shown(document: Mapping[str, Any]) -> dict[str, Any]:
-    """An intent's document as clients see it: its artifacts with their addresses, no host's words."""
+    """An intent's document as clients see it: artifacts have addresses, hosts have no say."""
     outcome = document["outcome"]
     if outcome is None:
         return dict(document)
