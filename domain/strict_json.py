@@ -2,7 +2,9 @@
 
 A body is counted by its punctuation, at the speed of a search for bytes, before anything is built
 of it. So it costs about the same whatever it holds, and what is checked afterwards is small. JSON
-that readers understand differently is refused: keys that occur twice, numbers that are none.
+that readers understand differently is refused: keys that occur twice, numbers that are none. And
+nothing is taken for what it is not: ``true`` is no number, ``"1"`` none either, and a number no
+time.
 
 Source: https://www.rfc-editor.org/rfc/rfc8259, sections 4 and 6; https://www.rfc-editor.org/rfc/rfc7493
 """
@@ -11,11 +13,24 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
 from itertools import chain, count
 from math import isfinite
+from typing import Annotated, Any, TypeVar
 
-from pydantic_core import from_json
+from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, from_json
+
+#: Values and keys, and lists and objects within one another, where a reader says nothing else: a
+#: content, a job or a result with all that it may have holds less than half of them.
+MAX_NODES = 2_000
+MAX_DEPTH = 16
+
+T = TypeVar("T")
 
 _SHOWN_CHARACTERS = 64
 
@@ -44,6 +59,63 @@ def other_writing(body: bytes) -> str | None:
             return name
     zeros = body[:4].count(0)
     return None if not zeros else "UTF-32" if zeros > 2 else "UTF-16"
+
+
+_ANY_TIME = TypeAdapter(AwareDatetime)
+_BEGINS_WITH_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+
+
+def _time(value: object) -> datetime:
+    """The moment that text says; a bare number, which pydantic would take, is none."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _BEGINS_WITH_DATE.match(value)):
+        with suppress(ValidationError):
+            return _ANY_TIME.validate_python(value)
+    raise ValueError("must be a time with its offset from UTC, such as 2026-03-01T12:00:00Z")
+
+
+#: A time with its offset from UTC.
+Time = Annotated[datetime, AwareDatetime, BeforeValidator(_time)]
+
+
+def read_as(
+    type_: type[T],
+    body: bytes,
+    *,
+    max_nodes: int = MAX_NODES,
+    max_depth: int = MAX_DEPTH,
+    context: Mapping[str, object] | None = None,
+) -> T:
+    """The value of a JSON text as ``type_``; a scalar of another type than its field's is wrong.
+
+    Args:
+        type_: anything pydantic can check.
+        body: as for `read_json`, and so are the bounds.
+        max_nodes: see there.
+        max_depth: see there.
+        context: for the validators of ``type_``.
+
+    Raises:
+        pydantic.ValidationError: it is no such JSON, or names each field that is wrong.
+    """
+    try:
+        read_json(body, max_nodes=max_nodes, max_depth=max_depth)
+    except InvalidJson as error:
+        # What is said of the input may hold braces, which are placeholders in a custom message.
+        problem = PydanticCustomError("json_invalid", "{reason}", {"reason": str(error)})
+        details = InitErrorDetails(type=problem, loc=(), input=None)
+        raise ValidationError.from_exception_data(type_.__name__, [details]) from None
+    return _adapter(type_).validate_json(body, strict=True, context=context)
+
+
+_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
+
+
+def _adapter(type_: type[T]) -> TypeAdapter[T]:
+    """Pydantic's reader of a type, made when it is first needed."""
+    known = _ADAPTERS.get(type_)
+    if known is None:
+        known = _ADAPTERS[type_] = TypeAdapter(type_)
+    return known
 
 
 def read_json(body: bytes, *, max_nodes: int, max_depth: int) -> object:

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from domain.access.store import Principal, Role
 from domain.app import App, get_app
-from domain.intents.value import adapter
 from domain.messaging.envelope import child_of
 from domain.outages import outage_of
 from domain.patience import waits_for
+from domain.strict_json import MAX_NODES, read_as
 from domain.telemetry import security_event
 from functions.bodies import check_body_is_whole, check_no_body, json_body
 from functions.headers import singleton
@@ -204,24 +204,27 @@ def bearer(request: func.HttpRequest) -> str | None:
     return credentials.strip() or None
 
 
-def unauthenticated(detail: str) -> Problem:
+def unauthenticated(detail: str, realm: str = "qlp") -> Problem:
     """The problem of a request whose sender did not prove who they are."""
     return Problem(
-        401, "unauthenticated", detail, headers={"WWW-Authenticate": 'Bearer realm="qlp"'}
+        401, "unauthenticated", detail, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'}
     )
 
 
 def parse_body(
-    request: func.HttpRequest, model: type[Model], max_bytes: int | None = None
+    request: func.HttpRequest,
+    model: type[Model],
+    max_bytes: int | None = None,
+    max_nodes: int = MAX_NODES,
 ) -> Model:
-    """The request body as ``model``; for ``max_bytes`` see `json_body`.
+    """The request body as ``model``, of so many values and keys; for ``max_bytes`` see `json_body`.
 
     Raises:
         Problem: what `json_body` raises; 400 malformed or out of bounds.
     """
     body = json_body(request, max_bytes)
     try:
-        return adapter(model).validate_json(body)
+        return read_as(model, body, max_nodes=max_nodes)
     except ValidationError as error:
         raise invalid_fields(error) from None
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import azure.functions as func
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from domain.eventlog.log import EventLog
 from domain.messaging.routing import Destinations
@@ -66,7 +66,7 @@ class ReplayRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     where: Annotated[str, Field(max_length=1000)] | None = None
-    ids: Annotated[list[UUID], Field(max_length=500)] = Field(default_factory=list)
+    ids: Annotated[list[UUID], Field(max_length=500), FailFast()] = Field(default_factory=list)
     to: Target = "nowhere"
     limit: int = Field(default=100, ge=1, le=500)
     execute: bool = False

@@ -16,7 +16,15 @@ from domain.runs.inputs import InputGone, NoSuchInput
 from domain.runs.status import RunStatus
 from domain.runs.tokens import RunOwner
 from domain.sandbox.contract import MAX_ARTIFACT_BYTES, Sha256
-from domain.sandbox.heartbeat import ARTIFACT_ROUTE, HEARTBEAT_ROUTE, INPUT_ROUTE, Heartbeat
+from domain.sandbox.heartbeat import (
+    ARTIFACT_ROUTE,
+    HEARTBEAT_ROUTE,
+    INPUT_ROUTE,
+    MAX_HEARTBEAT_NODES,
+    RUN_HEADER,
+    RUN_REALM,
+    Heartbeat,
+)
 from domain.telemetry import security_event
 from functions.http import Visit, bearer, door, json_response, parse_body, unauthenticated
 from functions.lookup import parse_uuid
@@ -34,7 +42,8 @@ _SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="
 @door(bp, Route("sandbox_heartbeat", "POST", HEARTBEAT_ROUTE, body=True))
 async def sandbox_heartbeat(visit: Visit) -> func.HttpResponse:
     """POST /sandbox/heartbeat: live output goes in, orders to go on or to kill come back."""
-    heartbeat = parse_body(visit.request, Heartbeat, MAX_HEARTBEAT_BYTES)
+    _authenticated(visit, _id(visit.request.headers.get(RUN_HEADER, "")))
+    heartbeat = parse_body(visit.request, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES)
     orders = await visit.app.heartbeats.take(heartbeat)
     return json_response(orders.model_dump(mode="json"))
 
@@ -78,11 +87,10 @@ async def get_input(visit: Visit) -> func.HttpResponse:
 
 async def _awaited_run(visit: Visit) -> tuple[RunOwner, RunStatus]:
     """The run that the request's token speaks for, whose result is still to come."""
-    run_id = _run_id(visit.request.route_params.get("run_id", ""))
-    owner = visit.app.tokens.owner_of(bearer(visit.request) or "", run_id)
-    if owner is None:
-        security_event("failed_authentication", door="run", run=str(run_id))
-        raise unauthenticated("The bearer token does not speak for this run.")
+    run_id = _id(visit.request.route_params.get("run_id", ""))
+    if run_id is None:
+        raise Problem(400, "invalid-request", "run_id: must be a UUID")
+    owner = _authenticated(visit, run_id)
     runs = (await visit.app.run_statuses.of([owner.intent_id])).get(owner.intent_id)
     run = runs.awaited(run_id, owner.tenant_id) if runs is not None else None
     if run is None:
@@ -90,11 +98,23 @@ async def _awaited_run(visit: Visit) -> tuple[RunOwner, RunStatus]:
     return owner, run
 
 
-def _run_id(raw: str) -> UUID:
+def _authenticated(visit: Visit, run_id: UUID | None) -> RunOwner:
+    """Whose run it is that the request's token speaks for."""
+    token = bearer(visit.request)
+    if run_id is None or token is None:
+        raise unauthenticated(f"Send the token of a run as bearer, its id in {RUN_HEADER}.")
+    owner = visit.app.tokens.owner_of(token, run_id)
+    if owner is None:
+        security_event("failed_authentication", door="run", run=str(run_id))
+        raise unauthenticated("The bearer token does not speak for this run.", RUN_REALM)
+    return owner
+
+
+def _id(raw: str) -> UUID | None:
     try:
         return parse_uuid(raw)
     except ValueError:
-        raise Problem(400, "invalid-request", "run_id: must be a UUID") from None
+        return None
 
 
 def _sha256(raw: str) -> str:

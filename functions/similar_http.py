@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import azure.functions as func
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     StringConstraints,
     ValidationError,
@@ -21,6 +21,7 @@ from domain.intents.content import MAX_TEXT_CHARACTERS, Language, Text
 from domain.intents.state import Status
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import MAX_SIMILAR, Conditions, Found
+from domain.strict_json import Time
 from functions.http import Call, endpoint, json_response, parse_body
 from functions.lookup import intent_row
 from functions.parameters import decimal_parameter, number_parameter, time_parameter
@@ -54,10 +55,11 @@ class Filters(BaseModel):
     status: Annotated[
         list[Status] | None,
         Field(min_length=1, max_length=len(Status)),
+        FailFast(),
         BeforeValidator(_one_or_many),
     ] = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
     language: Language | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_SIMILAR)] = 5
     threshold: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = -1.0

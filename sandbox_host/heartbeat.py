@@ -21,11 +21,14 @@ from domain.sandbox.heartbeat import (
     HEARTBEAT_ROUTE,
     HEARTBEAT_SECONDS,
     MAX_RUNS,
+    RUN_HEADER,
+    RUN_REALM,
     Heartbeat,
     Order,
     Orders,
     RunBeat,
 )
+from domain.strict_json import read_as
 from sandbox_host.bus import Backoff
 from sandbox_host.http_client import HTTP_ERRORS, TooLarge, open_session, read_at_most
 from sandbox_host.live_output import LiveOutput
@@ -69,6 +72,10 @@ class _Followed:
             token=self.token,
             output=self.output.chunks(),
         )
+
+
+class _TokenRefused(Exception):
+    """The application refused the token with which a heartbeat came."""
 
 
 class _Failed(Exception):
@@ -168,7 +175,11 @@ class HeartbeatClient:
         self, session: aiohttp.ClientSession, group: list[tuple[_Followed, RunBeat]]
     ) -> None:
         beat = Heartbeat(host=self._host, runs=tuple(one for _, one in group))
-        orders = await self._post(session, beat)
+        try:
+            orders = await self._post(session, beat)
+        except _TokenRefused:
+            # That of the first run, with which the request came: the others come with their own.
+            orders = {group[0][1].run_id: Order.REFUSED}
         for followed, _ in group:
             self._obey(followed, orders.get(followed.job.run_id))
 
@@ -177,13 +188,19 @@ class HeartbeatClient:
             async with session.post(
                 self._url,
                 data=beat.model_dump_json().encode(),
-                headers={"Content-Type": "application/json"},
+                headers={
+                    "Content-Type": "application/json",
+                    "Authorization": f"Bearer {beat.runs[0].token}",
+                    RUN_HEADER: str(beat.runs[0].run_id),
+                },
                 allow_redirects=False,
             ) as response:
+                if RUN_REALM in response.headers.get("WWW-Authenticate", ""):
+                    raise _TokenRefused
                 if response.status != _OK:
                     raise _Failed(f"the application answered {response.status}")
                 raw = await read_at_most(response, _MAX_ANSWER_BYTES)
-            return Orders.model_validate_json(raw).orders
+            return read_as(Orders, raw).orders
         except (TooLarge, ValidationError) as error:
             raise _Failed(f"no orders in the answer: {type(error).__name__}") from None
         except HTTP_ERRORS as error:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 from azure.servicebus import ServiceBusReceivedMessage
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from domain.messaging.envelope import (
     MAX_ENVELOPE_BYTES,
@@ -17,7 +18,15 @@ from domain.messaging.envelope import (
     InvalidEnvelope,
     child_of,
 )
-from domain.sandbox.contract import JOB_TYPE, RESULT_TYPE, SandboxJob, SandboxResult, Verdict
+from domain.sandbox.contract import (
+    JOB_TYPE,
+    MAX_JOB_NODES,
+    RESULT_TYPE,
+    SandboxJob,
+    SandboxResult,
+    Verdict,
+)
+from domain.strict_json import read_as
 from domain.validation import describe
 from sandbox_host.jobs import InvalidJob, PreparedJob, prepare
 from sandbox_host.output import cut_to_json_size, json_bytes
@@ -95,7 +104,7 @@ def read_job(envelope: Envelope) -> PreparedJob:
         Unreadable: wrong, and the ids too.
     """
     try:
-        job = SandboxJob.model_validate(envelope.data)
+        job = read_as(SandboxJob, to_json(envelope.data), max_nodes=MAX_JOB_NODES)
     except ValidationError as error:
         why = describe(error, "data")
         run_id, intent_id = _uuid(envelope.data, "run_id"), _uuid(envelope.data, "intent_id")

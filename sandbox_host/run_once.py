@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from domain.sandbox.contract import SandboxJob, SandboxResult, Verdict
+from domain.sandbox.contract import MAX_JOB_NODES, SandboxJob, SandboxResult, Verdict
+from domain.strict_json import read_as
 from domain.validation import describe
 from sandbox_host.jobs import InvalidJob, prepare
 from sandbox_host.logs import configure
@@ -76,7 +77,7 @@ async def _start_all(
         if not line:
             return None
         try:
-            job = SandboxJob.model_validate_json(line)
+            job = read_as(SandboxJob, line, max_nodes=MAX_JOB_NODES)
         except ValidationError as error:
             return WrongInput(f"line {number}: {describe(error)}")
         running.create_task(_answer(runtime, job, slots))

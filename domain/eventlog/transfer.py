@@ -19,7 +19,6 @@ from uuid import UUID
 
 import orjson
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,6 +30,7 @@ from pydantic import (
 from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.models import Checkpoint
+from domain.strict_json import Time
 from domain.validation import detail, form
 
 SOURCE = "/qlp/log"
@@ -61,11 +61,11 @@ class _Line(BaseModel):
     source: str
     type: Annotated[_Text, StringConstraints(min_length=1, max_length=MAX_TYPE + 4)]
     subject: Annotated[_Text, StringConstraints(min_length=1, max_length=MAX_STREAM_ID)]
-    time: AwareDatetime
+    time: Time
     datacontenttype: Literal["application/json"]
     tenantid: Annotated[_Text, StringConstraints(max_length=64)]
-    streamversion: int = Field(ge=1, lt=2**31)
-    schemaversion: int = Field(ge=1, lt=2**15)
+    streamversion: int = Field(strict=True, ge=1, lt=2**31)
+    schemaversion: int = Field(strict=True, ge=1, lt=2**15)
     commandid: UUID
     metadata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)]
     digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
@@ -76,7 +76,7 @@ class _Line(BaseModel):
 class _Trailer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    events: int
+    events: int = Field(strict=True)
     sha256: str
     next: str
 

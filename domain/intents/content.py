@@ -10,7 +10,14 @@ import re
 from typing import Annotated, Literal
 
 import msgspec
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    FailFast,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+)
 
 from domain.intents.value import RECORDED, MayBeLeftOut, Value, without_defaults
 from domain.validation import form
@@ -126,8 +133,8 @@ class Limits(_Content, frozen=True):
 def _files_as_list(value: object) -> object:
     """Accept the short form ``{"main.py": "print(1)"}`` beside the list of objects."""
     if isinstance(value, dict):
-        return [{"path": path, "content": content} for path, content in value.items()]
-    return value
+        return tuple({"path": path, "content": content} for path, content in value.items())
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _paths_fit_together(files: tuple[ProgramFile, ...]) -> tuple[ProgramFile, ...]:
@@ -175,6 +182,7 @@ class Program(_Content, frozen=True):
     files: Annotated[
         tuple[ProgramFile, ...],
         Field(min_length=1, max_length=MAX_FILES),
+        FailFast(),
         BeforeValidator(_files_as_list),
         AfterValidator(_paths_fit_together),
     ]
@@ -184,7 +192,7 @@ class Program(_Content, frozen=True):
         BeforeValidator(_only_file),
         AfterValidator(_among_files),
     ]
-    args: Annotated[tuple[ShortText, ...], Field(max_length=64)] = ()
+    args: Annotated[tuple[ShortText, ...], Field(max_length=64), FailFast()] = ()
     stdin: Text = ""
     environment: Annotated[dict[EnvironmentName, ShortText], Field(max_length=32)] = msgspec.field(
         default_factory=dict

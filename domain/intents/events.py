@@ -15,11 +15,10 @@ from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
-from pydantic import AwareDatetime
 
 from domain.intents.content import IntentContent, Limits, Program
 from domain.intents.upcasters import UPCASTERS, Upcasters, check, upcast
-from domain.intents.value import RECORDED, Value, adapter
+from domain.intents.value import RECORDED, Value
 from domain.intents.values import (
     Author,
     FailureCause,
@@ -29,9 +28,10 @@ from domain.intents.values import (
     PlanSource,
     RunOutcome,
 )
+from domain.strict_json import Time, read_as
 
 #: A time with its offset, for both readers.
-Moment = Annotated[datetime, AwareDatetime, msgspec.Meta(tz=True)]
+Moment = Annotated[Time, msgspec.Meta(tz=True)]
 
 
 class IntentEvent(Value, frozen=True):
@@ -205,6 +205,9 @@ EVENT_TYPES: dict[str, type[IntentEvent]] = {
 }
 
 
+#: Values and keys in the data of an event from elsewhere.
+MAX_EVENT_NODES = 20_000
+
 #: A value in msgspec's messages: it may be personal.
 _QUOTED = re.compile(r" '.*'", re.DOTALL)
 
@@ -275,7 +278,9 @@ class EventRegistry:
         if model is None:
             return UnknownEvent(type_, schema_version, data)
         current = self._current(model, schema_version, data)
-        event: IntentEvent = adapter(model).validate_json(current, context=RECORDED)
+        event: IntentEvent = read_as(
+            model, current.encode(), max_nodes=MAX_EVENT_NODES, context=RECORDED
+        )
         return event
 
     def _known(self, type_: str, schema_version: int) -> type[IntentEvent] | None:

@@ -10,8 +10,10 @@ from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
-from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationInfo
-from pydantic_core import CoreSchema, core_schema
+from pydantic import GetCoreSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema, to_json
+
+from domain.strict_json import read_as
 
 #: Validation context of what was recorded elsewhere, such as an imported log: what its whole may
 #: be was checked when it was accepted, and the bounds may have changed since.
@@ -71,24 +73,13 @@ def _field(
     return core_schema.typed_dict_field(schema, required=schema["type"] != "default")
 
 
-_ADAPTERS: dict[type, TypeAdapter[Any]] = {}
-
-
-def adapter(type_: type[T]) -> TypeAdapter[T]:
-    """Pydantic's reader of a type, made when it is first needed."""
-    known = _ADAPTERS.get(type_)
-    if known is None:
-        known = _ADAPTERS[type_] = TypeAdapter(type_)
-    return known
-
-
 def checked(type_: type[T], given: object) -> T:
-    """What came from outside as ``type_``.
+    """What came from outside as ``type_``, out of JSON's types.
 
     Raises:
         pydantic.ValidationError: names each field that is wrong.
     """
-    return adapter(type_).validate_python(given)
+    return read_as(type_, to_json(given))
 
 
 def plain(value: Value) -> dict[str, Any]:

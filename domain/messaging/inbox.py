@@ -152,7 +152,7 @@ class Inbox:
                 "UnknownType", f"type: expected {RESULT_TYPE!r}, found {envelope.type[:100]!r}"
             )
         try:
-            result = SandboxResult.model_validate(envelope.data)
+            result = checked(SandboxResult, envelope.data)
         except ValidationError as error:
             raise Unprocessable("InvalidResult", describe(error, "data")) from None
         state = await self._repository.load(result.intent_id)

@@ -17,6 +17,7 @@ from typing import IO, Literal
 
 from domain.operations.errors import OperationError
 from domain.sandbox.contract import SandboxJob, SandboxResult
+from domain.strict_json import read_as
 
 RuntimeName = Literal["docker", "bubblewrap"]
 
@@ -92,7 +93,7 @@ class SandboxProcess:
         if self._child.stdout is None:
             return
         while line := await self._child.stdout.readline():
-            yield SandboxResult.model_validate_json(line)
+            yield read_as(SandboxResult, line)
 
     async def stop(self) -> None:
         """Wait for its end after its last result; otherwise make it end."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
 from domain.intents.content import MAX_CONTENT_BYTES, Path, Program
 from domain.intents.value import checked
@@ -21,6 +21,9 @@ from domain.sandbox.languages import LANGUAGES
 
 #: Bytes of an answer. Its programs together fit into `MAX_CONTENT_BYTES`, twice that as JSON.
 MAX_ANSWER_BYTES = 512 * 1024
+
+#: Values and keys in an answer; a plan with all that its steps may have holds half of them.
+MAX_ANSWER_NODES = 8_000
 
 MAX_STEPS = 8
 MAX_EXPECTED_ARTIFACTS = 16
@@ -51,9 +54,9 @@ class WrittenProgram(_Answer):
     """A program as a model writes it: without limits and environment, which are not its to set."""
 
     language: LanguageName
-    files: list[WrittenFile]
+    files: Annotated[list[WrittenFile], FailFast()]
     entrypoint: str
-    args: list[str]
+    args: Annotated[list[str], FailFast()]
     stdin: str | None
 
     def program(self) -> Program:
@@ -86,15 +89,15 @@ class WrittenStep(WrittenProgram):
     """A step of a plan."""
 
     name: str
-    needs: list[str]
+    needs: Annotated[list[str], FailFast()]
 
 
 class PlanAnswer(_Answer):
     """What is asked for with the prompt ``plan``."""
 
     explanation: str
-    steps: list[WrittenStep]
-    expected_artifacts: list[str]
+    steps: Annotated[list[WrittenStep], FailFast()]
+    expected_artifacts: Annotated[list[str], FailFast()]
 
     def planned(self) -> tuple[PlannedStep, ...]:
         """The steps, each after those it needs; the last one is the one whose result counts.

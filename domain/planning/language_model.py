@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from domain.intents.values import Author, CallOutcome, ModelCall
 from domain.openai_client import CONNECT_SECONDS
 from domain.openai_settings import ModelSettings
-from domain.planning.answers import MAX_ANSWER_BYTES, InvalidAnswer, describe
+from domain.planning.answers import MAX_ANSWER_BYTES, MAX_ANSWER_NODES, InvalidAnswer, describe
 from domain.planning.failures import CallFailure, clean, failure_of
 from domain.planning.prompting import Prompt
 from domain.planning.question import Form, Meaning, Question
 from domain.planning.wire import Said, read_stream, read_whole
+from domain.strict_json import read_as
 from domain.telemetry import model_called
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _formed(form: type[Form], text: str) -> Form:
     if len(data) > MAX_ANSWER_BYTES:
         raise InvalidAnswer(f"the answer takes {len(data)} bytes, the limit is {MAX_ANSWER_BYTES}")
     try:
-        return form.model_validate_json(data)
+        return read_as(form, data, max_nodes=MAX_ANSWER_NODES)
     except ValidationError as error:
         raise InvalidAnswer(describe(error)) from None
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 
 from domain.planning.answers import MAX_ANSWER_BYTES
+from domain.strict_json import MAX_DEPTH, InvalidJson, read_json
 
 #: Bytes that carry one streamed token: an event repeats the call's id and model around each.
 _BYTES_PER_EVENT = 1024
+
+#: Values and keys in an answer or an event, log probabilities that nobody asked for included.
+_MAX_NODES = 20_000
 
 
 class AnswerCut(Exception):
@@ -66,7 +70,7 @@ class _Choice(_Tolerant):
 
 
 class _Completion(_Tolerant):
-    choices: list[_Choice] = []
+    choices: Annotated[list[_Choice], FailFast()] = []
     usage: Any = None
     error: Any = None
 
@@ -145,7 +149,11 @@ async def _events(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _parsed(data: bytes) -> _Completion:
     try:
-        return _Completion.model_validate_json(data)
+        return _Completion.model_validate(
+            read_json(data, max_nodes=_MAX_NODES, max_depth=MAX_DEPTH)
+        )
+    except InvalidJson as error:
+        raise NotAnAnswer(str(error)) from None
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False)[0]
         raise NotAnAnswer(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"[:300]) from None

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 from domain.validation import form
 
@@ -35,6 +35,9 @@ INPUTS_FOLDER = "inputs"
 #: How many of them a job may have, and bytes of all of them together.
 MAX_INPUTS = 512
 MAX_INPUT_BYTES = 64 * 1024**2
+
+#: Values and keys in a job; one with all its inputs, files and arguments has 4,400.
+MAX_JOB_NODES = 5_000
 
 #: Bytes of artifacts that travel inside the result; the rest is uploaded before it (claim check).
 INLINE_ARTIFACT_BYTES = 32 * 1024
@@ -126,16 +129,16 @@ class SandboxJob(_Frozen):
     intent_id: UUID
     attempt: int = Field(default=1, ge=1)
     language: LanguageName
-    files: tuple[JobFile, ...] = Field(min_length=1, max_length=64)
+    files: Annotated[tuple[JobFile, ...], FailFast()] = Field(min_length=1, max_length=64)
     entrypoint: RelativePath
-    args: tuple[str, ...] = Field(default=(), max_length=64)
+    args: Annotated[tuple[str, ...], FailFast()] = Field(default=(), max_length=64)
     stdin: str = ""
     environment: dict[EnvironmentName, Annotated[str, StringConstraints(max_length=4096)]] = Field(
         default_factory=dict, max_length=32
     )
     limits: JobLimits = JobLimits()
     token: str | None = Field(default=None, max_length=512, repr=False)
-    inputs: tuple[JobInput, ...] = Field(default=(), max_length=MAX_INPUTS)
+    inputs: Annotated[tuple[JobInput, ...], FailFast()] = Field(default=(), max_length=MAX_INPUTS)
 
 
 class Verdict(StrEnum):
@@ -209,10 +212,10 @@ class Behaviour(_Frozen):
         limits_hit: names of `JobLimits` fields that the program ran into.
     """
 
-    executed: tuple[str, ...] = Field(default=(), max_length=32)
+    executed: Annotated[tuple[str, ...], FailFast()] = Field(default=(), max_length=32)
     refused_syscalls: dict[str, int] = Field(default_factory=dict, max_length=64)
     network_attempts: int | None = Field(default=None, ge=0)
-    limits_hit: tuple[str, ...] = Field(default=(), max_length=8)
+    limits_hit: Annotated[tuple[str, ...], FailFast()] = Field(default=(), max_length=8)
 
 
 class SandboxResult(_Frozen):
@@ -250,6 +253,10 @@ class SandboxResult(_Frozen):
     error: str | None = None
     queued_ms: float | None = Field(default=None, ge=0)
     warm: bool = False
-    artifacts: tuple[Artifact, ...] = Field(default=(), max_length=MAX_ARTIFACTS)
-    skipped_artifacts: tuple[SkippedArtifact, ...] = Field(default=(), max_length=16)
+    artifacts: Annotated[tuple[Artifact, ...], FailFast()] = Field(
+        default=(), max_length=MAX_ARTIFACTS
+    )
+    skipped_artifacts: Annotated[tuple[SkippedArtifact, ...], FailFast()] = Field(
+        default=(), max_length=16
+    )
     behaviour: Behaviour = Behaviour()

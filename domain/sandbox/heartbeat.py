@@ -2,9 +2,10 @@
 
 ``POST /api/sandbox/heartbeat`` carries `Heartbeat` and answers `Orders`: live output goes up, and
 the wish to kill a run comes back. ``PUT /api/sandbox/runs/{run_id}/artifacts/{sha256}`` takes an
-artifact too large for the result, and ``GET …/inputs/{sha256}`` gives what another step has left,
-both with the job's token as bearer. A token speaks for one run,
-and only while the application still waits for that run's result.
+artifact too large for the result, and ``GET …/inputs/{sha256}`` gives what another step has left.
+All come with the job's token as bearer; a heartbeat with that of any of its runs, which the header
+`RUN_HEADER` names, so that nobody else's body is even read. A token speaks for one run, and only
+while the application still waits for that run's result.
 """
 
 from __future__ import annotations
@@ -13,11 +14,17 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 HEARTBEAT_ROUTE = "sandbox/heartbeat"
 ARTIFACT_ROUTE = "sandbox/runs/{run_id}/artifacts/{sha256}"
 INPUT_ROUTE = "sandbox/runs/{run_id}/inputs/{sha256}"
+
+#: With the run that the bearer of a heartbeat speaks for.
+RUN_HEADER = "X-Run-Id"
+
+#: Realm of the challenge to a token that does not speak for its run (RFC 9110, section 11.5).
+RUN_REALM = "qlp-run"
 
 #: Seconds between two heartbeats of a host that runs something: half of what a kill may take.
 HEARTBEAT_SECONDS = 0.5
@@ -30,6 +37,9 @@ MAX_RUNS = 64
 MAX_CHUNK_CHARACTERS = 8 * 1024
 MAX_CHUNKS = 16
 MAX_LIVE_CHARACTERS = 128 * 1024
+
+#: Values and keys in a heartbeat; one with all chunks of all runs has 7,700.
+MAX_HEARTBEAT_NODES = 8_000
 
 
 class _Frozen(BaseModel):
@@ -50,14 +60,16 @@ class RunBeat(_Frozen):
     run_id: UUID
     intent_id: UUID
     token: str = Field(max_length=512, repr=False)
-    output: tuple[OutputChunk, ...] = Field(default=(), max_length=MAX_CHUNKS)
+    output: Annotated[tuple[OutputChunk, ...], FailFast()] = Field(
+        default=(), max_length=MAX_CHUNKS
+    )
 
 
 class Heartbeat(_Frozen):
     """What one host runs now. ``host`` names it in the application's logs."""
 
     host: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    runs: tuple[RunBeat, ...] = Field(min_length=1, max_length=MAX_RUNS)
+    runs: Annotated[tuple[RunBeat, ...], FailFast()] = Field(min_length=1, max_length=MAX_RUNS)
 
 
 class Order(StrEnum):

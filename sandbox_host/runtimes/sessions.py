@@ -18,9 +18,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from domain.sandbox.contract import SkippedArtifact, Usage
+from domain.strict_json import read_as
 from sandbox_host.artifacts import Collected
 from sandbox_host.jobs import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.output import CappedStream
@@ -39,6 +40,7 @@ from sandbox_host.runtimes.sessions_job import (
     JOB_ARCHIVE,
     NotStarted,
     Report,
+    Said,
     archive_of,
     code_of,
     unpack,
@@ -67,7 +69,6 @@ _FIRST_POLL_SECONDS, _POLL_SECONDS = 0.05, 1.0
 #: What the service says in place of output when an execution took too long.
 _SERVICE_TIMED_OUT = "Request timed out"
 
-_REPORT: TypeAdapter[Report | NotStarted] = TypeAdapter(Report | NotStarted)
 _UNFINISHED = frozenset({"NotStarted", "Running"})
 _KILLS = {"deadline": Kill.DEADLINE, "output": Kill.OUTPUT, None: None}
 
@@ -234,7 +235,7 @@ def _report_of(execution: dict[str, Any], result: dict[str, Any]) -> Report | No
             return None
         raise RuntimeFailure(f"the session failed: {said.strip().splitlines()[-1][:300]}")
     try:
-        report = _REPORT.validate_json(str(result.get("executionResult")))
+        report = read_as(Said, str(result.get("executionResult")).encode(errors="replace")).root
     except ValidationError:
         raise RuntimeFailure("the session's launcher gave no report") from None
     if isinstance(report, NotStarted):

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, RootModel, StringConstraints
 
 from domain.sandbox.contract import SkippedArtifact
 from sandbox_host.artifacts import Collected, collect
@@ -49,7 +49,7 @@ class Report(BaseModel):
     stdout_bytes: int = Field(ge=0)
     stderr_bytes: int = Field(ge=0)
     packed: int = Field(ge=0)
-    skipped: list[SkippedName] = Field(max_length=_MAX_SKIPPED)
+    skipped: Annotated[list[SkippedName], FailFast()] = Field(max_length=_MAX_SKIPPED)
 
 
 class NotStarted(BaseModel):
@@ -58,6 +58,10 @@ class NotStarted(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     errno: int = Field(ge=0, le=4095)
+
+
+class Said(RootModel[Report | NotStarted]):
+    """What a launcher says in the end."""
 
 
 class SkippedName(BaseModel):

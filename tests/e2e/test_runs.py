@@ -24,6 +24,7 @@ from domain.intents.content import Limits
 from domain.intents.run_decisions import run_id_of
 from domain.runs.tokens import RunTokens
 from domain.sandbox.contract import MAX_ARTIFACT_BYTES
+from domain.sandbox.heartbeat import RUN_HEADER
 from domain.settings import Settings
 from tests.e2e.test_bus import rejections, tenant_of
 from tests.e2e.test_http import problem
@@ -353,10 +354,21 @@ class TestKills:
 
 
 class TestHeartbeats:
-    async def beat(self, client: Client, body: object) -> Reply:
+    async def beat(self, client: Client, run: dict[str, str], body: object) -> Reply:
+        """A heartbeat that comes with the token of ``run``."""
         return await Client(client.session, client.base, None).call(
-            "POST", "/sandbox/heartbeat", body
+            "POST",
+            "/sandbox/heartbeat",
+            body,
+            headers={"Authorization": f"Bearer {run['token']}", RUN_HEADER: run["run_id"]},
         )
+
+    async def run_of(self, stack: RunningStack, client: Client, intent_id: UUID) -> dict[str, str]:
+        return {
+            "run_id": str(run_id_of(intent_id, 1)),
+            "intent_id": str(intent_id),
+            "token": await token_of(stack, client, intent_id),
+        }
 
     async def test_a_run_is_told_to_go_on_to_die_or_nothing(
         self, client: Client, stack: RunningStack
@@ -364,16 +376,9 @@ class TestHeartbeats:
         intent_id = await started(client, {"program": SLEEP})
         finished = UUID((await client.run(python("print(1)")))["id"])
         never = uuid4()
-        runs = [
-            {
-                "run_id": str(run_id_of(each, 1)),
-                "intent_id": str(each),
-                "token": await token_of(stack, client, each),
-            }
-            for each in (intent_id, finished, never)
-        ]
+        runs = [await self.run_of(stack, client, each) for each in (intent_id, finished, never)]
         stolen = {**runs[0], "run_id": str(run_id_of(intent_id, 2))}
-        reply = await self.beat(client, {"host": "test", "runs": [*runs, stolen]})
+        reply = await self.beat(client, runs[0], {"host": "test", "runs": [*runs, stolen]})
         assert reply.status == 200
         assert reply.body["orders"] == {
             runs[0]["run_id"]: "continue",
@@ -382,7 +387,7 @@ class TestHeartbeats:
             stolen["run_id"]: "refused",
         }
         await client.call("POST", f"/intents/{intent_id}/cancel")
-        reply = await self.beat(client, {"host": "test", "runs": runs[:1]})
+        reply = await self.beat(client, runs[0], {"host": "test", "runs": runs[:1]})
         assert reply.body["orders"] == {runs[0]["run_id"]: "kill"}
 
     @pytest.mark.parametrize(
@@ -394,10 +399,27 @@ class TestHeartbeats:
         ],
     )
     async def test_a_malformed_heartbeat_is_refused_by_field(
-        self, client: Client, body: object, pointer: str
+        self, client: Client, stack: RunningStack, body: object, pointer: str
     ) -> None:
-        shown = problem(await self.beat(client, body), 400, "invalid-request")
+        run = await self.run_of(stack, client, uuid4())
+        shown = problem(await self.beat(client, run, body), 400, "invalid-request")
         assert pointer in [error["pointer"] for error in shown["errors"]]
+
+    async def test_what_comes_without_a_token_is_not_read(
+        self, client: Client, stack: RunningStack
+    ) -> None:
+        """A megabyte of runs took seconds in which nobody else was served."""
+        flood = b'{"runs":[' + b",".join([b"{}"] * 340_000) + b"]}"
+        run = await self.run_of(stack, client, uuid4())
+        nobody = Client(client.session, client.base, None)
+        forged = {"Authorization": f"Bearer {run['token']}", RUN_HEADER: str(uuid4())}
+        for headers in ({}, {RUN_HEADER: run["run_id"]}, {RUN_HEADER: "x"}, forged):
+            reply = await nobody.call("POST", "/sandbox/heartbeat", data=flood, headers=headers)
+            problem(reply, 401, "unauthenticated")
+        told = {"Authorization": f"Bearer {run['token']}", RUN_HEADER: run["run_id"]}
+        reply = await nobody.call("POST", "/sandbox/heartbeat", data=flood, headers=told)
+        shown = problem(reply, 400, "invalid-request")
+        assert shown["detail"] == "body: it holds more than 8000 values and keys"
 
 
 class TestAdmission:

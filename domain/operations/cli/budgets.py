@@ -84,7 +84,7 @@ async def _budgets(pool: AsyncConnectionPool, tenant: str) -> TokenBudgets:
 def _tokens(given: str) -> int | None:
     if given == "default":
         return None
-    if not given.isdecimal() or int(given) > _MOST:
+    if not (given.isascii() and given.isdigit() and len(given) < 20) or int(given) > _MOST:
         raise Failure(f"TOKENS: {given!r} must be a number from 0 to {_MOST}, or 'default'")
     return int(given)
 

@@ -6,33 +6,34 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from psycopg_pool import AsyncConnectionPool
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, ValidationError
 
 from domain.eventlog.seals import Head, SealReads
 from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
 from domain.operations.log_findings import Finding
 from domain.operations.log_integrity import LogVerifier, Verification
+from domain.strict_json import Time, read_as
 from domain.validation import describe, form
 
 log = typer.Typer(help="Verify the event log against its seals.", no_args_is_help=True)
 
 #: What is read of a file of heads, in bytes; 1,000 heads take 200 KB.
 MAX_HEADS_BYTES = 4 * 1024**2
+_MAX_NODES = MAX_HEADS_BYTES // 20
 
 
 class _Head(BaseModel):
     seq: int = Field(ge=1)
     digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
     events: int = 0
-    sealed_at: datetime = datetime.min
+    sealed_at: Time = datetime.min
 
 
 class _Heads(BaseModel):
-    items: list[_Head]
+    items: Annotated[list[_Head], FailFast()]
 
 
 @log.command("verify")
@@ -105,9 +106,7 @@ def _read(path: Path) -> list[Head]:
     if len(content) > MAX_HEADS_BYTES:
         raise Failure(f"{path}: larger than {MAX_HEADS_BYTES} bytes, too large for heads")
     try:
-        heads = TypeAdapter(_Heads).validate_python(orjson.loads(content)).items
-    except orjson.JSONDecodeError as error:
-        raise Failure(f"{path}: not JSON: {error}") from None
+        heads = read_as(_Heads, content, max_nodes=_MAX_NODES).items
     except ValidationError as error:
         raise Failure(f"{path}: {describe(error)}; export with `qlp log heads --json`") from None
     return [Head(head.seq, head.digest, head.events, head.sealed_at) for head in heads]

@@ -24,6 +24,7 @@ from domain.operations.cli.console import (
     print_table,
     run,
 )
+from domain.strict_json import InvalidJson, read_json
 from domain.validation import describe
 
 tenants = typer.Typer(help="What tenants may have.", no_args_is_help=True)
@@ -89,11 +90,19 @@ def _changed(before: Limits, option: str, changes: list[str] | None) -> Limits:
         name, _, value = change.partition("=")
         if name not in NAMES:
             raise Failure(f"{option} {name}: must be one of {', '.join(NAMES)}")
-        values[name] = value or None
+        values[name] = _number(value) if value else None
     try:
         return checked(Limits, values)
     except ValidationError as error:
         raise Failure(f"{option} {describe(error)}") from None
+
+
+def _number(text: str) -> object:
+    """The number that is written as in JSON; anything else as it is, to be refused as none."""
+    try:
+        return read_json(text.encode(errors="replace"), max_nodes=1, max_depth=0)
+    except InvalidJson:
+        return text
 
 
 def _print(tenant: str, of: TenantLimits, json: bool, dry_run: bool | None = None) -> None:

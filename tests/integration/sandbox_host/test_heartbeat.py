@@ -160,6 +160,21 @@ async def test_a_refused_token_ends_the_heartbeats_of_its_run_and_is_logged(
     assert "forged" not in caplog.text
 
 
+async def test_a_token_that_is_refused_before_the_body_is_read_costs_the_other_runs_nothing(
+    app_server: AppServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = job("forged"), job()
+    app_server.refused_tokens.add("forged")
+    async with beating(app_server.url) as client:
+        with client.following(bad, RunControl()), client.following(good, RunControl()):
+            await app_server.until(lambda: len(app_server.beats) >= 2)
+            assert client.state()["status"] == "ok"
+    assert [run.run_id for beat in app_server.beats for run in beat.runs] == [good.run_id] * len(
+        app_server.beats
+    )
+    assert f"refused the token of run {bad.run_id}" in caplog.text
+
+
 async def test_many_runs_are_split_over_requests_that_stay_small(app_server: AppServer) -> None:
     controls = {one.run_id: (one, RunControl()) for one in (job() for _ in range(MAX_RUNS + 10))}
     async with beating(app_server.url) as client:
