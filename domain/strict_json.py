@@ -70,7 +70,7 @@ def _time(value: object) -> datetime:
     if isinstance(value, datetime) or (isinstance(value, str) and _BEGINS_WITH_DATE.match(value)):
         with suppress(ValidationError):
             return _ANY_TIME.validate_python(value)
-    raise ValueError("must be a time with its offset from UTC, such as 2026-03-01T12:00:00Z")
+    raise ValueError("must be a time with its timezone, such as 2026-03-01T12:00:00Z")
 
 
 #: A time with its offset from UTC.

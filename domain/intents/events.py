@@ -205,8 +205,8 @@ EVENT_TYPES: dict[str, type[IntentEvent]] = {
 }
 
 
-#: Values and keys in the data of an event from elsewhere.
-MAX_EVENT_NODES = 20_000
+#: Values and keys in the data of an event from elsewhere: as in a model's whole answer.
+MAX_EVENT_NODES = 8_000
 
 #: A value in msgspec's messages: it may be personal.
 _QUOTED = re.compile(r" '.*'", re.DOTALL)

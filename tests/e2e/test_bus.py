@@ -102,6 +102,12 @@ async def test_the_same_event_twice_is_one_intent(stack: RunningStack, client: C
         ({"data": {"text": ""}}, "InvalidIntent", "data"),
         ({"data": {"program": {"language": "?"}}}, "InvalidIntent", "data.program.language"),
         ({"specversion": "9"}, "InvalidEnvelope", "specversion"),
+        (
+            {"data": {"program": {**ECHO, "limits": {"memory_bytes": "2_68435456"}}}},
+            "InvalidIntent",
+            "data.program.limits.memory_bytes",
+        ),
+        ({"data": {"program": {**ECHO, "args": [1] * 3000}}}, "InvalidIntent", "more than 2000"),
     ],
 )
 async def test_a_broken_message_is_set_aside_with_the_reason_and_harms_no_other(

@@ -353,6 +353,40 @@ class TestBadInput:
         pointers = [e["pointer"] for e in problem(reply, 400, "invalid-request")["errors"]]
         assert pointer in pointers
 
+    @pytest.mark.parametrize(
+        ("limits", "pointer"),
+        [
+            ({"memory_bytes": "2_68435456"}, "memory_bytes"),
+            ({"memory_bytes": 268435456.0}, "memory_bytes"),
+            ({"wall_seconds": True}, "wall_seconds"),
+            ({"wall_seconds": "5"}, "wall_seconds"),
+        ],
+    )
+    async def test_a_number_is_written_as_one(
+        self, client: Client, limits: object, pointer: str
+    ) -> None:
+        reply = await client.submit({"program": {**PRINT_42, "limits": limits}})
+        [error] = problem(reply, 400, "invalid-request")["errors"]
+        assert error["pointer"] == f"/program/limits/{pointer}"
+
+    @pytest.mark.parametrize(
+        "flood",
+        [
+            {"files": [{}] * 60_000},
+            {"files": {str(number): 1 for number in range(20_000)}},
+            {"args": [1] * 80_000},
+            {"environment": {str(number): 1 for number in range(20_000)}},
+            {str(number): 1 for number in range(20_000)},
+        ],
+    )
+    async def test_a_flood_of_values_is_not_looked_into(
+        self, client: Client, flood: dict[str, object]
+    ) -> None:
+        """It took the app seconds, in which nobody else was served."""
+        reply = await client.submit({"program": {**PRINT_42, **flood}})
+        shown = problem(reply, 400, "invalid-request")
+        assert shown["detail"] == "body: it holds more than 2000 values and keys"
+
     async def test_oversize_is_refused(self, client: Client) -> None:
         big = {"program": {**PRINT_42, "stdin": "x" * MAX_CONTENT_BYTES}}
         assert "limit" in problem(await client.submit(big), 400, "invalid-request")["detail"]

@@ -145,6 +145,12 @@ async def test_a_replay_looks_first_and_executes_what_was_seen(tenant: Tenant) -
         ({"where": "status=failed", "limit": 0}, "/limit"),
         ({"where": "status=failed", "colour": 1}, "/colour"),
         ({"ids": ["x"]}, "/ids/0"),
+        ({"where": "status=failed", "execute": "yes"}, "/execute"),
+        ({"where": "status=failed", "execute": 1}, "/execute"),
+        ({"where": "status=failed", "limit": "5"}, "/limit"),
+        ({"where": "status=failed", "expected": True}, "/expected"),
+        ({"ids": [0] * 1900}, "/ids/0"),
+        ({"ids": [0] * 5000}, "more than 2000 values"),
     ],
 )
 async def test_a_wrong_replay_is_named(tenant: Tenant, body: Any, says: str) -> None:

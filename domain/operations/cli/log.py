@@ -22,7 +22,7 @@ log = typer.Typer(help="Verify the event log against its seals.", no_args_is_hel
 
 #: What is read of a file of heads, in bytes; 1,000 heads take 200 KB.
 MAX_HEADS_BYTES = 4 * 1024**2
-_MAX_NODES = MAX_HEADS_BYTES // 20
+_MAX_NODES = 10_000
 
 
 class _Head(BaseModel):

@@ -94,6 +94,10 @@ async def test_limits_are_set_shown_and_unset(
         (("acme", "--ceiling", "colour=1"), "colour"),
         (("acme", "--ceiling", "wall_seconds=301"), "wall_seconds"),
         (("acme", "--default", "memory_bytes=x"), "memory_bytes"),
+        (("acme", "--default", "memory_bytes=2_68435456"), "memory_bytes"),
+        (("acme", "--default", "processes=true"), "processes"),
+        (("acme", "--default", "wall_seconds=NaN"), "wall_seconds"),
+        (("acme", "--default", 'processes="4"'), "processes"),
         (("nobody", "--ceiling", "processes=1"), "no tenant"),
     ],
 )
