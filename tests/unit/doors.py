@@ -41,7 +41,6 @@ NO_DOORS = {
     "domain.messaging.envelope": "a CloudEvent, whose rules are its own",
     "domain.eventlog.transfer": "lines of bounded size, with strict fields",
     "functions.sandbox_http": "a part of an address",
-    "functions.intents_http": "a query parameter",
     "functions.similar_http": "query parameters",
     "sandbox_host.artifacts": "a name",
 }
@@ -162,7 +161,7 @@ EXAMPLES: dict[str, Any] = {
         },
     },
     "Report": {
-        "status": 0,
+        "returncode": 0,
         "killed": "output",
         "stdout_bytes": 1,
         "stderr_bytes": 1,

@@ -127,8 +127,7 @@ def judge(door: Door, body: bytes) -> None:
     try:
         read_as(door.type, body, max_nodes=door.max_nodes)
     except ValidationError as error:
-        problem = invalid_fields(error)
-        assert len(problem.members["errors"]) <= 20
+        assert len(invalid_fields(error).response().get_body()) < 10_000
 
 
 def worst_bodies(door: Door) -> Iterator[tuple[str, bytes]]:

@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from domain.intents.content import IntentContent
-from domain.intents.value import adapter
 from domain.openai_settings import ModelSettings
 from domain.sandbox.contract import JobFile
+from domain.strict_json import read_as
 from domain.validation import describe
 from functions.problems import invalid_fields
 from sandbox_host.settings import Settings
@@ -21,7 +21,7 @@ ECHO: dict[str, Any] = {"language": "python", "files": {"main.py": "1"}}
 
 def problem(content: object) -> dict[str, Any]:
     with pytest.raises(ValidationError) as wrong:
-        adapter(IntentContent).validate_json(json.dumps(content))
+        read_as(IntentContent, json.dumps(content).encode())
     body: dict[str, Any] = json.loads(invalid_fields(wrong.value).response().get_body())
     return body
 
