@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import RootModel
 
 from domain.intents.events import EVENT_TYPES, MAX_EVENT_NODES
 from domain.planning.answers import MAX_ANSWER_NODES, CompareAnswer, PlanAnswer, RepairAnswer
@@ -160,6 +162,7 @@ EXAMPLES: dict[str, Any] = {
             "limits_hit": ["disk_bytes"],
         },
     },
+    "NotStarted": {"errno": 2},
     "Report": {
         "returncode": 0,
         "killed": "output",
@@ -223,8 +226,18 @@ def _name(function: ast.expr) -> str:
 def _types(module: str, call: ast.Call) -> tuple[type[Any], ...]:
     names = [argument.id for argument in call.args if isinstance(argument, ast.Name)]
     found = vars(import_module(module))
-    types = tuple(found[name] for name in names if isinstance(found.get(name), type))
+    types = tuple(
+        each
+        for name in names
+        if isinstance(found.get(name), type)
+        for each in _one_of(found[name]) or [found[name]]
+    )
     return types or next(_GIVEN[module, name] for name in names if (module, name) in _GIVEN)
+
+
+def _one_of(type_: type[Any]) -> tuple[type[Any], ...]:
+    """The types of which a root model takes any."""
+    return get_args(type_.model_fields["root"].annotation) if issubclass(type_, RootModel) else ()
 
 
 def _bound(module: str, call: ast.Call) -> int:
