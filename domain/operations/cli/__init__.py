@@ -2,48 +2,73 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
-from domain.eventlog.migrate import migrate
-from domain.operations.cli.console import AsJson, database_url, guard, print_json
+from domain.operations.cli.group import CommandGroup, command_group
 
-#: Where each command is: module and name in it. Imported when it is used, because some need what
-#: takes most of a second to import; ``--help`` imports them all.
-_COMMANDS = {
-    "streams": ("streams", "streams"),
-    "events": ("events", "events"),
-    "log": ("log", "log"),
-    "keys": ("keys", "keys"),
-    "tenants": ("tenants", "tenants"),
-    "runs": ("runs", "runs"),
-    "rejected": ("rejected", "rejected"),
-    "projections": ("projections", "projections"),
-    "embeddings": ("embeddings", "embeddings"),
-    "similarity": ("similarity", "similarity"),
-    "dead-letters": ("dead_letters", "dead_letters"),
-    "replay": ("replay", "replay_command"),
-    "doctor": ("doctor", "doctor_command"),
-    "reexecute": ("reexecute", "reexecute_command"),
+#: Each command: the module it is in, its name there, and what the help says of it. Imported when it
+#: is used, because what commands need takes up to a second to import.
+COMMANDS = {
+    "streams": ("streams", "streams", "Look at event streams and replay them."),
+    "events": ("events", "events", "Watch, export and import events."),
+    "log": ("log", "log", "Verify the event log against its seals."),
+    "keys": ("keys", "keys", "Create, list and revoke API keys."),
+    "tenants": ("tenants", "tenants", "What tenants may have."),
+    "runs": ("runs", "runs", "See what runs in the sandbox, and end it."),
+    "rejected": ("rejected", "rejected", "Messages that could not be processed."),
+    "projections": (
+        "projections",
+        "projections",
+        "Read models: how they do; rebuild, verify, resume them.",
+    ),
+    "embeddings": (
+        "embeddings",
+        "embeddings",
+        "Vectors of sentences: list models, change to another.",
+    ),
+    "similarity": (
+        "similarity",
+        "similarity",
+        "The search for similar intents: check it, change its index.",
+    ),
+    "dead-letters": (
+        "dead_letters",
+        "dead_letters",
+        "Messages that Service Bus gave up: look, resend, remove.",
+    ),
+    "replay": ("replay", "replay_command", "Announce intents again, or send their jobs again."),
+    "doctor": ("doctor", "doctor_command", "Examine all that the application stands on."),
+    "reexecute": ("reexecute", "reexecute_command", "Run recorded programs again, and compare."),
+    "migrate": ("schema", "migrate_command", "Apply pending schema migrations."),
 }
 
 
-class _LateGroup(TyperGroup):
-    """A group that imports a command when it is asked for."""
+class _LateGroup(CommandGroup):
+    """A group that imports a command when it is asked for, and none for its own help."""
+
+    _helping = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 as typer has it
+        """Write the help."""
+        self._helping = True
+        super().format_help(ctx, formatter)
+        self._helping = False
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 as typer has it
         """The names of all commands, in the order of the help."""
-        return [*_COMMANDS, *super().list_commands(ctx)]
+        return [*COMMANDS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 as typer has it
         """The command of a name; None if there is none."""
-        if cmd_name not in _COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        module, attribute = _COMMANDS[cmd_name]
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, summary = COMMANDS[cmd_name]
+        if self._helping:
+            return TyperCommand(cmd_name, help=summary)
         return _command(cmd_name, getattr(import_module(f"{__name__}.{module}"), attribute))
 
 
@@ -52,40 +77,21 @@ def _command(name: str, found: Any) -> Any:  # noqa: ANN401 a Typer, or a functi
         group = typer.main.get_group(found)
         group.name = name
         return group
-    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
     alone.command(name)(found)
     return typer.main.get_command(alone)
 
 
-cli = typer.Typer(
-    cls=_LateGroup,
-    help=(
-        "Operate QLP: look at event streams, replay them, manage API keys, migrate the schema. "
-        "Connects to DATABASE_URL; every command takes --json for scripts."
-    ),
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
+cli = command_group(
+    "Operate QLP: look at event streams, replay them, manage API keys, migrate the schema.\n\n"
+    "Connects to DATABASE_URL; every command takes --json for scripts.",
+    _LateGroup,
 )
 
 
 @cli.callback()
 def _root() -> None:
-    """Keep the one command that is registered here a subcommand."""
-
-
-@cli.command("migrate")
-def migrate_command(json: AsJson = False) -> None:
-    """Apply pending schema migrations, as the owner of the tables (DATABASE_ADMIN_URL).
-
-    Forward only, each in a transaction; safe to run from several places at once.
-    """
-    url = os.environ.get("DATABASE_ADMIN_URL") or database_url()
-    applied = guard(migrate(url))
-    if json:
-        print_json({"applied": applied})
-    else:
-        typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+    """Have a group although no command is registered here."""
 
 
 def main() -> None:

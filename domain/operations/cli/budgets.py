@@ -21,10 +21,11 @@ from domain.operations.cli.console import (
     print_table,
     run,
 )
+from domain.operations.cli.group import command_group
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.validation import describe
 
-budget = typer.Typer(help="Tokens of language models in a UTC day.", no_args_is_help=True)
+budget = command_group("Tokens of language models in a UTC day.")
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
 Tokens = Annotated[

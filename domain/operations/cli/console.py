@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, NoReturn
 from uuid import UUID
@@ -15,14 +16,12 @@ import orjson
 import psycopg
 import typer
 from psycopg_pool import AsyncConnectionPool
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from domain.database import open_pool
 from domain.eventlog.migrate import MigrationError, check_schema
 from domain.eventlog.models import RecordedEvent
 from domain.intents.evolve import CorruptStream
+from domain.operations.cli.table import table_lines
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.outages import describe_outage, outage_of
@@ -119,8 +118,7 @@ def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work return
 
 def fail(message: str) -> NoReturn:
     """Say what is wrong on standard error and end with exit code 1."""
-    text = Text.assemble(("qlp: ", "red"), printable(message))
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+    typer.echo(typer.style("qlp: ", fg="red") + printable(message), err=True)
     raise typer.Exit(1)
 
 
@@ -176,14 +174,28 @@ def print_json(value: Any) -> None:  # noqa: ANN401
     typer.echo(orjson.dumps(value, default=default, option=orjson.OPT_INDENT_2))
 
 
-def print_table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """A plain table on standard output."""
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(_cell(value))) for value in row))
-    Console(highlight=False).print(table)
+def print_table(
+    columns: tuple[str, ...], rows: Sequence[Sequence[Any]], empty: str = "nothing"
+) -> None:
+    """A table on standard output, as wide as it is but on a terminal.
+
+    Args:
+        columns: their names.
+        rows: of values, as many as there are columns.
+        empty: what it means that there are no rows.
+    """
+    if not rows:
+        typer.echo(empty)
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    cells = [[printable(_cell(value)) for value in row] for row in rows]
+    header, *lines = table_lines([columns, *cells], width)
+    typer.echo("\n".join([typer.style(header, bold=True), *lines]))
+
+
+def note(message: str) -> None:
+    """Say something beside the output, on standard error."""
+    typer.echo(typer.style(printable(message), dim=True), err=True)
 
 
 def printable(text: str) -> str:

@@ -24,6 +24,7 @@ from domain.operations.cli.console import (
     print_table,
     printable,
 )
+from domain.operations.cli.group import command_group
 from domain.operations.dead_letters import (
     Action,
     DeadLetter,
@@ -33,10 +34,9 @@ from domain.operations.dead_letters import (
 )
 from domain.settings import Settings
 
-dead_letters = typer.Typer(
-    help="Messages that Service Bus gave up delivering: look, send again, remove. "
-    "Needs ServiceBusConnection or ServiceBusConnection__fullyQualifiedNamespace.",
-    no_args_is_help=True,
+dead_letters = command_group(
+    "Messages that Service Bus gave up: look, resend, remove.\n\n"
+    "Needs ServiceBusConnection or ServiceBusConnection__fullyQualifiedNamespace."
 )
 
 EntityName = Annotated[

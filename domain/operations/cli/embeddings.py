@@ -30,15 +30,13 @@ from domain.operations.cli.console import (
     run,
     run_as_owner,
 )
+from domain.operations.cli.group import command_group
 from domain.similarity.embedders import Embedders
 from domain.similarity.indexing import alone
 from domain.similarity.migration import Migration, MigrationPlan, OnProgress, drop_model
 from domain.similarity.models import IndexKind, count_owed, identity, list_models
 
-embeddings = typer.Typer(
-    help="Vectors of sentences: which models' there are; change to another model.",
-    no_args_is_help=True,
-)
+embeddings = command_group("Vectors of sentences: list models, change to another.")
 
 #: A migration waits for a provider that is away for so long, and goes on later when run again.
 _BUDGET_SECONDS = 300.0
@@ -250,6 +248,7 @@ def _progress(json: bool) -> Iterator[OnProgress]:
         *(TextColumn("{task.description:7}"), BarColumn(), TaskProgressColumn()),
         *(TextColumn("{task.completed:,} of {task.total:,}"), TimeRemainingColumn()),
         console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
     ) as bar:
         task = bar.add_task("fill", total=1)
         stages = ["fill"]

@@ -13,7 +13,6 @@ from typing import Annotated, BinaryIO
 
 import typer
 from psycopg_pool import AsyncConnectionPool
-from rich.console import Console
 
 from domain.eventlog.digests import StoredEvent
 from domain.eventlog.models import Checkpoint
@@ -32,10 +31,11 @@ from domain.operations.cli.console import (
     printable,
     run,
 )
+from domain.operations.cli.group import command_group
 from domain.operations.tail import Tail
 from domain.operations.transfer import Imported, export_events, import_events
 
-events = typer.Typer(help="Watch, export and import events.", no_args_is_help=True)
+events = command_group("Watch, export and import events.")
 
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant's.")]
 Types = Annotated[
@@ -243,4 +243,4 @@ def _report(done: Imported, dry_run: bool, json: bool) -> None:
 
 def _say(message: str) -> None:
     """On standard error: standard output may be the export."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    typer.echo(message, err=True)

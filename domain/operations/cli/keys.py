@@ -8,9 +8,10 @@ import typer
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys, Role
-from domain.operations.cli.console import AsJson, Failure, print_json, print_table, run
+from domain.operations.cli.console import AsJson, DryRun, Failure, print_json, print_table, run
+from domain.operations.cli.group import command_group
 
-keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
+keys = command_group("Create, list and revoke API keys.")
 
 
 @keys.command("create")
@@ -44,7 +45,10 @@ def keys_list(json: AsJson = False) -> None:
             print_json({"items": found})
             return
         rows = [(k.id, k.tenant_id, k.role, k.label, k.created_at, k.revoked_at) for k in found]
-        print_table(("id", "tenant", "role", "label", "created", "revoked"), rows)
+        columns = ("id", "tenant", "role", "label", "created", "revoked")
+        print_table(
+            columns, rows, "there are no keys; make one with: qlp keys create --tenant NAME"
+        )
 
     run(work)
 
@@ -52,7 +56,8 @@ def keys_list(json: AsJson = False) -> None:
 @keys.command("revoke")
 def keys_revoke(
     key_id: Annotated[str, typer.Argument(help="The key's id, as `qlp keys list` shows it.")],
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be revoked.")] = False,
+    dry_run: DryRun = False,
+    json: AsJson = False,
 ) -> None:
     """Revoke an API key; processes that know it forget it within 30 seconds."""
 
@@ -63,6 +68,9 @@ def keys_revoke(
             raise Failure(f"there is no key {key_id}; see `qlp keys list`")
         if not dry_run:
             await store.revoke(key_id)
+        if json:
+            print_json({"key": found, "dry_run": dry_run})
+            return
         word = "would revoke" if dry_run else "revoked"
         typer.echo(f"{word} {key_id} ({found.role} of {found.tenant_id}) {found.label}".strip())
 

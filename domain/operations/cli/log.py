@@ -13,12 +13,13 @@ from pydantic import BaseModel, FailFast, Field, ValidationError
 from domain.eventlog.seals import Head, SealReads
 from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
+from domain.operations.cli.group import command_group
 from domain.operations.log_findings import Finding
 from domain.operations.log_integrity import LogVerifier, Verification
 from domain.strict_json import Time, read_as
 from domain.validation import describe, form
 
-log = typer.Typer(help="Verify the event log against its seals.", no_args_is_help=True)
+log = command_group("Verify the event log against its seals.")
 
 #: What is read of a file of heads, in bytes; 1,000 heads take 200 KB.
 MAX_HEADS_BYTES = 4 * 1024**2
@@ -92,7 +93,8 @@ def log_heads(limit: Limit = 20, json: AsJson = False) -> None:
             print_json({"items": found})
             return
         rows = [(head.seq, head.sealed_at, head.events, head.digest) for head in found]
-        print_table(("seal", "sealed", "events", "digest"), rows)
+        columns = ("seal", "sealed", "events", "digest")
+        print_table(columns, rows, "nothing is sealed yet; the function seal_events does it")
 
     run(work)
 

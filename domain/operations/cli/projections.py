@@ -25,6 +25,7 @@ from domain.operations.cli.console import (
     run,
     run_as_owner,
 )
+from domain.operations.cli.group import command_group
 from domain.operations.cli.projections_text import (
     describe_outcome,
     describe_plan,
@@ -37,9 +38,7 @@ from domain.projections.registry import Projections
 from domain.projections.runner import ProjectionOutdated
 from domain.projections.runner_parked import parked_streams
 
-projections = typer.Typer(
-    help="Read models: how they are doing; rebuild, verify and resume them.", no_args_is_help=True
-)
+projections = command_group("Read models: how they do; rebuild, verify, resume them.")
 
 Name = Annotated[str, typer.Argument(help="A projection's name, as `qlp projections list` has it.")]
 
@@ -79,7 +78,8 @@ def projections_parked(
             print_json({"items": found})
             return
         rows = [(p.projection, p.stream_id, p.from_version, p.parked_at, p.error) for p in found]
-        print_table(("projection", "stream", "from version", "parked", "error"), rows)
+        columns = ("projection", "stream", "from version", "parked", "error")
+        print_table(columns, rows, "no stream is parked: every projection took all it has read")
 
     run(work)
 
@@ -165,6 +165,7 @@ def projections_rebuild(
             *(TextColumn("{task.description:7}"), BarColumn(), TaskProgressColumn()),
             *(TextColumn("{task.completed:,} events"), TimeRemainingColumn()),
             console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
         ) as bar:
             task = bar.add_task("start", total=max(plan.events, 1), completed=plan.done)
 

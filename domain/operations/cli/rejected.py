@@ -21,9 +21,10 @@ from domain.operations.cli.console import (
     printable,
     run,
 )
+from domain.operations.cli.group import command_group
 from domain.projections.rejected import RejectedMessages
 
-rejected = typer.Typer(help="Messages that could not be processed.", no_args_is_help=True)
+rejected = command_group("Messages that could not be processed.")
 
 
 @rejected.command("list")
@@ -38,7 +39,8 @@ def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
         rows = [
             (m.id, m.last_seen_at, m.source, m.deliveries, m.reason, m.description) for m in found
         ]
-        print_table(("id", "last seen", "source", "times", "reason", "description"), rows)
+        columns = ("id", "last seen", "source", "times", "reason", "description")
+        print_table(columns, rows, "no message was rejected")
 
     run(work)
 

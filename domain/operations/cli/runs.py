@@ -22,9 +22,10 @@ from domain.operations.cli.console import (
     print_table,
     run,
 )
+from domain.operations.cli.group import command_group
 from domain.operations.runs import find_running, kill, list_runs
 
-runs = typer.Typer(help="See what runs in the sandbox, and end it.", no_args_is_help=True)
+runs = command_group("See what runs in the sandbox, and end it.")
 
 _MAX_REASON = 1000
 
@@ -44,7 +45,10 @@ def runs_list(
             print_json({"items": found})
             return
         rows = [(r.run_id, r.intent_id, r.tenant_id, r.state, r.since, r.runtime) for r in found]
-        print_table(("run", "intent", "tenant", "state", "since", "runtime"), rows)
+        empty = "no program runs" if running else "no program has run yet"
+        of_tenant = "" if tenant is None else f" of the tenant {tenant}"
+        columns = ("run", "intent", "tenant", "state", "since", "runtime")
+        print_table(columns, rows, empty + of_tenant)
 
     run(work)
 

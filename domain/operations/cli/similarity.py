@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -19,15 +20,13 @@ from domain.operations.cli.console import (
     run_as_owner,
 )
 from domain.operations.cli.embeddings import duration, parse_kind
+from domain.operations.cli.group import command_group
 from domain.similarity.indexing import IndexPlan, VectorIndexes
 from domain.similarity.models import list_models
 from domain.similarity.recall import SearchHealth, examine_search
 from domain.similarity.search import EXACT_UP_TO
 
-similarity = typer.Typer(
-    help="The search for similar intents: whether it finds what it should; change its index.",
-    no_args_is_help=True,
-)
+similarity = command_group("The search for similar intents: check it, change its index.")
 
 
 @similarity.command("check")
@@ -92,7 +91,7 @@ def similarity_index(
         with Progress(
             *(TextColumn("building"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()),
             console=Console(stderr=True),
-            disable=json or plan.nothing,
+            disable=json or plan.nothing or not sys.stderr.isatty(),
         ) as bar:
             task = bar.add_task("building", total=1.0)
             seconds = await indexes.change(

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import orjson
 import typer
 from psycopg_pool import AsyncConnectionPool
-from rich.console import Console
 
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
@@ -18,18 +17,20 @@ from domain.operations.cli.console import (
     Failure,
     IntentId,
     Limit,
+    note,
     parse_intent_id,
     print_json,
     print_table,
     printable,
     run,
 )
+from domain.operations.cli.group import command_group
 from domain.operations.replay import replay
 from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.projections.intents import IntentReads
 from domain.repository import IntentRepository
 
-streams = typer.Typer(help="Look at event streams and replay them.", no_args_is_help=True)
+streams = command_group("Look at event streams and replay them.")
 
 
 @streams.command("list")
@@ -48,9 +49,12 @@ def streams_list(
             print_json({"items": found, "next": next_after})
             return
         rows = [(s.stream_id, s.version, s.last_at, s.tenant_id) for s in found]
-        print_table(("stream", "events", "last", "tenant"), rows)
+        empty = "no streams" if tenant is None else f"no streams of the tenant {tenant}"
+        print_table(
+            ("stream", "events", "last", "tenant"), rows, empty + (" after that" if after else "")
+        )
         if next_after:
-            Console(stderr=True).print(f"[dim]more with --after {next_after}[/]")
+            note(f"more with --after {next_after}")
 
     run(work)
 

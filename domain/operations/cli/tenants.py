@@ -24,11 +24,12 @@ from domain.operations.cli.console import (
     print_table,
     run,
 )
+from domain.operations.cli.group import command_group
 from domain.strict_json import InvalidJson, read_json
 from domain.validation import describe
 
-tenants = typer.Typer(help="What tenants may have.", no_args_is_help=True)
-limits = typer.Typer(help="Limits of a tenant's runs.", no_args_is_help=True)
+tenants = command_group("What tenants may have.")
+limits = command_group("Limits of a tenant's runs.")
 tenants.add_typer(limits, name="limits")
 tenants.add_typer(budget, name="budget")
 

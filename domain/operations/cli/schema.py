@@ -1,0 +1,23 @@
+"""``qlp migrate``: brings the database to the schema of this code."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from domain.eventlog.migrate import migrate
+from domain.operations.cli.console import AsJson, database_url, guard, print_json
+
+
+def migrate_command(json: AsJson = False) -> None:
+    """Apply pending schema migrations, as the owner of the tables (DATABASE_ADMIN_URL).
+
+    Forward only, each in a transaction; safe to run from several places at once.
+    """
+    url = os.environ.get("DATABASE_ADMIN_URL") or database_url()
+    applied = guard(migrate(url))
+    if json:
+        print_json({"applied": applied})
+    else:
+        typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
