@@ -10,7 +10,7 @@ import pytest
 from infra.local.stack.config import ROOT
 
 
-@pytest.mark.parametrize("door", ["function_app", "domain.operations.cli"])
+@pytest.mark.parametrize("door", ["function_app", "domain.operations.cli.doctor"])
 def test_the_language_models_sdk_is_imported_by_who_asks_a_model(door: str) -> None:
     script = f"import sys, {door}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(
