@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import ValidationError
@@ -14,10 +16,11 @@ from domain.intents.values import Author, CallOutcome, ModelCall
 from domain.openai_client import CONNECT_SECONDS
 from domain.openai_settings import ModelSettings
 from domain.planning.answers import MAX_ANSWER_BYTES, MAX_ANSWER_NODES, InvalidAnswer, describe
+from domain.planning.extraction import objects_in
 from domain.planning.failures import CallFailure, clean, failure_of
 from domain.planning.prompting import Prompt
 from domain.planning.question import Form, Meaning, Question
-from domain.planning.wire import Said, read_stream, read_whole
+from domain.planning.wire import Said, read_answer
 from domain.strict_json import read_as
 from domain.telemetry import model_called
 
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
 #: A figure beyond it is not a number of tokens that one call has used.
 _MOST_TOKENS = 10**8
+
+
+#: An answer that was said again and again is looked at so often.
+_MOST_OBJECTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +119,7 @@ class LanguageModel:
         create = self._client.chat.completions.with_streaming_response.create
         # The library's timeouts are between bytes; this one is for all of it.
         async with asyncio.timeout(seconds), create(**arguments) as response:
-            chunks = response.iter_bytes()
-            if streamed:
-                await read_stream(chunks, said, self._settings.llm_output_tokens)
-            else:
-                await read_whole(chunks, said)
+            await read_answer(response.iter_bytes(), said, self._settings.llm_output_tokens)
 
     def _record(
         self,
@@ -158,7 +161,16 @@ def _formed(form: type[Form], text: str) -> Form:
     try:
         return read_as(form, data, max_nodes=MAX_ANSWER_NODES)
     except ValidationError as error:
-        raise InvalidAnswer(describe(error)) from None
+        problem = describe(error)
+    found: list[Form] = []
+    for each in islice(objects_in(text, form.model_fields), _MOST_OBJECTS):
+        with suppress(ValidationError):
+            found.append(read_as(form, each.encode(), max_nodes=MAX_ANSWER_NODES))
+    if not found:
+        raise InvalidAnswer(problem)
+    if any(other != found[0] for other in found):
+        raise InvalidAnswer("answer: it holds several that differ; give one JSON object alone")
+    return found[0]
 
 
 def _not_usable(said: Said) -> CallFailure | None:
@@ -174,16 +186,34 @@ def _tokens(
     question: Question[Any, Any], said: Said, failure: CallFailure | None
 ) -> tuple[int, int, str | None]:
     """Tokens of input and output: by the provider, else bounds of them; and a note."""
-    usage = said.usage if isinstance(said.usage, dict) else {}
-    given = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    if given[0] is not None and given[1] is not None:
-        return given[0], given[1], None
+    if (reported := _reported(said)) is not None:
+        return *reported, None
     if failure is not None and not failure.reached:
         return 0, 0, None
     output = len(said.text.encode(errors="replace")) + len(said.refusal)
     return question.input_bound(), output, "tokens are bounds: the provider gave no usable figures"
 
 
+def _reported(said: Said) -> tuple[int, int] | None:
+    """Tokens of input and output as the provider counts them; None where that makes no sense.
+
+    Some count what the model has thought only in the total.
+    """
+    usage = said.usage if isinstance(said.usage, dict) else {}
+    given, made = (
+        next((count for name in names if (count := _count(usage.get(name))) is not None), None)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    total = _count(usage.get("total_tokens"))
+    if given is None and total is not None:
+        given = max(total - (made or 0), 0)
+    if given is None or (made is None and total is None):
+        return None
+    return given, max(made or 0, (total or 0) - given)
+
+
 def _count(given: object) -> int | None:
     """A number of tokens; None if it is not one."""
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
     return given if type(given) is int and 0 <= given <= _MOST_TOKENS else None

@@ -26,6 +26,7 @@ from domain.planning.prompting import Prompt
 from domain.planning.question import Question, Wrong
 from tests.fixtures.openai_server import MODEL, OpenAIServer, fault
 from tests.fixtures.openai_server import Reply as Scripted
+from tests.integration.planning import wire_forms
 
 YES = {"reason": "the same", "equivalent": True}
 PROMPT = Prompt("compare", 7, "Compare.")
@@ -109,6 +110,37 @@ async def test_what_was_wrong_is_said_in_the_second_try(
     roles = [each["role"] for each in asked.body["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
     assert "reason: Field required" in asked.body["messages"][3]["content"]
+
+
+@pytest.mark.parametrize("form", wire_forms.FORMS)
+async def test_answers_of_servers_that_resemble_it_are_understood(
+    models: Models, openai_server: OpenAIServer, form: str
+) -> None:
+    openai_server.script(Scripted(raw=wire_forms.FORMS[form], content_type="text/plain"))
+    reply = await ask(models())
+    assert (reply.call.outcome, reply.call.detail) == ("answered", None)
+    assert reply.meaning is True
+    assert (reply.call.input_tokens, reply.call.output_tokens) == (900, 100)
+
+
+@pytest.mark.parametrize("form", wire_forms.FAILURES)
+async def test_what_is_none_of_these_ends_in_what_was_said(
+    models: Models, openai_server: OpenAIServer, form: str
+) -> None:
+    body, outcome, detail = wire_forms.FAILURES[form]
+    openai_server.script(Scripted(raw=body))
+    reply = await ask(models())
+    assert (reply.call.outcome, reply.meaning) == (outcome, None)
+    assert re.search(detail, reply.call.detail or "")
+
+
+@pytest.mark.parametrize(("usage", "tokens"), wire_forms.USAGES)
+async def test_usage_is_charged_as_it_is_reported(
+    models: Models, openai_server: OpenAIServer, usage: dict[str, Any], tokens: tuple[int, int]
+) -> None:
+    openai_server.script(Scripted(YES, usage=usage))
+    call = (await ask(models())).call
+    assert ((call.input_tokens, call.output_tokens), call.detail) == (tokens, None)
 
 
 @pytest.mark.parametrize(
