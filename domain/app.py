@@ -27,9 +27,11 @@ from domain.messaging.backlog import Backlog
 from domain.messaging.inbox import Inbox
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.recovery import Recovery
+from domain.messaging.redelivery import Redelivery
 from domain.messaging.relay import Relay
 from domain.messaging.routing import Destinations, Router
 from domain.openai_client import open_client
+from domain.operations.dead_letter_watch import DeadLetterWatch
 from domain.planning.composition import make_planner
 from domain.planning.solved import SolvedInLog
 from domain.process_manager import ProcessManager
@@ -71,6 +73,7 @@ class App:
     inbox: Inbox
     relay: Relay
     recovery: Recovery
+    dead_letters: DeadLetterWatch
     projections: Projections
     sealer: Sealer
     watcher: IntentWatcher
@@ -90,6 +93,7 @@ class App:
     async def close(self) -> None:
         """Let the relay finish and close all connections."""
         await self.relay.close()
+        await self.dead_letters.close()
         await self.publisher.close()
         if self.models is not None:
             await self.models.close()
@@ -137,6 +141,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
     rejected = RejectedMessages(pool)
     run_statuses, run_output = RunStatuses(pool), RunOutput(pool)
     artifacts = Artifacts(pool)
+    dead_letters = DeadLetterWatch(settings, rejected)
     checkpoints = CheckpointStore(pool)
     projections = Projections(pool)
     identity = DefaultAzureCredential() if settings.needs_identity else None
@@ -199,6 +204,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
             *(reads, repository, relay, backlog, _now),
             timedelta(seconds=settings.stalled_after_seconds),
         ),
+        dead_letters=dead_letters,
         projections=projections,
         sealer=Sealer(checkpoints),
         watcher=watcher,
@@ -213,7 +219,10 @@ def _compose(settings: Settings, pool: Pool) -> App:
         search=search,
         embedding_sweep=EmbeddingSweep(pool, embedders),
         embedder_status=embedder_status,
-        health=Health(settings, pool, log, checkpoints, projections, publisher, embedder_status),
+        health=Health(
+            *(settings, pool, log, checkpoints, projections, publisher, embedder_status),
+            dead_letters,
+        ),
     )
 
 
@@ -238,8 +247,37 @@ async def get_app() -> App:
     return await asyncio.shield(task)
 
 
+_redeliveries: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Settings, Redelivery]] = (
+    WeakKeyDictionary()
+)
+
+
+def redelivery() -> tuple[Settings, Redelivery]:
+    """How messages that fail are tried again, on the running loop, and the settings it is from.
+
+    With a connection of its own, so that it works while the application cannot be opened.
+
+    Raises:
+        InvalidSettings: a setting is missing or wrong.
+    """
+    loop = asyncio.get_running_loop()
+    if loop not in _redeliveries:
+        settings = Settings.from_environment()
+        publisher = ServiceBusPublisher(
+            [],
+            connection_string=settings.service_bus_connection,
+            namespace=settings.service_bus_namespace,
+            credential=None if settings.service_bus_connection else DefaultAzureCredential(),
+        )
+        _redeliveries[loop] = settings, Redelivery(publisher)
+    return _redeliveries[loop]
+
+
 async def close_app() -> None:
     """Close the application of the running loop, if it was opened."""
+    later = _redeliveries.pop(asyncio.get_running_loop(), None)
+    if later is not None:
+        await later[1].close()
     task = _opening.pop(asyncio.get_running_loop(), None)
     if task is not None and task.done() and not task.cancelled() and task.exception() is None:
         await task.result().close()

@@ -16,6 +16,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.messaging import relay
 from domain.messaging.publisher import Publisher, PublishFailed
+from domain.operations.dead_letter_watch import MOST, DeadLetterWatch
 from domain.outages import describe_outage, outage_of
 from domain.planning.questions import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections
@@ -60,6 +61,7 @@ class Health:
         projections: Projections,
         publisher: Publisher,
         embedder: EmbedderStatus,
+        dead_letters: DeadLetterWatch,
     ) -> None:
         self._settings = settings
         self._pool = pool
@@ -68,6 +70,7 @@ class Health:
         self._projections = projections
         self._publisher = publisher
         self._embedder = embedder
+        self._dead_letters = dead_letters
 
     async def report(self) -> dict[str, Check]:
         """All checks by name."""
@@ -79,6 +82,7 @@ class Health:
             "eventLog": log,
             "projections": projections,
             "serviceBus": bus,
+            "deadLetters": self._check_dead_letters(),
             "sandbox": sandbox,
             "embedder": embedder,
             "planner": self._planner(),
@@ -179,6 +183,19 @@ class Health:
             problem = f"Service Bus cannot be reached; events wait in the log: {error}"
             return Check("degraded", {"problem": problem})
         return Check("ok", {})
+
+    def _check_dead_letters(self) -> Check:
+        counts = self._dead_letters.counts()
+        if counts is None:
+            return Check("ok", {"note": "not counted yet"})
+        if not counts:
+            return Check("ok", {})
+        shown = ", ".join(
+            f"{count}{' or more' if count >= MOST else ''} of {name}"
+            for name, count in counts.items()
+        )
+        problem = f"messages were given up: {shown}; see qlp dead-letters list"
+        return Check("degraded", {"problem": problem, "entities": dict(counts)})
 
     async def _check_sandbox(self) -> Check:
         url = self._settings.sandbox_url

@@ -27,6 +27,14 @@ async def recover_stalled(app: App) -> None:
     await app.recovery.run()
 
 
+@bp.function_name("review_dead_letters")
+@bp.timer_trigger(arg_name="timer", schedule="%QLP_DEAD_LETTERS_SCHEDULE%", use_monitor=False)
+@on_timer
+async def review_dead_letters(app: App) -> None:
+    """Record dead letters that can never be processed, and count the others."""
+    await app.dead_letters.refresh()
+
+
 @bp.function_name("run_projections")
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_PROJECTIONS_SCHEDULE%", use_monitor=False)
 @on_timer

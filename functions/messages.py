@@ -1,17 +1,20 @@
 """Service Bus functions: producers' intents, the log's announcements, the sandbox's results.
 
-Returning completes a message, raising abandons it. Only bodies are read: in batches the host
-shifts per-message metadata (Azure/Azure-Functions#2084). And bodies are asked for as bytes: as
-strings, a body that is empty or no UTF-8 would fail its whole batch before it gets here.
+Returning completes a message, raising abandons it. Each function takes one message at a time: a
+batch fails as a whole in the host, before it gets here, if a single body in it is no AMQP data.
+And bodies are asked for as bytes: as strings, one that is no UTF-8 would fail there, too.
 """
 
 from __future__ import annotations
 
-from typing import List  # noqa: UP035 see below
+from collections.abc import Awaitable, Callable
 
 import azure.functions as func
 
-from functions.triggers import patient_app
+from domain.app import App, get_app, redelivery
+from domain.messaging.redelivery import Delivery, hold
+from domain.patience import patiently
+from domain.settings import InvalidSettings, Settings
 
 bp = func.Blueprint()
 
@@ -20,20 +23,18 @@ _CONNECTION = "ServiceBusConnection"
 
 @bp.function_name("receive_intents")
 @bp.service_bus_queue_trigger(
-    arg_name="messages",
+    arg_name="message",
     queue_name="%QLP_INTENTS_QUEUE%",
     connection=_CONNECTION,
     data_type=func.DataType.BINARY,
-    cardinality=func.Cardinality.MANY,
 )
-async def receive_intents(
-    messages: List[func.ServiceBusMessage],  # noqa: UP006 the worker refuses list[…]
-) -> None:
-    """A batch of intents from producers."""
-    async with patient_app() as app:
-        await app.inbox.intents(
-            app.settings.intents_queue, [message.get_body() for message in messages]
-        )
+async def receive_intents(message: func.ServiceBusMessage) -> None:
+    """An intent from a producer."""
+    await _process(
+        message,
+        lambda settings: settings.intents_queue,
+        lambda app, source, body: app.inbox.intent(source, body),
+    )
 
 
 @bp.function_name("advance_intent")
@@ -46,8 +47,11 @@ async def receive_intents(
 )
 async def advance_intent(message: func.ServiceBusMessage) -> None:
     """Something happened to an intent: take its next step."""
-    async with patient_app() as app:
-        await app.inbox.announcement(app.settings.events_topic, message.get_body())
+    await _process(
+        message,
+        lambda settings: settings.events_topic,
+        lambda app, source, body: app.inbox.announcement(source, body),
+    )
 
 
 @bp.function_name("record_sandbox_result")
@@ -59,5 +63,38 @@ async def advance_intent(message: func.ServiceBusMessage) -> None:
 )
 async def record_sandbox_result(message: func.ServiceBusMessage) -> None:
     """A sandbox run has ended: record it."""
-    async with patient_app() as app:
-        await app.inbox.result(app.settings.results_queue, message.get_body())
+    await _process(
+        message,
+        lambda settings: settings.results_queue,
+        lambda app, source, body: app.inbox.result(source, body),
+    )
+
+
+async def _process(
+    message: func.ServiceBusMessage,
+    entity_of: Callable[[Settings], str],
+    take: Callable[[App, str, bytes], Awaitable[None]],
+) -> None:
+    """Have the application take the message; a failure is tried again later."""
+    count = message.delivery_count or 1
+    try:
+        settings, later = redelivery()
+    except InvalidSettings:
+        await hold(count)
+        raise
+    entity, body = entity_of(settings), message.get_body()
+    delivery = Delivery(
+        entity=entity,
+        body=body,
+        message_id=message.message_id or "",
+        subject=message.subject or "",
+        correlation_id=message.correlation_id or "",
+        properties=message.application_properties or {},
+        sequence_number=message.sequence_number or 0,
+        delivery_count=count,
+    )
+
+    async def work() -> None:
+        await take(await patiently(get_app), entity, body)
+
+    await later.process(delivery, work)

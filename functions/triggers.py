@@ -1,37 +1,17 @@
-"""What functions without a client share: an outage is waited out, and is one line in the log."""
+"""What timer functions share: an outage is left to the next run, and is one line in the log."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import azure.functions as func
 
 from domain.app import App, get_app
-from domain.patience import patiently, waits_for
+from domain.patience import waits_for
 
 logger = logging.getLogger(__name__)
-
-
-class StillAway(Exception):
-    """What the application stands on did not come back in time; the message comes again."""
-
-
-@asynccontextmanager
-async def patient_app() -> AsyncIterator[App]:
-    """The application, for a message: waited for like everything that messages need.
-
-    Raises:
-        StillAway: in place of whatever lasted longer than `domain.patience` has.
-    """
-    try:
-        yield await patiently(get_app)
-    except Exception as error:
-        if (reason := waits_for(error)) is None:
-            raise
-        raise StillAway(f"{reason}; the message comes again") from None
 
 
 def on_timer(

@@ -18,6 +18,7 @@ from azure.servicebus.aio import (
     ServiceBusSender,
 )
 
+from domain.messaging.amqp_decoding import complete_decoder
 from domain.sandbox.contract import RESULT_TYPE
 from sandbox_host.messages import CONTENT_TYPE, Reply
 from sandbox_host.settings import Settings
@@ -148,6 +149,7 @@ class Bus:
             yield Link(receiver, sender, renewer)
 
     async def _client(self, stack: contextlib.AsyncExitStack) -> ServiceBusClient:
+        complete_decoder()
         if self._settings.connection:
             return ServiceBusClient.from_connection_string(
                 self._settings.connection, retry_total=_SDK_RETRIES

@@ -42,6 +42,13 @@ _T = TypeVar("_T")
 #: Seconds that giving a job back may take while the host stops.
 _ABANDON_SECONDS = 5.0
 
+#: Seconds for which a message that failed unexpectedly is held: four times as long at each try.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+
+def _pause(message: ServiceBusReceivedMessage) -> float:
+    return min(_FIRST_PAUSE * 4.0 ** min(message.delivery_count or 0, 8), _LONGEST_PAUSE)
+
 
 class Consumer:
     """Runs up to ``concurrency`` jobs at once, each worker with a link of its own.
@@ -150,6 +157,8 @@ class Consumer:
         except Exception as error:
             log.exception("message %s failed unexpectedly", message.message_id)
             self._status.failed(f"{type(error).__name__}: {error}")
+            # It comes back at once, perhaps to this host: held first, so that tries are not spent.
+            await self._unless_stopped(asyncio.sleep(_pause(message), result=True))
             await link.abandon(message)
 
     async def _handle(self, link: Link, message: ServiceBusReceivedMessage) -> None:

@@ -2,13 +2,13 @@
 
 A message that can never be processed is recorded with the reason (`RejectedMessages`) and taken
 off its queue: a Functions trigger written in Python cannot dead-letter by itself, and raising
-would bring it back nine more times and drag the rest of its batch along. Anything unexpected is
-raised, so that the host abandons the message and the bus dead-letters it in the end.
+would bring it back in vain. Anything unexpected is raised, so that the message is tried again
+later (`domain.messaging.redelivery`) and dead-lettered in the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -75,10 +75,9 @@ class Inbox:
         self._rejected = rejected
         self._clock = clock
 
-    async def intents(self, source: str, bodies: Sequence[bytes]) -> None:
-        """A batch from producers: each is a ``qlp.intent.submit`` with an IntentContent."""
-        for body in bodies:
-            await self._take(source, body, self._submit)
+    async def intent(self, source: str, body: bytes) -> None:
+        """A producer's ``qlp.intent.submit`` with an IntentContent."""
+        await self._take(source, body, self._submit)
 
     async def announcement(self, source: str, body: bytes) -> None:
         """An event was recorded: take the next step of its intent."""

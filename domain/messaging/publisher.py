@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -13,6 +13,8 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
 from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
+
+from domain.messaging.amqp_values import Value
 
 #: One send, reconnects included, may take this long; then the caller decides.
 SEND_SECONDS = 20.0
@@ -29,6 +31,7 @@ class OutgoingMessage:
         correlation_id: the intent's id.
         body: an encoded `Envelope`.
         not_before: delivered no earlier than this; None: at once.
+        properties: application properties, for operators to see; consumers do not rely on them.
     """
 
     entity: str
@@ -37,6 +40,7 @@ class OutgoingMessage:
     correlation_id: str
     body: bytes
     not_before: datetime | None = None
+    properties: Mapping[str, Value] = field(default_factory=dict)
 
 
 class PublishFailed(Exception):
@@ -183,9 +187,10 @@ def _to_sdk(message: OutgoingMessage) -> ServiceBusMessage:
     return ServiceBusMessage(
         message.body,
         message_id=message.message_id,
-        subject=message.subject,
-        correlation_id=message.correlation_id,
+        subject=message.subject or None,
+        correlation_id=message.correlation_id or None,
         content_type="application/cloudevents+json",
+        application_properties=dict(message.properties) or None,  # type: ignore[arg-type]
     )
 
 

@@ -13,16 +13,21 @@ from azure.servicebus.amqp import (
     AmqpMessageProperties,
 )
 
+from domain.messaging.amqp_values import sendable
+from domain.messaging.redelivery import ATTEMPT, FAILURE
+
 #: Written by the bus; the times belong to the first sending.
 _NOT_COPIED = ("absolute_expiry_time", "creation_time")
 
-_ABOUT_DEAD_LETTERING = ("DeadLetterReason", "DeadLetterErrorDescription")
+#: Of the life that has ended; with `ATTEMPT`, the first failure would be the last.
+_NOT_SENT_AGAIN = ("DeadLetterReason", "DeadLetterErrorDescription", ATTEMPT, FAILURE)
 
 
 def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> AmqpAnnotatedMessage:
     """The same body, ids and properties as ``message``, and the application properties ``added``.
 
-    The annotations are left out: they are the bus's own.
+    The annotations are left out: they are the bus's own. So are properties that are lists or maps,
+    which AMQP does not allow.
     """
     raw = message.raw_amqp_message
     properties = plain(raw.properties.items()) if raw.properties else {}
@@ -34,8 +39,8 @@ def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> Amq
         application_properties={
             **{
                 name: value
-                for name, value in plain(raw.application_properties or {}).items()
-                if name not in _ABOUT_DEAD_LETTERING
+                for name, value in sendable(plain(raw.application_properties or {})).items()
+                if name not in _NOT_SENT_AGAIN
             },
             **added,
         },

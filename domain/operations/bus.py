@@ -12,6 +12,7 @@ from azure.servicebus import ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from azure.servicebus.exceptions import ServiceBusError
 
+from domain.messaging.amqp_decoding import complete_decoder
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.operations.errors import OperationError
 from domain.settings import Settings
@@ -69,6 +70,7 @@ async def bus_client(settings: Settings) -> AsyncIterator[ServiceBusClient]:
     Raises:
         OperationError: the bus refuses or cannot be reached, whatever was tried within.
     """
+    complete_decoder()
     async with AsyncExitStack() as stack:
         if settings.service_bus_connection:
             client = ServiceBusClient.from_connection_string(

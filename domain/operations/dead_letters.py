@@ -14,8 +14,10 @@ from typing import Any, Literal
 
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBusSender
-from azure.servicebus.exceptions import ServiceBusError
+from azure.servicebus.amqp import AmqpMessageBodyType
+from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
 
+from domain.messaging.redelivery import FAILURE
 from domain.operations.amqp_copy import copy_of, plain
 from domain.operations.bus import Entity, what_failed
 from domain.operations.errors import OperationError
@@ -40,10 +42,12 @@ class DeadLetter:
 
     Attributes:
         sequence_number: its number in the dead-letter queue.
-        reason, description: why it was given up, by the bus or by a receiver.
+        reason, description: why it was given up, by the bus or by a receiver, after what is known
+            of its body and of its last try.
         enqueued_at: when it was first sent.
         resubmitted: how often an operator has sent it again.
         body: the bytes of its data; of other bodies their text.
+        unreadable: why no function can read its body; None if one can.
         properties: application properties, without those about its dead-lettering.
     """
 
@@ -59,6 +63,7 @@ class DeadLetter:
     enqueued_at: datetime | None
     resubmitted: int
     body: bytes
+    unreadable: str | None
     properties: dict[str, Any]
 
 
@@ -69,12 +74,14 @@ class Settled:
     Attributes:
         done: message ids that were resubmitted or removed.
         duplicated: sent again, but the dead letter could not be taken away: it is still there.
+        refused: not sent again and left where they are, with the reason.
         missing: seen before, but gone now, or held by somebody else.
     """
 
     action: Action
     done: list[str] = field(default_factory=list)
     duplicated: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
 
@@ -140,7 +147,8 @@ class DeadLetters:
         """Send a copy of each to where it was sent first, then take the dead letter away.
 
         In this order, a crash in between leaves both: consumers recognise the second by its id.
-        A dead letter of a subscription is sent to its topic: all its subscriptions get it.
+        A dead letter of a subscription is sent to its topic: all its subscriptions get it. One that
+        cannot be read, or that the bus refuses, is left alone and named; the others go on.
         """
         if self._sender is None:  # a topic's is the same as a queue's
             sender = self._client.get_queue_sender(self._entity.target)
@@ -166,11 +174,11 @@ class DeadLetters:
         try:
             while wanted and (page := await self._next_page(others)):
                 for message in page:
-                    if wanted.pop(_number(message), None) is None:
+                    chosen = wanted.pop(_number(message), None) is not None
+                    if not chosen or not await self._finish(sender, message, result):
                         others[_number(message)] = message
-                        continue
-                    await self._finish(sender, message, result)
-                    progress(len(letters) - len(wanted), len(letters))
+                    if chosen:
+                        progress(len(letters) - len(wanted), len(letters))
         finally:
             await self._give_back(others)
         result.missing = [_name(letter.message_id, number) for number, letter in wanted.items()]
@@ -190,11 +198,12 @@ class DeadLetters:
 
     async def _finish(
         self, sender: ServiceBusSender | None, message: ServiceBusReceivedMessage, result: Settled
-    ) -> None:
+    ) -> bool:
+        """Send it again if there is a sender, and remove it; False if it was refused."""
         name = _name(message.message_id, _number(message))
-        if sender is not None:
-            count = _resubmitted(plain(message.application_properties or {}))
-            await sender.send_messages(copy_of(message, {RESUBMITTED: count + 1}))
+        if sender is not None and (why := await _send_again(sender, message)):
+            result.refused[name] = why
+            return False
         try:
             await self._receiver.complete_message(message)
         except ServiceBusError as error:
@@ -203,6 +212,7 @@ class DeadLetters:
             result.duplicated[name] = what_failed(error)
         else:
             result.done.append(name)
+        return True
 
     async def _give_back(self, messages: Mapping[int, ServiceBusReceivedMessage]) -> None:
         """Unlock what was not meant; where that fails, its lock runs out within a minute."""
@@ -211,6 +221,43 @@ class DeadLetters:
                 await self._receiver.abandon_message(message)
             except (ServiceBusError, ValueError):
                 return
+
+
+async def _send_again(sender: ServiceBusSender, message: ServiceBusReceivedMessage) -> str | None:
+    """Send a copy; why not, if that is due to the message.
+
+    Raises:
+        ServiceBusError: the bus cannot be reached, or takes no messages.
+    """
+    if why := _unreadable(message):
+        return why
+    count = _resubmitted(plain(message.application_properties or {}))
+    try:
+        await sender.send_messages(copy_of(message, {RESUBMITTED: count + 1}))
+    except (MessageSizeExceededError, ValueError, TypeError) as error:
+        return what_failed(error)
+    except ServiceBusError as error:
+        if type(error) is not ServiceBusError:
+            raise
+        return what_failed(error)  # a refusal of this message has no type of its own
+    return None
+
+
+def _unreadable(message: ServiceBusReceivedMessage) -> str | None:
+    """Why the functions host fails at the body before any function sees it."""
+    kind = message.body_type
+    if kind is AmqpMessageBodyType.DATA or (
+        kind is AmqpMessageBodyType.VALUE and message.body is None
+    ):
+        return None
+    return f"its body is an AMQP {kind.value}; it must be sent as AMQP data, that is, as bytes"
+
+
+def _description(message: ServiceBusReceivedMessage, properties: Mapping[str, Any]) -> str | None:
+    failure = properties.get(FAILURE)
+    known = (_unreadable(message), None if failure is None else str(failure))
+    given = message.dead_letter_error_description
+    return "; ".join(text for text in (*known, given) if text) or None
 
 
 def _letter(entity: str, message: ServiceBusReceivedMessage) -> DeadLetter:
@@ -223,12 +270,17 @@ def _letter(entity: str, message: ServiceBusReceivedMessage) -> DeadLetter:
         correlation_id=message.correlation_id,
         content_type=message.content_type,
         reason=message.dead_letter_reason,
-        description=message.dead_letter_error_description,
+        description=_description(message, properties),
         delivery_count=message.delivery_count or 0,
         enqueued_at=message.enqueued_time_utc,
         resubmitted=_resubmitted(properties),
         body=_body(message),
-        properties={k: v for k, v in properties.items() if not k.startswith("DeadLetter")},
+        unreadable=_unreadable(message),
+        properties={
+            name: _shown(value)
+            for name, value in properties.items()
+            if not name.startswith("DeadLetter")
+        },
     )
 
 
@@ -240,6 +292,11 @@ def _body(message: ServiceBusReceivedMessage) -> bytes:
         return b"".join(body)
     except TypeError:  # an AMQP value or sequence
         return str(message).encode()
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 any AMQP value
+    """A property as JSON may have it."""
+    return value if value is None or isinstance(value, str | int | float | bytes) else str(value)
 
 
 def _resubmitted(properties: Mapping[str, Any]) -> int:

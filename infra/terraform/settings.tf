@@ -27,6 +27,7 @@ locals {
     QLP_EVENTS_SUBSCRIPTION          = "process-manager"
     QLP_RELAY_SCHEDULE               = "*/5 * * * * *"
     QLP_RECOVERY_SCHEDULE            = "*/15 * * * * *"
+    QLP_DEAD_LETTERS_SCHEDULE        = "0 * * * * *"
     QLP_PROJECTIONS_SCHEDULE         = "*/15 * * * * *"
     QLP_PURGE_SCHEDULE               = "0 7 * * * *"
     QLP_SIMILARITY_SCHEDULE          = "0 30 3 * * *"

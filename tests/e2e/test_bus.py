@@ -8,14 +8,24 @@ from base64 import b64encode
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusClient
 
 from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.messaging.envelope import event_key
+from domain.operations.amqp_copy import plain
 from domain.projections.rejected import RejectedMessage, RejectedMessages
 from domain.service import intent_id_for
+from tests.fixtures.odd_messages import (
+    ODD_PROPERTIES,
+    UNREADABLE_BODIES,
+    data,
+    raw_message,
+    send_raw,
+)
 from tests.fixtures.stack import ECHO, Client, RunningStack, submission
 
 
@@ -44,8 +54,8 @@ async def arrived(client: Client, event: dict[str, Any]) -> Any:
     return reply.body
 
 
-async def rejections(stack: RunningStack, marker: str) -> list[RejectedMessage]:
-    """The rejected messages whose body has ``marker``, once there is one."""
+async def rejections(stack: RunningStack, marker: str, count: int = 1) -> list[RejectedMessage]:
+    """The rejected messages with ``marker`` in body or id, once there are ``count``."""
     pool = await open_pool(
         stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
     )
@@ -53,12 +63,37 @@ async def rejections(stack: RunningStack, marker: str) -> list[RejectedMessage]:
         async with asyncio.timeout(60):
             while True:
                 page = await RejectedMessages(pool).list(limit=200)
-                found = [item for item in page.items if marker.encode() in item.body]
-                if found:
+                found = [
+                    item
+                    for item in page.items
+                    if marker.encode() in item.body or marker in (item.message_id or "")
+                ]
+                if len(found) >= count:
                     return found
                 await asyncio.sleep(0.05)
     finally:
         await pool.close()
+
+
+async def dead_letters_of(stack: RunningStack, entity: str, marker: str) -> list[str]:
+    """Ids of the dead letters of a queue that have ``marker`` in theirs."""
+    async with (
+        ServiceBusClient.from_connection_string(stack.doors.service_bus) as client,
+        client.get_queue_receiver(entity, sub_queue="deadletter") as receiver,
+    ):
+        found = [message.message_id or "" for message in await receiver.peek_messages(200)]
+    return [name for name in found if marker in name]
+
+
+async def purge_dead_letters(stack: RunningStack, entity: str) -> None:
+    """Remove them, as others ask for a stack that is well."""
+    async with (
+        ServiceBusClient.from_connection_string(stack.doors.service_bus) as client,
+        client.get_queue_receiver(entity, sub_queue="deadletter") as receiver,
+    ):
+        while messages := await receiver.receive_messages(100, max_wait_time=1):
+            for message in messages:
+                await receiver.complete_message(message)
 
 
 async def test_a_producers_program_runs(stack: RunningStack, client: Client) -> None:
@@ -199,6 +234,66 @@ async def test_no_bytes_stop_the_queue(stack: RunningStack, client: Client, body
     assert (await arrived(client, event))["status"] == "succeeded"
 
 
+async def test_messages_that_no_function_can_read_are_recorded_and_harm_no_other(
+    stack: RunningStack, client: Client
+) -> None:
+    tenant, marker = await tenant_of(client, stack), uuid4().hex
+    unreadable = [
+        raw_message(body, message_id=f"{name} {marker}") for name, body in UNREADABLE_BODIES.items()
+    ]
+    good = {name: submission(tenant, {"text": name}) for name in ODD_PROPERTIES}
+    odd = [
+        raw_message(data(json.dumps(event).encode()), {"p": ODD_PROPERTIES[name][0]})
+        for name, event in good.items()
+    ]
+    async with (
+        ServiceBusClient.from_connection_string(stack.doors.service_bus) as bus,
+        bus.get_queue_sender("intents") as sender,
+    ):
+        await send_raw(sender, *unreadable[:2], *odd, *unreadable[2:])
+    for event in good.values():
+        await arrived(client, event)
+    found = await rejections(stack, marker, len(unreadable))
+    assert {item.message_id for item in found} == {f"{name} {marker}" for name in UNREADABLE_BODIES}
+    assert {(item.reason, item.source) for item in found} == {("UnsupportedBody", "intents")}
+    assert "bytes" in found[0].description
+    async with asyncio.timeout(60):
+        while await dead_letters_of(stack, "intents", marker):
+            await asyncio.sleep(0.2)
+
+
+async def test_a_message_that_fails_unexpectedly_is_tried_again_later(
+    stack: RunningStack, client: Client
+) -> None:
+    tenant = await tenant_of(client, stack)
+    event = submission(tenant, {"text": "not yet"})
+    check = (
+        f"alter table intent_states add constraint no_{uuid4().hex} check (tenant_id <> '{tenant}')"
+    )
+    name = check.split()[5]
+    async with (
+        await psycopg.AsyncConnection.connect(
+            stack.doors.database_admin_url, autocommit=True
+        ) as admin,
+        ServiceBusClient.from_connection_string(stack.doors.service_bus) as bus,
+        bus.get_queue_receiver("intents") as receiver,
+    ):
+        await admin.execute(check.encode())
+        try:
+            await stack.publish("intents", json.dumps(event))
+            properties: dict[str, Any] = {}
+            async with asyncio.timeout(60):
+                while "qlp-attempt" not in properties:
+                    await asyncio.sleep(0.05)
+                    for message in await receiver.peek_messages(1, sequence_number=1):
+                        properties = plain(message.application_properties or {})
+        finally:
+            await admin.execute(f"alter table intent_states drop constraint {name}".encode())
+    assert properties["qlp-attempt"] in (2, 3, 4)
+    assert "CheckViolation" in properties["qlp-failure"]
+    assert (await arrived(client, event))["text"] == "not yet"
+
+
 @pytest.mark.parametrize("queue", ["sandbox-results", "sandbox-jobs", "intent-events"])
 async def test_garbage_on_internal_queues_harms_nothing(
     stack: RunningStack, client: Client, queue: str
@@ -206,6 +301,8 @@ async def test_garbage_on_internal_queues_harms_nothing(
     await stack.publish(queue, b"garbage", json.dumps(submission("nobody", {"x": 1})))
     intent = await client.run({"program": ECHO})
     assert intent["status"] == "succeeded"
+    if queue == "sandbox-jobs":
+        await purge_dead_letters(stack, queue)
 
 
 async def test_a_forged_result_for_another_tenants_intent_is_refused(

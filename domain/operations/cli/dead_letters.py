@@ -115,7 +115,8 @@ def dead_letters_resubmit(
 
     The copy is sent before the dead letter is removed: a crash in between leaves both, which
     consumers recognise by the id. The property qlp-resubmitted counts. A subscription's dead
-    letter goes to its topic, so to every subscription of it.
+    letter goes to its topic, so to every subscription of it. One that no function can read, or
+    that the bus refuses, is named and stays.
     """
     _change("resubmit", entity, message_id, limit, dry_run, yes, json)
 
@@ -158,7 +159,7 @@ def _change(
             print_json({"preview": preview, "dry_run": dry_run, "result": result})
         elif result is not None:
             _print_result(result)
-        if result is not None and (result.duplicated or result.missing):
+        if result is not None and (result.duplicated or result.refused or result.missing):
             raise typer.Exit(1)
 
     _run(work)
@@ -206,6 +207,8 @@ def _print_result(result: Settled) -> None:
     typer.echo(f"\n{word}: {len(result.done)}")
     for name, why in result.duplicated.items():
         typer.echo(printable(f"  {name} was sent again, but is still a dead letter: {why}"))
+    for name, why in result.refused.items():
+        typer.echo(printable(f"  {name} was not sent and is still a dead letter: {why}"))
     for name in result.missing:
         typer.echo(printable(f"  {name} is gone, or held by somebody else"))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from azure.servicebus.aio import ServiceBusClient
 
+from domain.messaging.amqp_decoding import complete_decoder
 from infra.local.functions_host import settings
 from infra.local.functions_host.errors import HostStartupError
 
@@ -29,6 +30,7 @@ class Connection:
 
     def client(self) -> ServiceBusClient:
         """Return a client that does not retry by itself: its owner knows better when to."""
+        complete_decoder()  # the real host's SDK, in .NET, reads every type
         if self.connection_string is not None:
             return ServiceBusClient.from_connection_string(self.connection_string, retry_total=0)
         assert self.namespace is not None

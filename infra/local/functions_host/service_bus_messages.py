@@ -9,15 +9,17 @@ string arrays dropped, which shifts the rest (Azure/Azure-Functions#2084).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.amqp import AmqpMessageBodyType
 
+from domain.messaging.amqp_decoding import Timestamp
 from infra.local.functions_host.converters import Datum, converter
 from infra.local.functions_host.model import ServiceBusTrigger
 
@@ -126,12 +128,15 @@ def _decode(data: Datum, metadata: Mapping[str, Datum]) -> object:
 
 
 def _body(trigger: ServiceBusTrigger, message: ServiceBusReceivedMessage) -> str | bytes:
-    if message.body_type is not AmqpMessageBodyType.DATA:
+    if message.body_type is AmqpMessageBodyType.VALUE and message.body is None:
+        content = b""  # so the .NET SDK takes a value that is null
+    elif message.body_type is not AmqpMessageBodyType.DATA:
         raise UnreadableBodyError(
             f"message {message.message_id} has an AMQP body of type {message.body_type.value}; "
             "functions take data sections, which is what the SDK sends for str and bytes"
         )
-    content = b"".join(bytes(section) for section in message.body)
+    else:
+        content = b"".join(bytes(section) for section in message.body)
     if trigger.body == "binary":
         return content
     try:
@@ -174,8 +179,28 @@ def _properties(message: ServiceBusReceivedMessage) -> dict[str, Any]:
 
 
 def _property(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes | UUID):
-        return _text(value)
-    return value
+    """A property as Newtonsoft writes it; what JSON has no form for is text."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Timestamp):
+        return _iso(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float | Decimal):
+        number = float(value)
+        return number if math.isfinite(number) else _NOT_FINITE[str(number)]
+    return _text(value)
+
+
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = "0001-01-01T00:00:00", "9999-12-31T23:59:59.9999999Z"
+
+
+def _iso(milliseconds: int) -> str:
+    """A timestamp as a .NET DateTime, which ends where those end."""
+    try:
+        moment = _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return _LATEST if milliseconds > 0 else _EARLIEST
+    return f"{_dotnet_time(moment, _EARLIEST)}Z"

@@ -141,8 +141,9 @@ def encode_disposition(role: bool, first: int, last: int, state: bytes) -> bytes
 
 
 def encode_sasl_mechanisms() -> bytes:
-    """Anonymous only: the token check happens at ``$cbs``."""
-    return performative(SASL_MECHANISMS, Array([Symbol("ANONYMOUS")]))
+    """Those of Service Bus, but for the one with certificates."""
+    names = ("MSSBCBS", "PLAIN", "ANONYMOUS")
+    return performative(SASL_MECHANISMS, Array([Symbol(name) for name in names]))
 
 
 def encode_sasl_outcome(code: int) -> bytes:

@@ -12,8 +12,8 @@ from infra.local.servicebus.errors import BusError, NotAllowed, Unauthorized, Un
 from infra.local.servicebus.links import ConsumerLink, IncomingLink, Link, ReplyLink, Sink
 from infra.local.servicebus.management import Management, refusal
 from infra.local.servicebus.messages import BATCH_FORMAT, parse_message, split_batch
-from infra.local.servicebus.namespace import CBS, Address, Namespace, parse_address
-from infra.local.servicebus.performatives import SOURCE, TARGET, Attach
+from infra.local.servicebus.namespace import CBS, MANAGEMENT, Address, Namespace, parse_address
+from infra.local.servicebus.performatives import COORDINATOR, SOURCE, TARGET, Attach
 from infra.local.servicebus.requests import encode_reply, parse_request
 from infra.local.servicebus.session import Session
 from infra.local.servicebus.topic import Topic
@@ -53,6 +53,8 @@ class Attacher:
         return link
 
     def _link(self, session: Session, attach: Attach) -> Link:
+        if attach.target is not None and attach.target.descriptor == COORDINATOR:
+            raise Unsupported("transactions are not supported; send and settle without one")
         address = parse_address(_address(attach.source if attach.role else attach.target))
         if address.path == CBS:
             return self._cbs_link(session, attach)
@@ -83,14 +85,16 @@ class Attacher:
     def _management_link(self, session: Session, attach: Attach, address: Address) -> Link:
         path = address.path
         node = self._namespace.node(path)
+        # A token may be for the node alone: JavaScript's SDK asks for no other to list rules.
+        claimed = f"{path}{MANAGEMENT}"
         if attach.role:
-            return ReplyLink(session, attach.handle, path, path, _address(attach.target))
+            return ReplyLink(session, attach.handle, path, claimed, _address(attach.target))
         management = Management(node, session.limits.max_message_bytes)
 
         def take(payload: bytes, _message_format: int) -> None:
             request = parse_request(payload)
             try:
-                session.connection.authorise(path)
+                session.connection.authorise(claimed)
                 reply = management.answer(request)
             except Unauthorized as error:
                 reply = refusal(error)
@@ -98,7 +102,7 @@ class Attacher:
             if link is not None:
                 link.reply(encode_reply(request, reply))
 
-        return IncomingLink(session, attach.handle, path, take)
+        return IncomingLink(session, attach.handle, claimed, take)
 
     def _consumer(self, session: Session, attach: Attach, path: str) -> ConsumerLink:
         filters = _field(attach.source, 7)

@@ -77,12 +77,16 @@ def parse_config(text: str) -> NamespaceConfig:
         raise ConfigError(f"line {error.lineno}: not valid JSON: {error.msg}") from None
     except RecursionError:
         raise ConfigError("not valid JSON: nested too deeply") from None
-    user = _Object(root, "").object("UserConfig")
+    document = _Object(root, "")
+    user = document.object("UserConfig")
     user.refuse_others("Namespaces", "Logging")
     namespaces = user.objects("Namespaces")
     if len(namespaces) != 1:
         raise user.error(f"one is needed, {len(namespaces)} are given", "Namespaces")
-    return _namespace(namespaces[0])
+    namespace = _namespace(namespaces[0])
+    if document.unsupported:
+        raise ConfigError("\n".join(document.unsupported))
+    return namespace
 
 
 def _namespace(node: _Object) -> NamespaceConfig:
@@ -133,7 +137,7 @@ def _require_default_rule(rule: _Object) -> None:
         if re.sub(r"\s", "", expression) == "1=1":
             return
     problem = f"{kind} rules are not supported; leave Rules out to receive every message"
-    raise properties.error(problem, "FilterType")
+    properties.not_supported(problem, "FilterType")
 
 
 def _settings(node: _Object, topic_ttl: int | None = None) -> EntitySettings:
@@ -152,7 +156,7 @@ def _settings(node: _Object, topic_ttl: int | None = None) -> EntitySettings:
     node.refuse_feature("RequiresSession")
     for forward in ("ForwardTo", "ForwardDeadLetteredMessagesTo"):
         if node.get(forward, str, ""):
-            raise node.error('not supported; leave it out or set it to ""', forward)
+            node.not_supported('not supported; leave it out or set it to ""', forward)
     lock = node.duration("LockDuration", _MINUTE_MS)
     if not 1000 <= lock <= 5 * _MINUTE_MS:
         raise node.error("must be between PT1S and PT5M", "LockDuration")
@@ -170,10 +174,17 @@ def _settings(node: _Object, topic_ttl: int | None = None) -> EntitySettings:
 
 
 class _Object:
-    """A JSON object that knows its path and its entity, for errors."""
+    """A JSON object that knows its path and its entity, for errors.
 
-    def __init__(self, value: object, path: str, entity: str = "") -> None:
+    Attributes:
+        unsupported: features that the document asks for and the broker does not have.
+    """
+
+    def __init__(
+        self, value: object, path: str, entity: str = "", unsupported: list[str] | None = None
+    ) -> None:
         self.path = path
+        self.unsupported = [] if unsupported is None else unsupported
         self._entity = entity
         if not isinstance(value, dict):
             raise self.error("must be an object")
@@ -184,6 +195,10 @@ class _Object:
         entity = f" (entity {self._entity!r})" if self._entity else ""
         return ConfigError(f"{self._child(key) or 'the document'}: {problem}{entity}")
 
+    def not_supported(self, problem: str, key: str) -> None:
+        """Note a feature that the broker does not have; all of them are refused together."""
+        self.unsupported.append(str(self.error(problem, key)))
+
     def _child(self, key: str) -> str:
         return ".".join(part for part in (self.path, key) if part)
 
@@ -191,13 +206,13 @@ class _Object:
         """A nested object; an absent one is empty, except for the root."""
         if key not in self._value and not self.path:
             raise self.error("missing", key)
-        return _Object(self._value.get(key, {}), self._child(key), self._entity)
+        return _Object(self._value.get(key, {}), self._child(key), self._entity, self.unsupported)
 
     def objects(self, key: str) -> list[_Object]:
         """A list of objects; an absent one is empty."""
         items = self.get(key, list, [])
         return [
-            _Object(item, f"{self._child(key)}[{index}]", self._entity)
+            _Object(item, f"{self._child(key)}[{index}]", self._entity, self.unsupported)
             for index, item in enumerate(items)
         ]
 
@@ -247,7 +262,7 @@ class _Object:
     def refuse_feature(self, key: str) -> None:
         """Refuse a boolean property that asks for what the broker does not do."""
         if self.get(key, bool, False):
-            raise self.error("true is not supported; set it to false", key)
+            self.not_supported("true is not supported; set it to false", key)
 
     def refuse_others(self, *known: str) -> None:
         """Refuse a key that would be ignored."""

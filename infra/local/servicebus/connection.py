@@ -22,7 +22,7 @@ from infra.local.servicebus.frames import (
     encode_frame,
 )
 from infra.local.servicebus.grants import Grants
-from infra.local.servicebus.handshake import Handshake
+from infra.local.servicebus.handshake import Handshake, SignIn
 from infra.local.servicebus.limits import Limits
 from infra.local.servicebus.outbox import Outbox
 from infra.local.servicebus.performatives import (
@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
 
     Args:
         connections: the set of open connections, which this one enters and leaves.
+        sign_in: checks a name and a key that come with SASL PLAIN.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Connection(asyncio.Protocol):
         clock: Clock,
         attach: Callable[[Session, Attach], Link | None],
         connections: set[Connection],
+        sign_in: SignIn,
     ) -> None:
         self.limits = limits
         self.peer_max_frame = _MIN_FRAME
@@ -74,10 +76,10 @@ class Connection(asyncio.Protocol):
         self._sessions: dict[int, Session] = {}
         self._ended: set[int] = set()
         self._outbox = Outbox(limits.write_high_water_bytes)
-        self._handshake = Handshake(self._reader, self._outbox)
         self._paused = False
         self._held_bytes = 0
         self._grants = Grants(clock)
+        self._handshake = Handshake(self._reader, self._outbox, sign_in, self._grants.admit)
         self._peer_idle = 0.0
         self._last_received = self._loop.time()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -208,7 +210,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(frame, End):
             self._on_end(channel)
         else:
-            self._on_session_frame(channel, frame, body[end:])
+            self._on_session_frame(channel, frame, body, end)
         return True
 
     def _on_open(self, frame: Open) -> None:
@@ -250,10 +252,12 @@ class Connection(asyncio.Protocol):
             self._ended.add(channel)
             self.send(channel, performative(END, None))
 
-    def _on_session_frame(self, channel: int, frame: Performative, payload: bytes) -> None:
+    def _on_session_frame(
+        self, channel: int, frame: Performative, encoded: bytes, end: int
+    ) -> None:
         session = self._sessions.get(channel)
         if session is not None:
-            session.on_frame(frame, payload)
+            session.on_frame(frame, encoded, end)
         elif channel not in self._ended:  # the SDK detaches after the end of its session
             raise ProtocolError("amqp:not-allowed", f"channel {channel} has no session")
 

@@ -54,6 +54,27 @@ def skip(buf: bytes, pos: int) -> int:
         raise DecodeError("the value is truncated") from None
 
 
+def described_fields(buf: bytes) -> list[bytes]:
+    """The fields of an encoded, described list, each as encoded; none of anything else.
+
+    Raises:
+        DecodeError: truncated.
+    """
+    if buf[:1] != b"\x00":
+        return []
+    start = skip(buf, 1)
+    header, count_at = {0xC0: (3, slice(2, 3)), 0xD0: (9, slice(5, 9))}.get(
+        buf[start], (0, slice(0, 0))
+    )
+    count = int.from_bytes(buf[start:][count_at], "big")
+    fields, pos = [], start + header
+    for _ in range(count):
+        end = skip(buf, pos)
+        fields.append(buf[pos:end])
+        pos = end
+    return fields
+
+
 _FIXED_WIDTHS = {0x4: 0, 0x5: 1, 0x6: 2, 0x7: 4, 0x8: 8, 0x9: 16}
 _U32 = struct.Struct(">I")
 _U32_PAIR = struct.Struct(">II")

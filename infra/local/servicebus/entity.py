@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from infra.local.servicebus.errors import LockLost, MessageNotFound, NotAllowed
 from infra.local.servicebus.message_table import MessageTable
-from infra.local.servicebus.messages import Content
-from infra.local.servicebus.render import with_dead_letter
+from infra.local.servicebus.messages import NO_ENTRIES, Content, Entries
+from infra.local.servicebus.render import with_dead_letter, with_properties
 from infra.local.servicebus.stored import (
     EntitySettings,
     Quota,
@@ -117,23 +117,49 @@ class Entity:
         """Remove a locked message. Raises LockLost."""
         self._table.remove(self._locked(token))
 
-    def release(self, token: uuid.UUID, delivery_failed: bool) -> None:
-        """Unlock a message, counting the delivery (abandon) or not. Raises LockLost."""
-        self._unlock(self._locked(token), delivery_failed)
+    def release(
+        self, token: uuid.UUID, delivery_failed: bool, changes: Entries = NO_ENTRIES
+    ) -> None:
+        """Unlock a message, counting the delivery (abandon) or not.
+
+        Raises:
+            LockLost: nothing is changed.
+            MessageTooLarge: with the application properties ``changes``; nothing is changed.
+        """
+        message = self._locked(token)
+        self._change(message, changes)
+        self._unlock(message, delivery_failed)
         self.on_change()
 
-    def defer(self, token: uuid.UUID) -> None:
-        """Set a locked message aside; it is received by sequence number only. Raises LockLost."""
+    def defer(self, token: uuid.UUID, changes: Entries = NO_ENTRIES) -> None:
+        """Set a locked message aside; it is received by sequence number only.
+
+        Raises:
+            LockLost, MessageTooLarge: as `release`.
+        """
         message = self._locked(token)
+        self._change(message, changes)
         message.delivery_count += 1
         message.deferred = True
         self._table.move(message, Status.DEFERRED)
 
-    def dead_letter(self, token: uuid.UUID, reason: str | None, description: str | None) -> None:
-        """Move a locked message to the dead-letter queue. Raises LockLost, NotAllowed."""
+    def dead_letter(
+        self,
+        token: uuid.UUID,
+        reason: str | None,
+        description: str | None,
+        changes: Entries = NO_ENTRIES,
+    ) -> None:
+        """Move a locked message to the dead-letter queue.
+
+        Raises:
+            LockLost, MessageTooLarge: as `release`.
+            NotAllowed: this is one.
+        """
         message = self._locked(token)
         if self.dead_letters is None:
             raise NotAllowed(f"{self.path} is a dead-letter queue already")
+        self._change(message, changes)
         self._bury(message, reason, description)
 
     def renew(self, tokens: Sequence[uuid.UUID]) -> list[int]:
@@ -233,6 +259,11 @@ class Entity:
         message.sequence_number = self._sequence_numbers.next()
         message.enqueued_at = now
         self._table.insert(message, status)
+
+    def _change(self, message: StoredMessage, changes: Entries) -> None:
+        content = with_properties(message.content, changes)
+        self.quota.used += Quota.cost(content) - Quota.cost(message.content)
+        message.content = content
 
     def _locked(self, token: uuid.UUID) -> StoredMessage:
         self.advance()

@@ -1,11 +1,15 @@
-"""The beginning of a connection: protocol headers and SASL ANONYMOUS.
+"""The beginning of a connection: protocol headers and SASL.
 
-Source: OASIS AMQP 1.0 part 2.2 and 5.3. The token check comes later, at ``$cbs``.
+Source: OASIS AMQP 1.0 part 2.2 and 5.3; RFC 4616 for PLAIN. Whoever comes without a key, by
+ANONYMOUS or by MSSBCBS, which is the same under Microsoft's name, brings a token to ``$cbs`` later.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from infra.local.servicebus.answers import encode_sasl_mechanisms, encode_sasl_outcome
+from infra.local.servicebus.cbs import Grant
 from infra.local.servicebus.errors import ProtocolError
 from infra.local.servicebus.frames import (
     AMQP_HEADER,
@@ -17,16 +21,28 @@ from infra.local.servicebus.frames import (
 from infra.local.servicebus.outbox import Outbox
 from infra.local.servicebus.performatives import SaslInit, parse
 
+#: Gives access for a name and a key, or None if they are not those of the namespace.
+SignIn = Callable[[str, str], Grant | None]
+
+_WITHOUT_KEY = ("ANONYMOUS", "MSSBCBS")
 _TLS_HANDSHAKE = b"\x16\x03"
 
 
 class Handshake:
     """Answers what comes before the first AMQP frame."""
 
-    def __init__(self, reader: FrameReader, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        reader: FrameReader,
+        outbox: Outbox,
+        sign_in: SignIn,
+        admit: Callable[[Grant], None],
+    ) -> None:
         self.done = False
         self._reader = reader
         self._outbox = outbox
+        self._sign_in = sign_in
+        self._admit = admit
         self._expects_init = False
         self._sasl_done = False
 
@@ -67,11 +83,21 @@ class Handshake:
         init = parse(body)[0] if kind == SASL_FRAME and body else None
         if not isinstance(init, SaslInit):
             raise ProtocolError("amqp:not-allowed", "a SASL init is expected")
-        anonymous = init.mechanism == "ANONYMOUS"
-        outcome = encode_sasl_outcome(0 if anonymous else 1)
+        welcome = init.mechanism in _WITHOUT_KEY or self._has_key(init)
+        outcome = encode_sasl_outcome(0 if welcome else 1)
         self._outbox.write(encode_frame(0, outcome, kind=SASL_FRAME))
-        if not anonymous:
-            raise ProtocolError("amqp:not-implemented", "only SASL ANONYMOUS is offered")
+        if not welcome:
+            raise ProtocolError("amqp:unauthorized-access", "SASL: the key is not the namespace's")
         self._sasl_done = True
         self._expects_init = False
         return True
+
+    def _has_key(self, init: SaslInit) -> bool:
+        """Whether a PLAIN response names the key: ``authzid NUL name NUL key`` (RFC 4616)."""
+        parts = (init.initial_response or b"").split(b"\x00")
+        if init.mechanism != "PLAIN" or len(parts) != 3:
+            return False
+        grant = self._sign_in(*(part.decode(errors="replace") for part in parts[1:]))
+        if grant is not None:
+            self._admit(grant)
+        return grant is not None

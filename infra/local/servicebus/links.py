@@ -227,9 +227,9 @@ class ConsumerLink(_CreditedLink):
         delivery_id = self._send(token.bytes_le, message.render(), settled=False)
         self._session.unsettled[delivery_id] = (self, token)
 
-    def settle(self, token: uuid.UUID, state: Described | None) -> bytes:
+    def settle(self, token: uuid.UUID, state: Described | None, frame: bytes) -> bytes:
         """Apply the peer's outcome; the answer repeats it, or says why it did not apply."""
-        return settle(self._entity, token, state)
+        return settle(self._entity, token, state, frame)
 
     def holds(self, token: uuid.UUID) -> bool:
         """Whether a lock still stands."""

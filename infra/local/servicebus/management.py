@@ -18,7 +18,15 @@ from infra.local.servicebus.errors import (
     NotAllowed,
     Unsupported,
 )
-from infra.local.servicebus.messages import Content, parse_message
+from infra.local.servicebus.messages import (
+    NO_ENTRIES,
+    Content,
+    Entries,
+    changes_in,
+    map_entries,
+    map_inside,
+    parse_message,
+)
 from infra.local.servicebus.requests import Reply, Request
 from infra.local.servicebus.stored import StoredMessage
 from infra.local.servicebus.topic import Topic
@@ -108,8 +116,9 @@ class Management:
         settle = _DISPOSITIONS.get(status)
         if settle is None:
             raise InvalidRequest(f"disposition-status {status[:80]!r} is unknown")
+        changes = _properties_to_modify(request)
         for token in _items(request, "lock-tokens", uuid.UUID):
-            settle(entity, token, request.value)
+            settle(entity, token, request.value, changes)
         return {}
 
 
@@ -129,12 +138,32 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-_DISPOSITIONS: dict[str, Callable[[Entity, uuid.UUID, dict[str, Any]], None]] = {
-    "completed": lambda entity, token, _: entity.complete(token),
-    "abandoned": lambda entity, token, _: entity.release(token, delivery_failed=True),
-    "defered": lambda entity, token, _: entity.defer(token),
-    "suspended": lambda entity, token, value: entity.dead_letter(
-        token, _text(value.get("deadletter-reason")), _text(value.get("deadletter-description"))
+def _properties_to_modify(request: Request) -> Entries:
+    for key, _, encoded in map_entries(map_inside(request.encoded_value).raw):
+        if key == b"properties-to-modify":
+            return changes_in(encoded, _DEAD_LETTER_NAMES)
+    return NO_ENTRIES
+
+
+#: What JavaScript's SDK repeats among the properties that it sets.
+_DEAD_LETTER_NAMES = frozenset(
+    (
+        *(b"DeadLetterReason", b"DeadLetterErrorDescription"),
+        *(b"deadLetterReason", b"deadLetterErrorDescription"),
+    )
+)
+
+_DISPOSITIONS: dict[str, Callable[[Entity, uuid.UUID, dict[str, Any], Entries], None]] = {
+    "completed": lambda entity, token, _value, _changes: entity.complete(token),
+    "abandoned": lambda entity, token, _value, changes: entity.release(
+        token, delivery_failed=True, changes=changes
+    ),
+    "defered": lambda entity, token, _value, changes: entity.defer(token, changes),
+    "suspended": lambda entity, token, value, changes: entity.dead_letter(
+        token,
+        _text(value.get("deadletter-reason")),
+        _text(value.get("deadletter-description")),
+        changes,
     ),
 }
 

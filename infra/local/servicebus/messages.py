@@ -8,12 +8,15 @@ sections are accepted in any order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from infra.local.servicebus.amqp_types import Described
 from infra.local.servicebus.decode import DecodeError, decode, skip
-from infra.local.servicebus.errors import MalformedMessage
+from infra.local.servicebus.encode import encode, encode_compound
+from infra.local.servicebus.errors import MalformedMessage, MessageTooLarge
 
 #: ``message-format`` of a transfer whose data sections are messages themselves.
 BATCH_FORMAT = 0x80013700
@@ -34,7 +37,27 @@ _BROKER_ANNOTATIONS = frozenset(
         b"x-opt-deadletter-source",
     )
 )
-_MAX_PROPERTIES = 13
+
+#: Service Bus' bounds on one application property, and on all that is not body (its quotas page).
+MAX_PROPERTY_BYTES, MAX_PROPERTIES_BYTES = 32 * 1024, 64 * 1024
+
+_ID = (str, int, bytes, uuid.UUID)
+#: The fields of the properties section and their Python types (AMQP 1.0 part 3.2.4).
+_PROPERTY_FIELDS: tuple[tuple[str, tuple[type, ...]], ...] = (
+    ("message-id", _ID),
+    ("user-id", (bytes,)),
+    ("to", (str,)),
+    ("subject", (str,)),
+    ("reply-to", (str,)),
+    ("correlation-id", _ID),
+    ("content-type", (str,)),
+    ("content-encoding", (str,)),
+    ("absolute-expiry-time", (int,)),
+    ("creation-time", (int,)),
+    ("group-id", (str,)),
+    ("group-sequence", (int,)),
+    ("reply-to-group-id", (str,)),
+)
 
 
 class Entries(NamedTuple):
@@ -45,6 +68,7 @@ class Entries(NamedTuple):
 
 
 NO_ENTRIES = Entries(0, b"")
+_NULL = b"\x40"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +118,11 @@ def split_batch(payload: bytes) -> list[bytes]:
 
 
 def parse_message(payload: bytes) -> Content:
-    """Take a message apart.
+    """Take a message apart; one without an id gets one, as from Service Bus.
 
     Raises:
         MalformedMessage: truncated, without a body, or a section is not what it claims to be.
+        MessageTooLarge: what is not body takes more than `MAX_PROPERTIES_BYTES`.
     """
     header: list[object] = []
     annotations, scheduled_for = NO_ENTRIES, None
@@ -111,10 +136,9 @@ def parse_message(payload: bytes) -> Content:
         elif code == ANNOTATIONS:
             annotations, scheduled_for = _own_annotations(value)
         elif code == PROPERTIES:
-            _decode_list(value, _MAX_PROPERTIES)
-            properties = section(code, value)
+            properties = value
         elif code == APPLICATION_PROPERTIES:
-            application_properties = _application_properties(value)
+            application_properties = simple_entries(value)
         elif code != DELIVERY_ANNOTATIONS:
             if code != DATA:
                 _decode(value)  # data is opaque; anything else must not break a consumer
@@ -122,6 +146,8 @@ def parse_message(payload: bytes) -> Content:
     if not body:
         raise MalformedMessage("the message has no body section")
     durable, priority, ttl = (header + [None] * 5)[:3]
+    properties = section(PROPERTIES, _identified(properties))
+    require_room(annotations, application_properties, properties)
     return Content(
         durable=durable is True,
         priority=_within(priority, 255),
@@ -132,6 +158,30 @@ def parse_message(payload: bytes) -> Content:
         body=b"".join(body),
         scheduled_for=scheduled_for,
     )
+
+
+def require_room(annotations: Entries, application_properties: Entries, properties: bytes) -> None:
+    """Raise MessageTooLarge if what is not body takes more than Service Bus allows."""
+    size = len(annotations.raw) + len(application_properties.raw) + len(properties)
+    if size > MAX_PROPERTIES_BYTES:
+        raise MessageTooLarge(
+            f"the message's properties take {size} bytes, the limit is {MAX_PROPERTIES_BYTES}"
+        )
+
+
+def _identified(properties: bytes) -> bytes:
+    """The encoded properties with a message id: the sender's, or a new GUID without hyphens."""
+    fields = _decode_list(properties, len(_PROPERTY_FIELDS)) if properties else []
+    for value, (name, types) in zip(fields, _PROPERTY_FIELDS, strict=False):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
+            raise MalformedMessage(f"the property {name} is of a type that AMQP does not allow")
+    if fields and fields[0] not in (None, ""):
+        return properties
+    own = encode(uuid.uuid4().hex)
+    if not fields:
+        return encode_compound(0xC0, 0xD0, 1, own)
+    start = {0xC0: 3, 0xD0: 9}[properties[0]]
+    return encode_compound(0xC0, 0xD0, len(fields), own + properties[skip(properties, start) :])
 
 
 def section(code: int, value: bytes) -> bytes:
@@ -172,8 +222,8 @@ def _decode_list(value: bytes, most: int) -> list[object]:
     return items
 
 
-def _map_inside(value: bytes) -> Entries:
-    """The inside of an encoded map."""
+def map_inside(value: bytes) -> Entries:
+    """The inside of an encoded map. Raises MalformedMessage."""
     if value[0] == 0xC1:
         return Entries(value[2], value[3:])
     if value[0] == 0xD1:
@@ -202,7 +252,7 @@ def _own_annotations(value: bytes) -> tuple[Entries, int | None]:
     _decode(value)
     kept = []
     scheduled_for = None
-    for key, entry, encoded in map_entries(_map_inside(value).raw):
+    for key, entry, encoded in map_entries(map_inside(value).raw):
         if key in _BROKER_ANNOTATIONS:
             continue
         if key == SCHEDULED_TIME:
@@ -214,18 +264,57 @@ def _own_annotations(value: bytes) -> tuple[Entries, int | None]:
     return Entries(2 * len(kept), b"".join(kept)), scheduled_for
 
 
-def _application_properties(value: bytes) -> Entries:
-    """The application properties, once it is sure that they are a flat map."""
-    inside = _map_inside(value)
+def simple_entries(value: bytes) -> Entries:
+    """The entries of an encoded map, once it is sure that it is flat.
+
+    A described value counts as flat if what it describes does: so .NET sends times and URIs.
+
+    Raises:
+        MalformedMessage: names the property that AMQP does not allow.
+        MessageTooLarge: names the property that is too large.
+    """
+    inside = map_inside(value)
     count = 0
-    for _, _, encoded in map_entries(inside.raw):
-        if encoded[0] == 0x00 or encoded[0] >= 0xC0:
-            raise MalformedMessage("an application property is a compound value")
-        _decode(encoded)
+    for key, _, encoded in map_entries(inside.raw):
+        if len(encoded) > MAX_PROPERTY_BYTES:
+            raise MessageTooLarge(
+                f"the application property {_name(key)} takes {len(encoded)} bytes, "
+                f"the limit is {MAX_PROPERTY_BYTES}"
+            )
+        item, _ = _decode(encoded)
+        if isinstance(item, Described):
+            described = isinstance(item.descriptor, str | int)
+            item = item.value if described else item
+        if isinstance(item, list | dict | Described):
+            raise MalformedMessage(
+                f"the application property {_name(key)} is a list, a map or an array; "
+                "AMQP allows simple values only"
+            )
         count += 2
     if count != inside.length:
         raise MalformedMessage("the application properties do not fill their size")
     return inside
+
+
+def changes_in(value: bytes, but: Collection[bytes] = ()) -> Entries:
+    """An encoded map of properties that a receiver sets, as application properties.
+
+    Raises:
+        MalformedMessage, MessageTooLarge: as `simple_entries`.
+    """
+    if value == _NULL:
+        return NO_ENTRIES
+    inside = simple_entries(value)
+    kept = [
+        encode(key.decode(errors="replace")) + encoded
+        for key, _, encoded in map_entries(inside.raw)
+        if key not in but
+    ]
+    return Entries(2 * len(kept), b"".join(kept))
+
+
+def _name(key: bytes) -> str:
+    return repr(key[:80].decode(errors="replace"))
 
 
 def _within(value: object, most: int) -> int | None:

@@ -13,7 +13,7 @@ from infra.local.servicebus.stored import EntitySettings, Quota, SequenceNumbers
 from infra.local.servicebus.topic import Topic
 
 CBS = "$cbs"
-_MANAGEMENT = "/$management"
+MANAGEMENT = "/$management"
 _DEAD_LETTERS = "/$deadletterqueue"
 _MAX_ADDRESS = 1024
 
@@ -39,8 +39,8 @@ def parse_address(text: object) -> Address:
     except ValueError:
         raise EntityNotFound("the link's address is not a URI") from None
     path = path.strip("/").lower()
-    if path.endswith(_MANAGEMENT):
-        return Address(path.removesuffix(_MANAGEMENT), management=True)
+    if path.endswith(MANAGEMENT):
+        return Address(path.removesuffix(MANAGEMENT), management=True)
     return Address(path)
 
 

@@ -15,7 +15,7 @@ from infra.local.servicebus.errors import ProtocolError
 OPEN, BEGIN, ATTACH, FLOW, TRANSFER = 0x10, 0x11, 0x12, 0x13, 0x14
 DISPOSITION, DETACH, END, CLOSE = 0x15, 0x16, 0x17, 0x18
 SASL_MECHANISMS, SASL_INIT, SASL_OUTCOME = 0x40, 0x41, 0x44
-ERROR, SOURCE, TARGET = 0x1D, 0x28, 0x29
+ERROR, SOURCE, TARGET, COORDINATOR = 0x1D, 0x28, 0x29, 0x30
 RECEIVED, ACCEPTED, REJECTED, RELEASED, MODIFIED = 0x23, 0x24, 0x25, 0x26, 0x27
 
 _UINT_MAX = 2**32 - 1
@@ -108,9 +108,10 @@ class Close(NamedTuple):
 
 
 class SaslInit(NamedTuple):
-    """The mechanism the peer chose."""
+    """The mechanism the peer chose, and what it says with it."""
 
     mechanism: str
+    initial_response: bytes | None
 
 
 Performative = (
@@ -146,7 +147,7 @@ _CHECKS: dict[
     DETACH: (Detach, (_is_uint, _BOOL), 0b1),
     END: (End, (), 0),
     CLOSE: (Close, (), 0),
-    SASL_INIT: (SaslInit, (_STR,), 0b1),
+    SASL_INIT: (SaslInit, (_STR, _BYTES), 0b1),
 }
 
 

@@ -20,6 +20,7 @@ from infra.local.servicebus.messages import (
     Content,
     Entries,
     map_entries,
+    require_room,
     section,
 )
 
@@ -36,21 +37,37 @@ class Stamp(NamedTuple):
     topic_sequence_number: int | None
 
 
+def with_properties(content: Content, changes: Entries) -> Content:
+    """``content`` with application properties that a receiver has set, replacing earlier ones.
+
+    Raises:
+        MessageTooLarge: the properties would take more than Service Bus allows.
+    """
+    if not changes.length:
+        return content
+    changed = _replaced(content, {key: entry for key, entry, _ in map_entries(changes.raw)})
+    require_room(changed.annotations, changed.application_properties, changed.properties)
+    return changed
+
+
 def with_dead_letter(content: Content, reason: str | None, description: str | None) -> Content:
     """``content`` with the application properties of a dead letter, replacing earlier ones."""
-    names = {b"DeadLetterReason": reason, b"DeadLetterErrorDescription": description}
-    kept = [
-        entry
-        for key, entry, _ in map_entries(content.application_properties.raw)
-        if key not in names
-    ]
-    added = [
-        encode(name.decode()) + encode(text[:4096])
-        for name, text in names.items()
-        if text is not None
-    ]
-    entries = kept + added
-    return replace(content, application_properties=Entries(2 * len(entries), b"".join(entries)))
+    texts = {"DeadLetterReason": reason, "DeadLetterErrorDescription": description}
+    return _replaced(
+        content,
+        {
+            name.encode(): b"" if text is None else encode(name) + encode(text[:4096])
+            for name, text in texts.items()
+        },
+    )
+
+
+def _replaced(content: Content, entries: dict[bytes, bytes]) -> Content:
+    """``content`` with these entries of application properties; an empty one only goes."""
+    earlier = map_entries(content.application_properties.raw)
+    kept = [entry for key, entry, _ in earlier if key not in entries]
+    kept += [entry for entry in entries.values() if entry]
+    return replace(content, application_properties=Entries(2 * len(kept), b"".join(kept)))
 
 
 _HEADER_PREFIX = b"\x00\x53\x70"

@@ -26,12 +26,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Request:
-    """A request; ``message_id`` is kept encoded so that the reply can repeat it as it is."""
+    """A request; ``message_id`` is kept encoded so that the reply can repeat it as it is.
+
+    ``encoded_value`` is ``value`` as it came, with the AMQP types of its numbers.
+    """
 
     message_id: bytes
     reply_to: str | None
     application_properties: Mapping[Any, Any]
     value: Any
+    encoded_value: bytes = b"\x40"
 
     @property
     def operation(self) -> str:
@@ -68,6 +72,7 @@ def parse_request(payload: bytes) -> Request:
     message_id, reply_to = b"", None
     application_properties: Mapping[Any, Any] = {}
     value: Any = None
+    encoded_value = b"\x40"
     try:
         for code, start, end in iterate_sections(payload):
             encoded = payload[start:end]
@@ -78,11 +83,12 @@ def parse_request(payload: bytes) -> Request:
                 application_properties = properties if isinstance(properties, dict) else {}
             elif code == VALUE:
                 value, _ = decode(encoded)
+                encoded_value = encoded
     except DecodeError as error:
         raise InvalidRequest(f"the request is malformed: {error}") from None
     if not message_id:
         raise InvalidRequest("the request has no message-id")
-    return Request(message_id, reply_to, application_properties, value)
+    return Request(message_id, reply_to, application_properties, value, encoded_value)
 
 
 def _identity(properties: bytes) -> tuple[bytes, str | None]:

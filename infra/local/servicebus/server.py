@@ -91,7 +91,10 @@ class Broker:
         attacher = Attacher(self._namespace, self._shared_key, self._dispatchers)
         try:
             self._server = await loop.create_server(
-                lambda: Connection(self._limits, wall_clock_ms, attacher, self._connections),
+                lambda: Connection(
+                    *(self._limits, wall_clock_ms, attacher, self._connections),
+                    self._shared_key.sign_in,
+                ),
                 self.host,
                 self.port,
                 backlog=1024,

@@ -87,16 +87,16 @@ class Session:
         named = [link for link in links if reply_to is not None and link.target == reply_to]
         return next(iter(named or links), None)
 
-    def on_frame(self, frame: Performative, payload: bytes) -> None:
-        """Answer one frame.
+    def on_frame(self, frame: Performative, encoded: bytes, end: int) -> None:
+        """Answer one frame, whose performative ends at ``end`` in ``encoded``.
 
         Raises:
             ProtocolError: the peer broke AMQP.
         """
         if isinstance(frame, Transfer):
-            self._on_transfer(frame, payload)
+            self._on_transfer(frame, encoded[end:])
         elif isinstance(frame, Disposition):
-            self._on_disposition(frame)
+            self._on_disposition(frame, encoded)
         elif isinstance(frame, Flow):
             self._on_flow(frame)
         elif isinstance(frame, Attach):
@@ -233,7 +233,7 @@ class Session:
             self._next_outgoing_id = (self._next_outgoing_id + 1) & _SERIAL_MASK
             self.send(*self._blocked.popleft())
 
-    def _on_disposition(self, disposition: Disposition) -> None:
+    def _on_disposition(self, disposition: Disposition, encoded: bytes) -> None:
         if not disposition.role:
             return  # about the peer's own deliveries, which we have settled already
         first = disposition.first
@@ -245,7 +245,8 @@ class Session:
         was_full = len(self.unsettled) >= self.limits.max_unsettled
         for delivery_id in deliveries:
             link, token = self.unsettled.pop(delivery_id)
-            self._answer(disposition, delivery_id, link.settle(token, disposition.state))
+            outcome = link.settle(token, disposition.state, encoded)
+            self._answer(disposition, delivery_id, outcome)
         if not deliveries:
             self._answer(disposition, first, LOCK_LOST_STATE)
         if was_full:

@@ -7,6 +7,7 @@ complete; modified is abandon, or defer if undeliverable here; rejected is dead-
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 
 from infra.local.servicebus.amqp_types import Described
 from infra.local.servicebus.answers import (
@@ -16,27 +17,29 @@ from infra.local.servicebus.answers import (
     modified_state,
     rejected_state,
 )
+from infra.local.servicebus.decode import described_fields
 from infra.local.servicebus.entity import Entity
 from infra.local.servicebus.errors import BusError, InvalidRequest, LockLost
+from infra.local.servicebus.messages import NO_ENTRIES, Entries, changes_in
 from infra.local.servicebus.performatives import ACCEPTED, MODIFIED, REJECTED, RELEASED
 
 #: The answer about a delivery that is not the peer's any more.
 LOCK_LOST_STATE = rejected_state(LockLost.condition, "the lock has expired, or is settled")
 
 
-def settle(entity: Entity, token: uuid.UUID, state: Described | None) -> bytes:
-    """Apply an outcome to a locked message.
+def settle(entity: Entity, token: uuid.UUID, state: Described | None, frame: bytes) -> bytes:
+    """Apply an outcome to a locked message; ``frame`` is the encoded disposition it came with.
 
     Returns:
         The state to answer with: the outcome itself, or ``rejected`` with the error.
     """
     try:
-        return _apply(entity, token, state)
+        return _apply(entity, token, state, frame)
     except BusError as error:
         return rejected_state(error.condition, str(error))
 
 
-def _apply(entity: Entity, token: uuid.UUID, state: Described | None) -> bytes:
+def _apply(entity: Entity, token: uuid.UUID, state: Described | None, frame: bytes) -> bytes:
     code = RELEASED if state is None else state.descriptor
     fields = state.value if state is not None and isinstance(state.value, list) else []
     if code == ACCEPTED:
@@ -47,15 +50,37 @@ def _apply(entity: Entity, token: uuid.UUID, state: Described | None) -> bytes:
         return RELEASED_STATE
     if code == MODIFIED:
         failed, elsewhere = [*fields, None, None][:2]
+        changes = _changes(frame, _ANNOTATIONS_OF_MODIFIED)
         if elsewhere is True:
-            entity.defer(token)
-        else:
-            entity.release(token, delivery_failed=failed is True)
+            entity.defer(token, changes)
+        else:  # an abandon counts, whether it says that the delivery failed or not
+            entity.release(token, delivery_failed=True, changes=changes)
         return modified_state(failed is True, elsewhere is True)
     if code == REJECTED:
-        entity.dead_letter(token, *_dead_letter_details(fields))
+        changes = _changes(frame, _INFO_OF_REJECTED, _DEAD_LETTER_NAMES)
+        entity.dead_letter(token, *_dead_letter_details(fields), changes)
         return REJECTED_STATE
     raise InvalidRequest("the disposition carries an unknown outcome")
+
+
+#: Indexes that lead from a disposition to the map with properties that the receiver sets.
+_ANNOTATIONS_OF_MODIFIED, _INFO_OF_REJECTED = (4, 2), (4, 0, 2)
+_DEAD_LETTER_NAMES = frozenset((b"DeadLetterReason", b"DeadLetterErrorDescription"))
+
+
+def _changes(frame: bytes, path: tuple[int, ...], but: Collection[bytes] = ()) -> Entries:
+    """Properties that an outcome sets, with the AMQP types that the receiver has given them.
+
+    Raises:
+        MalformedMessage, MessageTooLarge: they cannot be application properties.
+    """
+    found = frame
+    for index in path:
+        fields = described_fields(found)
+        if len(fields) <= index:
+            return NO_ENTRIES
+        found = fields[index]
+    return changes_in(found, but)
 
 
 def _dead_letter_details(fields: list[object]) -> tuple[str | None, str | None]:

@@ -15,7 +15,15 @@ import pytest
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusClient
 
+from domain.messaging.amqp_decoding import complete_decoder
 from tests.fixtures.functions_host import HostFactory, HostProcess, write_app
+from tests.fixtures.odd_messages import (
+    ODD_PROPERTIES,
+    UNREADABLE_BODIES,
+    data,
+    raw_message,
+    send_raw,
+)
 from tests.fixtures.servicebus import BrokerFactory, BrokerProcess
 
 LOCK_SECONDS = 5
@@ -132,6 +140,7 @@ def bus_settings(broker: BrokerProcess) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 async def bus(broker: BrokerProcess) -> AsyncIterator[ServiceBusClient]:
+    complete_decoder()
     async with ServiceBusClient.from_connection_string(broker.connection_string) as client:
         yield client
 
@@ -476,3 +485,38 @@ async def test_after_the_grace_what_still_runs_is_abandoned_at_once(
         await wait_for_events(host, 1, '"body": "nap:60"')
         assert await asyncio.to_thread(host.stop) == 0
         assert broker.depth("one")["active"] == 1
+
+
+async def test_properties_of_every_type_neither_stall_nor_fail_a_function(
+    host: HostProcess, bus: ServiceBusClient, broker: BrokerProcess
+) -> None:
+    names = list(ODD_PROPERTIES)
+    async with bus.get_queue_sender("one") as sender:
+        await send_raw(
+            sender,
+            *(
+                raw_message(data(f"odd {n}".encode()), {"p": ODD_PROPERTIES[name][0]})
+                for n, name in enumerate(names)
+            ),
+        )
+    found = await wait_for_events(host, len(names), '"body": "odd ')
+    for event in found:
+        name = names[int(event["body"].split()[1])]
+        assert (name, event["seen"]["application_properties"]["p"], event["count"]) == (
+            *(name, ODD_PROPERTIES[name][1], 1),
+        )
+    await is_empty(broker, "one")
+
+
+async def test_bodies_that_are_no_data_are_dead_lettered_and_nothing_else(
+    host: HostProcess, bus: ServiceBusClient, broker: BrokerProcess
+) -> None:
+    unreadable = [raw_message(body, message_id=name) for name, body in UNREADABLE_BODIES.items()]
+    good = [raw_message(data(f"good {n}".encode())) for n in range(len(unreadable))]
+    async with bus.get_queue_sender("one") as sender:
+        await send_raw(sender, *(m for pair in zip(unreadable, good, strict=True) for m in pair))
+    found = await wait_for_events(host, len(good), '"body": "good ')
+    assert {event["count"] for event in found} == {1}
+    await is_empty(broker, "one")
+    letters = {letter.message_id for letter in await dead_letters(bus, "one")}
+    assert letters == set(UNREADABLE_BODIES)

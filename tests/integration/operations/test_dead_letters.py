@@ -15,11 +15,15 @@ from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.amqp import AmqpAnnotatedMessage
 from azure.servicebus.exceptions import ServiceBusConnectionError
 
+from domain.messaging.amqp_decoding import complete_decoder
+from domain.operations import amqp_copy
 from domain.operations import dead_letters as module
+from domain.operations.amqp_copy import plain
 from domain.operations.bus import Entity, bus_client, entities_of, entity_named
 from domain.operations.dead_letters import DeadLetters, count_dead_letters, open_dead_letters
 from domain.operations.errors import OperationError
 from domain.settings import Settings
+from tests.fixtures.odd_messages import ODD_PROPERTIES, data, raw_message, send_raw
 from tests.fixtures.servicebus import BrokerFactory, BrokerProcess
 from tests.integration.operations.recording import qlp
 
@@ -155,19 +159,68 @@ async def test_every_resubmission_is_counted(bus: Bus) -> None:
         await bus.refuse()
 
 
-async def test_bodies_that_are_no_bytes_come_through_too(bus: Bus) -> None:
+async def test_what_no_function_can_read_is_named_and_stays_while_the_others_go(bus: Bus) -> None:
     value = AmqpAnnotatedMessage(value_body={"a": 1}, properties={"message_id": "value"})
     sequence = AmqpAnnotatedMessage(sequence_body=[[1, "two"]], properties={"message_id": "seq"})
-    await bus.publish(INTENTS, value, sequence)
-    await bus.refuse(2)
+    good = ServiceBusMessage("good", message_id="good")
+    await bus.publish(INTENTS, value, good, sequence)
+    await bus.refuse(3)
     letters = await bus.letters()
     found = await letters.peek()
-    assert b"two" in found[1].body
-    assert len((await letters.resubmit(found)).done) == 2
-    # A queue without sessions promises no order.
-    bodies = {message.message_id: message.body for message in [await bus.consume() for _ in "12"]}
-    assert bodies["value"] == {b"a": 1}
-    assert [list(part) for part in bodies["seq"]] == [[1, b"two"]]
+    by_id = {letter.message_id: letter for letter in found}
+    assert b"two" in by_id["seq"].body
+    assert "AMQP value" in str(by_id["value"].unreadable)
+    assert str(by_id["seq"].description).endswith("; why")
+    settled = await letters.resubmit(found)
+    assert settled.done == ["good"]
+    assert set(settled.refused) == {"value", "seq"}
+    assert "AMQP sequence; it must be sent as AMQP data" in settled.refused["seq"]
+    assert (await bus.consume()).message_id == "good"
+    left = await letters.peek()
+    assert {letter.message_id for letter in left} == {"value", "seq"}
+    assert set((await letters.purge(left)).done) == {"value", "seq"}
+
+
+async def test_properties_of_every_type_are_listed_and_sent_again(bus: Bus) -> None:
+    complete_decoder()
+    names = list(ODD_PROPERTIES)
+    sender = await bus.opened("sender", INTENTS)
+    await send_raw(
+        sender,
+        *(raw_message(data(b"x"), {"p": ODD_PROPERTIES[name][0]}, name) for name in names),
+    )
+    await bus.refuse(len(names))
+    letters = await bus.letters()
+    found = await letters.peek()
+    before = {letter.message_id: letter.properties.get("p") for letter in found}
+    settled = await letters.resubmit(found)
+    assert (settled.refused, len(settled.done)) == ({}, len(names))
+    received = {}
+    for _ in names:
+        message = await bus.consume()
+        received[message.message_id] = plain(message.application_properties)["p"]
+    for name in names:
+        assert str(received[name]) == str(before[name]), name
+
+
+async def test_a_dead_letter_that_the_bus_refuses_is_named_and_stays(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await bus.refused(3)
+    letters = await bus.letters()
+    found = await letters.peek()
+
+    def copy_of(message: Any, added: Any) -> Any:
+        copy = amqp_copy.copy_of(message, added)
+        if message.message_id == ids[1]:
+            copy.application_properties = {"large": "x" * 70_000}
+        return copy
+
+    monkeypatch.setattr(module, "copy_of", copy_of)
+    settled = await letters.resubmit(found)
+    assert settled.done == [ids[0], ids[2]]
+    assert "the limit is" in settled.refused[ids[1]]
+    assert [letter.message_id for letter in await letters.peek()] == [ids[1]]
 
 
 async def test_only_what_was_chosen_is_touched(bus: Bus) -> None:

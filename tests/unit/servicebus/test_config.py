@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,37 @@ def test_durations(text: str, milliseconds: int) -> None:
 def test_what_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="ISO 8601"):
         parse_duration(text)
+
+
+EXAMPLE = (Path(__file__).with_name("emulator_config.json")).read_text()
+
+
+def test_the_emulator_s_example_is_refused_feature_by_feature() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(EXAMPLE)
+    lines = str(refused.value).splitlines()
+    where = "UserConfig.Namespaces[0].Topics[0].Subscriptions"
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{where}[{number}].Rules[0].Properties.FilterType" for number in (0, 1, 3)
+    ]
+    assert "Correlation rules are not supported" in lines[0]
+    assert "Sql rules are not supported" in lines[2]
+    assert "'topic.1/subscription.4'" in lines[2]
+
+
+def test_without_its_rules_the_emulator_s_example_loads() -> None:
+    document = json.loads(EXAMPLE.partition("\n")[2])
+    [namespace] = document["UserConfig"]["Namespaces"]
+    for subscription in namespace["Topics"][0]["Subscriptions"]:
+        subscription.pop("Rules", None)
+    loaded = parse_config(json.dumps(document))
+    assert loaded.queues["queue.1"].max_delivery_count == 3
+    assert set(loaded.topics["topic.1"].subscriptions) == {
+        f"subscription.{n}" for n in (1, 2, 3, 4)
+    }
+
+
+def test_all_that_is_not_supported_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(queue(RequiresSession=True, RequiresDuplicateDetection=True, ForwardTo="a"))
+    assert len(str(refused.value).splitlines()) == 3

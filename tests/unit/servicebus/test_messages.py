@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.local.servicebus.amqp_types import Symbol, Timestamp, UInt
-from infra.local.servicebus.errors import MalformedMessage
+from infra.local.servicebus.decode import decode
+from infra.local.servicebus.encode import encode
+from infra.local.servicebus.errors import MalformedMessage, MessageTooLarge
 from infra.local.servicebus.messages import Content, parse_message, split_batch
 from infra.local.servicebus.render import Stamp, render, with_dead_letter
+from tests.fixtures.odd_messages import (
+    COMPOUND_PROPERTIES,
+    ODD_PROPERTIES,
+    data,
+    raw_message,
+)
 from tests.unit.servicebus.building import payload, section
 
 STAMP = Stamp(
@@ -140,3 +148,49 @@ def test_the_time_of_a_scheduled_message_is_read() -> None:
     when = Timestamp(1_800_000_000_000)
     sent = section(0x72, {Symbol("x-opt-scheduled-enqueue-time"): when}) + section(0x75, b"x")
     assert parse_message(sent).scheduled_for == when
+
+
+def id_of(message: bytes) -> object:
+    fields, _ = decode(parse_message(message).properties, 3)
+    assert isinstance(fields, list)
+    return fields[0]
+
+
+def test_a_message_without_an_id_gets_one_of_its_own() -> None:
+    bare = section(0x75, b"x")
+    without = section(0x73, [None, None, None, "subject"]) + bare
+    ids = {id_of(bare), id_of(bare), id_of(without)}
+    assert len(ids) == 3
+    assert all(isinstance(each, str) and len(each) == 32 for each in ids)
+    fields, _ = decode(parse_message(without).properties, 3)
+    assert fields[3] == "subject"
+    assert id_of(section(0x73, ["mine"]) + bare) == "mine"
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "message-id"), (3, "subject"), (9, "creation")])
+def test_properties_of_a_wrong_type_are_refused_by_name(index: int, name: str) -> None:
+    fields: list[object] = [None] * 13
+    fields[index] = [True]
+    with pytest.raises(MalformedMessage, match=name):
+        parse_message(section(0x73, fields) + section(0x75, b"x"))
+
+
+@pytest.mark.parametrize("kind", COMPOUND_PROPERTIES)
+def test_a_property_that_is_no_simple_value_is_refused_by_name(kind: str) -> None:
+    with pytest.raises(MalformedMessage, match="'colour' is a list"):
+        parse_message(raw_message(data(b"x"), {"colour": COMPOUND_PROPERTIES[kind]}))
+
+
+@pytest.mark.parametrize("kind", ODD_PROPERTIES)
+def test_a_property_of_any_simple_type_is_kept_as_it_is(kind: str) -> None:
+    encoded, _ = ODD_PROPERTIES[kind]
+    kept = parse_message(raw_message(data(b"x"), {"p": encoded})).application_properties
+    assert kept.raw == encode("p") + encoded
+
+
+def test_properties_are_bounded_each_and_together() -> None:
+    with pytest.raises(MessageTooLarge, match=r"'a' takes 32773 bytes, the limit is 32768"):
+        parse_message(raw_message(data(b"x"), {"a": encode("y" * 32768)}))
+    together = dict.fromkeys("abc", encode("y" * 25_000))
+    with pytest.raises(MessageTooLarge, match="the limit is 65536"):
+        parse_message(raw_message(data(b"x"), together))

@@ -1,0 +1,59 @@
+"""Values of application properties, as they can be sent again.
+
+The SDK encodes every int as a 32-bit one and has no way to write some of what it can read, so a
+copy of a received message needs the AMQP types said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from domain.messaging.amqp_decoding import Timestamp
+
+#: What `sendable` returns: plain values, and numbers with their AMQP type.
+Value = str | bytes | bool | int | float | UUID | Decimal | datetime | dict[str, Any] | None
+
+_INT, _LONG, _ULONG = 2**31, 2**63, 2**64
+
+
+def sendable(properties: Mapping[str, object]) -> dict[str, Value]:
+    """``properties`` without those that no AMQP message may have: lists and maps."""
+    return {
+        name: _typed(value)
+        for name, value in properties.items()
+        if value is None or isinstance(value, _SIMPLE)
+    }
+
+
+_SIMPLE = (str, bytes, int, float, UUID, Decimal, datetime)
+
+
+def _typed(value: Any) -> Value:  # noqa: ANN401 one of _SIMPLE
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Timestamp):
+        return _of("TIMESTAMP", int(value))
+    if isinstance(value, int):
+        return _number(int(value))
+    if isinstance(value, bytes):
+        return _of("BINARY", value)
+    if isinstance(value, Decimal) and not value.is_finite():
+        return str(value)
+    result: Value = value
+    return result
+
+
+def _number(value: int) -> Value:
+    if -_INT <= value < _INT:
+        return value
+    if -_LONG <= value < _LONG:
+        return _of("LONG", value)
+    return _of("ULONG", value) if 0 <= value < _ULONG else str(value)
+
+
+def _of(amqp_type: str, value: int | bytes) -> dict[str, Any]:
+    return {"TYPE": amqp_type, "VALUE": value}

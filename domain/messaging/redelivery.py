@@ -1,0 +1,158 @@
+"""A later try for a message that could not be processed.
+
+A Functions trigger written in Python can only complete a message or fail, and what fails comes back
+at once: ten tries are gone within a second. So the message is sent again as a copy that the bus
+holds back for a growing time, and then completed. The copy comes first: a crash in between leaves
+both, which commands recognise by their ids. After `ATTEMPTS` the failure is passed on to the host,
+and the bus puts the message among the dead letters, with the last error in a property.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from domain.messaging.amqp_values import Value, sendable
+from domain.messaging.publisher import OutgoingMessage, PublishFailed, ServiceBusPublisher
+from domain.patience import waits_for
+
+logger = logging.getLogger(__name__)
+
+#: Application properties of a copy: which try it is for, and why the one before failed.
+ATTEMPT, FAILURE = "qlp-attempt", "qlp-failure"
+
+#: Tries of a message that fails unexpectedly: with the pauses between them, eleven minutes.
+ATTEMPTS = 6
+
+#: Seconds before the second try; each further pause is four times as long.
+FIRST_PAUSE = 2.0
+_GROWTH = 4.0
+
+#: Seconds between the tries of a message that waits for an outage to end, as often as it takes.
+OUTAGE_PAUSE = 30.0
+
+#: Seconds for which a message is held where no copy of it can be sent; well below its lock.
+_LONGEST_HELD = 20.0
+
+_MAX_FAILURE = 300
+
+#: Service Bus takes ids of 128 characters.
+_MAX_ID = 107
+_EARLIER_COPY = re.compile(r"\+[0-9]{1,20}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message as a trigger has received it.
+
+    Attributes:
+        entity: the queue or topic to send a copy to.
+        properties: its application properties; a stranger may have set any.
+        sequence_number: that of the message in its queue or subscription.
+        delivery_count: which delivery by the bus this is, from 1.
+    """
+
+    entity: str
+    body: bytes
+    message_id: str
+    subject: str
+    correlation_id: str
+    properties: Mapping[str, object]
+    sequence_number: int
+    delivery_count: int
+
+    @property
+    def attempt(self) -> int:
+        """Which try this is, from 1 to `ATTEMPTS`."""
+        count = self.properties.get(ATTEMPT)
+        return count if type(count) is int and 1 <= count <= ATTEMPTS else 1
+
+    @property
+    def copy_id(self) -> str:
+        """The message id of its copy.
+
+        Another than its own, which a queue that detects duplicates would drop; the same one if
+        the message is delivered and copied again.
+        """
+        return f"{_EARLIER_COPY.sub('', self.message_id)[:_MAX_ID]}+{self.sequence_number}"
+
+
+class Redelivery:
+    """Runs the processing of messages, and postpones those that fail.
+
+    Args:
+        first_pause: seconds before the second try.
+    """
+
+    def __init__(self, publisher: ServiceBusPublisher, first_pause: float = FIRST_PAUSE) -> None:
+        self._publisher = publisher
+        self._first_pause = first_pause
+
+    async def process(self, delivery: Delivery, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work``; if it fails, return once a copy of the message waits for another try.
+
+        Raises:
+            Exception: that of ``work``, after the last try, or if no copy could be sent.
+        """
+        try:
+            await work()
+        except Exception as error:
+            if (reason := waits_for(error)) is not None:
+                logger.warning("message %s waits: %s", delivery.message_id, reason)
+                await self._postpone(delivery, error, OUTAGE_PAUSE, delivery.attempt)
+                return
+            if delivery.attempt >= ATTEMPTS:
+                raise
+            logger.exception(
+                "message %s failed at try %d of %d; it comes again",
+                delivery.message_id,
+                delivery.attempt,
+                ATTEMPTS,
+            )
+            pause = self._first_pause * _GROWTH ** (delivery.attempt - 1)
+            await self._postpone(delivery, error, pause, delivery.attempt + 1)
+
+    async def _postpone(
+        self, delivery: Delivery, error: Exception, pause: float, attempt: int
+    ) -> None:
+        pause *= random.uniform(0.8, 1.2)  # noqa: S311 jitter, not a secret
+        properties: dict[str, Value] = {
+            **sendable(delivery.properties),
+            ATTEMPT: attempt,
+            FAILURE: describe_failure(error),
+        }
+        copy = OutgoingMessage(
+            entity=delivery.entity,
+            message_id=delivery.copy_id,
+            subject=delivery.subject,
+            correlation_id=delivery.correlation_id,
+            body=delivery.body,
+            not_before=datetime.now(UTC) + timedelta(seconds=pause),
+            properties=properties,
+        )
+        try:
+            await self._publisher.send([copy])
+        except (PublishFailed, ValueError) as failed:
+            logger.warning("message %s is held and given back: %s", delivery.message_id, failed)
+            await hold(delivery.delivery_count, self._first_pause)
+            raise error from failed
+
+    async def close(self) -> None:
+        """Close the connection of its publisher."""
+        await self._publisher.close()
+
+
+async def hold(delivery_count: int, first_pause: float = FIRST_PAUSE) -> None:
+    """Keep a message that is about to be given back for a while, so that tries are not spent."""
+    await asyncio.sleep(min(first_pause * _GROWTH ** min(delivery_count - 1, 8), _LONGEST_HELD))
+
+
+def describe_failure(error: Exception) -> str:
+    """The kind and first line of an error."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"[:_MAX_FAILURE]
