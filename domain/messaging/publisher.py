@@ -14,6 +14,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
 from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
 
+from domain.messaging.amqp_decoding import complete_decoder
 from domain.messaging.amqp_values import Value
 
 #: One send, reconnects included, may take this long; then the caller decides.
@@ -134,6 +135,7 @@ class ServiceBusPublisher:
         Raises:
             PublishFailed: none is configured.
         """
+        complete_decoder()
         if self._connection_string:
             return ServiceBusClient.from_connection_string(
                 self._connection_string, retry_total=2, retry_backoff_factor=0.2
