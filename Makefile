@@ -16,7 +16,7 @@ help: ## Show the targets
 up: $(INSTALLED) ## Start everything, take the tour, serve until Ctrl-C (ARGS=--json, --no-tour)
 	@$(PY) -m infra.local up $(ARGS)
 
-demo: $(INSTALLED) ## The same without serving: exits with 0 or 1 (ARGS=--json)
+demo: $(INSTALLED) ## The same without serving: fails if any of it did (ARGS=--json)
 	@$(PY) -m infra.local demo $(ARGS)
 
 test: $(INSTALLED) ## All tests, against real parts (ARGS: passed to pytest)

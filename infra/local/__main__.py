@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shlex
 import signal
+import sys
 from pathlib import Path
 from time import monotonic
 from typing import Annotated
@@ -24,10 +26,13 @@ cli = typer.Typer(
 )
 
 _EPILOG = (
-    "Settings: QLP_HTTP_PORT (7071), QLP_AMQP_PORT (5672), QLP_DATA_DIR (.qlp), DATABASE_URL "
+    "Settings: QLP_HTTP_PORT (7071), QLP_AMQP_PORT (5672), QLP_DATA_DIR (.qlp), QLP_DATABASE_URL "
     "(the embedded PostgreSQL), QLP_SANDBOX_RUNTIMES (docker,bubblewrap)."
 )
 
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Create the schema in another's database (QLP_DATABASE_URL).")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
 
 
@@ -35,15 +40,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, 
 def up(
     json: AsJson = False,
     tour: Annotated[bool, typer.Option(help="Show the main job first.")] = True,
+    yes: Yes = False,
 ) -> None:
-    """Start everything, take the tour, then serve until Ctrl-C."""
-    _run(_report(json), tour=tour, serve=True)
+    """Start everything, take the tour, then serve until Ctrl-C.
+
+    A part that dies is started again.
+    """
+    _run(_report(json), tour=tour, serve=True, yes=yes)
 
 
 @cli.command(epilog=_EPILOG)
-def demo(json: AsJson = False) -> None:
+def demo(json: AsJson = False, yes: Yes = False) -> None:
     """Start everything, take the tour, stop: exits with 0 if all of it worked, else with 1."""
-    _run(_report(json), tour=True, serve=False)
+    _run(_report(json), tour=True, serve=False, yes=yes)
 
 
 @cli.command()
@@ -72,9 +81,9 @@ def _report(json: bool) -> Report:
     return JsonReport() if json else HumanReport()
 
 
-def _run(report: Report, *, tour: bool, serve: bool) -> None:
+def _run(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
     try:
-        asyncio.run(_main(report, tour=tour, serve=serve))
+        asyncio.run(_main(report, tour=tour, serve=serve, yes=yes))
     except StackError as error:
         report.failed(str(error))
         raise typer.Exit(1) from None
@@ -82,7 +91,7 @@ def _run(report: Report, *, tour: bool, serve: bool) -> None:
         raise typer.Exit(130) from None
 
 
-async def _main(report: Report, *, tour: bool, serve: bool) -> None:
+async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
@@ -98,27 +107,41 @@ async def _main(report: Report, *, tour: bool, serve: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     config = StackConfig.from_environment()
-    stack = LocalStack(config, report.part)
+    stack = LocalStack(config, report.part, lambda question: yes or _asked(question))
     async with stack.running() as doors:
         report.healthy(monotonic() - started)
+        if os.environ.get("DATABASE_URL") not in (None, "", doors.database_url):
+            report.note(
+                "DATABASE_URL is not the local stack's; to use that database: QLP_DATABASE_URL"
+            )
         page = await Tour(doors, report).run() if tour else None
         if serve:
             serving.set()
             report.serving(doors, _requests(doors, config.data, page))
-            await _until_stopped(stack, stop)
+            await _until_stopped(stack, report, stop)
     report.stopped()
 
 
-async def _until_stopped(stack: LocalStack, stop: asyncio.Event) -> None:
+def _asked(question: str) -> bool:
+    """Whether the person at the terminal agrees; nobody else does."""
+    if not sys.stdin.isatty():
+        return False
+    # Ctrl-C is for the question now, and not for the event loop that waits for the answer.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _until_stopped(stack: LocalStack, report: Report, stop: asyncio.Event) -> None:
     asked = asyncio.create_task(stop.wait())
-    died = asyncio.create_task(stack.first_end())
-    await asyncio.wait({asked, died}, return_when=asyncio.FIRST_COMPLETED)
+    supervising = asyncio.create_task(stack.supervise(report.ended))
+    await asyncio.wait({asked, supervising}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
-    if died.done():
-        raise StackError(died.result())
-    died.cancel()
+    supervising.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await died
+        await supervising
 
 
 def _requests(doors: Doors, data: Path, page: str | None) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 from pathlib import Path
@@ -30,6 +31,44 @@ def free_port() -> int:
                 continue
             return int(probe.getsockname()[1])
     raise OSError(f"no free port was found on {_HOST}")
+
+
+class RememberedPorts:
+    """Ports by name, the same each time unless somebody else has taken one meanwhile.
+
+    Args:
+        file: keeps them, as JSON.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def of(self, name: str) -> int:
+        """The port that ``name`` had before, if it is free, else another one that is."""
+        known = self._known()
+        port = known.get(name)
+        if port is None or not _is_free(port):
+            port = free_port()
+            self._file.write_text(json.dumps({**known, name: port}))
+        return port
+
+    def _known(self) -> dict[str, int]:
+        try:
+            known = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return {}
+        given = known.items() if isinstance(known, dict) else ()
+        return {name: port for name, port in given if type(port) is int and 0 < port < 65536}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError:
+            return False
+    return True
 
 
 def _named_ports() -> int:

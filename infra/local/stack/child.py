@@ -37,7 +37,8 @@ class Child:
         self._command = command
         self._cwd = cwd
         self._environment = environment
-        self._log = log
+        self.log = log
+        self._log_start = 0
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -55,10 +56,10 @@ class Child:
         Raises:
             StackError: it ended or stayed silent for ``timeout`` seconds; with its last words.
         """
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        self._log.touch(mode=0o600)
-        with self._log.open("ab") as log:
-            start = log.tell()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.touch(mode=0o600)
+        with self.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 cwd=self._cwd,
@@ -75,11 +76,11 @@ class Child:
         except TimeoutError:
             await self.stop()
             raise StackError(
-                f"{self.name} was not ready after {timeout:g} s; see {self._log}"
+                f"{self.name} was not ready after {timeout:g} s; see {self.log}"
             ) from None
         if ready is None:
             code = await self._process.wait()
-            raise StackError(f"{self.name} ended with {code}: {self._last_words(start)}")
+            raise StackError(f"{self.name} ended with {code}: {self.last_words()}")
         self._drain = asyncio.create_task(self._drain_output())
         return ready
 
@@ -103,11 +104,12 @@ class Child:
             raise RuntimeError(f"{self.name} was not started")
         return self._process.stdout
 
-    def _last_words(self, start: int) -> str:
-        with self._log.open("rb") as log:
-            log.seek(start)
-            lines = log.read(65536).decode(errors="replace").strip().splitlines()
-        return "\n".join(lines[-5:]) or f"nothing was logged; see {self._log}"
+    def last_words(self) -> str:
+        """The last lines that it has logged since it was started."""
+        with self.log.open("rb") as log:
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 65536))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        return "\n".join(lines[-5:]) or f"nothing was logged; see {self.log}"
 
     async def ended(self) -> int:
         """Wait until it ends; its exit code."""

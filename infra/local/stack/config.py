@@ -12,6 +12,12 @@ from infra.local.servicebus.config import DEFAULT_CONFIG
 ROOT = Path(__file__).resolve().parents[3]
 
 
+#: What is for the stack itself, and not for any of its parts.
+STACK_SETTINGS = frozenset(
+    ("QLP_DATA_DIR", "QLP_HTTP_PORT", "QLP_AMQP_PORT", "QLP_SERVICE_BUS_CONFIG", "QLP_DATABASE_URL")
+)
+
+
 class StackError(Exception):
     """The stack cannot do what was asked; the message says why and what helps."""
 
@@ -39,7 +45,10 @@ class StackConfig:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> StackConfig:
-        """Read QLP_DATA_DIR, QLP_HTTP_PORT, QLP_AMQP_PORT, QLP_SERVICE_BUS_CONFIG, DATABASE_URL.
+        """Read the `STACK_SETTINGS`.
+
+        DATABASE_URL is the application's, so that whoever has read the stack's own ``env`` into a
+        shell can start it again from there.
 
         Raises:
             StackError: a port is not a port.
@@ -51,7 +60,7 @@ class StackConfig:
             data=Path(env.get("QLP_DATA_DIR") or ROOT / ".qlp").absolute(),
             http_port=_port(env, "QLP_HTTP_PORT", 7071),
             amqp_port=_port(env, "QLP_AMQP_PORT", 5672),
-            database_url=env.get("DATABASE_URL") or None,
+            database_url=env.get("QLP_DATABASE_URL") or None,
             service_bus_config=Path(env.get("QLP_SERVICE_BUS_CONFIG") or DEFAULT_CONFIG),
         )
 

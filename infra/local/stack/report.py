@@ -33,6 +33,12 @@ class Report(Protocol):
     def serving(self, doors: Doors, requests: list[tuple[str, str]]) -> None:
         """The stack serves; ``requests`` are (what it does, command to copy)."""
 
+    def ended(self, name: str, code: int, last_words: str) -> None:
+        """A part ended by itself, with these last lines of its log; it is started again."""
+
+    def note(self, what: str) -> None:
+        """Something to know beside it."""
+
     def stopped(self) -> None:
         """Everything has stopped; the data is kept."""
 
@@ -90,6 +96,18 @@ class HumanReport:
             self._console.print(Text(command))
         self._console.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
 
+    def ended(self, name: str, code: int, last_words: str) -> None:
+        """See `Report`."""
+        self._console.print(
+            Text.assemble(("✗ ", "bold red"), f"{name} ended with {code} and is started again:")
+        )
+        for line in last_words.splitlines():
+            self._console.print(Text(f"    {line}"))
+
+    def note(self, what: str) -> None:
+        """See `Report`."""
+        self._console.print(Text(what))
+
     def stopped(self) -> None:
         """See `Report`."""
         self._console.print("[dim]stopped; the data is kept[/]")
@@ -123,6 +141,14 @@ class JsonReport:
         self._say(
             "serving", url=f"{doors.http_url}/api", sandbox=doors.sandbox_url, api_key=doors.api_key
         )
+
+    def ended(self, name: str, code: int, last_words: str) -> None:
+        """See `Report`."""
+        self._say("ended", name=name, code=code, last_words=last_words)
+
+    def note(self, what: str) -> None:
+        """See `Report`."""
+        self._say("note", note=what)
 
     def stopped(self) -> None:
         """See `Report`."""

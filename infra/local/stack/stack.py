@@ -11,6 +11,7 @@ import secrets
 import shutil
 import socket
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -23,16 +24,20 @@ import aiohttp
 from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.eventlog.migrate import migrate
-from infra.local.ports import free_port
+from infra.local.ports import RememberedPorts
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.stack.child import Child
-from infra.local.stack.config import StackConfig, StackError
+from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError
+from infra.local.stack.foreign_database import Agree, may_migrate
 
 TENANT = "demo"
 
 _START_SECONDS = 60.0
 _HEALTH_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+#: A part that ends so often within so many seconds is not started again.
+_MOST_ENDS, _ENDS_SECONDS = 5, 120.0
+_FIRST_PAUSE = 0.25
 #: What children may see of the environment of whoever starts the stack.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "DOCKER_HOST", "XDG_RUNTIME_DIR")
 
@@ -40,6 +45,14 @@ T = TypeVar("T")
 
 #: Told the name of each part once it stands, and how many seconds that took.
 Progress = Callable[[str, float], None]
+
+#: Told the name of a part that ended by itself, its exit code, and the last lines of its log.
+Ended = Callable[[str, int, str], None]
+
+
+def _nobody(_question: str) -> bool:
+    """Nobody is there to agree."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +88,21 @@ class LocalStack:
     """PostgreSQL, Service Bus, the sandbox host and the functions host.
 
     Ports are settled before a process starts, so that a child which is started again (see
-    `children`) is found where it was.
+    `children`) is found where it was; and they stay the same when the stack is.
     """
 
-    def __init__(self, config: StackConfig, progress: Progress) -> None:
+    def __init__(self, config: StackConfig, progress: Progress, agree: Agree = _nobody) -> None:
+        """Compose it.
+
+        Args:
+            config: of the stack.
+            progress: told what stands.
+            agree: asked before somebody else's database gets this product's schema.
+        """
         self._config = config
         self._progress = progress
+        self._agree = agree
+        self._ports = RememberedPorts(config.data / "ports.json")
         self.children: dict[str, Child] = {}
         self._lock: TextIOWrapper | None = None
 
@@ -113,24 +135,32 @@ class LocalStack:
         finally:
             self._release_lock()
 
-    async def first_end(self) -> str:
-        """Wait until a child ends by itself; a sentence that says which and how."""
-        tasks = {asyncio.create_task(child.ended()): child.name for child in self.children.values()}
-        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        first = done.pop()
-        return f"{tasks[first]} ended with {first.result()}"
+    async def supervise(self, ended: Ended) -> None:
+        """Start each part again that ends by itself, until it is cancelled.
+
+        Raises:
+            StackError: a part ends again and again.
+        """
+        tasks = [asyncio.create_task(_kept(child, ended)) for child in self.children.values()]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _start(self) -> Doors:
         _require_free("QLP_HTTP_PORT", self._config.http_port)
         _require_free("QLP_AMQP_PORT", self._config.amqp_port)
+        if self._config.database_url is not None:
+            await may_migrate(self._config.database_url, self._agree)
         postgres, bus = await asyncio.gather(
             self._timed("PostgreSQL", self._start_postgres()),
             self._timed("Service Bus", self._start_service_bus()),
         )
         # Each of the two is told where the other will be.
-        http_port, sandbox_port = self._config.http_port or free_port(), free_port()
+        http_port = self._config.http_port or self._ports.of("http")
+        sandbox_port = self._ports.of("sandbox")
         sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         api_key, http_url, _ = await asyncio.gather(
             self._timed("schema and API key", self._prepare_database(postgres)),
@@ -152,16 +182,18 @@ class LocalStack:
         if url := self._config.database_url:
             return Database(app=url, admin=url)
         data = str(self._config.data / "postgres")
-        module = ["infra.local.postgres", "--data-dir", data, "--port", str(free_port())]
+        module = ["infra.local.postgres", "--data-dir", data]
+        module += ["--port", str(self._ports.of("postgres"))]
         ready = await self._spawn("postgres", module)
         return Database(app=str(ready["app_url"]), admin=str(ready["admin_url"]))
 
     async def _start_service_bus(self) -> str:
         key_file = self._secret("servicebus-key")
+        port = self._config.amqp_port or self._ports.of("amqp")
         ready = await self._spawn(
             "servicebus",
             [
-                *("infra.local.servicebus", "--port", str(self._config.amqp_port or free_port())),
+                *("infra.local.servicebus", "--port", str(port)),
                 *("--config", str(self._config.service_bus_config)),
                 *("--key-file", str(key_file), "--health-port", "0"),
             ],
@@ -189,10 +221,10 @@ class LocalStack:
 
     async def _start_sandbox(self, bus: str, app_port: int, port: int) -> None:
         values = {
+            **_environment("QLP_SANDBOX_"),
             "ServiceBusConnection": bus,
             "QLP_SANDBOX_APP_URL": f"http://127.0.0.1:{app_port}",
             "QLP_SANDBOX_HEALTH_PORT": str(port),
-            **_environment("QLP_SANDBOX_"),
         }
         await self._spawn("sandbox", ["sandbox_host"], values)
 
@@ -291,7 +323,26 @@ class LocalStack:
 
 
 def _environment(*prefixes: str) -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key.startswith(prefixes)}
+    """Settings for a part; those of the stack itself are not."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith(prefixes) and key not in STACK_SETTINGS
+    }
+
+
+async def _kept(child: Child, told: Ended) -> None:
+    ends: deque[float] = deque(maxlen=_MOST_ENDS)
+    while True:
+        code = await child.ended()
+        told(child.name, code, child.last_words())
+        ends.append(monotonic())
+        if len(ends) == _MOST_ENDS and ends[-1] - ends[0] < _ENDS_SECONDS:
+            raise StackError(f"{child.name} ended {_MOST_ENDS} times in a row; see {child.log}")
+        await asyncio.sleep(_FIRST_PAUSE * 2 ** (len(ends) - 1))
+        # What does not start has ended too.
+        with contextlib.suppress(StackError):
+            await child.start(_START_SECONDS)
 
 
 def _require_free(setting: str, port: int) -> None:
