@@ -21,7 +21,8 @@ def test_everything_can_be_moved_aside_for_a_second_copy() -> None:
             "QLP_HTTP_PORT": "7171",
             "QLP_AMQP_PORT": "0",
             "QLP_DATA_DIR": "/tmp/other",
-            "DATABASE_URL": "postgresql://elsewhere/db",
+            "QLP_DATABASE_URL": "postgresql://elsewhere/db",
+            "DATABASE_URL": "postgresql://the/applications",
         }
     )
     assert (config.http_port, config.amqp_port) == (7171, 0)
