@@ -24,6 +24,7 @@ from domain.health import Health
 from domain.intents.state import IntentState
 from domain.memory import spare_the_collector
 from domain.messaging.backlog import Backlog
+from domain.messaging.held import HeldMessages, relay_source
 from domain.messaging.inbox import Inbox
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.recovery import Recovery
@@ -37,9 +38,9 @@ from domain.planning.solved import SolvedInLog
 from domain.process_manager import ProcessManager
 from domain.projections.intents import IntentReads
 from domain.projections.registry import Projections
-from domain.projections.rejected import RejectedMessages
+from domain.projections.rejected import UNREADABLE_STREAM, RejectedMessages
 from domain.projections.watcher import IntentWatcher
-from domain.repository import IntentRepository
+from domain.repository import IntentRepository, UnreadableStream
 from domain.runs.artifacts import Artifacts
 from domain.runs.heartbeat import Heartbeats
 from domain.runs.inputs import RunInputs
@@ -74,6 +75,7 @@ class App:
     relay: Relay
     recovery: Recovery
     dead_letters: DeadLetterWatch
+    held: HeldMessages
     projections: Projections
     sealer: Sealer
     watcher: IntentWatcher
@@ -158,13 +160,13 @@ def _compose(settings: Settings, pool: Pool) -> App:
 
     async def set_aside(record: RecordedEvent, error: Exception) -> None:
         await rejected.record(
-            source=f"relay/{record.event_id}",
+            source=relay_source(record.event_id),
             tenant_id=record.tenant_id,
-            reason="Unpublishable",
+            reason=UNREADABLE_STREAM if isinstance(error, UnreadableStream) else "Unpublishable",
             description=str(error),
             body=b"",
             message_id=str(record.event_id),
-            traceparent=record.metadata.get("traceparent"),
+            traceparent=record.traceparent,
         )
 
     destinations = Destinations(settings.events_topic, settings.jobs_queue)
@@ -190,6 +192,12 @@ def _compose(settings: Settings, pool: Pool) -> App:
     solved = SolvedInLog(reads, repository, search)
     planner = make_planner(settings, models, pool, solved)
     process_manager = ProcessManager(repository, handler, planner, embeddings, limits, _now)
+    inbox = Inbox(service, repository, handler, process_manager, keys, artifacts, rejected, _now)
+    doors = {
+        settings.intents_queue: inbox.intent,
+        settings.events_topic: inbox.announcement,
+        settings.results_queue: inbox.result,
+    }
     return App(
         settings=settings,
         pool=pool,
@@ -198,13 +206,14 @@ def _compose(settings: Settings, pool: Pool) -> App:
         repository=repository,
         reads=reads,
         service=service,
-        inbox=Inbox(service, repository, handler, process_manager, keys, artifacts, rejected, _now),
+        inbox=inbox,
         relay=relay,
         recovery=Recovery(
             *(reads, repository, relay, backlog, _now),
             timedelta(seconds=settings.stalled_after_seconds),
         ),
         dead_letters=dead_letters,
+        held=HeldMessages(rejected, doors, log, relay),
         projections=projections,
         sealer=Sealer(checkpoints),
         watcher=watcher,

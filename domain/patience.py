@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from domain.eventlog.migrate import SchemaOutOfDate
+from domain.eventlog.migrate import MigrationError
 from domain.outages import describe_outage, outage_of
 from domain.settings import InvalidSettings
 
@@ -31,7 +31,7 @@ def waits_for(error: BaseException) -> str | None:
     """
     if outage_of(error) is not None:
         return describe_outage(error)
-    if isinstance(error, SchemaOutOfDate | InvalidSettings):
+    if isinstance(error, MigrationError | InvalidSettings):
         return f"not configured: {error}"
     return None
 

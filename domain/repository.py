@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,11 +12,14 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
 from domain.intents.content import Limits, Program
 from domain.intents.events import (
+    POISON,
     IntentEvent,
+    NewerEvent,
     UnknownEvent,
+    UnreadableEvent,
     revive,
 )
-from domain.intents.evolve import fold
+from domain.intents.evolve import CorruptStream, evolve, fold
 from domain.intents.ids import derived_id
 from domain.intents.state import IntentState, Run, Status, Step
 from domain.intents.value import plain
@@ -50,6 +53,39 @@ def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
     return revive(record.type, record.schema_version, record.data_json)
 
 
+class UnreadableStream(ValueError):
+    """The events of an intent that this release cannot fold: nothing can be decided about it.
+
+    A later release may be able to: the message says what is in the way, and nothing personal.
+
+    Attributes:
+        tenant_id: whose stream it is.
+    """
+
+    def __init__(self, record: RecordedEvent, error: Exception) -> None:
+        says_why = isinstance(error, NewerEvent | UnreadableEvent | CorruptStream)
+        why = str(error) if says_why else type(error).__name__
+        super().__init__(f"{record.stream_id}, event {record.version}: {why}")
+        self.tenant_id = record.tenant_id
+
+
+def folding(records: Iterable[RecordedEvent]) -> Iterator[tuple[RecordedEvent, IntentState]]:
+    """Each event of a stream, from its first on, with the state after it.
+
+    Raises:
+        UnreadableStream: at the event that cannot be folded.
+    """
+    state: IntentState | None = None
+    for version, record in enumerate(records, 1):
+        try:
+            if record.version != version:
+                raise CorruptStream(f"event {version} is missing")
+            state = evolve(state, typed(record))
+        except POISON as error:
+            raise UnreadableStream(record, error) from error
+        yield record, state
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What `IntentRepository.save` did.
@@ -75,14 +111,22 @@ class IntentRepository:
         """All events of an intent in order; empty if there is none."""
         records: list[RecordedEvent] = []
         while True:
-            page = await self._log.read_stream(stream_of(intent_id), len(records), _PAGE)
+            after = records[-1].version if records else 0
+            page = await self._log.read_stream(stream_of(intent_id), after, _PAGE)
             records += page
             if len(page) < _PAGE:
                 return records
 
     async def load(self, intent_id: UUID) -> IntentState | None:
-        """The intent as its events tell it; None if there is none."""
-        return fold(typed(record) for record in await self.history(intent_id))
+        """The intent as its events tell it; None if there is none.
+
+        Raises:
+            UnreadableStream: this release cannot tell.
+        """
+        state: IntentState | None = None
+        for _, state in folding(await self.history(intent_id)):  # noqa: B007 the last one counts
+            continue
+        return state
 
     async def save(
         self,

@@ -15,7 +15,7 @@ from domain.intents.content import IntentContent
 from domain.intents.ids import new_id
 from domain.intents.refusals import IntentNotFound, NothingRuns
 from domain.intents.state import IntentState
-from domain.repository import IntentRepository
+from domain.repository import IntentRepository, UnreadableStream
 
 _NAMESPACE = UUID("9d0a7f0e-6a56-5d3c-8f0e-51b1f2c7a4d9")
 
@@ -64,6 +64,7 @@ class IntentService:
 
         Raises:
             SubmissionConflict: the key was used before for other content.
+            UnreadableStream: of that earlier intent, this release cannot tell what it was.
             NotAdmitted: the content asks for what there is not, or for too much.
         """
         intent_id = intent_id_for(tenant_id, origin, key)
@@ -84,6 +85,7 @@ class IntentService:
         Raises:
             IntentNotFound: the tenant has no such intent.
             IntentAlreadyFinished: it has succeeded or failed.
+            UnreadableStream: this release cannot tell what has become of it.
         """
         await self._of_tenant(tenant_id, intent_id)
         command = CancelIntent(reason, self._clock())
@@ -110,6 +112,7 @@ class IntentService:
         Raises:
             IntentNotFound: the tenant has no such intent.
             NothingRuns: the sandbox owes no result.
+            UnreadableStream: this release cannot tell what has become of it.
         """
         state = await self._of_tenant(tenant_id, intent_id)
         if not state.open_runs:
@@ -125,7 +128,13 @@ class IntentService:
         return killed
 
     async def _of_tenant(self, tenant_id: str, intent_id: UUID) -> IntentState:
-        state = await self._repository.load(intent_id)
+        no_such = IntentNotFound(f"there is no intent {intent_id}")
+        try:
+            state = await self._repository.load(intent_id)
+        except UnreadableStream as error:
+            if error.tenant_id != tenant_id:
+                raise no_such from None
+            raise
         if state is None or state.tenant_id != tenant_id:
-            raise IntentNotFound(f"there is no intent {intent_id}")
+            raise no_such
         return state

@@ -20,7 +20,7 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import chain, count
 from math import isfinite
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError, from_json
@@ -84,6 +84,7 @@ def read_as(
     max_nodes: int = MAX_NODES,
     max_depth: int = MAX_DEPTH,
     context: Mapping[str, object] | None = None,
+    passing_over: bool = False,
 ) -> T:
     """The value of a JSON text as ``type_``; a scalar of another type than its field's is wrong.
 
@@ -93,6 +94,8 @@ def read_as(
         max_nodes: see there.
         max_depth: see there.
         context: for the validators of ``type_``.
+        passing_over: fields that ``type_`` does not know are left out, not refused: whoever wrote
+            them is one of our own parts, of a later release.
 
     Raises:
         pydantic.ValidationError: it is no such JSON, or names each field that is wrong.
@@ -104,7 +107,8 @@ def read_as(
         problem = PydanticCustomError("json_invalid", "{reason}", {"reason": str(error)})
         details = InitErrorDetails(type=problem, loc=(), input=None)
         raise ValidationError.from_exception_data(type_.__name__, [details]) from None
-    return _adapter(type_).validate_json(body, strict=True, context=context)
+    extra: Literal["ignore"] | None = "ignore" if passing_over else None
+    return _adapter(type_).validate_json(body, strict=True, context=context, extra=extra)
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}

@@ -7,25 +7,38 @@ from typing import Any
 
 from domain.access.store import Role
 from domain.eventlog.models import RecordedEvent
-from domain.intents.events import SandboxRunFinished, SandboxRunKillRequested
+from domain.intents.events import POISON, SandboxRunFinished, SandboxRunKillRequested
+from domain.repository import typed
 
 
 def shown_event(record: RecordedEvent, role: Role) -> dict[str, Any]:
-    """The event; clients do not see who operates the system, nor what a host says of itself."""
-    data = record.data
+    """The event; clients do not see who operates the system, nor what a host says of itself.
+
+    Data are shown exactly as they are stored; they need not be readable.
+    """
+    hidden = role != "operator" and record.type in _HIDING
     return {
         "version": record.version,
         "type": record.type,
         "recorded_at": record.recorded_at,
-        "traceparent": record.metadata.get("traceparent"),
-        "data": data if role == "operator" else _for_clients(record.type, data),
+        "traceparent": record.traceparent,
+        "data": _for_clients(record) if hidden else record.said["data"],
     }
 
 
-def _for_clients(type_: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    if type_ == SandboxRunKillRequested.type:
+_HIDING = (SandboxRunKillRequested.type, SandboxRunFinished.type)
+
+
+def _for_clients(record: RecordedEvent) -> Mapping[str, Any] | None:
+    """Data without what is not theirs; None where there is no telling what that is."""
+    try:
+        typed(record)
+        data = record.data
+    except POISON:
+        return None
+    if record.type == SandboxRunKillRequested.type:
         return _without("operator", data)
-    if type_ == SandboxRunFinished.type and data["outcome"].get("retryable"):
+    if data["outcome"].get("retryable"):
         # The host failed, not the program: its reason names its paths, processes and addresses.
         return {**data, "outcome": _without("error", data["outcome"])}
     return data

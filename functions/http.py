@@ -17,6 +17,7 @@ from domain.app import App, get_app
 from domain.messaging.envelope import child_of
 from domain.outages import outage_of
 from domain.patience import waits_for
+from domain.repository import UnreadableStream
 from domain.strict_json import MAX_NODES, read_as
 from domain.telemetry import security_event
 from functions.bodies import check_body_is_whole, check_no_body, json_body
@@ -67,6 +68,14 @@ def answered(answer: Answer) -> Function:
             response = await answer(req, traceparent)
         except Problem as problem:
             response = problem.response()
+        except UnreadableStream as error:
+            logger.warning("refused: %s", error)
+            response = Problem(
+                409,
+                "unreadable-intent",
+                f"Nothing was changed: this release cannot read the intent ({error}). "
+                "Try again after the next one.",
+            ).response()
         except Exception as error:  # noqa: BLE001 each is a fault of ours, and logged
             response = _fault_of_ours(error, answer.__name__, traceparent).response()
         response.headers["traceparent"] = traceparent

@@ -23,7 +23,8 @@ async def relay_events(app: App) -> None:
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_RECOVERY_SCHEDULE%", use_monitor=False)
 @on_timer
 async def recover_stalled(app: App) -> None:
-    """Publish again what no longer moves."""
+    """Publish again what no longer moves; take again what an earlier release could not."""
+    await app.held.retake()
     await app.recovery.run()
 
 

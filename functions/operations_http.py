@@ -197,8 +197,9 @@ def _stream(then: StreamThen) -> dict[str, Any]:
         "as_of": then.as_of,
         "version": then.version,
         "latest_version": then.latest_version,
-        "state": shown(then.state),
+        "state": shown(then.state) if then.state else {},
         "history": then.history,
+        "unreadable": then.unreadable,
         "events": [shown_event(record, "operator") for record in then.events],
     }
 

@@ -16,7 +16,6 @@ from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.exceptions import MessageLockLostError
 
 from domain.messaging.envelope import Envelope
-from domain.sandbox.contract import Verdict
 from sandbox_host.bus import BUS_ERRORS, Backoff, Bus, Link
 from sandbox_host.jobs import PreparedJob
 from sandbox_host.messages import (
@@ -170,7 +169,7 @@ class Consumer:
             log.warning("dead-lettered message %s: %s", message.message_id, error)
             await link.dead_letter(message, error.reason, str(error))
         except Refused as error:
-            result = failure(error.run_id, error.intent_id, Verdict.INVALID_JOB, str(error))
+            result = failure(error.run_id, error.intent_id, error.verdict, str(error))
             await self._answer(link, message, reply(envelope, result))
             self._status.finished[result.verdict] += 1
             run_ended(result)

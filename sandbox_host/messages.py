@@ -60,12 +60,19 @@ class Unreadable(ValueError):
 
 
 class Refused(ValueError):
-    """The job cannot run, but its ids are known, so that a result can say why."""
+    """The job cannot run, but its ids are known, so that a result can say why.
 
-    def __init__(self, run_id: UUID, intent_id: UUID, why: str) -> None:
+    Attributes:
+        verdict: ``invalid_job``, or ``infrastructure_error`` where another host may run it.
+    """
+
+    def __init__(
+        self, run_id: UUID, intent_id: UUID, why: str, verdict: Verdict = Verdict.INVALID_JOB
+    ) -> None:
         super().__init__(why)
         self.run_id = run_id
         self.intent_id = intent_id
+        self.verdict = verdict
 
 
 def body_of(message: ServiceBusReceivedMessage) -> bytes:
@@ -110,6 +117,9 @@ def read_job(envelope: Envelope) -> PreparedJob:
         run_id, intent_id = _uuid(envelope.data, "run_id"), _uuid(envelope.data, "intent_id")
         if run_id is None or intent_id is None:
             raise Unreadable("InvalidJob", why) from None
+        if all(each["type"] == "extra_forbidden" for each in error.errors(include_input=False)):
+            why = f"this host is older than the application, whose job says more: {why}"
+            raise Refused(run_id, intent_id, why, Verdict.INFRASTRUCTURE_ERROR) from None
         raise Refused(run_id, intent_id, why) from None
     try:
         return prepare(job)

@@ -93,6 +93,11 @@ class EventLog:
         params = {"stream_id": stream_id, "after_version": after_version, "limit": _limit(limit)}
         return codec.decode_all(await fetch(self._pool, _SQL["read_stream"], params))
 
+    async def event(self, event_id: UUID) -> RecordedEvent | None:
+        """One event; None if the log has none of this id."""
+        rows = await fetch(self._pool, _SQL["event"], {"event_id": event_id})
+        return codec.decode(rows[0]) if rows else None
+
     async def read_all(self, after: Checkpoint, limit: int = 1000) -> list[RecordedEvent]:
         """At most ``limit`` events of all streams after a checkpoint, in the log's order.
 

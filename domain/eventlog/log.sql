@@ -6,6 +6,12 @@ where stream_id = %(stream_id)s and version > %(after_version)s
 order by version
 limit %(limit)s
 
+-- name: event
+select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
+    command_id, recorded_at, metadata::text, data::text
+from events
+where event_id = %(event_id)s
+
 -- name: read_all
 select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
     command_id, recorded_at, metadata::text, data::text

@@ -19,6 +19,10 @@ _SQL = load_statements(Path(__file__).with_name("migrate.sql"))
 _FOLDER = Path(__file__).with_name("migrations")
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 
+#: The first line of a migration that earlier code can live with, which a release that is rolled
+#: back then does: it says the schema that the oldest such code was made for.
+_RUNS_WITH = re.compile(rb"-- Code since (\d{4}) runs with this\.")
+
 
 class MigrationError(Exception):
     """The database and the code's migrations do not fit together; the message says how."""
@@ -35,6 +39,12 @@ class Migration:
     version: int
     name: str
     sql: bytes
+
+    @property
+    def runs_with(self) -> int | None:
+        """The schema version of the oldest code that runs with it; None: only code that has it."""
+        said = _RUNS_WITH.match(self.sql)
+        return int(said[1]) if said is not None else None
 
     @property
     def sha256(self) -> str:
@@ -71,7 +81,8 @@ async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
         the names of the migrations applied by this call.
 
     Raises:
-        MigrationError: an applied file has changed, or the database is newer than the code.
+        MigrationError: an applied file has changed, or the database is newer than the code and
+            does not run with it.
     """
     migrations = load_migrations(folder)
     async with await AsyncConnection.connect(admin_url, autocommit=True) as connection:
@@ -79,20 +90,26 @@ async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
         await connection.execute(_SQL["wait_without_limit"])
         await connection.execute(_SQL["lock"])
         await connection.execute(_SQL["create_table"])
+        if not (await (await connection.execute(_SQL["has_runs_with"])).fetchall())[0][0]:
+            await connection.execute(_SQL["add_runs_with"])
         pending = _pending(migrations, await _applied(connection))
         for migration in pending:
             async with connection.transaction():
                 await connection.execute(migration.sql)
                 await connection.execute(
-                    _SQL["record"], [migration.version, migration.name, migration.sha256]
+                    _SQL["record"],
+                    [migration.version, migration.name, migration.sha256, migration.runs_with],
                 )
         if (await (await connection.execute(_SQL["has_log"])).fetchall())[0][0]:
             await connection.execute(_SQL["adopt_log"])
     return [f"{migration.version:04}_{migration.name}" for migration in pending]
 
 
-async def check_schema(pool: AsyncConnectionPool) -> None:
-    """Verify that the database has exactly this code's migrations.
+async def check_schema(pool: AsyncConnectionPool) -> list[str]:
+    """Verify that the database has this code's migrations, and none that it does not run with.
+
+    Returns:
+        the names of those of a later release.
 
     Raises:
         SchemaOutOfDate: some are missing.
@@ -107,22 +124,28 @@ async def check_schema(pool: AsyncConnectionPool) -> None:
     if pending:
         names = ", ".join(f"{migration.version:04}_{migration.name}" for migration in pending)
         raise SchemaOutOfDate(f"the database lacks the migrations {names}: run `qlp migrate`")
+    known = len(load_migrations())
+    return [f"{version:04}_{name}" for version, name, *_ in applied if version > known]
 
 
-async def _applied(connection: AsyncConnection[Any]) -> list[tuple[int, str, str]]:
+_Applied = tuple[int, str, str, int | None]
+
+
+async def _applied(connection: AsyncConnection[Any]) -> list[_Applied]:
     return await (await connection.execute(_SQL["applied"])).fetchall()
 
 
-def _pending(
-    migrations: Sequence[Migration], applied: Sequence[tuple[int, str, str]]
-) -> list[Migration]:
+def _pending(migrations: Sequence[Migration], applied: Sequence[_Applied]) -> list[Migration]:
     known = {migration.version: migration for migration in migrations}
-    for version, name, sha256 in applied:
+    for version, name, sha256, runs_with in applied:
         migration = known.pop(version, None)
+        if migration is None and runs_with is not None and runs_with <= len(migrations):
+            continue
         if migration is None:
             raise MigrationError(
                 f"the database has migration {version:04}_{name}, which this code does not know: "
-                "it was migrated by a newer release; deploy that release, or a later one"
+                "and which does not run with it: it was migrated by a newer release; deploy that "
+                "release, or a later one"
             )
         if (migration.name, migration.sha256) != (name, sha256):
             raise MigrationError(

@@ -9,14 +9,24 @@ create table if not exists schema_migrations (
     version integer primary key,
     name text not null,
     sha256 text not null,
-    applied_at timestamptz not null default now()
+    applied_at timestamptz not null default now(),
+    runs_with integer
 )
 
+-- name: has_runs_with
+select exists (select from pg_attribute
+               where attrelid = 'schema_migrations'::regclass and attname = 'runs_with')
+
+-- name: add_runs_with
+alter table schema_migrations add column runs_with integer
+
 -- name: applied
-select version, name, sha256 from schema_migrations order by version
+-- The column came later than the table.
+select version, name, sha256, (to_jsonb(m) ->> 'runs_with')::integer
+from schema_migrations m order by version
 
 -- name: record
-insert into schema_migrations (version, name, sha256) values (%s, %s, %s)
+insert into schema_migrations (version, name, sha256, runs_with) values (%s, %s, %s, %s)
 
 -- name: has_log
 select to_regprocedure('public.adopt_log(boolean)') is not null

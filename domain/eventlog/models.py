@@ -82,6 +82,23 @@ class RecordedEvent(NamedTuple):
         return parsed
 
     @property
+    def traceparent(self) -> str | None:
+        """Of the metadata; None where there is none, or they are not what we record."""
+        try:
+            found = self.metadata["traceparent"]
+        except (ValueError, LookupError, TypeError):
+            return None
+        return found if isinstance(found, str) else None
+
+    @property
+    def said(self) -> dict[str, orjson.Fragment]:
+        """Metadata and data for `orjson.dumps`, exactly as stored: they need not be readable."""
+        return {
+            "metadata": orjson.Fragment(self.metadata_json),
+            "data": orjson.Fragment(self.data_json),
+        }
+
+    @property
     def checkpoint(self) -> Checkpoint:
         """The checkpoint of a follower that has processed this event."""
         return Checkpoint(self.transaction_id, self.position)

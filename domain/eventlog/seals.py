@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
@@ -24,6 +24,7 @@ from domain.eventlog.checkpoints import CheckpointStore, Lease
 from domain.eventlog.digests import DIGEST_BYTES, StoredEvent, microseconds
 from domain.eventlog.models import Checkpoint
 from domain.statements import load_statements
+from domain.telemetry import security_event
 
 _SQL = load_statements(Path(__file__).with_name("seals.sql"))
 
@@ -35,7 +36,7 @@ NAME = "seals"
 #: Events in one seal; about 100 bytes of the seal's row each.
 PAGE = 1000
 
-_EVENTS_PAGE = 2000
+_EVENTS_PAGE, _VERSIONS_PAGE = 2000, 10_000
 
 #: What the first seal follows.
 GENESIS = bytes(DIGEST_BYTES)
@@ -88,6 +89,21 @@ class Head:
     sealed_at: datetime
 
 
+class Bounds(NamedTuple):
+    """What has been given out: transaction ids below the one, positions up to the other."""
+
+    transaction_id: int
+    position: int
+
+
+class Gap(NamedTuple):
+    """In a stream, ``version`` follows directly after ``before``."""
+
+    stream_id: str
+    before: int
+    version: int
+
+
 def seal_digest(
     seq: int, previous_digest: bytes, sealed_at: datetime, events: tuple[SealedEvent, ...]
 ) -> bytes:
@@ -108,6 +124,10 @@ def seal_digest(
     return hasher.digest()
 
 
+class SealsMissing(RuntimeError):
+    """There were more seals once."""
+
+
 class Sealer:
     """Seals what lies below the horizon; one at a time, whichever process it runs in."""
 
@@ -122,6 +142,7 @@ class Sealer:
 
         Raises:
             psycopg.OperationalError: that connection was lost, and with it the right to seal.
+            SealsMissing: more had been sealed than there are seals; nothing is sealed over it.
         """
         count = 0
         async with self._checkpoints.exclusive(NAME) as lease:
@@ -133,7 +154,14 @@ class Sealer:
 
 
 async def _seal_next(lease: Lease) -> int:
-    [(seq, previous, transaction_id, position, now)] = await lease.fetch(_SQL["last"], {})
+    last = await lease.fetch(_SQL["last"], {"name": NAME})
+    [(seq, previous, transaction_id, position, now, more_was_sealed)] = last
+    if more_was_sealed:
+        security_event("seals_missing", last=seq or 0)
+        raise SealsMissing(
+            f"seals after number {seq or 0} are gone: see `qlp log verify`; docs/operators.md "
+            "says how to begin anew"
+        )
     after = {"transaction_id": str(transaction_id or 0), "position": position or 0}
     rows = await lease.fetch(_SQL["unsealed"], {**after, "limit": PAGE})
     if not rows:
@@ -141,25 +169,25 @@ async def _seal_next(lease: Lease) -> int:
     events = tuple(SealedEvent(row[0], *row[2:]) for row in rows)
     seq, previous = (seq or 0) + 1, previous or GENESIS
     digest = seal_digest(seq, previous, now, events)
-    await lease.fetch(
-        _SQL["insert"],
-        {
-            "seq": seq,
-            "from_transaction_id": str(rows[0][1]),
-            "from_position": rows[0][0],
-            "to_transaction_id": str(rows[-1][1]),
-            "to_position": rows[-1][0],
-            "events": len(events),
-            "positions": [event.position for event in events],
-            "event_ids": [event.event_id for event in events],
-            "stream_ids": [event.stream_id for event in events],
-            "versions": [event.version for event in events],
-            "digests": [event.digest for event in events],
-            "sealed_at": now,
-            "previous_digest": previous,
-            "digest": digest,
-        },
-    )
+    seal = {
+        "seq": seq,
+        "from_transaction_id": str(rows[0][1]),
+        "from_position": rows[0][0],
+        "to_transaction_id": str(rows[-1][1]),
+        "to_position": rows[-1][0],
+        "events": len(events),
+        "positions": [event.position for event in events],
+        "event_ids": [event.event_id for event in events],
+        "stream_ids": [event.stream_id for event in events],
+        "versions": [event.version for event in events],
+        "digests": [event.digest for event in events],
+        "sealed_at": now,
+        "previous_digest": previous,
+        "digest": digest,
+    }
+    async with lease.transaction():
+        await lease.fetch(_SQL["insert"], seal)
+        await lease.save(Checkpoint(rows[-1][1], rows[-1][0]))  # remembers it when it is gone
     logger.info("seal seq=%d digest=%s events=%d", seq, digest.hex(), len(events))
     return len(events)
 
@@ -205,6 +233,46 @@ class SealReads:
             if len(rows) < _EVENTS_PAGE:
                 return
             after = Checkpoint(rows[-1][1], rows[-1][0])
+
+    async def sealed_to(self) -> Checkpoint:
+        """How far the log has been sealed at some time; the start if it never was."""
+        rows = await fetch(self._pool, _SQL["sealed_to"], {"name": NAME})
+        return Checkpoint(*rows[0]) if rows else Checkpoint.start()
+
+    async def bounds(self) -> Bounds:
+        """What the database has given out by now."""
+        [row] = await fetch(self._pool, _SQL["bounds"], {})
+        return Bounds(*row)
+
+    async def end(self) -> Checkpoint:
+        """The last event that is not from the future, readable by followers or not."""
+        rows = await fetch(self._pool, _SQL["end"], {})
+        return Checkpoint(*rows[0]) if rows else Checkpoint.start()
+
+    async def strays(self, limit: int) -> list[StoredEvent]:
+        """Events that no follower ever reads: of transactions that are yet to come, or of none."""
+        rows = await fetch(self._pool, _SQL["strays"], {"limit": limit})
+        return [StoredEvent(*row) for row in rows]
+
+    async def gaps(self) -> AsyncIterator[Gap]:
+        """Where versions are missing within streams, or there are some below 1."""
+        stream_id, version = "", 2**31 - 1
+        while True:
+            params = {"stream_id": stream_id, "version": version, "limit": _VERSIONS_PAGE}
+            rows = await fetch(self._pool, _SQL["versions"], params)
+            for next_stream, next_version in rows:
+                before = version if next_stream == stream_id else 0
+                stream_id, version = next_stream, next_version
+                if version != before + 1:
+                    yield Gap(stream_id, before, version)
+            if len(rows) < _VERSIONS_PAGE:
+                return
+
+    async def event_at(self, stream_id: str, version: int) -> tuple[UUID, int] | None:
+        """Id and position of an event; None if there is none."""
+        params = {"stream_id": stream_id, "version": version}
+        rows = await fetch(self._pool, _SQL["event_at"], params)
+        return (rows[0][0], rows[0][1]) if rows else None
 
     async def positions_of(self, event_ids: list[UUID]) -> dict[UUID, int]:
         """The positions of those events that are anywhere in the log."""

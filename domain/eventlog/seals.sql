@@ -1,9 +1,57 @@
 -- name: last
-select seq, digest, to_transaction_id, to_position, clock_timestamp()
+-- The last seal, and whether more was sealed once than it reaches.
+select seq, digest, to_transaction_id, to_position, clock_timestamp(),
+    coalesce((made.transaction_id, made.position)
+        > (coalesce(to_transaction_id, '0'::xid8), coalesce(to_position, 0)), false)
 from (select clock_timestamp()) now
 left join lateral (
     select seq, digest, to_transaction_id, to_position from seals order by seq desc limit 1
 ) last on true
+left join checkpoints made on made.name = %(name)s
+
+-- name: sealed_to
+select transaction_id, position from checkpoints where name = %(name)s
+
+-- name: bounds
+-- What has been given out: every transaction id below the first, positions up to the second.
+select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + i.xid_offset), s.last_value
+from log_identity i cross join events_position_seq s
+
+-- name: end
+-- The last event that is not from the future, readable by followers or not.
+select transaction_id, position from events
+where transaction_id < (
+    select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + xid_offset)::text::xid8
+    from log_identity)
+order by transaction_id desc, position desc
+limit 1
+
+-- name: strays
+-- Events where none can be: of transactions that have not begun, and before the first.
+(select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
+    command_id, recorded_at, metadata::text, data::text, digest
+from events
+where transaction_id >= (
+    select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + xid_offset)::text::xid8
+    from log_identity)
+order by transaction_id, position
+limit %(limit)s)
+union all
+(select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
+    command_id, recorded_at, metadata::text, data::text, digest
+from events
+where (transaction_id, position) <= ('0'::xid8, 0)
+limit %(limit)s)
+
+-- name: versions
+select stream_id, version from events
+where (stream_id, version) > (%(stream_id)s::text, %(version)s::integer)
+order by stream_id, version
+limit %(limit)s
+
+-- name: event_at
+select event_id, position from events
+where stream_id = %(stream_id)s and version = %(version)s
 
 -- name: unsealed
 select position, transaction_id, event_id, stream_id, version, digest

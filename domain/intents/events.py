@@ -178,7 +178,11 @@ class IntentCancelled(IntentEvent, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent:
-    """An event this version of the code does not know: kept as it is, never dropped."""
+    """An event of a type that this release does not know: kept as it is, and passed over.
+
+    A new type may only say what releases before it can do without. What changes the meaning of
+    the stream is a new version of a known type: `NewerEvent`.
+    """
 
     type: str
     schema_version: int
@@ -215,8 +219,24 @@ _QUOTED = re.compile(r" '.*'", re.DOTALL)
 class UnreadableEvent(ValueError):
     """What was recorded does not fit its own schema version; says where, not what stands there."""
 
-    def __init__(self, error: msgspec.DecodeError) -> None:
-        super().__init__(_QUOTED.sub("", str(error)))
+    def __init__(self, error: Exception) -> None:
+        said = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
+        super().__init__(_QUOTED.sub("", said))
+
+
+class NewerEvent(ValueError):
+    """A known type in a schema version of a later release: its stream cannot be folded here."""
+
+    def __init__(self, type_: str, schema_version: int, known: int) -> None:
+        super().__init__(
+            f"{type_} has schema version {schema_version}, of a later release; this one reads up "
+            f"to {known}"
+        )
+
+
+#: What reading an event of any content can raise, beside msgspec's own errors: upcasters meet data
+#: that they were not written for, and JSON may be nested deeper than can be read.
+_UNFIT = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +262,8 @@ class EventRegistry:
     def revive(self, type_: str, schema_version: int, data: str) -> IntentEvent | UnknownEvent:
         """The typed event of a record of our log, brought to the current version of its type.
 
-        `UnknownEvent` for a type or version from the future. Bounds are not looked at again: what
-        the log holds was checked before it was recorded.
+        `UnknownEvent` for a type from the future. Bounds are not looked at again: what the log
+        holds was checked before it was recorded.
 
         Args:
             type_: of the event.
@@ -251,6 +271,7 @@ class EventRegistry:
             data: a JSON object, as recorded.
 
         Raises:
+            NewerEvent: the type is known, the version is from the future.
             UnreadableEvent: the data does not fit its own schema version.
         """
         reader = self._readers.get((type_, schema_version))
@@ -263,7 +284,9 @@ class EventRegistry:
             return self._readers[type_, model.schema_version](
                 self._current(model, schema_version, data)
             )
-        except msgspec.DecodeError as error:
+        except NewerEvent:
+            raise
+        except _UNFIT as error:
             raise UnreadableEvent(error) from None
 
     def revive_checked(
@@ -272,21 +295,33 @@ class EventRegistry:
         """As `revive`, of a record that comes from elsewhere: every field is held to its bounds.
 
         Raises:
+            NewerEvent: the type is known, the version is from the future.
+            UnreadableEvent: an upcaster cannot take the data.
             pydantic.ValidationError: the data does not fit its own schema version.
         """
         model = self._known(type_, schema_version)
         if model is None:
             return UnknownEvent(type_, schema_version, data)
-        current = self._current(model, schema_version, data)
+        try:
+            current = self._current(model, schema_version, data)
+        except _UNFIT as error:
+            raise UnreadableEvent(error) from None
         event: IntentEvent = read_as(
             model, current.encode(), max_nodes=MAX_EVENT_NODES, context=RECORDED
         )
         return event
 
-    def _known(self, type_: str, schema_version: int) -> type[IntentEvent] | None:
-        """The type of an event; None for a type or version from the future."""
+    def reads(self, type_: str, schema_version: int) -> bool:
+        """Whether this release knows the type, and the version of it."""
         model = self.types.get(type_)
-        return model if model is not None and schema_version <= model.schema_version else None
+        return model is not None and schema_version <= model.schema_version
+
+    def _known(self, type_: str, schema_version: int) -> type[IntentEvent] | None:
+        """The type of an event; None for a type from the future."""
+        model = self.types.get(type_)
+        if model is not None and schema_version > model.schema_version:
+            raise NewerEvent(type_, schema_version, model.schema_version)
+        return model
 
     def _current(self, model: type[IntentEvent], schema_version: int, data: str) -> str:
         """``data`` as it would be recorded today."""
@@ -299,3 +334,6 @@ class EventRegistry:
 
 REGISTRY = EventRegistry(EVENT_TYPES, UPCASTERS)
 revive = REGISTRY.revive
+
+#: What an event raises that this release cannot take; anything else is not the event's fault.
+POISON = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)

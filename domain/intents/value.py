@@ -73,13 +73,18 @@ def _field(
     return core_schema.typed_dict_field(schema, required=schema["type"] != "default")
 
 
-def checked(type_: type[T], given: object) -> T:
+def checked(type_: type[T], given: object, *, passing_over: bool = False) -> T:
     """What came from outside as ``type_``, out of JSON's types.
+
+    Args:
+        type_: anything pydantic can check.
+        given: what came.
+        passing_over: see `domain.strict_json.read_as`.
 
     Raises:
         pydantic.ValidationError: names each field that is wrong.
     """
-    return read_as(type_, to_json(given))
+    return read_as(type_, to_json(given), passing_over=passing_over)
 
 
 def plain(value: Value) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
 from domain.messaging.routing import Router
 from domain.outages import describe_outage, outage_of
+from domain.repository import UnreadableStream
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ PAGE = 200
 #: meanwhile shares the next run: that halved the CPU of accepting an intent.
 PAUSE_SECONDS = 0.005
 
-#: Called with an event that can never be published and the reason.
+#: Called with an event that cannot be published and the reason, `UnreadableStream` where a later
+#: release may be able to.
 Reject = Callable[[RecordedEvent, Exception], Awaitable[None]]
 
 
@@ -103,11 +105,18 @@ class Relay:
         return checkpoint if await self._log.read_all(checkpoint, 1) else None
 
     async def publish(self, records: Sequence[RecordedEvent]) -> None:
-        """Publish the messages of ``records``; an unpublishable event is set aside, visibly."""
+        """Publish the messages of ``records``; an unpublishable event is set aside, visibly.
+
+        Of a stream that this release cannot read, only the announcement is sent.
+        """
         messages: list[OutgoingMessage] = []
         for record in records:
             try:
                 messages += await self._router.messages_for(record)
+            except UnreadableStream as error:
+                logger.warning("event %s: its job is held back: %s", record.event_id, error)
+                messages.append(self._router.announcement(record))
+                await self._reject(record, error)
             except ValueError as error:
                 logger.error("event %s cannot be published: %s", record.event_id, error)
                 await self._reject(record, error)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from domain.eventlog.models import RecordedEvent
-from domain.intents.events import PlanningPostponed, SandboxRunRequested
+from domain.intents.events import POISON, PlanningPostponed, SandboxRunRequested
 from domain.intents.state import IntentState, Run
 from domain.intents.value import plain
 from domain.messaging.envelope import Envelope, child_of
@@ -49,12 +50,21 @@ class Router:
         """The messages of one event.
 
         Raises:
+            UnreadableStream: not by this release; `announcement` can be sent all the same.
             ValueError: the event or its stream cannot be read; publishing it again won't help.
         """
-        messages = [_announcement(record, self._to.events_topic)]
+        messages = [self.announcement(record)]
         if record.type == SandboxRunRequested.type:
             messages += await self._job(record)
         return messages
+
+    def announcement(self, record: RecordedEvent) -> OutgoingMessage:
+        """What tells the world that an event happened; of a delay, when it is over.
+
+        Raises:
+            ValueError: it is no event of an intent.
+        """
+        return _announcement(record, self._to.events_topic)
 
     async def _job(self, record: RecordedEvent) -> list[OutgoingMessage]:
         state = await self._repository.load(intent_of(record.stream_id))
@@ -73,7 +83,7 @@ class Router:
             subject=str(state.id),
             time=record.recorded_at,
             tenantid=state.tenant_id,
-            traceparent=child_of(record.metadata.get("traceparent")),
+            traceparent=child_of(record.traceparent),
             data=job.model_dump(mode="json", exclude_defaults=True),
         )
         return [
@@ -89,7 +99,6 @@ class Router:
 
 
 def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
-    """What tells the world that an event happened; of a delay, when it is over."""
     intent_id = str(intent_of(record.stream_id))
     envelope = Envelope(
         id=str(record.event_id),
@@ -98,13 +107,14 @@ def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
         subject=intent_id,
         time=record.recorded_at,
         tenantid=record.tenant_id,
-        traceparent=record.metadata.get("traceparent"),
+        traceparent=record.traceparent,
         data={"version": record.version, "position": record.position},
     )
     not_before = None
     if record.type == PlanningPostponed.type:
-        event = typed(record)
-        not_before = event.not_before if isinstance(event, PlanningPostponed) else None
+        with suppress(*POISON):  # whoever is told too early finds the same event, and waits
+            event = typed(record)
+            not_before = event.not_before if isinstance(event, PlanningPostponed) else None
     return OutgoingMessage(
         topic, envelope.id, envelope.type, intent_id, envelope.encode(), not_before
     )

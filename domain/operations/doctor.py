@@ -24,7 +24,7 @@ _DEFAULT_STALLED_AFTER = 60.0
 async def examine(pool: AsyncConnectionPool, settings: Settings) -> list[Finding]:
     """Every check, with the application's own connections and settings; changes nothing."""
     database, similarity, bus, sandbox, models = await asyncio.gather(
-        DatabaseExam(pool, settings.stalled_after_seconds).examine(),
+        DatabaseExam(pool, settings.stalled_after_seconds, settings.database_admin_url).examine(),
         examine_similarity(pool, wanted_model(settings)),
         examine_bus(settings),
         examine_sandbox(settings.sandbox_url),
@@ -45,7 +45,9 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
     if url:
         stalled_after = settings.stalled_after_seconds if settings else _DEFAULT_STALLED_AFTER
         wanted = wanted_model(settings) if settings else None
-        findings += await _examine_database(url, stalled_after, wanted)
+        findings += await _examine_database(
+            url, environment.get("DATABASE_ADMIN_URL"), stalled_after, wanted
+        )
     if settings is not None:
         bus, sandbox, models = await asyncio.gather(
             examine_bus(settings),
@@ -56,7 +58,9 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
     return findings
 
 
-async def _examine_database(url: str, stalled_after: float, wanted: str | None) -> list[Finding]:
+async def _examine_database(
+    url: str, owner_url: str | None, stalled_after: float, wanted: str | None
+) -> list[Finding]:
     try:
         # A first connection by itself: its error comes at once and says why, where a pool waits.
         connection = await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_SECONDS)
@@ -67,7 +71,7 @@ async def _examine_database(url: str, stalled_after: float, wanted: str | None) 
         fix = "check DATABASE_URL, the server, the firewall; the login must be a member of qlp_app"
         return [Finding("database", "fail", f"cannot be reached: {lines[0]}", fix)]
     try:
-        findings = await DatabaseExam(pool, stalled_after).examine()
+        findings = await DatabaseExam(pool, stalled_after, owner_url).examine()
         return [*findings, *await examine_similarity(pool, wanted)]
     finally:
         await pool.close()

@@ -20,10 +20,77 @@ set local lock_timeout = '1s'
 
 -- name: triggers
 -- tgenabled: O fires, A fires always, D is disabled, R fires on replicas only (pg_trigger).
-select c.relname::text, t.tgname::text, t.tgenabled::text
+select c.relname::text, t.tgname::text, t.tgenabled::text, pg_get_triggerdef(t.oid)
 from pg_trigger t join pg_class c on c.oid = t.tgrelid
 where not t.tgisinternal and c.relnamespace = 'public'::regnamespace
 order by 1, 2
+
+-- name: replication_role
+select current_setting('session_replication_role')
+
+-- name: functions
+select p.proname::text, p.prosrc from pg_proc p
+where p.pronamespace = 'public'::regnamespace and p.proname = any(%(names)s::text[])
+
+-- name: rules
+-- Rules rewrite statements before any trigger sees them.
+select r.tablename::text, r.rulename::text from pg_rules r
+where r.schemaname = 'public' and r.tablename = any(%(tables)s::text[])
+order by 1, 2
+
+-- name: grants
+-- Who may change protected tables, or parts of their rows, beside their owner.
+select c.relname::text, a.privilege_type,
+    case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee)::text end
+from pg_class c
+cross join lateral (
+    select (aclexplode(c.relacl)).*
+    union all
+    select (aclexplode(t.attacl)).* from pg_attribute t where t.attrelid = c.oid
+) a
+where c.relnamespace = 'public'::regnamespace and c.relname = any(%(tables)s::text[])
+    and a.grantee <> c.relowner
+    and a.privilege_type in ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER')
+    and not (c.relname <> 'events' and a.privilege_type = 'INSERT'
+             and a.grantee = 'qlp_app'::regrole)
+union
+-- Functions that write with their owner's rights are for the application alone.
+select 'function ' || p.oid::regprocedure, a.privilege_type,
+    case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee)::text end
+from pg_proc p
+cross join lateral aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+where p.pronamespace = 'public'::regnamespace and p.prosecdef
+    and a.grantee not in (p.proowner, 'qlp_app'::regrole)
+order by 1, 2, 3
+
+-- name: try_append
+select event_id, stream_id, version, type, schema_version, tenant_id, command_id, recorded_at,
+    metadata::text, data::text, digest
+from events
+where stream_id = %(stream_id)s
+
+-- name: append_event
+select append_event(%(stream_id)s, 'doctor', 0, gen_random_uuid(), '{"traceparent": "ü"}',
+    gen_random_uuid(), 'Tried', 1::smallint, '{"a": 1.0 }')
+
+-- name: append_group
+select append_group('1s', jsonb_build_array(jsonb_build_object('stream_id', %(stream_id)s::text,
+    'tenant_id', 'doctor', 'expected_version', 0, 'command_id', gen_random_uuid(),
+    'metadata', '{"traceparent": "ü"}', 'events', jsonb_build_array(jsonb_build_object(
+        'event_id', gen_random_uuid(), 'type', 'Tried', 'schema_version', 1,
+        'data', '{"a": 1.0 }')))))
+
+-- name: insert_event
+insert into events (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
+    metadata, data)
+values (gen_random_uuid(), %(stream_id)s, 1, 'Tried', 1, 'doctor', gen_random_uuid(), '{}',
+    '{"a": 1.0 }')
+
+-- name: insert_seal
+insert into seals (seq, from_transaction_id, from_position, to_transaction_id, to_position, events,
+    positions, event_ids, stream_ids, versions, digests, sealed_at, previous_digest, digest)
+select coalesce(max(seq), 0) + 1, '0', 0, '0', 0, 1, '{}', '{}', '{}', '{}', '{}', now(),
+    sha256('tried'), %(digest)s from seals
 
 -- name: vector_version
 select extversion from pg_extension where extname = 'vector'
@@ -68,7 +135,18 @@ select count(*), count(*) filter (where last_seen_at > now() - interval '1 day')
 from rejected_messages
 
 -- name: parked
-select count(*) from parked_streams
+select count(*), count(*) filter (where error like 'NewerEvent: %%') from parked_streams
+
+-- name: held
+select count(*) from rejected_messages where reason = any(%(reasons)s::text[])
+
+-- name: recent_types
+-- Of the last events, as there is no index by type.
+select type, schema_version, count(*)
+from (select type, schema_version from events
+      order by transaction_id desc, position desc limit %(limit)s) recent
+group by type, schema_version
+order by type, schema_version
 
 -- name: unsealed
 -- How long the oldest readable event has waited for its seal, seconds; no row where all are sealed.

@@ -15,9 +15,12 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import MigrationError, SchemaOutOfDate, check_schema, load_migrations
 from domain.eventlog.models import Checkpoint
 from domain.health import RELAY_LAG_SECONDS
+from domain.intents.events import REGISTRY
 from domain.messaging import relay
-from domain.operations.doctor_protection import examine_rights, examine_sealing, examine_triggers
+from domain.operations.doctor_protection import examine_rights, examine_sealing
+from domain.operations.doctor_triggers import examine_triggers
 from domain.operations.findings import Check, Finding, Status, on_database
+from domain.projections.rejected import HELD
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
@@ -28,15 +31,30 @@ _HORIZON_WARN, _HORIZON_FAIL = 5.0, 60.0
 _CLOCK_WARN_SECONDS = 5.0
 _CONNECTIONS_WARN = 0.8
 
+#: The last events, in which those of a later release are looked for; and kinds that are named.
+_RECENT, _SHOWN = 100_000, 10
+
 #: domain.database sets hnsw.iterative_scan, which came with this release.
 _VECTOR_SINCE = (0, 8)
 
 
 class DatabaseExam:
-    """Every check of the database the application's pool is connected to."""
+    """Every check of the database the application's pool is connected to.
 
-    def __init__(self, pool: AsyncConnectionPool, stalled_after_seconds: float) -> None:
+    Args:
+        pool: of the application.
+        stalled_after_seconds: how long an intent may be overdue.
+        owner_url: of the tables' owner, as whom triggers are tried; None: they are looked at.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        stalled_after_seconds: float,
+        owner_url: str | None = None,
+    ) -> None:
         self._pool = pool
+        self._owner_url = owner_url
         self._stalled_after = stalled_after_seconds
 
     async def examine(self) -> list[Finding]:
@@ -46,7 +64,7 @@ class DatabaseExam:
             "writes": self._writes,
             "schema": self._schema,
             "rights": lambda: examine_rights(self._pool),
-            "triggers": lambda: examine_triggers(self._pool),
+            "triggers": lambda: examine_triggers(self._pool, self._owner_url),
             "sealing": lambda: examine_sealing(self._pool),
             "vectors": self._vectors,
             "horizon": self._horizon,
@@ -54,6 +72,7 @@ class DatabaseExam:
             "stalled intents": self._stalled,
             "rejected messages": self._rejected,
             "parked streams": self._parked,
+            "later release": self._later_release,
         }
         findings: list[Finding] = []
         for name, check in checks.items():
@@ -90,13 +109,16 @@ class DatabaseExam:
 
     async def _schema(self) -> Sequence[Finding]:
         try:
-            await check_schema(self._pool)
+            later = await check_schema(self._pool)
         except SchemaOutOfDate as error:
             return [Finding("schema", "fail", str(error), "qlp migrate")]
         except MigrationError as error:
             return [Finding("schema", "fail", str(error), "see the message")]
         last = load_migrations()[-1]
-        return [Finding("schema", "ok", f"at {last.version:04}_{last.name}")]
+        detail = f"at {last.version:04}_{last.name}"
+        if later:
+            detail += f", and {', '.join(later)} of a later release, which this one runs with"
+        return [Finding("schema", "ok", detail)]
 
     async def _vectors(self) -> Sequence[Finding]:
         rows = await self._fetch("vector_version")
@@ -171,10 +193,36 @@ class DatabaseExam:
         return [Finding("rejected messages", "ok", detail)]
 
     async def _parked(self) -> Sequence[Finding]:
-        [(count,)] = await self._fetch("parked")
+        [(count, _)] = await self._fetch("parked")
         if count:
             return [Finding("parked streams", "warn", f"{count}", "qlp projections list")]
         return [Finding("parked streams", "ok", "none")]
+
+    async def _later_release(self) -> Sequence[Finding]:
+        """What a release that was rolled back has left: see docs/deploy.md."""
+        [(_, parked)] = await self._fetch("parked")
+        [(held,)] = await self._fetch("held", reasons=[*HELD])
+        recent = await self._fetch("recent_types", limit=_RECENT)
+        strange = [row for row in recent if not REGISTRY.reads(row[0], row[1])]
+        newer = [row for row in strange if row[0] in REGISTRY.types]
+        findings = []
+        if newer or parked or held:
+            detail = (
+                f"of the last {_RECENT:,} events it cannot read {_listed(newer)}; parked streams: "
+                f"{parked}; held messages: {held}; commands for such intents are refused"
+            )
+            fix = "deploy the release that wrote them, or a later one: it takes them by itself"
+            findings.append(Finding("later release", "fail", detail, fix))
+        if unknown := [row for row in strange if row not in newer]:
+            detail = f"events of unknown types, which are passed over: {_listed(unknown)}"
+            fix = "none is needed; a later release wrote them, and knows them"
+            findings.append(Finding("later release", "warn", detail, fix))
+        return findings or [Finding("later release", "ok", "nothing was written by one")]
+
+
+def _listed(rows: Sequence[tuple[Any, ...]]) -> str:
+    named = [f"{count} of {type_} {version}" for type_, version, count in rows]
+    return ", ".join(named[:_SHOWN]) + (" and others" if len(named) > _SHOWN else "") or "none"
 
 
 def _gravity(seconds: float | None) -> Status:

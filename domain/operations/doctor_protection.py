@@ -19,8 +19,6 @@ _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
 #: The sealer runs every few seconds; events that wait longer than this are not being sealed.
 _UNSEALED_SECONDS = 600.0
 
-_REQUIRED_TRIGGERS = (("events", "events_immutable"), ("events", "events_not_truncated"))
-
 #: What the application's role must not be able to do; on no row, where that can be said.
 _FORBIDDEN = {
     "update": sql.SQL("update {table} set {column} = {column} where false"),
@@ -42,18 +40,36 @@ async def examine_rights(pool: AsyncConnectionPool) -> Sequence[Finding]:
         for verb, statement in forbidden.items():
             if not await _denied(pool, statement.format(**names)):
                 allowed.append(f"{verb} on {table}")
+    findings = []
     if allowed:
         revokes = "; ".join(f"revoke {each} from qlp_app, public" for each in allowed)
-        return [
+        findings.append(
             Finding(
                 "rights",
                 "fail",
                 f"the application's role may {', '.join(allowed)}: history is unprotected",
                 f"use a login that owns nothing and is no superuser; as the owner: {revokes}",
             )
-        ]
+        )
+    findings += await _granted(pool, [table for table, _ in tables], allowed)
     named = ", ".join(table for table, _ in tables)
-    return [Finding("rights", "ok", f"changes of {named} are refused to the application (tried)")]
+    said = f"changes of {named} are refused to the application (tried), and granted to nobody else"
+    return findings or [Finding("rights", "ok", said)]
+
+
+async def _granted(
+    pool: AsyncConnectionPool, tables: Sequence[str], allowed: Sequence[str]
+) -> list[Finding]:
+    """What is granted that should not be, to anybody, beside what is ``allowed`` by trial."""
+    rows = await fetch(pool, _SQL["grants"], {"tables": [*tables]})
+    found = {(f"{verb.lower()} on {what}", who) for what, verb, who in rows}
+    more = sorted((right, who) for right, who in found if right not in allowed)
+    if not more:
+        return []
+    listed = ", ".join(f"{who} has {right}" for right, who in more)
+    revokes = "; ".join(f'revoke {right} from "{who}"' for right, who in more)
+    revokes = revokes.replace('"public"', "public")
+    return [Finding("rights", "fail", f"rights too many: {listed}", f"as the owner: {revokes}")]
 
 
 async def _denied(pool: AsyncConnectionPool, statement: sql.Composed) -> bool:
@@ -71,33 +87,6 @@ async def _denied(pool: AsyncConnectionPool, statement: sql.Composed) -> bool:
         except psycopg.Error:
             return False  # stopped by a trigger or a constraint, not by the missing right
     return False
-
-
-async def examine_triggers(pool: AsyncConnectionPool) -> Sequence[Finding]:
-    """Whether the triggers are there and fire."""
-    rows = await fetch(pool, _SQL["triggers"], {})
-    found = {(table, name): state for table, name, state in rows}
-    findings = [
-        Finding(
-            "triggers",
-            "fail",
-            f"{name} on {table} does not fire",
-            f"as the owner: alter table {table} enable trigger {name}",
-        )
-        for (table, name), state in found.items()
-        if state not in ("O", "A")
-    ]
-    findings += [
-        Finding(
-            "triggers",
-            "fail",
-            f"{name} on {table} is missing",
-            "as the owner: create it as domain/eventlog/migrations/0001_event_log.sql does",
-        )
-        for table, name in _REQUIRED_TRIGGERS
-        if (table, name) not in found
-    ]
-    return findings or [Finding("triggers", "ok", f"{len(found)} are there and fire")]
 
 
 async def examine_sealing(pool: AsyncConnectionPool) -> Sequence[Finding]:

@@ -24,6 +24,8 @@ class Kind(StrEnum):
     SEAL_CHANGED = "seal changed"
     SEAL_REMOVED = "seal removed"
     HEAD_DIFFERS = "head differs"
+    VERSIONS_MISSING = "versions missing"
+    OUT_OF_RANGE = "out of range"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.eventlog.digests import event_digest
+from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
-from domain.eventlog.seals import GENESIS, Head, Seal, SealReads, seal_digest
+from domain.eventlog.seals import GENESIS, Head, Seal, SealedEvent, SealReads, seal_digest
 from domain.operations.log_findings import UNFIT, Finding, Kind, compare, of_event, of_seal
 
 #: Findings that are kept one by one; more are only counted.
@@ -28,6 +28,9 @@ class Verification:
         unsealed: events behind the last seal; only their own digests were verified.
         heads: exported heads that were compared.
         suppressed: findings beyond `MAX_FINDINGS`.
+        head: of the last seal: whoever keeps it elsewhere can prove the log up to it.
+        high: the last position that had been given out when this began.
+        high_positions: what has to be said of events beyond it, if it has not moved on since.
     """
 
     seals: int = 0
@@ -36,11 +39,20 @@ class Verification:
     heads: int = 0
     suppressed: int = 0
     findings: list[Finding] = field(default_factory=list)
+    head: Head | None = field(default=None, compare=False)
+    high: int = field(default=0, compare=False, repr=False)
+    high_positions: list[Finding] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def intact(self) -> bool:
         """Whether nothing was found."""
         return not self.findings
+
+    def see(self, event: StoredEvent | SealedEvent, seal: Seal | None) -> None:
+        """Note an event's position if it may be one that was never given out."""
+        if not 1 <= event.position <= self.high and len(self.high_positions) < MAX_FINDINGS:
+            detail = "no such position was given out"
+            self.high_positions.append(of_event(Kind.OUT_OF_RANGE, detail, seal, event))
 
     def add(self, finding: Finding) -> None:
         """Keep a finding, or count it."""
@@ -77,7 +89,10 @@ class LogVerifier:
             progress: see `Progress`.
         """
         result = Verification()
-        head = await self._log.head()
+        await self._log.settle()
+        sealed_to, to = await self._seals.sealed_to(), await self._seals.end()
+        given_out = await self._seals.bounds()
+        result.high = given_out.position
         total = await self._seals.sealed_events(from_seal - 1)
         previous = await self._before(from_seal, result)
         end, expected = Checkpoint.start(), from_seal
@@ -92,9 +107,15 @@ class LogVerifier:
             await self._verify_seal(seal, end, result)
             previous, end, expected = seal, seal.end, seal.seq + 1
             progress(result.events, total)
-        result.unsealed += await self._verify_unsealed(end, max(end, head), result)
+        if sealed_to > end:
+            gone = f"the log was sealed up to position {sealed_to.position} once"
+            result.add(Finding(Kind.SEAL_REMOVED, gone, expected))
+        result.unsealed += await self._verify_unsealed(end, max(end, to), result)
+        await self._verify_bounds(result)
         await self._verify_heads(heads, result)
         await self._tell_moved_from_removed(result)
+        await self._verify_versions(result)
+        result.head = next(iter(await self._seals.heads(1)), None)
         return result
 
     async def _before(self, from_seal: int, result: Verification) -> Seal | None:
@@ -125,6 +146,8 @@ class LogVerifier:
         found = [event async for event in self._seals.stored(after, seal.end)]
         for finding in compare(seal, found):
             result.add(finding)
+        for event in seal.events:
+            result.see(event, seal)
         result.seals += 1
         result.events += len(seal.events)
 
@@ -134,9 +157,43 @@ class LogVerifier:
         count = 0
         async for event in self._seals.stored(after, to):
             count += 1
+            result.see(event, None)
             if event_digest(event) != event.digest:
                 result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
         return count
+
+    async def _verify_bounds(self, result: Verification) -> None:
+        """Find events where none can be, whom no follower meets, or only by accident."""
+        last = (await self._seals.bounds()).position
+        for finding in result.high_positions:
+            if finding.position is None or not 1 <= finding.position <= last:
+                result.add(finding)
+        for event in await self._seals.strays(MAX_FINDINGS):
+            detail = "no such transaction has begun: it is read in its stream, and never followed"
+            result.add(of_event(Kind.OUT_OF_RANGE, detail, None, event))
+            if event_digest(event) != event.digest:
+                result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
+
+    async def _verify_versions(self, result: Verification) -> None:
+        """Find versions that are missing; those that another finding explains are left out."""
+        named = {(finding.stream_id, finding.version) for finding in result.findings}
+        events = {finding.event_id for finding in result.findings}
+        async for gap in self._seals.gaps():
+            found = await self._seals.event_at(gap.stream_id, gap.version)
+            if found is None or found[0] in events:
+                continue
+            if gap.version < 1:
+                detail = "versions begin with 1"
+                kind = Kind.OUT_OF_RANGE
+            else:
+                kind, first, last = Kind.VERSIONS_MISSING, gap.before + 1, gap.version - 1
+                if last - first < MAX_FINDINGS and all(
+                    (gap.stream_id, version) in named for version in range(first, last + 1)
+                ):
+                    continue
+                detail = f"versions {first} to {last} of the stream are not in the log"
+            where = (*found, gap.stream_id, gap.version)
+            result.add(Finding(kind, detail, None, None, *where))
 
     async def _verify_heads(self, heads: Sequence[Head], result: Verification) -> None:
         found = await self._seals.heads_of([head.seq for head in heads])

@@ -7,12 +7,13 @@ import os
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.log import EventLog
+from domain.projections.intents import INTENT_STATES
 from domain.projections.rebuild import Rebuild
 from domain.projections.rebuild_contract import Builder, OnProgress
 from domain.projections.rebuild_following import FollowingBuilder
 from domain.projections.rebuild_intents import IntentStatesBuilder
 from domain.projections.rebuild_workers import FoldingHere, FoldingProcesses
-from domain.projections.registry import INTENT_STATES, NAMES, following
+from domain.projections.registry import NAMES, following
 from domain.projections.runner import Runner
 from domain.projections.runner_parked import ParkedStream
 from domain.projections.verify_contract import Verified

@@ -7,10 +7,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
 from domain.projections.intents import IntentReads, IntentRow
-from domain.repository import IntentRepository, row_of, typed
+from domain.repository import IntentRepository, folding, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,12 @@ async def replay(repository: IntentRepository, reads: IntentReads, intent_id: UU
 
     Raises:
         NoSuchStream: the log has no such stream.
-        domain.intents.state.CorruptStream: the events contradict each other.
+        domain.repository.UnreadableStream: this release cannot fold it.
     """
     records = await repository.history(intent_id)
     state: IntentState | None = None
     steps: list[ReplayStep] = []
-    for record in records:
-        state = evolve(state, typed(record))
+    for record, state in folding(records):
         steps.append(
             ReplayStep(record.version, record.type, record.recorded_at, state.status.value)
         )

@@ -9,11 +9,10 @@ from typing import Any
 from uuid import UUID
 
 from domain.eventlog.models import RecordedEvent
-from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream, ReplayStep
-from domain.repository import IntentRepository, row_of, typed
+from domain.repository import IntentRepository, UnreadableStream, folding, row_of
 
 #: A version of the stream, or a moment by the database's clock; None: now.
 AsOf = int | datetime | None
@@ -29,9 +28,11 @@ class StreamThen:
         as_of: what was asked for.
         version: of the last event by then.
         latest_version: of the stream today.
-        state: the intent as clients saw it then; see `IntentRow.document`.
-        history: every event by then with the status after it.
+        state: the intent as clients saw it then, see `IntentRow.document`; where something is
+            unreadable, as it was before that, and empty where nothing was.
+        history: every event by then, up to what is unreadable, with the status after it.
         events: those events.
+        unreadable: why this release cannot fold them all; None if it can.
     """
 
     intent_id: UUID
@@ -42,6 +43,7 @@ class StreamThen:
     state: dict[str, Any]
     history: list[ReplayStep]
     events: list[RecordedEvent]
+    unreadable: str | None = None
 
 
 def parse_as_of(text: str) -> int | datetime:
@@ -79,12 +81,13 @@ def parse_time(text: str, field: str, alternative: str = "") -> datetime:
 async def travel(repository: IntentRepository, intent_id: UUID, as_of: AsOf = None) -> StreamThen:
     """The stream of ``intent_id`` as it was at ``as_of``; only reads.
 
+    From an event on that this release cannot fold, there are events and no states.
+
     A moment takes in the events recorded then or earlier, by the database's clock.
 
     Raises:
         NoSuchStream: the log has no such stream, or had none at that moment.
         OperationError: the stream has not come to that version.
-        domain.intents.state.CorruptStream: the events contradict each other.
     """
     records = await repository.history(intent_id)
     if not records:
@@ -92,19 +95,28 @@ async def travel(repository: IntentRepository, intent_id: UUID, as_of: AsOf = No
     events = _until(records, as_of)
     state: IntentState | None = None
     history: list[ReplayStep] = []
-    for record in events:
-        state = evolve(state, typed(record))
-        status = state.status.value
-        history.append(ReplayStep(record.version, record.type, record.recorded_at, status))
-    if state is None:
+    unreadable: str | None = None
+    try:
+        for record, state in folding(events):
+            status = state.status.value
+            history.append(ReplayStep(record.version, record.type, record.recorded_at, status))
+    except UnreadableStream as error:
+        unreadable = str(error)
+    if not events:
         raise NoSuchStream(
             f"intent {intent_id} did not exist at {as_of}: "
             f"its first event was recorded at {records[0].recorded_at}"
         )
-    document = row_of(state).document()
-    latest = len(records)
     return StreamThen(
-        intent_id, state.tenant_id, as_of, state.version, latest, document, history, events
+        intent_id,
+        records[0].tenant_id,
+        as_of,
+        events[-1].version,
+        records[-1].version,
+        row_of(state).document() if state is not None else {},
+        history,
+        events,
+        unreadable,
     )
 
 
@@ -114,6 +126,7 @@ def _until(records: list[RecordedEvent], as_of: AsOf) -> list[RecordedEvent]:
     if isinstance(as_of, datetime):
         # A prefix, whatever the clock did: a stream without its beginning has no state.
         return list(takewhile(lambda record: record.recorded_at <= as_of, records))
-    if as_of > len(records):
-        raise OperationError(f"as-of: the stream has {len(records)} versions, not {as_of}")
-    return records[:as_of]
+    latest = records[-1].version
+    if as_of > latest:
+        raise OperationError(f"as-of: the stream has {latest} versions, not {as_of}")
+    return [record for record in records if record.version <= as_of]

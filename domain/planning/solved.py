@@ -10,7 +10,7 @@ from uuid import UUID
 from domain.intents.state import IntentState, Status
 from domain.intents.values import Author, PlannedStep
 from domain.projections.intents import IntentReads
-from domain.repository import IntentRepository
+from domain.repository import IntentRepository, UnreadableStream
 from domain.similarity.embedder import EmbeddingUnavailable, text_hash
 from domain.similarity.search import Conditions, Found
 
@@ -94,7 +94,10 @@ class SolvedInLog:
         return near
 
     async def _solved(self, tenant_id: str, intent_id: UUID) -> Solved | None:
-        state = await self._repository.load(intent_id)
+        try:
+            state = await self._repository.load(intent_id)
+        except UnreadableStream:
+            return None  # another intent's trouble, of which this one knows nothing
         if state is None or state.tenant_id != tenant_id or state.status is not Status.SUCCEEDED:
             return None
         return solved_by(state)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from psycopg.types.json import Json
@@ -19,6 +19,9 @@ from domain.projections.paging import Page, check_limit, decode_cursor, page_of
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("intents.sql"))
+
+#: The projection, which is written in the transaction of the events; see `repository.row_of`.
+INTENT_STATES: Final = "intent_states"
 
 #: The longest wait between two attempts to recover an intent.
 LONGEST_WAIT = timedelta(minutes=15)

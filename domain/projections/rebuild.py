@@ -178,19 +178,22 @@ class Rebuild:
         for number in range(1, MAX_SWAP_TRIES + 1):
             self._tell("swap", position)
             try:
-                position = await self._swap(connection, position)
+                position, parked = await self._swap(connection, position)
             except (pg.LockNotAvailable, pg.DeadlockDetected):
                 await asyncio.sleep(SWAP_PAUSE_SECONDS)  # let those through who waited behind us
                 position = await self._advance(connection, position)
                 continue
             self._tell("done", position)
-            return Rebuilt(self._builder.name, position.events, self._resumed_from, number)
+            return Rebuilt(self._builder.name, position.events, self._resumed_from, number, parked)
         raise RebuildFailed(
             "the live tables could not be locked: end the long transactions that use them "
             "(pg_stat_activity) and run it again; it goes on from here"
         )
 
-    async def _swap(self, connection: AsyncConnection[Any], position: Position) -> Position:
+    async def _swap(
+        self, connection: AsyncConnection[Any], position: Position
+    ) -> tuple[Position, int]:
+        """Exchange the tables; how far it came, and the number of parked streams."""
         builder, shadow = self._builder, self._shadow
         name = {"name": builder.name}
         # What has come since the last page is taken before anybody has to wait for it.
@@ -209,7 +212,7 @@ class Rebuild:
             await shadow.use(connection)
             position = await builder.catch_up(connection, position)
             await connection.execute(_SQL["forget_parked"], name)
-            await connection.execute(_SQL["take_parked"], name)
+            parked = (await connection.execute(_SQL["take_parked"], name)).rowcount
             await shadow.exchange(connection)
             if builder.lease is not None:
                 checkpoint = {
@@ -221,7 +224,7 @@ class Rebuild:
                 )
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
             await self._ledger.forget(connection)
-        return position
+        return position, parked
 
     @asynccontextmanager
     async def _transaction(

@@ -31,6 +31,7 @@ delete from public.parked_streams where projection = %(name)s
 
 -- name: take_parked
 insert into public.parked_streams select * from parked_streams where projection = %(name)s
+returning 1
 
 -- name: built
 insert into public.projections (name, version) values (%(name)s, %(version)s)

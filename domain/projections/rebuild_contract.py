@@ -53,12 +53,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A finished rebuild; ``resumed_from``: events that earlier, interrupted runs had taken."""
+    """A finished rebuild.
+
+    Attributes:
+        resumed_from: events that earlier, interrupted runs had taken.
+        parked: streams that could not be taken to their end; of intents the rows were kept.
+    """
 
     projection: str
     events: int
     resumed_from: int
     swap_tries: int
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from psycopg.abc import Buffer
 from psycopg.copy import AsyncWriter
 
 from domain.database import fetch_over
-from domain.intents.events import revive
-from domain.intents.evolve import evolve
+from domain.intents.events import POISON, revive
+from domain.intents.evolve import CorruptStream, evolve
 from domain.intents.state import IntentState
 from domain.projections.intents import COLUMN_TYPES, IntentRow, columns_of
-from domain.projections.runner_batch import POISON, describe
+from domain.projections.runner_batch import describe
 from domain.repository import intent_of, row_of
 from domain.statements import load_statements
 
@@ -67,10 +67,13 @@ class StreamFold:
 
         After one that cannot be taken, the rest are passed over.
         """
+        before = self.version
         _, self.version, _, type_, schema_version, data = row
         if self.failed_at is not None:
             return
         try:
+            if self.version != before + 1:
+                raise CorruptStream(f"event {before + 1} is missing")
             self.state = evolve(self.state, revive(type_, schema_version, data))
         except POISON as error:
             self.failed_at, self.error = StreamedEvent._make(row), describe(error)

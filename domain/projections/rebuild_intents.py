@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from psycopg import AsyncConnection
 
 from domain.eventlog.models import Checkpoint
-from domain.projections.intents import upsert
+from domain.projections.intents import INTENT_STATES, upsert
 from domain.projections.rebuild_contract import Phase, Position
 from domain.projections.rebuild_fold import FoldedRange, Unfoldable, folded_streams
 from domain.projections.rebuild_workers import Folder
-from domain.projections.registry import INTENT_STATES, INTENT_STATES_VERSION
+from domain.projections.registry import INTENT_STATES_VERSION
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("rebuild_intents.sql"))
@@ -150,6 +150,7 @@ class IntentStatesBuilder:
                     await self._keep(connection, failed)
 
     async def _keep(self, connection: AsyncConnection[Any], failed: Unfoldable) -> None:
+        await connection.execute(_SQL["forget_copy"], {"id": failed.intent_id})
         await connection.execute(_SQL["keep_live"], {"id": failed.intent_id})
         await connection.execute(_SQL["park"], failed._asdict())
 

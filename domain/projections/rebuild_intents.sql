@@ -58,9 +58,12 @@ copy intent_states (id, tenant_id, version, status, user_input, text_sha256, lan
     updated_at, expected_by, completed_at, reused_from, details, outcome)
 from stdin (format binary)
 
+-- name: forget_copy
+-- Of an intent that could be folded before its last events came.
+delete from intent_states where id = %(id)s
+
 -- name: keep_live
 insert into intent_states select * from public.intent_states where id = %(id)s
-on conflict do nothing
 
 -- name: park
 insert into parked_streams (projection, stream_id, from_version, event_id, error)

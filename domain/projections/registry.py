@@ -15,6 +15,8 @@ from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.projections.error_patterns import ErrorPatterns
+from domain.projections.intents import INTENT_STATES
+from domain.projections.resume_rows import resume_rows
 from domain.projections.runner import ProjectionOutdated, Runner, checkpoint_name
 from domain.projections.runner_contract import Projection
 from domain.projections.runner_parked import parked_counts
@@ -25,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 _SQL = load_statements(Path(__file__).with_name("registry.sql"))
 
-#: The read model of intents, written in the transaction of the events; see `repository.row_of`.
-INTENT_STATES: Final = "intent_states"
 INTENT_STATES_VERSION: Final = 1
 
 #: The projections that follow the log.
@@ -114,10 +114,15 @@ class Projections:
         for runner in self._runners:
             try:
                 count += await runner.run_until_caught_up()
+                await runner.resume_readable()
             except ProjectionOutdated as error:
                 logger.error("%s", error)  # stays so until an operator acts; health says it too
             except Exception as error:  # noqa: BLE001 the others get their turn first
                 errors.append(error)
+        try:
+            await resume_rows(self._pool)
+        except Exception as error:  # noqa: BLE001 as above
+            errors.append(error)
         if errors:
             raise ExceptionGroup("projections did not catch up", errors)
         return count

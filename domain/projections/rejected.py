@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,10 @@ MAX_TEXT = 2_000
 MAX_BODY_BYTES = 1024**2
 
 _PURGED_AT_ONCE = 1000
+
+#: Reasons of messages that only this release cannot take: a stream it cannot read, a result that
+#: it does not know.
+UNREADABLE_STREAM, NEWER_RESULT = HELD = ("UnreadableStream", "NewerResult")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,21 @@ class RejectedMessages:
         """One rejected message; None if there is none of this id."""
         rows = await fetch(self._pool, _SQL["get"], {"id": rejected_id})
         return RejectedMessage(*rows[0]) if rows else None
+
+    async def held(self, without: Sequence[UUID], limit: int) -> Sequence[RejectedMessage]:
+        """Messages that another release may be able to take, the longest held first.
+
+        Args:
+            without: ids of those that are not wanted.
+            limit: at most so many.
+        """
+        params = {"reasons": [*HELD], "without": [*without], "limit": check_limit(limit)}
+        return [RejectedMessage(*row) for row in await fetch(self._pool, _SQL["held"], params)]
+
+    async def release(self, message: RejectedMessage) -> bool:
+        """Forget a message that was taken; False if it has come in again since it was read."""
+        params = {"id": message.id, "deliveries": message.deliveries}
+        return bool(await fetch(self._pool, _SQL["release"], params))
 
     async def count_older(self, before: datetime) -> int:
         """How many were last seen before ``before``."""

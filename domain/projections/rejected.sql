@@ -26,6 +26,18 @@ select id, source, tenant_id, reason, description, body, message_id, traceparent
 from rejected_messages
 where id = %(id)s
 
+-- name: held
+select id, source, tenant_id, reason, description, body, message_id, traceparent, deliveries,
+    first_seen_at, last_seen_at
+from rejected_messages
+where reason = any(%(reasons)s::text[]) and id <> all(%(without)s::uuid[])
+order by first_seen_at, id
+limit %(limit)s
+
+-- name: release
+delete from rejected_messages where id = %(id)s and deliveries = %(deliveries)s
+returning 1
+
 -- name: count_older
 select count(*) from rejected_messages where last_seen_at < %(before)s
 

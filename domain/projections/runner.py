@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -13,7 +13,13 @@ from domain.eventlog.checkpoints import CheckpointStore, Lease
 from domain.eventlog.log import EventLog
 from domain.projections.runner_batch import apply_batch, mark_of
 from domain.projections.runner_contract import Projection
-from domain.projections.runner_parked import ParkedStream, built_by, parked_stream, unpark
+from domain.projections.runner_parked import (
+    ParkedStream,
+    built_by,
+    parked_stream,
+    readable_again,
+    unpark,
+)
 
 #: Events per transaction.
 PAGE = 1_000
@@ -48,6 +54,7 @@ class Runner:
         page: int = PAGE,
     ) -> None:
         self.projection = projection
+        self._pool = pool
         self._log = EventLog(pool)
         self._checkpoints = CheckpointStore(pool)
         self._page = page
@@ -74,6 +81,24 @@ class Runner:
                 count += read
                 if read < self._page:
                     break
+        return count
+
+    async def resume_readable(self, seconds: float = RUN_SECONDS) -> int:
+        """Let streams go on that an earlier release could not read, for ``seconds`` at most.
+
+        Returns:
+            how many go on.
+
+        Raises:
+            ProjectionOutdated: the tables must be rebuilt first.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        count = 0
+        for stream_id in await readable_again(self._pool, self.projection.name):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            with suppress(LookupError):  # another process was faster
+                count += await self.resume(stream_id) is None
         return count
 
     async def resume(self, stream_id: str) -> ParkedStream | None:

@@ -15,6 +15,7 @@ from psycopg import AsyncConnection, sql
 from psycopg import errors as pg
 
 from domain.eventlog.models import RecordedEvent
+from domain.intents.events import POISON
 from domain.projections.runner_contract import Projection, StreamEvent
 from domain.repository import typed
 from domain.statements import load_statements
@@ -22,9 +23,6 @@ from domain.statements import load_statements
 logger = logging.getLogger(__name__)
 
 _SQL = load_statements(Path(__file__).with_name("runner_batch.sql"))
-
-#: What code raises that meets data it cannot handle; anything else is not the event's fault.
-POISON = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 MAX_ERROR = 1_000
 

@@ -12,6 +12,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
+from domain.intents.events import REGISTRY
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("runner_parked.sql"))
@@ -42,6 +43,12 @@ async def parked_streams(
 async def parked_counts(pool: AsyncConnectionPool) -> dict[str, int]:
     """Number of parked streams by projection; projections without any are left out."""
     return dict(await fetch(pool, _SQL["counts"], {}))
+
+
+async def readable_again(pool: AsyncConnectionPool, projection: str) -> list[str]:
+    """Streams that an earlier release has parked, at an event that this one knows."""
+    rows = await fetch(pool, _SQL["newer"], {"projection": projection})
+    return [stream_id for stream_id, *event in rows if REGISTRY.reads(*event)]
 
 
 async def parked_stream(

@@ -10,6 +10,13 @@ select projection, stream_id, from_version, event_id, error, parked_at
 from parked_streams
 where projection = %(projection)s and stream_id = %(stream_id)s
 
+-- name: newer
+-- Streams that were parked at an event of a later release than the one that parked them.
+select p.stream_id, e.type, e.schema_version
+from parked_streams p join events e using (event_id)
+where p.projection = %(projection)s and p.error like 'NewerEvent: %%'
+order by p.stream_id
+
 -- name: unpark
 delete from parked_streams where projection = %(projection)s and stream_id = %(stream_id)s
 

@@ -42,6 +42,13 @@ select live.stream_id, live.version, coalesce(fresh.version, 0)
 from public.{table} live left join pg_temp.{table} fresh using (stream_id)
 where live.version > coalesce(fresh.version, 0)
 
+-- name: parked_here
+-- Streams that the fresh fold has parked, and those of them that the live one has taken further,
+-- when it was run by a release that knew the event.
+select count(*),
+    count(*) filter (where p.error like 'NewerEvent: %' and live.version >= p.from_version)
+from pg_temp.parked_streams p left join public.{streams} live using (stream_id)
+
 -- name: differing
 select false as is_live, to_jsonb(fresh) from (
     select * from pg_temp.{table} except all select * from public.{table}

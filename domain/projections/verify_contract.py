@@ -9,6 +9,10 @@ from typing import Any
 MAX_SHOWN = 20
 
 
+class CannotCompare(ValueError):
+    """The live rows hold what this release cannot read, among all else that they add up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A row that is not what the log says.
@@ -33,7 +37,7 @@ class Verified:
         compared: rows, live or from the log.
         differing: rows that differ.
         differences: the first `MAX_SHOWN` of them.
-        unfoldable: streams that cannot be folded and were left out.
+        unfoldable: streams that this release cannot fold; of intents their rows were left out.
     """
 
     projection: str

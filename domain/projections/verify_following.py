@@ -17,7 +17,13 @@ from domain.projections.rebuild_shadow import PARKED
 from domain.projections.runner import PAGE, checkpoint_name
 from domain.projections.runner_batch import apply_batch
 from domain.projections.runner_contract import Projection
-from domain.projections.verify_contract import MAX_SHOWN, Difference, Verified, difference
+from domain.projections.verify_contract import (
+    MAX_SHOWN,
+    CannotCompare,
+    Difference,
+    Verified,
+    difference,
+)
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("verify.sql"))
@@ -30,6 +36,9 @@ async def verify_following(pool: AsyncConnectionPool, projection: Projection[Any
     """Fold the log into temporary tables and compare them with the live ones.
 
     The runner goes on meanwhile; it is held up for the last events and the comparison.
+
+    Raises:
+        CannotCompare: the live rows hold events of a later release.
     """
     checkpoints = CheckpointStore(pool)
     name = checkpoint_name(projection.name)
@@ -40,7 +49,8 @@ async def verify_following(pool: AsyncConnectionPool, projection: Projection[Any
         async with checkpoints.exclusive(name) as lease:
             await fresh.follow(await lease.load())
             await fresh.follow_resumed()
-            return await _compare(connection, projection)
+            unfoldable = await _unfoldable(connection, projection)
+            return await _compare(connection, projection, unfoldable)
 
 
 class _Fresh:
@@ -92,7 +102,26 @@ async def _fresh_tables(
             await connection.close()  # and with it the tables and settings
 
 
-async def _compare(connection: AsyncConnection[Any], projection: Projection[Any]) -> Verified:
+async def _unfoldable(connection: AsyncConnection[Any], projection: Projection[Any]) -> int:
+    """The number of streams that were parked.
+
+    Raises:
+        CannotCompare: the live tables have events of a later release, and this one has not.
+    """
+    streams = sql.Identifier(f"{projection.name}_streams")
+    statement = sql.SQL(_SQL["parked_here"].decode()).format(streams=streams)
+    [[parked, taken]] = await (await connection.execute(statement)).fetchall()
+    if taken:
+        raise CannotCompare(
+            f"{projection.name} has taken {taken} streams further than this release can read them: "
+            "verify it with the later release that did"
+        )
+    return int(parked)
+
+
+async def _compare(
+    connection: AsyncConnection[Any], projection: Projection[Any], unfoldable: int
+) -> Verified:
     compared = differing = 0
     shown: list[Difference] = []
     for table in projection.tables:
@@ -106,7 +135,7 @@ async def _compare(connection: AsyncConnection[Any], projection: Projection[Any]
             found = difference(table, dict(zip(key, values, strict=True)), folded, live)
             if found is not None:
                 shown.append(found)
-    return Verified(projection.name, compared, differing, shown)
+    return Verified(projection.name, compared, differing, shown, unfoldable)
 
 
 async def _differing(

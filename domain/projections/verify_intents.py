@@ -12,9 +12,8 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import fetch
-from domain.projections.intents import IntentRow
+from domain.projections.intents import INTENT_STATES, IntentRow
 from domain.projections.rebuild_fold import folded_streams
-from domain.projections.registry import INTENT_STATES
 from domain.projections.verify_contract import MAX_SHOWN, Difference, Verified, difference
 from domain.repository import intent_of
 from domain.statements import load_statements
@@ -121,6 +120,20 @@ async def _compare(
     stream_ids: list[str],
     live: dict[UUID, IntentRow],
 ) -> None:
+    await _compare_folded(connection, findings, stream_ids, live)
+    missed = [f"intent-{intent_id}" for intent_id in live]  # began after the page was read
+    await _compare_folded(connection, findings, missed, live)
+    for intent_id, row in live.items():
+        findings.compare(intent_id, None, row)
+
+
+async def _compare_folded(
+    connection: AsyncConnection[Any],
+    findings: _Findings,
+    stream_ids: list[str],
+    live: dict[UUID, IntentRow],
+) -> None:
+    """Compare streams with their rows, which are taken out of ``live``."""
     async for fold in folded_streams(connection, stream_ids):
         intent_id = _intent_of(fold.stream_id)
         if intent_id is None:
@@ -130,12 +143,6 @@ async def _compare(
             findings.unfoldable += 1
         else:
             findings.compare(intent_id, fold.row(), row)
-    missed = [f"intent-{intent_id}" for intent_id in live]
-    async for fold in folded_streams(connection, missed):  # began after the page was read
-        intent_id = intent_of(fold.stream_id)
-        findings.compare(intent_id, fold.row(), live.pop(intent_id))
-    for intent_id, row in live.items():
-        findings.compare(intent_id, None, row)
 
 
 async def _rows(

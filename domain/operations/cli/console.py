@@ -168,7 +168,7 @@ def print_json(value: Any) -> None:  # noqa: ANN401
             return item.decode(errors="backslashreplace")
         if isinstance(item, RecordedEvent):
             columns = {k: v for k, v in item._asdict().items() if not k.endswith("_json")}
-            return {**columns, "metadata": item.metadata, "data": item.data}
+            return {**columns, **item.said}
         raise TypeError(type(item).__name__)
 
     typer.echo(orjson.dumps(value, default=default, option=orjson.OPT_INDENT_2))

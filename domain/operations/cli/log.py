@@ -43,16 +43,22 @@ def log_verify(
     heads: Annotated[
         Path | None, typer.Option(help="Compare with the output of `qlp log heads --json`.")
     ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SEAL:DIGEST", help="A head that was kept; may be repeated."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Verify every sealed event, every seal, and their chain; only reads.
+    """Verify every event, every seal, and their chain, to the table's end; only reads.
 
-    Names each event that was changed, removed, inserted or moved, and each seal that was. Exits
-    with 1 if there is any. Only heads that were kept elsewhere show that everything was rewritten.
+    Names each event that was changed, removed, inserted or moved, or lies where none can be, each
+    seal that was changed or removed, and versions that are missing. Exits with 1 if there is any.
+    Only heads that were kept elsewhere show that everything was rewritten.
     """
+    kept = [_expected(each) for each in expect or ()]
 
     async def work(pool: AsyncConnectionPool) -> None:
-        exported = _read(heads) if heads is not None else []
+        exported = [*(_read(heads) if heads is not None else []), *kept]
         with progress_bar("verifying", quiet=json) as bar:
             [task] = bar.task_ids
             result = await LogVerifier(pool).verify(
@@ -70,6 +76,7 @@ def log_verify(
                     "heads": result.heads,
                     "findings": result.findings,
                     "suppressed": result.suppressed,
+                    "head": result.head,
                 }
             )
         else:
@@ -114,6 +121,18 @@ def _read(path: Path) -> list[Head]:
     return [Head(head.seq, head.digest, head.events, head.sealed_at) for head in heads]
 
 
+def _expected(text: str) -> Head:
+    seq, _, digest = text.partition(":")
+    try:
+        head = _Head(seq=int(seq) if seq.isascii() and seq.isdigit() else 0, digest=digest)
+    except (ValidationError, ValueError):
+        raise typer.BadParameter(
+            f"--expect {text[:100]}: must be a seal's number and its digest, as `qlp log verify` "
+            "shows them: 12:64 hexadecimal digits"
+        ) from None
+    return Head(head.seq, head.digest, head.events, head.sealed_at)
+
+
 def _print(result: Verification) -> None:
     compared = f", {result.heads} exported heads" if result.heads else ""
     typer.echo(
@@ -122,6 +141,9 @@ def _print(result: Verification) -> None:
     )
     if result.intact:
         typer.echo("the log is intact")
+        if result.head is not None:
+            head = f"{result.head.seq}:{result.head.digest}"
+            typer.echo(f"to prove it later, keep this elsewhere: qlp log verify --expect {head}")
         return
     found = len(result.findings) + result.suppressed
     typer.echo(f"\n{found} findings{': the first of them' if result.suppressed else ':'}")

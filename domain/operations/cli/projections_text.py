@@ -17,7 +17,7 @@ def print_verified(verified: Verified) -> None:
     if hidden:
         typer.echo(f"… and {hidden} more")
     if verified.unfoldable:
-        typer.echo(f"{verified.unfoldable} streams cannot be folded and were left out")
+        typer.echo(f"{verified.unfoldable} streams are parked: this release cannot fold them")
     typer.echo(f"{verified.compared} rows compared, {verified.differing} differ")
 
 
@@ -43,4 +43,5 @@ def describe_plan(plan: RebuildPlan) -> str:
 def describe_outcome(rebuilt: Rebuilt) -> str:
     """What a rebuild has done."""
     resumed = f", {rebuilt.resumed_from:,} of them before" if rebuilt.resumed_from else ""
-    return f"rebuilt {rebuilt.projection} from {rebuilt.events:,} events{resumed}"
+    parked = f"; {rebuilt.parked:,} streams are parked" if rebuilt.parked else ""
+    return f"rebuilt {rebuilt.projection} from {rebuilt.events:,} events{resumed}{parked}"

@@ -96,8 +96,11 @@ def _print_then(then: StreamThen) -> None:
     typer.echo(f"as of {moment}: version {then.version} of {then.latest_version}\n")
     steps = [(s.version, s.recorded_at, s.type, s.status) for s in then.history]
     print_table(("version", "recorded", "event", "status after it"), steps)
-    typer.echo("\nthe intent then:")
-    typer.echo(textwrap.indent(printable(_indented(then.state)), "   "))
+    if then.unreadable is not None:
+        typer.echo(printable(f"\nnothing is known from there on: {then.unreadable}"))
+    if then.state:
+        typer.echo("\nthe intent then:")
+        typer.echo(textwrap.indent(printable(_indented(then.state)), "   "))
     typer.echo("\nits events:")
     _print_events(then.events)
 
@@ -106,7 +109,15 @@ def _print_events(records: Sequence[RecordedEvent]) -> None:
     for record in records:
         moment = record.recorded_at.isoformat(sep=" ", timespec="milliseconds")
         typer.echo(f"{record.version}  {printable(record.type)}  {moment}")
-        typer.echo(textwrap.indent(printable(_indented(record.data)), "   "))
+        typer.echo(textwrap.indent(printable(_data(record)), "   "))
+
+
+def _data(record: RecordedEvent) -> str:
+    """Indented, or as it is stored where it is not what can be read."""
+    try:
+        return _indented(record.data)
+    except ValueError:
+        return record.data_json
 
 
 def _indented(value: dict[str, Any]) -> str:

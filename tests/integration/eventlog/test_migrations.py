@@ -52,10 +52,10 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FOLDER, tmp_path / "migrations"))
 
 
-async def check(database: Database) -> None:
+async def check(database: Database) -> list[str]:
     pool = await open_pool(database.url, min_size=1, max_size=1, application_name="tests")
     try:
-        await check_schema(pool)
+        return await check_schema(pool)
     finally:
         await pool.close()
 
@@ -141,6 +141,35 @@ async def test_intents_from_before_are_told_whose_plan_they_ran(
     assert [name[5:] for name in await migrate(database.admin_url)] == ["reused_plans"]
     rows = {row.id: row.reused_from for row in (await IntentReads(pool).list("acme")).items}
     assert rows == {own: None, reused: solved}
+
+
+async def test_code_runs_with_later_migrations_that_say_so(
+    database: Database, folder: Path
+) -> None:
+    """A release that is rolled back meets the schema of the one that replaced it."""
+    number = len(ALL) + 1
+    compatible = f"-- Code since {len(ALL):04} runs with this.\nselect 1"
+    (folder / f"{number:04}_added.sql").write_text(compatible)
+    await migrate(database.admin_url, folder)
+    assert await migrate(database.admin_url) == []
+    assert await check(database) == [f"{number:04}_added"]
+    too_far = f"-- Code since {number:04} runs with this.\nselect 1"
+    (folder / f"{number + 1:04}_taken_away.sql").write_text(too_far)
+    await migrate(database.admin_url, folder)
+    with pytest.raises(MigrationError, match=f"{number + 1:04}_taken_away.* newer release"):
+        await check(database)
+
+
+async def test_a_table_of_migrations_from_before_is_read_and_extended(
+    database: Database, folder: Path
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as owner:
+        await owner.execute("alter table schema_migrations drop column runs_with")
+    assert await check(database) == []
+    (folder / f"{len(ALL) + 1:04}_future.sql").write_text("select 1")
+    await migrate(database.admin_url, folder)
+    with pytest.raises(MigrationError, match="newer release"):
+        await check(database)
 
 
 async def test_a_failing_migration_leaves_nothing_of_itself(

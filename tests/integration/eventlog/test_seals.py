@@ -25,7 +25,7 @@ from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import load_migrations, migrate
 from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
-from domain.eventlog.seals import Head, Sealer, SealReads
+from domain.eventlog.seals import Head, Sealer, SealReads, SealsMissing
 from domain.operations.log_findings import Finding, Kind
 from domain.operations.log_integrity import LogVerifier, Verification
 from tests.fixtures.postgres import Database, Servers
@@ -384,8 +384,93 @@ async def test_seals_cut_off_at_the_end_are_found_by_exported_heads(
     verifier: LogVerifier, sealed: list[RecordedEvent], tamper: Tamper, pool: AsyncConnectionPool
 ) -> None:
     heads = await SealReads(pool).heads(1)
-    await tamper("delete from seals where seq = 3")
+    await tamper("delete from seals where seq = 3; delete from checkpoints")
+    assert (await verifier.verify()).intact, "nothing is left that knows of it"
     assert kinds(await verifier.verify(heads=heads)) == [(Kind.SEAL_REMOVED, 3)]
+
+
+@pytest.mark.parametrize("left", [2, 0])
+async def test_seals_cut_off_at_the_end_are_missed_and_nothing_is_sealed_over_them(
+    verifier: LogVerifier,
+    sealed: list[RecordedEvent],
+    tamper: Tamper,
+    sealer: Sealer,
+    event_log: EventLog,
+    caplog: pytest.LogCaptureFixture,
+    left: int,
+) -> None:
+    await tamper(f"delete from seals where seq > {left};"
+                 f"update events set data = '{{}}' where event_id = '{sealed[10].event_id}';"
+                 f"{REDIGEST}")  # fmt: skip
+    [finding] = (await verifier.verify()).findings
+    assert (finding.kind, finding.seal) == (Kind.SEAL_REMOVED, left + 1)
+    assert finding.detail == f"the log was sealed up to position {sealed[10].position} once"
+    await append(event_log, "late", 0)
+    with (
+        caplog.at_level(logging.WARNING, "qlp.security"),
+        pytest.raises(SealsMissing, match=f"seals after number {left} are gone"),
+    ):
+        await sealer.run_until_caught_up()
+    assert f'"kind": "seals_missing", "last": {left}' in caplog.text
+    assert kinds(await verifier.verify()) == [(Kind.SEAL_REMOVED, left + 1)]
+
+
+INSERT = """insert into events (transaction_id, position, event_id, stream_id, version, type,
+    schema_version, tenant_id, command_id, metadata, data, digest) overriding system value values"""
+STRAYS = [
+    ("(pg_current_xact_id()::text::bigint + 1000)::text::xid8", "default"),
+    ("'9223372036854775807'", "default"),
+    ("'18446744073709551615'", "default"),
+    ("'0'", "-5"),
+    ("'0'", "-9223372036854775808"),
+    ("pg_current_xact_id()", "1000000000"),
+    ("pg_current_xact_id()", "-7"),
+]
+
+
+@pytest.mark.parametrize(("transaction", "position"), STRAYS)
+@pytest.mark.parametrize("is_sealed", [False, True], ids=["verified at once", "sealed before"])
+async def test_an_event_where_none_can_be_is_named(
+    verifier: LogVerifier, sealed: list[RecordedEvent], tamper: Tamper, event_log: EventLog,
+    sealer: Sealer, transaction: str, position: str, is_sealed: bool,
+) -> None:  # fmt: skip
+    row = "gen_random_uuid(), 'forged', 1, 'T', 1, 'acme', gen_random_uuid(), '{}', '{}', ''"
+    await tamper(f"{INSERT} ({transaction}, {position}, {row}); {REDIGEST}")
+    if is_sealed:
+        await sealer.run_until_caught_up()
+    [forged] = await event_log.read_stream("forged")
+    findings = (await verifier.verify()).findings
+    assert [(f.kind, f.event_id) for f in findings] == [(Kind.OUT_OF_RANGE, forged.event_id)]
+
+
+async def test_an_event_that_is_not_readable_yet_is_verified(
+    verifier: LogVerifier, event_log: EventLog, database: Database, tamper: Tamper
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as slow:
+        await slow.execute("select pg_current_xact_id()")
+        await append(event_log, "s", 0)
+        assert await event_log.read_all(Checkpoint.start()) == []
+        assert await verifier.verify() == Verification(unsealed=1)
+        await tamper("update events set data = '{}'")
+        assert kinds(await verifier.verify()) == [(Kind.EVENT_CHANGED, None)]
+
+
+async def test_versions_that_are_missing_are_named(
+    verifier: LogVerifier, event_log: EventLog, tamper: Tamper
+) -> None:
+    for stream in ("a", "b", "c", "d"):
+        for version in range(5):
+            await append(event_log, stream, version)
+    await tamper("""delete from events where (stream_id, version) in (('a', 1), ('a', 2), ('b', 3));
+                 update events set version = -1 where stream_id = 'c' and version = 1;"""
+                 + REDIGEST)  # fmt: skip
+    findings = (await verifier.verify()).findings
+    assert [(f.kind, f.stream_id, f.version, f.detail[:17]) for f in findings] == [
+        (Kind.VERSIONS_MISSING, "a", 3, "versions 1 to 2 o"),
+        (Kind.VERSIONS_MISSING, "b", 4, "versions 3 to 3 o"),
+        (Kind.OUT_OF_RANGE, "c", -1, "versions begin wi"),
+        (Kind.VERSIONS_MISSING, "c", 2, "versions 0 to 1 o"),
+    ]
 
 
 async def forge(pool: AsyncConnectionPool, tamper: Tamper, only: int | None = None) -> None:

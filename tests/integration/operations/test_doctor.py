@@ -23,7 +23,9 @@ from domain.operations.doctor import examine_environment
 from domain.operations.doctor_database import DatabaseExam
 from domain.operations.doctor_services import examine_bus, examine_sandbox
 from domain.operations.doctor_similarity import examine_similarity
+from domain.operations.doctor_triggers import _tried, examine_triggers
 from domain.operations.findings import Finding, worst
+from domain.operations.log_integrity import LogVerifier
 from domain.projections.intents import IntentReads
 from domain.projections.rejected import RejectedMessages
 from domain.settings import Settings
@@ -105,6 +107,91 @@ async def test_a_disabled_and_a_missing_trigger_are_found(
     )
     as_owner(database, disabled.fix.removeprefix("as the owner: "))
     assert len(await found(pool, "triggers")) == 1
+
+
+REPLACED = [
+    "create or replace function refuse_change() returns trigger language plpgsql as"
+    " $$ begin return new; end $$",
+    "create or replace function set_event_digest() returns trigger language plpgsql as"
+    " $$ begin new.digest := sha256('x'); return new; end $$",
+    "create or replace trigger events_immutable before update or delete on events"
+    " for each row when (false) execute function refuse_change()",
+    "create or replace trigger events_immutable before update of type on events"
+    " for each row execute function refuse_change()",
+    "create function nothing() returns trigger language plpgsql as $$ begin return null; end $$;"
+    "create or replace trigger seals_not_truncated before truncate on seals"
+    " for each statement execute function nothing()",
+    "drop trigger seals_immutable on seals",
+    "create or replace trigger events_digest before insert on events"
+    " for each row when (false) execute function set_event_digest()",
+    "alter table events enable replica trigger events_immutable",
+    "do $$ begin execute format('alter database %I set session_replication_role = replica',"
+    " current_database()); end $$",
+    "create rule harmless as on delete to events do instead nothing",
+]
+
+
+@pytest.mark.parametrize("replaced", REPLACED)
+async def test_triggers_that_only_look_like_it_are_found(
+    database: Database, pool: AsyncConnectionPool, replaced: str
+) -> None:
+    as_owner(database, replaced)
+    fresh = await open_pool(database.url, min_size=1, max_size=2, application_name="tests")
+    try:
+        looked = [f for f in await examine_triggers(fresh, None) if f.status == "fail"]
+        tried = [f for f in await _tried(database.admin_url) if f.status == "fail"]
+    finally:
+        await fresh.close()
+    assert looked, "by what the application can see"
+    assert tried, "by what the owner can do"
+
+
+async def test_what_the_owner_tries_is_rolled_back(
+    database: Database, pool: AsyncConnectionPool
+) -> None:
+    await Recorder(pool).finished()
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
+    [fine] = await examine_triggers(pool, database.admin_url)
+    assert (fine.status, "(tried)" in fine.detail) == ("ok", True)
+    verified = await LogVerifier(pool).verify()
+    assert (verified.seals, verified.events, verified.findings) == (1, 5, [])
+
+
+async def test_digests_that_are_made_up_are_found(
+    database: Database, pool: AsyncConnectionPool
+) -> None:
+    as_owner(
+        database,
+        "create or replace function event_digest(p_event_id uuid, p_command_id uuid,"
+        " p_recorded_at timestamptz, p_version integer, p_schema_version smallint,"
+        " p_stream_id text, p_type text, p_tenant_id text, p_metadata json, p_data json)"
+        " returns bytea language sql stable parallel safe return sha256('x'::bytea)",
+    )
+    [finding] = await found(pool, "triggers")
+    assert (finding.status, "digests do not fit" in finding.detail) == ("fail", True)
+
+
+GRANTS = [
+    ("grant update (data) on events to qlp_app", "qlp_app has update on events"),
+    ("grant delete on seals to public", "public has delete on seals"),
+    ("grant insert on events to pg_monitor", "pg_monitor has insert on events"),
+    ("grant execute on function adopt_log to public", "public has execute on function adopt_log"),
+]
+
+
+@pytest.mark.parametrize(("grant", "said"), GRANTS)
+async def test_rights_of_others_and_of_parts_are_found(
+    database: Database, pool: AsyncConnectionPool, grant: str, said: str
+) -> None:
+    as_owner(database, grant)
+    findings = [f for f in await found(pool, "rights") if said in f.detail]
+    if "public has delete" in said:  # tried, as the application
+        [finding] = await found(pool, "rights")
+        assert "may delete on seals" in finding.detail
+        return
+    [finding] = findings
+    as_owner(database, finding.fix.removeprefix("as the owner: "))
+    assert [f.status for f in await found(pool, "rights")] == ["ok"]
 
 
 async def test_a_sealer_that_stands_still_is_found(

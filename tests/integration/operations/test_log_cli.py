@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.seals import Sealer
+from domain.eventlog.seals import Sealer, SealReads
 from tests.fixtures.postgres import Database
 from tests.integration.operations.recording import Recorder, qlp
 
@@ -33,11 +33,22 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(
 ) -> None:
     stream = await sealed(pool)
     await Recorder(pool).submitted()
+    [kept] = await SealReads(pool).heads(1)
+    head = f"{kept.seq}:{kept.digest}"
     intact = await qlp("log", "verify", url=database.url)
     assert (intact.code, intact.out) == (
         0,
-        "verified 5 events in 1 seals; 1 events are not sealed yet\nthe log is intact\n",
+        "verified 5 events in 1 seals; 1 events are not sealed yet\nthe log is intact\n"
+        f"to prove it later, keep this elsewhere: qlp log verify --expect {head}\n",
     )
+    compared = await qlp("log", "verify", "--expect", head, url=database.url)
+    assert (compared.code, "in 1 seals, 1 exported heads" in compared.out) == (0, True)
+    forged = f"1:{'0' * 64}"
+    said = await qlp("log", "verify", "--expect", forged, "--json", url=database.url)
+    assert [(f["kind"], f["seal"]) for f in said.json["findings"]] == [("head differs", 1)]
+    for wrong in ("1", "x:y", f"0:{'0' * 64}", "1:abc"):
+        said = await qlp("log", "verify", "--expect", wrong, url=database.url)
+        assert (said.code, "must be a seal's number" in said.err) == (2, True)
     tamper(database, "update events set type = E'Other\\u001b[2J' where type = 'IntentPlanned'")
     event = (await EventLog(pool).read_stream(stream))[1]
 
@@ -65,6 +76,7 @@ async def test_exported_heads_show_that_seals_are_gone(
     compared = await qlp("log", "verify", "--heads", str(heads), url=database.url)
     assert "in 2 seals, 2 exported heads" in compared.out
     tamper(database, "delete from seals where seq = 2")
+    tamper(database, "delete from checkpoints where name = 'seals'")
     assert (await qlp("log", "verify", url=database.url)).code == 0
     said = await qlp("log", "verify", "--heads", str(heads), "--json", url=database.url)
     assert said.code == 1

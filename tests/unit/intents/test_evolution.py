@@ -17,6 +17,7 @@ from domain.intents.events import (
     EventRegistry,
     IntentEvent,
     IntentSubmitted,
+    NewerEvent,
     UnknownEvent,
     UnreadableEvent,
     revive,
@@ -150,18 +151,44 @@ def test_a_chain_with_a_hole_or_a_loose_end_is_refused_at_start(
         EventRegistry(MEASURED.types, steps)
 
 
-@pytest.mark.parametrize(
-    ("type_", "version"), [("IntentAudited", 1), ("IntentPlanned", 2), ("Measured", 4)]
-)
-def test_an_event_from_the_future_is_kept_as_it_is_and_counted(type_: str, version: int) -> None:
-    data = '{"at": "2031-01-01T00:00:00Z", "unheard": {"of": [1, null, "ü"]}}'
-    event = MEASURED.revive(type_, version, data)
-    assert event == UnknownEvent(type_, version, data)
+FUTURE = '{"at": "2031-01-01T00:00:00Z", "unheard": {"of": [1, null, "ü"]}}'
+
+
+def test_an_event_of_a_type_from_the_future_is_kept_as_it_is_and_counted() -> None:
+    event = MEASURED.revive("IntentAudited", 1, FUTURE)
+    assert event == MEASURED.revive_checked("IntentAudited", 1, FUTURE)
+    assert event == UnknownEvent("IntentAudited", 1, FUTURE)
     before, after = fold([submitted()]), fold([submitted(), event, planned()])
     assert before is not None
     assert after is not None
     assert after.version == before.version + 2
     assert after.status == "planned"
+
+
+@pytest.mark.parametrize(("type_", "version"), [("IntentPlanned", 2), ("Measured", 4)])
+def test_a_known_type_in_a_version_from_the_future_is_not_taken_for_nothing(
+    type_: str, version: int
+) -> None:
+    complaint = f"{type_} has schema version {version}, of a later release"
+    for read in (MEASURED.revive, MEASURED.revive_checked):
+        with pytest.raises(NewerEvent, match=complaint):
+            read(type_, version, FUTURE)
+    assert not MEASURED.reads(type_, version)
+    assert MEASURED.reads(type_, version - 1)
+
+
+ODD = [
+    r'{"celsius": "\ud800"}', "[]", '"x"', "null", "{}", '{"celsius": {}}', '{"celsius": 1e999}',
+    "[" * 3000 + "]" * 3000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize("version", [0, 1, 2, 3])
+def test_whatever_stands_in_the_log_is_read_or_refused(version: int, data: str) -> None:
+    for read in (MEASURED.revive, MEASURED.revive_checked):
+        with pytest.raises((UnreadableEvent, ValidationError)):
+            read("Measured", version, data)
 
 
 def test_the_code_reads_with_the_registry_of_all_its_types() -> None:

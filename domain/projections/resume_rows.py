@@ -1,0 +1,27 @@
+"""Brings the rows of intents up to date that an earlier release could not fold."""
+
+from __future__ import annotations
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.projections.intents import INTENT_STATES, upsert
+from domain.projections.rebuild_fold import folded_streams
+from domain.projections.runner_parked import readable_again, unpark
+
+
+async def resume_rows(pool: AsyncConnectionPool) -> int:
+    """Fold the streams that an earlier release has parked; how many have their rows again.
+
+    A row that is as new already, or newer, stays as it is.
+    """
+    stream_ids = await readable_again(pool, INTENT_STATES)
+    count = 0
+    for stream_id in stream_ids:
+        async with pool.connection() as connection, connection.transaction():
+            async for fold in folded_streams(connection, [stream_id]):
+                if (row := fold.row()) is not None:
+                    write = upsert(row)
+                    await connection.execute(write.statement, write.params)
+                    await unpark(connection, INTENT_STATES, stream_id)
+                    count += 1
+    return count
