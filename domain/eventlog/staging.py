@@ -132,6 +132,18 @@ class Staging:
         if stream:
             yield stream
 
+    async def park(self, record: RecordedEvent, error: str) -> None:
+        """Remember that a stream could not be folded from an event on, and why."""
+        await self._connection.execute(
+            _SQL["park"],
+            {
+                "stream_id": record.stream_id,
+                "version": record.version,
+                "event_id": record.event_id,
+                "error": error,
+            },
+        )
+
     async def _run(self, statement: str) -> None:
         await self._connection.execute(_SQL[statement])
 
@@ -142,6 +154,7 @@ class Staging:
 _MOVED = "a stream of the file was written to meanwhile: import again"
 
 _REFUSALS: Mapping[str, Callable[..., str]] = {
+    "not_json": lambda line, field: f"line {line}: {field}: not JSON",
     "repeated": lambda line, first, field: f"line {line}: {field}: the same as on line {first}",
     "order": lambda line, stream, version, before: (
         f"line {line}: streamversion: {version} of {stream!r} comes after {before}"

@@ -31,6 +31,22 @@ drop table if exists incoming
 -- One import at a time; taken before the transaction has an id.
 select pg_advisory_xact_lock(hashtextextended('qlp import', 3))
 
+-- name: not_json
+select line, case when pg_input_is_valid(data, 'json') then 'metadata' else 'storeddata' end
+from incoming
+where not (pg_input_is_valid(data, 'json') and pg_input_is_valid(metadata, 'json'))
+order by line
+limit 1
+
+-- name: park
+insert into parked_streams (projection, stream_id, from_version, event_id, error)
+values ('intent_states', %(stream_id)s, %(version)s, %(event_id)s, %(error)s)
+on conflict (projection, stream_id) do update
+set from_version = excluded.from_version,
+    event_id = excluded.event_id,
+    error = excluded.error,
+    parked_at = now()
+
 -- name: repeated
 -- The same event, or the same version of a stream, twice in the file.
 select max(line), min(line), 'id' from incoming group by event_id having count(*) > 1

@@ -3,7 +3,9 @@
 Each line is a CloudEvent (1.0.2, JSON format); the last line is a trailer that vouches for all
 before it. What CloudEvents has no attribute for is an extension attribute. ``data`` is the event's
 data; where writing it anew would not give the bytes that are stored, they are added as text in
-``storeddata``, so that an import restores every event byte for byte.
+``storeddata``, so that an import restores every event byte for byte. Text that PostgreSQL takes for
+JSON and others do not (half of a surrogate pair, a number beyond all floats, very deep nesting) is
+there alone, without ``data``.
 
 Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
@@ -70,7 +72,7 @@ class _Line(BaseModel):
     metadata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)]
     digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
     storeddata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)] | None = None
-    data: dict[str, Any]
+    data: Any = None
 
 
 class _Trailer(BaseModel):
@@ -88,13 +90,9 @@ class _LastLine(BaseModel):
 
 
 def encode_line(event: StoredEvent) -> bytes:
-    """The line of one event, with its newline.
-
-    Raises:
-        ValueError: the stored data is not JSON that can be read.
-    """
-    canonical = orjson.dumps(orjson.loads(event.data))
-    line = {
+    """The line of one event, with its newline."""
+    canonical = _canonical(event.data)
+    line: dict[str, Any] = {
         "specversion": "1.0",
         "id": event.event_id,
         "source": SOURCE,
@@ -109,10 +107,24 @@ def encode_line(event: StoredEvent) -> bytes:
         "metadata": event.metadata,
         "digest": event.digest.hex(),
     }
-    if canonical.decode() != event.data:
+    if canonical is None or canonical.decode() != event.data:
         line["storeddata"] = event.data
-    line["data"] = orjson.Fragment(canonical)
+    if canonical is not None:
+        line["data"] = orjson.Fragment(canonical)
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _canonical(text: str) -> bytes | None:
+    """JSON as it would be written here; None where it cannot be read here, only by PostgreSQL."""
+    try:
+        return orjson.dumps(orjson.loads(text))
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+
+
+def is_odd(event: StoredEvent) -> bool:
+    """Whether an event's data can only be told as text, see above."""
+    return _canonical(event.data) is None
 
 
 class ExportWriter:
@@ -164,7 +176,7 @@ def read_export(file: BinaryIO) -> Iterator[ImportedEvent]:
     hasher = hashlib.sha256()
     count = 0
     for number, line in enumerate(_lines(file), 1):
-        if line.startswith(b'{"trailer"'):
+        if line.startswith(_TRAILER):
             _verify_trailer(number, line, count, hasher.hexdigest())
             if file.read(1):
                 raise InvalidExport(f"line {number + 1}: nothing may follow the trailer")
@@ -181,9 +193,45 @@ def _lines(file: BinaryIO) -> Iterable[bytes]:
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
+        if number == 1 and (found := _other_form(line)) is not None:
+            raise InvalidExport(f"line 1: {found}")
         if len(line) > MAX_LINE_BYTES:
             raise InvalidExport(f"line {number}: longer than {MAX_LINE_BYTES} bytes")
+        if b"\r" in line:
+            raise InvalidExport(
+                f"line {number}: ends with CR: the file was converted for Windows; put it back "
+                "with: sed 's/\\r$//' FILE | qlp events import -"
+            )
+        if not line.endswith(b"\n") and not line.endswith(b"}}"):
+            raise InvalidExport(
+                f"line {number}: ends in the middle: the file was cut off; export it again"
+            )
         yield line
+    if not number:
+        raise InvalidExport("line 1: the file is empty, and an export has at least a trailer")
+
+
+_TRAILER = b'{"trailer"'
+
+#: How files begin that hold an export in another form, or none, and how to come by one.
+_OTHER_FORMS = {
+    b"\x1f\x8b": "compressed with gzip: gunzip -c FILE | qlp events import -",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: zstd -dc FILE | qlp events import -",
+    b"\xfd7zXZ": "compressed with xz: xz -dc FILE | qlp events import -",
+    b"BZh": "compressed with bzip2: bzip2 -dc FILE | qlp events import -",
+    b"PK\x03\x04": "a zip archive: unzip -p FILE | qlp events import -",
+    b"\xef\xbb\xbf": "begins with a byte order mark: tail -c +4 FILE | qlp events import -",
+    b"\xff\xfe": "UTF-16, not UTF-8: iconv -f UTF-16 -t UTF-8 FILE | qlp events import -",
+    b"\xfe\xff": "UTF-16, not UTF-8: iconv -f UTF-16 -t UTF-8 FILE | qlp events import -",
+    b"{\x00": "UTF-16, not UTF-8: iconv -f UTF-16LE -t UTF-8 FILE | qlp events import -",
+    b"\x00{": "UTF-16, not UTF-8: iconv -f UTF-16BE -t UTF-8 FILE | qlp events import -",
+    b"[": "a JSON array: an export is one JSON object a line, as `qlp events export` writes it",
+}
+
+
+def _other_form(line: bytes) -> str | None:
+    """What a file is that begins so; None for an export."""
+    return next((said for start, said in _OTHER_FORMS.items() if line.startswith(start)), None)
 
 
 def _event(number: int, line: bytes) -> StoredEvent:
@@ -218,25 +266,15 @@ def _event(number: int, line: bytes) -> StoredEvent:
 
 
 def _stored_data(number: int, parsed: _Line) -> str:
-    _object(number, "metadata", parsed.metadata)
+    """The data as they were stored; whether text alone is JSON, the database says."""
+    told = orjson.dumps(parsed.data) if "data" in parsed.model_fields_set else None
     if parsed.storeddata is None:
-        try:
-            return orjson.dumps(parsed.data).decode()
-        except orjson.JSONEncodeError as error:
-            raise InvalidExport(f"line {number}: data: {error}") from None
-    if _object(number, "storeddata", parsed.storeddata) != parsed.data:
+        if told is None:
+            raise InvalidExport(f"line {number}: data: Field required")
+        return told.decode()
+    if _canonical(parsed.storeddata) != told:
         raise InvalidExport(f"line {number}: storeddata: says something else than data")
     return parsed.storeddata
-
-
-def _object(number: int, field: str, text: str) -> dict[str, Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidExport(f"line {number}: {field}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InvalidExport(f"line {number}: {field}: must be a JSON object")
-    return value
 
 
 def _verify_trailer(number: int, line: bytes, count: int, sha256: str) -> None:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from pydantic import ValidationError
 
+from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
-from domain.eventlog.transfer import ExportWriter, read_export
-from domain.intents.events import (
-    REGISTRY,
-    IntentEvent,
-    UnknownEvent,
-)
-from domain.intents.evolve import CorruptStream, fold
+from domain.eventlog.transfer import ExportWriter, is_odd, read_export
+from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
+from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
+from domain.operations.errors import OperationError
 from domain.projections.intents import upsert
-from domain.repository import intent_of, row_of
+from domain.projections.runner_batch import describe as describe_poison
+from domain.repository import intent_of, row_of, typed
 from domain.validation import describe
 
 #: Read-model rows written at once.
 _BATCH = 500
+
+#: Odd events and parked streams that are named; all are counted.
+MAX_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,15 @@ class Exported:
         events: written.
         unknown: of them of a type or schema version that this release does not know; kept.
         end: an export of what follows continues after it.
+        odd: of them with data that only PostgreSQL takes for JSON; written as text.
+        first_odd: stream and version of the first of those, at most `MAX_NAMED`.
     """
 
     events: int
     unknown: int
     end: Checkpoint
+    odd: int = 0
+    first_odd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +59,16 @@ class Imported:
         unfinished: imported intents that have not ended; the application carries them on.
         unknown: events of a type or schema version that this release does not know; kept.
         rows: of the read model that were brought along.
+        parked: streams of intents that cannot be folded; they have no row.
+        first_parked: what is wrong with the first of those, at most `MAX_NAMED`.
     """
 
     staged: Staged
     unfinished: int = 0
     unknown: int = 0
     rows: int = 0
+    parked: int = 0
+    first_parked: tuple[str, ...] = ()
 
 
 async def export_events(
@@ -72,22 +81,34 @@ async def export_events(
     """Write the wanted events after a checkpoint, up to the end for now, and a trailer.
 
     Memory stays flat: one part of the log at a time.
+
+    Raises:
+        OperationError: the log does not reach as far as ``after``.
     """
     scanner, writer, unknown = LogScanner(pool), ExportWriter(), 0
+    odd, first_odd = 0, list[str]()
+    if after > (head := await EventLog(pool).head()):
+        raise OperationError(
+            f"after: {after.transaction_id}:{after.position} lies beyond the end of this log, "
+            f"{head.transaction_id}:{head.position}: it is 'next' of an export of another one, or "
+            "of what this one has lost"
+        )
     while (part := await scanner.part(after, wanted)) is not None:
         for event in part.events:
-            model = REGISTRY.types.get(event.type)
-            unknown += model is None or event.schema_version > model.schema_version
+            unknown += not REGISTRY.reads(event.type, event.schema_version)
+            if is_odd(event):
+                odd += 1
+                first_odd += [f"{event.stream_id}, event {event.version}"][: MAX_NAMED - odd + 1]
             write(writer.line(event))
         after = part.end
         progress(writer.events)
     write(writer.trailer(after))
-    return Exported(writer.events, unknown, after)
+    return Exported(writer.events, unknown, after, odd, tuple(first_odd))
 
 
 async def import_events(
     admin_url: str,
-    path: Path,
+    file: BinaryIO,
     *,
     confirm: Callable[[Staged], bool],
     progress: Callable[[int], None] = lambda _bytes: None,
@@ -99,7 +120,7 @@ async def import_events(
 
     Args:
         admin_url: of the tables' owner, who alone may insert past the append functions.
-        path: of the file.
+        file: the export, read once from where it stands; a pipe will do.
         confirm: asked once all is verified; what it refuses does not happen.
         progress: gets the number of bytes read so far.
 
@@ -108,30 +129,35 @@ async def import_events(
         ImportRefused: it does not fit into this log.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        async with await AsyncConnection.connect(admin_url, autocommit=True) as connection:
-            staging = Staging(connection)
-            await staging.load(read_export(file), progress)
+    async with await AsyncConnection.connect(admin_url, autocommit=True) as connection:
+        staging = Staging(connection)
+        await staging.load(read_export(file), progress)
+        staged = await staging.check()
+        if not confirm(staged):
+            return Imported(staged)
+        await staging.adopt()
+        async with connection.transaction():
+            await staging.begin()
             staged = await staging.check()
-            if not confirm(staged):
-                return Imported(staged)
-            await staging.adopt()
-            async with connection.transaction():
-                await staging.begin()
-                staged = await staging.check()
-                await staging.insert()
-                return await _bring_along(connection, staging, staged)
+            await staging.insert()
+            return await _bring_along(connection, staging, staged)
 
 
 async def _bring_along(
     connection: AsyncConnection[Any], staging: Staging, staged: Staged
 ) -> Imported:
-    unfinished = unknown = rows = 0
+    unfinished = unknown = rows = parked = 0
+    first_parked: list[str] = []
     batch: list[InlineWrite] = []
     async for stream in staging.streams():
-        events = [_typed(record) for record in stream]
-        unknown += sum(isinstance(event, UnknownEvent) for event in events)
-        state = _folded(stream[0], events)
+        unknown += sum(not REGISTRY.reads(each.type, each.schema_version) for each in stream)
+        try:
+            state = _folded(stream)
+        except _Unfoldable as error:
+            await staging.park(error.record, error.reason)
+            parked += 1
+            first_parked += [str(error)][: MAX_NAMED - parked + 1]
+            continue
         if state is None:
             continue
         unfinished += not state.status.terminal
@@ -140,36 +166,62 @@ async def _bring_along(
         if len(batch) == _BATCH:
             await _write(connection, batch)
     await _write(connection, batch)
-    return Imported(staged, unfinished, unknown, rows)
+    return Imported(staged, unfinished, unknown, rows, parked, tuple(first_parked))
 
 
-def _typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
-    try:
-        return REGISTRY.revive_checked(record.type, record.schema_version, record.data_json)
-    except ValidationError as error:
-        raise ImportRefused(
-            f"stream {record.stream_id!r}, version {record.version}: data: {describe(error)}"
-        ) from None
+class _Unfoldable(Exception):
+    """A stream that nobody can fold with this release: it is imported, and parked."""
+
+    def __init__(self, record: RecordedEvent, reason: str) -> None:
+        super().__init__(f"{record.stream_id}, event {record.version}: {reason}")
+        self.record = record
+        self.reason = reason
 
 
-def _folded(
-    first: RecordedEvent, events: Sequence[IntentEvent | UnknownEvent]
-) -> IntentState | None:
-    """The state of an intent; None for a stream of something else."""
+def _folded(stream: Sequence[RecordedEvent]) -> IntentState | None:
+    """The state of an intent; None for a stream of something else.
+
+    Raises:
+        _Unfoldable: it cannot be folded, whoever wrote it.
+        ImportRefused: it could be, and says what nobody may.
+    """
+    first = stream[0]
     try:
         intent_id = intent_of(first.stream_id)
     except ValueError:
+        for record in stream:
+            _check_bounds(record)
         return None
-    try:
-        state = fold(events)
-    except CorruptStream as error:
-        raise ImportRefused(f"stream {first.stream_id!r}: {error}") from None
+    state: IntentState | None = None
+    for record in stream:
+        try:
+            state = evolve(state, typed(record))
+        except POISON as error:
+            raise _Unfoldable(record, describe_poison(error)) from None
+        _check_bounds(record)
     if state is not None and (state.id, state.tenant_id) != (intent_id, first.tenant_id):
         raise ImportRefused(
             f"stream {first.stream_id!r}: its events are of intent {state.id} of tenant "
             f"{state.tenant_id!r}, the stream is of another"
         )
     return state
+
+
+def _check_bounds(record: RecordedEvent) -> None:
+    """Hold what can be read to the bounds of the door: it comes from elsewhere.
+
+    Raises:
+        ImportRefused: it is out of bounds, and nobody would notice later.
+    """
+    try:
+        typed(record)
+        REGISTRY.revive_checked(record.type, record.schema_version, record.data_json)
+    except (NewerEvent, UnreadableEvent):
+        return
+    except ValidationError as error:
+        raise ImportRefused(
+            f"stream {record.stream_id!r}, version {record.version}: data: {describe(error)}"
+        ) from None
 
 
 async def _write(connection: AsyncConnection[Any], batch: list[InlineWrite]) -> None:

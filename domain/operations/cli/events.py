@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
@@ -141,9 +142,17 @@ def events_export(
             )
         end = f"{done.end.transaction_id}:{done.end.position}"
         if json:
-            print_json({"events": done.events, "unknown": done.unknown, "next": end})
+            print_json(
+                {
+                    **{"events": done.events, "unknown": done.unknown, "next": end},
+                    **{"odd": done.odd, "first_odd": done.first_odd},
+                }
+            )
         else:
             _say(f"exported {done.events} events, {done.unknown} of unknown types; next {end}")
+            if done.odd:
+                _say(f"{done.odd} have data that only PostgreSQL reads, and are there as text:")
+                _list(done.odd, done.first_odd)
 
     if json and file == "-":
         raise typer.BadParameter("--json reports on standard output: name a file")
@@ -154,7 +163,8 @@ def _checkpoint(after: str | None) -> Checkpoint:
     if after is None:
         return Checkpoint.start()
     transaction_id, _, position = after.partition(":")
-    if not (transaction_id.isdecimal() and position.isdecimal() and len(after) < 40):
+    numbers = transaction_id.isdecimal() and position.isdecimal() and after.isascii()
+    if not numbers or len(after) >= 40:
         raise typer.BadParameter(f"--after {after}: must be 'next' of an export's trailer, as 7:12")
     return Checkpoint(int(transaction_id), int(position))
 
@@ -183,7 +193,7 @@ def _target(file: str) -> Iterator[BinaryIO]:
 
 @events.command("import")
 def events_import(
-    file: Annotated[Path, typer.Argument(help="An export.")],
+    file: Annotated[str, typer.Argument(help="An export, a pipe, or - for standard input.")],
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
@@ -191,9 +201,12 @@ def events_import(
     """Append the events of an export: all or nothing, with their ids, versions, order and times.
 
     Needs the right to insert (DATABASE_ADMIN_URL). Importing a file again changes nothing. Brings
-    the intents along; those that have not ended are carried on by the application. Vectors for
-    the search of similar intents are not part of an export.
+    the intents along; those that have not ended are carried on by the application. Streams that
+    this release cannot fold are taken as they are, and named. Vectors for the search of similar
+    intents are not part of an export.
     """
+    if file == "-" and not (dry_run or yes):
+        raise typer.BadParameter("- is the file, so nobody can be asked: --dry-run, then --yes")
 
     async def work(_: AsyncConnectionPool) -> None:
         def agree(staged: Staged) -> bool:
@@ -207,12 +220,12 @@ def events_import(
                 confirm(f"import {staged.new} events?", yes)
             return not dry_run
 
-        with progress_bar("reading", quiet=json) as bar:
+        with _source(file) as source, progress_bar("reading", quiet=json) as bar:
             [task] = bar.task_ids
-            bar.update(task, total=_size(file))
+            bar.update(task, total=_size(source))
             done = await import_events(
                 os.environ.get("DATABASE_ADMIN_URL") or database_url(),
-                file,
+                source,
                 confirm=agree,
                 progress=lambda read: bar.update(task, completed=read),
             )
@@ -221,17 +234,42 @@ def events_import(
     run(work)
 
 
-def _size(file: Path) -> int:
-    if not file.is_file():
-        raise Failure(f"{file}: there is no such file")
-    return file.stat().st_size
+@contextmanager
+def _source(file: str) -> Iterator[BinaryIO]:
+    """What an import reads."""
+    try:
+        if file == "-":
+            _check_mode(file, os.fstat(sys.stdin.fileno()).st_mode)
+            yield sys.stdin.buffer
+            return
+        _check_mode(file, os.stat(file).st_mode)
+        with open(file, "rb") as opened:
+            yield opened
+    except FileNotFoundError:
+        raise Failure(f"{file}: there is no such file") from None
+    except OSError as error:
+        raise Failure(f"{file}: {error.strerror or error}") from None
+
+
+def _check_mode(file: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise Failure(f"{file}: is a folder: name the file with the export")
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        raise Failure(f"{file}: is neither a file nor a pipe")
+
+
+def _size(source: BinaryIO) -> int | None:
+    """Bytes of a file; None of a pipe."""
+    found = os.fstat(source.fileno())
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _report(done: Imported, dry_run: bool, json: bool) -> None:
     if json:
         print_json({"dry_run": dry_run, "staged": done.staged, "new": done.staged.new,
                     "rows": done.rows, "unfinished": done.unfinished,
-                    "unknown": done.unknown})  # fmt: skip
+                    "unknown": done.unknown, "parked": done.parked,
+                    "first_parked": done.first_parked})  # fmt: skip
     elif dry_run:
         _say("the file is whole and fits; nothing was imported")
     else:
@@ -239,6 +277,16 @@ def _report(done: Imported, dry_run: bool, json: bool) -> None:
             f"imported {done.staged.new} events; {done.rows} intents are up to date, "
             f"{done.unfinished} of them have not ended; {done.unknown} events of unknown types"
         )
+        if done.parked:
+            _say(f"{done.parked} intents cannot be folded by this release, and are parked:")
+            _list(done.parked, done.first_parked)
+
+
+def _list(count: int, first: tuple[str, ...]) -> None:
+    for each in first:
+        _say(printable(f"  {each}"))
+    if count > len(first):
+        _say(f"  and {count - len(first)} more")
 
 
 def _say(message: str) -> None:

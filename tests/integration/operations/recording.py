@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -101,6 +102,17 @@ class Said:
 
 async def qlp(*arguments: str, url: str | None = None, **settings: str) -> Said:
     """``qlp`` on a database, with no settings but those given."""
+    return await _qlp(arguments, url, None, settings)
+
+
+async def fed(stdin: bytes, *arguments: str, url: str, **settings: str) -> Said:
+    """`qlp` with something on its standard input."""
+    return await _qlp(arguments, url, stdin, settings)
+
+
+async def _qlp(
+    arguments: Sequence[str], url: str | None, stdin: bytes | None, settings: Mapping[str, str]
+) -> Said:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "domain.operations", *arguments),
         env={
@@ -113,11 +125,11 @@ async def qlp(*arguments: str, url: str | None = None, **settings: str) -> Said:
             **settings,
             "COLUMNS": "200",
         },
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
+    out, err = await process.communicate(stdin)
     assert process.returncode is not None
     assert b"Traceback" not in err, err.decode()
     return Said(process.returncode, out.decode(), err.decode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from domain.eventlog.models import Checkpoint, NewEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.operations.tail import Tail
 from tests.fixtures.postgres import Database, Server
-from tests.integration.operations.recording import Recorder, qlp
+from tests.integration.operations.recording import Recorder, fed, qlp
 
 
 @asynccontextmanager
@@ -147,6 +148,60 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
     assert (done.json["new"], done.json["rows"], done.json["unfinished"]) == (5, 1, 0)
     twice = await run("--yes", "--json", DATABASE_ADMIN_URL=admin_url)
     assert (twice.json["new"], twice.json["staged"]["known"]) == (0, 5)
+    pipe = path.with_name("pipe")
+    os.mkfifo(pipe)
+    writing = asyncio.create_task(asyncio.to_thread(pipe.write_bytes, path.read_bytes()))
+    piped = await qlp(
+        "events", "import", str(pipe), "--yes", "--json", url=url, DATABASE_ADMIN_URL=admin_url
+    )
+    await writing
+    assert (piped.code, piped.json["staged"]["known"]) == (0, 5)
+    arguments = ("events", "import", "-", "--yes", "--json")
+    read = await fed(path.read_bytes(), *arguments, url=url, DATABASE_ADMIN_URL=admin_url)
+    assert (read.code, read.json["staged"]["known"]) == (0, 5)
+    packed = await fed(
+        gzip.compress(path.read_bytes()), *arguments, url=url, DATABASE_ADMIN_URL=admin_url
+    )
+    assert (packed.code, "gunzip -c" in packed.err) == (1, True)
+
+
+async def test_one_odd_event_stops_no_command_that_reads_them_all(
+    pool: AsyncConnectionPool, database: Database, tmp_path: Path
+) -> None:
+    await Recorder(pool).finished()
+    odd = uuid4()
+    with psycopg.connect(database.admin_url, autocommit=True) as owner:
+        owner.execute(
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, metadata, data) values (gen_random_uuid(), %s, 1, 'IntentSubmitted', 1,
+            'acme', gen_random_uuid(), '[]', '{"text": "\\ud800"}')""",
+            [f"intent-{odd}"],
+        )
+    url = database.url
+    written = await qlp("events", "export", str(tmp_path / "export"), url=url)
+    assert (written.code, f"intent-{odd}, event 1" in written.err) == (0, True)
+    assert "1 have data that only PostgreSQL reads" in written.err
+    async with tail(database, "--stream", f"intent-{odd}", "--from", "1", "--json") as process:
+        shown = json.loads(await line(process))
+        assert (shown["storeddata"], "data" in shown) == ('{"text": "\\ud800"}', False)
+    for options in ((), ("--json",)):
+        said = await qlp("streams", "show", str(odd), *options, url=url)
+        assert (said.code, "\\ud800" in said.out) == (0, True)
+    replayed = await qlp("streams", "replay", str(odd), url=url)
+    assert (replayed.code, f"intent-{odd}, event 1" in replayed.err) == (1, True)
+    for arguments in (
+        ("log", "verify"),
+        ("projections", "verify", "intent_states"),
+        ("projections", "verify", "usage_daily"),
+        ("replay", "--where", "tenant=acme", "--yes"),
+    ):
+        assert (await qlp(*arguments, url=url)).code == 0, arguments
+    rebuilt = await qlp(
+        *("projections", "rebuild", "intent_states", "--yes"),
+        url=url,
+        DATABASE_ADMIN_URL=database.admin_url,
+    )
+    assert (rebuilt.code, "1 streams are parked" in rebuilt.out) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +212,13 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
         (("export", "--after", "x"), "must be 'next' of an export"),
         (("export", "--type", ""), "type: must not be empty"),
         (("import", "/nowhere/export", "--yes"), "there is no such file"),
+        (("import", "/tmp", "--yes"), "/tmp: is a folder"),
+        (("import", "/dev/zero", "--yes"), "is neither a file nor a pipe"),
+        (("import", "-", "--yes"), "is neither a file nor a pipe"),
+        (("import", "-"), "nobody can be asked"),
+        (("export", "--after", "9:9"), "lies beyond the end of this log"),
+        (("export", "--after", "99999999999999999999:1"), "lies beyond the end of this log"),
+        (("export", "--after", "٣:٤"), "must be 'next' of an export"),
     ],
 )
 async def test_mistakes_are_said_and_nothing_is_done(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
+import azure.functions as func
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
@@ -27,6 +28,7 @@ from domain.projections.runner_parked import parked_streams
 from domain.projections.verify_contract import CannotCompare
 from domain.repository import UnreadableStream, stream_of
 from domain.settings import Settings
+from functions import intents_http, kills_http, operations_http
 from tests.fixtures.postgres import Database
 from tests.fixtures.servicebus import BrokerProcess
 from tests.integration.operations.later_release import later_release
@@ -42,6 +44,7 @@ async def app(database: Database, servicebus: BrokerProcess) -> AsyncIterator[Ap
         "ServiceBusConnection": servicebus.connection_string,
     }
     opened = await open_app(Settings.from_environment(environment))
+    await opened.relay.close()  # what it began to do when it was opened has ended
     await ApiKeys(opened.pool).ensure_tenant("acme")
     yield opened
     await opened.close()
@@ -167,6 +170,71 @@ async def test_a_projection_that_went_further_is_not_said_to_differ(app: App) ->
     with pytest.raises(CannotCompare, match="taken 1 streams further than this release can read"):
         await verify(app.pool, "usage_daily")
     assert await usage(app.pool) == [(1, 1, 0)]
+
+
+async def call(app: App, function: Any, key: str, intent: UUID, method: str = "GET") -> Any:
+    """What an HTTP function answers: status and body."""
+    request = func.HttpRequest(
+        method=method, url="/api/intents", body=b"", headers={"X-API-Key": key},
+        route_params={"id": str(intent)},
+    )  # fmt: skip
+    response = await function.build().get_user_function()(request)
+    return response.status_code, json.loads(response.get_body())
+
+
+async def test_clients_are_told_and_strangers_are_not(
+    app: App, monkeypatch: pytest.MonkeyPatch, owner: AsyncConnectionPool
+) -> None:
+    async def this_app() -> App:
+        return app
+
+    monkeypatch.setattr("functions.http.get_app", this_app)
+    await app.keys.ensure_tenant("other")
+    mine, foreign = [await app.keys.create(t, "operator", "t") for t in ("acme", "other")]
+    with later_release(IntentSucceeded):
+        intent = await Recorder(app.pool).finished()
+    status, problem = await call(app, intents_http.cancel_intent, mine, intent, "POST")
+    assert (status, problem["type"]) == (409, "urn:qlp:problem:unreadable-intent")
+    assert "IntentSucceeded has schema version 2, of a later release" in problem["detail"]
+    for function in (intents_http.cancel_intent, kills_http.kill_run):
+        assert (await call(app, function, foreign, intent, "POST"))[0] == 404
+    status, shown = await call(app, intents_http.get_intent, mine, intent)
+    assert (status, shown["status"]) == (200, "succeeded")
+    status, stream = await call(app, operations_http.get_stream, mine, intent)
+    assert (status, stream["state"]["status"], len(stream["events"])) == (200, "running", 5)
+    assert "of a later release" in stream["unreadable"]
+
+    async with owner.connection() as connection:  # as the owner alone can
+        await connection.execute(
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, metadata, data) values (gen_random_uuid(), %s, 6, 'Odd', 1, 'acme',
+            gen_random_uuid(), '[1]', '{"text": "\\ud800"}')""",
+            [stream_of(intent)],
+        )
+    request = func.HttpRequest(
+        method="GET", url="/api/intents", body=b"", headers={"X-API-Key": mine},
+        route_params={"id": str(intent)},
+    )  # fmt: skip
+    for listing in (intents_http.list_intent_events, operations_http.get_stream):
+        response = await listing.build().get_user_function()(request)
+        assert response.status_code == 200
+        assert b'{"text": "\\ud800"}' in response.get_body()
+
+
+async def test_one_odd_event_does_not_stop_the_relay(app: App, owner: AsyncConnectionPool) -> None:
+    async with owner.connection() as connection:
+        for metadata in ("[]", '"x"', '{"traceparent": "\\ud800"}', '{"traceparent": 1}'):
+            await connection.execute(
+                """insert into events (event_id, stream_id, version, type, schema_version,
+                tenant_id, command_id, metadata, data) values (gen_random_uuid(),
+                'intent-' || gen_random_uuid(), 1, 'SandboxRunRequested', 1, 'acme',
+                gen_random_uuid(), %s, '[]')""",
+                [metadata],
+            )
+    await Recorder(app.pool).submitted()
+    assert await app.relay.run_until_caught_up() == 5
+    assert await app.relay.run_until_caught_up() == 0
+    assert {reason for reason, _ in (await held(app)).values()} == {"UnreadableStream"}
 
 
 def announcement(intent: UUID, version: int = 3) -> bytes:
