@@ -86,6 +86,18 @@ def folding(records: Iterable[RecordedEvent]) -> Iterator[tuple[RecordedEvent, I
         yield record, state
 
 
+def folded(records: Iterable[RecordedEvent]) -> IntentState | None:
+    """The state after all events of a stream; None for an empty one.
+
+    Raises:
+        UnreadableStream: at the event that cannot be folded.
+    """
+    state: IntentState | None = None
+    for _, state in folding(records):  # noqa: B007 the last one counts
+        continue
+    return state
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What `IntentRepository.save` did.
@@ -123,10 +135,7 @@ class IntentRepository:
         Raises:
             UnreadableStream: this release cannot tell.
         """
-        state: IntentState | None = None
-        for _, state in folding(await self.history(intent_id)):  # noqa: B007 the last one counts
-            continue
-        return state
+        return folded(await self.history(intent_id))
 
     async def save(
         self,

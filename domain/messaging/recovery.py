@@ -15,13 +15,12 @@ from datetime import datetime, timedelta
 
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.intents.events import SandboxRunRequested
-from domain.intents.evolve import fold
 from domain.intents.next_step import react
 from domain.intents.state import IntentState
 from domain.messaging.backlog import Backlog, LookFailed, Waiting
 from domain.messaging.relay import Relay
 from domain.projections.intents import IntentReads, StalledIntent
-from domain.repository import IntentRepository, typed
+from domain.repository import IntentRepository, UnreadableStream, folded, typed
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +96,9 @@ class Recovery:
         if published is not None and last.checkpoint > published:
             return []  # the relay will come to it
         try:
-            state = fold(map(typed, records))
-        except ValueError:
-            return [last]  # cannot be read; the relay sets it aside, visibly
+            state = folded(records)
+        except UnreadableStream:
+            return [last]  # the relay sets it aside, visibly, or a later release takes it
         if state is None or waiting.news_of(stalled.intent_id, last.recorded_at):
             return []
         runs = _lost_runs(state, records, waiting)

@@ -178,7 +178,7 @@ async def call(app: App, function: Any, key: str, intent: UUID, method: str = "G
         method=method, url="/api/intents", body=b"", headers={"X-API-Key": key},
         route_params={"id": str(intent)},
     )  # fmt: skip
-    response = await function.build().get_user_function()(request)
+    response = await function(request)
     return response.status_code, json.loads(response.get_body())
 
 
@@ -216,7 +216,7 @@ async def test_clients_are_told_and_strangers_are_not(
         route_params={"id": str(intent)},
     )  # fmt: skip
     for listing in (intents_http.list_intent_events, operations_http.get_stream):
-        response = await listing.build().get_user_function()(request)
+        response = await listing(request)
         assert response.status_code == 200
         assert b'{"text": "\\ud800"}' in response.get_body()
 
