@@ -239,7 +239,7 @@ async def test_one_odd_event_does_not_stop_the_relay(app: App, owner: AsyncConne
 
 def announcement(intent: UUID, version: int = 3) -> bytes:
     envelope = {
-        "id": str(uuid4()), "source": "/qlp/events", "type": "qlp.SandboxRunRequested",
+        "specversion": "1.0", "id": str(uuid4()), "source": "/qlp/events", "type": "qlp.SandboxRunRequested",
         "subject": str(intent), "tenantid": "acme", "data": {"version": version},
     }  # fmt: skip
     return json.dumps(envelope).encode()
@@ -249,7 +249,7 @@ def result(intent: UUID, **more: Any) -> bytes:
     run = str(run_id_of(intent, 1))
     data = {"run_id": run, "intent_id": str(intent), "verdict": "succeeded", "exit_code": 0, **more}
     envelope = {
-        "id": run, "source": "/sandbox-host", "type": "qlp.sandbox.result",
+        "specversion": "1.0", "id": run, "source": "/sandbox-host", "type": "qlp.sandbox.result",
         "subject": str(intent), "tenantid": "acme", "data": data,
     }  # fmt: skip
     return json.dumps(envelope).encode()
