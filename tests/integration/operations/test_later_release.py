@@ -240,7 +240,8 @@ async def test_one_odd_event_does_not_stop_the_relay(app: App, owner: AsyncConne
 def announcement(intent: UUID, version: int = 3) -> bytes:
     envelope = {
         "specversion": "1.0", "id": str(uuid4()), "source": "/qlp/events",
-        "type": "qlp.SandboxRunRequested", "subject": str(intent), "tenantid": "acme", "data": {"version": version},
+        "type": "qlp.SandboxRunRequested", "subject": str(intent), "tenantid": "acme",
+        "data": {"version": version},
     }  # fmt: skip
     return json.dumps(envelope).encode()
 
