@@ -85,6 +85,25 @@ def test_a_wrong_job_with_ids_is_refused_by_name() -> None:
     assert (refusal.value.run_id, refusal.value.intent_id) == (RUN, INTENT)
 
 
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ({"gpu": 1}, Verdict.INFRASTRUCTURE_ERROR),
+        ({"limits": {"gpu_seconds": 1}}, Verdict.INFRASTRUCTURE_ERROR),
+        ({"gpu": 1, "args": "x"}, Verdict.INVALID_JOB),
+    ],
+)
+def test_a_job_that_says_more_than_is_known_here_is_for_a_newer_host(
+    more: dict[str, object], verdict: Verdict
+) -> None:
+    with pytest.raises(Refused) as refusal:
+        read_job(envelope(data={**JOB, **more}))
+    assert refusal.value.verdict is verdict
+    assert ("older than the application" in str(refusal.value)) is (
+        verdict is Verdict.INFRASTRUCTURE_ERROR
+    )
+
+
 @pytest.mark.parametrize("field", ["run_id", "intent_id"])
 def test_a_wrong_job_without_ids_is_unreadable(field: str) -> None:
     with pytest.raises(Unreadable, match=f"data.{field}"):
