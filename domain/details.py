@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from domain.projections.intents import IntentRow
-from domain.projections.runner_batch import POISON
-from domain.repository import IntentRepository, row_of
+from domain.repository import IntentRepository, UnreadableStream, row_of
 
 
 async def detailed(repository: IntentRepository, rows: Iterable[IntentRow]) -> list[IntentRow]:
@@ -22,6 +21,6 @@ async def detailed(repository: IntentRepository, rows: Iterable[IntentRow]) -> l
 async def _folded(repository: IntentRepository, row: IntentRow) -> IntentRow:
     try:
         state = await repository.load(row.id)
-    except POISON:  # parked, and reported by `qlp doctor`
+    except UnreadableStream:  # parked, and reported by `qlp doctor`
         return row
     return row if state is None else replace(row, details=row_of(state).details)

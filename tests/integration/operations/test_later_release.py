@@ -16,7 +16,7 @@ from domain.app import App, open_app
 from domain.database import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
-from domain.intents.events import IntentSucceeded, SandboxRunRequested
+from domain.intents.events import IntentSucceeded, SandboxRunFinished, SandboxRunRequested
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound
 from domain.intents.run_decisions import run_id_of
 from domain.messaging.held import HeldMessages
@@ -215,6 +215,12 @@ async def test_clients_are_told_and_strangers_are_not(
         method="GET", url="/api/intents", body=b"", headers={"X-API-Key": mine},
         route_params={"id": str(intent)},
     )  # fmt: skip
+    client = await app.keys.create("acme", "client", "t")
+    with later_release(SandboxRunFinished):
+        ended = await Recorder(app.pool).finished()
+    status, listed = await call(app, intents_http.list_intent_events, client, ended)
+    hidden = [each for each in listed["items"] if each["data"] is None]
+    assert (status, [each["type"] for each in hidden]) == (200, ["SandboxRunFinished"])
     for listing in (intents_http.list_intent_events, operations_http.get_stream):
         response = await listing(request)
         assert response.status_code == 200
