@@ -7,8 +7,7 @@ from typing import Any
 
 from domain.access.store import Role
 from domain.eventlog.models import RecordedEvent
-from domain.intents.events import POISON, SandboxRunFinished, SandboxRunKillRequested
-from domain.repository import typed
+from domain.intents.events import POISON, REGISTRY, SandboxRunFinished, SandboxRunKillRequested
 
 
 def shown_event(record: RecordedEvent, role: Role) -> dict[str, Any]:
@@ -31,16 +30,17 @@ _HIDING = (SandboxRunKillRequested.type, SandboxRunFinished.type)
 
 def _for_clients(record: RecordedEvent) -> Mapping[str, Any] | None:
     """Data without what is not theirs; None where there is no telling what that is."""
+    if not REGISTRY.reads(record.type, record.schema_version):
+        return None
     try:
-        typed(record)
         data = record.data
+        if record.type == SandboxRunKillRequested.type:
+            return _without("operator", data)
+        if data["outcome"].get("retryable"):
+            # The host failed, not the program: its reason names its paths and addresses.
+            return {**data, "outcome": _without("error", data["outcome"])}
     except POISON:
         return None
-    if record.type == SandboxRunKillRequested.type:
-        return _without("operator", data)
-    if data["outcome"].get("retryable"):
-        # The host failed, not the program: its reason names its paths, processes and addresses.
-        return {**data, "outcome": _without("error", data["outcome"])}
     return data
 
 

@@ -54,8 +54,15 @@ def test_an_event_shows_clients_no_operator_and_no_host(
     type_: str, data: dict[str, Any], hidden: str
 ) -> None:
     record = recorded(type_, data)
-    assert hidden not in str(shown_event(record, "client"))
-    assert shown_event(record, "operator")["data"] == data
+    assert hidden.encode() not in orjson.dumps(shown_event(record, "client"))
+    assert orjson.loads(orjson.dumps(shown_event(record, "operator")))["data"] == data
+    for strange in (
+        record._replace(schema_version=2),
+        record._replace(data_json=record.data_json[:-1] + r',"odd":"\ud800"}'),
+        record._replace(data_json=f"[{record.data_json}]"),
+    ):
+        assert shown_event(strange, "client")["data"] is None
+        assert hidden.encode() in orjson.dumps(shown_event(strange, "operator"))
 
 
 def test_what_is_said_of_the_program_is_for_its_client() -> None:
@@ -67,7 +74,9 @@ def test_what_is_said_of_the_program_is_for_its_client() -> None:
 def recorded(type_: str, data: dict[str, Any]) -> RecordedEvent:
     values: dict[str, Any] = dict.fromkeys(RecordedEvent._fields)
     return RecordedEvent(
-        **values | {"type": type_, "version": 3, "recorded_at": NOW} | json_of(data)
+        **values
+        | {"type": type_, "schema_version": 1, "version": 3, "recorded_at": NOW}
+        | json_of(data)
     )
 
 
