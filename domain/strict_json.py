@@ -48,6 +48,10 @@ class InvalidJson(ValueError):
     """The text is not JSON, or not such as is taken; the message says what is wrong with it."""
 
 
+class TooMuchJson(InvalidJson):
+    """The text holds more values, or deeper ones, than are taken; it has not been read."""
+
+
 def other_writing(body: bytes) -> str | None:
     """In what the body is written, if that shows and is not UTF-8.
 
@@ -158,8 +162,8 @@ def _punctuation(body: bytes, max_nodes: int) -> bytes:
     return b"".join(body.split(b'"')[::2])
 
 
-def _too_many(max_nodes: int) -> InvalidJson:
-    return InvalidJson(f"it holds more than {max_nodes} values and keys")
+def _too_many(max_nodes: int) -> TooMuchJson:
+    return TooMuchJson(f"it holds more than {max_nodes} values and keys")
 
 
 def _keys(value: object, max_depth: int) -> int:
@@ -173,7 +177,7 @@ def _keys(value: object, max_depth: int) -> int:
         if not objects and not lists:
             break
         if depth == max_depth:
-            raise InvalidJson(f"its lists and objects lie more than {max_depth} deep in each other")
+            raise TooMuchJson(f"its lists and objects lie more than {max_depth} deep in each other")
         keys += sum(map(len, objects))
         level = [*chain(*lists), *chain(*(each.values() for each in objects))]
     return keys

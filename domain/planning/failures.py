@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError
 
 from domain.intents.values import CallOutcome
-from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer, ProviderFailed
+from domain.planning.provider_failures import ProviderFailed
+from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer
 
 if TYPE_CHECKING:
     import openai
@@ -24,6 +25,18 @@ MAX_DETAIL = 500
 
 #: Nobody is left alone for longer on a provider's wish.
 _LONGEST_RETRY = timedelta(days=1)
+
+#: Of statuses below 500, those by which a later try may help.
+_PASSING = frozenset((408, 409, 425))
+
+#: Codes of what a later try does not help.
+_MISTAKES = frozenset(
+    (
+        *("invalid_request_error", "invalid_request", "invalidparameter", "badrequesterror"),
+        *("context_length_exceeded", "exceed_context_size_error", "model_not_found"),
+        *("not_found_error", "authentication_error", "invalid_api_key", "permission_error"),
+    )
+)
 
 _KEY = re.compile(r"\bsk-[\w*.-]+|\bBearer \S+")
 
@@ -65,7 +78,9 @@ def failure_of(error: Exception) -> CallFailure:
             reached = not isinstance(error.__cause__, httpx2.ConnectError)
             why = clean(f"{error} {error.__cause__ or ''}")
             return CallFailure("unavailable", why, reached=reached)
-        case httpx2.HTTPError() | AnswerCut() | ProviderFailed():
+        case ProviderFailed():
+            return _of_report(error)
+        case httpx2.HTTPError() | AnswerCut():
             return CallFailure("unavailable", clean(f"cut: {error}"), reached=True)
         case AnswerTooLong() | NotAnAnswer():
             return CallFailure("invalid", clean(f"not an answer: {error}"), reached=True)
@@ -91,11 +106,26 @@ def _of_status(error: openai.APIStatusError) -> CallFailure:
     retry_after = retry_after_of(error.response.headers)
     if status == 429:
         return CallFailure("rate_limited", detail, retry_after)
-    if status in (408, 409, 425) or status >= 500:
+    if status in _PASSING or status >= 500:
         return CallFailure("unavailable", detail, retry_after)
     if "content_filter" in (error.code, error.type):
         return CallFailure("refused", detail)
     return CallFailure("rejected", detail)
+
+
+def _of_report(error: ProviderFailed) -> CallFailure:
+    """What a failure means that is reported with status 200: by its code, as far as it is known."""
+    code = error.code.lower()
+    status = int(code) if re.fullmatch(r"[45]\d\d", code) else None
+    outcome: CallOutcome = "unavailable"
+    if "content_filter" in code:
+        outcome = "refused"
+    elif status == 429 or re.search(r"rate_?limit|throttl|too_?many|quota", code):
+        outcome = "rate_limited"
+    elif (status is not None and status < 500 and status not in _PASSING) or code in _MISTAKES:
+        outcome = "rejected"
+    detail = clean(f"HTTP {code}: {error}" if status is not None else f"{error.code} {error}")
+    return CallFailure(outcome, detail, reached=error.begun or outcome == "unavailable")
 
 
 def _message_of(error: openai.APIStatusError) -> str:

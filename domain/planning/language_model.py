@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from domain.strict_json import read_as
 from domain.telemetry import model_called
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from openai import APIStatusError, AsyncOpenAI
 
 #: A figure beyond it is not a number of tokens that one call has used.
 _MOST_TOKENS = 10**8
@@ -52,6 +53,43 @@ class Reply(Generic[Meaning]):
     retry_after: timedelta | None = None
 
 
+#: What a server says of a parameter that it does not know.
+_UNKNOWN = re.compile(
+    r"extra|not permitted|not allowed|unsupported|not supported|unrecogni[sz]ed|unknown|unexpected",
+    re.IGNORECASE,
+)
+
+
+_OLDER_LIMIT = "max_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """The parameters that not every server knows, and some refuse.
+
+    Attributes:
+        limit: the name of the most tokens that an answer may take; Mistral knows the older.
+        usage: whether a stream is asked to report it.
+    """
+
+    limit: str = "max_completion_tokens"
+    usage: bool = True
+
+    def of(self, tokens: int, streamed: bool) -> dict[str, Any]:
+        """The parameters."""
+        options = {"stream_options": {"include_usage": True}} if streamed and self.usage else {}
+        return {self.limit: tokens, **options}
+
+    def after(self, error: APIStatusError) -> _Manner | None:
+        """Another manner, without what an error refuses; None if it is about something else."""
+        said = f"{error} {error.body}"
+        if error.status_code not in (400, 422) or not _UNKNOWN.search(said):
+            return None
+        limit = _OLDER_LIMIT if self.limit in said else self.limit
+        other = _Manner(limit, self.usage and "stream_options" not in said)
+        return other if other != self else None
+
+
 class LanguageModel:
     """One model of one provider. It never tries again by itself, and never raises for a failure."""
 
@@ -59,6 +97,7 @@ class LanguageModel:
         self._client = client
         self._model = model
         self._settings = settings
+        self._manner = _Manner()
 
     @property
     def model(self) -> str:
@@ -100,9 +139,10 @@ class LanguageModel:
         return Reply(call, meaning, said.text, failure.retry_after if failure else None)
 
     async def _exchange(self, question: Question[Any, Any], said: Said) -> None:
-        from openai import Timeout  # half of a cold start: only for those who ask a model
+        # Half of a cold start: only for those who ask a model.
+        from openai import APIStatusError, Timeout
 
-        seconds = self._settings.llm_timeout_seconds
+        seconds, most = self._settings.llm_timeout_seconds, self._settings.llm_output_tokens
         streamed = self._settings.llm_stream
         timeout = Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
         schema = {"name": question.prompt.name, "strict": True, "schema": question.schema()}
@@ -110,16 +150,22 @@ class LanguageModel:
             "model": self._model,
             "messages": question.messages(),
             "response_format": {"type": "json_schema", "json_schema": schema},
-            "max_completion_tokens": self._settings.llm_output_tokens,
             "stream": streamed,
             "timeout": timeout,
         }
-        if streamed:
-            arguments["stream_options"] = {"include_usage": True}
         create = self._client.chat.completions.with_streaming_response.create
         # The library's timeouts are between bytes; this one is for all of it.
-        async with asyncio.timeout(seconds), create(**arguments) as response:
-            await read_answer(response.iter_bytes(), said, self._settings.llm_output_tokens)
+        async with asyncio.timeout(seconds):
+            manner: _Manner | None = self._manner
+            while manner is not None:
+                try:
+                    async with create(**arguments, **manner.of(most, streamed)) as response:
+                        self._manner = manner
+                        await read_answer(response.iter_bytes(), said, most)
+                        return
+                except APIStatusError as error:
+                    if (manner := manner.after(error)) is None:
+                        raise
 
     def _record(
         self,
@@ -173,11 +219,28 @@ def _formed(form: type[Form], text: str) -> Form:
     return found[0]
 
 
+#: How answers end that are not whole, as OpenAI, Mistral, Anthropic, Gemini and Z.ai call it.
+_CUT = frozenset(
+    (
+        *("length", "model_length", "max_length", "max_tokens", "max_output_tokens"),
+        *("model_context_window_exceeded", "context_length", "token_limit"),
+    )
+)
+_FILTERED = frozenset(
+    (
+        *("content_filter", "safety", "recitation", "prohibited_content", "blocklist", "spii"),
+        *("sensitive", "guardrail_intervened", "refusal"),
+    )
+)
+
+
 def _not_usable(said: Said) -> CallFailure | None:
     """Why an answer that came whole is none."""
-    if said.refusal or said.finish_reason == "content_filter":
+    # Gemini says more behind a colon.
+    reason = str(said.finish_reason or "").partition(":")[0].strip().lower()
+    if said.refusal or reason in _FILTERED:
         return CallFailure("refused", clean(said.refusal or "the content filter"), reached=True)
-    if said.finish_reason == "length":
+    if reason in _CUT:
         return CallFailure("truncated", "the answer was cut at its limit of tokens", reached=True)
     return None
 
@@ -207,13 +270,15 @@ def _reported(said: Said) -> tuple[int, int] | None:
     total = _count(usage.get("total_tokens"))
     if given is None and total is not None:
         given = max(total - (made or 0), 0)
-    if given is None or (made is None and total is None):
-        return None
+    if not given or (made is None and total is None):
+        return None  # there is no prompt without tokens: nobody has counted
     return given, max(made or 0, (total or 0) - given)
 
 
 def _count(given: object) -> int | None:
     """A number of tokens; None if it is not one."""
-    if isinstance(given, float) and given.is_integer():
+    if (isinstance(given, float) and given.is_integer()) or (
+        isinstance(given, str) and re.fullmatch(r"[0-9]{1,9}", given)
+    ):
         given = int(given)
     return given if type(given) is int and 0 <= given <= _MOST_TOKENS else None

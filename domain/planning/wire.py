@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from domain.planning.answers import MAX_ANSWER_BYTES
-from domain.strict_json import MAX_DEPTH, InvalidJson, read_json
+from domain.planning.extraction import END_OF_REASONING
+from domain.planning.provider_failures import (
+    ProviderFailed,
+    failure_in,
+    failure_of_choice,
+    field_of,
+    words_in,
+)
+from domain.strict_json import MAX_DEPTH, InvalidJson, TooMuchJson, read_json
 
 #: Bytes that carry one streamed token: an event repeats the call's id and model around each.
 _BYTES_PER_EVENT = 1024
@@ -25,8 +33,8 @@ _MORE_EVENTS = 1_000
 #: Values and keys in an answer or an event, log probabilities that nobody asked for included.
 _MAX_NODES = 20_000
 
-#: Half of a character, as JSON escapes it; some servers cut an answer in the middle of one.
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+#: Nothing but one JSON object, perhaps in a fence.
+_ALL_JSON = re.compile(r"\s*(?:```\w*\s*)?\{.*\}\s*(?:```\s*)?", re.DOTALL)
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -41,10 +49,6 @@ class AnswerTooLong(Exception):
 
 class NotAnAnswer(Exception):
     """What came is not an answer of chat completions."""
-
-
-class ProviderFailed(Exception):
-    """The provider reported a failure in place of its answer, or in the middle of it."""
 
 
 @dataclass(slots=True)
@@ -69,9 +73,13 @@ class Said:
         """The content of the message, or where a server has put the answer instead.
 
         That is the arguments of the tool by which it holds the model to a form, or, where it takes
-        all that the model says for reasoning, that.
+        all that the model says for reasoning, that: if it is nothing but the answer. What was
+        thought of on the way to an answer that never came is none.
         """
-        texts = map("".join, (self.parts, self.arguments, self.reasoning))
+        *_, thought = END_OF_REASONING.split("".join(self.reasoning))
+        if not _ALL_JSON.fullmatch(thought):
+            thought = ""
+        texts = ("".join(self.parts), "".join(self.arguments), thought)
         text = next((text for text in texts if text.strip()), "")
         # Halves of characters that came one by one are put together.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -91,52 +99,84 @@ async def read_answer(chunks: AsyncIterator[bytes], said: Said, output_tokens: i
     """
     # As JSON inside of JSON, a character may take six.
     most = 6 * MAX_ANSWER_BYTES + _BYTES_PER_EVENT * output_tokens
-    whole: list[bytes] = []
+    lines: list[bytes] = []
     events = _Events(2 * output_tokens + _MORE_EVENTS)
     async for line in _lines(_counted(chunks, said, most)):
-        if whole or (events.none and line.lstrip().startswith((b"{", b"["))):
-            whole.append(line)
-        elif any(_take_event(data, said) for data in events.after(line)):
-            return
-    if whole:
-        _take_whole(b"\n".join(whole), said)
-    elif any(_take_event(data, said) for data in events.after(b"")):
-        return
-    elif events.none and said.bytes_read:
+        if lines or (events.none and line.lstrip().startswith((b"{", b"["))):
+            lines.append(line)
+        elif any(_take_event(event, said) for event in events.after(line)):
+            return _check_said(said)
+    if len(whole := _documents(lines)) == 1:
+        return _take_whole(whole[0], said)
+    if events.none and not whole and said.bytes_read:
         raise NotAnAnswer("it is neither JSON nor server-sent events")
-    elif said.finish_reason is None:
+    last = events.counted([_Event(each) for each in whole]) if whole else events.after(b"")
+    if not any(_take_event(event, said) for event in last) and said.finish_reason is None:
         raise AnswerCut("the stream ended in the middle of the answer")
+    return _check_said(said)
+
+
+def _check_said(said: Said) -> None:
+    """That a stream that has ended has said something, or how it ended."""
+    if said.finish_reason is None and not said.size and not said.refusal:
+        raise AnswerCut("the stream ended before the answer began")
+
+
+def _documents(lines: list[bytes]) -> list[bytes]:
+    """One JSON document over several lines, or one in each: a stream without its frame."""
+    try:
+        _json(lines[0])
+    except (IndexError, NotAnAnswer):
+        return [b"\n".join(lines)] if lines else []
+    return [line for line in lines if line.strip()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One of a stream; ``failed`` where its name says that it reports an error."""
+
+    data: bytes
+    failed: bool = False
 
 
 class _Events:
-    """The data of server-sent events, line by line.
+    """Server-sent events, line by line.
+
+    llama.cpp reports an error in a field of that name, as no standard has it.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
     """
 
     def __init__(self, most: int) -> None:
         self._data: list[bytes] = []
+        self._failed = False
         self._left = most
         #: Whether no line was one of a stream.
         self.none = True
 
-    def after(self, line: bytes) -> Iterable[bytes]:
+    def after(self, line: bytes) -> Sequence[_Event]:
         """What has become whole with a line."""
         name, _, value = line.partition(b":")
         if not line:
-            data, self._data = self._data, []
-            return self._counted(_separate(data))
-        if name in (b"data", b"event", b"id", b"retry", b""):
+            data, failed, self._data, self._failed = self._data, self._failed, [], False
+            return self.counted([_Event(each, failed) for each in _separate(data)])
+        if name in (b"data", b"event", b"id", b"retry", b"error", b""):
             self.none = False
-        if name == b"data":
+        if name in (b"data", b"error"):
             self._data.append(value.removeprefix(b" "))
+        self._failed |= name == b"error" or (name == b"event" and value.strip() == b"error")
         return ()
 
-    def _counted(self, data: list[bytes]) -> list[bytes]:
-        self._left -= len(data)
+    def counted(self, events: Sequence[_Event]) -> Sequence[_Event]:
+        """The same events, of which there may be so many.
+
+        Raises:
+            AnswerTooLong: there were more.
+        """
+        self._left -= len(events)
         if self._left < 0:
             raise AnswerTooLong("more events than the model may say tokens")
-        return data
+        return events
 
 
 def _separate(lines: list[bytes]) -> list[bytes]:
@@ -185,34 +225,48 @@ def _take_whole(body: bytes, said: Said) -> None:
     if said.bytes_read > 6 * MAX_ANSWER_BYTES:
         raise AnswerTooLong(f"more than {6 * MAX_ANSWER_BYTES} bytes")
     completion = _json(body)
-    _take(completion, said)
-    if not isinstance(completion.get("choices"), list) or not completion["choices"]:
-        raise NotAnAnswer(f"it has no choices: {_message_of(completion)}")
+    choices = completion.get("choices")
+    choice = _first(choices) or _only(choices)
+    _take(completion, choice, choice.get("message") or choice.get("delta"), said)
+    if not isinstance(choices, list) or not choices:
+        raise NotAnAnswer(f"it has no choices: {words_in(completion) or 'no more is said'}")
 
 
-def _take_event(data: bytes, said: Said) -> bool:
+def _take_event(event: _Event, said: Said) -> bool:
     """Note what an event says; whether it is the last."""
-    if data.strip() == b"[DONE]":
+    data = event.data.strip()
+    if data in (b"[DONE]", b'"[DONE]"'):
         return True
-    if data.strip():
-        _take(_json(data), said)
+    if event.failed and not data.startswith(b"{"):
+        raise ProviderFailed(data.decode(errors="replace"), begun=said.size > 0)
+    if data.startswith((b"{", b"[")):  # what else there is keeps the connection open
+        chunk = _json(data)
+        if event.failed:
+            chunk.setdefault("error", dict(chunk))
+        choice = _first(chunk.get("choices"))
+        # Some repeat in each chunk, beside what is new, all that has been said.
+        delta = choice.get("delta")
+        _take(chunk, choice, choice.get("message") if delta is None else delta, said)
     return False
 
 
-def _take(completion: dict[str, Any], said: Said) -> None:
+def _take(completion: dict[str, Any], choice: dict[str, Any], part: object, said: Said) -> None:
     """Note what a part of the answer, or all of it, says."""
-    usage = completion.get("usage") or _field(completion.get("x_groq"), "usage")
-    if isinstance(usage, dict):
-        said.usage = usage
-    if completion.get("error") or completion.get("object") == "error":
-        raise ProviderFailed(_message_of(completion))
-    choice = _first(completion.get("choices"))
-    part = choice.get("message") or choice.get("delta")
-    content, call = _field(part, "content"), _first(_field(part, "tool_calls"))
+    for usage in (
+        completion.get("usage"),
+        field_of(completion.get("x_groq"), "usage"),
+        choice.get("usage"),
+    ):
+        if isinstance(usage, dict) and any(usage.values()):
+            said.usage = usage
+    content = field_of(part, "content")
+    calls = field_of(part, "tool_calls")
+    call = _first(calls) or _only(calls)
+    function = call.get("function") or field_of(part, "function_call")
     parts = _texts(choice.get("text") if part is None else content)
-    arguments = _texts(_field(call.get("function"), "arguments"))
-    reasoning = _texts(_field(part, "reasoning_content") or _field(part, "reasoning"))
-    refusals = [*_texts(_field(part, "refusal")), *_texts(content, "refusal")]
+    arguments = _texts(field_of(function, "arguments"))
+    reasoning = _texts(field_of(part, "reasoning_content") or field_of(part, "reasoning"))
+    refusals = [*_texts(field_of(part, "refusal")), *_texts(content, "refusal")]
     said.parts += parts
     said.arguments += arguments
     said.reasoning += reasoning
@@ -221,58 +275,59 @@ def _take(completion: dict[str, Any], said: Said) -> None:
     said.size += sum(map(len, (*parts, *arguments, *reasoning)))
     if said.size > 2 * MAX_ANSWER_BYTES:
         raise AnswerTooLong(f"more than {2 * MAX_ANSWER_BYTES} characters")
+    if failure := failure_in(completion) or failure_of_choice(choice):
+        raise ProviderFailed(failure.message, failure.code, begun=said.size > 0)
 
 
 def _texts(content: object, kind: str = "text") -> list[str]:
     """The texts of a content: a string, parts of some kind, or the answer as JSON itself."""
     if isinstance(content, str):
         return [content] if kind == "text" else []
-    if isinstance(content, dict):
+    if isinstance(content, dict) and content.get("type") not in ("text", "output_text"):
         return [json.dumps(content)] if kind == "text" else []
-    parts = content if isinstance(content, list) else []
+    parts = content if isinstance(content, list) else [content]
     found = (
-        part if isinstance(part, str) and kind == "text" else _field(part, kind)
+        part if isinstance(part, str) and kind == "text" else field_of(part, kind)
         for part in parts
-        if isinstance(part, str) or _field(part, "type") in (kind, f"output_{kind}", None)
+        if isinstance(part, str) or field_of(part, "type") in (kind, f"output_{kind}", None)
     )
     return [text for text in found if isinstance(text, str)]
-
-
-def _field(value: object, name: str) -> Any:  # noqa: ANN401 anything JSON
-    return value.get(name) if isinstance(value, dict) else None
 
 
 def _first(values: object) -> dict[str, Any]:
     """The first of several choices or calls."""
     for value in values if isinstance(values, list) else ():
-        if isinstance(value, dict) and value.get("index") in (0, None):
+        if isinstance(value, dict) and value.get("index") in (0, None, "0"):
             return value
     return {}
 
 
+def _only(values: object) -> dict[str, Any]:
+    """The one choice or call that there is, whatever its number is."""
+    one = values[0] if isinstance(values, list) and len(values) == 1 else None
+    return one if isinstance(one, dict) else {}
+
+
 def _json(data: bytes) -> dict[str, Any]:
+    """A JSON object, or the first of a list.
+
+    What is around the answer is read as most readers would: with halves of characters (some servers
+    cut an answer in the middle of one), numbers that are none, and a key's last value.
+
+    Raises:
+        NotAnAnswer: it is none, or holds too much.
+    """
     try:
         value = read_json(data, max_nodes=_MAX_NODES, max_depth=MAX_DEPTH)
+    except TooMuchJson as error:
+        raise NotAnAnswer(str(error)) from None
     except InvalidJson as error:
-        if not _HALF.search(data) or len(data) > _BYTES_PER_EVENT * 64:
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
             raise NotAnAnswer(str(error)[:300]) from None
-        value = _with_halves(data)
+    if isinstance(value, list):
+        value = next(iter(value), None)
     if not isinstance(value, dict):
         raise NotAnAnswer("it is not a JSON object")
     return value
-
-
-def _with_halves(data: bytes) -> object:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise NotAnAnswer("it is not JSON") from None
-
-
-def _message_of(completion: dict[str, Any]) -> str:
-    """What a provider says of a failure, wherever it says it."""
-    error = completion.get("error")
-    for said in (_field(error, "message"), error, *map(completion.get, ("message", "detail"))):
-        if said:
-            return str(said)[:300]
-    return "no more is said"

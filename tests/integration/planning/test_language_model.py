@@ -134,6 +134,47 @@ async def test_what_is_none_of_these_ends_in_what_was_said(
     assert re.search(detail, reply.call.detail or "")
 
 
+async def test_servers_that_refuse_a_parameter_are_asked_without_it(
+    models: Models, openai_server: OpenAIServer
+) -> None:
+    streamed, model = None, models()
+    for _ in range(2):
+        openai_server.forbid("max_completion_tokens", "stream_options")
+        openai_server.script(YES)
+        reply = await ask(model)
+        assert (reply.call.outcome, reply.meaning) == ("answered", True)
+        asked = openai_server.asked[-1].body
+        assert asked["max_tokens"] == 8_000
+        assert not {"max_completion_tokens", "stream_options"} & asked.keys()
+        streamed = asked["stream"]
+    # What has been found out is known: the second call was made once.
+    assert len(openai_server.refused) == (2 if streamed else 1)
+
+
+async def test_a_limit_that_is_too_high_is_the_operators_to_mend(
+    models: Models, openai_server: OpenAIServer
+) -> None:
+    said = "max_completion_tokens is too large: 8000. This model supports at most 4096 tokens"
+    openai_server.script(fault(400, said))
+    reply = await ask(models())
+    assert (reply.call.outcome, len(openai_server.asked)) == ("rejected", 1)
+
+
+@pytest.mark.parametrize("text", ['```json\n{"reason": "</think>", "equivalent": true}\n```'])
+async def test_the_end_of_reasoning_may_be_part_of_an_answer(
+    models: Models, openai_server: OpenAIServer, text: str
+) -> None:
+    openai_server.script(text)
+    assert (await ask(models())).meaning is True
+
+
+async def test_line_ends_that_a_model_left_in_a_string_belong_to_it(
+    models: Models, openai_server: OpenAIServer
+) -> None:
+    openai_server.script('{"reason": "one\ntwo\t\\"three\\"",\n "equivalent": true}')
+    assert (await ask(models())).meaning is True
+
+
 @pytest.mark.parametrize(("usage", "tokens"), wire_forms.USAGES)
 async def test_usage_is_charged_as_it_is_reported(
     models: Models, openai_server: OpenAIServer, usage: dict[str, Any], tokens: tuple[int, int]

@@ -47,6 +47,14 @@ def _lines(text: str) -> bytes:
     return "\n".join(f"data: {line}" for line in pretty).encode()
 
 
+def _repeating(*texts: str) -> list[dict[str, Any]]:
+    """Chunks that say what is new, and beside it all that has been said."""
+    chunks = content(*texts)
+    for end, chunk in enumerate(chunks, 1):
+        chunk["choices"][0]["message"] = {"content": "".join(texts[:end])}
+    return chunks
+
+
 _HALVES = TEXT.partition("\\ud83d")
 _split = (TEXT[:20], TEXT[20:])
 
@@ -74,6 +82,32 @@ FORMS: dict[str, bytes] = {
     "a second choice": events(
         {"choices": [{"index": 1, "delta": {"content": _DRAFT}}]}, *content(TEXT)
     ),
+    "usage in the choice, as Moonshot": events(
+        delta(content=TEXT),
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": _USAGE}]},
+    ),
+    "usage of nothing behind it": events(
+        *content(TEXT), {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}
+    ),
+    "usage in words": events(
+        delta(content=TEXT),
+        {
+            **delta(finish_reason="stop"),
+            "usage": {"prompt_tokens": "900", "completion_tokens": "100"},
+        },
+    ),
+    "all of it repeated in each chunk, as Perplexity": events(*_repeating(*TEXT)),
+    "a delta beside the message, as Perplexity": whole({"content": TEXT}).replace(
+        b'"index"', b'"delta": {"role": "assistant", "content": ""}, "index"'
+    ),
+    "no finish but an empty one, as SGLang": events(
+        {"choices": [{"index": 0, "delta": {"content": TEXT}, "finish_reason": ""}]}, *content()
+    ),
+    "choices from one": whole({"content": TEXT}).replace(b'"index": 0', b'"index": 1'),
+    "numbers that are none": whole({"content": TEXT}, timings={"rate": float("nan")}),
+    "a key twice around it": whole({"content": TEXT}).replace(
+        b'"usage"', b'"id": 1, "id": 2, "usage"'
+    ),
     # How it is cut.
     "content in parts": whole(
         {
@@ -88,6 +122,13 @@ FORMS: dict[str, bytes] = {
         delta(content=[{"type": "text", "text": _split[0]}]),
         delta(content=[_split[1]]),
         *content(),
+    ),
+    "content that is one part": whole({"content": {"type": "text", "text": TEXT}}),
+    "the arguments of a function, as once": whole(
+        {"content": None, "function_call": {"name": "a", "arguments": TEXT}}
+    ),
+    "the arguments of a tool that is not the first": whole(
+        {"content": None, "tool_calls": [{"index": 1, "function": {"arguments": TEXT}}]}
     ),
     "content that is the JSON itself": whole({"content": ANSWER}),
     "the arguments of a tool": whole(
@@ -105,6 +146,9 @@ FORMS: dict[str, bytes] = {
         *content(),
     ),
     "all of it taken for reasoning": whole({"content": "", "reasoning_content": TEXT}),
+    "all of it taken for reasoning, with reasoning": whole(
+        {"content": None, "reasoning": f"if {_DRAFT}\n</think>\n```json\n{TEXT}\n```\n"}
+    ),
     "text, as completions had it": json.dumps(
         {"choices": [{"text": TEXT, "finish_reason": "stop"}], "usage": _USAGE}
     ).encode(),
@@ -119,6 +163,17 @@ FORMS: dict[str, bytes] = {
     "a word of courtesy": whole({"content": f"Sure! Here is the answer:\n\n{TEXT}"}),
     "reasoning before": whole({"content": f"<think>\nif {{x}} or {_DRAFT}\n</think>\n\n{TEXT}"}),
     "reasoning that nothing opens": whole({"content": f"{_DRAFT}?\n</think>{TEXT}"}),
+    **{
+        f"reasoning before, {name}": whole({"content": f"{_DRAFT}{end}{TEXT}{after}"})
+        for name, end, after in (
+            ("gpt-oss", "<|end|><|start|>assistant<|channel|>final<|message|>", "<|return|>"),
+            ("gpt-oss, held to a form", "<|channel|>final <|constrain|>json<|message|>", ""),
+            ("Cohere", "<|END_THINKING|><|START_RESPONSE|>", "<|END_RESPONSE|>"),
+            ("Kimi", "◁/think▷", "<|im_end|>"),
+            ("Seed", "</seed:think>", "</s>"),
+            ("others", "</thoughts>", ""),
+        )
+    },
     "reasoning in a field": whole({"reasoning_content": "if {x}", "content": TEXT}),
     "reasoning in a field, streamed": events(
         delta(role="assistant", content="", reasoning="if {"), delta(reasoning="x}"), *content(TEXT)
@@ -143,6 +198,9 @@ FORMS: dict[str, bytes] = {
     "no end but the finish": events(*content(TEXT), done=False),
     "no empty line at the end": events(*content(TEXT), done=False).rstrip(),
     "a byte order mark before the events": b"\xef\xbb\xbf" + events(*content(TEXT)),
+    "events that are no JSON": events(b"data: ping", *content(TEXT)),
+    "an end in quotes": events(*content(TEXT), done=False) + b'data: "[DONE]"\n\n',
+    "chunks, one on a line": b"\n".join(json.dumps(each).encode() for each in content(*_split)),
     # Another way than was asked for.
     "whole": whole({"content": TEXT}),
     "streamed": events(*content(*_split)),
@@ -159,8 +217,90 @@ FAILURES: dict[str, tuple[bytes, str, str]] = {
     "an error beside choices": (whole({"content": ""}, error={"code": 502}), "unavailable", "502"),
     "an error, as vLLM": (
         b'{"object": "error", "message": "too long", "code": 400}',
+        "rejected",
+        "HTTP 400: too long",
+    ),
+    "an error in a list, as Gemini": (
+        b'[{"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}}]',
         "unavailable",
-        "too long",
+        "HTTP 503: overloaded",
+    ),
+    "an error in a field of its own, as llama.cpp": (
+        b'error: {"code": 400, "message": "exceeds the context", "type": "exceed_context_size"}',
+        "rejected",
+        "HTTP 400: exceeds the context",
+    ),
+    "the same in the stream": (
+        events(delta(content=_split[0]), b'error: {"code": 500, "message": "lost"}', done=False),
+        "unavailable",
+        "HTTP 500: lost",
+    ),
+    "an event of an error, as DashScope": (
+        events(b'event:error\n:HTTP_STATUS/400\ndata:{"code": "InvalidParameter", "message": "m"}'),
+        "rejected",
+        "InvalidParameter m",
+    ),
+    "an event of an error in words": (events(b"event: error\ndata: gone"), "unavailable", "gone"),
+    "an error of the choice, as OpenRouter": (
+        events(
+            delta(content=_split[0]),
+            {
+                "choices": [
+                    {"index": 0, "finish_reason": "error", "error": {"code": 502, "message": "up"}}
+                ]
+            },
+        ),
+        "unavailable",
+        "HTTP 502: up",
+    ),
+    **{
+        f"an answer that ends with {reason}": (
+            events(delta(content=_split[0]), delta(finish_reason=reason)),
+            outcome,
+            detail,
+        )
+        for reason, outcome, detail in (
+            ("error", "unavailable", "ended with error"),
+            ("insufficient_system_resource", "unavailable", "resource"),
+            ("model_length", "truncated", "cut"),
+            ("MAX_TOKENS", "truncated", "cut"),
+            ("model_context_window_exceeded", "truncated", "cut"),
+            ("sensitive", "refused", "filter"),
+            ("content_filter: PROHIBITED_CONTENT", "refused", "filter"),
+        )
+    },
+    "no money": (
+        b'{"error": {"message": "Insufficient credits", "code": 402}}',
+        "rejected",
+        "HTTP 402: Insufficient credits",
+    ),
+    "too many": (b'{"error": {"message": "slow down", "code": "429"}}', "rate_limited", "slow"),
+    "too many, in words": (
+        b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}',
+        "rate_limited",
+        "slow",
+    ),
+    "a filter": (b'{"error": {"message": "no", "code": "content_filter"}}', "refused", "no"),
+    "no money, as MiniMax": (
+        b'{"choices": null, "base_resp": {"status_code": 1008, "status_msg": "no balance"}}',
+        "unavailable",
+        "no balance",
+    ),
+    "an error, as Cloudflare": (
+        b'{"success": false, "errors": [{"code": 7000, "message": "No route"}]}',
+        "unavailable",
+        "No route",
+    ),
+    "nothing but an end": (events(delta(content="")), "unavailable", "before the answer began"),
+    "a draft in the reasoning, and no answer": (
+        whole({"content": "", "reasoning_content": f"is it {TEXT}? No, that is wrong."}),
+        "invalid",
+        "empty",
+    ),
+    "a draft before the end of reasoning, and no answer": (
+        whole({"content": f"{TEXT}</think>I cannot."}),
+        "invalid",
+        "not JSON",
     ),
     "an error in the stream": (
         events(delta(content=_split[0]), {"error": {"message": "broke"}}),
