@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -29,6 +30,16 @@ MAX_CONTENT_BYTES = 160 * 1024
 MAX_TEXT_CHARACTERS = 8_000
 MAX_FILES = 64
 MAX_METADATA_ENTRIES = 32
+
+#: What an operating system takes, bytes of UTF-8: one name of a file or folder, all arguments of a
+#: program together, and all variables of its environment with their names. Sandboxes are held to
+#: the same.
+MAX_NAME_BYTES = 255
+MAX_ARGUMENTS_BYTES = 96 * 1024
+MAX_ENVIRONMENT_BYTES = 96 * 1024
+
+#: How deep a program's files may lie below its folder.
+MAX_FOLDERS_DEEP = 32
 
 #: A name of a language; which of them there are is checked where an intent is accepted, so that
 #: one whose language was taken away since can still be read.
@@ -53,6 +64,36 @@ def _relative_path(value: str) -> str:
     return value
 
 
+def _takes_names(value: str, info: ValidationInfo) -> str:
+    """A file system counts bytes, and of each part by itself."""
+    *folders, _ = names = value.split("/")
+    if info.context is not RECORDED:
+        size = max(len(name.encode()) for name in names)
+        if size > MAX_NAME_BYTES:
+            raise ValueError(
+                f"one of its names takes {size} bytes in UTF-8, the limit is {MAX_NAME_BYTES}"
+            )
+        if len(folders) > MAX_FOLDERS_DEEP:
+            raise ValueError(f"lies {len(folders)} folders deep, the limit is {MAX_FOLDERS_DEEP}")
+    return value
+
+
+def _arguments_fit(values: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    _check_together(values, MAX_ARGUMENTS_BYTES, info)
+    return values
+
+
+def _environment_fits(values: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    _check_together([*values, *values.values()], MAX_ENVIRONMENT_BYTES, info)
+    return values
+
+
+def _check_together(texts: Iterable[str], limit: int, info: ValidationInfo) -> None:
+    size = sum(len(text.encode()) for text in texts)
+    if size > limit and info.context is not RECORDED:
+        raise ValueError(f"takes {size} bytes in UTF-8 together, the limit is {limit}")
+
+
 def _not_blank(value: str, info: ValidationInfo) -> str:
     if info.context is not RECORDED and not value.strip():
         raise ValueError("must not be blank; leave it out to submit only a program")
@@ -67,6 +108,7 @@ Path = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
     AfterValidator(_relative_path),
+    AfterValidator(_takes_names),
 ]
 EnvironmentName = Annotated[
     str,
@@ -192,11 +234,18 @@ class Program(_Content, frozen=True):
         BeforeValidator(_only_file),
         AfterValidator(_among_files),
     ]
-    args: Annotated[tuple[ShortText, ...], Field(max_length=64), FailFast()] = ()
+    args: Annotated[
+        tuple[ShortText, ...],
+        Field(max_length=64),
+        FailFast(),
+        AfterValidator(_arguments_fit),
+    ] = ()
     stdin: Text = ""
-    environment: Annotated[dict[EnvironmentName, ShortText], Field(max_length=32)] = msgspec.field(
-        default_factory=dict
-    )
+    environment: Annotated[
+        dict[EnvironmentName, ShortText],
+        Field(max_length=32),
+        AfterValidator(_environment_fits),
+    ] = msgspec.field(default_factory=dict)
     limits: Limits = Limits()
 
 

@@ -339,6 +339,11 @@ class TestBadInput:
             ({"text": "x", "colour": "red"}, "/colour"),
             ({"text": "x", "metadata": {"k": 1}}, "/metadata/k"),
             ({"program": {**PRINT_42, "language": "cobol"}}, "/program/language"),
+            ({"program": {**PRINT_42, "args": ["ж" * 4000] * 13}}, "/program/args"),
+            (
+                {"program": {"language": "python", "files": {"ж" * 130: ""}}},
+                "/program/files/0/path",
+            ),
             ({"program": {**PRINT_42, "limits": {"processes": 0}}}, "/program/limits/processes"),
             (
                 {"program": {"language": "python", "files": {"../x": ""}}},

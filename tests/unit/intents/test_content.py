@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+import domain.intents.content as content_bounds
 from domain.intents.content import MAX_CONTENT_BYTES, IntentContent
+from domain.intents.events import REGISTRY
 from domain.intents.value import checked
+from sandbox_host import jobs
 from tests.unit.intents.specification import PROGRAM
 
 
@@ -51,6 +56,14 @@ def problem(value: dict[str, Any]) -> str:
             program(files=[{"path": "a", "content": "?", "encoding": "base64"}]),
             "0, 'content') Value",
         ),
+        (program(files={"ж" * 130: ""}), "takes 260 bytes in UTF-8, the limit is 255"),
+        (program(files={f"a/{'漢' * 86}/b": ""}), "takes 258 bytes in UTF-8, the limit is 255"),
+        (program(files={"a/" * 33 + "b": ""}), "33 folders deep, the limit is 32"),
+        (program(args=["ж" * 4000] * 13), "args') Value error, takes 104000 bytes in UTF-8"),
+        (
+            program(environment={f"APP_{i}": "ж" * 4000 for i in range(13)}),
+            "environment') Value error, takes 104068 bytes in UTF-8 together, the limit is 98304",
+        ),
         (program(args=["a\x00"]), "NUL"),
         (program(args=["x"] * 65), "args"),
         (program(limits={"wall_seconds": 0}), "wall_seconds"),
@@ -68,6 +81,32 @@ def test_out_of_bounds_content_names_the_field_and_the_bound(
     value: dict[str, Any], says: str
 ) -> None:
     assert says in problem(value)
+
+
+def test_what_fits_a_file_system_and_an_argument_list_is_taken() -> None:
+    names = {"ж" * 127: "", f"a/{'漢' * 85}/b": "", "a/" * 32 + "c": ""}
+    content = checked(
+        IntentContent, program(files=names, entrypoint="ж" * 127, args=["ж" * 4096] * 12)
+    )
+    assert content.program is not None
+    assert len(content.program.files) == 3
+
+
+def test_what_was_recorded_before_there_was_a_bound_is_still_read() -> None:
+    old = program(files={"ж" * 130: ""}, entrypoint="ж" * 130, args=["ж" * 4000] * 13)
+    given = {"at": "2026-03-01T12:00:00Z", "intent_id": str(uuid4()), "tenant_id": "acme"}
+    data = json.dumps({**given, "origin": "http", "content": old, "fingerprint": "f"})
+    assert REGISTRY.revive_checked("IntentSubmitted", 1, data)
+
+
+def test_the_bounds_are_those_of_sandboxes() -> None:
+    for name in (
+        "MAX_NAME_BYTES",
+        "MAX_FOLDERS_DEEP",
+        "MAX_ARGUMENTS_BYTES",
+        "MAX_ENVIRONMENT_BYTES",
+    ):
+        assert getattr(content_bounds, name) == getattr(jobs, name)
 
 
 def test_short_and_long_form_of_files_are_the_same_request() -> None:
