@@ -96,7 +96,7 @@ def test_what_was_recorded_before_there_was_a_bound_is_still_read() -> None:
     old = program(files={"ж" * 130: ""}, entrypoint="ж" * 130, args=["ж" * 4000] * 13)
     given = {"at": "2026-03-01T12:00:00Z", "intent_id": str(uuid4()), "tenant_id": "acme"}
     data = json.dumps({**given, "origin": "http", "content": old, "fingerprint": "f"})
-    assert REGISTRY.revive_checked("IntentSubmitted", 1, data)
+    assert REGISTRY.revive_checked("IntentSubmitted", 1, data).type == "IntentSubmitted"
 
 
 def test_the_bounds_are_those_of_sandboxes() -> None:
