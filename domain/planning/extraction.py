@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 #: Where reasoning ends that a server has left in the content; what opens it may be missing. The
 #: last ones are those of Cohere, Kimi, and of the channels of gpt-oss.
@@ -21,8 +22,13 @@ _DECODER = json.JSONDecoder(strict=False)
 #: What JSON has escaped in a string, and models that write programs leave as it is.
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
-#: So many starts of what turns out to be no JSON, each of which costs a look at the whole text.
+#: Starts of what turns out to be no JSON, and characters of all that is not looked for. In words
+#: both are few; of brackets that nobody closes, each costs a look at the whole text.
 _MOST_FAILURES = 100
+_MOST_IN_VAIN = 128 * 1024
+
+#: Quotes around the names and strings of an answer; see `domain.planning.answers`.
+_MOST_QUOTES = 2 * 8_000
 
 
 def objects_in(text: str, keys: Collection[str]) -> Iterator[str]:
@@ -35,30 +41,52 @@ def objects_in(text: str, keys: Collection[str]) -> Iterator[str]:
     """
     text = _unquoted(text)
     *before, after = END_OF_REASONING.split(text)
-    found = False
-    for each in _found_in(after, keys):
+    found, vain = False, _Vain()
+    for each in _found_in(after, keys, vain):
         found = True
         yield each
     if before and not found:
-        yield from filter(END_OF_REASONING.search, _found_in(text, keys))
+        yield from filter(END_OF_REASONING.search, _found_in(text, keys, vain))
 
 
-def _found_in(text: str, keys: Collection[str]) -> Iterator[str]:
-    position = failures = 0
-    while failures < _MOST_FAILURES and (start := _START.search(text, position)):
+@dataclass(slots=True)
+class _Vain:
+    """What has been looked at in vain: starts of no JSON, and characters."""
+
+    failures: int = 0
+    characters: int = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether no more is to be looked at."""
+        return self.failures >= _MOST_FAILURES or self.characters >= _MOST_IN_VAIN
+
+
+def _found_in(text: str, keys: Collection[str], vain: _Vain) -> Iterator[str]:
+    position = 0
+    while not vain.enough and (start := _START.search(text, position)):
+        begin, position = start.span()
         try:
-            value, position = _DECODER.raw_decode(text, start.start())
-        except (ValueError, RecursionError):
-            failures += 1
-            position = start.end()
+            value, end = _DECODER.raw_decode(text, begin)
+        except (ValueError, RecursionError) as error:
+            vain.failures += 1
+            vain.characters += _end_of_look(error, len(text)) - begin
+            continue
+        position = end
+        if isinstance(value, dict) and value.keys() >= set(keys):
+            found = text[begin:end]
+            yield _escaped(found) if _CONTROL.search(found) else found
         else:
-            if isinstance(value, dict) and value.keys() >= set(keys):
-                found = text[start.start() : position]
-                yield _escaped(found) if _CONTROL.search(found) else found
+            vain.characters += end - begin
 
 
 def _escaped(text: str) -> str:
-    """JSON with what may not stand in a string escaped; what stands between values is space."""
+    """JSON with what may not stand in a string escaped; what stands between values is space.
+
+    Of more strings than any answer has it stays as it is, and is not taken.
+    """
+    if text.count('"') - text.count('\\"') > _MOST_QUOTES:
+        return text
     *parts, last = _STRING.split(text)
     return "".join(
         _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", part) if at % 2 else part
@@ -68,6 +96,13 @@ def _escaped(text: str) -> str:
 
 #: A string of JSON that `_DECODER` has read: splitting at it leaves it at every second place.
 _STRING = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
+
+
+def _end_of_look(error: Exception, end: int) -> int:
+    """How far a text was read until ``error``; to its end, where that is not said."""
+    if isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated string"):
+        return error.pos
+    return end
 
 
 def _unquoted(text: str) -> str:

@@ -30,6 +30,10 @@ _BYTES_PER_EVENT = 1024
 #: Events around those of the tokens: roles, usage, what keeps the connection open.
 _MORE_EVENTS = 1_000
 
+#: Lines of an event: its data, type and id, and the empty one that ends it. An empty line costs a
+#: byte to send, and a thousand times that to take.
+_LINES_PER_EVENT = 4
+
 #: Values and keys in an answer or an event, log probabilities that nobody asked for included.
 _MAX_NODES = 20_000
 
@@ -100,8 +104,9 @@ async def read_answer(chunks: AsyncIterator[bytes], said: Said, output_tokens: i
     # As JSON inside of JSON, a character may take six.
     most = 6 * MAX_ANSWER_BYTES + _BYTES_PER_EVENT * output_tokens
     lines: list[bytes] = []
-    events = _Events(2 * output_tokens + _MORE_EVENTS)
-    async for line in _lines(_counted(chunks, said, most)):
+    most_events = 2 * output_tokens + _MORE_EVENTS
+    events = _Events(most_events)
+    async for line in _lines(_counted(chunks, said, most, _LINES_PER_EVENT * most_events)):
         if lines or (events.none and line.lstrip().startswith((b"{", b"["))):
             lines.append(line)
         elif any(_take_event(event, said) for event in events.after(line)):
@@ -213,11 +218,17 @@ def _split(line: bytes, first: bool) -> Iterator[bytes]:
     yield from line.removesuffix(b"\r").split(b"\r")
 
 
-async def _counted(chunks: AsyncIterator[bytes], said: Said, most: int) -> AsyncIterator[bytes]:
+async def _counted(
+    chunks: AsyncIterator[bytes], said: Said, most: int, most_lines: int
+) -> AsyncIterator[bytes]:
+    lines = 0
     async for chunk in chunks:
         said.bytes_read += len(chunk)
         if said.bytes_read > most:
             raise AnswerTooLong(f"more than {most} bytes")
+        lines += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
+        if lines > most_lines:
+            raise AnswerTooLong(f"more than {most_lines} lines")
         yield chunk
 
 

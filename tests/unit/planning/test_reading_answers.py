@@ -1,0 +1,81 @@
+"""What a provider can make of an answer costs little, and honest words around JSON nothing."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from domain.planning.answers import MAX_ANSWER_BYTES
+from domain.planning.extraction import objects_in
+from domain.planning.wire import AnswerTooLong, Said, read_answer
+
+#: CPU time; idle machines need a third. Before there were bounds it was seconds.
+_CPU_SECONDS = 0.25
+
+_CHUNK = 64 * 1024
+
+
+@contextmanager
+def quickly() -> Iterator[None]:
+    gc.collect()
+    began = time.process_time()
+    yield
+    assert time.process_time() - began < _CPU_SECONDS
+
+
+@pytest.mark.parametrize(
+    "piece", ["[],", "{},", "1,", '{"a":1},', "9" * 4300 + ",", "{} ", '["', '{"a":', "[1,"]
+)
+@pytest.mark.parametrize("opened", [0, 100])
+def test_brackets_that_nobody_closes_are_looked_at_briefly(piece: str, opened: int) -> None:
+    text = "[" * opened + piece * ((MAX_ANSWER_BYTES - opened) // len(piece))
+    with quickly():
+        assert list(objects_in(text, ["steps"])) == []
+
+
+def test_a_string_that_nobody_closes_is_looked_at_briefly() -> None:
+    with quickly():
+        assert list(objects_in("[" * 100 + '"' + "a" * MAX_ANSWER_BYTES, ["steps"])) == []
+
+
+def test_line_ends_in_strings_without_number_are_escaped_briefly() -> None:
+    text = '{"steps":"\n"' + ',"a":"\n"' * (MAX_ANSWER_BYTES // 9) + "}"
+    with quickly():
+        assert len(list(objects_in(text, ["steps"]))) == 1
+
+
+def test_what_stands_before_and_after_reasoning_is_looked_at_briefly() -> None:
+    half = "[" * 60 + "[]," * (MAX_ANSWER_BYTES // 6)
+    with quickly():
+        assert list(objects_in(f"{half}</think>{half}", ["steps"])) == []
+
+
+def test_an_answer_is_found_among_many_words_and_a_draft_that_is_no_json() -> None:
+    answer = json.dumps({"steps": [{"content": "x[0] = {1: [2]}\n" * 20_000}]})
+    draft = '{"steps": [' + '{"content": "a"}, ' * 2_000 + "]}"
+    words = "first {x} of [items], then f(a[0])[1] " * 20
+    assert list(objects_in(f"{words}\n{draft}\n```json\n{answer}\n```", ["steps"])) == [answer]
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\r", b"\r\n", b":\n", b"data: 1\n", b"x\n", b"id: 1\r\n"])
+async def test_lines_without_end_are_not_taken(line: bytes) -> None:
+    with quickly():
+        with pytest.raises(AnswerTooLong, match="more than 68000 lines"):
+            await read_answer(in_chunks(line * (3 * 1024**2 // len(line))), Said(), 8_000)
+
+
+async def test_an_answer_of_as_many_tokens_as_asked_for_may_name_each_event() -> None:
+    event = b'event: chunk\r\nid: 1\r\ndata: {"choices": [{"delta": {"content": "a"}}]}\r\n\r\n'
+    said = Said()
+    await read_answer(in_chunks(event * 2_000 + b"data: [DONE]\r\n\r\n"), said, 2_000)
+    assert said.text == "a" * 2_000
+
+
+async def in_chunks(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _CHUNK):
+        yield body[start : start + _CHUNK]
