@@ -4,7 +4,8 @@ A body is counted by its punctuation, at the speed of a search for bytes, before
 of it. So it costs about the same whatever it holds, and what is checked afterwards is small. JSON
 that readers understand differently is refused: keys that occur twice, numbers that are none. And
 nothing is taken for what it is not: ``true`` is no number, ``"1"`` none either, and a number no
-time.
+time. What is the same in JSON is the same here: ``5.0`` is 5, as libraries write it that know no
+whole numbers; and where something may be left out, null leaves it out, as most libraries do.
 
 Source: https://www.rfc-editor.org/rfc/rfc8259, sections 4 and 6; https://www.rfc-editor.org/rfc/rfc7493
 """
@@ -15,15 +16,29 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, count
 from math import isfinite
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, BeforeValidator, TypeAdapter, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError, from_json
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import (
+    CoreSchema,
+    InitErrorDetails,
+    PydanticCustomError,
+    core_schema,
+    from_json,
+    to_json,
+)
 
 #: Values and keys, and lists and objects within one another, where a reader says nothing else: a
 #: content, a job or a result with all that it may have holds less than half of them.
@@ -81,6 +96,26 @@ def _time(value: object) -> datetime:
 Time = Annotated[datetime, AwareDatetime, BeforeValidator(_time)]
 
 
+@dataclass(frozen=True, slots=True)
+class NullIs:
+    """Marks a field that may be null, and is the default then, as if it were left out."""
+
+    default: object
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Called by pydantic."""
+        return null_is(handler(source), lambda: self.default)
+
+
+def null_is(schema: CoreSchema, default: Callable[[], object]) -> CoreSchema:
+    """What ``schema`` takes, and null for what ``default`` makes."""
+    return core_schema.no_info_after_validator_function(
+        lambda value: default() if value is None else value, core_schema.nullable_schema(schema)
+    )
+
+
 def read_as(
     type_: type[T],
     body: bytes,
@@ -105,14 +140,45 @@ def read_as(
         pydantic.ValidationError: it is no such JSON, or names each field that is wrong.
     """
     try:
-        read_json(body, max_nodes=max_nodes, max_depth=max_depth)
+        value = read_json(body, max_nodes=max_nodes, max_depth=max_depth)
     except InvalidJson as error:
         # What is said of the input may hold braces, which are placeholders in a custom message.
         problem = PydanticCustomError("json_invalid", "{reason}", {"reason": str(error)})
         details = InitErrorDetails(type=problem, loc=(), input=None)
         raise ValidationError.from_exception_data(type_.__name__, [details]) from None
     extra: Literal["ignore"] | None = "ignore" if passing_over else None
-    return _adapter(type_).validate_json(body, strict=True, context=context, extra=extra)
+    adapter = _adapter(type_)
+    try:
+        return adapter.validate_json(body, strict=True, context=context, extra=extra)
+    except ValidationError:
+        if not _has_whole(value):
+            raise
+    whole = to_json(_whole(value))
+    return adapter.validate_json(whole, strict=True, context=context, extra=extra)
+
+
+#: Up to here a double is one whole number and not several (RFC 7493, section 2.2).
+_MOST_WHOLE = 2**53
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, float) and value.is_integer() and abs(value) < _MOST_WHOLE
+
+
+def _has_whole(value: object) -> bool:
+    """Whether there are numbers such as 5.0 and 1e3."""
+    if isinstance(value, dict | list):
+        return any(map(_has_whole, value.values() if isinstance(value, dict) else value))
+    return _is_whole(value)
+
+
+def _whole(value: Any) -> object:  # noqa: ANN401 JSON
+    """The same JSON with such numbers written as whole ones."""
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    return int(value) if _is_whole(value) else value
 
 
 _ADAPTERS: dict[type, TypeAdapter[Any]] = {}

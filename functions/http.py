@@ -225,15 +225,19 @@ def parse_body(
     model: type[Model],
     max_bytes: int | None = None,
     max_nodes: int = MAX_NODES,
+    *,
+    passing_over: bool = False,
 ) -> Model:
-    """The request body as ``model``, of so many values and keys; for ``max_bytes`` see `json_body`.
+    """The request body as ``model``, of so many values and keys.
+
+    For ``max_bytes`` see `json_body`, for ``passing_over`` `domain.strict_json.read_as`.
 
     Raises:
         Problem: what `json_body` raises; 400 malformed or out of bounds.
     """
     body = json_body(request, max_bytes)
     try:
-        return read_as(model, body, max_nodes=max_nodes)
+        return read_as(model, body, max_nodes=max_nodes, passing_over=passing_over)
     except ValidationError as error:
         raise invalid_fields(error) from None
 

@@ -30,6 +30,7 @@ from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.projections.paging import InvalidCursor
 from domain.projections.rejected import RejectedMessage
 from domain.repository import stream_of
+from domain.strict_json import NullIs
 from functions.artifacts_http import shown
 from functions.events import shown_event
 from functions.http import (
@@ -66,10 +67,10 @@ class ReplayRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     where: Annotated[str, Field(max_length=1000)] | None = None
-    ids: Annotated[list[UUID], Field(max_length=500), FailFast()] = Field(default_factory=list)
-    to: Target = "nowhere"
-    limit: int = Field(default=100, ge=1, le=500)
-    execute: bool = False
+    ids: Annotated[tuple[UUID, ...], Field(max_length=500), FailFast(), NullIs(())] = ()
+    to: Annotated[Target, NullIs("nowhere")] = "nowhere"
+    limit: Annotated[int, Field(ge=1, le=500), NullIs(100)] = 100
+    execute: Annotated[bool, NullIs(False)] = False
     expected: int | None = Field(default=None, ge=0)
 
 

@@ -70,10 +70,16 @@ def invalid_parameter(name: str, detail: str) -> Problem:
 
 
 def invalid_fields(error: ValidationError) -> Problem:
-    """The problem for a body that breaks its schema: every field, and why (at most 20)."""
+    """The problem for a body that breaks its schema: every field, and why (at most 20).
+
+    What is wrong with a list or an object only because something within it is, is left out.
+    """
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    around = {item["loc"][:depth] for item in found for depth in range(len(item["loc"]))}
     errors = [
         {"pointer": _pointer(item["loc"]), "detail": detail(item)}
-        for item in error.errors(include_input=False, include_url=False, include_context=False)
+        for item in found
+        if item["loc"] not in around
     ]
     first = errors[0]
     return Problem(

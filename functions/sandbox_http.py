@@ -43,7 +43,10 @@ _SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="
 async def sandbox_heartbeat(visit: Visit) -> func.HttpResponse:
     """POST /sandbox/heartbeat: live output goes in, orders to go on or to kill come back."""
     _authenticated(visit, _id(visit.request.headers.get(RUN_HEADER, "")))
-    heartbeat = parse_body(visit.request, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES)
+    # A host that is newer than this may say more.
+    heartbeat = parse_body(
+        visit.request, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES, passing_over=True
+    )
     orders = await visit.app.heartbeats.take(heartbeat)
     return json_response(orders.model_dump(mode="json"))
 

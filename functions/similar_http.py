@@ -21,7 +21,7 @@ from domain.intents.content import MAX_TEXT_CHARACTERS, Language, Text
 from domain.intents.state import Status
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import MAX_SIMILAR, Conditions, Found
-from domain.strict_json import Time
+from domain.strict_json import NullIs, Time
 from functions.http import Call, endpoint, json_response, parse_body
 from functions.lookup import intent_row
 from functions.parameters import decimal_parameter, number_parameter, time_parameter
@@ -32,6 +32,10 @@ bp = func.Blueprint()
 
 #: The answer of a provider that is away for longer than it says.
 _RETRY_SECONDS = 15
+
+
+#: How many are found, and how similar they are at least, unless told otherwise.
+_LIMIT, _ANY = 5, -1.0
 
 
 def _one_or_many(value: object) -> object:
@@ -61,8 +65,8 @@ class Filters(BaseModel):
     created_after: Time | None = None
     created_before: Time | None = None
     language: Language | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_SIMILAR)] = 5
-    threshold: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)] = -1.0
+    limit: Annotated[int, Field(ge=1, le=MAX_SIMILAR), NullIs(_LIMIT)] = _LIMIT
+    threshold: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False), NullIs(_ANY)] = _ANY
 
     def conditions(self) -> Conditions:
         """The same for the search."""
@@ -129,7 +133,7 @@ def _filters(query: Mapping[str, str]) -> Filters:
         "created_after": time_parameter(query, "created_after"),
         "created_before": time_parameter(query, "created_before"),
         "language": query.get("language"),
-        "limit": number_parameter(query, "limit", default=5, low=1, high=MAX_SIMILAR),
+        "limit": number_parameter(query, "limit", default=_LIMIT, low=1, high=MAX_SIMILAR),
         "threshold": decimal_parameter(query, "threshold"),
     }
     given = {name: value for name, value in given.items() if value is not None}

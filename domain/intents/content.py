@@ -194,7 +194,9 @@ def _paths_fit_together(files: tuple[ProgramFile, ...]) -> tuple[ProgramFile, ..
 def _only_file(entrypoint: object, info: ValidationInfo) -> object:
     if entrypoint is not None:
         return entrypoint
-    files = info.data.get("files", ())
+    files = info.data.get("files")
+    if files is None:
+        return "unknown"  # what is wrong with the files is what counts
     if len(files) != 1:
         raise ValueError("name the file that is to be run")
     return files[0].path

@@ -6,14 +6,14 @@ msgspec reads what was checked back from the log: types and names only, several 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema, to_json
 
-from domain.strict_json import read_as
+from domain.strict_json import null_is, read_as
 
 #: Validation context of what was recorded elsewhere, such as an imported log: what its whole may
 #: be was checked when it was accepted, and the bounds may have changed since.
@@ -41,12 +41,13 @@ class Value(msgspec.Struct, frozen=True):
     ) -> CoreSchema:
         """Called by pydantic: an object with the fields, then the instance."""
         hints = get_type_hints(cls, include_extras=True)
+        of_clients = cls.__struct_config__.forbid_unknown_fields
         fields = core_schema.typed_dict_schema(
             {
-                field.name: _field(field, hints[field.name], handler)
+                field.name: _field(field, hints[field.name], handler, nullable=of_clients)
                 for field in msgspec.structs.fields(cls)
             },
-            extra_behavior="forbid" if cls.__struct_config__.forbid_unknown_fields else "ignore",
+            extra_behavior="forbid" if of_clients else "ignore",
         )
 
         def whole(given: dict[str, Any], info: ValidationInfo) -> Value:
@@ -62,8 +63,12 @@ def _field(
     field: msgspec.structs.FieldInfo,
     hint: Any,  # noqa: ANN401 any annotation
     handler: GetCoreSchemaHandler,
+    *,
+    nullable: bool,
 ) -> core_schema.TypedDictField:
     schema = handler.generate_schema(hint)
+    if nullable and not field.required and schema["type"] != "nullable":
+        schema = null_is(schema, partial(_default, field))
     if MayBeLeftOut in getattr(hint, "__metadata__", ()):
         schema = core_schema.with_default_schema(schema, default=None, validate_default=True)
     elif field.default is not msgspec.NODEFAULT:

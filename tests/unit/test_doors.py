@@ -57,7 +57,7 @@ def wrong_for(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return [0, 1, 1.0, "true", "yes", "", [], {}]
     if isinstance(value, int):
-        return [True, False, str(value), f"{value}_0", float(value), value + 0.5, [value], {}]
+        return [True, False, str(value), f"{value}_0", value + 0.5, [value], {}]
     if isinstance(value, float):
         return [True, False, str(value), "nan", [value], {}]
     if isinstance(value, str):
