@@ -13,7 +13,7 @@ from azure.identity.aio import DefaultAzureCredential
 from domain.access.limits import LimitsStore
 from domain.access.store import ApiKeys
 from domain.admission import Admission
-from domain.database import Pool, open_pool
+from domain.database import ANSWER_SECONDS, Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import check_schema, migrate
@@ -123,6 +123,7 @@ async def open_app(settings: Settings) -> App:
         min_size=2,
         max_size=settings.database_pool_size,
         application_name="qlp",
+        answer_seconds=ANSWER_SECONDS,
     )
     try:
         await check_schema(pool)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import select
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 import orjson
@@ -25,6 +27,10 @@ from domain.outages import describe_outage, outage_of
 
 #: How long a caller waits for a connection, in seconds.
 CHECKOUT_SECONDS = 10.0
+
+#: A server that says nothing for so long has been lost, whatever the network pretends: it ends
+#: statements itself after 30 seconds. Seconds.
+ANSWER_SECONDS = 40.0
 
 _SESSION = {
     "statement_timeout": "30s",
@@ -50,9 +56,17 @@ Answer = TypeVar("Answer")
 
 
 class Connection(AsyncConnection[TupleRow]):
-    """A connection that tells of what the server says of itself; see `domain.outages`."""
+    """A connection that tells of what the server says of itself; see `domain.outages`.
+
+    Attributes:
+        stale: it must not be used again.
+        trying: see `refusals_expected`.
+        answer_seconds: see `open_pool`.
+    """
 
     stale = False
+    trying = False
+    answer_seconds: float | None = None
 
     @classmethod
     def hear(cls, error: psycopg.Error) -> None:
@@ -75,11 +89,20 @@ class Connection(AsyncConnection[TupleRow]):
     ) -> Answer:
         """See `psycopg.AsyncConnection.wait`, through which passes all that a server answers."""
         try:
-            return await super().wait(gen, interval, timeout)
+            async with asyncio.timeout(self.answer_seconds):
+                return await super().wait(gen, interval, timeout)
+        except TimeoutError:
+            await self.close()
+            error = psycopg.OperationalError(
+                f"the server has not answered for {self.answer_seconds:g} s"
+            )
+            self.hear(error)
+            raise error from None
         except psycopg.Error as error:
             if outage := outage_of(error):
                 self.stale |= outage.stale
-                self.hear(error)
+                if not self.trying:
+                    self.hear(error)
             raise
 
 
@@ -90,9 +113,16 @@ class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     it: after a failover they are as stale, and each would fail somebody's work to show it.
     """
 
-    def __init__(self, conninfo: str, **kwargs: Any) -> None:  # noqa: ANN401 as the base has them
-        pools_own = type("Connection", (Connection,), {"hear": self._hear})
-        super().__init__(conninfo, connection_class=pools_own, **kwargs)
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        answer_seconds: float | None = None,
+        **kwargs: Any,  # noqa: ANN401 as the base has them
+    ) -> None:
+        pools_own = {"hear": self._hear, "answer_seconds": answer_seconds}
+        connection_class = type("Connection", (Connection,), pools_own)
+        super().__init__(conninfo, connection_class=connection_class, **kwargs)
         self._renewed = -math.inf
         self._heard = (-math.inf, "")
 
@@ -142,6 +172,7 @@ async def open_pool(
     max_size: int,
     role: str = "qlp_app",
     application_name: str,
+    answer_seconds: float | None = None,
 ) -> Pool:
     """Open a pool of autocommit connections that act as ``role``.
 
@@ -149,7 +180,8 @@ async def open_pool(
     recognised at checkout without a round trip and replaced; one that breaks in use raises
     `psycopg.OperationalError` there. A lasting outage ends in `PoolTimeout`, and the pool
     recovers by itself; `domain.outages` says what is one. Without a password, a server on Azure is
-    signed in to with the process's identity.
+    signed in to with the process's identity. Where the server, or what is in between, says nothing
+    for ``answer_seconds``, the connection counts as lost; None: as long as the network keeps it.
 
     Raises:
         psycopg_pool.PoolTimeout: the server cannot be reached within `CHECKOUT_SECONDS`.
@@ -179,6 +211,7 @@ async def open_pool(
         max_lifetime=3600.0,
         reconnect_timeout=30.0,
         name=application_name,
+        answer_seconds=answer_seconds,
         kwargs=with_token(arguments) if needs_token(given, os.environ) else arguments,
     )
     try:
@@ -222,6 +255,32 @@ async def fetch_over(
     """Run one statement on ``connection``; its rows, none where it returns none."""
     cursor = await connection.execute(statement, params, binary=True)
     return await cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def refusals_expected(connection: AsyncConnection[Any]) -> Iterator[None]:
+    """What the server refuses in it was asked in order to be refused, so it tells of no outage."""
+    if not isinstance(connection, Connection):
+        yield
+        return
+    connection.trying = True
+    try:
+        yield
+    finally:
+        connection.trying = False
+
+
+@contextmanager
+def unhurried(connection: AsyncConnection[Any]) -> Iterator[None]:
+    """Its statements may take as long as they need."""
+    if not isinstance(connection, Connection):
+        yield
+        return
+    usual, connection.answer_seconds = connection.answer_seconds, None
+    try:
+        yield
+    finally:
+        connection.answer_seconds = usual
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import aiohttp
 
 from domain.database import Pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.models import Checkpoint, Lag
 from domain.messaging import relay
 from domain.messaging.publisher import Publisher, PublishFailed
 from domain.operations.dead_letter_watch import MOST, DeadLetterWatch
 from domain.outages import describe_outage, outage_of
+from domain.patience import within
 from domain.planning.questions import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections
 from domain.settings import Settings
 from domain.similarity.status import EmbedderStatus
+
+T = TypeVar("T")
 
 #: Events waiting for the relay for longer than this mean that nothing is published, seconds.
 RELAY_LAG_SECONDS = 60.0
@@ -105,9 +107,7 @@ class Health:
 
     async def _check_log(self) -> Check:
         try:
-            async with self._database_answers():
-                writable = await self._log.writable()
-                lag = await self._log.lag(await self._relay_checkpoint())
+            writable, lag = await self._answer(self._look_at_log())
         except _NoAnswer as error:
             return Check("failed", {"problem": str(error)})
         detail: dict[str, Any] = {
@@ -131,8 +131,7 @@ class Health:
 
     async def _check_projections(self) -> Check:
         try:
-            async with self._database_answers():
-                statuses = await self._projections.status()
+            statuses = await self._answer(self._projections.status())
         except _NoAnswer as error:
             return Check("degraded", {"problem": str(error)})
         detail: dict[str, Any] = {}
@@ -149,12 +148,10 @@ class Health:
             return Check("degraded", {"problem": "; ".join(problems), **detail})
         return Check("ok", detail)
 
-    @asynccontextmanager
-    async def _database_answers(self) -> AsyncIterator[None]:
-        """Raises `_NoAnswer` with the reason if what is in it does not end, or meets an outage."""
+    async def _answer(self, asked: Coroutine[Any, Any, T]) -> T:
+        """What the database answers; raises `_NoAnswer` with the reason if it does not."""
         try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                yield
+            return await within(_CHECK_SECONDS, asked)
         except TimeoutError:
             trouble = self._pool.trouble(_TROUBLE_SECONDS)
             raise _NoAnswer(trouble or "the database does not answer") from None
@@ -163,14 +160,18 @@ class Health:
                 raise
             raise _NoAnswer(describe_outage(error)) from None
 
+    async def _look_at_log(self) -> tuple[bool, Lag]:
+        """Whether the database takes writes, and how far the relay is behind."""
+        writable = await self._log.writable()
+        return writable, await self._log.lag(await self._relay_checkpoint())
+
     async def _relay_checkpoint(self) -> Checkpoint:
         followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
         return followers.get(relay.NAME, Checkpoint.start())
 
     async def _check_embedder(self) -> Check:
         try:
-            async with self._database_answers():
-                report = await self._embedder.report()
+            report = await self._answer(self._embedder.report())
         except _NoAnswer as error:
             return Check("degraded", {"problem": str(error)})
         return Check("degraded" if report.problem else "ok", report.detail())

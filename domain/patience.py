@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from domain.eventlog.migrate import MigrationError
 from domain.outages import describe_outage, outage_of
@@ -56,3 +56,36 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
                 raise
         await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 jitter, not a secret
         wait = min(wait * 2, _LONGEST_WAIT)
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled after ``seconds`` without waiting for its end.
+
+    To break off a statement, a connection asks the server, for up to ten seconds where that is
+    silent.
+
+    Raises:
+        TimeoutError: it took longer.
+        what ``work`` raises.
+    """
+    task = asyncio.create_task(work)
+    _running.add(task)
+    task.add_done_callback(_ended)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+    if not task.done():
+        raise TimeoutError
+    return task.result()
+
+
+#: Of `within`: the event loop keeps no task alive by itself.
+_running: set[asyncio.Task[Any]] = set()
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled():
+        task.exception()  # nobody may be there to ask for it

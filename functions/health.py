@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ import azure.functions as func
 from domain.access.store import Role
 from domain.app import App, get_app
 from domain.health import Check
-from domain.patience import waits_for
+from domain.patience import waits_for, within
 from functions.http import accepted, authenticated, has_credentials, json_response, routed
 from functions.routes import Route
 
@@ -59,8 +58,7 @@ async def _role_of(app: App, request: func.HttpRequest) -> Role | None:
     """The role of the request's key; None for strangers, who send none."""
     if not has_credentials(request):
         return None
-    async with asyncio.timeout(_KEY_SECONDS):
-        return (await authenticated(app, request)).role
+    return (await within(_KEY_SECONDS, authenticated(app, request))).role
 
 
 def _shown(name: str, check: Check, role: Role) -> Mapping[str, Any]:

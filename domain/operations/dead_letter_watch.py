@@ -11,6 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import replace
 
 import psycopg
 from azure.servicebus.aio import ServiceBusClient
@@ -84,14 +86,17 @@ class DeadLetterWatch:
 
     async def _look_at(self, client: ServiceBusClient, entity: Entity) -> int:
         async with open_dead_letters(client, entity) as letters:
-            found = await letters.peek(limit=MOST)
-            unreadable = [letter for letter in found if letter.unreadable]
-            if not unreadable:
-                return len(found)
-            for letter in unreadable:
-                await self._record(letter)
-            await letters.purge(unreadable)
-        return len(found) - len(unreadable)
+            count, unreadable = 0, list[DeadLetter]()
+            async with aclosing(letters.pages(MOST)) as pages:
+                async for page in pages:
+                    count += len(page)
+                    for letter in page:
+                        if letter.unreadable:
+                            await self._record(letter)
+                            unreadable.append(replace(letter, body=b""))  # is not kept in memory
+            if unreadable:
+                await letters.purge(unreadable)
+        return count - len(unreadable)
 
     async def _record(self, letter: DeadLetter) -> None:
         """Recorded before it is removed: a crash in between only counts it twice."""

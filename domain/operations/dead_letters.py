@@ -6,8 +6,8 @@ nothing); dead letters that come in later are left alone.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -104,7 +104,7 @@ async def open_dead_letters(client: ServiceBusClient, entity: Entity) -> AsyncIt
 async def count_dead_letters(client: ServiceBusClient, entity: Entity) -> int:
     """How many ``entity`` has, counted up to `MAX_SCANNED`; raises as `open_dead_letters`."""
     async with open_dead_letters(client, entity) as letters:
-        return len(await letters.peek())
+        return sum([len(page) async for page in letters.pages()])
 
 
 class DeadLetters:
@@ -128,18 +128,28 @@ class DeadLetters:
     ) -> list[DeadLetter]:
         """At most ``limit`` of them in order, or those of ``message_ids``; changes nothing."""
         found: list[DeadLetter] = []
+        async with aclosing(self.pages(MAX_SCANNED if message_ids else limit)) as pages:
+            async for page in pages:
+                found += [each for each in page if _wanted(each, message_ids)]
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+    async def pages(self, limit: int = MAX_SCANNED) -> AsyncGenerator[list[DeadLetter]]:
+        """At most ``limit`` of them in order, as many at a time as the bus shows; changes nothing.
+
+        For who does not keep them: bodies take up to 256 KiB each, on a premium namespace 100 MiB.
+        """
         scanned, after = 0, 0
-        while len(found) < limit and scanned < MAX_SCANNED:
+        while scanned < limit:
             page = await self._receiver.peek_messages(
-                max_message_count=min(_PEEK, limit), sequence_number=after + 1
+                max_message_count=min(_PEEK, limit - scanned), sequence_number=after + 1
             )
             if not page:
-                break
+                return
             scanned += len(page)
             after = max(_number(message) for message in page)
-            letters = [_letter(self._entity.name, message) for message in page]
-            found += [each for each in letters if _wanted(each, message_ids)]
-        return found[:limit]
+            yield [_letter(self._entity.name, message) for message in page]
 
     async def resubmit(
         self, letters: Collection[DeadLetter], progress: Progress = lambda _done, _total: None

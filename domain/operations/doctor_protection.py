@@ -10,7 +10,7 @@ from psycopg import errors as pg
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database import fetch, refusals_expected
 from domain.operations.findings import Finding
 from domain.statements import load_statements
 
@@ -77,7 +77,8 @@ async def _denied(pool: AsyncConnectionPool, statement: sql.Composed) -> bool:
         try:
             async with connection.transaction(force_rollback=True):
                 await connection.execute(_SQL["short_lock_timeout"])
-                await connection.execute(statement)
+                with refusals_expected(connection):
+                    await connection.execute(statement)
         except pg.InsufficientPrivilege:
             return True
         except pg.LockNotAvailable:

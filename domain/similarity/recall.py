@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch, fetch_over
+from domain.database import fetch, fetch_over, unhurried
 from domain.similarity import search
 from domain.similarity.models import QUERY_OF, EmbeddingModel, IndexKind, list_models
 from domain.statements import load_statements
@@ -73,12 +73,13 @@ async def measure_recall(
     times: tuple[list[float], list[float]] = ([], [])
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(_SQL["without_limit"])
-        for params in await _sample(connection, model, kind, sample):
-            exact = await _distances(connection, "exact", params, times[1])
-            found = await _distances(connection, QUERY_OF[kind], params, times[0])
-            if exact:
-                hits = sum(distance <= exact[-1] + _TIE for distance in found)
-                shares.append(min(hits, len(exact)) / len(exact))
+        with unhurried(connection):
+            for params in await _sample(connection, model, kind, sample):
+                exact = await _distances(connection, "exact", params, times[1])
+                found = await _distances(connection, QUERY_OF[kind], params, times[0])
+                if exact:
+                    hits = sum(distance <= exact[-1] + _TIE for distance in found)
+                    shares.append(min(hits, len(exact)) / len(exact))
     return Recall(
         len(shares),
         statistics.fmean(shares) if shares else None,

@@ -59,7 +59,7 @@ def load_config(path: Path) -> NamespaceConfig:
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes")
-        return parse_config(path.read_text(encoding="utf-8"))
+        return parse_config(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -135,6 +135,8 @@ def _require_default_rule(rule: _Object) -> None:
     if kind == "Sql":
         expression = properties.object("SqlFilter").get("SqlExpression", str, "")
         if re.sub(r"\s", "", expression) == "1=1":
+            if properties.object("Action").get("SqlExpression", str, ""):
+                properties.not_supported("actions are not supported; leave it out", "Action")
             return
     problem = f"{kind} rules are not supported; leave Rules out to receive every message"
     properties.not_supported(problem, "FilterType")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,7 +22,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import InlineWrite, NewEvent
 from domain.outages import describe_outage, outage_of
-from domain.patience import patiently
+from domain.patience import patiently, within
 from infra.local.ports import free_port
 from infra.local.postgres import EmbeddedPostgres
 from tests.fixtures.postgres import Database, Servers
@@ -373,6 +373,61 @@ async def test_an_append_that_gave_way_is_done_again(database: Database, app_poo
     with pytest.raises(psycopg.errors.SerializationFailure):
         await append(log, "s-2", always)
     assert await log.read_stream("s-2") == []
+
+
+@asynccontextmanager
+async def proxy_to(database: Database) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """The database's URL through a proxy, and whether that hands on what it gets; it takes all."""
+    target = conninfo_to_dict(database.url)
+    passes = asyncio.Event()
+    passes.set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if passes.is_set():
+                    writer.write(data)
+                    await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = await asyncio.open_connection(str(target["host"]), int(str(target["port"])))
+        await asyncio.gather(pump(reader, server[1]), pump(server[0], writer))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        yield make_conninfo("", **{**target, "port": port}), passes
+
+
+async def test_a_server_that_falls_silent_is_not_waited_for(database: Database) -> None:
+    """The network says that all is well: so it is with a pooler, or a balancer, in between."""
+    async with proxy_to(database) as (url, passes), asyncio.timeout(60):
+        pool = await open_pool(
+            url, min_size=2, max_size=2, application_name="tests", answer_seconds=0.3
+        )
+        log = EventLog(pool)
+        passes.clear()
+        with pytest.raises(psycopg.OperationalError) as raised:
+            await append(log, "s-1")
+        assert outage_of(raised.value)
+        assert "has not answered for 0.3 s" in describe_outage(raised.value)
+        assert "has not answered" in (pool.trouble(60) or "")
+        passes.set()
+        await patiently(lambda: append(log, "s-1"))
+        assert [event.version for event in await log.read_stream("s-1")] == [1]
+        await pool.close()
+
+
+async def test_who_has_given_up_does_not_wait_for_a_silent_server(database: Database) -> None:
+    async with proxy_to(database) as (url, passes), asyncio.timeout(60):
+        pool = await open_pool(url, min_size=1, max_size=1, application_name="tests")
+        passes.clear()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with pytest.raises(TimeoutError):
+            await within(0.1, EventLog(pool).writable())
+        assert loop.time() - began < 4.5, "psycopg tells the server to stop, for five seconds"
+        await pool.close()
 
 
 async def started(servers: Servers) -> EmbeddedPostgres:

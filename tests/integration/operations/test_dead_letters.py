@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -112,6 +113,19 @@ def bus(namespace: Bus, servicebus: BrokerProcess) -> Iterator[Bus]:
     servicebus.reset()
     yield namespace
     servicebus.reset()
+
+
+async def test_counting_holds_no_more_than_a_page(bus: Bus) -> None:
+    size, number = 200_000, 30
+    await bus.publish(INTENTS, *[ServiceBusMessage(bytes(size)) for _ in range(number)])
+    await bus.refuse(number)
+    tracemalloc.start()
+    try:
+        assert await count_dead_letters(bus.client, INTENTS) == number
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < size * number / 2
 
 
 @pytest.mark.parametrize("entity", [INTENTS, PROCESS_MANAGER], ids=lambda entity: entity.name)

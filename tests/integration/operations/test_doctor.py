@@ -61,6 +61,15 @@ async def test_a_healthy_database_passes_and_is_left_as_it_was(
     assert await EventLog(pool).head() == head
 
 
+async def test_what_is_tried_in_order_to_be_refused_is_no_outage(database: Database) -> None:
+    pool = await open_pool(database.url, min_size=1, max_size=2, application_name="tests")
+    try:
+        assert [finding.status for finding in await found(pool, "rights")] == ["ok"]
+        assert pool.trouble(60) is None, "health would be degraded"
+    finally:
+        await pool.close()
+
+
 async def test_a_read_only_database_is_found(database: Database) -> None:
     url = f"{database.url}&options=-c%20default_transaction_read_only%3Don"
     pool = await open_pool(url, min_size=1, max_size=1, application_name="tests")

@@ -30,6 +30,12 @@ def test_the_application_s_entities() -> None:
     assert loaded.topics["intent-events"].subscriptions == {"process-manager": settings}
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "Config.json"
+    path.write_text(queue(), encoding="utf-8-sig")
+    assert list(load_config(path).queues) == ["q"]
+
+
 def test_defaults_are_those_of_service_bus() -> None:
     loaded = parse_config(config(Queues=[{"Name": "q"}]))
     assert loaded.queues["q"] == EntitySettings(60_000, 10, None, False)
@@ -57,6 +63,16 @@ def test_the_default_rule_is_accepted() -> None:
 RULE = {
     "Name": "r",
     "Properties": {"FilterType": "Correlation", "CorrelationFilter": {"Label": "x"}},
+}
+
+#: Takes every message, and would change it.
+ACTION = {
+    "Name": "r",
+    "Properties": {
+        "FilterType": "Sql",
+        "SqlFilter": {"SqlExpression": "1=1"},
+        "Action": {"SqlExpression": "SET sys.To='x'"},
+    },
 }
 
 
@@ -94,6 +110,11 @@ RULE = {
             config(Topics=[{"Name": "t", "Subscriptions": [{"Name": "s", "Rules": [RULE]}]}]),
             "Topics[0].Subscriptions[0].Rules[0].Properties.FilterType",
             "Correlation rules are not supported",
+        ),
+        (
+            config(Topics=[{"Name": "t", "Subscriptions": [{"Name": "s", "Rules": [ACTION]}]}]),
+            "Topics[0].Subscriptions[0].Rules[0].Properties.Action",
+            "actions are not supported",
         ),
     ],
 )
