@@ -7,6 +7,7 @@ harmless, and after a crash the same call again is the way on.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -201,6 +202,9 @@ class _Pace:
         self._next += self._interval
 
 
+_RATE = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,9})?")
+
+
 def parse_rate(text: str) -> float:
     """Intents a second, as ``N`` or ``N/s``.
 
@@ -208,10 +212,7 @@ def parse_rate(text: str) -> float:
         OperationError: not such a number, from 0.01 to 10,000.
     """
     number = text.strip().removesuffix("/s")
-    try:
-        rate = float(number)
-    except ValueError:
-        rate = 0.0
+    rate = float(number) if _RATE.fullmatch(number) else 0.0
     if not 0.01 <= rate <= 10_000:
         raise OperationError(f"rate: {text[:80]!r} is not N/s with N from 0.01 to 10000")
     return rate

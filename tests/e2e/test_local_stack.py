@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 from psycopg.conninfo import make_conninfo
 
+from domain.eventlog.migrate import migrate
 from infra.local.stack.config import ROOT
 from tests.fixtures.postgres import Server
 
@@ -199,9 +200,9 @@ def foreign(postgres_server: Server) -> Iterator[str]:
     postgres_server.execute("drop database {} with (force)", name)
 
 
-async def refused(data: Path, url: str) -> str:
+async def refused(data: Path, url: str, *arguments: str) -> str:
     """Why the stack does not start on a database; a line, and nothing else."""
-    process = await local("demo", "--json", data=data, QLP_DATABASE_URL=url)
+    process = await local("demo", "--json", *arguments, data=data, QLP_DATABASE_URL=url)
     stdout, stderr = await process.communicate(b"")
     assert process.returncode in (1, 2)
     assert stderr == b""
@@ -228,6 +229,32 @@ async def test_anothers_database_gets_the_schema_only_if_that_is_agreed_to(
         await lines_until(process, "serving")
         process.send_signal(signal.SIGINT)
         await process.communicate()
+
+
+async def test_a_login_that_may_not_migrate_is_told_in_a_line(
+    open_path: Path, foreign: str, postgres_server: Server
+) -> None:
+    role = f"qlp_nobody_{uuid4().hex[:8]}"
+    postgres_server.execute("create role {} login password 'nobodys'", role)
+    login = make_conninfo(foreign, user=role, password="nobodys")
+    try:
+        said = await refused(open_path, login, "--yes")
+        assert "give the URL of the tables' owner" in said
+        assert said.startswith("QLP_DATABASE_URL: this login may not")
+    finally:
+        postgres_server.execute("drop role {}", role)
+
+
+async def test_a_database_of_a_later_release_is_told_in_a_line(
+    open_path: Path, foreign: str
+) -> None:
+    await migrate(foreign)
+    with psycopg.connect(foreign, autocommit=True) as owner:
+        owner.execute(
+            "insert into schema_migrations (version, name, sha256) values (9999, 'later', '')"
+        )
+    said = await refused(open_path, foreign)
+    assert said.startswith("QLP_DATABASE_URL: the database")
 
 
 async def test_a_database_that_cannot_be_used_is_named_in_a_line(

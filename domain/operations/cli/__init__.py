@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -47,10 +49,24 @@ COMMANDS = {
 }
 
 
+#: Why standard output cannot be written, where it is not that nobody reads it any more.
+_UNWRITABLE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
+
+
 class _LateGroup(CommandGroup):
     """A group that imports a command when it is asked for, and none for its own help."""
 
     _helping = False
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 as typer has it
+        """Run what the arguments say; output that cannot be written is told in a line."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            typer.echo(f"qlp: the output cannot be written: {error.strerror}", err=True)
+            sys.exit(1)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 as typer has it
         """Write the help."""

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from domain.operations.cli.console import print_table, printable
+from domain.operations.cli.numbers import whole
 from domain.operations.selection import MAX_SELECTED, Preview
 
 Where = Annotated[
@@ -20,9 +21,7 @@ Where = Annotated[
         "For example 'status=failed,code=sandbox_unavailable,since=2026-03-01T00:00:00Z'.",
     ),
 ]
-SelectionLimit = Annotated[
-    int, typer.Option(min=1, max=MAX_SELECTED, help="At most this many, the oldest first.")
-]
+SelectionLimit = Annotated[int, whole(1, MAX_SELECTED, help="At most this many, the oldest first.")]
 
 
 def print_preview(found: Preview, effect: str) -> None:

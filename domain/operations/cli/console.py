@@ -21,6 +21,7 @@ from domain.database import open_pool
 from domain.eventlog.migrate import MigrationError, check_schema
 from domain.eventlog.models import RecordedEvent
 from domain.intents.evolve import CorruptStream
+from domain.operations.cli.numbers import whole
 from domain.operations.cli.table import table_lines
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
@@ -34,7 +35,7 @@ logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 IntentId = Annotated[str, typer.Argument(help="An intent's id, or its stream's.")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="At most this many.")]
+Limit = Annotated[int, whole(1, 1000, help="At most this many.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
@@ -187,7 +188,11 @@ def print_table(
     if not rows:
         typer.echo(empty)
         return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = (
+        shutil.get_terminal_size().columns
+        if sys.stdout is not None and sys.stdout.isatty()
+        else None
+    )
     cells = [[printable(_cell(value)) for value in row] for row in rows]
     header, *lines = table_lines([columns, *cells], width)
     typer.echo("\n".join([typer.style(header, bold=True), *lines]))

@@ -31,6 +31,7 @@ from domain.operations.cli.console import (
     run_as_owner,
 )
 from domain.operations.cli.group import command_group
+from domain.operations.cli.numbers import whole
 from domain.similarity.embedders import Embedders
 from domain.similarity.indexing import alone
 from domain.similarity.migration import Migration, MigrationPlan, OnProgress, drop_model
@@ -80,7 +81,7 @@ def embeddings_list(json: AsJson = False) -> None:
 def embeddings_migrate(
     to: Annotated[str, typer.Option(help="A model of the provider, or lexical-v1.")],
     dimensions: Annotated[
-        int | None, typer.Option(min=1, max=1536, help="For a model that can shorten its vectors.")
+        int | None, whole(1, 1536, help="For a model that can shorten its vectors.")
     ] = None,
     index: Kind = None,
     drop_old: Annotated[

@@ -14,6 +14,7 @@ from domain.eventlog.seals import Head, SealReads
 from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
 from domain.operations.cli.group import command_group
+from domain.operations.cli.numbers import whole
 from domain.operations.log_findings import Finding
 from domain.operations.log_integrity import LogVerifier, Verification
 from domain.strict_json import Time, read_as
@@ -39,7 +40,7 @@ class _Heads(BaseModel):
 
 @log.command("verify")
 def log_verify(
-    from_seal: Annotated[int, typer.Option(min=1, help="Trust what lies before this seal.")] = 1,
+    from_seal: Annotated[int, whole(1, 10**15, help="Trust what lies before this seal.")] = 1,
     heads: Annotated[
         Path | None, typer.Option(help="Compare with the output of `qlp log heads --json`.")
     ] = None,

@@ -26,6 +26,7 @@ from domain.operations.cli.console import (
     run_as_owner,
 )
 from domain.operations.cli.group import command_group
+from domain.operations.cli.numbers import decimal, whole
 from domain.operations.cli.projections_text import (
     describe_outcome,
     describe_plan,
@@ -129,13 +130,11 @@ def projections_resume(
 def projections_rebuild(
     name: Name,
     rate: Annotated[
-        float | None, typer.Option(min=1, help="Events per second at most; no limit if left out.")
+        float | None, decimal(1, 1_000_000, help="Events per second at most; no limit if left out.")
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=64, help="Processes that fold intent_states; one per core if left out."
-        ),
+        whole(1, 64, help="Processes that fold intent_states; one per core if left out."),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -187,7 +186,7 @@ def projections_rebuild(
 def projections_verify(
     name: Name,
     sample: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="About so many random rows only.")
+        int | None, whole(1, 1_000_000, help="About so many random rows only.")
     ] = None,
     json: AsJson = False,
 ) -> None:

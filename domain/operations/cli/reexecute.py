@@ -18,6 +18,7 @@ from domain.operations.cli.console import (
     printable,
     run,
 )
+from domain.operations.cli.numbers import decimal, whole
 from domain.operations.reexecute import Comparison, Reexecuted, Reexecution
 from domain.operations.sandbox_process import RuntimeName, SandboxCommand
 from domain.operations.selection import Selection, preview, selection_of
@@ -36,14 +37,12 @@ def reexecute_command(
     image: Annotated[
         str | None, typer.Option(help="Image of the docker runtime to run them in.")
     ] = None,
-    limit: Annotated[
-        int, typer.Option(min=1, max=10_000, help="At most this many, the oldest first.")
-    ] = 100,
+    limit: Annotated[int, whole(1, 10_000, help="At most this many, the oldest first.")] = 100,
     tolerance: Annotated[
-        float, typer.Option(min=0, max=1000, help="By how many percent a cost may differ.")
+        float, decimal(0, 1000, help="By how many percent a cost may differ.")
     ] = 50,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=256, help="Programs at once; more disturb each other's times.")
+        int, whole(1, 256, help="Programs at once; more disturb each other's times.")
     ] = 1,
     json: AsJson = False,
 ) -> None:

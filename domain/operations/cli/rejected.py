@@ -22,6 +22,7 @@ from domain.operations.cli.console import (
     run,
 )
 from domain.operations.cli.group import command_group
+from domain.operations.cli.numbers import whole
 from domain.projections.rejected import RejectedMessages
 
 rejected = command_group("Messages that could not be processed.")
@@ -48,7 +49,7 @@ def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
 @rejected.command("purge")
 def rejected_purge(
     older_than: Annotated[
-        int, typer.Option(metavar="DAYS", min=1, help="Last seen so many days ago, or earlier.")
+        int, whole(1, 36_500, metavar="DAYS", help="Last seen so many days ago, or earlier.")
     ],
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -21,6 +21,7 @@ from domain.operations.cli.console import (
 )
 from domain.operations.cli.embeddings import duration, parse_kind
 from domain.operations.cli.group import command_group
+from domain.operations.cli.numbers import whole
 from domain.similarity.indexing import IndexPlan, VectorIndexes
 from domain.similarity.models import list_models
 from domain.similarity.recall import SearchHealth, examine_search
@@ -31,9 +32,7 @@ similarity = command_group("The search for similar intents: check it, change its
 
 @similarity.command("check")
 def similarity_check(
-    sample: Annotated[
-        int, typer.Option(min=1, max=1000, help="So many random stored vectors.")
-    ] = 50,
+    sample: Annotated[int, whole(1, 1000, help="So many random stored vectors.")] = 50,
     json: AsJson = False,
 ) -> None:
     """Compare index and exact search on a sample, and look at the index.

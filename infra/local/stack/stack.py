@@ -20,10 +20,11 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import aiohttp
+import psycopg
 
 from domain.access.store import ApiKeys
 from domain.database import open_pool
-from domain.eventlog.migrate import migrate
+from domain.eventlog.migrate import MigrationError, migrate
 from infra.local.ports import RememberedPorts
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.stack.child import Child
@@ -242,7 +243,7 @@ class LocalStack:
         return values
 
     async def _prepare_database(self, database: Database) -> str:
-        await migrate(database.admin)
+        await self._migrate(database.admin)
         pool = await open_pool(database.app, min_size=1, max_size=1, application_name="qlp-stack")
         try:
             keys = ApiKeys(pool)
@@ -257,6 +258,22 @@ class LocalStack:
             await pool.close()
         self._write_private("api-key", key + "\n")
         return key
+
+    async def _migrate(self, admin_url: str) -> None:
+        of_another = self._config.database_url is not None
+        named = "QLP_DATABASE_URL" if of_another else str(self._config.data / "postgres")
+        try:
+            await migrate(admin_url)
+        except MigrationError as error:
+            raise StackError(f"{named}: {error}") from None
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise StackError(
+                f"{named}: this login may not do what the schema needs "
+                f"({error.diag.message_primary}); give the URL of the tables' owner"
+            ) from None
+        except psycopg.Error as error:
+            said = error.diag.message_primary or type(error).__name__
+            raise StackError(f"{named}: the schema cannot be had here: {said}") from None
 
     async def _healthy(self, http_url: str, api_key: str) -> None:
         deadline = monotonic() + _HEALTH_SECONDS
