@@ -213,10 +213,21 @@ def read_json(body: bytes, *, max_nodes: int, max_depth: int) -> object:
     try:
         value: object = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidJson(f"it is not JSON: {error}" if body.strip() else "it is empty") from None
+        raise InvalidJson(_why_not(body, error)) from None
     if _keys(value, max_depth) != members:
         raise InvalidJson(f"the key {_twice(body)!r} occurs twice in one object")
     return value
+
+
+def _why_not(body: bytes, error: ValueError) -> str:
+    """What keeps a text from being JSON, of which its reader has said ``error``."""
+    if not body.strip():
+        return "it is empty"
+    try:
+        body.decode()
+    except UnicodeDecodeError as wrong:
+        return f"it is not JSON in UTF-8: byte {wrong.start + 1} is none of it"
+    return f"it is not JSON: {error}"
 
 
 def _punctuation(body: bytes, max_nodes: int) -> bytes:

@@ -23,6 +23,8 @@ _IN_JSON = {
     "tuple_type": "must be a list",
 }
 
+_LENGTH = re.compile(r"\w+ should have (at (?:most|least) \d+ \w+)(?: after validation, not .*)?")
+
 
 def form(pattern: str, rule: str) -> AfterValidator:
     """A constraint on text: the whole of it matches ``pattern``; ``rule`` says so in words.
@@ -65,4 +67,4 @@ def location(parts: Sequence[str | int]) -> list[str]:
 def detail(problem: ErrorDetails) -> str:
     """What is wrong with one field."""
     said = _IN_JSON.get(problem["type"])
-    return said or problem["msg"].removeprefix("Value error, ")
+    return said or _LENGTH.sub(r"must have \1", problem["msg"]).removeprefix("Value error, ")

@@ -88,14 +88,15 @@ def _check_content_type(header: str) -> None:
     media_type = header.partition(";")[0].strip().lower() or "application/json"
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise Problem(415, "unsupported-media-type", "Send the body as application/json.")
-    charset = _CHARSET.search(header)
-    if charset is not None and charset[1].strip().lower() not in _UTF8:
-        raise Problem(
-            415,
-            "unsupported-media-type",
-            f"Content-Type: the charset {charset[1].strip()[:_SHOWN_CHARACTERS]!r} is not read "
-            "here; send JSON as UTF-8.",
-        )
+    for said in _CHARSET.findall(header):
+        charset = said.strip()
+        if charset.lower() not in _UTF8:
+            raise Problem(
+                415,
+                "unsupported-media-type",
+                f"Content-Type: the charset {charset[:_SHOWN_CHARACTERS]!r} is not read here; "
+                "send JSON as UTF-8.",
+            )
 
 
 def _size_unescaped(body: bytes) -> int:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from domain.admission import NotAdmitted
 from domain.details import detailed
-from domain.intents.content import IntentContent, Text
+from domain.intents.content import NO_NUL, IntentContent
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.state import Status
 from domain.projections.intents import IntentRow
@@ -36,7 +36,7 @@ class Cancellation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Annotated[Text, StringConstraints(max_length=1000)] | None = None
+    reason: Annotated[str, StringConstraints(max_length=1000), NO_NUL] | None = None
 
 
 @endpoint(bp, Route("submit_intent", "POST", "intents", body=True))

@@ -7,7 +7,7 @@ from typing import Annotated
 import azure.functions as func
 from pydantic import BaseModel, ConfigDict, Field
 
-from domain.intents.content import Text
+from domain.intents.content import NO_NUL
 from domain.intents.refusals import IntentNotFound, NothingRuns
 from functions.http import Call, json_response, operator_endpoint, parse_body
 from functions.lookup import intent_id_of, no_intent
@@ -22,7 +22,7 @@ class KillRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Annotated[Text, Field(max_length=1000)] | None = None
+    reason: Annotated[str, Field(max_length=1000), NO_NUL] | None = None
 
 
 @operator_endpoint(bp, Route("operate_kill_run", "POST", "operations/intents/{id}/kill", body=True))

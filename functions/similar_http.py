@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from domain.details import detailed
-from domain.intents.content import MAX_TEXT_CHARACTERS, Language, Text
+from domain.intents.content import MAX_TEXT_CHARACTERS, NO_NUL, Language
 from domain.intents.state import Status
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import MAX_SIMILAR, Conditions, Found
@@ -82,7 +82,7 @@ class Filters(BaseModel):
 class SearchRequest(Filters):
     """Body of a search."""
 
-    text: Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
+    text: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS), NO_NUL]
 
 
 @endpoint(bp, Route("search_intents", "POST", "intents/search", body=True))

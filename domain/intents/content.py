@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,11 +17,15 @@ from pydantic import (
     FailFast,
     Field,
     StringConstraints,
+    ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from domain.intents.value import RECORDED, MayBeLeftOut, Value, without_defaults
-from domain.validation import form
+from domain.validation import detail, form
 
 #: Bytes of the content as compact UTF-8 JSON. A program this large still fits the one Service
 #: Bus message (256 KB) that carries it to the sandbox.
@@ -100,10 +104,11 @@ def _not_blank(value: str, info: ValidationInfo) -> str:
     return value
 
 
-_NO_NUL = AfterValidator(_no_nul)
+#: The database holds no such text.
+NO_NUL = AfterValidator(_no_nul)
 
-Text = Annotated[str, _NO_NUL]
-ShortText = Annotated[str, StringConstraints(max_length=4096), _NO_NUL]
+Text = Annotated[str, NO_NUL]
+ShortText = Annotated[str, StringConstraints(max_length=4096), NO_NUL]
 Path = Annotated[
     str,
     StringConstraints(min_length=1, max_length=255),
@@ -121,7 +126,7 @@ EnvironmentName = Annotated[
 MetadataKey = Annotated[
     str, form(r"[A-Za-z0-9_.-]{1,64}", "must be named with 1 to 64 letters, digits, _, . and -")
 ]
-MetadataValue = Annotated[str, StringConstraints(max_length=512), _NO_NUL]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), NO_NUL]
 
 
 class _Content(Value, frozen=True, forbid_unknown_fields=True):
@@ -172,11 +177,29 @@ class Limits(_Content, frozen=True):
     artifact_bytes: Annotated[int, Field(ge=0, le=64 * 1024**2)] | None = None
 
 
-def _files_as_list(value: object) -> object:
-    """Accept the short form ``{"main.py": "print(1)"}`` beside the list of objects."""
-    if isinstance(value, dict):
-        return tuple({"path": path, "content": content} for path, content in value.items())
-    return tuple(value) if isinstance(value, list) else value
+def _files(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Accept the short form ``{"main.py": "print(1)"}`` beside the list of objects.
+
+    What is wrong with a file of it is said of its path: nobody has numbered them.
+    """
+    if not isinstance(value, dict):
+        return read(tuple(value) if isinstance(value, list) else value)
+    try:
+        return read(tuple({"path": path, "content": text} for path, text in value.items()))
+    except ValidationError as error:
+        raise _by_path(error, [*value]) from None
+
+
+def _by_path(error: ValidationError, paths: Sequence[str]) -> ValidationError:
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError(each["type"], "{said}", {"said": detail(each)}),
+            loc=tuple(paths[part] for part in each["loc"][:1] if isinstance(part, int)),
+            input=None,
+        )
+        for each in error.errors(include_input=False, include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, details)
 
 
 def _paths_fit_together(files: tuple[ProgramFile, ...]) -> tuple[ProgramFile, ...]:
@@ -227,7 +250,7 @@ class Program(_Content, frozen=True):
         tuple[ProgramFile, ...],
         Field(min_length=1, max_length=MAX_FILES),
         FailFast(),
-        BeforeValidator(_files_as_list),
+        WrapValidator(_files),
         AfterValidator(_paths_fit_together),
     ]
     entrypoint: Annotated[
@@ -276,7 +299,7 @@ class IntentContent(_Content, frozen=True):
         Annotated[
             str,
             StringConstraints(max_length=MAX_TEXT_CHARACTERS),
-            _NO_NUL,
+            NO_NUL,
             AfterValidator(_not_blank),
         ]
         | None

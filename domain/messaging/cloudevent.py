@@ -146,6 +146,8 @@ def _decoded(given: object) -> object:
         text = b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         raise NoCloudEvent("data_base64: is not valid base64") from None
+    if other := other_writing(text):
+        raise NoCloudEvent(f"data_base64: is written in {other}; encode UTF-8, without a mark")
     return _read(text, "data_base64")
 
 

@@ -342,12 +342,12 @@ class TestBadInput:
             ({"program": {**PRINT_42, "args": ["ж" * 4000] * 13}}, "/program/args"),
             (
                 {"program": {"language": "python", "files": {"ж" * 130: ""}}},
-                "/program/files/0/path",
+                "/program/files/" + "ж" * 63 + "…",
             ),
             ({"program": {**PRINT_42, "limits": {"processes": 0}}}, "/program/limits/processes"),
             (
                 {"program": {"language": "python", "files": {"../x": ""}}},
-                "/program/files/0/path",
+                "/program/files/..~1x",
             ),
         ],
     )

@@ -39,6 +39,28 @@ def problem(content: object) -> dict[str, Any]:
         ),
         ({"program": {**ECHO, "files": 5}}, "/program/files", "must be a list"),
         ({"program": []}, "/program", "must be an object"),
+        (
+            {"program": {**ECHO, "files": {"a.py": "", "../b": ""}}},
+            "/program/files/..~1b",
+            "must be a relative path",
+        ),
+        (
+            {"program": {**ECHO, "files": {"a.py": 5}}},
+            "/program/files/a.py",
+            "Input should be a valid string",
+        ),
+        (
+            {"program": {**ECHO, "files": [{"path": "../b", "content": ""}]}},
+            "/program/files/0/path",
+            "must be a relative path",
+        ),
+        ({"program": {**ECHO, "files": {}}}, "/program/files", "must have at least 1 item"),
+        (
+            {"program": {**ECHO, "files": {str(n): "" for n in range(65)}}},
+            "/program/files",
+            "must have at most 64 items",
+        ),
+        ({"text": "x" * 8_001}, "/text", "must have at most 8000 characters"),
         ({"text": " "}, "/text", "must not be blank"),
     ],
 )
@@ -50,6 +72,7 @@ def test_a_problem_speaks_of_what_was_sent(
     assert body["errors"][0]["detail"].startswith(says)
     assert body["detail"].startswith(f"{pointer}: {says}")
     assert "pattern" not in json.dumps(body)
+    assert "validation" not in json.dumps(body)
     assert "[key]" not in json.dumps(body)
 
 

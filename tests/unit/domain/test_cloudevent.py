@@ -322,3 +322,18 @@ def test_the_worst_bodies_are_judged_in_no_time(body: bytes) -> None:
         identity_of(body)
         costs.append(time.thread_time() - before)
     assert min(costs) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("codec", "named"),
+    [
+        ("utf-8-sig", "is written in UTF-8 with a byte order mark"),
+        ("utf-16", "is written in UTF-16"),
+        ("utf-16-be", "is written in UTF-16"),
+        ("utf-32", "is written in UTF-32"),
+        ("latin-1", "it is not JSON in UTF-8: byte 11"),
+    ],
+)
+def test_encoded_data_in_another_writing_is_named(codec: str, named: str) -> None:
+    encoded = b64encode('{"text": "é"}'.encode(codec)).decode()
+    assert refusal({**EXAMPLE, "data_base64": encoded}).startswith(f"data_base64: {named}")

@@ -48,6 +48,7 @@ def test_json_is_taken_by_its_names(content_type: str) -> None:
         ("application/json; charset=utf-16", "utf-16"),
         ("application/json; charset=iso-8859-1", "iso-8859-1"),
         ('application/json; charset="windows-1252"', "windows-1252"),
+        ("application/json; charset=utf-8; charset=utf-16", "utf-16"),
     ],
 )
 def test_what_is_said_to_be_something_else_is_415(content_type: str, named: str) -> None:
