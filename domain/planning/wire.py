@@ -284,8 +284,8 @@ def _take(completion: dict[str, Any], choice: dict[str, Any], part: object, said
     said.refusal = "".join([said.refusal, *refusals])[:1000]
     said.finish_reason = choice.get("finish_reason") or said.finish_reason
     said.size += sum(map(len, (*parts, *arguments, *reasoning)))
-    if said.size > 2 * MAX_ANSWER_BYTES:
-        raise AnswerTooLong(f"more than {2 * MAX_ANSWER_BYTES} characters")
+    if said.size > MAX_ANSWER_BYTES:
+        raise AnswerTooLong(f"more than {MAX_ANSWER_BYTES} characters")
     if failure := failure_in(completion) or failure_of_choice(choice):
         raise ProviderFailed(failure.message, failure.code, begun=said.size > 0)
 
