@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 
 from domain.planning.answers import MAX_ANSWER_BYTES
 from domain.planning.extraction import objects_in
 from domain.planning.wire import AnswerTooLong, Said, read_answer
+from tests.fixtures.cpu_time import quickly
 
 #: CPU time; idle machines need a third. Before there were bounds it was seconds.
 _CPU_SECONDS = 0.25
 
 _CHUNK = 64 * 1024
-
-
-@contextmanager
-def quickly() -> Iterator[None]:
-    gc.collect()
-    began = time.process_time()
-    yield
-    assert time.process_time() - began < _CPU_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -34,24 +24,24 @@ def quickly() -> Iterator[None]:
 @pytest.mark.parametrize("opened", [0, 100])
 def test_brackets_that_nobody_closes_are_looked_at_briefly(piece: str, opened: int) -> None:
     text = "[" * opened + piece * ((MAX_ANSWER_BYTES - opened) // len(piece))
-    with quickly():
+    with quickly(_CPU_SECONDS):
         assert list(objects_in(text, ["steps"])) == []
 
 
 def test_a_string_that_nobody_closes_is_looked_at_briefly() -> None:
-    with quickly():
+    with quickly(_CPU_SECONDS):
         assert list(objects_in("[" * 100 + '"' + "a" * MAX_ANSWER_BYTES, ["steps"])) == []
 
 
 def test_line_ends_in_strings_without_number_are_escaped_briefly() -> None:
     text = '{"steps":"\n"' + ',"a":"\n"' * (MAX_ANSWER_BYTES // 9) + "}"
-    with quickly():
+    with quickly(_CPU_SECONDS):
         assert len(list(objects_in(text, ["steps"]))) == 1
 
 
 def test_what_stands_before_and_after_reasoning_is_looked_at_briefly() -> None:
     half = "[" * 60 + "[]," * (MAX_ANSWER_BYTES // 6)
-    with quickly():
+    with quickly(_CPU_SECONDS):
         assert list(objects_in(f"{half}</think>{half}", ["steps"])) == []
 
 
