@@ -362,7 +362,7 @@ class TestBadInput:
         ("limits", "pointer"),
         [
             ({"memory_bytes": "2_68435456"}, "memory_bytes"),
-            ({"memory_bytes": 268435456.0}, "memory_bytes"),
+            ({"memory_bytes": 268435456.5}, "memory_bytes"),
             ({"wall_seconds": True}, "wall_seconds"),
             ({"wall_seconds": "5"}, "wall_seconds"),
         ],
