@@ -1,9 +1,13 @@
-"""AMQP types that the Service Bus SDK cannot read, or reads wrongly.
+"""What the Service Bus SDK cannot read, or reads wrongly.
 
 The SDK's decoder has no entry for ``char``, ``decimal32`` and ``decimal64``, and fails at most
 values of ``decimal128``. A single property of such a type, which any producer may send, breaks
 the link: nothing is received, and the message's lock has to run out before the next try. And a
 ``timestamp`` comes as a bare number, which cannot be told from a ``long`` when it is sent on.
+
+To settle a message, and to peek at one, the SDK reads the trace context in its properties
+(``Diagnostic-Id``, ``traceparent``, ``tracestate``) as ASCII, even where nothing is traced. What is
+no ASCII breaks that: the message is processed, cannot be completed, and comes again.
 
 Source: OASIS AMQP 1.0 part 1.6; IEEE 754-2008 clause 3.5.2, binary encoding, for the decimals.
 """
@@ -14,6 +18,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+from azure.servicebus._common import tracing
 from azure.servicebus._pyamqp import _decode as sdk
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -26,7 +31,8 @@ class Timestamp(int):
 
 
 def complete_decoder() -> None:
-    """Teach the SDK the types that it lacks, for every client of this process."""
+    """Teach the SDK to read what any producer may send, for every client of this process."""
+    tracing.TRACE_PROPERTY_ENCODING = "latin-1"  # has a character for every byte
     sdk._DECODE_BY_CONSTRUCTOR[0x73] = _char
     sdk._DECODE_BY_CONSTRUCTOR[0x83] = _timestamp
     for code, bits in ((0x74, 32), (0x84, 64), (0x94, 128)):

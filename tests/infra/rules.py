@@ -9,6 +9,7 @@ from tests.infra.rules_identity import (
     identities_sign_in_without_secrets,
     outputs_hold_no_secret,
     roles_are_narrow,
+    the_application_reaches_every_entity,
     the_sandbox_does_its_job_and_nothing_else,
 )
 from tests.infra.rules_network import (
@@ -33,6 +34,7 @@ ALWAYS: list[Rule] = [
     connections_are_encrypted,
     outputs_hold_no_secret,
     the_sandbox_does_its_job_and_nothing_else,
+    the_application_reaches_every_entity,
     roles_are_narrow,
     identities_sign_in_without_secrets,
     the_bus_is_what_the_application_expects,

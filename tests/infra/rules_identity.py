@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 
+from infra.local.servicebus.config import DEFAULT_CONFIG, load_config
 from tests.infra.plans import SITES, SLOTS, TERRAFORM, Plan
 
 _SECRET = re.compile(r"(_key|_keys|password|connection_string|secret|token|sas)$")
 
+_RECEIVER = "Azure Service Bus Data Receiver"
+_SENDER = "Azure Service Bus Data Sender"
+
 _GRANTABLE = {
     "AcrPull",
-    "Azure Service Bus Data Receiver",
-    "Azure Service Bus Data Sender",
+    _RECEIVER,
+    _SENDER,
     "Cognitive Services OpenAI User",
     "Key Vault Crypto Service Encryption User",
     "Key Vault Secrets User",
@@ -59,6 +63,33 @@ def the_sandbox_does_its_job_and_nothing_else(plan: Plan) -> list[str]:
         if written is None or written.groups() != (role, scope):
             found.append(f"{key} is not {role} on {scope}")
     return found
+
+
+def the_application_reaches_every_entity(plan: Plan) -> list[str]:
+    """It receives from each entity, dead letters included, and sends to each.
+
+    To those it receives from, too: the copies of messages that are tried again later.
+    """
+    entities = load_config(DEFAULT_CONFIG)
+    subscriptions = [
+        f"{topic}-{name}"
+        for topic, config in entities.topics.items()
+        for name in config.subscriptions
+    ]
+    wanted = {
+        **{f"receive-{name}": _RECEIVER for name in (*entities.queues, *subscriptions)},
+        **{f"send-{name}": _SENDER for name in (*entities.queues, *entities.topics)},
+    }
+    granted = {
+        each.index: each.values["role_definition_name"]
+        for each in plan.resources("azurerm_role_assignment")
+        if each.address.startswith("azurerm_role_assignment.app[")
+    }
+    return [
+        f"the application lacks {key}: {role}"
+        for key, role in wanted.items()
+        if granted.get(key) != role
+    ]
 
 
 def roles_are_narrow(plan: Plan) -> list[str]:

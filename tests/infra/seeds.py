@@ -72,6 +72,14 @@ SEEDS = [
         '      "peek" = { role = "Reader", scope = module.messaging.queue_ids["intents"] }\n',
     ),
     Seed(
+        rules_identity.the_application_reaches_every_entity,
+        "the application lacks send-intents: Azure Service Bus Data Sender",
+        "access.tf",
+        '    { for name, id in module.messaging.queue_ids : "send-${name}" => { role = '
+        "local.bus_sender, scope = id } },\n",
+        "",
+    ),
+    Seed(
         rules_identity.roles_are_narrow,
         'azurerm_role_assignment.sandbox["peek"] grants Reader',
         "access.tf",

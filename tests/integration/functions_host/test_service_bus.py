@@ -19,6 +19,7 @@ from domain.messaging.amqp_decoding import complete_decoder
 from tests.fixtures.functions_host import HostFactory, HostProcess, write_app
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,
+    TRACE_PROPERTIES,
     UNREADABLE_BODIES,
     data,
     raw_message,
@@ -495,7 +496,10 @@ async def test_properties_of_every_type_neither_stall_nor_fail_a_function(
         await send_raw(
             sender,
             *(
-                raw_message(data(f"odd {n}".encode()), {"p": ODD_PROPERTIES[name][0]})
+                raw_message(
+                    data(f"odd {n}".encode()),
+                    dict.fromkeys(("p", *TRACE_PROPERTIES), ODD_PROPERTIES[name][0]),
+                )
                 for n, name in enumerate(names)
             ),
         )
@@ -506,6 +510,8 @@ async def test_properties_of_every_type_neither_stall_nor_fail_a_function(
             *(name, ODD_PROPERTIES[name][1], 1),
         )
     await is_empty(broker, "one")
+    async with bus.get_queue_receiver("one", sub_queue="deadletter") as receiver:
+        assert await receiver.peek_messages(1) == [], "all of them could be completed"
 
 
 async def test_bodies_that_are_no_data_are_dead_lettered_and_nothing_else(
