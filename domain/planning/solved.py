@@ -14,6 +14,9 @@ from domain.repository import IntentRepository, UnreadableStream
 from domain.similarity.embedder import EmbeddingUnavailable, text_hash
 from domain.similarity.search import Conditions, Found
 
+#: So many repeats of repeats are followed to what they repeat.
+_MOST_REPEATS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Solved:
@@ -94,13 +97,32 @@ class SolvedInLog:
         return near
 
     async def _solved(self, tenant_id: str, intent_id: UUID) -> Solved | None:
+        """What solved an intent: made for its words, by this intent or by an earlier one.
+
+        The read model leaves out what was reused, but rows may have been written by a release that
+        did not tell; the log does. A repeat leads to what it repeats.
+        """
+        state = await self._succeeded(tenant_id, intent_id)
+        for _ in range(_MOST_REPEATS):
+            if state is None or state.reused_from is None:
+                return solved_by(state) if state is not None else None
+            made = await self._succeeded(tenant_id, state.reused_from)
+            same = made is not None and _hash_of(made) == _hash_of(state)
+            state = made if same else None
+        return None
+
+    async def _succeeded(self, tenant_id: str, intent_id: UUID) -> IntentState | None:
         try:
             state = await self._repository.load(intent_id)
         except UnreadableStream:
             return None  # another intent's trouble, of which this one knows nothing
         if state is None or state.tenant_id != tenant_id or state.status is not Status.SUCCEEDED:
             return None
-        return solved_by(state)
+        return state
+
+
+def _hash_of(state: IntentState) -> bytes:
+    return text_hash(state.content.text or "")
 
 
 def solved_by(state: IntentState) -> Solved | None:

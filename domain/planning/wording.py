@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from domain.planning.word_axes import AXES, DIRECTIONS, NEGATIONS, NUMBERS, STEMS, UNITS
 
@@ -21,6 +22,7 @@ _MARKS = frozenset("./\\_:@")
 _EDGES = ".,;:!?()[]{}<>\"“”«»'‘’`"
 _NUMBER = re.compile(r"[-+−]?(?:\d+(?:[.,:/-]\d+)*|\.\d+)(?:[eE][-+]?\d+)?")
 _SYMBOL = re.compile(r"!=|[<>=≤≥≠+*/^%$€£¥&|~°×÷−]+")
+_PICTURE = re.compile(r"[^\w\s\x00-\x7f]")
 #: White space that may be part of what is asked about.
 _GAP = re.compile(r"\s{2,}|[^\S ]")
 #: What is said for politeness, before what is wanted.
@@ -44,9 +46,71 @@ def difference(one: str, other: str) -> str | None:
     if _letters(one, other) != _letters(other, one):
         return "capitals"
     words = _words(one), _words(other)
-    if words[0] != words[1] and sorted(words[0]) == sorted(words[1]):
+    if words[0] == words[1]:
+        return _between(one, other)
+    return _order(*words) or _cut_otherwise(one, other)
+
+
+def _order(one: Sequence[str], other: Sequence[str]) -> str | None:
+    """Whether it is the same words, but in another order, or more often."""
+    if sorted(one) == sorted(other):
         return "order of words"
+    bare = [[word for word in words if word not in _ARTICLES] for words in (one, other)]
+    if (bare[0] != bare[1] and {*bare[0]} == {*bare[1]}) or _twice(one) != _twice(other):
+        return "repeated words"
+    letters = ["".join(words) for words in (one, other)]
+    # Some languages have no spaces; in others, anagrams are seldom meant to be the same.
+    if letters[0] != letters[1] and sorted(letters[0]) == sorted(letters[1]):
+        return "order of letters"
     return None
+
+
+def _cut_otherwise(one: str, other: str) -> str | None:
+    """Whether the same letters make other words, if it is not "e-mail" and "email"."""
+    words = [_words(text.replace("-", "")) for text in (one, other)]
+    cut = words[0] != words[1] and "".join(words[0]) == "".join(words[1])
+    return "spaces between words" if cut else None
+
+
+def _twice(words: Sequence[str]) -> list[str]:
+    """The words that stand twice in a row."""
+    return [word for word, following in pairwise(words) if word == following]
+
+
+def _between(one: str, other: str) -> str | None:
+    """In what two sentences of the same words differ beside their punctuation."""
+    if _marks(one) != _marks(other):
+        return "marks of letters"
+    if _standing_alone(one) != _standing_alone(other):
+        return "signs"
+    signs = _around_words(one), _around_words(other)
+    if len({each.translate(_PUNCTUATION) for each in signs}) > 1:
+        return "signs"
+    if signs[0] != signs[1] and sorted(signs[0]) == sorted(signs[1]):
+        return "order of signs"
+    return None
+
+
+def _marks(text: str) -> list[str]:
+    """Vowel signs, accents that no letter has of its own, and what joins letters or parts them."""
+    return [char for char in text if unicodedata.category(char) in _MARKS_OF_LETTERS]
+
+
+_MARKS_OF_LETTERS = frozenset(("Mn", "Mc", "Me", "Cf"))
+
+
+def _standing_alone(text: str) -> list[str]:
+    """Signs between spaces, which are what is spoken of, and not punctuation."""
+    return [token for token in text.split() if not any(map(str.isalnum, token))]
+
+
+def _around_words(text: str) -> str:
+    """The signs of a sentence, with a letter for each word and a digit for each number."""
+    return "".join(_WORD.sub("w", re.sub(r"\d+", "1", text)).split())
+
+
+#: What two sentences may have differently that ask for the same, if it is not exchanged.
+_PUNCTUATION = dict.fromkeys(map(ord, ".,;:!?\"“”«»'‘’`"))
 
 
 def _bare(text: str) -> str:
@@ -92,7 +156,10 @@ def _numbers(text: str) -> list[str]:
 
 
 def _symbols(text: str) -> list[str]:
-    return _SYMBOL.findall(" ".join(_QUOTE.split(text)[::2]))
+    """Signs of arithmetic and the like, in their order, then emoji and all that is drawn."""
+    text = " ".join(_QUOTE.split(text)[::2])
+    pictures = [char for char in _PICTURE.findall(text) if unicodedata.category(char) == "So"]
+    return [*_SYMBOL.findall(text), *pictures]
 
 
 def _negations(text: str) -> list[str]:

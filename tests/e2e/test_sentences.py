@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import psycopg
 import pytest
 import pytest_asyncio
 
@@ -12,6 +14,7 @@ from tests.e2e.thinking import thinking_stack
 from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program
 from tests.fixtures.stack import Client, RunningStack
 from tests.integration.operations.recording import qlp
+from tests.integration.planning import wire_forms
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -133,6 +136,49 @@ async def test_a_wrong_yes_of_the_model_is_the_answer_of_one_intent_alone(
     # From now on that one is the answer to these words; what it took does not count.
     again = await client.run({"text": "show the figures of the company"})
     assert (await planned(client, again))["reused_from"] == asked["id"]
+
+
+async def test_a_row_that_does_not_tell_what_was_reused_is_corrected_by_the_log(
+    model: OpenAIServer, client: Client, thinking: RunningStack
+) -> None:
+    """Such as a worker of an earlier release writes while the next one is rolled out."""
+    model.script(program("print('of the forest')"))
+    first = await client.run({"text": "list the birds of the forest"})
+    model.script(SAME)
+    asked = {"text": "list the birds of the desert", "planning": {"reuse": "similar"}}
+    wrong = await client.run(asked)
+    repeat = await client.run({"text": "list the birds of the forest"})
+    for intent in (wrong, repeat):
+        assert (await planned(client, intent))["reused_from"] == first["id"]
+        await _forget_what_it_reused(thinking, intent["id"])
+
+    model.script(program("print('of the desert')"))
+    right = await client.run({"text": "list the birds of the desert"})
+    assert right["outcome"]["stdout"] == "of the desert\n"
+    assert wrong["id"] not in (await planned(client, right))["examples"]
+    # A repeat leads to what it repeats.
+    again = await client.run({"text": "list the birds of the forest"})
+    assert (await planned(client, again))["reused_from"] == first["id"]
+
+
+async def _forget_what_it_reused(running: RunningStack, intent_id: str) -> None:
+    async with await psycopg.AsyncConnection.connect(running.doors.database_admin_url) as owner:
+        await owner.execute(
+            "update intent_states set reused_from = null where id = %s", [intent_id]
+        )
+
+
+async def test_what_a_model_thought_of_and_did_not_say_is_never_run(
+    model: OpenAIServer, client: Client
+) -> None:
+    draft = json.dumps(program("print('a draft')"))
+    thought = {"content": "", "reasoning_content": f"Is it {draft}? No, that is wrong."}
+    model.script(Reply(raw=wire_forms.whole(thought)))
+    intent = await client.run({"text": "show what was thought of"})
+    assert (intent["status"], intent["outcome"]["error"]["code"]) == (
+        "failed",
+        "model_answer_invalid",
+    )
 
 
 @pytest.mark.parametrize(
