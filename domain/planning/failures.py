@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError
 
 from domain.intents.values import CallOutcome
-from domain.planning.provider_failures import ProviderFailed
+from domain.openai_failures import ProviderFailed
 from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.planning.answers import MAX_ANSWER_BYTES
-from domain.planning.extraction import END_OF_REASONING
-from domain.planning.provider_failures import (
+from domain.openai_failures import (
     ProviderFailed,
     failure_in,
     failure_of_choice,
     field_of,
     words_in,
 )
+from domain.planning.answers import MAX_ANSWER_BYTES
+from domain.planning.extraction import END_OF_REASONING
 from domain.strict_json import MAX_DEPTH, InvalidJson, TooMuchJson, read_json
 
 #: Bytes that carry one streamed token: an event repeats the call's id and model around each.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -60,7 +61,10 @@ async def fill(
 
 
 async def _buy(embedder: Embedder, missing: dict[bytes, str]) -> dict[bytes, Vector]:
-    """Vectors of what the embedder takes; where it refuses a batch, one text at a time."""
+    """Vectors of what the embedder takes; where it refuses a batch, each half by itself.
+
+    So what is refused is found, and what is only too much at once is taken.
+    """
     try:
         vectors = await embedder.embed(list(missing.values()))
     except (EmbeddingUnavailable, ValueError) as error:
@@ -68,8 +72,7 @@ async def _buy(embedder: Embedder, missing: dict[bytes, str]) -> dict[bytes, Vec
             raise
         if len(missing) == 1:
             return {}
-        bought: dict[bytes, Vector] = {}
-        for digest, text in missing.items():
-            bought |= await _buy(embedder, {digest: text})
-        return bought
+        texts = iter(missing.items())
+        half = dict(islice(texts, len(missing) // 2))
+        return {**await _buy(embedder, half), **await _buy(embedder, dict(texts))}
     return {digest: as_vector(v) for digest, v in zip(missing, vectors, strict=True)}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import json
 import math
 import random
+import re
 import time
 from array import array
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ import openai
 import orjson
 from openai import AsyncOpenAI, HttpxBinaryResponseContent
 
+from domain.openai_failures import ReportedFailure, failure_in
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, FailureKind
 
 #: Tokens of one text, of OpenAI's embedding models. A token is at least one byte of UTF-8, so a
@@ -30,8 +33,18 @@ MAX_REQUEST_BYTES, MAX_REQUEST_TEXTS = 250_000, 256
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 20.0
 
-#: Worth another try: timeout, conflict, rate limit; and everything from 500.
-_PASSING = frozenset({408, 409, 429})
+#: Worth another try: timeout, conflict, inference that failed (TEI), rate limit; and all from 500.
+_PASSING = frozenset({408, 409, 424, 425, 429})
+
+#: A server that makes no vectors at all, as llama.cpp answers unless it is started for them.
+_NOT_IMPLEMENTED = 501
+
+#: What a server answers that has met an error of its own: with some, at a text that they cannot
+#: make a vector of, however often it is asked for (Ollama, NaN).
+_BROKE = 500
+
+#: For finding out which of the two it is, seconds.
+_PROBE_SECONDS = 2.0
 
 #: What a provider answers that will not take what it was asked: texts, or how they were asked for.
 _REFUSED = frozenset({400, 413, 422})
@@ -41,6 +54,9 @@ _PROBE = "test"
 
 #: For so long what was accepted shows that the settings are right, seconds.
 _ACCEPTED_SECONDS = 60.0
+
+#: Lengths of vectors whose cosines single precision can tell.
+_SHORTEST, _LONGEST = 1e-15, 1e15
 
 #: 429 with this code means that the account is out of money: waiting does not help.
 _NO_MONEY = "insufficient_quota"
@@ -52,12 +68,14 @@ class _Failure:
 
     Attributes:
         said: the provider's words, which may repeat the texts.
+        broke: it was answered with `_BROKE`.
     """
 
     reason: str
     kind: FailureKind
     retry_after: float | None = None
     said: str = ""
+    broke: bool = False
 
 
 class OpenAiEmbedder:
@@ -92,7 +110,7 @@ class OpenAiEmbedder:
         self._last: int | None = None  # dimensions of the last answer
         #: Some servers know no format but numbers, and refuse to be asked for one.
         self._packed = True
-        self._accepted_until = 0.0
+        self._accepted = -math.inf  # when a provider has last given vectors
         #: Tokens that the provider has counted so far.
         self.tokens = 0
 
@@ -120,7 +138,8 @@ class OpenAiEmbedder:
         return [_padded(_average(parts)) for parts in found]
 
     async def _request(self, texts: Sequence[str]) -> list[list[float]]:
-        deadline = time.monotonic() + self._budget
+        began = time.monotonic()
+        deadline = began + self._budget
         for attempt in count():
             answer = await self._attempt(texts, deadline)
             if isinstance(answer, _Failure) and answer.kind == "text":
@@ -132,11 +151,19 @@ class OpenAiEmbedder:
                 # Jitter keeps many that failed together from coming back together.
                 wait = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT) * random.uniform(0.5, 1.0)  # noqa: S311
             if answer.kind != "outage" or time.monotonic() + wait >= deadline:
+                if answer.broke and await self._takes_others(began):
+                    answer = replace(answer, kind="text")
                 raise EmbeddingUnavailable(
                     f"{self._model}: {answer.reason}", answer.kind, answer.retry_after
                 )
             await asyncio.sleep(wait)
         raise AssertionError("count() does not end")
+
+    async def _takes_others(self, since: float) -> bool:
+        """Whether the provider has given vectors since then, or does so now, for other texts."""
+        if self._accepted < since:
+            await self._attempt([_PROBE], time.monotonic() + _PROBE_SECONDS)
+        return self._accepted >= since
 
     async def _explained(
         self, refusal: _Failure, texts: Sequence[str], deadline: float
@@ -145,7 +172,7 @@ class OpenAiEmbedder:
 
         What providers say of it differs too much to be understood; so another text is asked for.
         """
-        if time.monotonic() < self._accepted_until:
+        if time.monotonic() < self._accepted + _ACCEPTED_SECONDS:
             return refusal
         probe = await self._attempt([_PROBE], deadline)
         if self._packed and _is_refusal(probe):
@@ -192,23 +219,29 @@ class OpenAiEmbedder:
             _Malformed: anything is not as the API says it is.
         """
         try:
-            answer = orjson.loads(body)
+            answer = _json(body)
+            if failure := failure_in(answer):
+                return _reported(failure)
             items = list(answer["data"])
             if len(items) != expected:
                 raise _Malformed(f"{len(items)} vectors for {expected} texts")
-            vectors = [_numbers(item["embedding"]) for item in _ordered(items)]
+            vectors = _vectors(_ordered(items))
             tokens = _count((answer.get("usage") or {}).get("prompt_tokens"))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _Malformed(
                 f"not an answer of the embeddings API ({type(error).__name__})"
             ) from None
         self.tokens += tokens
-        usable = [vector for vector in vectors if any(vector) and all(map(math.isfinite, vector))]
-        self._check({len(vector) for vector in usable})
-        if len(usable) == expected:
-            self._accepted_until = time.monotonic() + _ACCEPTED_SECONDS
-            return vectors
+        usable = [vector for vector in vectors if _SHORTEST < math.hypot(*vector) < _LONGEST]
+        lengths = {len(vector) for vector in usable}
         reason = "a vector that is empty, zero, or not of finite numbers"
+        if len(lengths) > 1 and self._native in lengths:
+            reason = "a vector of other dimensions than the rest"
+        else:
+            self._check(lengths)
+            if len(usable) == expected:
+                self._accepted = time.monotonic()
+                return vectors
         if self._native is None:
             raise _Malformed(reason)
         return _Failure(f"the answer is unusable: {reason}", "text")
@@ -238,8 +271,42 @@ class _Malformed(Exception):
     """What is wrong with an answer."""
 
 
+def _json(body: bytes) -> Any:  # noqa: ANN401 JSON of a stranger
+    """The answer, or the first of a list (Gemini's errors).
+
+    Numbers that are none are read, too, as servers in Python write them.
+    """
+    try:
+        answer = orjson.loads(body)
+    except ValueError:
+        answer = json.loads(body)
+    return next(iter(answer), None) if isinstance(answer, list) else answer
+
+
+def _vectors(items: Sequence[Any]) -> list[list[float]]:
+    """The vectors of an answer; of one that cannot be read, where others can, nothing.
+
+    Raises:
+        TypeError, ValueError: none can be read.
+    """
+    vectors: list[list[float]] = []
+    unreadable: Exception | None = None
+    for item in items:
+        try:
+            vectors.append(_numbers(item["embedding"]))
+        except (TypeError, ValueError) as error:
+            vectors.append([])
+            unreadable = error
+    if unreadable is not None and not any(vectors):
+        raise unreadable
+    return vectors
+
+
 def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
-    """A vector as the API gives it: little-endian float32 in base64, or numbers."""
+    """A vector as the API gives it: little-endian float32 in base64, or numbers.
+
+    What a server has put in place of numbers that are none makes no vector.
+    """
     if isinstance(raw, str):
         try:
             packed = base64.b64decode(raw, validate=True)
@@ -248,6 +315,10 @@ def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
         values = array("f")
         values.frombytes(packed)
         return values.tolist()
+    if isinstance(raw, list) and len(raw) == 1 and isinstance(raw[0], list):
+        [raw] = raw
+    if raw is None or (isinstance(raw, list) and None in raw):
+        return []
     if not isinstance(raw, list):
         raise TypeError("neither base64 nor numbers")
     if not all(type(value) in (int, float) for value in raw):
@@ -256,13 +327,21 @@ def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
 
 
 def _ordered(items: list[Any]) -> list[Any]:
-    """The items of an answer in the order of the texts: by their index, where they have one."""
-    if all(item.get("index") is None for item in items):
+    """The items of an answer in the order of the texts: by their index, where it tells them apart.
+
+    Some leave out what is 0 (Gemini), or count from 1.
+    """
+    given = [item.get("index") for item in items]
+    if all(index is None for index in given):
         return items
-    by_index = {item["index"]: item for item in items if type(item["index"]) is int}
-    if sorted(by_index) != list(range(len(items))):
+    indexes = [0 if index is None else index for index in given]
+    if not all(type(index) is int for index in indexes):
+        raise ValueError("indexes that are no numbers")
+    by_index = dict(zip(indexes, items, strict=True))
+    first = min(by_index)
+    if first not in (0, 1) or sorted(by_index) != list(range(first, first + len(items))):
         raise ValueError("indexes that are not 0, 1, …")
-    return [by_index[index] for index in range(len(items))]
+    return [by_index[index] for index in sorted(by_index)]
 
 
 def _count(given: object) -> int:
@@ -277,12 +356,25 @@ def _is_refusal(answer: list[list[float]] | _Failure) -> bool:
 def _refusal(error: openai.APIStatusError) -> _Failure:
     code = error.code if isinstance(error.code, str) and error.code.isidentifier() else None
     reason = f"answers {error.status_code}{f' ({code[:40]})' if code else ''}"
-    kind: FailureKind = "settings"
-    if error.status_code in _REFUSED:
-        kind = "text"
-    elif (error.status_code in _PASSING and code != _NO_MONEY) or error.status_code >= 500:
-        kind = "outage"
-    return _Failure(reason, kind, _retry_after(error), _said(error))
+    kind = "settings" if code == _NO_MONEY else _kind_of(error.status_code)
+    broke = error.status_code == _BROKE
+    return _Failure(reason, kind, _retry_after(error), _said(error), broke)
+
+
+def _kind_of(status: int) -> FailureKind:
+    if status in _REFUSED:
+        return "text"
+    if status in _PASSING or (status >= 500 and status != _NOT_IMPLEMENTED):
+        return "outage"
+    return "settings"
+
+
+def _reported(failure: ReportedFailure) -> _Failure:
+    """A failure that is reported with status 200, as if its code were the status."""
+    status = int(failure.code) if re.fullmatch(r"[45]\d\d", failure.code) else None
+    kind: FailureKind = "outage" if status is None else _kind_of(status)
+    reason = "reports an error with 200" if status is None else f"answers {status} within 200"
+    return _Failure(reason, kind, said=failure.message or "nothing more", broke=status == _BROKE)
 
 
 def _said(error: openai.APIStatusError) -> str:

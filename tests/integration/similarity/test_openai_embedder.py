@@ -248,12 +248,12 @@ def with_vector(vector: Any) -> Callable[[dict[str, Any]], Any]:
         (with_vector([0.0] * DIMENSIONS), "zero"),
         (with_vector([1.0] * (DIMENSIONS - 1)), "1535 and 1536 dimensions"),
         (with_vector([]), "empty"),
-        (with_vector("***"), "not an answer"),
-        (with_vector("QUI="), "not an answer"),
-        (with_vector([None] * DIMENSIONS), "not an answer"),
+        (with_vector("***"), "not an answer|empty"),
+        (with_vector("QUI="), "not an answer|empty"),
+        (with_vector([None] * DIMENSIONS), "not an answer|empty"),
         (with_vector("AADAfw==" * 1), "dimensions|zero|finite"),
         (with_vector([1e999] * DIMENSIONS), "not an answer|finite"),
-        (with_vector({"a": 1}), "not an answer"),
+        (with_vector({"a": 1}), "not an answer|empty"),
     ],
 )
 async def test_what_comes_back_is_checked(
@@ -288,15 +288,108 @@ async def test_an_odd_first_vector_does_not_spoil_those_that_follow(
     assert sum(map(bool, vector)) > 1000
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [[0.0] * DIMENSIONS, [], None, [None] * DIMENSIONS, "***", [1e300] * DIMENSIONS, [0.5] * 3],
+    ids=["zero", "empty", "null", "nulls", "no base64", "beyond single precision", "short"],
+)
 async def test_a_vector_that_one_text_has_not_is_no_fault_of_the_others(
-    embeddings_server: EmbeddingsServer,
+    embeddings_server: EmbeddingsServer, odd: Any
 ) -> None:
     asked = embedder(embeddings_server)
     await asked.embed(["a"])
-    embeddings_server.change = with_vector([0.0] * DIMENSIONS)
-    with pytest.raises(EmbeddingUnavailable, match="zero") as raised:
+    embeddings_server.change = with_vector(odd)
+    with pytest.raises(EmbeddingUnavailable, match=r"a vector (that is|of other)") as raised:
         await asked.embed(["odd", "good"])
     assert raised.value.kind == "text"
+
+
+async def test_numbers_that_are_none_are_read_as_servers_in_python_write_them(
+    embeddings_server: EmbeddingsServer,
+) -> None:
+    asked = embedder(embeddings_server, "m", 2)
+    await asked.embed(["a"])
+    body = b'{"data": [{"index": 0, "embedding": [NaN, 1]}, {"index": 1, "embedding": [1, 1]}]}'
+
+    async def python(_number: int, _asked: dict[str, Any]) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    embeddings_server.trouble = python
+    with pytest.raises(EmbeddingUnavailable, match="finite") as raised:
+        await asked.embed(["odd", "good"])
+    assert raised.value.kind == "text"
+
+
+async def test_a_text_at_which_the_server_breaks_is_no_outage_for_others(
+    embeddings_server: EmbeddingsServer,
+) -> None:
+    said = {"error": {"message": "failed to encode response: json: unsupported value: NaN"}}
+    embeddings_server.trouble = refusing(words="odd", status=500, body=said)
+    client = AsyncOpenAI(api_key="sk-test", base_url=embeddings_server.url, max_retries=0)
+    asked = Embedders(client, budget_seconds=1.0).of("m")
+    with pytest.raises(EmbeddingUnavailable, match="answers 500") as raised:
+        await asked.embed(["odd"])
+    assert raised.value.kind == "text"
+    assert len(await asked.embed(["good"])) == 1
+
+    embeddings_server.trouble = failing(10**6, lambda: web.json_response(said, status=500))
+    with pytest.raises(EmbeddingUnavailable, match="answers 500") as raised:
+        await asked.embed(["good"])
+    assert raised.value.kind == "outage"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ({"error": {"message": "loading", "code": 503}}, "outage"),
+        ({"error": "Unexpected endpoint or method"}, "outage"),
+        ({"object": "error", "message": f"{SECRET} is too long", "code": 400}, "text"),
+        ([{"error": {"code": 403, "message": "not for you"}}], "settings"),
+        ({"data": None, "error": {"message": "no credits", "code": 402}}, "settings"),
+    ],
+)
+async def test_an_error_with_200_is_what_its_code_says(
+    embeddings_server: EmbeddingsServer, body: Any, kind: str
+) -> None:
+    asked = embedder(embeddings_server, budget=0.5)
+    await asked.embed(["a"])
+    embeddings_server.change = lambda _answer: body
+    with pytest.raises(EmbeddingUnavailable, match="200") as raised:
+        await asked.embed([SECRET])
+    assert raised.value.kind == kind
+    assert SECRET not in str(raised.value)
+
+
+async def test_a_server_that_is_not_started_for_vectors_is_the_operators_to_mend(
+    embeddings_server: EmbeddingsServer,
+) -> None:
+    embeddings_server.trouble = failing(9, lambda: web.json_response({}, status=501))
+    with pytest.raises(EmbeddingUnavailable, match="answers 501") as raised:
+        await embedder(embeddings_server).embed(["a"])
+    assert (raised.value.kind, len(embeddings_server.requests)) == ("settings", 1)
+
+
+def _numbered(answer: dict[str, Any], indexes: list[int | None]) -> dict[str, Any]:
+    for item, index in zip(answer["data"], indexes, strict=True):
+        item["index"] = index
+    return answer
+
+
+@pytest.mark.parametrize("indexes", [[None, 1, 2], [1, 2, 3]], ids=["Gemini", "from one"])
+async def test_indexes_are_understood_as_they_are_counted(
+    embeddings_server: EmbeddingsServer, indexes: list[int | None]
+) -> None:
+    texts = ["one", "two", "three"]
+    expected = await embedder(embeddings_server).embed(texts)
+    embeddings_server.change = lambda answer: _numbered(answer, indexes)
+    assert await embedder(embeddings_server).embed(texts) == expected
+
+
+async def test_a_vector_in_a_list_of_its_own_is_taken(embeddings_server: EmbeddingsServer) -> None:
+    embeddings_server.base64 = False
+    expected = await embedder(embeddings_server, "m", 8).embed(["one"])
+    embeddings_server.change = with_vector([expected[0][:8]])
+    assert await embedder(embeddings_server, "m", 8).embed(["one"]) == expected
 
 
 @pytest.mark.parametrize("index", [None, "left out"])

@@ -204,6 +204,28 @@ async def test_a_text_that_the_provider_refuses_is_given_up_and_holds_up_no_othe
     assert (await vectors_of(pool, good), await vectors_of(pool, bad)) == ([MODEL], [])
 
 
+async def test_what_takes_few_texts_at_once_is_given_few(
+    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+) -> None:
+    async def refuse(_number: int, body: dict[str, Any]) -> web.Response | None:
+        if len(body["input"]) > 10:
+            return web.json_response(error_body("InvalidParameter", "batch size"), status=400)
+        return None
+
+    await adopt_model(pool, MODEL)
+    store, sweep = EmbeddingStore(pool, provider), EmbeddingSweep(pool, provider)
+    await embeddings_server.stop()
+    for number in range(60):
+        await add_intent(pool, store, f"sort list {number}")
+    await embeddings_server.start()
+    embeddings_server.trouble = refuse
+    await sweep.run()
+    assert await count_owed(pool) == 0
+    # One at a time, it would have taken sixty.
+    taken = [body for body in embeddings_server.requests if 1 < len(body["input"]) <= 10]
+    assert len(taken) == 8
+
+
 async def test_without_its_provider_the_active_model_is_a_problem_that_names_the_fix(
     pool: AsyncConnectionPool,
 ) -> None:

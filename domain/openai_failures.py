@@ -1,4 +1,4 @@
-"""What providers of language models report of their failures in answers that have status 200."""
+"""What providers of models report of their failures in answers that have status 200."""
 
 from __future__ import annotations
 
