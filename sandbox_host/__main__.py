@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Sequence
-
-from sandbox_host.logs import configure
-from sandbox_host.settings import InvalidSettings, Settings
 
 _HELP = """\
 Takes jobs from Azure Service Bus, runs each program in a fresh sandbox without network, and sends
@@ -51,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
+    # Until there is something to drain, a signal ends it at once.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from sandbox_host.logs import configure
+    from sandbox_host.settings import InvalidSettings, Settings
+
     configure()
     try:
         settings = Settings.from_environment(os.environ)

@@ -11,7 +11,7 @@ _FOLDER = Path(__file__).parent
 
 
 def main() -> int:
-    """Run each benchmark in a process of its own; 1 if one failed."""
+    """Run each benchmark in a process of its own; 1 if one failed, 130 after Ctrl-C."""
     names = sorted(path.stem.removeprefix("bench_") for path in _FOLDER.glob("bench_*.py"))
     parser = argparse.ArgumentParser(
         prog="make bench",
@@ -21,9 +21,12 @@ def main() -> int:
     failed = []
     for name in parser.parse_args().names or names:
         print(f"\n== {name}", flush=True)
-        command = [sys.executable, "-m", f"tests.benchmarks.bench_{name}"]
-        if subprocess.run(command, check=False).returncode != 0:
-            failed.append(name)
+        command = [sys.executable, "-m", "tests.benchmarks.alone", name]
+        try:
+            if subprocess.run(command, check=False).returncode != 0:
+                failed.append(name)
+        except KeyboardInterrupt:
+            return 130
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -57,7 +57,13 @@ def _folder() -> Iterator[Path]:
 def main() -> int:
     """Print the figures as JSON, one line per scenario."""
     parser = argparse.ArgumentParser("infra.local.drill", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="default: all")
+    parser.add_argument(
+        "scenarios",
+        nargs="*",
+        choices=[*SCENARIOS, []],
+        metavar="|".join(SCENARIOS),
+        help="default: all",
+    )
     parser.add_argument("--seconds", type=float, default=10, help="of load before (default: 10)")
     parser.add_argument("--clients", type=int, default=4, help="that submit (default: 4)")
     given = parser.parse_args()
@@ -68,6 +74,9 @@ def main() -> int:
         except (DrillError, StackError) as error:
             _say(f"failed: {error}")
             return 1
+        except KeyboardInterrupt:
+            _say("interrupted; the stack of the drill is gone")
+            return 130
         print(json.dumps(figures.as_dict()), flush=True)
     return 0
 

@@ -1,0 +1,172 @@
+"""The local stack's command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import typer
+
+from infra.local.stack.config import StackConfig, StackError
+from infra.local.stack.report import HumanReport, JsonReport, Report
+from infra.local.stack.stack import Doors, LocalStack
+from infra.local.stack.tour import Tour
+
+cli = typer.Typer(
+    help="Run the whole system on this machine: PostgreSQL, Service Bus, functions and sandbox.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_EPILOG = (
+    "Settings: QLP_HTTP_PORT (7071), QLP_AMQP_PORT (5672), QLP_DATA_DIR (.qlp), QLP_DATABASE_URL "
+    "(the embedded PostgreSQL), QLP_SANDBOX_RUNTIMES (docker,bubblewrap)."
+)
+
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Create the schema in another's database (QLP_DATABASE_URL).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
+
+
+@cli.command(epilog=_EPILOG)
+def up(
+    json: AsJson = False,
+    tour: Annotated[bool, typer.Option(help="Show the main job first.")] = True,
+    yes: Yes = False,
+) -> None:
+    """Start everything, take the tour, then serve until Ctrl-C.
+
+    A part that dies is started again.
+    """
+    _run(_report(json), tour=tour, serve=True, yes=yes)
+
+
+@cli.command(epilog=_EPILOG)
+def demo(json: AsJson = False, yes: Yes = False) -> None:
+    """Start everything, take the tour, stop: exits with 0 if all of it worked, else with 1."""
+    _run(_report(json), tour=True, serve=False, yes=yes)
+
+
+@cli.command()
+def reset(
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete the local stack's data: database, keys and logs."""
+    config = StackConfig.from_environment()
+    if not config.data.exists():
+        typer.echo(f"there is nothing in {config.data}")
+        return
+    typer.echo(f"{'would delete' if dry_run else 'deleting'} {config.data} with its database")
+    if dry_run:
+        return
+    if not yes:
+        typer.confirm("Are you sure?", abort=True)
+    try:
+        asyncio.run(LocalStack(config, lambda _name, _seconds: None).destroy())
+    except StackError as error:
+        HumanReport().failed(str(error))
+        raise typer.Exit(1) from None
+
+
+def _report(json: bool) -> Report:
+    return JsonReport() if json else HumanReport()
+
+
+def _run(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
+    try:
+        asyncio.run(_main(report, tour=tour, serve=serve, yes=yes))
+    except StackError as error:
+        report.failed(str(error))
+        raise typer.Exit(1) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(130) from None
+
+
+async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    started = monotonic()
+
+    def interrupt() -> None:
+        if serving.is_set():
+            stop.set()
+        elif main is not None:
+            main.cancel()
+
+    serving = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    config = StackConfig.from_environment()
+    stack = LocalStack(config, report.part, lambda question: yes or _asked(question))
+    async with stack.running() as doors:
+        report.healthy(monotonic() - started)
+        if os.environ.get("DATABASE_URL") not in (None, "", doors.database_url):
+            report.note(
+                "DATABASE_URL is not the local stack's; to use that database: QLP_DATABASE_URL"
+            )
+        page = await Tour(doors, report).run() if tour else None
+        if serve:
+            serving.set()
+            report.serving(doors, _requests(doors, config.data, page))
+            await _until_stopped(stack, report, stop)
+    report.stopped()
+
+
+def _asked(question: str) -> bool:
+    """Whether the person at the terminal agrees; nobody else does."""
+    if not sys.stdin.isatty():
+        return False
+    # Ctrl-C is for the question now, and not for the event loop that waits for the answer.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _until_stopped(stack: LocalStack, report: Report, stop: asyncio.Event) -> None:
+    asked = asyncio.create_task(stop.wait())
+    supervising = asyncio.create_task(stack.supervise(report.ended))
+    await asyncio.wait({asked, supervising}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    supervising.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await supervising
+
+
+def _requests(doors: Doors, data: Path, page: str | None) -> list[tuple[str, str]]:
+    api = f"{doors.http_url}/api/intents"
+    key = f"-H 'X-API-Key: {doors.api_key}'"
+    save = (
+        "Save the plot's page, to open it in a browser",
+        f"curl -sS {doors.http_url}{page} {key} -o plot.html",
+    )
+    return [
+        (
+            "Run a program and wait for its result",
+            f"curl -sS {api} {key} -H 'Content-Type: application/json' -H 'Prefer: wait=10' \\\n"
+            """  -d '{"text": "six by seven", "program": {"language": "python", """
+            """"files": {"main.py": "print(6 * 7)"}}}'""",
+        ),
+        (
+            "The same sentence again reuses that program",
+            f"curl -sS {api} {key} \\\n  -H 'Prefer: "
+            """wait=10' -H 'Content-Type: application/json' -d '{"text": "six by seven"}'""",
+        ),
+        *([save] if page else []),
+        ("List intents", f"curl -sS '{api}?limit=5' {key}"),
+        (
+            "Look at the log as an operator",
+            f"set -a; . {shlex.quote(str(data / 'env'))}; set +a; .venv/bin/qlp streams list",
+        ),
+    ]
