@@ -54,10 +54,10 @@ def test_output_that_cannot_be_written_is_told_in_a_line() -> None:
 
 def test_an_interruption_while_it_is_imported_leaves_no_traceback() -> None:
     script = (
-        "import sys\n"
+        "import os, signal, sys\n"
         "class Interrupted:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupted())\n"
         "sys.argv = ['qlp', '--help']\n"
         "import runpy; runpy.run_module('domain.operations', run_name='__main__')"
