@@ -238,7 +238,13 @@ def _end_of(run: Run, state: IntentState) -> datetime:
     return started + timedelta(seconds=limits.wall_seconds or DEFAULT_WALL_SECONDS)
 
 
-_SAID_IF_SO = ("warm", "artifacts", "skipped_artifacts", "behaviour")
+_SAID_IF_SO = (
+    "warm",
+    "artifacts",
+    "skipped_artifacts",
+    "more_skipped_artifacts",
+    "behaviour",
+)
 
 
 def outcome_of(state: IntentState) -> dict[str, Any] | None:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from domain.sandbox.contract import (
     INLINE_ARTIFACT_BYTES,
     MAX_ARTIFACTS,
+    MAX_SKIPPED,
     Artifact,
     RelativePath,
     SkippedArtifact,
@@ -28,8 +31,9 @@ from domain.sandbox.contract import (
 _MAX_DEPTH = 16
 _MAX_ENTRIES = 4096
 
-_MAX_SKIPPED = 16
 _NAME: TypeAdapter[str] = TypeAdapter(RelativePath, config=ConfigDict(regex_engine="python-re"))
+_MAX_NAME, _MAX_REASON = 255, 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Not to hang on a FIFO that took a file's place.
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -37,15 +41,58 @@ _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CL
 
 @dataclass(frozen=True)
 class Collected:
-    """Artifacts, and the contents of those that do not travel with the result, by SHA-256."""
+    """What was found.
+
+    Attributes:
+        skipped: what was left out, and why: the first `MAX_SKIPPED` of all.
+        contents: those that do not travel with the result, by SHA-256.
+        more_skipped: how many more were left out than ``skipped`` names.
+    """
 
     artifacts: tuple[Artifact, ...] = ()
     skipped: tuple[SkippedArtifact, ...] = ()
     contents: dict[str, bytes] = field(default_factory=dict, repr=False)
+    more_skipped: int = 0
 
 
 class _Skip(Exception):
     """An entry is not collected; the message says why."""
+
+
+def skipped_artifact(name: str, reason: str) -> SkippedArtifact:
+    """``name``, whatever it is made of, in a form that can be shown and sent."""
+    shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    shown = _CONTROL.sub(lambda one: one[0].encode("unicode_escape").decode(), shown)
+    if len(shown) > _MAX_NAME:
+        shown = f"{shown[: _MAX_NAME - 1]}…"
+    return SkippedArtifact(name=shown, reason=reason[:_MAX_REASON])
+
+
+def named_and_counted(
+    *skipped: Iterable[SkippedArtifact], more: int = 0
+) -> tuple[tuple[SkippedArtifact, ...], int]:
+    """As many of all those as a result names, and how many are left besides, and ``more``."""
+    every = tuple(chain(*skipped))
+    return every[:MAX_SKIPPED], more + max(0, len(every) - MAX_SKIPPED)
+
+
+def _wrong_with(path: str) -> str | None:
+    """Why no artifact may have this path below the output folder; None where one may."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "its name is not valid UTF-8"
+    if _CONTROL.search(path):
+        return "its name has control characters"
+    if "\\" in path:
+        return "its name has a backslash"
+    if len(path) > _MAX_NAME:
+        return f"its path takes {len(path)} characters, the limit is {_MAX_NAME}"
+    try:
+        _NAME.validate_python(path)
+    except ValidationError:
+        return "its name is not one that an artifact may have"
+    return None
 
 
 @dataclass
@@ -55,14 +102,14 @@ class _Collector:
     seen: int = 0
     artifacts: list[Artifact] = field(default_factory=list)
     skipped: list[SkippedArtifact] = field(default_factory=list)
+    more_skipped: int = 0
     contents: dict[str, bytes] = field(default_factory=dict)
 
     def walk(self, folder: int, prefix: str, depth: int) -> None:
         for name in sorted(_names(folder, _MAX_ENTRIES + 1)):
             self.seen += 1
             if self.seen > _MAX_ENTRIES:
-                why = f"there are more than {_MAX_ENTRIES} entries; the rest was not looked at"
-                self.skip(prefix or ".", why)
+                self._stop(prefix or ".")
                 return
             path = prefix + name
             try:
@@ -73,9 +120,18 @@ class _Collector:
                 self.skip(path, error.strerror or "cannot be read")
 
     def skip(self, path: str, why: str) -> None:
-        if len(self.skipped) < _MAX_SKIPPED:
-            shown = path.encode(errors="replace").decode().replace("\0", "?")
-            self.skipped.append(SkippedArtifact(name=shown[:255], reason=why[:200]))
+        if len(self.skipped) < MAX_SKIPPED:
+            self.skipped.append(skipped_artifact(path, why))
+        else:
+            self.more_skipped += 1
+
+    def _stop(self, folder: str) -> None:
+        """Say so once, and before all else, since what was not looked at is not counted."""
+        if self.seen == _MAX_ENTRIES + 1:
+            why = f"there are more than {_MAX_ENTRIES} entries; the rest was not looked at"
+            every = (skipped_artifact(folder, why), *self.skipped)
+            named, self.more_skipped = named_and_counted(every, more=self.more_skipped)
+            self.skipped = list(named)
 
     def _take(self, folder: int, name: str, path: str, depth: int) -> None:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -90,11 +146,8 @@ class _Collector:
             return
         if not stat.S_ISREG(found.st_mode):
             raise _Skip("is not a regular file")
-        try:
-            _NAME.validate_python(path)
-            path.encode()
-        except (ValidationError, UnicodeEncodeError):
-            raise _Skip("its name has control characters, backslashes, or is too long") from None
+        if (wrong := _wrong_with(path)) is not None:
+            raise _Skip(wrong)
         if len(self.artifacts) == MAX_ARTIFACTS:
             raise _Skip(f"there are more than {MAX_ARTIFACTS} files")
         self._add(path, self._read(folder, name))
@@ -149,4 +202,9 @@ def collect(folder: int, max_bytes: int) -> Collected:
     """
     collector = _Collector(max_bytes)
     collector.walk(folder, "", 1)
-    return Collected(tuple(collector.artifacts), tuple(collector.skipped), collector.contents)
+    return Collected(
+        tuple(collector.artifacts),
+        tuple(collector.skipped),
+        collector.contents,
+        collector.more_skipped,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,21 +29,13 @@ from domain.strict_json import read_as
 from domain.validation import describe
 from sandbox_host.jobs import InvalidJob, PreparedJob, prepare
 from sandbox_host.output import cut_to_json_size, json_bytes
+from sandbox_host.wording import without_paths
 
 SOURCE = "/sandbox-host"
 CONTENT_TYPE = "application/cloudevents+json"
 
 #: Characters of an error text in a result.
 _MAX_ERROR = 2000
-
-#: A URL, and an absolute path, quoted as Python does it or bare, up to what cannot be of it.
-_PATH = re.compile(
-    r"[a-z][a-z0-9+.-]*://[^\s'\"<>]*"
-    r"|(?<=')[~/](?:[^'\\\n]|\\.)*(?=')"
-    r'|(?<=")[~/](?:[^"\\\n]|\\.)*(?=")'
-    r"|(?<![\w.…/-])~?/[^\s'\"(),;:<>]+",
-    re.IGNORECASE,
-)
 
 
 class Unreadable(ValueError):
@@ -137,11 +128,6 @@ def failure(run_id: UUID, intent_id: UUID, verdict: Verdict, error: str) -> Sand
     return SandboxResult(
         run_id=run_id, intent_id=intent_id, verdict=verdict, error=error[:_MAX_ERROR]
     )
-
-
-def without_paths(text: str) -> str:
-    """``text`` with an ellipsis for every absolute path and URL in it."""
-    return _PATH.sub("…", text)
 
 
 @dataclass(frozen=True)

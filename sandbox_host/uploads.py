@@ -17,6 +17,7 @@ import aiohttp
 
 from domain.sandbox.contract import Artifact, SandboxJob, SandboxResult, SkippedArtifact
 from domain.sandbox.heartbeat import ARTIFACT_ROUTE
+from sandbox_host.artifacts import named_and_counted, skipped_artifact
 from sandbox_host.http_client import GaveUp, check_answer, open_session, until_deadline
 from sandbox_host.runtimes.base import RunResult
 
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 GIVE_UP_SECONDS = 60.0
 
 _REQUEST_SECONDS = 30.0
-#: Skipped artifacts that a result has room for.
-_MAX_SKIPPED = 16
 
 
 class Uploader:
@@ -80,13 +79,18 @@ def without(result: SandboxResult, missing: dict[str, str]) -> SandboxResult:
         return result
     kept = [one for one in result.artifacts if one.content is not None or one.sha256 not in missing]
     gone = [one for one in result.artifacts if one.content is None and one.sha256 in missing]
-    skipped = (*result.skipped_artifacts, *_skipped(gone, missing))
+    skipped, more = named_and_counted(
+        result.skipped_artifacts, _skipped(gone, missing), more=result.more_skipped_artifacts
+    )
     return result.model_copy(
-        update={"artifacts": tuple(kept), "skipped_artifacts": skipped[:_MAX_SKIPPED]}
+        update={
+            "artifacts": tuple(kept),
+            "skipped_artifacts": skipped,
+            "more_skipped_artifacts": more,
+        }
     )
 
 
 def _skipped(gone: Iterable[Artifact], missing: dict[str, str]) -> Iterable[SkippedArtifact]:
     for one in gone:
-        reason = f"could not be uploaded: {missing[one.sha256]}"
-        yield SkippedArtifact(name=one.name, reason=reason[:200])
+        yield skipped_artifact(one.name, f"could not be uploaded: {missing[one.sha256]}")

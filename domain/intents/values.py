@@ -38,6 +38,8 @@ class RunOutcome(Value, frozen=True):
         usage: measured use, units in the names (``wall_ms``, ``peak_memory_bytes``, …).
         image: digest of the image it ran in, where there was one.
         artifacts: what it left in its output folder.
+        skipped_artifacts: ``name`` and ``reason`` of what it left there besides.
+        more_skipped_artifacts: how many more things it left there, that those do not name.
         behaviour: what it was seen doing (`domain.sandbox.contract.Behaviour`), as recorded.
     """
 
@@ -56,6 +58,7 @@ class RunOutcome(Value, frozen=True):
     warm: bool = False
     artifacts: tuple[RunArtifact, ...] = ()
     skipped_artifacts: Annotated[tuple[dict[str, str], ...], Personal()] = ()
+    more_skipped_artifacts: int = 0
     behaviour: dict[str, Any] = msgspec.field(default_factory=dict)
 
 

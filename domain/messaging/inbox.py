@@ -231,4 +231,5 @@ _SAME_IN_BOTH = {
     "image",
     "error",
     "warm",
+    "more_skipped_artifacts",
 }

@@ -29,6 +29,9 @@ DEFAULT_WALL_SECONDS = 10.0
 MAX_ARTIFACTS = 64
 MAX_ARTIFACT_BYTES = 64 * 1024**2
 
+#: Things left in the output folder that a result names as not collected; the rest is counted.
+MAX_SKIPPED = 16
+
 #: Where a job finds the artifacts of other programs: ``inputs/<step>/<name>`` in its folder.
 INPUTS_FOLDER = "inputs"
 
@@ -196,7 +199,12 @@ class Artifact(_Frozen):
 
 
 class SkippedArtifact(_Frozen):
-    """Something in the output folder that was not collected, and why."""
+    """Something in the output folder that was not collected, and why.
+
+    Attributes:
+        name: path below the output folder, ``.`` for the folder itself; control characters and
+            bytes that are not UTF-8 are escaped as in Python, what is too long is cut.
+    """
 
     name: str = Field(max_length=255)
     reason: str = Field(max_length=200)
@@ -232,7 +240,8 @@ class SandboxResult(_Frozen):
         queued_ms: from the job's arrival at the host to the program's start, milliseconds.
         warm: whether a box was waiting for the job.
         artifacts: files of the output folder, in order of their names.
-        skipped_artifacts: what was left out of them, and why; cut at 16.
+        skipped_artifacts: what was left out of them, and why: the first of all.
+        more_skipped_artifacts: how many more were, that those do not name.
         behaviour: what the program was seen doing.
     """
 
@@ -257,6 +266,7 @@ class SandboxResult(_Frozen):
         default=(), max_length=MAX_ARTIFACTS
     )
     skipped_artifacts: Annotated[tuple[SkippedArtifact, ...], FailFast()] = Field(
-        default=(), max_length=16
+        default=(), max_length=MAX_SKIPPED
     )
+    more_skipped_artifacts: int = Field(default=0, ge=0, exclude_if=lambda more: more == 0)
     behaviour: Behaviour = Behaviour()

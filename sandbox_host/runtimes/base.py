@@ -211,6 +211,7 @@ class RunRecord:
             warm=self.warm,
             artifacts=collected.artifacts,
             skipped_artifacts=collected.skipped,
+            more_skipped_artifacts=collected.more_skipped,
             behaviour=self.behaviour.model_copy(update={"limits_hit": limits_hit(ending)}),
         )
         return RunResult(result, collected)

@@ -20,9 +20,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from domain.sandbox.contract import SkippedArtifact, Usage
+from domain.sandbox.contract import Usage
 from domain.strict_json import read_as
-from sandbox_host.artifacts import Collected
+from sandbox_host.artifacts import Collected, named_and_counted, skipped_artifact
 from sandbox_host.jobs import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.output import CappedStream
 from sandbox_host.runtimes.base import (
@@ -43,9 +43,11 @@ from sandbox_host.runtimes.sessions_job import (
     Said,
     archive_of,
     code_of,
+    skipped_in,
     unpack,
 )
 from sandbox_host.verdicts import KILLED, Ending, Kill
+from sandbox_host.wording import without_paths
 
 log = logging.getLogger(__name__)
 
@@ -198,8 +200,9 @@ class SessionsRuntime:
             try:
                 packed = await self._pool.download(session, ARTIFACTS, room + ARCHIVE_OVERHEAD)
             except (TooMuch, Refused) as error:
-                skipped = SkippedArtifact(name=".", reason=f"could not be fetched: {error}"[:200])
-                return Collected(skipped=(skipped,))
+                lost = skipped_artifact(".", f"could not be fetched: {without_paths(str(error))}")
+                skipped, more = named_and_counted((lost,), skipped_in(report), more=report.more)
+                return Collected(skipped=skipped, more_skipped=more)
         return await asyncio.to_thread(unpack, packed, room, report)
 
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, RootModel, StringConstraints
 
-from domain.sandbox.contract import SkippedArtifact
-from sandbox_host.artifacts import Collected, collect
+from domain.sandbox.contract import MAX_SKIPPED, SkippedArtifact
+from sandbox_host.artifacts import Collected, collect, named_and_counted, skipped_artifact
 from sandbox_host.jobs import PreparedJob
 from sandbox_host.output import FLOOD_BYTES
 from sandbox_host.runtimes.base import environment_of
@@ -27,7 +27,6 @@ JOB_ARCHIVE, ARTIFACTS = "job.tar", "artifacts.tar"
 ARCHIVE_OVERHEAD = 8 * 1024**2
 
 _MAX_ENTRIES = 4096
-_MAX_SKIPPED = 16
 _LAUNCHER = files("sandbox_host.runtimes").joinpath("sessions_launcher.py").read_text()
 
 
@@ -39,7 +38,8 @@ class Report(BaseModel):
         killed: why the launcher killed it, where it did.
         stdout_bytes, stderr_bytes: written, kept or not.
         packed: files in the archive of artifacts.
-        skipped: files left out of it.
+        skipped: files left out of it, the first of them.
+        more: how many more were.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -49,7 +49,8 @@ class Report(BaseModel):
     stdout_bytes: int = Field(ge=0)
     stderr_bytes: int = Field(ge=0)
     packed: int = Field(ge=0)
-    skipped: Annotated[list[SkippedName], FailFast()] = Field(max_length=_MAX_SKIPPED)
+    skipped: Annotated[list[SkippedName], FailFast()] = Field(max_length=MAX_SKIPPED)
+    more: int = Field(ge=0)
 
 
 class NotStarted(BaseModel):
@@ -107,36 +108,44 @@ def code_of(job: PreparedJob) -> str:
 
 def unpack(archive: bytes, room: int, report: Report) -> Collected:
     """The artifacts in ``archive``, which is the program's to arrange: regular files only."""
-    skipped = [_skipped(one.name, one.reason) for one in report.skipped]
+    skipped: list[SkippedArtifact] = []
     with tempfile.TemporaryDirectory(prefix="qlp-session-") as folder:
         try:
             skipped += _extract(archive, Path(folder))
         except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-            skipped.append(_skipped(".", f"the archive of artifacts is damaged: {error}"))
+            skipped.append(skipped_artifact(".", f"the archive of artifacts is damaged: {error}"))
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             found = collect(opened, room)
         finally:
             os.close(opened)
-    return Collected(found.artifacts, (*found.skipped, *skipped)[:_MAX_SKIPPED], found.contents)
+    named, more = named_and_counted(
+        found.skipped, skipped, skipped_in(report), more=found.more_skipped + report.more
+    )
+    return Collected(found.artifacts, named, found.contents, more)
+
+
+def skipped_in(report: Report) -> list[SkippedArtifact]:
+    """What the launcher says it left out."""
+    return [skipped_artifact(one.name, one.reason) for one in report.skipped]
 
 
 def _extract(archive: bytes, folder: Path) -> list[SkippedArtifact]:
-    skipped = []
+    skipped: list[SkippedArtifact] = []
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
         for count, member in enumerate(opened):
             if count == _MAX_ENTRIES:
+                why = f"there are more than {_MAX_ENTRIES} entries; the rest was not looked at"
+                skipped.insert(0, skipped_artifact(".", why))
                 break
             if not member.isreg():
-                skipped.append(_skipped(member.name, "is not a regular file"))
+                skipped.append(skipped_artifact(member.name, "is not a regular file"))
                 continue
             try:
                 opened.extract(member, folder, set_attrs=False, filter="data")
-            except (tarfile.FilterError, OSError) as error:
-                skipped.append(_skipped(member.name, f"cannot be unpacked: {error}"))
+            except tarfile.FilterError:
+                skipped.append(skipped_artifact(member.name, "its name leads out of the folder"))
+            except OSError as error:
+                why = f"cannot be unpacked: {error.strerror or 'damaged'}"
+                skipped.append(skipped_artifact(member.name, why))
     return skipped
-
-
-def _skipped(name: str, reason: str) -> SkippedArtifact:
-    shown = name.encode(errors="replace").decode().replace("\0", "?")
-    return SkippedArtifact(name=shown[:255], reason=reason[:200])

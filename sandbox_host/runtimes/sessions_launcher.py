@@ -22,6 +22,8 @@ from typing import IO, Any
 
 #: Files looked at, and those said to be left out.
 _MAX_FILES, _MAX_SKIPPED = 4096, 16
+#: Characters of a name that the host takes.
+_MAX_NAME = 4096
 
 
 class _Stream:
@@ -63,27 +65,57 @@ def launch(order: dict[str, Any]) -> str:
     return json.dumps(report)
 
 
-def _pack(folder: str, archive_path: str, room: int) -> dict[str, Any]:
-    """Archive what lies in ``folder``, as far as it fits; the host looks at it closely."""
-    packed, skipped = 0, []
-    with tarfile.open(archive_path, "w") as archive:
-        for here, folders, names in os.walk(folder):
+class _Packer:
+    """Archives what lies in a folder, as far as it fits; the host looks at it closely."""
+
+    def __init__(self, folder: str, room: int) -> None:
+        self.packed, self.more = 0, 0
+        self.skipped: list[dict[str, str]] = []
+        self._folder, self._room = folder, room
+
+    def pack(self, archive: tarfile.TarFile) -> None:
+        """Add the files in order of their names."""
+        for here, folders, names in os.walk(self._folder, onerror=self._unlisted):
             folders.sort()
             for name in sorted(names):
-                path = os.path.join(here, name)
-                shown = os.path.relpath(path, folder)
-                size = os.lstat(path).st_size
-                if size > room:
-                    skipped.append(
-                        {"name": shown, "reason": f"takes {size} bytes, {room} were left"}
-                    )
-                    continue
-                room -= size
-                archive.add(path, arcname=shown, recursive=False)
-                packed += 1
-                if packed + len(skipped) == _MAX_FILES:
-                    return {"packed": packed, "skipped": skipped[:_MAX_SKIPPED]}
-    return {"packed": packed, "skipped": skipped[:_MAX_SKIPPED]}
+                if self.packed + len(self.skipped) + self.more >= _MAX_FILES:
+                    why = f"there are more than {_MAX_FILES} files; the rest was not looked at"
+                    self.skipped.insert(0, {"name": ".", "reason": why})
+                    self.more += len(self.skipped[_MAX_SKIPPED:])
+                    del self.skipped[_MAX_SKIPPED:]
+                    return
+                self._add(archive, os.path.join(here, name))
+
+    def _add(self, archive: tarfile.TarFile, path: str) -> None:
+        try:
+            size = os.lstat(path).st_size
+            if size > self._room:
+                self._skip(path, f"takes {size} bytes, {self._room} were left of the limit")
+                return
+            archive.add(path, arcname=os.path.relpath(path, self._folder), recursive=False)
+        except OSError as error:
+            self._skip(path, error.strerror or "cannot be read")
+        else:
+            self._room -= size
+            self.packed += 1
+
+    def _unlisted(self, error: OSError) -> None:
+        self._skip(error.filename, error.strerror or "cannot be read")
+
+    def _skip(self, path: str, why: str) -> None:
+        if len(self.skipped) == _MAX_SKIPPED:
+            self.more += 1
+            return
+        shown = os.path.relpath(path, self._folder).encode(errors="surrogateescape")
+        name = shown.decode(errors="backslashreplace")[:_MAX_NAME]
+        self.skipped.append({"name": name, "reason": why})
+
+
+def _pack(folder: str, archive_path: str, room: int) -> dict[str, Any]:
+    packer = _Packer(folder, room)
+    with tarfile.open(archive_path, "w") as archive:
+        packer.pack(archive)
+    return {"packed": packer.packed, "skipped": packer.skipped, "more": packer.more}
 
 
 def _run(order: dict[str, Any], stdin: IO[bytes]) -> dict[str, Any]:

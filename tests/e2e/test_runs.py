@@ -117,6 +117,33 @@ async def put(
 
 
 class TestArtifacts:
+    async def test_what_is_left_out_is_named_truly_or_counted(self, client: Client) -> None:
+        code = (
+            "import os\n"
+            "os.chdir(os.environ['OUT_DIR'])\n"
+            "for n in range(20): open(f'{n:02}\\n', 'w')\n"
+        )
+        program = {"language": "python", "files": {"main.py": code}}
+        outcome = (await client.run({"program": program}))["outcome"]
+        why = "its name has control characters"
+        assert outcome["skipped_artifacts"] == [
+            {"name": f"{n:02}\\n", "reason": why} for n in range(16)
+        ]
+        assert outcome["more_skipped_artifacts"] == 4
+
+    async def test_exit_codes_and_signals_are_told_apart(self, client: Client) -> None:
+        outcomes = []
+        for ending in ("exit 137", "kill -9 $$"):
+            program = {"language": "shell", "files": {"main.sh": ending}}
+            outcomes.append((await client.run({"program": program}))["outcome"])
+        said = [
+            {key: each.get(key) for key in ("verdict", "exit_code", "signal")} for each in outcomes
+        ]
+        assert said == [
+            {"verdict": "exited", "exit_code": 137, "signal": None},
+            {"verdict": "signalled", "exit_code": None, "signal": 9},
+        ]
+
     async def test_small_and_large_files_arrive_whole_under_their_names(
         self, client: Client
     ) -> None:

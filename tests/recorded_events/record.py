@@ -129,6 +129,14 @@ class Scenarios:
         body["program"]["environment"] = {"APP_GREETING": "grüß Gott", "TZ": "UTC"}
         return str((await self._client.run(body))["id"])
 
+    async def program_leaves_more_than_is_named(self) -> str:
+        code = (
+            "import os\n"
+            "os.chdir(os.environ['OUT_DIR'])\n"
+            "for n in range(20): os.symlink('gone', f'{n:02}\\n')\n"
+        )
+        return str((await self._client.run(python(code)))["id"])
+
     async def sandbox_fails_once_and_the_retry_succeeds(self) -> str:
         intent_id = await self._running(3)
         events = await self._until(intent_id, "SandboxRunRequested")

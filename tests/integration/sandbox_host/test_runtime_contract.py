@@ -268,6 +268,20 @@ async def test_artifacts_past_their_limit_are_named_and_left_out(runtime: Runtim
     assert set(skipped.values()) == {"is not a regular file"}
 
 
+async def test_odd_and_too_many_things_left_are_named_truly_and_counted(runtime: Runtime) -> None:
+    program = (
+        "import os; os.chdir(os.environ['OUT_DIR'])\n"
+        "for name in (b'a\\n', b'b\\xff'): open(name, 'w')\n"
+        "for n in range(90): os.symlink('gone', f'link{n:02}')\n"
+    )
+    result = await run(runtime, prepared(program))
+    named = {one.name: one.reason for one in result.skipped_artifacts}
+    assert named.pop("a\\n") == "its name has control characters"
+    assert named.pop("b\\xff") == "its name is not valid UTF-8"
+    assert named == {f"link{n:02}": "is not a regular file" for n in range(14)}
+    assert result.more_skipped_artifacts == 76
+
+
 async def test_a_program_that_is_killed_leaves_what_it_wrote(runtime: Runtime) -> None:
     program = _LEAVE + "print('written', flush=True)\nimport time; time.sleep(60)\n"
     result = await run(runtime, prepared(program, wall_seconds=4))

@@ -142,6 +142,29 @@ async def test_artifacts_are_collected_and_what_is_no_file_is_not(
     assert {one.name for one in finished.result.skipped_artifacts} == {"link", "fifo", "too-large"}
 
 
+async def test_odd_and_too_many_things_left_are_named_truly_and_counted(
+    sessions: SessionsRuntime,
+) -> None:
+    program = (
+        "import os; os.chdir(os.environ['OUT_DIR'])\n"
+        "open(b'large\\xff', 'wb').write(b'x' * 300_000)\n"
+        "for name in (b'a\\n', b'b\\xff'): open(name, 'w')\n"
+        "for n in range(40): os.symlink('/etc/passwd', f'link{n:02}')\n"
+        "for n in range(40):\n"
+        "    os.mkdir('d' * 200); os.chdir('d' * 200); open('f' * 100, 'w')\n"
+    )
+    result = await run(sessions, prepared(program, artifact_bytes=200_000))
+    assert result.verdict is Verdict.SUCCEEDED
+    assert result.artifacts == ()
+    assert len(result.skipped_artifacts) == 16
+    reasons = {one.name: one.reason for one in result.skipped_artifacts}
+    assert reasons["a\\n"] == "its name has control characters"
+    assert reasons["b\\xff"] == "its name is not valid UTF-8"
+    assert not [one for one in result.skipped_artifacts if "qlp-session" in one.reason]
+    # The rest of the links, the large file, the folders whose paths grow too long.
+    assert result.more_skipped_artifacts > 26
+
+
 async def test_artifacts_that_are_gone_or_swollen_cost_the_artifacts_not_the_run(
     sessions: SessionsRuntime, server: SessionsServer
 ) -> None:

@@ -149,4 +149,5 @@ async def test_a_result_with_no_room_for_more_reasons_still_goes(app_server: App
     run = RunResult(result, Collected(artifacts, (), contents))
     delivered = await Uploader(app_server.url).deliver(one, run)
     assert (delivered.artifacts, len(delivered.skipped_artifacts)) == ((), 16)
+    assert delivered.more_skipped_artifacts == 24
     SandboxResult.model_validate(delivered.model_dump())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.contract import INLINE_ARTIFACT_BYTES, MAX_ARTIFACTS
+from domain.sandbox.contract import INLINE_ARTIFACT_BYTES, MAX_ARTIFACTS, SkippedArtifact
 from sandbox_host import artifacts
 from sandbox_host.artifacts import Collected, collect
 
@@ -156,7 +156,11 @@ def test_ten_thousand_files_are_neither_read_nor_listed_in_full(out: Path) -> No
     assert time.perf_counter() - began < 5
     assert len(found.artifacts) == MAX_ARTIFACTS
     assert len(found.skipped) == 16
-    assert f"there are more than {MAX_ARTIFACTS} files" in reasons(found).values()
+    assert set(reasons(found).values()) == {
+        "there are more than 4096 entries; the rest was not looked at",
+        f"there are more than {MAX_ARTIFACTS} files",
+    }
+    assert found.more_skipped == 4096 - MAX_ARTIFACTS - 15
 
 
 def test_a_bound_on_entries_is_said_where_it_was_met(
@@ -173,21 +177,42 @@ def test_a_bound_on_entries_is_said_where_it_was_met(
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"),
+    ("name", "shown", "reason"),
     [
-        (b"new\nline", "new\nline"),
-        (b"back\\slash", "back\\slash"),
-        (b"not utf-8 \xff", "not utf-8 ?"),
-        (b"bell\x07", "bell\x07"),
+        (b"new\nline", "new\\nline", "its name has control characters"),
+        (b"bell\x07 and \x7f", "bell\\x07 and \\x7f", "its name has control characters"),
+        (b"\x1b[2J", "\\x1b[2J", "its name has control characters"),
+        (b"back\\slash", "back\\slash", "its name has a backslash"),
+        (b"not utf-8 \xff", "not utf-8 \\xff", "its name is not valid UTF-8"),
+        (b"\xed\xa0\x80", "\\xed\\xa0\\x80", "its name is not valid UTF-8"),
     ],
 )
-def test_odd_names_are_left_out_and_shown(out: Path, name: bytes, shown: str) -> None:
-    with open(os.fsencode(out) + b"/" + name, "wb"):
+@pytest.mark.parametrize("folder", [b"", b"in/"])
+def test_odd_names_are_left_out_shown_and_said_to_be_so(
+    out: Path, folder: bytes, name: bytes, shown: str, reason: str
+) -> None:
+    (out / "in").mkdir()
+    with open(os.fsencode(out) + b"/" + folder + name, "wb"):
         pass
     found = collected(out)
     assert found.artifacts == ()
-    assert list(reasons(found)) == [shown]
-    found.skipped[0].model_dump_json()
+    assert reasons(found) == {folder.decode() + shown: reason}
+    SkippedArtifact.model_validate_json(found.skipped[0].model_dump_json())
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden", "...", "..a", "CON", "a.", " ", "-rf", "ж" * 127, "e\u0301", "\u202e"]
+)
+def test_unusual_names_that_harm_nothing_are_collected(out: Path, name: str) -> None:
+    (out / name).touch()
+    assert (names(collected(out)), collected(out).skipped) == ([name], ())
+
+
+def test_what_is_not_named_is_counted(out: Path) -> None:
+    for number in range(MAX_ARTIFACTS + 40):
+        (out / f"{number:03}").touch()
+    found = collected(out)
+    assert (len(found.skipped), found.more_skipped) == (16, 24)
 
 
 def test_a_path_that_is_too_long_is_left_out(out: Path) -> None:
@@ -198,7 +223,8 @@ def test_a_path_that_is_too_long_is_left_out(out: Path) -> None:
     assert found.artifacts == ()
     (skipped,) = found.skipped
     assert len(skipped.name) == 255
-    assert "too long" in skipped.reason
+    assert skipped.name.endswith("f…")
+    assert skipped.reason == "its path takes 301 characters, the limit is 255"
 
 
 @contextlib.contextmanager
