@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import struct
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -92,6 +94,27 @@ def tells_returncodes() -> bool:
         return returncode_of(pidfd) is not None
     finally:
         os.close(pidfd)
+
+
+@contextlib.contextmanager
+def acting_as(user: int | None) -> Iterator[None]:
+    """Have this thread treat files, and ``/proc``, as ``user`` would; None changes nothing.
+
+    What it makes belongs to that user: in a box's file systems no other user of this machine can
+    own anything, root neither. By setfsuid(2), which takes the thread's privileges over files as
+    well, and is the thread's alone.
+    """
+    if user is None:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    try:
+        libc.setfsgid(user)
+        libc.setfsuid(user)
+        yield
+    finally:
+        libc.setfsuid(os.geteuid())
+        libc.setfsgid(os.getegid())
 
 
 def sealed_file(name: str, content: bytes) -> int:

@@ -7,15 +7,15 @@ box's own user may enter it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from domain.sandbox.contract import MAX_INPUT_BYTES
 from sandbox_host.folders import make_folder
+from sandbox_host.processes import acting_as
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.host_folders import new_folders, reap_folders
 
@@ -84,7 +84,7 @@ class InputFolder:
         Raises:
             OSError: the kernel refuses.
         """
-        with _owning_new_files(self._user):
+        with acting_as(self._user):
             originals = os.open(self.path, _OPEN_FOLDER)
             try:
                 for path, content in files.items():
@@ -101,26 +101,6 @@ class InputFolder:
 def reap_inputs() -> int:
     """Remove what hosts of the past have left; of how many."""
     return reap_folders(_PREFIX)
-
-
-@contextlib.contextmanager
-def _owning_new_files(user: int | None) -> Iterator[None]:
-    """Have what this thread makes belong to ``user``; None changes nothing.
-
-    By setfsuid(2), which is the thread's alone: in a box's file systems no other user of this
-    machine can own anything, root neither. It takes the thread's privileges over files as well.
-    """
-    if user is None:
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    try:
-        libc.setfsgid(user)
-        libc.setfsuid(user)
-        yield
-    finally:
-        libc.setfsuid(os.geteuid())
-        libc.setfsgid(os.getegid())
 
 
 def _lay_file(folder: int, path: str, content: bytes, mode: int) -> None:

@@ -10,6 +10,8 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox_host.artifacts import Collected, collect
@@ -17,6 +19,7 @@ from sandbox_host.folders import make_file, make_folder
 from sandbox_host.jobs import MAX_INODES
 from sandbox_host.processes import host_tag, is_alive
 from sandbox_host.runtimes.base import not_laid
+from sandbox_host.runtimes.confined_open_files import OpenFiles
 
 _PREFIX = "qlp-confined-"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,6 +29,9 @@ _MAX_DEPTH = 64
 
 #: Sectors of ``st_blocks``, stat(2).
 _SECTOR = 512
+
+#: Kernel memory behind one inode in shared memory and its name, bytes.
+_INODE_BYTES = 1024
 
 #: Where POSIX semaphores and shared memory lie.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked through
@@ -53,6 +59,21 @@ def reap_bases() -> int:
     return removed
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a program's files take.
+
+    Attributes:
+        disk_bytes: on disks and in shared memory.
+        memory_bytes: of these in memory, which disks may be as well, and in the kernel's buffers.
+        full: that is past the limit on bytes or inodes, or cannot be told.
+    """
+
+    disk_bytes: int = 0
+    memory_bytes: int = 0
+    full: bool = False
+
+
 class ProgramFolder:
     """One program's folder, with ``work``, ``tmp`` and ``out`` in it.
 
@@ -78,6 +99,9 @@ class ProgramFolder:
             self._lay(files)
             if uid is not None:
                 os.chown(path, uid, uid)
+            shared = None if uid is None else SHARED_MEMORY
+            self._in_memory = _is_in_memory(path)
+            self._open_files = OpenFiles(uid, path, shared)
             self._descriptor = os.open(path, _OPEN_FOLDER)
         except BaseException:
             remove_tree(path)
@@ -103,15 +127,31 @@ class ProgramFolder:
         if self._uid is not None:
             os.chown(path, self._uid, self._uid)
 
-    def measure(self, limit_bytes: int) -> tuple[int, bool]:
-        """Bytes on disk and in shared memory, and whether that is past the limits."""
-        meter = _Meter(limit_bytes)
+    def measure(
+        self, limit_bytes: int, pids: Iterable[int] = (), reaper: int | None = None
+    ) -> Measured:
+        """What there is now, that which the program has open after its deletion included.
+
+        Args:
+            limit_bytes: of all of it.
+            pids: see `OpenFiles.look`.
+            reaper: see there.
+        """
+        held = self._open_files.look(pids, reaper)
+        meter = _Meter(limit_bytes - held.disk_bytes)
         meter.walk(self._descriptor, 0)
+        on_disk, entries_on_disk = meter.bytes, meter.inodes
         if self._uid is not None:
             with os.scandir(SHARED_MEMORY) as entries:
                 for entry in entries:
                     meter.count_if_owned(entry, self._uid)
-        return meter.bytes, meter.full
+        shared = meter.bytes - on_disk + (meter.inodes - entries_on_disk) * _INODE_BYTES
+        disk_bytes = meter.bytes + held.disk_bytes
+        return Measured(
+            disk_bytes=disk_bytes,
+            memory_bytes=held.memory_bytes + (disk_bytes if self._in_memory else shared),
+            full=meter.full or held.uncountable,
+        )
 
     def collect(self, max_bytes: int) -> Collected:
         """The artifacts; call it when nothing of the program runs any more."""
@@ -135,30 +175,41 @@ class ProgramFolder:
                         entry.unlink()
 
 
+def _is_in_memory(path: Path) -> bool:
+    """Whether what lies there is on a tmpfs; proc_pid_mountinfo(5)."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if left.split()[2] == wanted:
+            return right.split()[0] in ("tmpfs", "ramfs")
+    return False
+
+
 class _Meter:
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._inodes = 0
         self._too_deep = False
+        self._links: set[tuple[int, int]] = set()
+        self.inodes = 0
         self.bytes = 0
 
     @property
     def full(self) -> bool:
-        return self.bytes >= self._limit or self._inodes > MAX_INODES or self._too_deep
+        return self.bytes >= self._limit or self.inodes > MAX_INODES or self._too_deep
 
     def walk(self, folder: int, depth: int) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if self._inodes > MAX_INODES or self._too_deep:
+                if self.inodes > MAX_INODES or self._too_deep:
                     return
                 with contextlib.suppress(OSError):  # it vanished, or may not be looked into
                     self._count(folder, entry, depth)
 
     def _count(self, folder: int, entry: os.DirEntry[str], depth: int) -> None:
         found = entry.stat(follow_symlinks=False)
-        self._inodes += 1
+        self._add(found)
         if not stat.S_ISDIR(found.st_mode):
-            self.bytes += found.st_blocks * _SECTOR
             return
         if depth == _MAX_DEPTH:
             self._too_deep = True
@@ -173,8 +224,16 @@ class _Meter:
         with contextlib.suppress(FileNotFoundError):
             found = entry.stat(follow_symlinks=False)
             if found.st_uid == uid:
-                self._inodes += 1
-                self.bytes += found.st_blocks * _SECTOR
+                self._add(found)
+
+    def _add(self, found: os.stat_result) -> None:
+        """Count a file or folder; a file of several names once."""
+        self.inodes += 1
+        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+            if (found.st_dev, found.st_ino) in self._links:
+                return
+            self._links.add((found.st_dev, found.st_ino))
+        self.bytes += found.st_blocks * _SECTOR
 
 
 def remove_tree(path: Path) -> None:

@@ -23,7 +23,7 @@ from sandbox_host.runtimes.base import (
 )
 from sandbox_host.runtimes.behaviour import ProgramWatch, Refusal, RefusalLog, Refusals
 from sandbox_host.runtimes.bwrap_quotas import PENDING_SIGNALS
-from sandbox_host.runtimes.confined_folder import SHARED_MEMORY, ProgramFolder
+from sandbox_host.runtimes.confined_folder import SHARED_MEMORY, Measured, ProgramFolder
 from sandbox_host.runtimes.confined_process import ConfinedProcess, Launcher, ProgramEnd
 from sandbox_host.runtimes.interpreters import Interpreter
 from sandbox_host.runtimes.watchdog import MemoryWatchdog, descendants
@@ -44,9 +44,9 @@ _PATHS = {
     "/dev/zero": "read",  # to write to it is to share memory that is not counted
 }
 
-#: Seconds between looks at the folder, the share of one CPU that looking may take, and seconds
+#: Seconds between looks at the files, the share of one CPU that looking may take, and seconds
 #: beyond which no look is put off for it.
-_INTERVAL = 0.025
+_INTERVAL = 0.01
 _SHARE = 0.2
 _LONGEST = 0.2
 
@@ -86,7 +86,7 @@ class ConfinedRun:
         self._folder = folder
         self._uid = uid
         self._wanted_dead = wanted_dead
-        self._disk_bytes, self._disk_full = 0, False
+        self._files = Measured()
 
     async def to_its_end(self, command: list[str]) -> RunResult:
         """Start the program and conclude; nothing of it runs any more then."""
@@ -147,7 +147,10 @@ class ConfinedRun:
         record.started = time.perf_counter()
         watch = ProgramWatch(lambda: descendants(supervisor))
         watchdog = MemoryWatchdog(
-            supervisor, limits.memory_bytes, partial(process.kill, Kill.MEMORY)
+            supervisor,
+            limits.memory_bytes,
+            partial(process.kill, Kill.MEMORY),
+            lambda: self._files.memory_bytes,
         )
         async with contextlib.AsyncExitStack() as running:
             deadline = asyncio.get_running_loop().call_later(
@@ -157,13 +160,16 @@ class ConfinedRun:
             in_background(running, when(self._wanted_dead, partial(process.kill, Kill.REQUEST)))
             in_background(running, watch.watch())
             in_background(running, watchdog.watch())
-            in_background(running, self._watch_disk(process))
+            in_background(running, self._watch_files(process, supervisor))
             try:
                 end = await asyncio.wait_for(process.wait(), limits.wall_seconds + _GRACE_SECONDS)
             except TimeoutError:
                 raise RuntimeFailure("the program did not end when it was killed") from None
         wall_ms = (time.perf_counter() - record.started) * 1e3
-        await self._measure()
+        last, self._files = self._files, await self._measure()
+        full = last.full or self._files.full
+        # What had no name is gone with the program that was killed for it.
+        disk_bytes = max(self._files.disk_bytes, last.disk_bytes if last.full else 0)
         peak = max(watch.peak, watchdog.peak_processes)
         record.behaviour = self._behaviour(watch, refusals)
         usage = Usage(
@@ -171,20 +177,20 @@ class ConfinedRun:
             cpu_user_ms=end.user_ms,
             cpu_system_ms=end.system_ms,
             peak_memory_bytes=watchdog.peak or None,
-            disk_bytes=self._disk_bytes,
+            disk_bytes=disk_bytes,
             peak_processes=peak or None,
         )
-        ending = self._ending(end, process.kill_reason, peak)
+        ending = self._ending(end, process.kill_reason, peak, full)
         collected = await asyncio.to_thread(self._folder.collect, limits.artifact_bytes)
         return record.result(ending, usage, collected)
 
-    def _ending(self, end: ProgramEnd, kill: Kill | None, peak: int) -> Ending:
+    def _ending(self, end: ProgramEnd, kill: Kill | None, peak: int, full: bool) -> Ending:
         return Ending(
             end.returncode,
             kill,
             # Nothing counts refusals: to have been seen at the limit is taken for it.
             process_limit=peak >= self._record.job.job.limits.processes,
-            disk_full=self._disk_full or end.returncode == -signal.SIGXFSZ,
+            disk_full=full or end.returncode == -signal.SIGXFSZ,
         )
 
     def _behaviour(self, watch: ProgramWatch, refusals: Refusals | None) -> Behaviour:
@@ -198,19 +204,20 @@ class ConfinedRun:
             network_attempts=calls.get("socket", 0),  # none but those of IP families are logged
         )
 
-    async def _watch_disk(self, process: ConfinedProcess) -> None:
+    async def _watch_files(self, process: ConfinedProcess, supervisor: int) -> None:
         pause = _INTERVAL
-        while not self._disk_full:
+        while not self._files.full:
             await asyncio.sleep(pause)
             began = time.perf_counter()
-            await self._measure()
+            self._files = await self._measure(supervisor)
             pause = min(max(_INTERVAL, (time.perf_counter() - began) / _SHARE), _LONGEST)
         process.kill(Kill.DISK)
 
-    async def _measure(self) -> None:
+    async def _measure(self, supervisor: int | None = None) -> Measured:
+        """What its files take now, while it runs below ``supervisor``, or after its end."""
         limit = self._record.job.job.limits.disk_bytes
-        self._disk_bytes, full = await asyncio.to_thread(self._folder.measure, limit)
-        self._disk_full = self._disk_full or full
+        pids = descendants(supervisor) if supervisor is not None else ()
+        return await asyncio.to_thread(self._folder.measure, limit, pids, supervisor)
 
 
 def _threads_of(uid: int) -> int:

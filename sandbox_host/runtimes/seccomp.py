@@ -99,6 +99,23 @@ _REFUSED_BESIDE_OTHERS: dict[str, tuple[int, int | None]] = {
     "sched_setscheduler": (144, 119),
 }
 
+#: Refused besides where a program's use of memory and disk is held by looking at it: what allots
+#: much at once, or keeps it where nobody can look (in flight between sockets, pinned by pipes, in
+#: attributes). All programs must cope with file systems that lack these.
+_REFUSED_UNSEEN: dict[str, tuple[tuple[int, int], int]] = {
+    "fallocate": ((285, 47), errno.EOPNOTSUPP),
+    "setxattr": ((188, 5), errno.EOPNOTSUPP),
+    "lsetxattr": ((189, 6), errno.EOPNOTSUPP),
+    "fsetxattr": ((190, 7), errno.EOPNOTSUPP),
+    "sendfile": ((40, 71), errno.EINVAL),
+    "splice": ((275, 76), errno.EINVAL),
+    "tee": ((276, 77), errno.EINVAL),
+    "vmsplice": ((278, 75), errno.EINVAL),
+    "sendmsg": ((46, 211), errno.EPERM),
+    "sendmmsg": ((307, 269), errno.EPERM),
+    "io_setup": ((206, 0), errno.ENOSYS),
+}
+
 #: Refused besides to a program that has the host's own user id, whose files it could change so.
 _REFUSED_AS_HOST: dict[str, tuple[int, int | None]] = {
     "chmod": (90, None),
@@ -132,6 +149,12 @@ _ABSENT: dict[str, tuple[int, int]] = {
 
 _CLONE, _SOCKET, _SOCKETPAIR, _IOCTL = (56, 220), (41, 198), (53, 199), (16, 29)
 _PRLIMIT, _MMAP = (302, 261), (9, 222)
+_PRCTL, _FCNTL, _CLOSE_RANGE = (157, 167), (72, 25), (436, 436)
+
+_CLONE_FILES, _CLONE_THREAD = 0x400, 0x10000  # linux/sched.h
+_CLOSE_RANGE_UNSHARE = 0x2  # linux/close_range.h
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
+_F_SETPIPE_SZ = 1031  # linux/fcntl.h
 
 #: CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET (linux/sched.h).
 _NAMESPACE_FLAGS = 0x7E020000
@@ -201,8 +224,25 @@ def confined_filters(machine: str | None = None, *, as_host: bool = False) -> tu
         inet = _when(_EQUAL, family, _ERRNO | errno.EACCES)
         logged += _for_call(_SOCKET[column], 0, inet)
     logged += _limits_of_others(column)
-    quiet += _for_call(_MMAP[column], 3, _shared_without_file())
+    quiet += _for_call(_MMAP[column], 3, _shared_without_file()) + _unseen(column)
     return _end(quiet), _end(logged)
+
+
+def _unseen(column: int) -> list[bytes]:
+    """Refuse what no look at a program through ``/proc`` would find, or what closes it to looks."""
+    program: list[bytes] = []
+    for numbers, error in _REFUSED_UNSEEN.values():
+        program += _when(_EQUAL, numbers[column], _ERRNO | error)
+    unshared = _when(_ANY_BIT, _CLOSE_RANGE_UNSHARE, _ERRNO | errno.EINVAL)
+    program += _for_call(_CLOSE_RANGE[column], 2, unshared)
+    program += _for_call(_PRCTL[column], 0, _when(_EQUAL, _PR_SET_DUMPABLE, _ERRNO | errno.EPERM))
+    program += _for_call(_FCNTL[column], 1, _when(_EQUAL, _F_SETPIPE_SZ, _ERRNO | errno.EPERM))
+    own_table = [  # a thread with open files that its process does not have
+        _jump(_ANY_BIT, _CLONE_THREAD, true=0, false=2),
+        _jump(_ANY_BIT, _CLONE_FILES, true=1, false=0),
+        _statement(_RETURN, _ERRNO | errno.EPERM),
+    ]
+    return program + _for_call(_CLONE[column], 0, own_table)
 
 
 def _shared_without_file() -> list[bytes]:

@@ -105,13 +105,26 @@ def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
 
 
 def _resident(pid: int) -> tuple[int, int, int]:
-    """Resident private and shared bytes but for what is mapped from disks, and threads.
+    """Private and shared bytes in memory but for what is mapped from disks, and threads.
 
-    See proc_pid_status(5); nothing of a process that is gone.
+    Page tables count as private. See proc_pid_status(5); nothing of a process that is gone.
     """
-    found = _numbers(f"/proc/{pid}/status", (b"RssAnon:", b"RssShmem:", b"Threads:"))
-    own, shared = found.get(b"RssAnon:", 0) * _KIB, found.get(b"RssShmem:", 0) * _KIB
-    return own, shared, found.get(b"Threads:", 0)
+    found = _status(pid)
+    own = (found.get(b"RssAnon:", 0) + found.get(b"VmPTE:", 0)) * _KIB
+    return own, found.get(b"RssShmem:", 0) * _KIB, found.get(b"Threads:", 0)
+
+
+def _status(pid: int) -> dict[bytes, int]:
+    """Of a process; its first thread has no memory where it ended before others."""
+    names = (b"RssAnon:", b"RssShmem:", b"VmPTE:", b"Threads:")
+    found = _numbers(f"/proc/{pid}/status", names)
+    if b"RssAnon:" not in found and found.get(b"Threads:", 0) > 1:
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                of_thread = _numbers(f"/proc/{pid}/task/{thread}/status", names)
+                if b"RssAnon:" in of_thread:
+                    return of_thread
+    return found
 
 
 def _proportional(pid: int) -> tuple[int, int]:
@@ -119,7 +132,8 @@ def _proportional(pid: int) -> tuple[int, int]:
     found = _numbers(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:"))
     if not found:
         return _resident(pid)[:2]
-    return found.get(b"Pss_Anon:", 0) * _KIB, found.get(b"Pss_Shmem:", 0) * _KIB
+    own = found.get(b"Pss_Anon:", 0) + _status(pid).get(b"VmPTE:", 0)
+    return own * _KIB, found.get(b"Pss_Shmem:", 0) * _KIB
 
 
 def _numbers(path: str, names: tuple[bytes, ...]) -> dict[bytes, int]:

@@ -33,13 +33,21 @@ _MAY_BE_MISSED = Otherwise(
 )
 _BUFFERS = "without a cgroup the kernel's buffers count for nobody; only descriptors are limited"
 _KERNEL_MEMORY = {
-    name: Otherwise(_BUFFERS, (Verdict.SUCCEEDED, Verdict.OUT_OF_MEMORY), anyhow)
-    for name in (RLIMITS, CONFINED)
+    name: Otherwise(why, (Verdict.SUCCEEDED, Verdict.OUT_OF_MEMORY), anyhow)
+    for name, why in (
+        (RLIMITS, _BUFFERS),
+        (CONFINED, "what pipes and pairs of sockets may hold counts beyond 16 MiB"),
+    )
 }
 _KILLED_OVER_DISK = Otherwise(
     "it writes to the container's disk and is killed when it has too much",
     (Verdict.DISK_LIMIT, Verdict.SUCCEEDED),
     lambda result: ((result.usage and result.usage.disk_bytes) or 0) <= 24 * _MIB,
+)
+_ALLOTTED_BY_WRITING = Otherwise(
+    "space cannot be allotted at once: the C library writes, until the disk limit or its own",
+    (Verdict.DISK_LIMIT, Verdict.SUCCEEDED),
+    anyhow,
 )
 _TOO_DEEP = Otherwise(
     "what lies too deep to be measured is taken for too much",
@@ -384,6 +392,7 @@ while True: pass
         "try: os.posix_fallocate(os.open('sparse', os.O_RDWR), 0, 1 << 40)\n"
         "except OSError: print('refused')\n",
         prints("refused\n"),
+        elsewhere={CONFINED: _ALLOTTED_BY_WRITING},
     ),
     Program(
         "deep-folders",

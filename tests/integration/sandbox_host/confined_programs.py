@@ -26,6 +26,14 @@ PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
         {"memory_bytes": 64 << 20},
     ),
     "disk": ("open('f', 'wb').write(b'x' * (9 << 20))", {"disk_bytes": 8 << 20}),
+    "unlinked": (
+        "import os, time\n"
+        "held = []\n"
+        "for _ in range(8):\n"
+        "    held.append(open('f', 'wb')); os.unlink('f'); held[-1].write(b'x' * (4 << 20))\n"
+        "time.sleep(60)",
+        {"disk_bytes": 8 << 20},
+    ),
     "bomb": (
         "import os, time\ntry:\n    while True:\n        if os.fork() == 0: time.sleep(60)\n"
         "except OSError: time.sleep(2); raise",

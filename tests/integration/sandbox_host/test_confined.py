@@ -320,11 +320,12 @@ async def test_it_runs_in_a_container_without_privileges(user: str) -> None:
     assert isolation.endswith("a user id per job" if user == "0:0" else "the host's own user id")
     assert found["hello"][:2] == ["succeeded", "hello\n"]
     assert found["artifact"][2] == ["a"]
-    verdicts = {name: found[name][0] for name in ("sleeper", "hog", "disk", "survivor")}
+    verdicts = {name: found[name][0] for name in ("sleeper", "hog", "disk", "unlinked", "survivor")}
     assert verdicts == {
         "sleeper": "timed_out",
         "hog": "out_of_memory",
         "disk": "disk_limit",
+        "unlinked": "disk_limit",
         "survivor": "succeeded",
     }
     # With the host's own user id the kernel counts others' processes too.
@@ -349,3 +350,146 @@ async def test_a_program_starts_in_about_the_time_of_a_plain_process(
         assert (await run(programs, prepared(""))).verdict is Verdict.SUCCEEDED
         times.append(time.perf_counter() - began)
     assert min(times) < 0.3
+
+
+_HOLD = "import os, time\nheld, block = [], b'x' * (1 << 20)\n"
+_WITHOUT_NAMES = {
+    "deleted": "f = open('x', 'wb'); os.unlink('x'); held.append(f)",
+    "without a name from the beginning": (
+        "f = os.fdopen(os.open('.', os.O_TMPFILE | os.O_RDWR), 'wb'); held.append(f)"
+    ),
+    "in shared memory": "f = open('/dev/shm/x', 'wb'); os.unlink(f.name); held.append(f)",
+    "only mapped": (
+        "import ctypes; c = ctypes.CDLL(None); c.mmap.restype = ctypes.c_void_p\n"
+        "    f = open('x', 'wb+'); f.write(b'x'); f.flush()\n"
+        "    c.mmap(None, 4096, 1, 2, f.fileno(), 0); os.unlink('x')"
+    ),
+    "held by a child": (
+        "f = open('x', 'wb'); os.unlink('x')\n    if os.fork() == 0: time.sleep(60)"
+    ),
+    "held by a thread that outlives the first": (
+        "import ctypes, threading\n"
+        "    def hold():\n"
+        "        global f\n"
+        "        while True:\n"
+        "            f = open('x', 'wb'); os.unlink('x'); held.append(f); f.write(block * 8)\n"
+        "    threading.Thread(target=hold).start(); ctypes.CDLL(None).pthread_exit(None)"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", _WITHOUT_NAMES)
+async def test_files_without_names_count(programs: ConfinedRuntime, how: str) -> None:
+    if how == "in shared memory" and os.geteuid() != 0:
+        pytest.skip("without a user of its own a program has no shared memory")
+    program = (
+        f"{_HOLD}for _ in range(200):\n"
+        f"    {_WITHOUT_NAMES[how]}\n"
+        "    for _ in range(8): f.write(block)\n"
+        "    f.flush()\n"
+        "time.sleep(60)\n"
+    )
+    result = await run(programs, prepared(program, disk_bytes=32 << 20, memory_bytes=1 << 30))
+    assert (result.verdict, result.signal) == (Verdict.DISK_LIMIT, 9), result.stderr
+    assert result.behaviour.limits_hit == ("disk_bytes",)
+
+
+async def test_shared_memory_without_names_is_memory(programs: ConfinedRuntime) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("without a user of its own a program has no shared memory")
+    program = (
+        f"{_HOLD}f = open('/dev/shm/x', 'wb'); os.unlink(f.name)\n"
+        "for _ in range(480): f.write(block)\n"
+        "time.sleep(60)\n"
+    )
+    job = prepared(program, memory_bytes=128 << 20, disk_bytes=1 << 30)
+    result = await run(programs, job)
+    assert (result.verdict, result.signal) == (Verdict.OUT_OF_MEMORY, 9), result.stderr
+    assert result.behaviour.limits_hit == ("memory_bytes",)
+
+
+_MEMORY_ELSEWHERE = {
+    "of threads that outlive the first": (
+        "import ctypes, threading\n"
+        "def eat():\n"
+        "    while len(held) < 80: held.append(bytearray(block) * 4)\n"
+        "    time.sleep(60)\n"
+        "threading.Thread(target=eat).start(); ctypes.CDLL(None).pthread_exit(None)\n"
+    ),
+    "in flight between sockets": (
+        "import socket\n"
+        "for _ in range(450):\n"
+        "    pair = socket.socketpair(); pair[0].setblocking(False); held.append(pair)\n"
+        "    try:\n"
+        "        while True: pair[0].send(block)\n"
+        "    except BlockingIOError: pass\n"
+        "time.sleep(60)\n"
+    ),
+    "page tables": (
+        "import ctypes; c = ctypes.CDLL(None); c.mmap.restype = ctypes.c_void_p\n"
+        "f = open('big', 'wb+'); f.truncate(30 << 20)\n"
+        "while True:\n"
+        "    a = c.mmap(None, 30 << 20, 1, 1, f.fileno(), 0)\n"
+        "    for o in range(0, 30 << 20, 2 << 20): ctypes.c_char.from_address(a + o).value\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("where", _MEMORY_ELSEWHERE)
+async def test_memory_counts_wherever_it_is(programs: ConfinedRuntime, where: str) -> None:
+    job = prepared(_HOLD + _MEMORY_ELSEWHERE[where], memory_bytes=96 << 20)
+    result = await run(programs, job)
+    assert (result.verdict, result.signal) == (Verdict.OUT_OF_MEMORY, 9), result.stderr
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "os.posix_fallocate",  # the C library writes instead, which is seen as it goes
+        "libc.fallocate(f.fileno(), 1, ctypes.c_long(0), ctypes.c_long(1 << 30))",
+        "libc.fsetxattr(f.fileno(), b'user.x', block, 60000, 0)",
+        "libc.splice(f.fileno(), None, pipe[1], None, 4096, 0)",
+        "libc.tee(pipe[0], pipe[1], 4096, 0)",
+        "libc.sendfile(pipe[1], f.fileno(), None, 4096)",
+        "libc.prctl(4, 0, 0, 0, 0)",
+        "libc.fcntl(pipe[1], 1031, 1 << 20)",
+        "libc.syscall(436, 3, 4, 2)",
+        "libc.sendmsg(pair[0].fileno(), bytes(56), 0)",
+    ],
+)
+async def test_what_would_keep_something_out_of_sight_is_refused(
+    programs: ConfinedRuntime, attempt: str
+) -> None:
+    program = (
+        "import ctypes, os, socket\n"
+        "libc, pipe, pair = ctypes.CDLL(None), os.pipe(), socket.socketpair()\n"
+        "block = bytes(60000); f = open('x', 'wb+'); f.write(block); f.flush(); f.seek(0)\n"
+    )
+    if attempt == "os.posix_fallocate":
+        program += "os.posix_fallocate(f.fileno(), 0, 100_000); print(os.stat('x').st_size)\n"
+        assert (await run(programs, prepared(program))).stdout == "100000\n"
+        return
+    result = await run(programs, prepared(f"{program}print({attempt})\n"))
+    assert result.stdout == "-1\n", result.stderr
+
+
+async def test_ordinary_use_of_files_and_pairs_is_not_refused(programs: ConfinedRuntime) -> None:
+    program = (
+        "import asyncio, multiprocessing, os, shutil, sqlite3, subprocess, tempfile\n"
+        "from multiprocessing import shared_memory\n"
+        "open('a', 'wb').write(b'x' * 300_000); shutil.copy2('a', 'b')\n"
+        "shutil.copytree('.', '../tmp/c')\n"
+        "with tempfile.TemporaryFile() as f: f.write(b'x' * 100_000)\n"
+        "sqlite3.connect('d').executescript('create table t (n); insert into t values (1)')\n"
+        "async def cat():\n"
+        "    p = await asyncio.create_subprocess_exec('cat', 'a', stdout=-1)\n"
+        "    return len((await p.communicate())[0])\n"
+        "if __name__ == '__main__':\n"
+        "    print(asyncio.run(cat()), os.stat('b').st_size)\n"
+        "    subprocess.run('cat a | wc -c; cp a e; tar cf - a | wc -c', shell=True, check=True)\n"
+        "    with multiprocessing.Pool(2) as pool: print(sum(pool.map(abs, range(-5, 0))))\n"
+        "    m = shared_memory.SharedMemory(create=True, size=100_000); m.close(); m.unlink()\n"
+    )
+    result = await run(programs, prepared(program))
+    assert result.verdict is Verdict.SUCCEEDED, result.stderr
+    assert result.stdout.split() == ["300000", "300000", "300000", "307200", "15"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import mmap
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandbox_host.runtimes import confined_folder
+from sandbox_host.runtimes import confined_folder, confined_open_files
 from sandbox_host.runtimes.confined_folder import ProgramFolder, remove_tree
 
 LIMIT = 1 << 20
@@ -40,18 +44,19 @@ def test_files_are_laid_out_for_the_program_alone(folder: ProgramFolder) -> None
 def test_bytes_of_all_files_count_and_links_are_not_followed(folder: ProgramFolder) -> None:
     (folder.out / "large").write_bytes(b"x" * 600_000)
     (folder.tmp / "link").symlink_to("/usr")
-    used, full = folder.measure(LIMIT)
+    found = folder.measure(LIMIT)
+    used, full = found.disk_bytes, found.full
     assert 600_000 <= used < 700_000
     assert not full
     (folder.tmp / "more").write_bytes(b"x" * 500_000)
-    assert folder.measure(LIMIT)[1]
+    assert folder.measure(LIMIT).full
     folder.remove()
 
 
 def test_a_sparse_file_takes_what_it_holds(folder: ProgramFolder) -> None:
     with (folder.work / "sparse").open("wb") as file:
         file.truncate(1 << 40)
-    assert folder.measure(LIMIT)[0] < 100_000
+    assert folder.measure(LIMIT).disk_bytes < 100_000
     folder.remove()
 
 
@@ -59,16 +64,16 @@ def test_too_many_names_are_too_much(
     folder: ProgramFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confined_folder, "MAX_INODES", 50)
-    assert not folder.measure(LIMIT)[1]
+    assert not folder.measure(LIMIT).full
     for number in range(60):
         (folder.work / f"{number}").touch()
-    assert folder.measure(LIMIT)[1]
+    assert folder.measure(LIMIT).full
     folder.remove()
 
 
 def test_folders_too_deep_to_measure_are_too_much_and_still_removed(folder: ProgramFolder) -> None:
     _deep(folder.work, 3000)
-    assert folder.measure(LIMIT)[1]
+    assert folder.measure(LIMIT).full
     folder.remove()
     assert not folder.path.exists()
 
@@ -101,3 +106,69 @@ def test_an_output_folder_that_was_replaced_gives_nothing(folder: ProgramFolder)
     folder.out.unlink()
     assert folder.collect(LIMIT).artifacts == ()
     folder.remove()
+
+
+def test_a_file_of_several_names_counts_once(folder: ProgramFolder) -> None:
+    (folder.work / "one").write_bytes(b"x" * 200_000)
+    before = folder.measure(LIMIT).disk_bytes
+    for number in range(5):
+        os.link(folder.work / "one", folder.out / f"{number}")
+    assert folder.measure(LIMIT).disk_bytes == before
+
+
+def _unlinked(folder: ProgramFolder, size: int) -> int:
+    descriptor = os.open(folder.work / "gone", os.O_RDWR | os.O_CREAT)
+    os.unlink(folder.work / "gone")
+    os.write(descriptor, b"x" * size)
+    return descriptor
+
+
+def test_what_is_open_without_a_name_counts(folder: ProgramFolder) -> None:
+    before = folder.measure(LIMIT, [os.getpid()]).disk_bytes
+    descriptor = _unlinked(folder, 300_000)
+    try:
+        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes - before >= 300_000
+        again = os.dup(descriptor)
+        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes - before < 600_000
+        os.close(again)
+        assert folder.measure(300_000, [os.getpid()]).full
+    finally:
+        os.close(descriptor)
+    assert folder.measure(LIMIT, [os.getpid()]).disk_bytes == before
+
+
+@contextlib.contextmanager
+def _mapped_only(descriptor: int) -> Iterator[None]:
+    """A page of a file mapped, and the file closed; `mmap.mmap` would keep it open."""
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
+    address = libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_PRIVATE, descriptor, 0)
+    os.close(descriptor)
+    try:
+        yield
+    finally:
+        libc.munmap(ctypes.c_void_p(address), 4096)
+
+
+def test_what_is_only_mapped_counts_as_large_as_it_was_last_seen(folder: ProgramFolder) -> None:
+    before = folder.measure(LIMIT, [os.getpid()]).disk_bytes
+    descriptor = _unlinked(folder, 300_000)
+    open_bytes = folder.measure(LIMIT, [os.getpid()]).disk_bytes
+    with _mapped_only(descriptor):
+        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes == open_bytes
+    assert folder.measure(LIMIT, [os.getpid()]).disk_bytes == before
+
+
+def test_what_was_never_seen_before_it_was_only_mapped_counts_as_what_was_written(
+    folder: ProgramFolder,
+) -> None:
+    before = folder.measure(LIMIT, [os.getpid()]).disk_bytes
+    with _mapped_only(_unlinked(folder, 30_000_000)):
+        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes - before >= 30_000_000
+
+
+def test_more_open_files_than_are_looked_at_are_over_the_limit(
+    folder: ProgramFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confined_open_files, "_MAX_OPEN", 0)
+    assert folder.measure(LIMIT, [os.getpid()]).full

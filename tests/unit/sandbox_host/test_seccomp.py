@@ -127,3 +127,25 @@ def test_calls_are_named_and_unknown_ones_numbered() -> None:
     assert (name_of(101, "x86_64"), name_of(117, "aarch64")) == ("ptrace", "ptrace")
     assert name_of(41, "x86_64") == "socket"
     assert name_of(1, "x86_64") == "system call 1"
+
+
+@pytest.mark.parametrize("machine", ARCHES)
+def test_what_no_sampling_would_see_is_refused_without_namespaces(machine: str) -> None:
+    quiet, _ = confined_filters(machine)
+    fallocate, splice, sendmsg, clone, close_range, prctl, fcntl = {
+        "x86_64": (285, 275, 46, 56, 436, 157, 72),
+        "aarch64": (47, 76, 211, 220, 436, 167, 25),
+    }[machine]
+    assert verdict(machine, fallocate, of=quiet) == refused(errno.EOPNOTSUPP)
+    assert verdict(machine, splice, of=quiet) == refused(errno.EINVAL)
+    assert verdict(machine, sendmsg, of=quiet) == refused(errno.EPERM)
+    thread, files = 0x10000, 0x400
+    assert verdict(machine, clone, thread, of=quiet) == refused(errno.EPERM)
+    assert verdict(machine, clone, thread | files, of=quiet) == ALLOW
+    assert verdict(machine, clone, 17, of=quiet) == ALLOW
+    assert verdict(machine, close_range, 3, 9, 2, of=quiet) == refused(errno.EINVAL)
+    assert verdict(machine, close_range, 3, 9, 4, of=quiet) == ALLOW
+    assert verdict(machine, prctl, 4, of=quiet) == refused(errno.EPERM)
+    assert verdict(machine, prctl, 15, of=quiet) == ALLOW
+    assert verdict(machine, fcntl, 3, 1031, of=quiet) == refused(errno.EPERM)
+    assert verdict(machine, fcntl, 3, 1032, of=quiet) == ALLOW
