@@ -113,7 +113,6 @@ _REFUSED_UNSEEN: dict[str, tuple[tuple[int, int], int]] = {
     "vmsplice": ((278, 75), errno.EINVAL),
     "sendmsg": ((46, 211), errno.EPERM),
     "sendmmsg": ((307, 269), errno.EPERM),
-    "io_setup": ((206, 0), errno.ENOSYS),
 }
 
 #: Refused besides to a program that has the host's own user id, whose files it could change so.
