@@ -19,6 +19,9 @@ from domain.sandbox.languages import LANGUAGES
 MAX_ARGUMENT_BYTES = 32 * 1024
 MAX_ARGUMENTS_BYTES = 96 * 1024
 
+#: All variables of the job together, names included, bytes of UTF-8.
+MAX_ENVIRONMENT_BYTES = 96 * 1024
+
 #: Longest name of a file or folder, bytes of UTF-8 (``NAME_MAX``, pathconf(3)).
 MAX_NAME_BYTES = 255
 
@@ -178,10 +181,16 @@ def _check_arguments(arguments: tuple[str, ...]) -> None:
 
 
 def _check_environment(environment: dict[str, str]) -> None:
+    total = 0
     for name, value in environment.items():
         if "\0" in value:
             raise InvalidJob(f"environment.{name}: holds a NUL character; remove it")
-        _encode(value, f"environment.{name}")
+        total += len(name) + len(_encode(value, f"environment.{name}"))
+    if total > MAX_ENVIRONMENT_BYTES:
+        raise InvalidJob(
+            f"environment: takes {total} bytes together, the limit is {MAX_ENVIRONMENT_BYTES};"
+            " pass it on stdin or in a file"
+        )
 
 
 def _check_room(job: SandboxJob, files: dict[str, bytes]) -> None:

@@ -28,6 +28,9 @@ def file(path: str, content: str = "", encoding: str = "utf-8") -> dict[str, str
     return {"path": path, "content": content, "encoding": encoding}
 
 
+_SMILES = {f"APP_{n}": "\U0001f600" * 4096 for n in range(5)}
+
+
 def test_files_are_decoded() -> None:
     files = [file("main.py", "é"), file("a/b.bin", "AP8=", "base64")]
     assert prepare(job(files=files)).files == {"main.py": "é".encode(), "a/b.bin": b"\x00\xff"}
@@ -48,6 +51,7 @@ def test_the_command_names_the_entrypoint_in_the_workspace() -> None:
         ({"files": [file("ж" * 128)], "entrypoint": "ж" * 128}, "files.0.path: 'ж"),
         ({"files": [file("main.py"), file("a/" + "ж" * 128)]}, "takes 256 bytes, a file system's"),
         ({"files": [file("main.py"), file("d/" * 33 + "f")]}, "files.1.path: lies 33 folders deep"),
+        ({"environment": {"APP_A": "\U0001f600" * 4096, **_SMILES}}, "environment: takes 98334"),
         ({"args": ["a\0b"]}, "args.0: holds a NUL character"),
         ({"args": ["x" * (MAX_ARGUMENT_BYTES + 1)]}, "args.0: takes 32769 bytes"),
         ({"args": ["x" * MAX_ARGUMENT_BYTES] * 4}, "args: take 131072 bytes together"),
@@ -65,7 +69,7 @@ def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message:
 
 def test_what_just_fits_is_taken() -> None:
     path = "/".join(["d"] * 32 + ["ж" * 127 + "a"])
-    wide = {f"APP_{n}": "\U0001f600" * 4096 for n in range(32)}
+    wide = {f"APP_{n}": "\U0001f600" * 4096 for n in range(5)}
     prepare(job(files=[file("main.py"), file(path)], environment=wide))
 
 
