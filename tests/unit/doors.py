@@ -155,6 +155,7 @@ EXAMPLES: dict[str, Any] = {
         "warm": True,
         "artifacts": [{"name": "a", "size": 1, "sha256": _SHA256, "content": "eA=="}],
         "skipped_artifacts": [{"name": "b", "reason": "r"}],
+        "more_skipped_artifacts": 3,
         "behaviour": {
             "executed": ["sh"],
             "refused_syscalls": {"mount": 1},
@@ -170,6 +171,7 @@ EXAMPLES: dict[str, Any] = {
         "stderr_bytes": 1,
         "packed": 1,
         "skipped": [{"name": "a", "reason": "r"}],
+        "more": 0,
     },
     "_Heads": {"items": [{"seq": 1, "digest": _SHA256, "events": 1, "sealed_at": _MOMENT}]},
     "PlanAnswer": {"explanation": "e", "steps": [_STEP], "expected_artifacts": ["a.png"]},
