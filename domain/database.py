@@ -9,13 +9,17 @@ import select
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 
 import orjson
 import psycopg
 from pgvector.psycopg.vector import register_vector_info
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, BaseConnection, DataError, adapters
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Format
 from psycopg.rows import TupleRow
 from psycopg.types import TypeInfo
 from psycopg.types.json import set_json_dumps, set_json_loads
@@ -45,6 +49,9 @@ _SESSION = {
 }
 
 _XID8 = 5069  # pg_type.dat
+
+#: The first and the last moment that Python has.
+_EARLIEST, _LATEST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
 
 #: Connections are replaced all at once, because of a stale one, no more often than this, seconds.
 _RENEWED_SECONDS = 1.0
@@ -283,12 +290,46 @@ def unhurried(connection: AsyncConnection[Any]) -> Iterator[None]:
         connection.answer_seconds = usual
 
 
+class _TimeLoader(Loader):
+    """Reads times that Python has, and of all others the nearest one.
+
+    PostgreSQL has more: infinity, and years before 1 and after 9999. None is ever recorded here,
+    but the database's owner can put one into a row, and must not keep others from being read.
+    """
+
+    def __init__(self, oid: int, connection: BaseConnection[Any] | None = None) -> None:
+        super().__init__(oid, connection)
+        usual = adapters.get_loader(oid, self.format)
+        assert usual is not None
+        self._load = usual(oid, connection).load
+
+    def load(self, data: Buffer) -> datetime:
+        """Called by psycopg."""
+        try:
+            moment: datetime = self._load(data)
+        except DataError:
+            return _EARLIEST if self._is_early(bytes(data)) else _LATEST
+        return moment
+
+    def _is_early(self, data: bytes) -> bool:
+        return data.startswith(b"-") or data.endswith(b"BC")
+
+
+class _TimeBinaryLoader(_TimeLoader):
+    format = Format.BINARY
+
+    def _is_early(self, data: bytes) -> bool:
+        return data[0] >= 0x80  # of a number with its sign
+
+
 async def _configure(connection: AsyncConnection[Any]) -> None:
     set_json_dumps(orjson.dumps, connection)
     set_json_loads(orjson.loads, connection)
     # The binary form of xid8 is that of bigint; ids stay far below 2^63.
     connection.adapters.register_loader(_XID8, IntLoader)
     connection.adapters.register_loader(_XID8, Int8BinaryLoader)
+    for loader in (_TimeLoader, _TimeBinaryLoader):
+        connection.adapters.register_loader("timestamptz", loader)
     vector = await TypeInfo.fetch(connection, "vector")
     if vector is not None:  # not migrated yet: check_schema says so
         register_vector_info(connection, vector)

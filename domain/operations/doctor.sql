@@ -38,6 +38,20 @@ select r.tablename::text, r.rulename::text from pg_rules r
 where r.schemaname = 'public' and r.tablename = any(%(tables)s::text[])
 order by 1, 2
 
+-- name: shapes
+-- What lets events be hidden, kept elsewhere, or lost, whatever their triggers do.
+select c.relname::text,
+    c.relrowsecurity or exists (select from pg_policy p where p.polrelid = c.oid),
+    exists (select from pg_inherits i where c.oid in (i.inhparent, i.inhrelid)),
+    c.relpersistence <> 'p'
+from pg_class c
+where c.relnamespace = 'public'::regnamespace and c.relname = any(%(tables)s::text[])
+order by 1
+
+-- name: horizon_view
+-- Readers follow, and the sealer seals, what lies before it.
+select coalesce(pg_get_viewdef(to_regclass('public.log_horizon')), '')
+
 -- name: grants
 -- Who may change protected tables, or parts of their rows, beside their owner.
 select c.relname::text, a.privilege_type,

@@ -44,6 +44,12 @@ _TRIGGERS = {
     ),
 }
 
+#: What PostgreSQL says of the view `log_horizon` (`pg_get_viewdef`).
+_HORIZON = (
+    "SELECT (((((pg_snapshot_xmin(pg_current_snapshot()))::text)::bigint + xid_offset))::text)"
+    "::xid8 AS horizon FROM log_identity;"
+)
+
 #: A function of a migration, without those whose body is not quoted: `event_digest` is tried.
 _FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
@@ -99,13 +105,36 @@ async def _defined(pool: AsyncConnectionPool) -> list[Finding]:
         elif definition != f"CREATE TRIGGER {name} {wanted}":
             again = f"drop trigger {name} on {table}; {create}"
             findings.append(_fail(f"{name} on {table} is another trigger now", again))
+    for table, name in found.keys() - _TRIGGERS.keys():
+        if table in _ROWS:
+            drop = f"look at what it does, then: drop trigger {name} on {table}"
+            findings.append(_fail(f"{name} on {table} is a trigger too many", drop))
     [[role]] = await fetch(pool, _SQL["replication_role"], {})
     if role != "origin":
         reset = "alter database … reset session_replication_role (or alter role, or the server)"
         findings.append(_fail(f"no trigger fires: session_replication_role is {role}", reset))
     for table, name in await fetch(pool, _SQL["rules"], {"tables": [*_ROWS]}):
         findings.append(_fail(f"the rule {name} rewrites {table}", f"drop rule {name} on {table}"))
-    return findings + await _functions(pool)
+    return [*findings, *await _shapes(pool), *await _functions(pool)]
+
+
+async def _shapes(pool: AsyncConnectionPool) -> list[Finding]:
+    findings = []
+    for table, hidden, elsewhere, lost in await fetch(pool, _SQL["shapes"], {"tables": [*_ROWS]}):
+        if hidden:
+            fix = f"drop its policies; alter table {table} disable row level security"
+            findings.append(_fail(f"policies can hide rows of {table}", fix))
+        if elsewhere:
+            fix = "look at what is in the other one, see \\d+, then: alter table … no inherit …"
+            findings.append(_fail(f"{table} shares its rows with another table", fix))
+        if lost:
+            fix = f"alter table {table} set logged"
+            findings.append(_fail(f"{table} does not outlive a crash", fix))
+    [[horizon]] = await fetch(pool, _SQL["horizon_view"], {})
+    if " ".join(horizon.split()) != _HORIZON:
+        fix = "restore the view log_horizon from domain/eventlog/migrations"
+        findings.append(_fail("the view log_horizon is not what the migrations made", fix))
+    return findings
 
 
 async def _functions(pool: AsyncConnectionPool) -> list[Finding]:

@@ -28,7 +28,7 @@ _MAX_NODES = 10_000
 
 
 class _Head(BaseModel):
-    seq: int = Field(ge=1)
+    seq: int = Field(ge=1, lt=2**63)
     digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
     events: int = 0
     sealed_at: Time = datetime.min

@@ -155,6 +155,39 @@ async def test_triggers_that_only_look_like_it_are_found(
     assert tried, "by what the owner can do"
 
 
+MORE = [
+    (
+        "create function forge() returns trigger language plpgsql as"
+        " $$ begin if new.tenant_id <> 'doctor' then new.data := '{}'; end if;"
+        " return new; end $$;"
+        " create trigger a_first before insert on events for each row execute function forge()",
+        "a_first on events is a trigger too many",
+    ),
+    (
+        "alter table events enable row level security;"
+        " create policy part on events using (tenant_id <> 'acme')",
+        "policies can hide rows of events",
+    ),
+    ("create table more () inherits (events)", "events shares its rows with another table"),
+    ("alter table seals set unlogged", "seals does not outlive a crash"),
+    (
+        "create or replace view log_horizon as select '1'::xid8 as horizon",
+        "the view log_horizon is not what the migrations made",
+    ),
+]
+
+
+@pytest.mark.parametrize(("statement", "detail"), MORE)
+async def test_what_is_more_than_the_migrations_made_is_found(
+    pool: AsyncConnectionPool, database: Database, statement: str, detail: str
+) -> None:
+    """Each of them leaves the triggers as they are."""
+    as_owner(database, statement)
+    assert [(each.status, each.detail) for each in await found(pool, "triggers")] == [
+        ("fail", detail)
+    ]
+
+
 async def test_what_the_owner_tries_is_rolled_back(
     database: Database, pool: AsyncConnectionPool
 ) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import psycopg
+import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.checkpoints import CheckpointStore
@@ -46,7 +47,7 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(
     forged = f"1:{'0' * 64}"
     said = await qlp("log", "verify", "--expect", forged, "--json", url=database.url)
     assert [(f["kind"], f["seal"]) for f in said.json["findings"]] == [("head differs", 1)]
-    for wrong in ("1", "x:y", f"0:{'0' * 64}", "1:abc"):
+    for wrong in ("1", "x:y", f"0:{'0' * 64}", "1:abc", f"{2**63}:{'0' * 64}"):
         said = await qlp("log", "verify", "--expect", wrong, url=database.url)
         assert (said.code, "must be a seal's number" in said.err) == (2, True)
     tamper(database, "update events set type = E'Other\\u001b[2J' where type = 'IntentPlanned'")
@@ -63,6 +64,23 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(
     assert table.code == 1
     assert "event changed" in table.out
     assert "\x1b" not in table.out
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "0044-03-15 12:00Z BC", "12000-01-01Z"])
+async def test_a_time_that_only_postgresql_has_hides_nothing(
+    pool: AsyncConnectionPool, database: Database, tmp_path: Path, time: str
+) -> None:
+    stream = await sealed(pool)
+    tamper(database, f"update events set recorded_at = '{time}' where version = 2")
+    said = await qlp("log", "verify", "--json", url=database.url)
+    assert said.code == 1
+    assert [(each["kind"], each["version"]) for each in said.json["findings"]] == [
+        ("event changed", 2)
+    ]
+    shown = await qlp("streams", "show", stream, url=database.url)
+    assert (shown.code, "IntentPlanned" in shown.out) == (0, True)
+    export = await qlp("events", "export", str(tmp_path / "log.jsonl"), url=database.url)
+    assert export.code == 0
 
 
 async def test_exported_heads_show_that_seals_are_gone(
