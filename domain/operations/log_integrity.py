@@ -143,6 +143,11 @@ class LogVerifier:
         computed = seal_digest(seal.seq, seal.previous_digest, seal.sealed_at, seal.events)
         if computed != seal.digest:
             result.add(of_seal(seal, "its digest does not fit what it says"))
+        elif seal.events and (seal.start.position, seal.end.position) != (
+            seal.events[0].position,
+            seal.events[-1].position,
+        ):  # which its digest does not hold, and the next seal begins behind
+            result.add(of_seal(seal, "it begins or ends at other positions than its events"))
         found = [event async for event in self._seals.stored(after, seal.end)]
         for finding in compare(seal, found):
             result.add(finding)

@@ -332,6 +332,9 @@ SEAL_CHANGES = [
     "digests[1] = null",
     "events = 3",
     "sealed_at = sealed_at + interval '1 second'",
+    "sealed_at = 'infinity'",
+    "to_position = to_position + 1",
+    "from_position = from_position - 1",
     "digest = sha256('forged')",
     "previous_digest = sha256('forged')",
 ]
