@@ -9,6 +9,7 @@ from __future__ import annotations
 from domain.sandbox.contract import Verdict
 from tests.hostile.case import (
     BUBBLEWRAP,
+    CONFINED,
     GVISOR,
     RLIMITS,
     Otherwise,
@@ -231,5 +232,12 @@ os._exit(3)
         (Verdict.EXITED, Verdict.OUT_OF_MEMORY, Verdict.PROCESS_LIMIT),
         limits=limits(memory_bytes=96 << 20, processes=64),
         without_cgroups=True,
+        elsewhere={
+            CONFINED: Otherwise(
+                "4,096 files that all its processes have open are over the disk limit there",
+                (Verdict.DISK_LIMIT, Verdict.OUT_OF_MEMORY, Verdict.PROCESS_LIMIT),
+                lambda result: result.stdout in ("before\n", "before\nafter\n"),
+            )
+        },
     ),
 )
