@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import orjson
@@ -27,7 +28,8 @@ from psycopg.types.numeric import Int8BinaryLoader, IntLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from domain.database_sign_in import needs_token, with_token
-from domain.outages import describe_outage, outage_of
+from domain.outages import UNREACHABLE, describe_outage, outage_of
+from domain.statements import load_statements
 
 #: How long a caller waits for a connection, in seconds.
 CHECKOUT_SECONDS = 10.0
@@ -53,8 +55,15 @@ _XID8 = 5069  # pg_type.dat
 #: The first and the last moment that Python has.
 _EARLIEST, _LATEST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
 
+_SQL = load_statements(Path(__file__).with_name("database.sql"))
+
+#: Set by each session for itself, and what poolers say to that which know only some settings.
+_KEPT, _OF_A_POOLER = "qlp.session", "unsupported startup parameter"
+
 #: Connections are replaced all at once, because of a stale one, no more often than this, seconds.
 _RENEWED_SECONDS = 1.0
+
+_UNREACHABLE = f"the database {UNREACHABLE.problem}: "
 
 #: Whoever waited in vain for a connection is told what kept it away, if that is not older, seconds.
 _TOLD_SECONDS = 60.0
@@ -62,8 +71,21 @@ _TOLD_SECONDS = 60.0
 Answer = TypeVar("Answer")
 
 
+class PoolerInBetween(psycopg.OperationalError):
+    """Whoever answers does not keep what a session is told, as a pooler in transaction mode."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a pooler answers that keeps no sessions (PgBouncer in transaction mode?): "
+            "connect to PostgreSQL itself, on Azure to port 5432 in place of 6432"
+        )
+
+
 class Connection(AsyncConnection[TupleRow]):
     """A connection that tells of what the server says of itself; see `domain.outages`.
+
+    It is to PostgreSQL itself: leases are locks of a session, statements are prepared in one, and
+    roles and limits are set for one.
 
     Attributes:
         stale: it must not be used again.
@@ -80,13 +102,35 @@ class Connection(AsyncConnection[TupleRow]):
         """Told of each outage that a connection of this class meets."""
 
     @classmethod
-    async def connect(cls, *args: Any, **kwargs: Any) -> Self:  # noqa: ANN401 as the base has them
-        """See `psycopg.AsyncConnection.connect`."""
+    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ANN401 see the base
+        """See `psycopg.AsyncConnection.connect`.
+
+        Raises:
+            PoolerInBetween: a pooler answered that keeps no sessions.
+        """
+        given = conninfo_to_dict(conninfo)
+        options = f"{given.get('options') or ''} {kwargs.pop('options', '')} -c {_KEPT}=yes"
         try:
-            return await super().connect(*args, **kwargs)
+            connection = await super().connect(conninfo, options=options.strip(), **kwargs)
         except psycopg.Error as error:
-            cls.hear(error)
+            told = PoolerInBetween() if _OF_A_POOLER in str(error) else error
+            cls.hear(told)
+            raise told from None
+        try:
+            kept = await connection._keeps_a_session()
+        except BaseException:
+            await connection.close()
             raise
+        if not kept:
+            await connection.close()
+            pooler = PoolerInBetween()
+            cls.hear(pooler)
+            raise pooler
+        return connection
+
+    async def _keeps_a_session(self) -> bool:
+        cursor = await self.execute(_SQL["kept"], {"name": _KEPT}, prepare=False)
+        return await cursor.fetchall() == [("yes",)]
 
     async def wait(
         self,
@@ -159,7 +203,9 @@ class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
 
     def _with_reason(self, timeout: PoolTimeout) -> PoolTimeout:
         trouble = self.trouble(_TOLD_SECONDS)
-        return PoolTimeout(f"{timeout}; {trouble}" if trouble else str(timeout))
+        if trouble is None:
+            return timeout
+        return PoolTimeout(f"{trouble.removeprefix(_UNREACHABLE)} ({timeout})")
 
     async def putconn(self, conn: AsyncConnection[TupleRow]) -> None:
         """See `psycopg_pool.AsyncConnectionPool.putconn`."""
@@ -191,16 +237,16 @@ async def open_pool(
     for ``answer_seconds``, the connection counts as lost; None: as long as the network keeps it.
 
     Raises:
-        psycopg_pool.PoolTimeout: the server cannot be reached within `CHECKOUT_SECONDS`.
+        psycopg_pool.PoolTimeout: the server cannot be reached within `CHECKOUT_SECONDS`, or a
+            pooler that keeps no sessions is in between; the message says so.
     """
     given = conninfo_to_dict(url)
     settings = {**_SESSION, "role": role}
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     arguments: dict[str, Any] = {
         "autocommit": True,
         "prepare_threshold": 0,
         "application_name": application_name,
-        "options": f"{given.get('options') or ''} {options}".strip(),
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         "connect_timeout": 10,
         "keepalives_idle": 30,
         "keepalives_interval": 10,
@@ -227,6 +273,15 @@ async def open_pool(
         await pool.close()
         raise
     return pool
+
+
+async def try_connection(url: str, seconds: int = 5) -> None:
+    """Connect once and leave: what is wrong is told at once, where a pool waits.
+
+    Raises:
+        psycopg.OperationalError: there is no connection to be had, within ``seconds``.
+    """
+    await (await Connection.connect(url, connect_timeout=seconds)).close()
 
 
 class Borrowed:

@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database import Connection
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("migrate.sql"))
@@ -83,9 +84,10 @@ async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
     Raises:
         MigrationError: an applied file has changed, or the database is newer than the code and
             does not run with it.
+        psycopg.OperationalError: no connection is to be had.
     """
     migrations = load_migrations(folder)
-    async with await AsyncConnection.connect(admin_url, autocommit=True) as connection:
+    async with await Connection.connect(admin_url, autocommit=True) as connection:
         # Not to be cut off while another process migrates; the lock goes with the connection.
         await connection.execute(_SQL["wait_without_limit"])
         await connection.execute(_SQL["lock"])

@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from pydantic import ValidationError
 
+from domain.database import Connection
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
@@ -129,7 +130,7 @@ async def import_events(
         ImportRefused: it does not fit into this log.
         OSError: the file cannot be read.
     """
-    async with await AsyncConnection.connect(admin_url, autocommit=True) as connection:
+    async with await Connection.connect(admin_url, autocommit=True) as connection:
         staging = Staging(connection)
         await staging.load(read_export(file), progress)
         staged = await staging.check()

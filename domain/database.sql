@@ -1,0 +1,2 @@
+-- name: kept
+select current_setting(%(name)s, true)
