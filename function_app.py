@@ -1,7 +1,10 @@
-"""The function app: composes the blueprints, and nothing else."""
+"""The function app: composes the blueprints, and keeps secrets out of what they log."""
+
+import os
 
 import azure.functions as func
 
+from domain.redaction import guard
 from functions import (
     artifacts_http,
     health,
@@ -17,6 +20,8 @@ from functions import (
     similar_http,
     unrouted,
 )
+
+guard(os.environ)
 
 app = func.FunctionApp()
 app.register_functions(intents_http.bp)

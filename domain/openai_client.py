@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from azure.core.credentials_async import AsyncTokenCredential
 
 from domain.openai_settings import ModelSettings
+from domain.redaction import remember
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -35,6 +36,7 @@ def open_client(
     """
     if not settings.provider_configured:
         return None
+    remember(settings.openai_api_key, settings.azure_openai_api_key)
     from openai import AsyncOpenAI  # half of a cold start: only for those who use it
 
     endpoint = settings.azure_openai_endpoint
@@ -48,7 +50,9 @@ def open_client(
     if credential is None:
         raise ValueError("AZURE_OPENAI_ENDPOINT needs AZURE_OPENAI_API_KEY or an Azure identity")
 
-    async def token() -> str:
-        return (await credential.get_token(_SCOPE)).token
+    async def fresh_token() -> str:
+        token = (await credential.get_token(_SCOPE)).token
+        remember(token)
+        return token
 
-    return AsyncOpenAI(api_key=token, base_url=base_url, max_retries=0)
+    return AsyncOpenAI(api_key=fresh_token, base_url=base_url, max_retries=0)

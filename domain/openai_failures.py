@@ -6,6 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from domain.redaction import redact
+
+#: Characters of a provider's words that are looked at.
+_MAX_READ = 100_000
+
 #: Why an answer ended that its provider broke off: Mistral, OpenRouter, vLLM, DeepSeek, Z.ai.
 _BROKEN_OFF = frozenset(("error", "abort", "insufficient_system_resource", "network_error"))
 
@@ -72,7 +77,8 @@ def _failures(completion: Mapping[str, Any]) -> Iterator[object]:
 
 def words_in(failure: Mapping[str, Any]) -> str:
     """What a provider says; empty if nothing."""
-    return str(next(filter(None, map(failure.get, _MESSAGES)), ""))[:300]
+    words = str(next(filter(None, map(failure.get, _MESSAGES)), ""))
+    return redact(words[:_MAX_READ])[:300]  # a key must not be cut before it is recognised
 
 
 def _reported(failure: object) -> ReportedFailure:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from domain.connections import api_key, http_url
+from domain.redaction import remember_all
 from domain.similarity.embedder import LEXICAL
-from domain.validation import form
+from domain.validation import detail, form, location
 
 #: ADR-002's model: 1536 dimensions.
 DEFAULT_EMBEDDING_MODEL: Final = "text-embedding-ada-002"
@@ -16,6 +27,14 @@ _MODEL_NAME = form(
     r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,119}",
     "must be the name of a model: up to 120 letters, digits, '.', '_', ':', '/' and '-'",
 )
+
+
+ApiKey = Annotated[str, AfterValidator(api_key)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
+
+
+class InvalidSettings(ValueError):
+    """A setting is missing or wrong; the message names it and the fix, never its value."""
 
 
 class ModelSettings(BaseModel):
@@ -46,10 +65,12 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    openai_api_key: str | None = Field(default=None, alias="OPENAI_API_KEY", repr=False)
-    openai_base_url: str | None = Field(default=None, alias="OPENAI_BASE_URL")
-    azure_openai_endpoint: str | None = Field(default=None, alias="AZURE_OPENAI_ENDPOINT")
-    azure_openai_api_key: str | None = Field(default=None, alias="AZURE_OPENAI_API_KEY", repr=False)
+    openai_api_key: ApiKey | None = Field(default=None, alias="OPENAI_API_KEY", repr=False)
+    openai_base_url: HttpUrl | None = Field(default=None, alias="OPENAI_BASE_URL")
+    azure_openai_endpoint: HttpUrl | None = Field(default=None, alias="AZURE_OPENAI_ENDPOINT")
+    azure_openai_api_key: ApiKey | None = Field(
+        default=None, alias="AZURE_OPENAI_API_KEY", repr=False
+    )
     llm_model: str | None = Field(default=None, alias="QLP_LLM_MODEL")
     llm_timeout_seconds: float = Field(default=60, ge=1, le=600, alias="QLP_LLM_TIMEOUT_SECONDS")
     llm_stream: bool = Field(default=True, alias="QLP_LLM_STREAM")
@@ -68,6 +89,22 @@ class ModelSettings(BaseModel):
         default=None, ge=1, le=1536, alias="QLP_EMBEDDING_DIMENSIONS"
     )
     embedding_price: float = Field(default=0, ge=0, le=10_000, alias="QLP_EMBEDDING_PRICE")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the settings; empty values count as not set.
+
+        Raises:
+            InvalidSettings: names every wrong setting, never its value.
+        """
+        source = os.environ if environment is None else environment
+        remember_all(source)
+        try:
+            return cls.model_validate({key: value for key, value in source.items() if value})
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False)
+            wrong = (f"{'.'.join(location(p['loc'])) or 'settings'}: {detail(p)}" for p in problems)
+            raise InvalidSettings("; ".join(wrong)) from None
 
     @property
     def provider_configured(self) -> bool:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ValidationError,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from domain.connections import (
+    connection_setting,
+    database_url,
+    service_bus_connection,
+    service_bus_namespace,
 )
-
-from domain.openai_settings import ModelSettings
+from domain.openai_settings import HttpUrl, InvalidSettings, ModelSettings
+from domain.redaction import remember_all
 from domain.runs.tokens import MIN_KEY_BYTES, RunTokens
-
-
-class InvalidSettings(ValueError):
-    """A setting is missing or wrong; the message names it and the fix."""
 
 
 def _key(value: object) -> object:
@@ -37,7 +34,25 @@ def _key(value: object) -> object:
     return key
 
 
+__all__ = ["InvalidSettings", "Settings", "database_setting"]
+
 Key = Annotated[bytes, BeforeValidator(_key)]
+DatabaseUrl = Annotated[str, AfterValidator(database_url)]
+BusConnection = Annotated[str, AfterValidator(service_bus_connection)]
+BusNamespace = Annotated[str, AfterValidator(service_bus_namespace)]
+
+
+def database_setting(name: str = "DATABASE_URL") -> str | None:
+    """A setting that is a database's URL, of this process's environment; None: it is not set.
+
+    Raises:
+        InvalidSettings: names it and what is wrong, never its value.
+    """
+    remember_all(os.environ)
+    try:
+        return connection_setting(os.environ, name)
+    except ValueError as error:
+        raise InvalidSettings(str(error)) from None
 
 
 class Settings(ModelSettings):
@@ -61,11 +76,15 @@ class Settings(ModelSettings):
         artifact_days: for how long the contents of artifacts are kept, days.
     """
 
-    database_url: str = Field(alias="DATABASE_URL", min_length=1)
-    database_admin_url: str | None = Field(default=None, alias="DATABASE_ADMIN_URL")
+    database_url: DatabaseUrl = Field(alias="DATABASE_URL", repr=False)
+    database_admin_url: DatabaseUrl | None = Field(
+        default=None, alias="DATABASE_ADMIN_URL", repr=False
+    )
     database_pool_size: int = Field(default=8, ge=6, le=100, alias="QLP_DATABASE_POOL_SIZE")
-    service_bus_connection: str | None = Field(default=None, alias="ServiceBusConnection")
-    service_bus_namespace: str | None = Field(
+    service_bus_connection: BusConnection | None = Field(
+        default=None, alias="ServiceBusConnection", repr=False
+    )
+    service_bus_namespace: BusNamespace | None = Field(
         default=None, alias="ServiceBusConnection__fullyQualifiedNamespace"
     )
     intents_queue: str = Field(default="intents", alias="QLP_INTENTS_QUEUE")
@@ -73,7 +92,7 @@ class Settings(ModelSettings):
     events_subscription: str = Field(default="process-manager", alias="QLP_EVENTS_SUBSCRIPTION")
     jobs_queue: str = Field(default="sandbox-jobs", alias="QLP_SANDBOX_JOBS_QUEUE")
     results_queue: str = Field(default="sandbox-results", alias="QLP_SANDBOX_RESULTS_QUEUE")
-    sandbox_url: str | None = Field(default=None, alias="QLP_SANDBOX_URL")
+    sandbox_url: HttpUrl | None = Field(default=None, alias="QLP_SANDBOX_URL")
     stalled_after_seconds: float = Field(
         default=60, ge=1, le=86_400, alias="QLP_STALLED_AFTER_SECONDS"
     )
@@ -103,21 +122,3 @@ class Settings(ModelSettings):
         """Issues and checks the tokens of runs."""
         keys = (self.run_token_key, self.run_token_key_previous)
         return RunTokens([key for key in keys if key is not None])
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """Read the settings; empty values count as not set.
-
-        Raises:
-            InvalidSettings: names every wrong setting, never its value.
-        """
-        source = os.environ if environment is None else environment
-        try:
-            return cls.model_validate({key: value for key, value in source.items() if value})
-        except ValidationError as error:
-            problems = error.errors(include_input=False, include_url=False)
-            raise InvalidSettings(
-                "; ".join(
-                    f"{'.'.join(map(str, p['loc'])) or 'settings'}: {p['msg']}" for p in problems
-                )
-            ) from None

@@ -9,6 +9,7 @@ import azure.functions as func
 import orjson
 from pydantic import ValidationError
 
+from domain.redaction import redact
 from domain.validation import detail, location
 
 _URN = "urn:qlp:problem:"
@@ -51,7 +52,7 @@ class Problem(Exception):
             **self.members,
         }
         return func.HttpResponse(
-            orjson.dumps(body),
+            redact(orjson.dumps(body).decode()),
             status_code=self.status,
             headers=self.headers,
             mimetype="application/problem+json",

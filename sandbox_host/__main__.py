@@ -51,10 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ).parse_args(arguments)
     # Until there is something to drain, a signal ends it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from domain.redaction import guard
     from sandbox_host.logs import configure
     from sandbox_host.settings import InvalidSettings, Settings
 
     configure()
+    guard(os.environ)
     try:
         settings = Settings.from_environment(os.environ)
     except InvalidSettings as error:

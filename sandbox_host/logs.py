@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from domain.messaging.envelope import rfc3339
+from domain.redaction import redact
 from sandbox_host.monitoring import FIELDS
 
 
@@ -26,7 +27,9 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, FIELDS, {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        elif record.exc_text:  # without the secrets that were in it
+            line["exception"] = record.exc_text
+        return redact(json.dumps(line, ensure_ascii=False))
 
 
 def configure(stream: TextIO | None = None) -> None:

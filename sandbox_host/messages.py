@@ -17,6 +17,7 @@ from domain.messaging.envelope import (
     InvalidEnvelope,
     child_of,
 )
+from domain.redaction import redact
 from domain.sandbox.contract import (
     JOB_TYPE,
     MAX_JOB_NODES,
@@ -124,7 +125,7 @@ def failure(run_id: UUID, intent_id: UUID, verdict: Verdict, error: str) -> Sand
     Of this host's own failures they are told what failed, and not where it keeps its things.
     """
     if verdict is Verdict.INFRASTRUCTURE_ERROR:
-        error = without_paths(error)
+        error = without_paths(redact(error))
     return SandboxResult(
         run_id=run_id, intent_id=intent_id, verdict=verdict, error=error[:_MAX_ERROR]
     )

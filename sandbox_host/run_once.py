@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from domain.redaction import guard
 from domain.sandbox.contract import MAX_JOB_NODES, SandboxJob, SandboxResult, Verdict
 from domain.strict_json import read_as
 from domain.validation import describe
@@ -152,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.runtime == "sessions" and not given.sessions_endpoint:
         parser.error("--sessions-endpoint: the sessions runtime needs it")
     configure()
+    guard(os.environ)
     adopt_orphans()
     heed_signals()
     options = RuntimeOptions(

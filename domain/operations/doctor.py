@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.connections import connection_setting
+from domain.database import PoolerInBetween, open_pool, try_connection
 from domain.operations.doctor_database import DatabaseExam
 from domain.operations.doctor_models import examine_models
 from domain.operations.doctor_services import examine_bus, examine_sandbox
@@ -41,7 +42,10 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
         settings = Settings.from_environment(environment)
     except InvalidSettings as error:
         findings.append(Finding("settings", "fail", str(error), "set what the message names"))
-    url = environment.get("DATABASE_URL")
+    try:
+        url = connection_setting(environment, "DATABASE_URL")
+    except ValueError:
+        url = None  # a finding of the settings
     if url:
         stalled_after = settings.stalled_after_seconds if settings else _DEFAULT_STALLED_AFTER
         wanted = wanted_model(settings) if settings else None
@@ -63,9 +67,11 @@ async def _examine_database(
 ) -> list[Finding]:
     try:
         # A first connection by itself: its error comes at once and says why, where a pool waits.
-        connection = await psycopg.AsyncConnection.connect(url, connect_timeout=_CONNECT_SECONDS)
-        await connection.close()
+        await try_connection(url, _CONNECT_SECONDS)
         pool = await open_pool(url, min_size=1, max_size=2, application_name="qlp-doctor")
+    except PoolerInBetween as error:
+        fix = "set DATABASE_URL to PostgreSQL's own port, 5432; see docs/deploy.md"
+        return [Finding("database", "fail", str(error), fix)]
     except psycopg.Error as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         fix = "check DATABASE_URL, the server, the firewall; the login must be a member of qlp_app"

@@ -16,12 +16,16 @@ from azure.core.exceptions import AzureError
 from domain.intents.values import CallOutcome
 from domain.openai_failures import ProviderFailed
 from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer
+from domain.redaction import redact
 
 if TYPE_CHECKING:
     import openai
 
 #: What was recorded of a provider's words, characters.
 MAX_DETAIL = 500
+
+#: Of which so much is looked at, characters; a key must not be cut before it is recognised.
+_MAX_READ = 100_000
 
 #: Nobody is left alone for longer on a provider's wish.
 _LONGEST_RETRY = timedelta(days=1)
@@ -37,8 +41,6 @@ _MISTAKES = frozenset(
         *("not_found_error", "authentication_error", "invalid_api_key", "permission_error"),
     )
 )
-
-_KEY = re.compile(r"\bsk-[\w*.-]+|\bBearer \S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def failure_of(error: Exception) -> CallFailure:
 
 def clean(text: str) -> str:
     """A provider's words as they may be kept: short, one line, no keys, no NUL."""
-    line = " ".join(_KEY.sub("[key]", text.replace("\x00", "")[: 4 * MAX_DETAIL]).split())
+    line = " ".join(redact(text[:_MAX_READ].replace("\x00", "")).split())
     return line.encode(errors="replace").decode()[:MAX_DETAIL]
 
 
@@ -133,7 +135,7 @@ def _message_of(error: openai.APIStatusError) -> str:
     if isinstance(body, dict):
         message = body.get("message") or body.get("detail") or ""
         return f"{message} ({error.code})" if error.code else str(message)
-    return str(body or "")[:MAX_DETAIL]
+    return str(body or "")
 
 
 def retry_after_of(headers: Mapping[str, str]) -> timedelta | None:

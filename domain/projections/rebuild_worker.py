@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
@@ -18,6 +19,7 @@ from domain.database import open_pool
 from domain.memory import spare_the_collector
 from domain.outages import outage_of
 from domain.projections.rebuild_fold import fold_range
+from domain.redaction import guard
 
 
 async def _serve() -> None:
@@ -49,6 +51,7 @@ def main() -> int:
     """Serve until the input ends; 1 if nobody reads the output any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # what fails is said below
+    guard(os.environ)
     spare_the_collector()
     try:
         asyncio.run(_serve())

@@ -10,11 +10,13 @@ import signal
 import sys
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from infra.local.stack.config import StackConfig, StackError
+from domain.outages import describe_outage, outage_of
+from domain.redaction import guard, redact
+from infra.local.stack.config import StackConfig, StackError, WrongSetting
 from infra.local.stack.report import HumanReport, JsonReport, Report
 from infra.local.stack.stack import Doors, LocalStack
 from infra.local.stack.tour import Tour
@@ -61,7 +63,11 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete the local stack's data: database, keys and logs."""
-    config = StackConfig.from_environment()
+    guard(os.environ)
+    try:
+        config = StackConfig.from_environment()
+    except WrongSetting as error:
+        _give_up(HumanReport(), error)
     if not config.data.exists():
         typer.echo(f"there is nothing in {config.data}")
         return
@@ -73,8 +79,7 @@ def reset(
     try:
         asyncio.run(LocalStack(config, lambda _name, _seconds: None).destroy())
     except StackError as error:
-        HumanReport().failed(str(error))
-        raise typer.Exit(1) from None
+        _give_up(HumanReport(), error)
 
 
 def _report(json: bool) -> Report:
@@ -82,13 +87,23 @@ def _report(json: bool) -> Report:
 
 
 def _run(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
+    guard(os.environ)
     try:
         asyncio.run(_main(report, tour=tour, serve=serve, yes=yes))
     except StackError as error:
-        report.failed(str(error))
-        raise typer.Exit(1) from None
+        _give_up(report, error)
     except asyncio.CancelledError:
         raise typer.Exit(130) from None
+    except Exception as error:
+        if outage_of(error) is None:
+            raise
+        _give_up(report, StackError(describe_outage(error)))
+
+
+def _give_up(report: Report, error: StackError) -> NoReturn:
+    """Say why; exits with 2 if a setting is wrong, else with 1."""
+    report.failed(redact(str(error)))
+    raise typer.Exit(2 if isinstance(error, WrongSetting) else 1) from None
 
 
 async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:

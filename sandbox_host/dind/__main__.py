@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from domain.redaction import guard
 from sandbox_host.dind import cgroups, images, privileges
 from sandbox_host.dind.engine import Engine, remove_boxes
 from sandbox_host.engine_status import VARIABLE, EngineStatus
@@ -108,6 +109,7 @@ class Container:
 def main() -> int:
     """Run the container."""
     configure()
+    guard(os.environ)
     return asyncio.run(Container().run())
 
 

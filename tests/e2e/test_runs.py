@@ -82,7 +82,11 @@ async def token_of(stack: RunningStack, client: Client, intent_id: UUID) -> str:
     """The token that the intent's first run has, made with the stack's own key."""
     key = (stack.data / "run-token-key").read_text().strip()
     settings = Settings.model_validate(
-        {"DATABASE_URL": "-", "ServiceBusConnection": "-", "QLP_RUN_TOKEN_KEY": key}
+        {
+            "DATABASE_URL": "postgresql://nowhere/none",
+            "ServiceBusConnection__fullyQualifiedNamespace": "none.servicebus.windows.net",
+            "QLP_RUN_TOKEN_KEY": key,
+        }
     )
     token = settings.run_tokens.issue(
         run_id_of(intent_id, 1), intent_id, await tenant_of(client, stack)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
+import traceback
 from importlib import import_module
 from typing import Any
 
@@ -11,6 +13,8 @@ import typer
 from typer.core import TyperCommand
 
 from domain.operations.cli.group import CommandGroup, command_group
+from domain.redaction import guard as guard_secrets
+from domain.redaction import redact
 
 #: Each command: the module it is in, its name there, and what the help says of it. Imported when it
 #: is used, because what commands need takes up to a second to import.
@@ -112,4 +116,9 @@ def _root() -> None:
 
 def main() -> None:
     """Entry point of the ``qlp`` command."""
-    cli()
+    guard_secrets(os.environ)
+    try:
+        cli()
+    except Exception:  # noqa: BLE001 an error nobody expected: whole, but for secrets
+        sys.stderr.write(redact(traceback.format_exc()))
+        sys.exit(1)

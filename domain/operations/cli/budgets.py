@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from psycopg_pool import AsyncConnectionPool
-from pydantic import ValidationError
 
 from domain.access.store import ApiKeys
 from domain.openai_settings import ModelSettings
@@ -23,7 +22,6 @@ from domain.operations.cli.console import (
 )
 from domain.operations.cli.group import command_group
 from domain.planning.budgets import Budget, TokenBudgets
-from domain.validation import describe
 
 budget = command_group("Tokens of language models in a UTC day.")
 
@@ -74,11 +72,8 @@ def budget_set(
 async def _budgets(pool: AsyncConnectionPool, tenant: str) -> TokenBudgets:
     if not await ApiKeys(pool).tenant_exists(tenant):
         raise Failure(f"there is no tenant {tenant!r}")
-    given = {name: value for name, value in os.environ.items() if name == _DEFAULT and value}
-    try:
-        settings = ModelSettings.model_validate(given)
-    except ValidationError as error:
-        raise Failure(describe(error)) from None
+    given = {name: value for name, value in os.environ.items() if name == _DEFAULT}
+    settings = ModelSettings.from_environment(given)
     return TokenBudgets(pool, settings.llm_tokens_per_day)
 
 

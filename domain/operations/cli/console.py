@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -13,11 +12,10 @@ from typing import Annotated, Any, NoReturn
 from uuid import UUID
 
 import orjson
-import psycopg
 import typer
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database import open_pool, try_connection
 from domain.eventlog.migrate import MigrationError, check_schema
 from domain.eventlog.models import RecordedEvent
 from domain.intents.evolve import CorruptStream
@@ -26,7 +24,9 @@ from domain.operations.cli.table import table_lines
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.outages import describe_outage, outage_of
+from domain.redaction import redact
 from domain.repository import intent_of
+from domain.settings import InvalidSettings, database_setting
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.models import IndexingFailed
 
@@ -40,6 +40,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
+#: Exit code of a command that a wrong setting keeps from beginning.
+WRONG_SETTING = 2
+
+
 class Failure(Exception):
     """What is wrong and what would help, for the operator."""
 
@@ -51,17 +55,30 @@ _EXPECTED = (
 
 
 def database_url() -> str:
-    """DATABASE_URL; without it the command ends and says how to set it."""
-    url = os.environ.get("DATABASE_URL")
-    if not url:
-        fail("DATABASE_URL is not set; for the local stack: set -a; . .qlp/env; set +a")
+    """DATABASE_URL; without it, or if it is wrong, the command ends and says how to set it."""
+    url = _setting("DATABASE_URL")
+    if url is None:
+        message = "DATABASE_URL is not set; for the local stack: set -a; . .qlp/env; set +a"
+        fail(message, WRONG_SETTING)
     return url
+
+
+def owner_url() -> str:
+    """DATABASE_ADMIN_URL, else DATABASE_URL; if it is wrong, the command ends and says how."""
+    return _setting("DATABASE_ADMIN_URL") or database_url()
+
+
+def _setting(name: str) -> str | None:
+    try:
+        return database_setting(name)
+    except InvalidSettings as error:
+        fail(str(error), WRONG_SETTING)
 
 
 @asynccontextmanager
 async def _pool() -> AsyncIterator[AsyncConnectionPool]:
     # A first connection by itself: its error comes at once and says why, where a pool waits.
-    await (await psycopg.AsyncConnection.connect(database_url(), connect_timeout=5)).close()
+    await try_connection(database_url())
     # Verifying a projection takes three: the fresh tables, the runner's lease, and the log.
     pool = await open_pool(database_url(), min_size=1, max_size=3, application_name="qlp-cli")
     try:
@@ -85,10 +102,10 @@ def run_as_owner(
     work: Callable[[AsyncConnectionPool], Awaitable[None]], application_name: str
 ) -> None:
     """Run ``work`` as the owner of the tables (DATABASE_ADMIN_URL), on up to three connections."""
-    url = os.environ.get("DATABASE_ADMIN_URL") or database_url()
+    url = owner_url()
 
     async def connected() -> None:
-        await (await psycopg.AsyncConnection.connect(url, connect_timeout=5)).close()
+        await try_connection(url)
         pool = await open_pool(
             url, min_size=1, max_size=3, role="none", application_name=application_name
         )
@@ -102,13 +119,18 @@ def run_as_owner(
 
 
 def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work returns
-    """Run ``work``; an expected failure becomes one line on standard error and exit code 1."""
+    """Run ``work``; an expected failure becomes one line on standard error and exit code 1.
+
+    A wrong setting becomes exit code `WRONG_SETTING`.
+    """
 
     async def awaited() -> Any:  # noqa: ANN401
         return await work
 
     try:
         return asyncio.run(awaited())
+    except InvalidSettings as error:
+        fail(str(error), WRONG_SETTING)
     except _EXPECTED as error:
         fail(str(error))
     except Exception as error:
@@ -117,10 +139,10 @@ def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work return
         fail(describe_outage(error))
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong on standard error and end with exit code 1."""
-    typer.echo(typer.style("qlp: ", fg="red") + printable(message), err=True)
-    raise typer.Exit(1)
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say what is wrong on standard error and end with an exit code."""
+    typer.echo(typer.style("qlp: ", fg="red") + printable(redact(message)), err=True)
+    raise typer.Exit(code)
 
 
 def confirm(question: str, yes: bool) -> None:

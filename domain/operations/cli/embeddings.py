@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,7 +12,6 @@ import typer
 from azure.identity.aio import DefaultAzureCredential
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -213,13 +211,7 @@ def duration(seconds: float) -> str:
 @asynccontextmanager
 async def _embedders() -> AsyncIterator[tuple[Embedders, ModelSettings]]:
     """Embedders by the settings of the environment."""
-    given = {name: value for name, value in os.environ.items() if value}
-    try:
-        settings = ModelSettings.model_validate(given)
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        named = (f"{'.'.join(map(str, p['loc'])) or 'settings'}: {p['msg']}" for p in problems)
-        raise Failure("; ".join(named)) from None
+    settings = ModelSettings.from_environment()
     endpoint = settings.azure_openai_endpoint
     credential = (
         DefaultAzureCredential() if endpoint and not settings.azure_openai_api_key else None

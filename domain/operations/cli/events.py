@@ -27,7 +27,7 @@ from domain.operations.cli.console import (
     Failure,
     Yes,
     confirm,
-    database_url,
+    owner_url,
     print_json,
     printable,
     run,
@@ -224,7 +224,7 @@ def events_import(
             [task] = bar.task_ids
             bar.update(task, total=_size(source))
             done = await import_events(
-                os.environ.get("DATABASE_ADMIN_URL") or database_url(),
+                owner_url(),
                 source,
                 confirm=agree,
                 progress=lambda read: bar.update(task, completed=read),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from domain.eventlog.migrate import migrate
-from domain.operations.cli.console import AsJson, database_url, guard, print_json
+from domain.operations.cli.console import AsJson, guard, owner_url, print_json
 
 
 def migrate_command(json: AsJson = False) -> None:
@@ -15,8 +13,7 @@ def migrate_command(json: AsJson = False) -> None:
 
     Forward only, each in a transaction; safe to run from several places at once.
     """
-    url = os.environ.get("DATABASE_ADMIN_URL") or database_url()
-    applied = guard(migrate(url))
+    applied = guard(migrate(owner_url()))
     if json:
         print_json({"applied": applied})
     else:

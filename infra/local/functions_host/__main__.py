@@ -17,6 +17,8 @@ import sys
 import threading
 from pathlib import Path
 
+from domain.connections import CHECKS, connection_setting
+from domain.redaction import guard, redact
 from infra.local.functions_host import indexing, logs, settings
 from infra.local.functions_host.errors import HostStartupError
 from infra.local.functions_host.host import Address, FunctionsHost
@@ -36,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         local = _local_settings(options.app_dir, options.settings)
         settings.export(local.values, os.environ)
+        guard(os.environ)
+        _check_connections()
         config = read_host_json(options.app_dir / "host.json")
         functions = indexing.load(options.app_dir, os.environ)
         port = options.port if options.port is not None else local.http_port
@@ -47,9 +51,22 @@ def main(arguments: list[str] | None = None) -> int:
 
         asyncio.run(serve())
     except HostStartupError as error:
-        print(f"functions host: {error}", file=sys.stderr, flush=True)
+        print(redact(f"functions host: {error}"), file=sys.stderr, flush=True)
         return 2
     return 0
+
+
+def _check_connections() -> None:
+    """Settings that say where something is are right or not set, whatever the app does with them.
+
+    Raises:
+        HostStartupError: names the one that is wrong, never its value.
+    """
+    for name in CHECKS:
+        try:
+            connection_setting(os.environ, name)
+        except ValueError as error:
+            raise HostStartupError(f"wrong setting: {error}") from None
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
+from domain.redaction import redact
+
 #: Loggers that tell at INFO what the host says itself, once, or that nobody wants to read.
 _QUIET = ("azure", "aiohttp", "asyncio", "uamqp")
 
@@ -30,7 +32,9 @@ class JsonFormatter(logging.Formatter):
                 line[name] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        elif record.exc_text:  # without the secrets that were in it
+            line["exception"] = record.exc_text
+        return redact(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from domain.connections import CHECKS, connection_setting
+from domain.redaction import remember_all
 from infra.local.servicebus.config import DEFAULT_CONFIG
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,6 +22,19 @@ STACK_SETTINGS = frozenset(
 
 class StackError(Exception):
     """The stack cannot do what was asked; the message says why and what helps."""
+
+
+#: What the stack sets itself, whatever there is.
+_ITS_OWN = frozenset(
+    (
+        *("DATABASE_URL", "DATABASE_ADMIN_URL", "QLP_SANDBOX_URL"),
+        *("ServiceBusConnection", "ServiceBusConnection__fullyQualifiedNamespace"),
+    )
+)
+
+
+class WrongSetting(StackError):
+    """A setting keeps the stack from being started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,7 @@ class StackConfig:
         shell can start it again from there.
 
         Raises:
-            StackError: a port is not a port.
+            WrongSetting: a port is not a port, or a connection setting cannot be read.
         """
         env = os.environ if environment is None else environment
         return cls(
@@ -60,13 +75,22 @@ class StackConfig:
             data=Path(env.get("QLP_DATA_DIR") or ROOT / ".qlp").absolute(),
             http_port=_port(env, "QLP_HTTP_PORT", 7071),
             amqp_port=_port(env, "QLP_AMQP_PORT", 5672),
-            database_url=env.get("QLP_DATABASE_URL") or None,
+            database_url=_connections(env)["QLP_DATABASE_URL"],
             service_bus_config=Path(env.get("QLP_SERVICE_BUS_CONFIG") or DEFAULT_CONFIG),
         )
+
+
+def _connections(env: Mapping[str, str]) -> dict[str, str | None]:
+    """The connection settings that the stack uses or hands on, as clients take them."""
+    remember_all(env)
+    try:
+        return {name: connection_setting(env, name) for name in CHECKS.keys() - _ITS_OWN}
+    except ValueError as error:
+        raise WrongSetting(str(error)) from None
 
 
 def _port(env: Mapping[str, str], name: str, default: int) -> int:
     raw = env.get(name) or str(default)
     if not raw.isdigit() or int(raw) > 65535:
-        raise StackError(f"{name} must be a port from 0 (any free one) to 65535, not {raw!r}")
+        raise WrongSetting(f"{name} must be a port from 0 (any free one) to 65535, not {raw!r}")
     return int(raw)

@@ -34,7 +34,10 @@ PROCESS_MANAGER = Entity("intent-events/process-manager")
 
 def settings_for(broker: BrokerProcess) -> Settings:
     return Settings.from_environment(
-        {"DATABASE_URL": "postgresql://nowhere", "ServiceBusConnection": broker.connection_string}
+        {
+            "DATABASE_URL": "postgresql://nowhere/none",
+            "ServiceBusConnection": broker.connection_string,
+        }
     )
 
 
@@ -323,7 +326,7 @@ async def test_qlp_lists_shows_resubmits_and_purges(bus: Bus, servicebus: Broker
     await bus.refuse(2)
 
     async def dead(*arguments: str) -> Any:
-        return await qlp("dead-letters", *arguments, url="postgresql://nowhere", **env)
+        return await qlp("dead-letters", *arguments, url="postgresql://nowhere/none", **env)
 
     listed, none, shown, dry, unasked, unknown = await asyncio.gather(
         dead("list"),

@@ -346,7 +346,10 @@ async def test_a_check_the_database_refuses_is_itself_a_finding(
 
 
 def settings_of(broker: BrokerProcess, **more: str) -> Settings:
-    environment = {"DATABASE_URL": "x", "ServiceBusConnection": broker.connection_string}
+    environment = {
+        "DATABASE_URL": "postgresql://h/d",
+        "ServiceBusConnection": broker.connection_string,
+    }
     return Settings.from_environment(environment | more)
 
 
@@ -375,7 +378,7 @@ async def test_a_bus_that_is_away_or_refuses_is_one_finding(broker_process: Brok
     broker = broker_process()
     stranger = settings_of(broker).service_bus_connection or ""
     wrong_key = stranger.replace(f"SharedAccessKey={broker.key}", f"SharedAccessKey={'0' * 64}")
-    environment = {"DATABASE_URL": "x", "ServiceBusConnection": wrong_key}
+    environment = {"DATABASE_URL": "postgresql://h/d", "ServiceBusConnection": wrong_key}
     [refused] = await examine_bus(Settings.from_environment(environment))
     assert refused.status == "fail"
     assert "mend the key" in refused.fix

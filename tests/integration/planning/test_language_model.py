@@ -337,7 +337,10 @@ async def test_a_wrong_key_is_not_repeated_in_the_record(
     assert reply.call.detail == "HTTP 401"
     assert "very-secret" not in caplog.text
     openai_server.script(fault(400, "the key sk-abc***xyz123 is odd"))
-    assert (await ask(models())).call.detail == "HTTP 400: the key [key] is odd"
+    assert (await ask(models())).call.detail == "HTTP 400: the key [secret] is odd"
+    openai_server.script(fault(403, f"{openai_server.key!r} may not, nor may {openai_server.key}"))
+    said = (await ask(models())).call.detail
+    assert said == "HTTP 403: '[secret]' may not, nor may [secret]"
 
 
 async def test_a_model_that_is_not_there(models: Models, openai_server: OpenAIServer) -> None:

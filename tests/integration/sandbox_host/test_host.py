@@ -288,16 +288,19 @@ def _has_waiting_boxes(status: int, body: dict[str, Any]) -> bool:
     return status == 200 and bool(body["pool"]["languages"]["any"]["waiting"])
 
 
+BUS = "Endpoint=sb://x;SharedAccessKeyName=n;SharedAccessKey=k"
+
+
 async def test_wrong_settings_are_named(tmp_path: Path) -> None:
     for settings, expected in (
         ({}, "set ServiceBusConnection"),
-        ({"ServiceBusConnection": "nonsense"}, "not a connection string"),
+        ({"ServiceBusConnection": "nonsense"}, "no connection string"),
         (
-            {"ServiceBusConnection": "Endpoint=sb://x", "QLP_SANDBOX_RUNTIMES": "podman"},
+            {"ServiceBusConnection": BUS, "QLP_SANDBOX_RUNTIMES": "podman"},
             "QLP_SANDBOX_RUNTIMES",
         ),
         (
-            {"ServiceBusConnection": "Endpoint=sb://x", "QLP_SANDBOX_CONCURRENCY": "0"},
+            {"ServiceBusConnection": BUS, "QLP_SANDBOX_CONCURRENCY": "0"},
             "QLP_SANDBOX_CONCURRENCY",
         ),
     ):

@@ -4,7 +4,10 @@ import pytest
 
 from domain.settings import InvalidSettings, Settings
 
-ENOUGH = {"DATABASE_URL": "postgresql://somewhere/db", "ServiceBusConnection": "Endpoint=sb://x;"}
+ENOUGH = {
+    "DATABASE_URL": "postgresql://somewhere/db",
+    "ServiceBusConnection": "Endpoint=sb://x;SharedAccessKeyName=n;SharedAccessKey=k",
+}
 
 
 def test_the_least_that_must_be_set_is_enough() -> None:
@@ -39,7 +42,7 @@ def test_an_error_never_shows_a_value() -> None:
 def test_an_identity_may_stand_in_for_a_connection_string() -> None:
     settings = Settings.from_environment(
         {
-            "DATABASE_URL": "x",
+            "DATABASE_URL": "postgresql://h/d",
             "ServiceBusConnection__fullyQualifiedNamespace": "qlp.servicebus.windows.net",
         }
     )

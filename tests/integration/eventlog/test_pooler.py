@@ -1,0 +1,169 @@
+"""PgBouncer in transaction mode keeps nothing that a session is told: it is noticed and named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import PoolTimeout
+
+from domain import database as domain_database
+from domain.app import open_app
+from domain.database import PoolerInBetween, open_pool, try_connection
+from domain.eventlog.migrate import migrate
+from domain.operations.doctor import examine_environment
+from domain.patience import waits_for
+from domain.settings import Settings
+from infra.local.ports import free_port
+from tests.fixtures.postgres import Database
+from tests.integration.operations.recording import qlp
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+#: PgBouncer does not run as root.
+ACCOUNT = "nobody"
+
+#: Starts one in front of a database; its URL.
+Pooler = Callable[..., str]
+
+
+@pytest.fixture
+def pooler(database: Database) -> Iterator[Pooler]:
+    if PGBOUNCER is None:
+        if os.environ.get("QLP_REQUIRE_DOCKER"):
+            pytest.fail("pgbouncer is required here and not installed")
+        pytest.skip("pgbouncer is not installed")
+    with ExitStack() as stack:
+        yield lambda url, **settings: stack.enter_context(running(url, settings))
+
+
+@contextmanager
+def running(url: str, settings: dict[str, str]) -> Iterator[str]:
+    given = conninfo_to_dict(url)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="qlp-test-") as folder:
+        directory = Path(folder)
+        users, config = directory / "users.txt", directory / "pgbouncer.ini"
+        users.write_text(f'"{given["user"]}" "{given["password"]}"\n')
+        lines = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": str(port),
+            "unix_socket_dir": "",
+            "auth_type": "plain",
+            "auth_file": str(users),
+            "pool_mode": "transaction",
+            **settings,
+        }
+        config.write_text(
+            f"[databases]\n* = host={given['host']} port={given['port']}\n[pgbouncer]\n"
+            + "".join(f"{name} = {value}\n" for name, value in lines.items())
+        )
+        as_nobody: list[str] = []
+        if os.geteuid() == 0:
+            as_nobody = ["--user", ACCOUNT]
+            os.chown(directory, pwd.getpwnam(ACCOUNT).pw_uid, -1)
+            for path in (users, config):
+                os.chown(path, pwd.getpwnam(ACCOUNT).pw_uid, -1)
+        process = subprocess.Popen(
+            [str(PGBOUNCER), *as_nobody, str(config)], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            through = make_conninfo("", **{**given, "port": port})
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "process up" in line:
+                    break
+            yield through
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+MODES = [
+    pytest.param({}, id="refuses options"),
+    pytest.param({"ignore_startup_parameters": "options"}, id="ignores options"),
+]
+
+
+@pytest.mark.parametrize("settings", MODES)
+async def test_a_pooler_in_transaction_mode_is_named_with_the_fix(
+    pooler: Pooler,
+    database: Database,
+    settings: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = pooler(database.url, **settings)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("select 1").fetchone() == (1,), "it does answer"
+    with pytest.raises(PoolerInBetween, match="port 5432 in place of 6432"):
+        await try_connection(url)
+
+    monkeypatch.setattr(domain_database, "CHECKOUT_SECONDS", 2.0)
+    with pytest.raises(PoolTimeout) as raised:
+        await open_pool(url, min_size=1, max_size=1, application_name="tests")
+    told = waits_for(raised.value)
+    assert told is not None
+    assert told.startswith("the database cannot be reached: a pooler answers that keeps no sess")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("settings", MODES)
+async def test_operators_are_told_by_qlp_and_its_doctor(
+    pooler: Pooler, database: Database, settings: dict[str, str]
+) -> None:
+    url = pooler(database.url, **settings)
+    said, findings = await asyncio.gather(
+        qlp("streams", "list", url=url),
+        examine_environment({"DATABASE_URL": url}),
+    )
+    assert (said.code, said.err.count("\n")) == (1, 1), said.err
+    assert "on Azure to port 5432 in place of 6432" in said.err
+    [finding] = [finding for finding in findings if finding.check == "database"]
+    assert (finding.status, "PgBouncer" in finding.detail) == ("fail", True)
+    assert "5432" in finding.fix
+
+
+@pytest.mark.parametrize("settings", MODES)
+async def test_nothing_is_migrated_over_a_pooler(
+    pooler: Pooler, database: Database, settings: dict[str, str]
+) -> None:
+    url = pooler(database.admin_url, **settings)
+    with pytest.raises(PoolerInBetween):
+        await migrate(url)
+
+
+async def test_the_application_says_so_at_its_start(
+    pooler: Pooler, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(domain_database, "CHECKOUT_SECONDS", 2.0)
+    settings = Settings.from_environment(
+        {
+            "DATABASE_URL": pooler(database.url, ignore_startup_parameters="options"),
+            "ServiceBusConnection__fullyQualifiedNamespace": "none.servicebus.windows.net",
+        }
+    )
+    with pytest.raises(PoolTimeout) as raised:
+        await open_app(settings)
+    assert "PgBouncer in transaction mode" in (waits_for(raised.value) or "")
+
+
+async def test_a_url_with_options_of_its_own_keeps_them(database: Database) -> None:
+    separator = "&" if urlsplit(database.url).query else "?"
+    url = f"{database.url}{separator}options=-c%20geqo%3Doff"
+    pool = await open_pool(url, min_size=1, max_size=1, application_name="tests")
+    try:
+        asked = b"select current_setting('geqo'), current_setting('statement_timeout')"
+        assert await domain_database.fetch(pool, asked, {}) == [("off", "30s")]
+    finally:
+        await pool.close()

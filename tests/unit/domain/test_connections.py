@@ -1,0 +1,180 @@
+"""Settings that say where something is: what is taken, and what is said of the rest."""
+
+from __future__ import annotations
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from domain.connections import (
+    CHECKS,
+    api_key,
+    connection_setting,
+    database_url,
+    http_url,
+    private_http_url,
+    service_bus_connection,
+    service_bus_namespace,
+)
+
+#: In every wrong value below; nothing of it may be in a message.
+SECRET = "tr0ub4dor"
+
+BUS = f"Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=n;SharedAccessKey={SECRET}="
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "postgresql://qlp:tr0ub4dor@db:5432/qlp",
+        "postgres://qlp:tr0ub4dor@db:5432/qlp",
+        "postgresql+psycopg://qlp:tr0ub4dor@db:5432/qlp",
+        "postgresql+asyncpg://qlp:tr0ub4dor@db:5432/qlp",
+        "POSTGRESQL://qlp:tr0ub4dor@db:5432/qlp",
+        '"postgresql://qlp:tr0ub4dor@db:5432/qlp"',
+        " 'postgresql://qlp:tr0ub4dor@db:5432/qlp' \n",
+        "jdbc:postgresql://db:5432/qlp?user=qlp&password=tr0ub4dor",
+        "host=db port=5432 user=qlp password=tr0ub4dor dbname=qlp",
+    ],
+)
+def test_what_is_meant_is_taken(pasted: str) -> None:
+    assert conninfo_to_dict(database_url(pasted)) == {
+        "host": "db",
+        "port": "5432",
+        "user": "qlp",
+        "password": "tr0ub4dor",
+        "dbname": "qlp",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgresql://u:p%40%2F%25@h/d", "p@/%"),
+        ("postgresql://u:a#b@h/d", "a#b"),
+        ("postgresql://u:a:b@h/d", "a:b"),
+        ("postgresql://u:p@[::1]:5432/d?sslmode=require", "p"),
+        ("postgresql://u:p@one,two:5433/d", "p"),
+        ("postgresql://u:p@%2Fvar%2Frun%2Fpostgresql/d", "p"),
+        ("postgresql:///d", None),
+        ("postgresql://u@x.postgres.database.azure.com/d", None),
+        ("service=there", None),
+        ("host=h dbname=d password='a b'", "a b"),
+    ],
+)
+def test_a_url_that_libpq_takes_stays_as_it_is(url: str, password: str | None) -> None:
+    assert database_url(url) == url
+    assert conninfo_to_dict(url).get("password") == password
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fix"),
+    [
+        ("garbage", "must be a PostgreSQL URL: postgresql://"),
+        (SECRET, "must be a PostgreSQL URL"),
+        (f"qlp:{SECRET}@h/d", "must be a PostgreSQL URL"),
+        (f"mysql://u:{SECRET}@h/d", "must be a PostgreSQL URL"),
+        (f"psql postgresql://u:{SECRET}@h/d", "must be a PostgreSQL URL"),
+        (f"DATABASE_URL=postgresql://u:{SECRET}@h/d", "must be a PostgreSQL URL"),
+        (f"postgresql:/u:{SECRET}@h/d", "must be a PostgreSQL URL"),
+        (f"postgresql://u:a@{SECRET}@h/d", "an @ is %40"),
+        (f"postgresql://u@x:{SECRET}@h/d", "an @ is %40"),
+        (f"postgresql://u:{SECRET}%@h/d", "a % is %25"),
+        (f"postgresql://u:%zz{SECRET}@h/d", "a % is %25"),
+        (f"postgresql://u:a/{SECRET}@h/d", "a / is %2F"),
+        (f"postgresql://u:{SECRET}?x@h/d", "a ? is %3F"),
+        (f"postgresql://u:{SECRET} x@h/d", "a blank is %20"),
+        (f"postgresql://u:{SECRET}@h/d\npostgresql://", "line break"),
+        (f"postgresql://u:p@h:{SECRET}/d", "no number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@h:99999/d", "no number from 1 to 65535"),
+        (f"postgresql://u:p@{SECRET}!/d", "host name"),
+        (f"postgresql://u:{SECRET}@h", "names no database"),
+        (f"host=h user=u password={SECRET}", "names no database"),
+        ("postgresql://", "names neither a server nor a database"),
+        (f"host=h password='{SECRET}", "cannot be read"),
+        (f"postgresql://u:p@h/d?pass={SECRET}", "cannot be read"),
+        (f"host=h {SECRET}", "cannot be read"),
+    ],
+)
+def test_a_wrong_database_url_is_told_without_it(wrong: str, fix: str) -> None:
+    with pytest.raises(ValueError, match=r"^DATABASE_URL: ") as raised:
+        connection_setting({"DATABASE_URL": wrong}, "DATABASE_URL")
+    assert fix in str(raised.value)
+    assert SECRET not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize("pasted", [BUS, f"{BUS};", f' "{BUS}"\n'])
+def test_a_bus_connection_is_taken(pasted: str) -> None:
+    assert service_bus_connection(pasted).rstrip(";") == BUS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fix"),
+    [
+        (SECRET, "Endpoint=sb://"),
+        (BUS.replace("Endpoint=", ""), "no connection string"),
+        (BUS.replace("sb://", "https://"), "names no Endpoint"),
+        (BUS.replace("SharedAccessKeyName=n;", ""), "SharedAccessKeyName"),
+        (f"{BUS};EntityPath=intents", "EntityPath"),
+        (BUS.replace(SECRET, f"{SECRET}\n{SECRET}"), "line break"),
+        ("Endpoint=sb://x", "SharedAccessKey"),
+    ],
+)
+def test_a_wrong_bus_connection_is_told_without_it(wrong: str, fix: str) -> None:
+    with pytest.raises(ValueError, match=fix) as raised:
+        service_bus_connection(wrong)
+    assert SECRET not in str(raised.value)
+
+
+def test_a_namespace_is_a_host_name() -> None:
+    name = "x.servicebus.windows.net"
+    for pasted in (name, f"sb://{name}/", f"https://{name}", f" '{name}'"):
+        assert service_bus_namespace(pasted) == name
+    for wrong in ("x", BUS, f"{name}/queue", f"{name}:x", "-"):
+        with pytest.raises(ValueError, match="must be a") as raised:
+            service_bus_namespace(wrong)
+        assert SECRET not in str(raised.value)
+
+
+def test_an_http_url_holds_nothing_secret() -> None:
+    assert http_url(" https://api.example.org/v1/ ") == "https://api.example.org/v1"
+    assert http_url("http://[::1]:8080/v1") == "http://[::1]:8080/v1"
+    for wrong in (
+        SECRET,
+        f"https://u:{SECRET}@h/v1",
+        f"https://{SECRET}@h/v1",
+        f"https://h/v1?key={SECRET}",
+        f"https://h/v1#{SECRET}",
+        f"https://h:{SECRET}/v1",
+        f"ftp://h/{SECRET}",
+        f"https://h /{SECRET}",
+        f"https://[{SECRET}/",
+    ):
+        with pytest.raises(ValueError, match=r"must be a URL|in no URL") as raised:
+            http_url(wrong)
+        assert SECRET not in str(raised.value)
+
+
+def test_tokens_go_nowhere_in_the_clear() -> None:
+    assert private_http_url("http://10.0.0.7:80/") == "http://10.0.0.7:80"
+    with pytest.raises(ValueError, match="must begin with https://"):
+        private_http_url("http://app.example.org")
+
+
+def test_a_key_fits_a_header() -> None:
+    assert api_key(" 'sk-abc'\n") == "sk-abc"
+    for wrong in (f"{SECRET}\n{SECRET}", f"{SECRET} {SECRET}", f"{SECRET}…", "  "):
+        with pytest.raises(ValueError, match="in no key") as raised:
+            api_key(wrong)
+        assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_no_setting_is_repeated_and_none_need_be_set(name: str) -> None:
+    for wrong in (f"{SECRET}\x00{SECRET}", f"{SECRET}\t{SECRET}", f"{SECRET}é\n@"):
+        with pytest.raises(ValueError, match=f"^{name}: ") as raised:
+            connection_setting({name: wrong}, name)
+        assert SECRET not in str(raised.value)
+    assert connection_setting({name: ""}, name) is None
+    assert connection_setting({}, name) is None

@@ -1,0 +1,202 @@
+"""Secrets are kept out of what people read."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import subprocess
+import sys
+import timeit
+from collections.abc import Iterator
+from urllib.parse import quote
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from domain import redaction
+from domain.openai_client import open_client
+from domain.openai_settings import ModelSettings
+from domain.planning.failures import clean
+from domain.redaction import MARK, guard, redact, remember, remember_all
+from functions.problems import Problem
+from infra.local.functions_host.logs import JsonFormatter as HostFormatter
+from infra.local.stack.config import ROOT
+from sandbox_host.logs import JsonFormatter as SandboxFormatter
+
+SECRET = "tr0ub4dor&3 /+é"
+BUS_KEY = "aGVsbG8gd29ybGQhISE="
+
+ENVIRONMENT = {
+    "DATABASE_URL": f"postgresql://qlp:{quote(SECRET, safe='')}@db/qlp",
+    "ServiceBusConnection": f"Endpoint=sb://x/;SharedAccessKeyName=n;SharedAccessKey={BUS_KEY}",
+    "QLP_RUN_TOKEN_KEY": "run-token-key-in-base64",
+    "QLP_RUN_TOKEN_KEY_PREVIOUS": "the-one-before",
+    "AZURE_OPENAI_API_KEY": "0123456789abcdef",
+    "PGPASSWORD": "hunter22",
+    "IDENTITY_HEADER": "of-the-platform",
+    "AzureWebJobsStorage": "AccountName=a;AccountKey=c3RvcmFnZQ==;EndpointSuffix=x",
+    "QLP_LLM_TOKENS_PER_DAY": "1000000",
+    "DATABASE_ADMIN_URL": "postgresql://postgres:postgres@db/qlp",
+    "HOME": "/home/somebody",
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_is_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(redaction, "_forms", ())
+    factory, hook = logging.getLogRecordFactory(), sys.excepthook
+    yield
+    logging.setLogRecordFactory(factory)
+    sys.excepthook = hook
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        quote(SECRET, safe=""),
+        json.dumps(SECRET)[1:-1],
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
+        BUS_KEY,
+        quote(BUS_KEY, safe=""),
+        "run-token-key-in-base64",
+        "the-one-before",
+        "0123456789abcdef",
+        "hunter22",
+        "of-the-platform",
+        "c3RvcmFnZQ==",
+    ],
+)
+def test_what_is_secret_in_an_environment_is_found_in_each_form(form: str) -> None:
+    remember_all(ENVIRONMENT)
+    said = redact(f"before {form} after")
+    assert form not in said
+    assert said.startswith(f"before {MARK}")
+    assert said.endswith(" after")
+
+
+@pytest.mark.parametrize(
+    "text", ["1000000 tokens", "postgres is ready", "/home/somebody", "db/qlp"]
+)
+def test_what_is_not_secret_stays(text: str) -> None:
+    remember_all(ENVIRONMENT)
+    assert redact(text) is text
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("wrong key sk-proj-abc***xyz.", f"wrong key {MARK}"),
+        ("Authorization: Bearer abcdefghijklmnopqrstuvwxyz", f"Authorization: Bearer {MARK}"),
+        ("at postgresql://u:p4ss@h/d failed", f"at postgresql://u:{MARK}@h/d failed"),
+        ("host=h password='a b' x", f"host=h password={MARK} x"),
+        ("…;SharedAccessKey=abc=;x", f"…;SharedAccessKey={MARK};x"),
+        ("https://s.blob/x?sv=1&sig=abc%3D&se=2", f"https://s.blob/x?sv=1&sig={MARK}&se=2"),
+        ("token eyJhbGciOiJI.eyJzdWIi.c2ln end", f"token {MARK} end"),
+    ],
+)
+def test_what_looks_like_a_secret_is_one_whoevers_it_is(said: str, shown: str) -> None:
+    assert redact(said) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://USER:PASSWORD@HOST:5432/DATABASE",
+        "Endpoint=sb://x;SharedAccessKeyName=…;SharedAccessKey=…",
+        "GET https://127.0.0.1:7071/api/health took 3 ms",
+        "a disk-full risk-free task-list; bearer of news",
+        "https://h/a:b and mail@example.org",
+    ],
+)
+def test_what_only_resembles_one_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_a_provider_that_repeats_the_key_does_not_bring_it_into_the_record() -> None:
+    key = "0a1b2c3d" * 8
+    client = open_client(
+        ModelSettings.model_validate({"OPENAI_API_KEY": key, "OPENAI_BASE_URL": "http://h/v1"})
+    )
+    assert client is not None
+    assert clean(f"HTTP 403: {key} may not") == f"HTTP 403: {MARK} may not"
+    # Where the record ends, no half of it is left.
+    assert "0a1b" not in clean("x" * 480 + f" {key}")
+    assert "0a1b" not in clean("x" * 1990 + f" {key}")
+
+
+def test_a_problem_holds_no_secret() -> None:
+    remember(SECRET)
+    response = Problem(502, "bad-gateway", f"it said {SECRET}", errors=[SECRET]).response()
+    assert orjson.loads(response.get_body())["errors"] == [MARK]
+    assert orjson.loads(response.get_body())["detail"] == f"it said {MARK}"
+
+
+def logged(formatter: logging.Formatter) -> str:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logger = logging.getLogger("tests.redaction")
+    logger.addHandler(handler)
+    try:
+        logger.warning("connecting as %s", SECRET)
+        logger.warning("by %(way)s", {"way": SECRET}, extra={"tried": SECRET})
+        try:
+            int(SECRET)
+        except ValueError:
+            logger.exception("it failed")
+    finally:
+        logger.removeHandler(handler)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "formatter", [logging.Formatter(), HostFormatter(), SandboxFormatter()], ids=type
+)
+def test_logs_hold_no_secret_whoever_writes_them(formatter: logging.Formatter) -> None:
+    guard({"PASSWORD": SECRET})
+    guard({"PASSWORD": SECRET})
+    said = logged(formatter)
+    assert "tr0ub4dor" not in said
+    assert said.count(MARK) >= 3
+    assert "Traceback" in said, "all but the secret is there"
+
+
+def test_an_uncaught_exception_shows_none() -> None:
+    script = (
+        "import os; from domain.redaction import guard; guard(os.environ)\n"
+        "raise ValueError('cannot parse ' + os.environ['X_PASSWORD'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={"X_PASSWORD": SECRET, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"ValueError: cannot parse {MARK}" in done.stderr
+    assert "tr0ub4dor" not in done.stderr
+
+
+def test_what_is_remembered_is_bounded_and_the_latest_stays() -> None:
+    for number in range(1000):
+        remember(f"token-{number:06}")
+    assert len(redaction._forms) <= 256
+    assert redact("token-000999") == MARK
+
+
+def test_a_line_costs_next_to_nothing() -> None:
+    """Against what writing it costs at the least: formatting it once as JSON."""
+    remember_all(ENVIRONMENT)
+    line = f"function receive_intents took 12 ms for the intent {uuid4()} of tenant demo"
+    record = logging.makeLogRecord({"msg": line})
+    formatter = HostFormatter()
+    cost = min(timeit.repeat(lambda: redact(line), number=2000, repeat=5))
+    writing = min(timeit.repeat(lambda: formatter.format(record), number=2000, repeat=5))
+    assert cost < writing
