@@ -33,10 +33,8 @@ LAX_READERS = ("model_validate", "model_validate_json", "validate_python", "vali
 #: Modules that have pydantic read something else, and why that is as good.
 NO_DOORS = {
     "domain.strict_json": "it is the reader",
-    "domain.settings": "texts of the environment",
+    "domain.openai_settings": "texts of the environment",
     "sandbox_host.settings": "texts of the environment",
-    "domain.operations.cli.budgets": "texts of the environment",
-    "domain.operations.cli.embeddings": "texts of the environment",
     "domain.planning.answers": "names, read before",
     "domain.planning.wire": "counted before; a provider may be lax",
     "domain.messaging.routing": "limits, read before",
