@@ -20,6 +20,7 @@ from domain.outages import describe_outage, outage_of
 from domain.patience import within
 from domain.planning.questions import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections
+from domain.redaction import redact
 from domain.settings import Settings
 from domain.similarity.status import EmbedderStatus
 
@@ -181,7 +182,7 @@ class Health:
             async with asyncio.timeout(_CHECK_SECONDS):
                 await self._publisher.open()
         except (PublishFailed, TimeoutError) as error:
-            problem = f"Service Bus cannot be reached; events wait in the log: {error}"
+            problem = redact(f"Service Bus cannot be reached; events wait in the log: {error}")
             return Check("degraded", {"problem": problem})
         return Check("ok", {})
 

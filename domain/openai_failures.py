@@ -77,12 +77,16 @@ def _failures(completion: Mapping[str, Any]) -> Iterator[object]:
 
 def words_in(failure: Mapping[str, Any]) -> str:
     """What a provider says; empty if nothing."""
-    words = str(next(filter(None, map(failure.get, _MESSAGES)), ""))
-    return redact(words[:_MAX_READ])[:300]  # a key must not be cut before it is recognised
+    return _shortened(next(filter(None, map(failure.get, _MESSAGES)), ""))
 
 
 def _reported(failure: object) -> ReportedFailure:
     if not isinstance(failure, dict):
-        return ReportedFailure(str(failure)[:300], "")
+        return ReportedFailure(_shortened(failure), "")
     code = next(filter(None, map(failure.get, _CODES)), "")
-    return ReportedFailure(words_in(failure) or str(failure)[:300], str(code)[:100])
+    return ReportedFailure(words_in(failure) or _shortened(failure), str(code)[:100])
+
+
+def _shortened(words: object) -> str:
+    """A provider's words; a key among them must not be cut before it is recognised."""
+    return redact(str(words)[:_MAX_READ])[:300]

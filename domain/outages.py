@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 
 import psycopg
 
+from domain.redaction import redact
+
 
 class Outage(NamedTuple):
     """One state in which the database does not do what it is asked.
@@ -105,4 +107,4 @@ def describe_outage(error: BaseException) -> str:
         return describe_outage(error.exceptions[0])
     outage = outage_of(error) or UNREACHABLE
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"the database {outage.problem}: {lines[0]}"
+    return f"the database {outage.problem}: {redact(lines[0])}"

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from domain.messaging.amqp_values import Value, sendable
 from domain.messaging.publisher import OutgoingMessage, PublishFailed, ServiceBusPublisher
 from domain.patience import waits_for
+from domain.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -155,4 +156,4 @@ async def hold(delivery_count: int, first_pause: float = FIRST_PAUSE) -> None:
 def describe_failure(error: Exception) -> str:
     """The kind and first line of an error."""
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"[:_MAX_FAILURE]
+    return redact(f"{type(error).__name__}: {text[0] if text else ''}")[:_MAX_FAILURE]

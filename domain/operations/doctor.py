@@ -14,7 +14,7 @@ from domain.operations.doctor_database import DatabaseExam
 from domain.operations.doctor_models import examine_models
 from domain.operations.doctor_services import examine_bus, examine_sandbox
 from domain.operations.doctor_similarity import examine_similarity
-from domain.operations.findings import Finding
+from domain.operations.findings import Finding, redacted
 from domain.settings import InvalidSettings, Settings
 from domain.similarity.embedders import wanted_model
 
@@ -31,7 +31,7 @@ async def examine(pool: AsyncConnectionPool, settings: Settings) -> list[Finding
         examine_sandbox(settings.sandbox_url),
         examine_models(settings),
     )
-    return [*database, *similarity, *bus, *sandbox, *models]
+    return redacted([*database, *similarity, *bus, *sandbox, *models])
 
 
 async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
@@ -59,7 +59,7 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
             examine_models(settings),
         )
         findings += [*bus, *sandbox, *models]
-    return findings
+    return redacted(findings)
 
 
 async def _examine_database(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import psycopg
 from psycopg_pool import PoolTimeout
+
+from domain.redaction import redact
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -38,6 +40,11 @@ def worst(findings: Iterable[Finding]) -> Status:
     """The gravest status among ``findings``."""
     found = {finding.status for finding in findings}
     return next((status for status in _BY_GRAVITY if status in found), "ok")
+
+
+def redacted(findings: Iterable[Finding]) -> list[Finding]:
+    """``findings`` without secrets: they repeat what servers and drivers say."""
+    return [replace(each, detail=redact(each.detail), fix=redact(each.fix)) for each in findings]
 
 
 Check = Callable[[], Awaitable[Sequence[Finding]]]

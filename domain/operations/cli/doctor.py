@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import typer
 from rich.console import Console
@@ -12,7 +11,6 @@ from rich.text import Text
 from domain.operations.cli.console import AsJson, guard, print_json, printable
 from domain.operations.doctor import examine_environment
 from domain.operations.findings import Finding, worst
-from domain.redaction import redact
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -27,7 +25,6 @@ def doctor_command(json: AsJson = False) -> None:
     async def work() -> None:
         findings = await examine_environment(os.environ)
         status = worst(findings)
-        findings = [replace(f, detail=redact(f.detail), fix=redact(f.fix)) for f in findings]
         if json:
             print_json({"status": status, "findings": findings})
         else:
