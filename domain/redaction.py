@@ -70,8 +70,9 @@ def remember(*secrets: str | None) -> None:
     for secret in secrets:
         if secret and len(secret.strip()) >= _SHORTEST:
             for form in _forms_of(secret.strip()):
-                known.pop(form, None)
-                known[form] = None
+                if form not in MARK:  # what is redacted may pass here again
+                    known.pop(form, None)
+                    known[form] = None
     _forms = tuple(known)[-_MOST:]
 
 

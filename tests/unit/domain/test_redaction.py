@@ -184,6 +184,11 @@ def test_an_uncaught_exception_shows_none() -> None:
     assert "tr0ub4dor" not in done.stderr
 
 
+def test_what_is_redacted_may_be_redacted_again() -> None:
+    remember("secret", "hunter22")
+    assert redact(redact("hunter22 and secret")) == f"{MARK} and secret"
+
+
 def test_what_is_remembered_is_bounded_and_the_latest_stays() -> None:
     for number in range(1000):
         remember(f"token-{number:06}")
