@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-_DATABASE_FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+_DATABASE_FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"  # pragma: allowlist secret
 _BUS_FORM: Final = (
     "Endpoint=sb://NAME.servicebus.windows.net/;SharedAccessKeyName=…;SharedAccessKey=…"
 )
