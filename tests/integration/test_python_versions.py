@@ -39,9 +39,9 @@ def index_with(python: str) -> Any:
 
 
 def declared() -> set[str]:
-    """The functions' names as the blueprints' sources have them."""
-    sources = [path.read_text() for path in (ROOT / "functions").glob("*.py")]
-    return {name for text in sources for name in re.findall(r'@bp\.function_name\("(.+)"\)', text)}
+    """The functions' names as the blueprints' sources have them, by themselves or in a route."""
+    sources = "".join(path.read_text() for path in (ROOT / "functions").glob("*.py"))
+    return set(re.findall(r'(?:\bbp\.function_name\(|\bRoute\()\s*"(\w+)"', sources))
 
 
 def find_python(version: str) -> str | None:
