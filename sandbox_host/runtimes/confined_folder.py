@@ -133,12 +133,12 @@ class ProgramFolder:
         """What there is now, that which the program has open after its deletion included.
 
         Args:
-            limit_bytes: of all of it.
+            limit_bytes: of all of it, and of any one file (RLIMIT_FSIZE).
             pids: see `OpenFiles.look`.
             reaper: see there.
         """
         held = self._open_files.look(pids, reaper)
-        meter = _Meter(limit_bytes - held.disk_bytes)
+        meter = _Meter(limit_bytes, held.disk_bytes)
         meter.walk(self._descriptor, 0)
         on_disk, entries_on_disk = meter.bytes, meter.inodes
         if self._uid is not None:
@@ -187,8 +187,9 @@ def _is_in_memory(path: Path) -> bool:
 
 
 class _Meter:
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
+    def __init__(self, limit_bytes: int, held_bytes: int) -> None:
+        self._file_limit = limit_bytes
+        self._limit = limit_bytes - held_bytes
         self._too_deep = False
         self._links: set[tuple[int, int]] = set()
         self.inodes = 0
@@ -233,7 +234,11 @@ class _Meter:
             if (found.st_dev, found.st_ino) in self._links:
                 return
             self._links.add((found.st_dev, found.st_ino))
-        self.bytes += found.st_blocks * _SECTOR
+        taken = found.st_blocks * _SECTOR
+        if found.st_size == self._file_limit and stat.S_ISREG(found.st_mode):
+            # It cannot grow; and ext4 forgets blocks for a moment, while it writes them to disk.
+            taken = max(taken, found.st_size)
+        self.bytes += taken
 
 
 def remove_tree(path: Path) -> None:

@@ -60,6 +60,15 @@ def test_a_sparse_file_takes_what_it_holds(folder: ProgramFolder) -> None:
     folder.remove()
 
 
+def test_a_file_that_cannot_grow_is_full_whatever_is_on_disk_yet(folder: ProgramFolder) -> None:
+    with (folder.tmp / "t").open("wb") as file:
+        file.truncate(LIMIT)
+    found = folder.measure(LIMIT)
+    assert found.full
+    assert found.disk_bytes >= LIMIT
+    folder.remove()
+
+
 def test_too_many_names_are_too_much(
     folder: ProgramFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
