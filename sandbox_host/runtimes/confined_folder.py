@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox_host.artifacts import Collected, collect
+from sandbox_host.artifacts import Collected, collect, skipped_artifact
 from sandbox_host.folders import make_file, make_folder
 from sandbox_host.jobs import MAX_INODES
 from sandbox_host.processes import host_tag, is_alive
@@ -157,8 +157,9 @@ class ProgramFolder:
         """The artifacts; call it when nothing of the program runs any more."""
         try:
             out = os.open("out", _OPEN_FOLDER, dir_fd=self._descriptor)
-        except OSError:
-            return Collected()  # removed, or something else put in its place
+        except OSError as error:
+            why = f"the output folder cannot be read: {error.strerror}"
+            return Collected(skipped=(skipped_artifact(".", why),))
         try:
             return collect(out, max_bytes)
         finally:

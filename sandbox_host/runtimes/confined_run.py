@@ -151,6 +151,7 @@ class ConfinedRun:
             limits.memory_bytes,
             partial(process.kill, Kill.MEMORY),
             lambda: self._files.memory_bytes,
+            self._uid,
         )
         async with contextlib.AsyncExitStack() as running:
             deadline = asyncio.get_running_loop().call_later(

@@ -3,7 +3,7 @@
 A deny list over what the kernel offers ordinary programs: what reaches other processes or the
 host (ptrace, limits of others, io_uring, keyrings, bpf, perf, mounts, namespaces, modules,
 clocks), what escapes the box's limits where no cgroup holds them (memfd, System V and POSIX
-queues), what has one quota for the whole machine (io_setup), and the socket families beyond UNIX
+queues, rules of Landlock, filters, tables of futexes), what has one quota for the whole machine (io_setup), and the socket families beyond UNIX
 and IP. Without namespaces more is refused: every socket, and what changes other processes of the
 same user. Anything newer than this table is refused with ENOSYS, so that programs fall back, and a
 foreign architecture or the x32 interface ends the process.
@@ -84,6 +84,10 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "mq_open": (240, 180),
     "memfd_secret": (447, 447),
     "io_setup": (206, 0),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+    "seccomp": (317, 277),
     "vhangup": (153, 58),
     "sethostname": (170, 161),
     "setdomainname": (171, 162),
@@ -152,7 +156,7 @@ _PRCTL, _FCNTL, _CLOSE_RANGE = (157, 167), (72, 25), (436, 436)
 
 _CLONE_FILES, _CLONE_THREAD = 0x400, 0x10000  # linux/sched.h
 _CLOSE_RANGE_UNSHARE = 0x2  # linux/close_range.h
-_PR_SET_DUMPABLE = 4  # linux/prctl.h
+_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_FUTEX_HASH = 4, 22, 78  # linux/prctl.h
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h
 
 #: CLONE_NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET (linux/sched.h).
@@ -263,7 +267,7 @@ def name_of(number: int, machine: str | None = None) -> str:
 def _names(column: int) -> dict[int, str]:
     tables = _REFUSED | _REFUSED_BESIDE_OTHERS | _REFUSED_AS_HOST
     named = {"clone": _CLONE, "socket": _SOCKET, "socketpair": _SOCKETPAIR, "ioctl": _IOCTL}
-    single = {**_ABSENT, **named, "prlimit64": _PRLIMIT, "mmap": _MMAP}
+    single = {**_ABSENT, **named, "prlimit64": _PRLIMIT, "mmap": _MMAP, "prctl": _PRCTL}
     names = {row[column]: name for name, row in single.items()}
     for name, row in tables.items():
         number = row[column]
@@ -309,10 +313,19 @@ def _refused(column: int, table: dict[str, tuple[int, int | None]]) -> list[byte
 
 
 def _dangerous_arguments(column: int) -> list[bytes]:
-    """New namespaces by clone(2), and typing into a terminal by ioctl(2)."""
+    """Namespaces by clone(2), a terminal's input by ioctl(2), kernel memory by prctl(2)."""
     namespaces = _when(_ANY_BIT, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)
     injection = [line for code in _TERMINAL_INJECTION for line in _when(_EQUAL, code, _ERRNO | 1)]
-    return _for_call(_CLONE[column], 0, namespaces) + _for_call(_IOCTL[column], 1, injection)
+    memory = [
+        line
+        for option in (_PR_SET_SECCOMP, _PR_FUTEX_HASH)
+        for line in _when(_EQUAL, option, _ERRNO | errno.EINVAL)
+    ]
+    return [
+        *_for_call(_CLONE[column], 0, namespaces),
+        *_for_call(_IOCTL[column], 1, injection),
+        *_for_call(_PRCTL[column], 0, memory),
+    ]
 
 
 def _limits_of_others(column: int) -> list[bytes]:

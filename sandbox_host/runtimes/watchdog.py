@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from sandbox_host.processes import acting_as
 
 #: Seconds between looks, and the share of one CPU that looking may take.
 _INTERVAL = 0.005
@@ -20,6 +23,11 @@ _SHARE = 0.2
 
 _KIB = 1024
 _TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
+
+#: Numbers of system calls by architecture, and flags of clone(2), ``linux/sched.h``.
+_VFORK = {"x86_64": 58}
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_CLONE_VM, _CLONE_VFORK, _CLONE_PARENT = 0x100, 0x4000, 0x8000
 
 
 class MemoryWatchdog:
@@ -30,6 +38,8 @@ class MemoryWatchdog:
         limit: bytes.
         on_excess: called once, when more is used.
         file_bytes: memory behind the box's files now.
+        uid: the program's user, whose processes this host may not look into as itself; None where
+            it may.
 
     Attributes:
         peak: most memory seen in use, bytes.
@@ -42,11 +52,13 @@ class MemoryWatchdog:
         limit: int,
         on_excess: Callable[[], None],
         file_bytes: Callable[[], int] = lambda: 0,
+        uid: int | None = None,
     ) -> None:
         self._top = top
         self._limit = limit
         self._on_excess = on_excess
         self._file_bytes = file_bytes
+        self._uid = uid
         self.peak = 0
         self.peak_processes = 0
         self.cpu_user_ms = 0.0
@@ -73,9 +85,14 @@ class MemoryWatchdog:
         seen = [_resident(pid) for pid in pids]
         self.peak_processes = max(self.peak_processes, sum(threads for *_, threads in seen))
         used = _total(((own, shared) for own, shared, _ in seen), files)
-        if used > self._limit:
-            # Forked processes share pages that were counted for each; ask for exact shares.
-            used = _total(map(_proportional, pids), files)
+        if used <= self.peak and used <= self._limit:
+            return used
+        with acting_as(self._uid):
+            used = _total((_resident(pid)[:2] for pid in pids if not _borrows_memory(pid)), files)
+            if used > self._limit:
+                # Forked processes share pages that were counted for each; ask for exact shares.
+                exact = (_proportional(pid) for pid in pids if not _borrows_memory(pid))
+                used = _total(exact, files)
         return used
 
 
@@ -90,6 +107,31 @@ def descendants(pid: int) -> Iterator[int]:
                 children = [int(child) for child in text.split()]
                 yield from children
                 pending += children
+
+
+def _borrows_memory(pid: int) -> bool:
+    """Whether it is in its parent's memory still, which waits for it: vfork(2), posix_spawn(3).
+
+    It is if a thread of its parent's is in such a call, whose child is that thread's last.
+    """
+    with contextlib.suppress(OSError):
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            task = Path(f"/proc/{parent}/task/{thread}")
+            if (task / "children").read_text().split()[-1:] == [f"{pid}"]:
+                return _waits_for_child((task / "syscall").read_text())
+    return False
+
+
+def _waits_for_child(syscall: str) -> bool:
+    """Whether a call, as proc_pid_syscall(5) shows it, lends a child its memory and waits."""
+    number, *arguments = syscall.split()
+    machine = platform.machine()
+    if number == f"{_VFORK.get(machine)}":
+        return True
+    wanted = _CLONE_VM | _CLONE_VFORK
+    flags = int(arguments[0], 16) if number == f"{_CLONE.get(machine)}" else 0
+    return flags & (wanted | _CLONE_PARENT) == wanted
 
 
 def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
@@ -107,16 +149,17 @@ def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
 def _resident(pid: int) -> tuple[int, int, int]:
     """Private and shared bytes in memory but for what is mapped from disks, and threads.
 
-    Page tables count as private. See proc_pid_status(5); nothing of a process that is gone.
+    Page tables count as private, and so does what was swapped. See proc_pid_status(5); nothing of a
+    process that is gone.
     """
     found = _status(pid)
-    own = (found.get(b"RssAnon:", 0) + found.get(b"VmPTE:", 0)) * _KIB
+    own = sum(found.get(name, 0) for name in (b"RssAnon:", b"VmSwap:", b"VmPTE:")) * _KIB
     return own, found.get(b"RssShmem:", 0) * _KIB, found.get(b"Threads:", 0)
 
 
 def _status(pid: int) -> dict[bytes, int]:
     """Of a process; its first thread has no memory where it ended before others."""
-    names = (b"RssAnon:", b"RssShmem:", b"VmPTE:", b"Threads:")
+    names = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"VmPTE:", b"Threads:")
     found = _numbers(f"/proc/{pid}/status", names)
     if b"RssAnon:" not in found and found.get(b"Threads:", 0) > 1:
         with contextlib.suppress(OSError):
@@ -129,10 +172,10 @@ def _status(pid: int) -> dict[bytes, int]:
 
 def _proportional(pid: int) -> tuple[int, int]:
     """The bytes with pages divided among their users, where ``smaps_rollup`` may be read."""
-    found = _numbers(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:"))
+    found = _numbers(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
     if not found:
         return _resident(pid)[:2]
-    own = found.get(b"Pss_Anon:", 0) + _status(pid).get(b"VmPTE:", 0)
+    own = found.get(b"Pss_Anon:", 0) + found.get(b"SwapPss:", 0) + _status(pid).get(b"VmPTE:", 0)
     return own * _KIB, found.get(b"Pss_Shmem:", 0) * _KIB
 
 

@@ -48,6 +48,11 @@ PROGRAMS: dict[str, tuple[str, dict[str, Any]]] = {
         "os.wait()\n",
         {},
     ),
+    "large parent": (
+        "import subprocess\nlarge = bytearray(80 << 20)\n"
+        "for _ in range(60): subprocess.check_call(['true'])",
+        {"memory_bytes": 128 << 20},
+    ),
     "host's environment": (_TRY.format(f"open('/proc/{os.getpid()}/environ').read()"), {}),
     "host's process": (_TRY.format(f"import os; os.kill({os.getpid()}, 9)"), {}),
     "host's files": (_TRY.format("import os; os.listdir('/tmp')"), {}),

@@ -98,6 +98,13 @@ _PYTHON = (
         "kept 0o700\nTrue []\n",
     ),
     Ordinary(
+        "children of a large program",
+        "python",
+        "import subprocess\nlarge = bytearray(150 << 20)\n"
+        "print(sum(subprocess.call(['true']) == 0 for _ in range(60)))",
+        "60\n",
+    ),
+    Ordinary(
         "modes of new files",
         "python",
         "import os\nos.mkdir('folder'); open('file', 'w').close()\n"

@@ -69,6 +69,17 @@ def test_a_file_that_cannot_grow_is_full_whatever_is_on_disk_yet(folder: Program
     folder.remove()
 
 
+def test_an_output_folder_that_cannot_be_read_is_said_to_be(folder: ProgramFolder) -> None:
+    folder.out.rmdir()
+    folder.out.touch()
+    (skipped,) = folder.collect(LIMIT).skipped
+    assert (skipped.name, skipped.reason) == (
+        ".",
+        "the output folder cannot be read: Not a directory",
+    )
+    folder.remove()
+
+
 def test_too_many_names_are_too_much(
     folder: ProgramFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,46 @@
+"""What counts as a program's memory where the host adds it up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sandbox_host.runtimes import watchdog
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("machine", "syscall", "waits"),
+    [
+        ("x86_64", "58 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffc 0x7f1e", True),
+        ("x86_64", "56 0x4111 0x7f 0x0 0x0 0x0 0x0 0x7ffc 0x7f1e", True),
+        ("aarch64", "220 0x4111 0x7f 0x0 0x0 0x0 0x0 0x7ffc 0x7f1e", True),
+        ("x86_64", "56 0x4011 0x7f 0x0 0x0 0x0 0x0 0x7ffc 0x7f1e", False),
+        ("x86_64", "56 0xc111 0x7f 0x0 0x0 0x0 0x0 0x7ffc 0x7f1e", False),
+        ("aarch64", "58 0x0 0x0 0x0 0x0 0x0 0x0 0x7ffc 0x7f1e", False),
+        ("x86_64", "61 0x4111 0x0 0x0 0x0 0x0 0x0 0x7ffc 0x7f1e", False),
+        ("x86_64", "running", False),
+    ],
+)
+def test_only_a_parent_that_lends_its_memory_and_waits_is_its_childs(
+    monkeypatch: pytest.MonkeyPatch, machine: str, syscall: str, waits: bool
+) -> None:
+    monkeypatch.setattr(watchdog.platform, "machine", lambda: machine)
+    assert watchdog._waits_for_child(syscall) is waits
+
+
+def test_memory_that_was_swapped_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "status": "RssAnon: 1024 kB\nVmSwap: 4096 kB\nVmPTE: 1024 kB\nThreads: 2\n",
+        "smaps_rollup": "Pss_Anon: 1024 kB\nPss_Shmem: 2048 kB\nSwapPss: 3072 kB\n",
+    }
+    for name, text in found.items():
+        (tmp_path / name).write_text(text)
+    original = watchdog._numbers
+    monkeypatch.setattr(
+        watchdog, "_numbers", lambda path, names: original(f"{tmp_path}/{Path(path).name}", names)
+    )
+    assert watchdog._resident(1) == (6 * MIB, 0, 2)
+    assert watchdog._proportional(1) == (5 * MIB, 2 * MIB)
