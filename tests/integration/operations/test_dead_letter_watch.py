@@ -29,7 +29,10 @@ NO_ASCII = ODD_PROPERTIES["bytes"][0]
 
 def watch_of(broker: BrokerProcess, pool: AsyncConnectionPool) -> DeadLetterWatch:
     settings = Settings.from_environment(
-        {"DATABASE_URL": "postgresql://nowhere/qlp", "ServiceBusConnection": broker.connection_string}
+        {
+            "DATABASE_URL": "postgresql://nowhere/qlp",
+            "ServiceBusConnection": broker.connection_string,
+        }
     )
     return DeadLetterWatch(settings, RejectedMessages(pool))
 
