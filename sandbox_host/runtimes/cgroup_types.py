@@ -69,6 +69,16 @@ class Cgroup(Protocol):
         """
         ...
 
+    def limit_sockets(self, size_bytes: int) -> None:
+        """Limit the buffers of IP sockets, where the kernel does not count them as memory.
+
+        Of this group alone, and of sockets that are made from now on.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        ...
+
     def below(self, name: str) -> Cgroup:
         """The group that a container engine makes in this one."""
         ...

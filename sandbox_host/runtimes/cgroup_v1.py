@@ -90,10 +90,17 @@ class V1Group:
             lower_first.reverse()
         for file in lower_first:
             write(file, limits.memory_bytes)
+        self.limit_sockets(limits.memory_bytes)
         write(self._folders["pids"] / "pids.max", limits.processes)
         if "cpu" in self._folders:
             write(self._folders["cpu"] / "cpu.cfs_period_us", CPU_PERIOD)
             write(self._folders["cpu"] / "cpu.cfs_quota_us", int(limits.cpus * CPU_PERIOD))
+
+    def limit_sockets(self, size_bytes: int) -> None:
+        """See `Cgroup.limit_sockets`."""
+        file = self._folders["memory"] / "memory.kmem.tcp.limit_in_bytes"
+        if file.exists():
+            write(file, size_bytes)
 
     def attach(self, pid: int) -> None:
         """See `Cgroup.attach`."""

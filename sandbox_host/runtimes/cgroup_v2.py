@@ -99,6 +99,9 @@ class V2Group:
         if (self._folder / "cpu.max").exists():
             write(self._folder / "cpu.max", f"{int(limits.cpus * CPU_PERIOD)} {CPU_PERIOD}")
 
+    def limit_sockets(self, size_bytes: int) -> None:
+        """See `Cgroup.limit_sockets`: they are memory here."""
+
     def attach(self, pid: int) -> None:
         """See `Cgroup.attach`."""
         write(self._folder / "cgroup.procs", pid)

@@ -204,6 +204,8 @@ class DockerBox:
         wanted = group_limits(limits, self.overhead)
         if self.group is not None and wanted != group_limits(self._limits, self.overhead):
             self.group.limit(wanted)
+        if self.own_group is not None:
+            self.own_group.limit_sockets(limits.memory_bytes)
         self._limits = limits
 
     async def begin(self, job: PreparedJob, out: Sink, err: Sink) -> None:

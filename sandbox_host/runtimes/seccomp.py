@@ -3,10 +3,11 @@
 A deny list over what the kernel offers ordinary programs: what reaches other processes or the
 host (ptrace, limits of others, io_uring, keyrings, bpf, perf, mounts, namespaces, modules,
 clocks), what escapes the box's limits where no cgroup holds them (memfd, System V and POSIX
-queues, rules of Landlock, filters, tables of futexes), what has one quota for the whole machine (io_setup), and the socket families beyond UNIX
-and IP. Without namespaces more is refused: every socket, and what changes other processes of the
-same user. Anything newer than this table is refused with ENOSYS, so that programs fall back, and a
-foreign architecture or the x32 interface ends the process.
+queues, rules of Landlock, filters, tables of futexes), what has one quota for the whole machine
+(io_setup), and the socket families beyond UNIX and IP. Without namespaces more is refused: every
+socket, and what changes other processes of the same user. Anything newer than this table is
+refused with ENOSYS, so that programs fall back, and a foreign architecture or the x32 interface
+ends the process.
 
 Sources: seccomp(2), ``linux/filter.h``, ``linux/audit.h``; numbers from ``asm/unistd_64.h`` and
 ``asm-generic/unistd.h``; the choice follows Docker's default profile and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ MIB = 1 << 20
 def test_only_a_parent_that_lends_its_memory_and_waits_is_its_childs(
     monkeypatch: pytest.MonkeyPatch, machine: str, syscall: str, waits: bool
 ) -> None:
-    monkeypatch.setattr(watchdog.platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     assert watchdog._waits_for_child(syscall) is waits
 
 
