@@ -7,6 +7,7 @@ from dataclasses import replace
 from domain.sandbox.contract import SandboxResult, Verdict
 from tests.hostile.case import (
     CONFINED,
+    DOCKER,
     GVISOR,
     RLIMITS,
     Otherwise,
@@ -285,6 +286,44 @@ except OSError: print("refused")
         (Verdict.OUT_OF_MEMORY, Verdict.SUCCEEDED),
         limits=limits(memory_bytes=64 * _MIB, wall_seconds=10),
         elsewhere=_KERNEL_MEMORY,
+        without_cgroups=True,
+    ),
+    Program(
+        "memory-in-tcp-buffers",
+        "hide it in the buffers of connections to itself",
+        """\
+import socket
+kept, held = [], 0
+try:
+    door = socket.create_server(("127.0.0.1", 0))
+    while held < 192 << 20:
+        kept.append((socket.create_connection(door.getsockname()), door.accept()[0]))
+        for end in kept[-1]:
+            end.setblocking(False)
+            try:
+                while True: held += end.send(b"x" * 65536)
+            except BlockingIOError: pass
+    print("held")
+except OSError: print("refused")
+""",
+        _nothing_held,
+        (Verdict.OUT_OF_MEMORY, Verdict.SUCCEEDED),
+        limits=limits(memory_bytes=64 * _MIB, wall_seconds=20),
+    ),
+    Program(
+        "memory-in-kernel-tables",
+        "hide it in rules of Landlock, and in a table of futexes",
+        """\
+import ctypes, struct
+libc = ctypes.CDLL(None)
+rules = libc.syscall(444, struct.pack("=QQ", 0, 3), ctypes.c_size_t(16), 0)
+kept = [libc.syscall(445, rules, 2, struct.pack("=QQ", 1, port), 0) == 0 for port in range(65536)]
+print("held" if any(kept) or libc.prctl(78, 1, ctypes.c_ulong(1 << 22), 0, 0) == 0 else "refused")
+""",
+        _nothing_held,
+        (Verdict.OUT_OF_MEMORY, Verdict.SUCCEEDED),
+        limits=limits(memory_bytes=64 * _MIB),
+        elsewhere={DOCKER: Otherwise("rules are memory as the cgroup counts it", contained=anyhow)},
         without_cgroups=True,
     ),
     Program(
