@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from domain.redaction import remember
+
 _DATABASE_FORM: Final = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"  # pragma: allowlist secret
 _BUS_FORM: Final = (
     "Endpoint=sb://NAME.servicebus.windows.net/;SharedAccessKeyName=…;SharedAccessKey=…"
@@ -93,6 +95,8 @@ def _check_with_libpq(text: str) -> None:
             f"cannot be read by PostgreSQL's client: {_DATABASE_FORM}, special characters in user "
             "name and password encoded (@ is %40, / %2F, % %25), options after a ?"
         ) from None
+    if given.get("password") != given.get("user"):  # libpq alone knows where it begins and ends
+        remember(str(given.get("password") or ""))
     if not (given.get("dbname") or given.get("service")):
         raise ValueError(f"names no database: {_DATABASE_FORM}")
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import psycopg
 from azure.core.exceptions import AzureError
 
-from domain.redaction import remember
+from domain.redaction import remember_passing
 
 SCOPE: Final = "https://ossrdbms-aad.database.windows.net/.default"
 _AZURE_HOSTS: Final = ".postgres.database.azure.com"
@@ -50,7 +50,7 @@ def with_token(arguments: Arguments) -> Callable[[], Awaitable[Arguments]]:
             token = await asyncio.to_thread(credential.get_token, SCOPE)
         except AzureError as error:
             raise psycopg.OperationalError(f"no token for the database: {error.message}") from error
-        remember(token.token)
+        remember_passing(token.token)
         return {**arguments, "password": token.token}
 
     return fresh

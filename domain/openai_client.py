@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from azure.core.credentials_async import AsyncTokenCredential
 
 from domain.openai_settings import ModelSettings
-from domain.redaction import remember
+from domain.redaction import remember, remember_passing
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -52,7 +52,7 @@ def open_client(
 
     async def fresh_token() -> str:
         token = (await credential.get_token(_SCOPE)).token
-        remember(token)
+        remember_passing(token)
         return token
 
     return AsyncOpenAI(api_key=fresh_token, base_url=base_url, max_retries=0)

@@ -84,7 +84,7 @@ def _reported(failure: object) -> ReportedFailure:
     if not isinstance(failure, dict):
         return ReportedFailure(_shortened(failure), "")
     code = next(filter(None, map(failure.get, _CODES)), "")
-    return ReportedFailure(words_in(failure) or _shortened(failure), str(code)[:100])
+    return ReportedFailure(words_in(failure) or _shortened(failure), redact(str(code))[:100])
 
 
 def _shortened(words: object) -> str:

@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
@@ -24,8 +25,8 @@ _MARKED = r"\1" + MARK
 #: Shorter ones are words of any text, and no secrets.
 _SHORTEST = 5
 
-#: The latest that were remembered; tokens of an identity are new every hour.
-_MOST = 256
+#: Forms of the latest secrets that pass; tokens of an identity are new every hour.
+_MOST_PASSING = 64
 
 #: Variables whose value is secret as a whole.
 _SECRET_NAME = re.compile(
@@ -59,21 +60,28 @@ _LOOKS_SECRET = (
     ("assword=", _NAMED),
 )
 
-#: Replaced as a whole: other threads may be reading it.
-_forms: tuple[str, ...] = ()
+#: Of what is configured, and of what passes. Replaced as a whole: other threads may be reading.
+_lasting: tuple[str, ...] = ()
+_passing: tuple[str, ...] = ()
 
 
 def remember(*secrets: str | None) -> None:
     """Have `redact` know ``secrets``, in the forms in which they may be repeated."""
-    global _forms  # noqa: PLW0603 what a process must not say is one thing for all of it
-    known = dict.fromkeys(_forms)
-    for secret in secrets:
-        if secret and len(secret.strip()) >= _SHORTEST:
-            for form in _forms_of(secret.strip()):
-                if form not in MARK:  # what is redacted may pass here again
-                    known.pop(form, None)
-                    known[form] = None
-    _forms = tuple(known)[-_MOST:]
+    global _lasting  # noqa: PLW0603 what a process must not say is one thing for all of it
+    _lasting = tuple(dict.fromkeys((*_lasting, *_forms_to_keep(secrets))))
+
+
+def remember_passing(secret: str) -> None:
+    """`remember` a token that another will follow; only the latest ones are kept."""
+    global _passing  # noqa: PLW0603 as above
+    fresh = _forms_to_keep((secret,))
+    _passing = (*(form for form in _passing if form not in fresh), *fresh)[-_MOST_PASSING:]
+
+
+def _forms_to_keep(secrets: Iterable[str | None]) -> list[str]:
+    given = (secret.strip() for secret in secrets if secret)
+    forms = (form for secret in given if len(secret) >= _SHORTEST for form in _forms_of(secret))
+    return [form for form in dict.fromkeys(forms) if form not in MARK]  # it may pass here again
 
 
 def remember_all(environment: Mapping[str, str]) -> None:
@@ -87,9 +95,10 @@ def redact(text: str) -> str:
 
     The same object where there is none, as nearly always; that takes a few microseconds a line.
     """
-    for form in _forms:
+    known = _lasting + _passing
+    for form in known:
         if form in text:
-            text = _without_remembered(text)
+            text = _without(known, text)
             break
     for hint, pattern in _LOOKS_SECRET:
         if hint in text:
@@ -116,6 +125,7 @@ def guard(environment: Mapping[str, str]) -> None:
     redacted.redacts = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(redacted)
     sys.excepthook = _print_redacted
+    threading.excepthook = lambda ended: _print_redacted(*ended[:3])
 
 
 def _redact_record(record: logging.LogRecord) -> None:
@@ -134,7 +144,7 @@ def _redact_record(record: logging.LogRecord) -> None:
 
 
 def _print_redacted(
-    kind: type[BaseException], error: BaseException, where: TracebackType | None
+    kind: type[BaseException], error: BaseException | None, where: TracebackType | None
 ) -> None:
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, where))))
 
@@ -150,19 +160,28 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
                 yield match[2]
 
 
-def _forms_of(secret: str) -> Iterable[str]:
-    decoded = unquote(secret)
-    for plain in {secret, decoded}:
+def _forms_of(secret: str) -> Iterator[str]:
+    for plain in {secret, unquote(secret)}:
+        raw = plain.encode(errors="replace")
         yield plain
-        yield quote(plain, safe="")
-        yield quote_plus(plain)
-        yield json.dumps(plain)[1:-1]
-        yield repr(plain)[1:-1]
-        yield base64.b64encode(plain.encode(errors="replace")).decode().rstrip("=")
-        yield base64.urlsafe_b64encode(plain.encode(errors="replace")).decode().rstrip("=")
+        yield from (quote(plain, safe=""), quote(plain), quote_plus(plain))
+        yield from (json.dumps(plain)[1:-1], json.dumps(plain, ensure_ascii=False)[1:-1])
+        yield from (repr(plain)[1:-1], ascii(plain)[1:-1], repr(raw)[2:-1])
+        yield from (base64.b64encode(raw).decode().rstrip("="), *_within_base64(raw))
 
 
-def _without_remembered(text: str) -> str:
-    for form in sorted(_forms, key=len, reverse=True):
+def _within_base64(raw: bytes) -> Iterator[str]:
+    """What ``raw`` makes of a longer text's base64: by where it begins in a group of three bytes.
+
+    Both alphabets; without the digits that hold bits of its neighbours, too.
+    """
+    for before in range(3):
+        digits = base64.b64encode(bytes(before) + raw + b"\0\0")
+        form = digits[-(-before * 8 // 6) : (before + len(raw)) * 8 // 6].decode()
+        yield from (form, form.replace("+", "-").replace("/", "_"))
+
+
+def _without(forms: Iterable[str], text: str) -> str:
+    for form in sorted(forms, key=len, reverse=True):
         text = text.replace(form, MARK)
     return text

@@ -15,6 +15,7 @@ from azure.servicebus.exceptions import ServiceBusError
 from domain.messaging.amqp_decoding import complete_decoder
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.operations.errors import OperationError
+from domain.redaction import redact
 from domain.settings import Settings
 
 
@@ -105,5 +106,5 @@ async def bus_publisher(settings: Settings) -> AsyncIterator[ServiceBusPublisher
 
 def what_failed(error: BaseException) -> str:
     """The kind and first line of an error of the SDK, which may fill a page."""
-    text = str(error).strip()
+    text = redact(str(error).strip())
     return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__

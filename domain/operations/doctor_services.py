@@ -18,6 +18,7 @@ from domain.operations.bus import Entity, bus_client, entities_of, what_failed
 from domain.operations.dead_letters import MAX_SCANNED, count_dead_letters
 from domain.operations.errors import OperationError
 from domain.operations.findings import CHECK_SECONDS, Finding
+from domain.redaction import redact
 from domain.settings import Settings
 
 _NAME = "Service Bus"
@@ -88,4 +89,4 @@ async def examine_sandbox(url: str | None) -> list[Finding]:
 
 
 def _excerpt(health: Any) -> str:  # noqa: ANN401 whatever answers there
-    return f"not ready: {str(health)[:500]}"
+    return f"not ready: {redact(str(health))[:500]}"

@@ -22,6 +22,7 @@ import orjson
 from openai import AsyncOpenAI, HttpxBinaryResponseContent
 
 from domain.openai_failures import ReportedFailure, failure_in
+from domain.redaction import redact
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, FailureKind
 
 #: Tokens of one text, of OpenAI's embedding models. A token is at least one byte of UTF-8, so a
@@ -382,7 +383,8 @@ def _said(error: openai.APIStatusError) -> str:
     body = error.body
     if isinstance(body, dict):
         body = next(filter(None, map(body.get, ("message", "detail", "error"))), body)
-    return " ".join("".join(filter(str.isprintable, str(body))).split())[:200] or "nothing more"
+    words = redact(str(body))  # before it is cut: half a key is not recognised
+    return " ".join("".join(filter(str.isprintable, words)).split())[:200] or "nothing more"
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from domain.eventlog.migrate import MigrationError, migrate
+from domain.redaction import guard, redact
 from infra.pipeline.azure import Site, database_token, read_secret, set_image
 from infra.pipeline.checks import Finding, run_checks
 from infra.pipeline.client import (
@@ -34,7 +35,7 @@ FAILED, WRONG_INPUT, DESTRUCTIVE = 1, 2, 3
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(redact(line), file=sys.stderr, flush=True)
 
 
 def _show(finding: Finding) -> None:
@@ -235,6 +236,7 @@ def _site(text: str) -> Site:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     given = _parser().parse_args(arguments)
+    guard(os.environ)
     try:
         return int(asyncio.run(given.run(given)))
     except PipelineError as error:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
+from domain.redaction import remember
 from infra.pipeline.client import PipelineError
 
 _SWAP_SECONDS = 900.0
@@ -134,4 +135,5 @@ async def database_token() -> str:
         *("account", "get-access-token", "--resource-type", "oss-rdbms"),
         *("--query", "accessToken", "--output", "tsv"),
     )
+    remember(token)
     return token.strip()

@@ -9,7 +9,8 @@ import logging
 import subprocess
 import sys
 import timeit
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -17,16 +18,21 @@ import orjson
 import pytest
 
 from domain import redaction
+from domain.connections import database_url
 from domain.openai_client import open_client
+from domain.openai_failures import failure_in
 from domain.openai_settings import ModelSettings
+from domain.operations.bus import what_failed
+from domain.operations.doctor_services import _excerpt
 from domain.planning.failures import clean
-from domain.redaction import MARK, guard, redact, remember, remember_all
+from domain.redaction import MARK, guard, redact, remember, remember_all, remember_passing
+from domain.similarity.openai_embedder import _said
 from functions.problems import Problem
 from infra.local.functions_host.logs import JsonFormatter as HostFormatter
 from infra.local.stack.config import ROOT
 from sandbox_host.logs import JsonFormatter as SandboxFormatter
 
-SECRET = "tr0ub4dor&3 /+é"
+SECRET = 'tr0ub4dor&3 /+é"\\'
 BUS_KEY = "aGVsbG8gd29ybGQhISE="
 
 ENVIRONMENT = {
@@ -46,7 +52,8 @@ ENVIRONMENT = {
 
 @pytest.fixture(autouse=True)
 def nothing_else_is_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(redaction, "_forms", ())
+    monkeypatch.setattr(redaction, "_lasting", ())
+    monkeypatch.setattr(redaction, "_passing", ())
     factory, hook = logging.getLogRecordFactory(), sys.excepthook
     yield
     logging.setLogRecordFactory(factory)
@@ -58,7 +65,11 @@ def nothing_else_is_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     [
         SECRET,
         quote(SECRET, safe=""),
+        quote(SECRET),
         json.dumps(SECRET)[1:-1],
+        json.dumps(SECRET, ensure_ascii=False)[1:-1],
+        ascii(SECRET)[1:-1],
+        repr(SECRET.encode())[2:-1],
         base64.b64encode(SECRET.encode()).decode(),
         base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("="),
         BUS_KEY,
@@ -77,6 +88,31 @@ def test_what_is_secret_in_an_environment_is_found_in_each_form(form: str) -> No
     assert form not in said
     assert said.startswith(f"before {MARK}")
     assert said.endswith(" after")
+
+
+@pytest.mark.parametrize("user", ["", "u", "us", "use"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_secret_in_the_base64_of_a_longer_text_is_found(
+    user: str, encode: Callable[[bytes], bytes]
+) -> None:
+    remember(SECRET)
+    said = encode(f"{user}:{SECRET}:x".encode()).decode()
+    left = redact(said).split(MARK)
+    assert len(left) == 2
+    assert sum(map(len, left)) <= len(said) - len(SECRET) * 4 // 3 + 2
+
+
+@pytest.mark.parametrize(
+    ("value", "password"),
+    [
+        ("host=h dbname=d user=u password='it\\'s hunter22'", "it's hunter22"),
+        ("host=h dbname=d user=u password=a\\ hunter22", "a hunter22"),
+        ("postgresql://u:hunter22#x[y@h/d", "hunter22#x[y"),
+    ],
+)
+def test_the_password_is_what_the_database_s_client_takes_for_it(value: str, password: str) -> None:
+    database_url(value)
+    assert redact(f"as {password}!") == f"as {MARK}!"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +165,23 @@ def test_a_provider_that_repeats_the_key_does_not_bring_it_into_the_record() -> 
     assert "0a1b" not in clean("x" * 1990 + f" {key}")
 
 
+@pytest.mark.parametrize(
+    "shorten",
+    [
+        lambda text: what_failed(ValueError(text)),
+        lambda text: _excerpt({"said": text}),
+        lambda text: str(failure_in({"error": {"code": text, "message": text}})),
+        lambda text: _said(SimpleNamespace(body={"detail": text})),  # type: ignore[arg-type]
+    ],
+    ids=["bus", "sandbox", "models", "embeddings"],
+)
+def test_half_a_secret_is_not_left_where_a_text_is_cut(shorten: Callable[[str], str]) -> None:
+    key = "0a1b2c3d" * 40
+    remember(key)
+    for before in (60, 160, 260, 460):
+        assert "0a1b" not in shorten("x" * before + f" {key}")
+
+
 def test_a_problem_holds_no_secret() -> None:
     remember(SECRET)
     response = Problem(502, "bad-gateway", f"it said {SECRET}", errors=[SECRET]).response()
@@ -168,8 +221,10 @@ def test_logs_hold_no_secret_whoever_writes_them(formatter: logging.Formatter) -
 
 def test_an_uncaught_exception_shows_none() -> None:
     script = (
-        "import os; from domain.redaction import guard; guard(os.environ)\n"
-        "raise ValueError('cannot parse ' + os.environ['X_PASSWORD'])"
+        "import os, threading; from domain.redaction import guard; guard(os.environ)\n"
+        "def fail(): raise ValueError('cannot parse ' + os.environ['X_PASSWORD'])\n"
+        "thread = threading.Thread(target=fail); thread.start(); thread.join()\n"
+        "fail()"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -180,7 +235,7 @@ def test_an_uncaught_exception_shows_none() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert f"ValueError: cannot parse {MARK}" in done.stderr
+    assert done.stderr.count(f"ValueError: cannot parse {MARK}") == 2
     assert "tr0ub4dor" not in done.stderr
 
 
@@ -189,11 +244,12 @@ def test_what_is_redacted_may_be_redacted_again() -> None:
     assert redact(redact("hunter22 and secret")) == f"{MARK} and secret"
 
 
-def test_what_is_remembered_is_bounded_and_the_latest_stays() -> None:
+def test_tokens_are_forgotten_and_what_is_configured_is_not() -> None:
+    remember("hunter22")
     for number in range(1000):
-        remember(f"token-{number:06}")
-    assert len(redaction._forms) <= 256
-    assert redact("token-000999") == MARK
+        remember_passing(f"token-{number:06}")
+    assert redact("token-000999 of hunter22") == f"{MARK} of {MARK}"
+    assert redact("token-000000") == "token-000000"
 
 
 def test_a_line_costs_next_to_nothing() -> None:

@@ -60,3 +60,11 @@ def test_what_is_no_key_is_not_handed_on(
     assert main(["read-key", "--vault", "vault"]) == FAILED
     assert capsys.readouterr().out == ""
     assert not (az / "environment").exists()
+
+
+def test_a_key_that_is_repeated_is_not_in_the_log(
+    az: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QLP_API_KEY", "qlp_key_of_the_test_tenant")
+    assert main([*SET_IMAGE, "qlp_key_of_the_test_tenant"]) == WRONG_INPUT
+    assert "'[secret]': name the image by its digest" in capsys.readouterr().err
