@@ -163,7 +163,8 @@ class SearchHealth:
             return again
         if self.index_kind == "binary":
             return "qlp similarity index --kind halfvec"
-        return f"{again} --rebuild; if that does not help: qlp similarity index --kind hnsw"
+        other = "exact" if self.index_kind == "hnsw" else "hnsw"
+        return f"{again} --rebuild; if that does not help: qlp similarity index --kind {other}"
 
 
 async def vector_indexes(

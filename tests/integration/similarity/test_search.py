@@ -18,7 +18,7 @@ from domain.similarity.embedder import LEXICAL, LexicalEmbedder
 from domain.similarity.embedders import Embedders
 from domain.similarity.indexing import VectorIndexes
 from domain.similarity.models import INDEX_KINDS, QUERY_OF, IndexKind, list_models
-from domain.similarity.recall import examine_search
+from domain.similarity.recall import Recall, SearchHealth, examine_search
 from domain.similarity.search import Conditions, SimilaritySearch
 from domain.similarity.store import EmbeddingStore, Located
 from tests.fixtures.postgres import Database
@@ -232,6 +232,22 @@ async def test_a_check_measures_recall_and_names_what_is_wrong(
     again = await examine_search(pool, active, 20)
     assert (again.valid, list(again.strays), again.index_kind) == (True, [], "binary")
     assert QUERY_OF[again.index_kind] == "binary"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"),
+    [
+        ("binary", "--kind halfvec"),
+        ("halfvec", "--kind halfvec --rebuild; if that does not help: … --kind hnsw"),
+        ("hnsw", "--kind hnsw --rebuild; if that does not help: … --kind exact"),
+    ],
+)
+def test_low_recall_is_mended_by_another_index_than_the_one_that_there_is(
+    kind: IndexKind, fix: str
+) -> None:
+    low = Recall(sample=20, recall=0.5, index_ms=1.0, exact_ms=2.0)
+    health = SearchHealth("m", kind, 5_000, 1, 1, 1.0, valid=True, strays=[], measured=low)
+    assert health.fix == f"qlp similarity index {fix}".replace("…", "qlp similarity index")
 
 
 async def test_tenants_that_are_compared_exactly_miss_nothing(
