@@ -5,12 +5,13 @@ Source: https://learn.microsoft.com/azure/azure-functions/functions-bindings-ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from azure.servicebus.aio import ServiceBusClient
 
+from domain.connections import service_bus_connection, service_bus_namespace
 from domain.messaging.amqp_decoding import complete_decoder
 from infra.local.functions_host import settings
 from infra.local.functions_host.errors import HostStartupError
@@ -49,9 +50,12 @@ def connection(name: str, environ: Mapping[str, str], where: str) -> Connection:
     """Resolve the setting; HostStartupError names the function and both ways to set it."""
     for prefix in (name, f"AzureWebJobs{name}"):
         if text := settings.lookup(prefix, environ):
-            _check(text, prefix, where)
-            return Connection(connection_string=text)
-        if namespace := settings.lookup(f"{prefix}__fullyQualifiedNamespace", environ):
+            return Connection(
+                connection_string=_checked(service_bus_connection, text, prefix, where)
+            )
+        name_of_host = f"{prefix}__fullyQualifiedNamespace"
+        if namespace := settings.lookup(name_of_host, environ):
+            namespace = _checked(service_bus_namespace, namespace, name_of_host, where)
             credential = settings.lookup(f"{prefix}__credential", environ)
             return Connection(
                 namespace=namespace,
@@ -64,10 +68,8 @@ def connection(name: str, environ: Mapping[str, str], where: str) -> Connection:
     )
 
 
-def _check(text: str, name: str, where: str) -> None:
+def _checked(check: Callable[[str], str], text: str, name: str, where: str) -> str:
     try:
-        ServiceBusClient.from_connection_string(text)
-    except ValueError as error:  # its text tells what is missing, never the key
-        raise HostStartupError(
-            f"{where}: the setting {name} is no connection string: {error}"
-        ) from None
+        return check(text)
+    except ValueError as error:
+        raise HostStartupError(f"{where}: wrong setting: {name}: {error}") from None

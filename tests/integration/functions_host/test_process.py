@@ -166,7 +166,7 @@ def test_a_connection_string_is_never_shown(tmp_path: Path) -> None:
     )
     result = run(app, Bus="Endpoint=;SharedAccessKeyName=x;SharedAccessKey=topsecret")
     assert result.returncode == 2
-    assert "the setting Bus" in result.stderr
+    assert "function f: wrong setting: Bus: names no Endpoint" in result.stderr
     assert "topsecret" not in result.stderr
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from infra.local.functions_host import settings
 from infra.local.functions_host.errors import HostStartupError
+from infra.local.functions_host.service_bus_connection import connection
 
 
 def write(path: Path, document: Any) -> Path:
@@ -48,6 +49,13 @@ def test_a_wrong_settings_file_is_refused_by_name(
     with pytest.raises(HostStartupError, match=r"local\.settings\.json") as refusal:
         settings.read_local_settings(path)
     assert named in str(refusal.value)
+
+
+def test_a_connection_is_taken_as_the_app_takes_it() -> None:
+    text = "Endpoint=sb://h/;SharedAccessKeyName=n;SharedAccessKey=k"
+    assert connection("Bus", {"Bus": f' "{text}"'}, "f").connection_string == text
+    named = {"Bus__fullyQualifiedNamespace": "https://n.servicebus.windows.net/"}
+    assert connection("Bus", named, "f").namespace == "n.servicebus.windows.net"
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
