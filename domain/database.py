@@ -34,6 +34,9 @@ from domain.statements import load_statements
 #: How long a caller waits for a connection, in seconds.
 CHECKOUT_SECONDS = 10.0
 
+#: How long a connection may take to be there, in seconds; what a URL says of it does not count.
+CONNECT_SECONDS = 10
+
 #: A server that says nothing for so long has been lost, whatever the network pretends: it ends
 #: statements itself after 30 seconds. Seconds.
 ANSWER_SECONDS = 40.0
@@ -72,11 +75,11 @@ Answer = TypeVar("Answer")
 
 
 class PoolerInBetween(psycopg.OperationalError):
-    """Whoever answers does not keep what a session is told, as a pooler in transaction mode."""
+    """Whoever answers does not keep what a session is told, as PgBouncer in transaction mode."""
 
     def __init__(self) -> None:
         super().__init__(
-            "a pooler answers that keeps no sessions (PgBouncer in transaction mode?): "
+            "a pooler answers that does not keep what a session is told (PgBouncer?): "
             "connect to PostgreSQL itself, on Azure to port 5432 in place of 6432"
         )
 
@@ -102,22 +105,32 @@ class Connection(AsyncConnection[TupleRow]):
         """Told of each outage that a connection of this class meets."""
 
     @classmethod
-    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:  # noqa: ANN401 see the base
-        """See `psycopg.AsyncConnection.connect`.
+    async def connect(
+        cls,
+        conninfo: str = "",
+        *,
+        autocommit: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Self:
+        """See `psycopg.AsyncConnection.connect`; without a limit it takes `CONNECT_SECONDS`.
 
         Raises:
             PoolerInBetween: a pooler answered that keeps no sessions.
+            psycopg.OperationalError: there is no connection, or no first answer over it in time.
         """
+        seconds = kwargs.setdefault("connect_timeout", CONNECT_SECONDS)
         given = conninfo_to_dict(conninfo)
         options = f"{given.get('options') or ''} {kwargs.pop('options', '')} -c {_KEPT}=yes"
         try:
-            connection = await super().connect(conninfo, options=options.strip(), **kwargs)
+            connection = await super().connect(
+                conninfo, autocommit=True, options=options.strip(), **kwargs
+            )
         except psycopg.Error as error:
             told = PoolerInBetween() if _OF_A_POOLER in str(error) else error
             cls.hear(told)
             raise told from None
         try:
-            kept = await connection._keeps_a_session()
+            kept = await connection._keeps_a_session(seconds)
         except BaseException:
             await connection.close()
             raise
@@ -126,10 +139,14 @@ class Connection(AsyncConnection[TupleRow]):
             pooler = PoolerInBetween()
             cls.hear(pooler)
             raise pooler
+        await connection.set_autocommit(autocommit)
         return connection
 
-    async def _keeps_a_session(self) -> bool:
+    async def _keeps_a_session(self, seconds: float) -> bool:
+        # A pooler takes connections while the server behind it is away.
+        usual, self.answer_seconds = self.answer_seconds, seconds
         cursor = await self.execute(_SQL["kept"], {"name": _KEPT}, prepare=False)
+        self.answer_seconds = usual
         return await cursor.fetchall() == [("yes",)]
 
     async def wait(
@@ -247,7 +264,6 @@ async def open_pool(
         "prepare_threshold": 0,
         "application_name": application_name,
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-        "connect_timeout": 10,
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,

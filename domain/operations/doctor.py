@@ -14,7 +14,7 @@ from domain.operations.doctor_database import DatabaseExam
 from domain.operations.doctor_models import examine_models
 from domain.operations.doctor_services import examine_bus, examine_sandbox
 from domain.operations.doctor_similarity import examine_similarity
-from domain.operations.findings import Finding, redacted
+from domain.operations.findings import Finding, first_line, redacted
 from domain.settings import InvalidSettings, Settings
 from domain.similarity.embedders import wanted_model
 
@@ -42,15 +42,12 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
         settings = Settings.from_environment(environment)
     except InvalidSettings as error:
         findings.append(Finding("settings", "fail", str(error), "set what the message names"))
-    try:
-        url = connection_setting(environment, "DATABASE_URL")
-    except ValueError:
-        url = None  # a finding of the settings
+    url = _readable(environment, "DATABASE_URL")
     if url:
         stalled_after = settings.stalled_after_seconds if settings else _DEFAULT_STALLED_AFTER
         wanted = wanted_model(settings) if settings else None
         findings += await _examine_database(
-            url, environment.get("DATABASE_ADMIN_URL"), stalled_after, wanted
+            url, _readable(environment, "DATABASE_ADMIN_URL"), stalled_after, wanted
         )
     if settings is not None:
         bus, sandbox, models = await asyncio.gather(
@@ -60,6 +57,14 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
         )
         findings += [*bus, *sandbox, *models]
     return redacted(findings)
+
+
+def _readable(environment: Mapping[str, str], name: str) -> str | None:
+    """The URL of a database; None if it is not set or wrong, which is a finding of the settings."""
+    try:
+        return connection_setting(environment, name)
+    except ValueError:
+        return None
 
 
 async def _examine_database(
@@ -73,9 +78,8 @@ async def _examine_database(
         fix = "set DATABASE_URL to PostgreSQL's own port, 5432; see docs/deploy.md"
         return [Finding("database", "fail", str(error), fix)]
     except psycopg.Error as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         fix = "check DATABASE_URL, the server, the firewall; the login must be a member of qlp_app"
-        return [Finding("database", "fail", f"cannot be reached: {lines[0]}", fix)]
+        return [Finding("database", "fail", f"cannot be reached: {first_line(error)}", fix)]
     try:
         findings = await DatabaseExam(pool, stalled_after, owner_url).examine()
         return [*findings, *await examine_similarity(pool, wanted)]

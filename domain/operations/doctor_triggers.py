@@ -17,10 +17,10 @@ from psycopg import AsyncConnection, sql
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database import Connection, fetch
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.migrate import load_migrations
-from domain.operations.findings import Finding
+from domain.operations.findings import Finding, first_line
 from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
@@ -81,7 +81,11 @@ async def examine_triggers(pool: AsyncConnectionPool, owner_url: str | None) -> 
         said = "are there and made as they should be; to have them tried, set DATABASE_ADMIN_URL"
     else:
         said = "refuse changes of events and seals, also to their owner, and make digests (tried)"
-        findings += await _tried(owner_url)
+        try:
+            findings += await _tried(owner_url)
+        except psycopg.OperationalError as error:
+            fix = "mend DATABASE_ADMIN_URL; it is also by which migrations are applied"
+            findings.append(Finding("triggers", "fail", f"not tried: {first_line(error)}", fix))
     return findings or [Finding("triggers", "ok", said)]
 
 
@@ -182,7 +186,7 @@ async def _fits(connection: AsyncConnection[Any], way: str) -> bool:
 
 async def _tried(owner_url: str) -> list[Finding]:
     findings = []
-    async with await AsyncConnection.connect(
+    async with await Connection.connect(
         owner_url, autocommit=True, connect_timeout=_CONNECT_SECONDS
     ) as owner:
         for table, (column, insert) in _ROWS.items():

@@ -55,7 +55,10 @@ async def on_database(name: str, check: Check) -> Sequence[Finding]:
     try:
         return await check()
     except (psycopg.Error, PoolTimeout) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return [
-            Finding(name, "fail", f"could not be checked: {lines[0]}", "see the database's log")
-        ]
+        detail = f"could not be checked: {first_line(error)}"
+        return [Finding(name, "fail", detail, "see the database's log")]
+
+
+def first_line(error: Exception) -> str:
+    """What ``error`` says, in a line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -31,7 +31,7 @@ from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.models import IndexingFailed
 
 # A connection that ends with what was done on it is no news; what fails is said by `guard`.
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
 IntentId = Annotated[str, typer.Argument(help="An intent's id, or its stream's.")]

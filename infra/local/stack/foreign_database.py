@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from domain.database import Connection
 from domain.statements import load_statements
 from infra.local.stack.config import StackError
 
@@ -24,7 +25,7 @@ async def may_migrate(url: str, agree: Agree) -> None:
         StackError: it cannot be reached, holds somebody else's migrations, or nobody agrees.
     """
     try:
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=10) as connection:
+        async with await Connection.connect(url) as connection:
             [row] = await (await connection.execute(_SQL["whose"])).fetchall()
     except psycopg.Error as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode keeps nothing that a session is told: it is noticed and named."""
+"""PgBouncer keeps nothing that a session is told, or refuses it: it is noticed and named."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ from domain.app import open_app
 from domain.database import PoolerInBetween, open_pool, try_connection
 from domain.eventlog.migrate import migrate
 from domain.operations.doctor import examine_environment
+from domain.operations.findings import Finding
 from domain.patience import waits_for
 from domain.settings import Settings
 from infra.local.ports import free_port
+from infra.local.stack.config import StackError
+from infra.local.stack.foreign_database import may_migrate
 from tests.fixtures.postgres import Database
 from tests.integration.operations.recording import qlp
 
@@ -94,6 +97,13 @@ MODES = [
     pytest.param({}, id="refuses options"),
     pytest.param({"ignore_startup_parameters": "options"}, id="ignores options"),
 ]
+ALL_MODES = [
+    *MODES,
+    pytest.param({"pool_mode": "session"}, id="session"),
+    pytest.param(
+        {"pool_mode": "statement", "ignore_startup_parameters": "options"}, id="statement"
+    ),
+]
 
 
 @pytest.mark.parametrize("settings", MODES)
@@ -114,7 +124,7 @@ async def test_a_pooler_in_transaction_mode_is_named_with_the_fix(
         await open_pool(url, min_size=1, max_size=1, application_name="tests")
     told = waits_for(raised.value)
     assert told is not None
-    assert told.startswith("the database cannot be reached: a pooler answers that keeps no sess")
+    assert told.startswith("the database cannot be reached: a pooler answers that does not keep")
     assert "\n" not in told
 
 
@@ -134,13 +144,49 @@ async def test_operators_are_told_by_qlp_and_its_doctor(
     assert "5432" in finding.fix
 
 
-@pytest.mark.parametrize("settings", MODES)
-async def test_nothing_is_migrated_over_a_pooler(
+@pytest.mark.parametrize("settings", ALL_MODES)
+async def test_nothing_is_migrated_or_asked_over_a_pooler(
     pooler: Pooler, database: Database, settings: dict[str, str]
 ) -> None:
     url = pooler(database.admin_url, **settings)
     with pytest.raises(PoolerInBetween):
+        await try_connection(url)
+    with pytest.raises(PoolerInBetween):
         await migrate(url)
+    with pytest.raises(StackError, match=r"QLP_DATABASE_URL: .* to port 5432"):
+        await may_migrate(url, lambda question: pytest.fail(question))
+
+
+async def test_the_doctor_looks_at_the_owners_connection_too(
+    pooler: Pooler, database: Database
+) -> None:
+    async def triggers(admin_url: str) -> Finding:
+        urls = {"DATABASE_URL": database.url, "DATABASE_ADMIN_URL": admin_url}
+        [finding] = [each for each in await examine_environment(urls) if each.check == "triggers"]
+        return finding
+
+    pooled = await triggers(pooler(database.admin_url, ignore_startup_parameters="options"))
+    assert (pooled.status, "5432 in place of 6432" in pooled.detail) == ("fail", True)
+    assert "DATABASE_ADMIN_URL" in pooled.fix
+    pasted = database.admin_url.replace("postgresql://", "postgresql+psycopg://")
+    assert (await triggers(pasted)).status == "ok"
+    # What is wrong with it is a finding of the settings.
+    assert (await triggers("garbage")).status == "ok"
+
+
+async def test_a_pooler_whose_server_is_away_is_not_waited_for(
+    pooler: Pooler, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes connections as long as it remembers what the server greeted with."""
+    user = str(conninfo_to_dict(database.admin_url)["user"])
+    url = pooler(database.admin_url, ignore_startup_parameters="options", admin_users=user)
+    psycopg.connect(url).close()
+    with psycopg.connect(make_conninfo(url, dbname="pgbouncer"), autocommit=True) as console:
+        console.execute("PAUSE")
+    monkeypatch.setattr(domain_database, "CONNECT_SECONDS", 0.2)
+    async with asyncio.timeout(20):
+        with pytest.raises(psycopg.OperationalError, match=r"not answered for 0\.2 s"):
+            await migrate(url)
 
 
 async def test_the_application_says_so_at_its_start(
@@ -155,7 +201,7 @@ async def test_the_application_says_so_at_its_start(
     )
     with pytest.raises(PoolTimeout) as raised:
         await open_app(settings)
-    assert "PgBouncer in transaction mode" in (waits_for(raised.value) or "")
+    assert "does not keep what a session is told (PgBouncer?)" in (waits_for(raised.value) or "")
 
 
 async def test_a_url_with_options_of_its_own_keeps_them(database: Database) -> None:
