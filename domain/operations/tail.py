@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -17,12 +17,14 @@ POLL_SECONDS = 0.25
 
 
 class Tail:
-    """Yields events as they become readable, each once, until it is stopped.
+    """Yields events as they become readable, each once, until it is stopped or nobody reads them.
 
     Gap-safe as every follower: an event is shown once nothing can come before it any more.
     """
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: AsyncConnectionPool, abandoned: Callable[[], bool]) -> None:
+        """``abandoned`` is asked whether nobody reads any more, while nothing happens."""
+        self._abandoned = abandoned
         self._scanner = LogScanner(pool)
         self._log = EventLog(pool)
         self._stopped = asyncio.Event()
@@ -63,4 +65,5 @@ class Tail:
             async with asyncio.timeout(POLL_SECONDS):
                 await self._stopped.wait()
         except TimeoutError:
-            return
+            if self._abandoned():
+                self.stop()

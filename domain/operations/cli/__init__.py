@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from domain.operations.cli.group import CommandGroup, command_group
+from domain.operations.cli.group import CommandGroup, command_group, discard_output
 from domain.redaction import guard as guard_secrets
 from domain.redaction import redact
 
@@ -69,6 +69,7 @@ class _LateGroup(CommandGroup):
         except OSError as error:
             if error.errno not in _UNWRITABLE:
                 raise
+            discard_output()
             typer.echo(f"qlp: the output cannot be written: {error.strerror}", err=True)
             sys.exit(1)
 

@@ -18,7 +18,7 @@ Where = Annotated[
     str | None,
     typer.Option(
         help="Conditions that must all hold: status, tenant, code, language, since, until. "
-        "For example 'status=failed,code=sandbox_unavailable,since=2026-03-01T00:00:00Z'.",
+        "For example 'status=failed,since=2026-03-01T00:00:00Z'.",
     ),
 ]
 SelectionLimit = Annotated[int, whole(1, MAX_SELECTED, help="At most this many, the oldest first.")]

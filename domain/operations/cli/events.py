@@ -32,7 +32,7 @@ from domain.operations.cli.console import (
     printable,
     run,
 )
-from domain.operations.cli.group import command_group
+from domain.operations.cli.group import command_group, discard_output, nobody_reads
 from domain.operations.tail import Tail
 from domain.operations.transfer import Imported, export_events, import_events
 
@@ -61,9 +61,11 @@ def events_tail(
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
-        tail = Tail(pool)
+        tail = Tail(pool, nobody_reads)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, tail.stop)
+        if sys.stdout.isatty():
+            _say("waiting for events; Ctrl-C ends")
         show = _show_json if json else _show
         async with aclosing(
             _followed(tail, Filter(tenant, tuple(types or ())), stream, start)
@@ -111,7 +113,7 @@ def _written(show: Callable[[StoredEvent], bytes], event: StoredEvent) -> bool:
         sys.stdout.buffer.write(show(event))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return False
     return True
 
@@ -187,6 +189,8 @@ def _target(file: str) -> Iterator[BinaryIO]:
         except BaseException:
             Path(file).unlink()
             raise
+    except BrokenPipeError:
+        raise typer.Exit(1) from None  # nobody reads any more, as with ``| head``
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from None
 
@@ -213,8 +217,9 @@ def events_import(
             bar.stop()
             if not json:
                 _say(
-                    f"{staged.events} events of {staged.streams} streams and {staged.tenants} "
-                    f"tenants; {staged.known} are here already, {staged.new} are new"
+                    f"events: {staged.events}, streams: {staged.streams}, "
+                    f"tenants: {staged.tenants}; {staged.known} events are here already, "
+                    f"{staged.new} are new"
                 )
             if not dry_run:
                 confirm(f"import {staged.new} events?", yes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import sys
 from typing import Any
 
 import typer
@@ -21,6 +24,18 @@ class CommandGroup(TyperGroup):
         ]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def nobody_reads() -> bool:
+    """Whether standard output is a pipe or terminal whose reader went away, as ``| head`` does."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+def discard_output() -> None:
+    """Let standard output lead nowhere; else Python tries to write what it still holds at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_group(text: str, cls: type[CommandGroup] = CommandGroup) -> typer.Typer:

@@ -45,10 +45,10 @@ def runs_list(
             print_json({"items": found})
             return
         rows = [(r.run_id, r.intent_id, r.tenant_id, r.state, r.since, r.runtime) for r in found]
-        empty = "no program runs" if running else "no program has run yet"
-        of_tenant = "" if tenant is None else f" of the tenant {tenant}"
+        whose = "" if tenant is None else f" of the tenant {tenant}"
+        empty = f"no program{whose} {'runs' if running else 'has run yet'}"
         columns = ("run", "intent", "tenant", "state", "since", "runtime")
-        print_table(columns, rows, empty + of_tenant)
+        print_table(columns, rows, empty)
 
     run(work)
 

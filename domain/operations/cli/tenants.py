@@ -66,6 +66,8 @@ def limits_set(
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
+        if not (default or ceiling):
+            raise Failure("name what is to change: --default or --ceiling NAME=VALUE")
         before = await _known(pool, tenant)
         after = TenantLimits(
             _changed(before.defaults, "--default", default),

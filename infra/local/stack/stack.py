@@ -28,7 +28,7 @@ from domain.eventlog.migrate import MigrationError, migrate
 from infra.local.ports import RememberedPorts
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.stack.child import Child
-from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError
+from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError, WrongSetting
 from infra.local.stack.foreign_database import Agree, may_migrate
 
 TENANT = "demo"
@@ -126,9 +126,11 @@ class LocalStack:
         """Delete everything the stack has written, wherever it lies.
 
         Raises:
-            StackError: it runs.
+            StackError: it runs, or the folder is not a stack's.
         """
-        self._take_lock()
+        if not (self._config.data / "lock").is_file():
+            raise StackError(f"{self._config.data} is no stack's data; nothing was deleted")
+        self._take_lock("stop it first")
         try:
             postgres = EmbeddedPostgres(self._config.data / "postgres")
             await asyncio.to_thread(postgres.destroy)  # for root it may lie elsewhere
@@ -151,8 +153,9 @@ class LocalStack:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _start(self) -> Doors:
-        _require_free("QLP_HTTP_PORT", self._config.http_port)
-        _require_free("QLP_AMQP_PORT", self._config.amqp_port)
+        _require_free(
+            {"QLP_HTTP_PORT": self._config.http_port, "QLP_AMQP_PORT": self._config.amqp_port}
+        )
         if self._config.database_url is not None:
             await may_migrate(self._config.database_url, self._agree)
         postgres, bus = await asyncio.gather(
@@ -306,21 +309,25 @@ class LocalStack:
         self.children[name] = child
         return await child.start(_START_SECONDS)
 
-    def _take_lock(self) -> None:
-        with contextlib.suppress(FileExistsError):
-            self._config.data.mkdir(parents=True)
-            self._config.data.chmod(0o755)  # whatever the umask is: it holds programs' secrets
-        lock = self._config.data / "lock"
-        lock.touch(mode=0o600)
-        self._lock = lock.open("a+")
+    def _take_lock(
+        self,
+        otherwise: str = "set QLP_DATA_DIR, QLP_HTTP_PORT and QLP_AMQP_PORT to run another one",
+    ) -> None:
+        data = self._config.data
+        try:
+            if not data.is_dir():
+                data.mkdir(parents=True)
+                data.chmod(0o755)  # whatever the umask is: it holds programs' secrets
+            lock = data / "lock"
+            lock.touch(mode=0o600)
+            self._lock = lock.open("a+")
+        except OSError as error:
+            raise WrongSetting(f"QLP_DATA_DIR: {error.filename}: {error.strerror}") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise StackError(
-                f"the stack of {self._config.data} is running already; "
-                "set QLP_DATA_DIR, QLP_HTTP_PORT and QLP_AMQP_PORT to run another one"
-            ) from None
+            raise StackError(f"the stack of {data} is running already; {otherwise}") from None
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -362,13 +369,21 @@ async def _kept(child: Child, told: Ended) -> None:
             await child.start(_START_SECONDS)
 
 
-def _require_free(setting: str, port: int) -> None:
+def _require_free(ports: dict[str, int]) -> None:
+    """Ports by their settings; all that are taken are named at once."""
+    problems = {setting: why for setting, port in ports.items() if (why := _unusable(port))}
+    if problems:
+        raise StackError(
+            f"{'; '.join(problems.values())}; choose others, or any free ones: "
+            f"make up {' '.join(f'{setting}=0' for setting in problems)}"
+        )
+
+
+def _unusable(port: int) -> str | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise StackError(
-                f"port {port} cannot be used ({error.strerror}); "
-                f"choose another one, or any free one: make up {setting}=0"
-            ) from None
+            return f"port {port} cannot be used ({error.strerror})"
+    return None

@@ -28,11 +28,13 @@ from tests.integration.operations.recording import Recorder, fed, qlp
 
 
 @asynccontextmanager
-async def tail(database: Database, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def tail(
+    database: Database, *arguments: str, to: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "domain.operations", "events", "tail", *arguments),
         env={**os.environ, "DATABASE_URL": database.url},
-        stdout=asyncio.subprocess.PIPE,
+        stdout=to,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
@@ -67,6 +69,17 @@ async def test_tail_shows_events_as_they_come_and_ctrl_c_ends_it_with_0(
         assert (process.returncode, out, err) == (0, b"", b"")
 
 
+async def test_tail_says_on_a_terminal_that_it_waits_and_ends_with_it(database: Database) -> None:
+    terminal, output = os.openpty()
+    async with tail(database, to=output) as process:
+        os.close(output)
+        assert process.stderr is not None
+        async with asyncio.timeout(60):
+            assert await process.stderr.readline() == b"waiting for events; Ctrl-C ends\n"
+            os.close(terminal)
+            assert await process.wait() == 0
+
+
 async def test_tail_writes_cloudevents_of_a_stream_from_a_version_for_scripts(
     pool: AsyncConnectionPool, database: Database
 ) -> None:
@@ -82,7 +95,7 @@ async def test_tail_writes_cloudevents_of_a_stream_from_a_version_for_scripts(
 async def test_tail_waits_for_what_may_still_come_before(
     pool: AsyncConnectionPool, database: Database
 ) -> None:
-    watching = Tail(pool)
+    watching = Tail(pool, lambda: False)
     seen: list[str] = []
 
     async def watch() -> None:

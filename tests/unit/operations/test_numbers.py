@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -44,6 +45,7 @@ def test_output_that_cannot_be_written_is_told_in_a_line() -> None:
         done = subprocess.run(
             [sys.executable, "-m", "domain.operations", "--help"],
             cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
