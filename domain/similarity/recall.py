@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -113,11 +114,14 @@ async def _sample(
 async def _distances(
     connection: AsyncConnection[Any], plan: str, params: dict[str, Any], times: list[float]
 ) -> list[float]:
-    """Distances of the nearest to an intent's vector, without its own."""
+    """Distances of the nearest to an intent's vector, without its own.
+
+    Where either vector is zero there is none: nothing is near, and nothing can be missed.
+    """
     started = time.perf_counter()
     rows = await fetch_over(connection, search.QUERIES[plan, False], params)
     times.append(time.perf_counter() - started)
-    return [1 - similarity for similarity, *_ in rows]
+    return [1 - similarity for similarity, *_ in rows if not math.isnan(similarity)]
 
 
 @dataclass(frozen=True, slots=True)

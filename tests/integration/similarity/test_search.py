@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pgvector import Vector
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database import open_pool
@@ -271,6 +272,22 @@ async def test_what_is_as_near_is_not_missed(
     [active, *_] = await list_models(pool)
     measured = (await examine_search(pool, active, 10)).measured
     assert (measured.recall, measured.sample) == (1.0, 10)
+
+
+async def test_a_zero_vector_that_somebody_stored_is_near_nothing_and_misses_nothing(
+    pool: AsyncConnectionPool, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXACT_UP_TO", 50)
+    await use(database, "hnsw")
+    await fill(database, acme=60)
+    async with await AsyncConnection.connect(database.admin_url) as owner:
+        await owner.execute(
+            "update intent_embeddings set embedding = array_fill(0, array[1536])::vector "
+            "where intent_id in (select intent_id from intent_embeddings limit 40)"
+        )
+    [active, *_] = await list_models(pool)
+    measured = (await examine_search(pool, active, 60)).measured
+    assert (measured.recall, measured.sample) == (1.0, 20)
 
 
 async def test_the_sample_is_of_intents_whose_ids_lie_in_the_order_of_time(
