@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from domain.connections import private_http_url
 from domain.redaction import guard
 from domain.sandbox.contract import MAX_JOB_NODES, SandboxJob, SandboxResult, Verdict
 from domain.strict_json import read_as
@@ -130,8 +131,7 @@ async def _until_told_to_stop(runtime: Runtime, concurrency: int) -> None:
         await runtime.aclose()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 0 when all was answered, 1 where nothing can run, 2 for wrong input."""
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m sandbox_host.run_once",
         description="Run jobs (SandboxJob, one JSON object a line) from standard input and write "
@@ -152,6 +152,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--concurrency: 1 to 256")
     if given.runtime == "sessions" and not given.sessions_endpoint:
         parser.error("--sessions-endpoint: the sessions runtime needs it")
+    try:
+        if given.sessions_endpoint:
+            given.sessions_endpoint = private_http_url(given.sessions_endpoint)
+    except ValueError as error:
+        parser.error(f"--sessions-endpoint: {error}")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; 0 when all was answered, 1 where nothing can run, 2 for wrong input."""
+    given = _parse(arguments)
     configure()
     guard(os.environ)
     adopt_orphans()

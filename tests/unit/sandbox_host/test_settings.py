@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox_host import run_once
 from sandbox_host.__main__ import main
 from sandbox_host.settings import InvalidSettings, Settings
 
@@ -88,3 +89,14 @@ def test_help_teaches_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_secret_is_not_shown() -> None:
     assert "secret" not in repr(Settings.from_environment(BUS))
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter22@pool", "http://pool.example/hunter22"])
+def test_tokens_are_sent_to_no_endpoint_that_is_not_checked(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_once.main(["--runtime", "sessions", "--sessions-endpoint", url])
+    said = capsys.readouterr().err
+    assert (ended.value.code, "--sessions-endpoint: must" in said) == (2, True)
+    assert "hunter22" not in said
