@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -26,6 +27,7 @@ def make_file(path: Path, content: bytes, mode: int) -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    path.touch(mode=0o600)
-    path.write_bytes(content)
-    path.chmod(mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:  # writable now, whatever mode the umask leaves
+        file.write(content)
+        os.fchmod(descriptor, mode)
