@@ -74,9 +74,11 @@ def prctl(option: int, value: int) -> None:
 def restrict(version: int, paths: dict[str, str]) -> None:
     """Enter a Landlock domain in which only ``paths`` (path to a name of `RIGHTS`) can be used.
 
-    Without paths, files are left alone and only signals and abstract sockets are held inside.
+    Without paths, files are left alone and only signals and abstract sockets are held inside. To
+    move files between folders must be granted all the same: a domain that does not speak of it
+    refuses it.
     """
-    files = KNOWN_FS[max(known for known in KNOWN_FS if known <= version)] if paths else 0
+    files = KNOWN_FS[max(known for known in KNOWN_FS if known <= version)] if paths else REFER
     attributes = struct.pack(
         "=QQQ",
         files,
@@ -85,7 +87,7 @@ def restrict(version: int, paths: dict[str, str]) -> None:
     )
     size = ctypes.c_size_t(len(attributes))
     ruleset = checked(LIBC.syscall(CREATE_RULESET, attributes, size, 0), "landlock_create_ruleset")
-    for path, rights in paths.items():
+    for path, rights in (paths or {"/": "own"}).items():
         add_rule(ruleset, path, RIGHTS[rights] & files)
     checked(LIBC.syscall(RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     os.close(ruleset)

@@ -98,6 +98,14 @@ _PYTHON = (
         "kept 0o700\nTrue []\n",
     ),
     Ordinary(
+        "moving files between folders",
+        "python",
+        "import os\nos.makedirs('a/b'); os.mkdir('c'); open('f', 'w').write('kept')\n"
+        "os.rename('f', 'a/b/f'); os.rename('a/b', 'c/b'); os.link('c/b/f', 'hard')\n"
+        "os.rename('c/b/f', os.environ['TMPDIR'] + '/f'); print(open('hard').read())",
+        "kept\n",
+    ),
+    Ordinary(
         "children of a large program",
         "python",
         "import subprocess\nlarge = bytearray(150 << 20)\n"
