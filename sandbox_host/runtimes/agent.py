@@ -225,6 +225,15 @@ def _end_all() -> None:
         return
 
 
+def _tell_end(marks: int, returncode: int) -> None:
+    """Write the last mark; into the program's stdout, it waits for room there.
+
+    The program may have made that non-blocking, as Node.js does, and left it full.
+    """
+    os.set_blocking(marks, True)
+    os.write(marks, _ENDED + returncode.to_bytes(2, "big", signed=True))
+
+
 def main() -> None:
     """Run the one job."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
@@ -257,7 +266,7 @@ def main() -> None:
         os.close(err)
     returncode = _wait(pid, wakeup, float(seconds))
     _end_all()
-    os.write(marks, _ENDED + returncode.to_bytes(2, "big", signed=True))
+    _tell_end(marks, returncode)
     if marks == 1:
         os._exit(0)
     os.read(0, 1)  # the host looks at the box, and then lets it go

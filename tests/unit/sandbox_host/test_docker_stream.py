@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import struct
+import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_host.output import CappedStream
+from sandbox_host.runtimes import agent
 from sandbox_host.runtimes.docker_stream import Demultiplexer, Withheld
 
 FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=30)))
@@ -46,3 +51,20 @@ def test_output_without_a_last_word_comes_through_whole(output: bytes, cut: int)
     assert len(stream.rest) <= 3
     stream.release()
     assert (b"".join(out), stream.rest) == (output, b"")
+
+
+def test_the_last_mark_waits_for_room_in_a_pipe_that_the_program_left_full() -> None:
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    telling = threading.Thread(target=agent._tell_end, args=(writing, -9))
+    telling.start()
+    os.set_blocking(reading, True)
+    told = b""
+    while not told.endswith(b"\0\xff\xf7"):
+        assert select.select([reading], [], [], 5)[0], "nothing was told"
+        told += os.read(reading, 1 << 16)
+    telling.join()
+    os.close(reading)
+    os.close(writing)
