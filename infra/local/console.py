@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from domain.operations.cli.asking import asked
 from domain.outages import describe_outage, outage_of
 from domain.redaction import guard, redact
 from infra.local.stack.config import StackConfig, StackError, WrongSetting
@@ -139,14 +140,7 @@ async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
 
 def _asked(question: str) -> bool:
     """Whether the person at the terminal agrees; nobody else does."""
-    if not sys.stdin.isatty():
-        return False
-    # Ctrl-C is for the question now, and not for the event loop that waits for the answer.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return typer.confirm(question)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return sys.stdin.isatty() and asked(question)
 
 
 async def _until_stopped(stack: LocalStack, report: Report, stop: asyncio.Event) -> None:

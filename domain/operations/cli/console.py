@@ -19,6 +19,7 @@ from domain.database import open_pool, try_connection
 from domain.eventlog.migrate import MigrationError, check_schema
 from domain.eventlog.models import RecordedEvent
 from domain.intents.evolve import CorruptStream
+from domain.operations.cli.asking import asked
 from domain.operations.cli.numbers import whole
 from domain.operations.cli.table import table_lines
 from domain.operations.errors import OperationError
@@ -156,7 +157,8 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Failure("nobody is there to confirm; look with --dry-run, then repeat with --yes")
-    typer.confirm(question, abort=True, err=True)
+    if not asked(question, err=True):
+        raise typer.Abort
 
 
 def parse_id(value: str) -> UUID:

@@ -32,7 +32,8 @@ def reexecute_command(
     ] = None,
     where: Where = None,
     runtime: Annotated[
-        RuntimeName | None, typer.Option(help="What to run them in.", show_default="docker")
+        RuntimeName | None,
+        typer.Option(help="What to run them in; this or --image is needed."),
     ] = None,
     image: Annotated[
         str | None, typer.Option(help="Image of the docker runtime to run them in.")

@@ -118,6 +118,28 @@ async def test_a_pipe_that_nobody_reads_ends_every_command_without_a_word(
     assert err == b""
 
 
+async def test_an_interruption_of_a_question_is_the_answer_no(
+    database: Database, pool: AsyncConnectionPool
+) -> None:
+    await ApiKeys(pool).ensure_tenant("acme")
+    terminal, keyboard = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, "tenants", "limits", "set", "acme", "--ceiling", "processes=1"),
+        env=settings(database),
+        stdin=keyboard,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        await process.stderr.readuntil(b"[y/N]:")
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    assert (process.returncode, err.split()) == (1, [b"Aborted!"])
+    os.close(keyboard)
+    os.close(terminal)
+
+
 async def test_an_interruption_leaves_no_traceback(database: Database) -> None:
     with psycopg.connect(database.admin_url) as blocking:
         blocking.execute("lock table events in access exclusive mode")
