@@ -23,10 +23,10 @@ from infra.local.servicebus.config import DEFAULT_CONFIG
 from infra.local.stack.stack import TENANT
 from tests.fixtures.stack import Client, RunningStack, running_stack, submission
 
-INTENTS = 200
+INTENTS = 100
 WORKERS = 8
 #: The fault strikes when so many intents have been accepted.
-STRIKE_AT = 60
+STRIKE_AT = 30
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -180,14 +180,14 @@ async def test_every_accepted_intent_ends_exactly_once(impatient: Path, fault: F
 
 async def test_producers_messages_survive_a_crash_of_the_functions_host(impatient: Path) -> None:
     async with running_stack(impatient) as stack:
-        events = [submission(TENANT, body(number)) for number in range(100)]
+        events = [submission(TENANT, body(number)) for number in range(60)]
         async with (
             ServiceBusClient.from_connection_string(stack.doors.service_bus) as bus,
             bus.get_queue_sender("intents") as sender,
         ):
-            await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[:50]])
+            await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[:30]])
             await stack.stack.children["functions"].kill()
-            await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[50:]])
+            await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[30:]])
         await stack.stack.children["functions"].start(60)
         accepted = {
             number: str(intent_id_for(TENANT, "service_bus", f"{e['source']}\n{e['id']}"))

@@ -21,17 +21,19 @@ from tests.fixtures.openai_server import Asked, OpenAIServer, Reply
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-#: What the machine's bubblewrap can run.
-HERE = [
-    case
-    for case in CASES
-    if all(step.language != "ruby" or shutil.which("ruby") for step in case.plan)
-]
 #: The third fails in the last step of several, and its files flow again after it is mended.
 MENDED = {"primes", "bar-plot", "two-sources"}
 HOPELESS = {"weekday"}
 MISTAKEN = {"word-count", "zip"}
 REFUSED = {"sudoku"}
+#: Of each family some, and those above: `test_cases` runs the programs of all.
+TRIED = [
+    case
+    for number, case in enumerate(CASES)
+    if (number % 4 == 0 or case.id in MENDED | HOPELESS | MISTAKEN | REFUSED)
+    # What the machine's bubblewrap can run.
+    and all(step.language != "ruby" or shutil.which("ruby") for step in case.plan)
+]
 PRICES = {"QLP_LLM_INPUT_PRICE": "2", "QLP_LLM_OUTPUT_PRICE": "10"}
 
 
@@ -54,16 +56,16 @@ async def outcome(process: Process) -> tuple[int, str, str]:
     return process.returncode, stdout.decode(), stderr.decode()
 
 
-async def test_all_cases_come_out_as_they_must(openai_server: OpenAIServer) -> None:
+async def test_cases_come_out_as_they_must(openai_server: OpenAIServer) -> None:
     openai_server.respond = Oracle(
         mended=MENDED, hopeless=HOPELESS, mistaken=MISTAKEN, refused=REFUSED
     )
-    only = [argument for case in HERE for argument in ("--only", case.id)]
+    only = [argument for case in TRIED for argument in ("--only", case.id)]
     status, stdout, stderr = await outcome(await evaluate(openai_server, "--json", *only, **PRICES))
     assert status == 0, stderr
     document = json.loads(stdout)
     found: dict[str, Any] = {each["case"]: each for each in document["attempts"]}
-    assert set(found) == {case.id for case in HERE}
+    assert set(found) == {case.id for case in TRIED}
     failed = HOPELESS | MISTAKEN | REFUSED
     assert {case for case, each in found.items() if not each["passed"]} == failed
     assert {case for case, each in found.items() if each["repairs"]} == MENDED | HOPELESS
@@ -73,7 +75,7 @@ async def test_all_cases_come_out_as_they_must(openai_server: OpenAIServer) -> N
     assert found["sudoku"]["status"] == "failed"
     assert "refused" in found["sudoku"]["wrong"]
 
-    totals, count = document["totals"], len(HERE)
+    totals, count = document["totals"], len(TRIED)
     assert totals["pass_at_1"] == pytest.approx((count - len(MENDED | failed)) / count)
     assert totals["pass_after_repair"] == pytest.approx((count - len(failed)) / count)
     assert totals["calls"] == len(openai_server.asked) == count + len(MENDED) + 2

@@ -19,10 +19,13 @@ _CHUNK = 64 * 1024
 
 
 @pytest.mark.parametrize(
-    "piece", ["[],", "{},", "1,", '{"a":1},', "9" * 4300 + ",", "{} ", '["', '{"a":', "[1,"]
+    ("opened", "piece"),
+    [
+        *((0, piece) for piece in ("[],", "{} ", '["', '{"a":', "[1,")),
+        *((100, piece) for piece in ("[],", '{"a":1},', "9" * 4300 + ",")),
+    ],
 )
-@pytest.mark.parametrize("opened", [0, 100])
-def test_brackets_that_nobody_closes_are_looked_at_briefly(piece: str, opened: int) -> None:
+def test_brackets_that_nobody_closes_are_looked_at_briefly(opened: int, piece: str) -> None:
     text = "[" * opened + piece * ((MAX_ANSWER_BYTES - opened) // len(piece))
     with quickly(_CPU_SECONDS):
         assert list(objects_in(text, ["steps"])) == []
@@ -52,9 +55,7 @@ def test_an_answer_is_found_among_many_words_and_a_draft_that_is_no_json() -> No
     assert list(objects_in(f"{words}\n{draft}\n```json\n{answer}\n```", ["steps"])) == [answer]
 
 
-@pytest.mark.parametrize(
-    "line", [b"\n", b"\r", b"\r\n", b":\n", b"data: 1\n", b"x\n", b"id: 1\r\n"]
-)
+@pytest.mark.parametrize("line", [b"\n", b"\r\n", b":\n", b"data: 1\n"])
 async def test_lines_without_end_are_not_taken(line: bytes) -> None:
     with quickly(_CPU_SECONDS), pytest.raises(AnswerTooLong, match="more than 68000 lines"):
         await read_answer(in_chunks(line * (3 * 1024**2 // len(line))), Said(), 8_000)
