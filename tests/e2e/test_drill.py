@@ -16,7 +16,7 @@ def faster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_lost_disk_loses_no_accepted_intent() -> None:
-    figures = await drill("disaster", seconds=1, clients=1)
+    figures = await drill("disaster", seconds=1, clients=1, pause=0.1)
     assert figures.accepted > 0
     assert figures.lost == 0
     assert figures.outcomes == {"succeeded": figures.accepted}
@@ -26,7 +26,7 @@ async def test_a_lost_disk_loses_no_accepted_intent() -> None:
 
 @pytest.mark.parametrize("scenario", ["mistake", "move"])
 async def test_what_a_restore_forgets_is_noticed_and_can_be_submitted_again(scenario: str) -> None:
-    figures = await drill(scenario, seconds=1, clients=1)
+    figures = await drill(scenario, seconds=1, clients=1, pause=0.1)
     assert 0 < figures.lost < figures.accepted
     assert figures.outcomes == {"succeeded": figures.accepted - figures.lost}
     assert figures.resubmitted == figures.lost

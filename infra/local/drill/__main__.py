@@ -24,13 +24,14 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-async def drill(scenario: str, seconds: float, clients: int) -> Figures:
+async def drill(scenario: str, seconds: float, clients: int, pause: float = 0) -> Figures:
     """Run one scenario on a stack of its own, on free ports, which is gone afterwards.
 
     Args:
         scenario: of `SCENARIOS`.
         seconds: for which clients submit before the loss.
         clients: that submit one intent after the other, until intents are accepted again.
+        pause: of a client after each intent that was accepted, seconds.
 
     Raises:
         DrillError: a step failed.
@@ -41,7 +42,7 @@ async def drill(scenario: str, seconds: float, clients: int) -> Figures:
         environment = {**os.environ, **ports, "QLP_DATA_DIR": str(folder), "QLP_DATABASE_URL": ""}
         stack = LocalStack(StackConfig.from_environment(environment), lambda _name, _seconds: None)
         async with stack.running() as doors:
-            steps = Drill(stack, doors, folder, seconds, clients, _say)
+            steps = Drill(stack, doors, folder, seconds, clients, pause, _say)
             run = {"disaster": steps.disaster, "mistake": steps.mistake, "move": steps.move}
             return await run[scenario]()
 
@@ -66,11 +67,14 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=10, help="of load before (default: 10)")
     parser.add_argument("--clients", type=int, default=4, help="that submit (default: 4)")
+    parser.add_argument(
+        "--pause", type=float, default=0, help="seconds between a client's intents (default: 0)"
+    )
     given = parser.parse_args()
     for scenario in given.scenarios or SCENARIOS:
         _say(f"--- {scenario}")
         try:
-            figures = asyncio.run(drill(scenario, given.seconds, given.clients))
+            figures = asyncio.run(drill(scenario, given.seconds, given.clients, given.pause))
         except (DrillError, StackError) as error:
             _say(f"failed: {error}")
             return 1

@@ -48,9 +48,9 @@ class Clients:
             yield cls(session, f"{doors.http_url}/api")
 
     @contextlib.asynccontextmanager
-    async def submitting(self, count: int) -> AsyncIterator[None]:
-        """``count`` clients submit, one intent after the other, until the end of the block."""
-        tasks = [asyncio.create_task(self._submit_for_ever()) for _ in range(count)]
+    async def submitting(self, count: int, pause: float) -> AsyncIterator[None]:
+        """``count`` clients submit until the end of the block, ``pause`` seconds after each answer."""
+        tasks = [asyncio.create_task(self._submit_for_ever(pause)) for _ in range(count)]
         try:
             yield
         finally:
@@ -119,10 +119,11 @@ class Clients:
         ) as response:
             return response.status, await response.json(content_type=None)
 
-    async def _submit_for_ever(self) -> None:
+    async def _submit_for_ever(self, pause: float) -> None:
         while True:
             key = str(uuid4())
             self.promises.append(Promise(await self._until_accepted(key), key, monotonic()))
+            await asyncio.sleep(pause)
 
     async def _until_accepted(self, key: str) -> str:
         """Who got no answer asks again, with the same key."""

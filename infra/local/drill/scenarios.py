@@ -73,12 +73,14 @@ class Drill:
         folder: Path,
         seconds: float,
         clients: int,
+        pause: float,
         say: Say,
     ) -> None:
         self._doors = doors
         self._folder = folder
         self._seconds = seconds
         self._clients = clients
+        self._pause = pause
         self._say = say
         child = stack.children["postgres"]
         self._server = Server(folder / "postgres", child, doors.database_admin_url)
@@ -93,7 +95,7 @@ class Drill:
     async def mistake(self) -> Figures:
         """The database is brought back to a moment in the past, as after a fatal command."""
         async with Clients.of(self._doors) as clients, self._copy.kept():
-            async with clients.submitting(self._clients):
+            async with clients.submitting(self._clients, self._pause):
                 await clients.some_promise_within(self._seconds / 2)
             moment, known = await self._server.now(), await self._heads()
             return await self._lose("mistake", clients, moment, known)
@@ -101,7 +103,7 @@ class Drill:
     async def move(self) -> Figures:
         """A dump is restored into a new cluster, as after the loss of a region or an upgrade."""
         async with Clients.of(self._doors) as clients:
-            async with clients.submitting(self._clients):
+            async with clients.submitting(self._clients, self._pause):
                 await clients.some_promise_within(self._seconds / 2)
                 await self._dump.take()
             return await self._lose("move", clients, None, await self._heads())
@@ -109,7 +111,7 @@ class Drill:
     async def _lose(
         self, name: str, clients: Clients, until: datetime | None, known: str = ""
     ) -> Figures:
-        async with clients.submitting(self._clients):
+        async with clients.submitting(self._clients, self._pause):
             await clients.some_promise_within(self._seconds)
             heads = self._folder / "heads.json"
             heads.write_text(await self._heads_since(known))
