@@ -52,8 +52,11 @@ async def lines_until(process: Process, what: str) -> list[dict[str, Any]]:
     return said
 
 
-async def test_the_demo_shows_the_main_job_and_exits_with_0(open_path: Path) -> None:
-    process = await local("demo", data=open_path / "data with ünïcode")
+async def test_the_demo_shows_the_main_job_exits_with_0_and_reset_leaves_nothing(
+    open_path: Path,
+) -> None:
+    data = open_path / "data with ünïcode"
+    process = await local("demo", data=data)
     stdout, stderr = await process.communicate()
     text = stdout.decode()
     assert process.returncode == 0, (text, stderr)
@@ -63,6 +66,19 @@ async def test_the_demo_shows_the_main_job_and_exits_with_0(open_path: Path) -> 
     for event in ("IntentSubmitted", "IntentPlanned", "SandboxRunFinished", "IntentSucceeded"):
         assert text.count(event) == 2
     assert "totals.png?inline=1 → image/png" in text
+
+    database = (data / "postgres").resolve()
+    assert database.exists()
+    for arguments, code, kept in (
+        (("reset", "--dry-run"), 0, True),
+        (("reset",), 1, True),
+        (("reset", "--yes"), 0, False),
+        (("reset", "--yes"), 0, False),
+    ):
+        process = await local(*arguments, data=data)
+        await process.communicate(b"")
+        assert process.returncode == code, arguments
+        assert (data.exists(), database.exists()) == (kept, kept)
 
 
 async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
@@ -96,43 +112,20 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
         assert await again.wait() == 0
 
 
-async def test_when_the_stack_is_killed_its_children_end_too(open_path: Path) -> None:
-    process = await local("up", "--json", "--no-tour", data=open_path)
-    await lines_until(process, "serving")
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    await process.wait()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 60)
-    assert alive == []
-
-
-async def test_a_second_start_of_the_same_copy_is_refused(open_path: Path) -> None:
+async def test_a_second_start_is_refused_and_children_of_a_killed_stack_end(
+    open_path: Path,
+) -> None:
     process = await local("up", "--json", "--no-tour", data=open_path)
     await lines_until(process, "serving")
     other = await local("demo", "--json", data=open_path)
     stdout, _ = await other.communicate()
     assert other.returncode == 1
     assert "running already" in json.loads(stdout.splitlines()[-1])["problem"]
-    process.send_signal(signal.SIGINT)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     await process.wait()
-
-
-async def test_reset_asks_says_what_it_would_do_and_leaves_nothing(open_path: Path) -> None:
-    data = open_path / "data"
-    process = await local("demo", "--json", data=data)
-    await process.communicate()
-    database = (data / "postgres").resolve()
-    assert database.exists()
-    for arguments, code, kept in (
-        (("reset", "--dry-run"), 0, True),
-        (("reset",), 1, True),
-        (("reset", "--yes"), 0, False),
-        (("reset", "--yes"), 0, False),
-    ):
-        process = await local(*arguments, data=data)
-        await process.communicate(b"")
-        assert process.returncode == code, arguments
-        assert (data.exists(), database.exists()) == (kept, kept)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 60)
+    assert alive == []
 
 
 @pytest.mark.parametrize("setting", ["QLP_HTTP_PORT", "QLP_AMQP_PORT"])
