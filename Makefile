@@ -92,8 +92,8 @@ bench: .venv/.bench-installed ## Benchmarks: medians, ratios against a floor of 
 evaluate: $(INSTALLED) ## Sentences put to the configured language model, and checked (ARGS=--help)
 	@$(PY) -m tests.evaluation $(ARGS)
 
-soak: $(INSTALLED) ## 500 hostile programs in a row, on each runtime (ARGS: passed to pytest)
-	@QLP_SOAK_JOBS=500 $(PY) -m pytest tests/hostile/test_soak.py $(ARGS)
+soak: $(INSTALLED) ## All hostile programs on all runtimes, 500 in a row (ARGS: passed to pytest)
+	@QLP_SOAK_JOBS=500 $(PY) -m pytest tests/hostile $(ARGS)
 
 drill: $(INSTALLED) ## Lose the database of a stack of its own, restore it, measure (ARGS: disaster, mistake, move)
 	@$(PY) -m infra.local.drill $(ARGS)

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import psycopg
-from azure.core.exceptions import AzureError
 
 from domain.redaction import remember_passing
 
@@ -41,6 +40,7 @@ def with_token(arguments: Arguments) -> Callable[[], Awaitable[Arguments]]:
     """
     # Imported late: slow, and of no use with a password. Not the asynchronous one, which would
     # have to be closed with the pool; a token is asked for once an hour.
+    from azure.core.exceptions import AzureError
     from azure.identity import DefaultAzureCredential
 
     credential = DefaultAzureCredential()

@@ -30,8 +30,8 @@ _PER_BOX = 10
 #: Seconds in which boxes that are let go must be gone.
 _SETTLE_SECONDS = 60
 
-#: Five rounds of the mix.
-_JOBS = 100
+#: Three rounds of the mix.
+_JOBS = 60
 
 #: Quick programs of every kind of end: a limit, a crash, a lie, a survivor, a mess.
 _MIX = (
