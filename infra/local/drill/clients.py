@@ -49,7 +49,7 @@ class Clients:
 
     @contextlib.asynccontextmanager
     async def submitting(self, count: int, pause: float) -> AsyncIterator[None]:
-        """``count`` clients submit until the end of the block, ``pause`` seconds after each answer."""
+        """``count`` clients submit until the end of the block, with a ``pause`` in seconds."""
         tasks = [asyncio.create_task(self._submit_for_ever(pause)) for _ in range(count)]
         try:
             yield
