@@ -171,7 +171,7 @@ async def test_a_dead_agent_is_the_programs_doing_and_what_was_recorded_is_kept(
     assert (result.verdict, result.signal, result.stdout) == (Verdict.SIGNALLED, 9, "up\n")
     assert [artifact.name for artifact in result.artifacts] == ["a"]
     assert result.usage is not None
-    assert result.usage.cpu_user_ms
+    assert result.usage.peak_memory_bytes
     assert "a program ended its box" in caplog.text
 
 
