@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import UUID
 
 from domain.eventlog.models import InlineWrite
 from domain.intents.values import FailureCause, ModelCall
@@ -38,11 +37,11 @@ class Attempt:
     """
 
     def __init__(
-        self, model: LanguageModel, budgets: TokenBudgets, tenant_id: str, key: UUID
+        self, model: LanguageModel, budgets: TokenBudgets, reservation: Reservation
     ) -> None:
         self._model = model
         self._budgets = budgets
-        self._reservation = Reservation(key, tenant_id)
+        self._reservation = reservation
         self._calls: list[ModelCall] = []
 
     @property

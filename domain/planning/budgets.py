@@ -30,11 +30,15 @@ class Reservation:
 
     Attributes:
         key: what they are for.
+        stream_id: of the events that will record the calls.
+        version: of the stream when the calls were found to be due.
         holder: this very worker, among all that might be at the same.
     """
 
     key: UUID
     tenant_id: str
+    stream_id: str = ""
+    version: int = 0
     holder: UUID = field(default_factory=uuid4)
 
     def settle(self, tokens: int) -> list[InlineWrite]:
@@ -50,7 +54,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class HeldElsewhere:
-    """Another worker is at the same call, and has not lapsed."""
+    """Another worker is at the same call and has not lapsed, or its outcome is recorded by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class TokenBudgets:
             "key": reservation.key,
             "holder": reservation.holder,
             "tenant_id": reservation.tenant_id,
+            "stream_id": reservation.stream_id,
             "tokens": tokens,
             "lease": lease,
             "default": self._default,
@@ -126,7 +131,9 @@ class TokenBudgets:
                 raise UnknownTenant(f"there is no tenant {reservation.tenant_id!r}") from None
             await connection.execute(_SQL["charge_lapsed"], params, binary=True)
             cursor = await connection.execute(_SQL["figures"], params, binary=True)
-            [(day, budget, used, reserved, holder)] = await cursor.fetchall()
+            [(day, budget, used, reserved, holder, version)] = await cursor.fetchall()
+            if holder is None and version is not None and version > reservation.version:
+                return HeldElsewhere()
             if holder is not None and holder != reservation.holder:
                 return HeldElsewhere()
             if used + reserved + tokens > budget:

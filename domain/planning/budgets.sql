@@ -23,7 +23,8 @@ where tenant_id = %(tenant_id)s
 select b.day, coalesce(b.tokens_per_day, %(default)s), b.used,
     (select coalesce(sum(r.tokens), 0)::bigint from model_reservations r
      where r.tenant_id = b.tenant_id and r.day = b.day and r.key <> %(key)s),
-    (select r.holder from model_reservations r where r.key = %(key)s)
+    (select r.holder from model_reservations r where r.key = %(key)s),
+    (select max(e.version) from events e where e.stream_id = %(stream_id)s)
 from model_budgets b
 where b.tenant_id = %(tenant_id)s
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from domain.intents.state import IntentState, Run
 from domain.intents.values import Author
 from domain.planning.attempt import Attempt, Unanswered
-from domain.planning.budgets import TokenBudgets
+from domain.planning.budgets import Reservation, TokenBudgets
 from domain.planning.contract import Busy, NoPlan, Plan, Postponed, Repaired
 from domain.planning.language_model import LanguageModel
 from domain.planning.questions import (
@@ -20,6 +20,7 @@ from domain.planning.questions import (
     ask_whether_same,
 )
 from domain.planning.solved import Solved
+from domain.repository import stream_of
 
 
 class Writer:
@@ -91,4 +92,7 @@ class Writer:
         return Repaired(program, explanation, author, attempt.calls, attempt.writes)
 
     def _attempt(self, state: IntentState, about: UUID, name: str) -> Attempt:
-        return Attempt(self._model, self._budgets, state.tenant_id, uuid5(about, name))
+        reservation = Reservation(
+            uuid5(about, name), state.tenant_id, stream_of(state.id), state.version
+        )
+        return Attempt(self._model, self._budgets, reservation)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -50,6 +51,24 @@ async def test_what_was_set_aside_becomes_what_it_cost(
     assert await budgets.show("acme") == Budget(None, 300, 0)
     await write(pool, held.settle(300))  # the same events again
     assert await budgets.show("acme") == Budget(None, 300, 0)
+
+
+async def test_who_looked_before_the_outcome_was_recorded_asks_no_model_again(
+    budgets: TokenBudgets, pool: AsyncConnectionPool
+) -> None:
+    key, stream = uuid4(), f"intent-{uuid4()}"
+    first, late = (Reservation(key, "acme", stream, version=1) for _ in range(2))
+    event = NewEvent(uuid4(), "Called", 1, {"at": datetime.now(UTC).isoformat()})
+    log = EventLog(pool)
+    await log.append(stream, "acme", 0, uuid4(), [event], {})
+    assert await budgets.reserve(first, 100, LEASE) is None
+    assert await budgets.reserve(late, 100, LEASE) == HeldElsewhere()
+    called = replace(event, event_id=uuid4())
+    await log.append(stream, "acme", 1, uuid4(), [called], {}, first.settle(50))
+    assert await budgets.reserve(late, 100, LEASE) == HeldElsewhere()
+    assert await budgets.show("acme") == Budget(None, 50, 0)
+    fresh = Reservation(key, "acme", stream, version=2)
+    assert await budgets.reserve(fresh, 100, LEASE) is None
 
 
 async def test_what_does_not_suffice_is_refused_with_the_figures(

@@ -11,11 +11,14 @@ import msgspec
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import NewEvent
 from domain.intents.evolve import fold
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.contract import Busy, NoPlan, Plan, Postponed
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
+from domain.repository import stream_of
 from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program, step
 from tests.integration.planning.cases import (
     CALL,
@@ -195,6 +198,15 @@ class TestBudget:
         for needed in ("5000", "00:00 UTC", "operator", "program"):
             assert needed in plan.cause.message
         assert (openai_server.asked, plan.calls, list(plan.writes)) == ([], (), [])
+
+    async def test_nothing_is_asked_for_an_intent_that_has_moved_on_since(
+        self, planner: Planner, openai_server: OpenAIServer, pool: AsyncConnectionPool
+    ) -> None:
+        stale = intent()
+        moved = [NewEvent(uuid4(), "Any", 1, {"at": "2026-03-01T12:00:00Z"}) for _ in range(2)]
+        await EventLog(pool).append(stream_of(stale.id), "acme", 0, uuid4(), moved, {})
+        assert isinstance(await planner.plan(stale, 1), Busy)
+        assert openai_server.asked == []
 
     async def test_while_others_may_leave_enough_it_waits(
         self, planner: Planner, openai_server: OpenAIServer, pool: AsyncConnectionPool
