@@ -318,16 +318,16 @@ async def test_admin_lists_and_runs_functions(tmp_path: Path, functions_host: Ho
 
     @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")
     def tick(timer: func.TimerRequest):
-        print("tick", timer.past_due, flush=True)
+        print(f"tick {timer.past_due}", flush=True)
 
     @app.service_bus_queue_trigger(arg_name="message", queue_name="q", connection="Bus")
     async def one(message: func.ServiceBusMessage):
-        print("one", message.get_body(), flush=True)
+        print(f"one {message.get_body()}", flush=True)
 
     @app.service_bus_queue_trigger(
         arg_name="messages", queue_name="q", connection="Bus", cardinality="many")
     async def many(messages: typing.List[func.ServiceBusMessage]):
-        print("many", [message.get_body() for message in messages], flush=True)
+        print(f"many {[message.get_body() for message in messages]}", flush=True)
     """
     # No broker answers here: HTTP must work all the same.
     bus = "Endpoint=sb://127.0.0.1:9;SharedAccessKeyName=k;SharedAccessKey=c2VjcmV0;"

@@ -235,7 +235,7 @@ async def test_a_dead_letter_that_the_bus_refuses_is_named_and_stays(
 
     monkeypatch.setattr(module, "copy_of", copy_of)
     settled = await letters.resubmit(found)
-    assert settled.done == [ids[0], ids[2]]
+    assert settled.done == [ids[0], ids[2]], settled
     assert "the limit is" in settled.refused[ids[1]]
     assert [letter.message_id for letter in await letters.peek()] == [ids[1]]
 
