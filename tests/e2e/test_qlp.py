@@ -5,41 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 
 from tests.e2e.test_bus import rejections, tenant_of
+from tests.fixtures.qlp import Said, run_qlp
 from tests.fixtures.stack import ECHO, Client, RunningStack
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 async def qlp(stack: RunningStack | None, *arguments: str, url: str | None = None) -> Said:
     database = url if stack is None else stack.doors.database_url
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "domain.operations", *arguments),
-        env=environment | ({"DATABASE_URL": database} if database else {}) | {"COLUMNS": "200"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    assert b"Traceback" not in err, err
-    return Said(process.returncode, out.decode(), err.decode())
+    environment |= ({"DATABASE_URL": database} if database else {}) | {"COLUMNS": "200"}
+    return await run_qlp(*arguments, environment=environment)
 
 
 async def test_streams_are_listed_by_tenant_and_page(stack: RunningStack, client: Client) -> None:

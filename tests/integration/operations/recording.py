@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,6 +26,7 @@ from domain.intents.run_decisions import run_id_of
 from domain.intents.value import checked
 from domain.intents.values import RunOutcome
 from domain.repository import IntentRepository
+from tests.fixtures.qlp import Said, run_qlp
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
@@ -89,47 +86,20 @@ class Recorder:
             await self._handler.handle(intent_id, command, traceparent=TRACEPARENT)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 async def qlp(*arguments: str, url: str | None = None, **settings: str) -> Said:
     """``qlp`` on a database, with no settings but those given."""
-    return await _qlp(arguments, url, None, settings)
+    return await run_qlp(*arguments, environment=_environment(url, settings))
 
 
 async def fed(stdin: bytes, *arguments: str, url: str, **settings: str) -> Said:
     """`qlp` with something on its standard input."""
-    return await _qlp(arguments, url, stdin, settings)
+    return await run_qlp(*arguments, environment=_environment(url, settings), stdin=stdin)
 
 
-async def _qlp(
-    arguments: Sequence[str], url: str | None, stdin: bytes | None, settings: Mapping[str, str]
-) -> Said:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "domain.operations", *arguments),
-        env={
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("DATABASE", "QLP_", "ServiceBus"))
-            },
-            **({"DATABASE_URL": url} if url else {}),
-            **settings,
-            "COLUMNS": "200",
-        },
-        stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(stdin)
-    assert process.returncode is not None
-    assert b"Traceback" not in err, err.decode()
-    return Said(process.returncode, out.decode(), err.decode())
+def _environment(url: str | None, settings: Mapping[str, str]) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DATABASE", "QLP_", "ServiceBus"))
+    }
+    return {**kept, **({"DATABASE_URL": url} if url else {}), **settings, "COLUMNS": "200"}

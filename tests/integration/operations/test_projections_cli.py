@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 import pytest
@@ -21,6 +19,7 @@ from domain.projections.runner_contract import StreamEvent
 from domain.projections.usage_daily import UsageChange, UsageDaily
 from domain.repository import stream_of
 from tests.fixtures.postgres import Database
+from tests.fixtures.qlp import Said, run_qlp
 from tests.integration.projections.histories import Histories, table
 
 
@@ -29,27 +28,16 @@ def patient_runners(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TURN_SECONDS", 60.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-async def start(
-    database: Database, *arguments: str, owner: bool = True
-) -> asyncio.subprocess.Process:
+def environment_of(database: Database, owner: bool) -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE")}
     environment |= {"DATABASE_URL": database.url, "COLUMNS": "250"}
-    if owner:
-        environment["DATABASE_ADMIN_URL"] = database.admin_url
+    return environment | ({"DATABASE_ADMIN_URL": database.admin_url} if owner else {})
+
+
+async def start(database: Database, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "domain.operations", "projections", *arguments),
-        env=environment,
+        env=environment_of(database, owner=True),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -57,11 +45,7 @@ async def start(
 
 
 async def qlp(database: Database, *arguments: str, owner: bool = True) -> Said:
-    process = await start(database, *arguments, owner=owner)
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    assert b"Traceback" not in err, err
-    return Said(process.returncode, out.decode(), err.decode())
+    return await run_qlp("projections", *arguments, environment=environment_of(database, owner))
 
 
 async def test_the_list_says_how_far_each_projection_is_behind(

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -31,26 +30,11 @@ from domain.similarity.search import SimilaritySearch
 from domain.similarity.store import EmbeddingStore
 from tests.fixtures.openai_embeddings import EmbeddingsServer
 from tests.fixtures.postgres import Database
+from tests.fixtures.qlp import Said, run_qlp
 from tests.integration.similarity.stored import add_intent, fill
 
 TARGET = "text-embedding-3-small@64"
 TO = ("--to", "text-embedding-3-small", "--dimensions", "64")
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def last(self) -> Any:
-        """The object after the lines of progress."""
-        return json.loads(self.out[self.out.index("\n{\n") :] if "\n{\n" in self.out else self.out)
 
 
 class Console:
@@ -78,11 +62,7 @@ class Console:
         )
 
     async def run(self, *arguments: str) -> Said:
-        process = await self.start(*arguments)
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        assert b"Traceback" not in err, err
-        return Said(process.returncode, out.decode(), err.decode())
+        return await run_qlp(*arguments, environment=self.environment)
 
 
 @pytest.fixture
