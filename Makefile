@@ -23,7 +23,7 @@ test: $(INSTALLED) ## All tests, against real parts (ARGS: passed to pytest)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 unit: $(INSTALLED) ## Only the fast tests that need no other process
-	@$(PY) -m pytest tests/unit $(ARGS)
+	@$(PY) -m pytest tests/unit -n 2 --dist loadfile $(ARGS)
 
 # Each can be run by itself; make -j2 runs them two at a time.
 lint: lint-code lint-security lint-images lint-workflows lint-infra ## Format, types, imports, secrets, images, workflows, Terraform
