@@ -72,7 +72,7 @@ def reset(
     if not config.data.exists():
         typer.echo(f"there is nothing in {config.data}")
         return
-    typer.echo(f"{'would delete' if dry_run else 'deleting'} {config.data} with its database")
+    typer.echo(f"{'would delete' if dry_run else 'to be deleted:'} {config.data} with its database")
     if dry_run:
         return
     if not yes:

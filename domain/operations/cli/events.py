@@ -221,7 +221,7 @@ def events_import(
                     f"tenants: {staged.tenants}; {staged.known} events are here already, "
                     f"{staged.new} are new"
                 )
-            if not dry_run:
+            if staged.new and not dry_run:
                 confirm(f"import {staged.new} events?", yes)
             return not dry_run
 

@@ -159,15 +159,16 @@ def _pids_of_programs(mark: str) -> list[str]:
 
 
 async def test_shared_memory_and_folders_are_removed(programs: ConfinedRuntime) -> None:
+    shared = Path(f"/dev/shm/qlp-left-{uuid4().hex}")
     program = (
         "import os\n"
-        "open('/dev/shm/qlp-left', 'w').write('x'); print(os.environ['HOME'])\n"
+        f"open('{shared}', 'w').write('x'); print(os.environ['HOME'])\n"
         "for _ in range(60): os.mkdir('d'); os.chdir('d')\n"
         "open('f', 'w'); os.chmod('.', 0)\n"
     )
     result = await run(programs, prepared(program))
     assert result.verdict is Verdict.SUCCEEDED, result.stderr
-    assert not Path("/dev/shm/qlp-left").exists()
+    assert not shared.exists()
     assert not Path(result.stdout.strip()).parent.exists()
 
 
