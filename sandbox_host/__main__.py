@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"sandbox host: wrong setting: {error}\n")
         return 2
     # Imported late, so that --help and a wrong setting answer at once.
-    from sandbox_host.host import serve
+    from sandbox_host.host.serve import serve
 
     try:
         asyncio.run(serve(settings))

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from domain.messaging.envelope import rfc3339
 from domain.redaction import redact
-from sandbox_host.monitoring import FIELDS
+from sandbox_host.run.events import FIELDS
 
 
 class JsonFormatter(logging.Formatter):

@@ -21,12 +21,12 @@ from domain.redaction import guard
 from domain.sandbox.contract import MAX_JOB_NODES, SandboxJob, SandboxResult, Verdict
 from domain.strict_json import read_as
 from domain.validation import describe
-from sandbox_host.jobs import InvalidJob, prepare
+from sandbox_host.host.messages import failure
+from sandbox_host.linux.processes import adopt_orphans, heed_signals
 from sandbox_host.logs import configure
-from sandbox_host.messages import failure
-from sandbox_host.processes import adopt_orphans, heed_signals
-from sandbox_host.runtime_choice import RUNTIME_NAMES, RuntimeOptions, make_runtime
+from sandbox_host.run.job import InvalidJob, prepare
 from sandbox_host.runtimes.base import Runtime, RuntimeFailure
+from sandbox_host.runtimes.choice import RUNTIME_NAMES, RuntimeOptions, make_runtime
 from sandbox_host.settings import DEFAULT_IMAGES
 
 #: Bytes of one job's line; a job that fits a message is far smaller.

@@ -17,7 +17,7 @@ from pathlib import Path
 from domain.redaction import guard
 from sandbox_host.dind import cgroups, images, privileges
 from sandbox_host.dind.engine import Engine, remove_boxes
-from sandbox_host.engine_status import VARIABLE, EngineStatus
+from sandbox_host.host.engine_status import VARIABLE, EngineStatus
 from sandbox_host.logs import configure
 from sandbox_host.settings import DEFAULT_IMAGES
 

@@ -18,8 +18,8 @@ import docker.errors
 import requests
 
 from sandbox_host.dind.images import Unprepared
-from sandbox_host.engine_status import EngineStatus
-from sandbox_host.folders import make_file, make_folder
+from sandbox_host.host.engine_status import EngineStatus
+from sandbox_host.linux.folders import make_file, make_folder
 
 log = logging.getLogger(__name__)
 

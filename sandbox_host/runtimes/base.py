@@ -11,10 +11,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 from domain.sandbox.contract import Behaviour, SandboxResult, Usage
 from domain.sandbox.languages import LANGUAGES
-from sandbox_host.artifacts import Collected
-from sandbox_host.jobs import InvalidJob, PreparedJob, refused_for_good
-from sandbox_host.output import CappedStream
-from sandbox_host.verdicts import Ending, judge, limits_hit
+from sandbox_host.run.artifacts import Collected
+from sandbox_host.run.job import InvalidJob, PreparedJob, refused_for_good
+from sandbox_host.run.output import CappedStream
+from sandbox_host.run.verdicts import Ending, judge, limits_hit
 
 #: Where a box keeps what the program may write: its working directory and its ``/tmp`` share one
 #: size-limited tmpfs.

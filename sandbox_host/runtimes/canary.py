@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from domain.sandbox.contract import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
-from sandbox_host.jobs import prepare
+from sandbox_host.run.job import prepare
 from sandbox_host.runtimes.base import RuntimeFailure
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domain.sandbox.languages import LANGUAGES
-from sandbox_host.jobs import InvalidJob, PreparedJob
+from sandbox_host.run.job import InvalidJob, PreparedJob
 from sandbox_host.runtimes.base import RuntimeFailure
 
 _SYSTEM_PATH = "/usr/bin:/usr/local/bin:/bin"

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from domain.sandbox.contract import JobLimits, Verdict
-from sandbox_host.processes import adopt_orphans
-from sandbox_host.runtime_choice import RuntimeOptions, make_runtime
+from sandbox_host.linux.processes import adopt_orphans
 from sandbox_host.runtimes.base import Pooled, RunControl, Runtime
-from sandbox_host.runtimes.docker import DockerRuntime
+from sandbox_host.runtimes.choice import RuntimeOptions, make_runtime
+from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from sandbox_host.settings import DEFAULT_IMAGES, RuntimeName
 from tests.benchmarks.statistics_of import percentile
 from tests.fixtures.sandbox import prepared

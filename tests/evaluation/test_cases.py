@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import JobFile, Verdict
-from sandbox_host.jobs import prepare
+from sandbox_host.run.job import prepare
 from sandbox_host.runtimes.base import Runtime
 from tests.evaluation.case import Case, Output
 from tests.evaluation.cases import CASES, FAMILIES

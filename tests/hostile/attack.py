@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from domain.sandbox.contract import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
 from domain.sandbox.languages import LANGUAGES
-from sandbox_host.jobs import PreparedJob, prepare
+from sandbox_host.run.job import PreparedJob, prepare
 from sandbox_host.runtimes.base import Pooled, RunControl, RunResult, Runtime
 from tests.hostile.bait import Bait
 from tests.hostile.case import Program

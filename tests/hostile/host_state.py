@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from sandbox_host.processes import host_tag
-from sandbox_host.runtimes import bwrap_keeper
-from sandbox_host.runtimes.watchdog import descendants
+from sandbox_host.linux.processes import host_tag
+from sandbox_host.linux.watchdog import descendants
+from sandbox_host.runtimes.bubblewrap import keeper as bwrap_keeper
 
 #: Every process of a box has this in the environment that it starts with, and a mark of its run.
 MARK = "APP_MARK"

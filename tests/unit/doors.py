@@ -42,7 +42,7 @@ NO_DOORS = {
     "domain.eventlog.transfer": "lines of bounded size, with strict fields",
     "functions.sandbox_http": "a part of an address",
     "functions.similar_http": "query parameters",
-    "sandbox_host.artifacts": "a name",
+    "sandbox_host.run.artifacts": "a name",
 }
 
 _ID = "1f69b59d-cf1f-4cc2-967a-2cae76dd178c"

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sandbox_host.processes import adopt_orphans
-from sandbox_host.runtimes.confined import ConfinedRuntime
+from sandbox_host.linux.processes import adopt_orphans
+from sandbox_host.runtimes.confined.runtime import ConfinedRuntime
 from tests.fixtures.sandbox import prepared, run
 
 _TRY = "try:\n    {}\n    print('escaped')\nexcept OSError: print('contained')\n"

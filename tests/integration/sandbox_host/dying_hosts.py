@@ -15,11 +15,11 @@ import sys
 import time
 from dataclasses import replace
 
-from sandbox_host.processes import host_tag
-from sandbox_host.runtimes import cgroups
-from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime, _Kit
-from sandbox_host.runtimes.bwrap_inputs import InputFolders
-from sandbox_host.runtimes.bwrap_keeper import Keeper
+from sandbox_host.linux.cgroups import cgroups
+from sandbox_host.linux.processes import host_tag
+from sandbox_host.runtimes.bubblewrap.inputs import InputFolders
+from sandbox_host.runtimes.bubblewrap.keeper import Keeper
+from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime, _Kit
 from tests.fixtures.sandbox import prepared, run
 
 #: Seconds in which a host may die; a box takes 10 to 20 ms to be set up, and then some wait.

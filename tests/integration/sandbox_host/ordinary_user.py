@@ -12,9 +12,9 @@ import os
 import sys
 from typing import Any
 
-from sandbox_host.processes import adopt_orphans
+from sandbox_host.linux.processes import adopt_orphans
 from sandbox_host.runtimes.base import RunControl
-from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
+from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime
 from tests.fixtures.sandbox import prepared, run
 
 _INOTIFY = """\

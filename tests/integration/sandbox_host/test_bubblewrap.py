@@ -15,15 +15,16 @@ from pathlib import Path
 import pytest
 
 from domain.sandbox.contract import Verdict
-from sandbox_host.processes import host_tag
-from sandbox_host.runtimes import bwrap_binary, cgroups
+from sandbox_host.linux.box_users import BUBBLEWRAP_USERS
+from sandbox_host.linux.cgroups import cgroups
+from sandbox_host.linux.cgroups.types import CgroupsUnavailable
+from sandbox_host.linux.processes import host_tag
+from sandbox_host.linux.quotas import SHARED
 from sandbox_host.runtimes.base import RuntimeFailure
-from sandbox_host.runtimes.box_users import BUBBLEWRAP_USERS
-from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
-from sandbox_host.runtimes.bwrap_binary import Identity, find_bwrap, reap_shelters
-from sandbox_host.runtimes.bwrap_keeper import PREFIX
-from sandbox_host.runtimes.bwrap_quotas import SHARED
-from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable
+from sandbox_host.runtimes.bubblewrap import binary as bwrap_binary
+from sandbox_host.runtimes.bubblewrap.binary import Identity, find_bwrap, reap_shelters
+from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
+from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime
 from tests.fixtures.sandbox import ROOT, prepared, run
 
 
@@ -219,7 +220,7 @@ async def test_a_canary_takes_less_than_a_second() -> None:
 
 def dead_host_tag() -> str:
     """The tag of a process that has ended."""
-    script = "from sandbox_host.processes import host_tag; print(host_tag())"
+    script = "from sandbox_host.linux.processes import host_tag; print(host_tag())"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -16,12 +16,12 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import SandboxResult, Verdict
-from sandbox_host.jobs import MAX_ARGUMENT_BYTES, PreparedJob
-from sandbox_host.processes import host_tag
+from sandbox_host.linux.processes import host_tag
+from sandbox_host.linux.watchdog import descendants
+from sandbox_host.run.job import MAX_ARGUMENT_BYTES, PreparedJob
 from sandbox_host.runtimes.base import RunControl
-from sandbox_host.runtimes.bubblewrap import BubblewrapRuntime
-from sandbox_host.runtimes.bwrap_keeper import PREFIX
-from sandbox_host.runtimes.watchdog import descendants
+from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
+from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime
 from tests.fixtures.sandbox import prepared, run
 
 _MIB = 1024**2

@@ -22,13 +22,15 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import Verdict
-from sandbox_host import jobs
-from sandbox_host.jobs import InvalidJob
-from sandbox_host.runtimes import confined, confined_folder, confined_users
+from sandbox_host.linux.box_users import CONFINED_USERS
+from sandbox_host.run import job as jobs
+from sandbox_host.run.job import InvalidJob
 from sandbox_host.runtimes.base import RunControl
-from sandbox_host.runtimes.box_users import CONFINED_USERS
-from sandbox_host.runtimes.confined import ConfinedRuntime
-from sandbox_host.runtimes.confined_process import Launcher
+from sandbox_host.runtimes.confined import folder as confined_folder
+from sandbox_host.runtimes.confined import runtime as confined
+from sandbox_host.runtimes.confined import users as confined_users
+from sandbox_host.runtimes.confined.process import Launcher
+from sandbox_host.runtimes.confined.runtime import ConfinedRuntime
 from tests.fixtures.sandbox import ROOT, ensure_image, open_runtime, prepared, run
 from tests.integration.sandbox_host.test_bubblewrap import dead_host_tag
 
@@ -175,7 +177,7 @@ async def test_shared_memory_and_folders_are_removed(programs: ConfinedRuntime) 
 async def test_a_killed_hosts_programs_end_and_the_next_host_tidies_up() -> None:
     script = (
         "import asyncio\n"
-        "from sandbox_host.runtimes.confined import ConfinedRuntime\n"
+        "from sandbox_host.runtimes.confined.runtime import ConfinedRuntime\n"
         "from tests.fixtures.sandbox import prepared\n"
         "async def main():\n"
         "    runtime = ConfinedRuntime()\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from domain.sandbox.contract import SandboxJob, Verdict
-from sandbox_host.engine_status import EngineStatus
+from sandbox_host.host.engine_status import EngineStatus
 from tests.fixtures.host_container import StartContainer, docker, privileged
 from tests.fixtures.sandbox import sandbox_job
 from tests.fixtures.sandbox_bus import client_of, programs_with, until

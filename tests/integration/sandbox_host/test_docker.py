@@ -14,11 +14,11 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import Verdict
-from sandbox_host.processes import host_tag
+from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
-from sandbox_host.runtimes.docker import DockerRuntime
-from sandbox_host.runtimes.docker_engine import DockerEngine
-from sandbox_host.runtimes.docker_room import ROOMS
+from sandbox_host.runtimes.docker.engine import DockerEngine
+from sandbox_host.runtimes.docker.room import ROOMS
+from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.sandbox import ROOT, ensure_image, groups_with, prepared, run
 
 pytestmark = pytest.mark.docker
@@ -28,7 +28,7 @@ _HOST = """\
 import asyncio, sys
 from tests.fixtures.sandbox import prepared
 from sandbox_host.runtimes.base import RunControl
-from sandbox_host.runtimes.docker import DockerRuntime
+from sandbox_host.runtimes.docker.runtime import DockerRuntime
 async def main():
     runtime = DockerRuntime(pool_memory_bytes=512 << 20)
     assert (await runtime.preflight()).ready

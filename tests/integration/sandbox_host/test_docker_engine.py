@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from domain.sandbox.contract import Verdict
-from sandbox_host.processes import host_tag
+from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
-from sandbox_host.runtimes.docker import DockerRuntime
-from sandbox_host.runtimes.docker_engine import DockerEngine
-from sandbox_host.runtimes.docker_room import ROOMS
+from sandbox_host.runtimes.docker.engine import DockerEngine
+from sandbox_host.runtimes.docker.room import ROOMS
+from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.engine import PrivateEngine
 from tests.fixtures.sandbox import prepared, run
 

@@ -11,12 +11,12 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import Verdict
-from sandbox_host import jobs
-from sandbox_host.processes import host_tag
-from sandbox_host.runtimes import docker as docker_module
-from sandbox_host.runtimes.docker import DockerRuntime
-from sandbox_host.runtimes.docker_engine import DockerEngine
-from sandbox_host.runtimes.docker_means import Means, candidates
+from sandbox_host.linux.processes import host_tag
+from sandbox_host.run import job as jobs
+from sandbox_host.runtimes.docker import runtime as docker_module
+from sandbox_host.runtimes.docker.engine import DockerEngine
+from sandbox_host.runtimes.docker.means import Means, candidates
+from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.sandbox import ensure_image, prepared, run
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("needs_root")]

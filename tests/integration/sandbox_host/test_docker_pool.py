@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import SandboxResult, Verdict
-from sandbox_host.jobs import PreparedJob
-from sandbox_host.processes import host_tag
-from sandbox_host.runtimes.docker import DockerRuntime
-from sandbox_host.runtimes.docker_engine import DockerEngine
+from sandbox_host.linux.processes import host_tag
+from sandbox_host.run.job import PreparedJob
+from sandbox_host.runtimes.docker.engine import DockerEngine
+from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.sandbox import ensure_image, prepared, run
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("needs_root")]

@@ -13,7 +13,7 @@ import pytest
 
 from domain.sandbox.contract import SandboxJob
 from domain.sandbox.heartbeat import HEARTBEAT_SECONDS, MAX_LIVE_CHARACTERS, MAX_RUNS, Order
-from sandbox_host.heartbeat import FIRST_SECONDS, HeartbeatClient
+from sandbox_host.host.heartbeat import FIRST_SECONDS, HeartbeatClient
 from sandbox_host.runtimes.base import RunControl
 from tests.fixtures.app_server import AppServer
 from tests.fixtures.sandbox import sandbox_job

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4, uuid5
 
 from domain.sandbox.contract import JOB_TYPE, RESULT_TYPE, Verdict
-from sandbox_host.runtimes.bwrap_keeper import PREFIX
+from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
 from tests.fixtures.sandbox import HostProcess, sandbox_job
 from tests.fixtures.sandbox_bus import (
     TRACE,

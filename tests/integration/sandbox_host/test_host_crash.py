@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from domain.sandbox.contract import Verdict
-from sandbox_host.runtimes.docker_settings import HOST_LABEL
+from sandbox_host.runtimes.docker.settings import HOST_LABEL
 from tests.fixtures.engine import PrivateEngine
 from tests.fixtures.sandbox import HostProcess, ensure_image, groups_with, sandbox_job
 from tests.fixtures.sandbox_bus import client_of, processes_with, programs_with, until

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from domain.sandbox.contract import JobInput, SandboxJob, Verdict
-from sandbox_host.inputs import InputFetcher, InputsUnavailable
-from sandbox_host.jobs import InvalidJob, PreparedJob, prepare
+from sandbox_host.host.inputs import InputFetcher, InputsUnavailable
+from sandbox_host.run.job import InvalidJob, PreparedJob, prepare
 from sandbox_host.runtimes.base import Runtime
 from tests.fixtures.app_server import AppServer
 from tests.fixtures.sandbox import run, sandbox_job

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from domain.sandbox.contract import Verdict
-from sandbox_host import jobs
+from sandbox_host.run import job as jobs
 from sandbox_host.runtimes.base import RunControl, Runtime
 from tests.fixtures.sandbox import misreported, needs, prepared, run
 

@@ -13,11 +13,11 @@ import pytest
 import pytest_asyncio
 
 from domain.sandbox.contract import SandboxResult, Verdict
-from sandbox_host import jobs
-from sandbox_host.jobs import InvalidJob
+from sandbox_host.run import job as jobs
+from sandbox_host.run.job import InvalidJob
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
-from sandbox_host.runtimes.sessions import SessionsRuntime
-from sandbox_host.runtimes.sessions_api import SessionPool
+from sandbox_host.runtimes.sessions.api import SessionPool
+from sandbox_host.runtimes.sessions.runtime import SessionsRuntime
 from tests.fixtures.sandbox import ROOT, HostProcess, misreported, prepared, run, sandbox_job
 from tests.fixtures.sandbox_bus import client_of
 from tests.fixtures.servicebus import BrokerProcess

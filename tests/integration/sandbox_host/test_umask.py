@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from domain.sandbox.contract import Verdict
-from sandbox_host.processes import host_tag
+from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl
-from sandbox_host.runtimes.docker_room import ROOMS
+from sandbox_host.runtimes.docker.room import ROOMS
 from tests.fixtures.sandbox import open_runtime, prepared
 
 _UMASKS = (0o000, 0o027, 0o077)

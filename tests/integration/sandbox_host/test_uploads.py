@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from domain.sandbox.contract import Artifact, SandboxJob, SandboxResult, SkippedArtifact, Verdict
-from sandbox_host.artifacts import Collected
+from sandbox_host.host.uploads import Uploader
+from sandbox_host.run.artifacts import Collected
 from sandbox_host.runtimes.base import RunResult
-from sandbox_host.uploads import Uploader
 from tests.fixtures.app_server import AppServer
 from tests.fixtures.sandbox import sandbox_job
 

@@ -13,7 +13,7 @@ import domain.intents.content as content_bounds
 from domain.intents.content import MAX_CONTENT_BYTES, IntentContent
 from domain.intents.events import REGISTRY
 from domain.intents.value import checked
-from sandbox_host import jobs
+from sandbox_host.run import job as jobs
 from tests.unit.intents.specification import PROGRAM
 
 

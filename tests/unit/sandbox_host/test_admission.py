@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_host.admission import MemoryBudget, MemoryShares, cgroup_limits
-from sandbox_host.jobs import InvalidJob
+from sandbox_host.host.admission import MemoryBudget, MemoryShares, cgroup_limits
+from sandbox_host.run.job import InvalidJob
 
 
 async def hold(budget: MemoryBudget, amount: int, order: list[int]) -> AsyncExitStack:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from domain.sandbox.contract import INLINE_ARTIFACT_BYTES, MAX_ARTIFACTS, SkippedArtifact
-from sandbox_host import artifacts
-from sandbox_host.artifacts import Collected, collect
+from sandbox_host.run import artifacts
+from sandbox_host.run.artifacts import Collected, collect
 
 MIB = 1024**2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from sandbox_host.runtimes.behaviour import ProgramWatch, Refusal, Refusals, parse
+from sandbox_host.linux.behaviour import ProgramWatch, Refusal, Refusals, parse
 
 RECORD = (
     b"\xe6\x00\x00\x00.\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00audit(1795474066.446:2):"

@@ -7,14 +7,14 @@ from contextlib import closing
 
 import pytest
 
-from sandbox_host.runtimes.box_users import (
+from sandbox_host.linux.box_users import (
     BUBBLEWRAP_USERS,
     CONFINED_USERS,
     DOCKER_USERS,
     NoUserFree,
     UserRange,
 )
-from sandbox_host.runtimes.docker_settings import AGENT_UID
+from sandbox_host.runtimes.docker.settings import AGENT_UID
 
 #: A range of this process's own: others of the machine take from the real ones.
 _RANGE = UserRange(1_000_000 + os.getpid() * 10, 3)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_host.runtimes.cgroup_types import CgroupsUnavailable, GroupLimits
-from sandbox_host.runtimes.cgroup_v2 import V2Tree
+from sandbox_host.linux.cgroups.types import CgroupsUnavailable, GroupLimits
+from sandbox_host.linux.cgroups.v2 import V2Tree
 
 LIMITS = GroupLimits(memory_bytes=64 << 20, processes=9, cpus=0.5)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_host.runtimes import confined_folder, confined_open_files
-from sandbox_host.runtimes.confined_folder import ProgramFolder, remove_tree
+from sandbox_host.runtimes.confined import folder as confined_folder
+from sandbox_host.runtimes.confined import open_files as confined_open_files
+from sandbox_host.runtimes.confined.folder import ProgramFolder, remove_tree
 
 LIMIT = 1 << 20
 

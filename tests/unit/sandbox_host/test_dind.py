@@ -16,7 +16,7 @@ import pytest
 from sandbox_host.dind import cgroups
 from sandbox_host.dind.images import Unprepared, contents
 from sandbox_host.dind.registry import RegistryRefused, credentials, exchange, registry_of
-from sandbox_host.engine_status import VARIABLE, EngineStatus
+from sandbox_host.host.engine_status import VARIABLE, EngineStatus
 
 
 class Registry(http.server.BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_host.folders import make_file, make_folder
+from sandbox_host.linux.folders import make_file, make_folder
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777], ids=oct)

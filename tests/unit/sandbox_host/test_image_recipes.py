@@ -13,8 +13,8 @@ import pytest
 
 from domain.sandbox.languages import LANGUAGES
 from sandbox_host.images.engine import recipe
+from sandbox_host.linux.box_users import DOCKER_USERS
 from sandbox_host.runtimes.base import BOX_UID
-from sandbox_host.runtimes.box_users import DOCKER_USERS
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGES = ROOT / "sandbox_host/images"
@@ -71,7 +71,7 @@ def test_the_hosts_image_holds_all_that_the_host_imports(tmp_path: Path) -> None
         f"import sys; sys.modules.update(dict.fromkeys({absent!r}));"
         # The finder of an editable installation has what the image lacks.
         "sys.meta_path[:] = [each for each in sys.meta_path if 'editable' not in each.__module__];"
-        "import sandbox_host.dind, sandbox_host.host, sandbox_host.run_once, domain;"
+        "import sandbox_host.dind, sandbox_host.host.serve, sandbox_host.run_once, domain;"
         f"import {', '.join(sorted(used))};"
         "print(domain.__file__)"
     )

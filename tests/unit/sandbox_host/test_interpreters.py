@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_host.jobs import InvalidJob
+from sandbox_host.run.job import InvalidJob
 from sandbox_host.runtimes import interpreters
 from sandbox_host.runtimes.interpreters import Interpreter, command_of, find_interpreters
 from tests.fixtures.sandbox import prepared

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from domain.sandbox.contract import JobInput, SandboxJob
-from sandbox_host.jobs import MAX_ARGUMENT_BYTES, InvalidJob, prepare, with_inputs
+from sandbox_host.run.job import MAX_ARGUMENT_BYTES, InvalidJob, prepare, with_inputs
 
 
 def job(**changes: Any) -> SandboxJob:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.sandbox.heartbeat import MAX_CHUNK_CHARACTERS, MAX_CHUNKS, MAX_LIVE_CHARACTERS
-from sandbox_host.live_output import CHUNKS_AT_ONCE, LiveOutput
+from sandbox_host.host.live_output import CHUNKS_AT_ONCE, LiveOutput
 
 
 def taken(output: LiveOutput) -> dict[str, str]:

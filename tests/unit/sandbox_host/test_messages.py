@@ -22,7 +22,7 @@ from domain.sandbox.contract import (
     Usage,
     Verdict,
 )
-from sandbox_host.messages import (
+from sandbox_host.host.messages import (
     Refused,
     Reply,
     Unreadable,
@@ -32,7 +32,7 @@ from sandbox_host.messages import (
     read_job,
     reply,
 )
-from sandbox_host.runs import Runs
+from sandbox_host.host.recent_runs import Runs
 
 RUN, INTENT = uuid4(), uuid4()
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

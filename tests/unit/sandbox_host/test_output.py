@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from domain.messaging.envelope import Envelope
 from domain.sandbox.contract import MAX_STREAM_BYTES, SandboxResult, Verdict
-from sandbox_host.output import FLOOD_BYTES, CappedStream
+from sandbox_host.run.output import FLOOD_BYTES, CappedStream
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

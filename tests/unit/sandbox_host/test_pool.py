@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sandbox_host.pool import BoxPool
 from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.pool.pool import BoxPool
 
 COST = 1024**2
 

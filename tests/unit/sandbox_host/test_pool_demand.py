@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_host.pool_demand import Demand, share
+from sandbox_host.runtimes.pool.demand import Demand, share
 
 MAKING = 0.4  # seconds that one box takes
 

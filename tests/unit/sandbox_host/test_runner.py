@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 
 from domain.sandbox.contract import JobInput, SandboxJob, SandboxResult, Verdict
-from sandbox_host.admission import MemoryBudget
-from sandbox_host.heartbeat import HeartbeatClient
-from sandbox_host.inputs import InputFetcher
-from sandbox_host.jobs import InvalidJob, PreparedJob
-from sandbox_host.runner import NotNow, Runner
+from sandbox_host.host.admission import MemoryBudget
+from sandbox_host.host.heartbeat import HeartbeatClient
+from sandbox_host.host.inputs import InputFetcher
+from sandbox_host.host.job_runner import NotNow, Runner
+from sandbox_host.host.status import HostStatus
+from sandbox_host.host.supervisor import Supervisor
+from sandbox_host.host.uploads import Uploader
+from sandbox_host.run.job import InvalidJob, PreparedJob
 from sandbox_host.runtimes.base import Readiness, RunControl, RunResult, RuntimeFailure
-from sandbox_host.status import HostStatus
-from sandbox_host.supervisor import Supervisor
-from sandbox_host.uploads import Uploader
 from tests.fixtures.app_server import AppServer
 from tests.fixtures.sandbox import prepared
 

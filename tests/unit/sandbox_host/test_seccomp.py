@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from sandbox_host.runtimes.seccomp import bubblewrap_filter, confined_filters, name_of
+from sandbox_host.linux.seccomp import bubblewrap_filter, confined_filters, name_of
 
 ALLOW, KILL = 0x7FFF0000, 0x80000000
 ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sandbox_host.bus import Backoff
-from sandbox_host.jobs import PreparedJob
+from sandbox_host.host.supervisor import Supervisor
+from sandbox_host.net.backoff import Backoff
+from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.base import Readiness, RunControl, RunResult
-from sandbox_host.supervisor import Supervisor
 
 
 class FakeRuntime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from domain.sandbox.contract import Verdict
-from sandbox_host.verdicts import Ending, Kill, judge
+from sandbox_host.run.verdicts import Ending, Kill, judge
 
 
 @pytest.mark.parametrize(

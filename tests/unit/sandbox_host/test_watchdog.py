@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_host.runtimes import watchdog
+from sandbox_host.linux import watchdog
 
 MIB = 1 << 20
 

@@ -1,0 +1,209 @@
+"""Takes jobs from the queue, has them run, answers, and settles.
+
+The order makes every crash harmless: the result is sent before the job is completed, so a host that
+dies in between leaves the job to be delivered again, and its result carries the same message id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Iterator
+from typing import TypeVar
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.exceptions import MessageLockLostError
+
+from domain.messaging.envelope import Envelope
+from sandbox_host.host.bus import BUS_ERRORS, Bus, Link
+from sandbox_host.host.job_runner import NotNow, Runner
+from sandbox_host.host.messages import (
+    Refused,
+    Reply,
+    Unreadable,
+    body_of,
+    failure,
+    read_envelope,
+    read_job,
+    reply,
+)
+from sandbox_host.host.recent_runs import Runs
+from sandbox_host.host.status import HostStatus
+from sandbox_host.host.supervisor import Supervisor
+from sandbox_host.net.backoff import Backoff
+from sandbox_host.run.events import run_ended
+from sandbox_host.run.job import PreparedJob
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: Seconds that giving a job back may take while the host stops.
+_ABANDON_SECONDS = 5.0
+
+#: Seconds for which a message that failed unexpectedly is held: four times as long at each try.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+
+def _pause(message: ServiceBusReceivedMessage) -> float:
+    return min(_FIRST_PAUSE * 4.0 ** min(message.delivery_count or 0, 8), _LONGEST_PAUSE)
+
+
+class Consumer:
+    """Runs up to ``concurrency`` jobs at once, each worker with a link of its own.
+
+    A worker receives only what it can start at once, so that no job waits here which another host
+    could take; the exception is one job per worker that turns out to need more memory than is free.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        supervisor: Supervisor,
+        runner: Runner,
+        status: HostStatus,
+        concurrency: int,
+    ) -> None:
+        self._bus = bus
+        self._supervisor = supervisor
+        self._runner = runner
+        self._status = status
+        self._runs = Runs()
+        self._stop = asyncio.Event()
+        self._workers = [
+            asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(concurrency)
+        ]
+
+    def stop(self) -> None:
+        """Receive no more; jobs that run go on."""
+        self._status.stopping = True
+        self._stop.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for running jobs, then kill the rest and give their messages back."""
+        _, late = await asyncio.wait(self._workers, timeout=seconds)
+        for worker in late:
+            worker.cancel()
+        if late:
+            log.warning("%d jobs still ran after %.0f s; given back", len(late), seconds)
+            await asyncio.wait(late, timeout=2 * _ABANDON_SECONDS)
+
+    async def _work(self) -> None:
+        backoff = Backoff()
+        while not self._stop.is_set():
+            if await self._unless_stopped(self._supervisor.available()) is None:
+                return
+            try:
+                async with self._bus.link() as link:
+                    with self._connected():
+                        await self._serve(link, backoff)
+            except Exception as error:  # noqa: BLE001 - the SDK raises more than it documents
+                pause = backoff.next()
+                self._status.failed(f"Service Bus: {type(error).__name__}: {error}")
+                log.warning("Service Bus is away (%s); again in %.1f s", error, pause)
+                await self._unless_stopped(asyncio.sleep(pause, result=True))
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        self._status.connected += 1
+        try:
+            yield
+        finally:
+            self._status.connected -= 1
+
+    async def _serve(self, link: Link, backoff: Backoff) -> None:
+        """Receive and handle one message after the other while there is a runtime."""
+        while not self._stop.is_set() and self._supervisor.runtime is not None:
+            if await self._unless_stopped(self._runner.room()) is None:
+                return
+            message = await self._unless_stopped(link.receive())
+            backoff.reset()
+            if message is not None:
+                await self._settle(link, message)
+
+    async def _unless_stopped(self, work: Awaitable[_T]) -> _T | None:
+        """What ``work`` returns, or None when the host is to stop first."""
+        working = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+        return None if working.cancelled() else working.result()
+
+    async def _settle(self, link: Link, message: ServiceBusReceivedMessage) -> None:
+        """Handle one message; whatever happens, it is settled or given back.
+
+        Raises:
+            BUS_ERRORS: the link is broken; the message's lock will run out.
+        """
+        try:
+            await self._handle(link, message)
+        except asyncio.CancelledError:
+            with contextlib.suppress(*BUS_ERRORS):
+                await asyncio.wait_for(link.abandon(message), _ABANDON_SECONDS)
+            raise
+        except MessageLockLostError:
+            log.warning("the lock on message %s was lost; it will come again", message.message_id)
+        except BUS_ERRORS:
+            raise
+        except NotNow as why:
+            log.info("message %s is given back: %s", message.message_id, why)
+            await link.abandon(message)
+        except Exception as error:
+            log.exception("message %s failed unexpectedly", message.message_id)
+            self._status.failed(f"{type(error).__name__}: {error}")
+            # It comes back at once, perhaps to this host: held first, so that tries are not spent.
+            await self._unless_stopped(asyncio.sleep(_pause(message), result=True))
+            await link.abandon(message)
+
+    async def _handle(self, link: Link, message: ServiceBusReceivedMessage) -> None:
+        try:
+            envelope = read_envelope(body_of(message))
+            job = read_job(envelope)
+        except Unreadable as error:
+            self._status.dead_lettered += 1
+            log.warning("dead-lettered message %s: %s", message.message_id, error)
+            await link.dead_letter(message, error.reason, str(error))
+        except Refused as error:
+            result = failure(error.run_id, error.intent_id, error.verdict, str(error))
+            await self._answer(link, message, reply(envelope, result))
+            self._status.finished[result.verdict] += 1
+            run_ended(result)
+        else:
+            await self._once(link, message, envelope, job)
+
+    async def _once(
+        self, link: Link, message: ServiceBusReceivedMessage, envelope: Envelope, job: PreparedJob
+    ) -> None:
+        """Answer a job, running it only if this host has not done so already."""
+        run_id, sequence_number = job.job.run_id, message.sequence_number or 0
+        running = self._runs.running(run_id)
+        if running is not None and self._runs.result(run_id) is None:
+            if running.sequence_number != sequence_number:
+                log.info("run %s is in progress; dropped a duplicate of its job", run_id)
+                await link.complete(message)
+                return
+            # The very message that started the run: its lock was lost. Dropping it now would lose
+            # the job if this host died before the result is sent.
+            await running.settled.wait()
+        answer = self._runs.result(run_id)
+        if answer is not None:
+            log.info("run %s is known; sending its result again", run_id)
+            await self._answer(link, message, answer)
+            return
+        self._runs.begin(run_id, sequence_number)
+        try:
+            answer = reply(envelope, await self._runner.run(job))
+            self._runs.remember(run_id, answer)
+            await self._answer(link, message, answer)
+        finally:
+            self._runs.end(run_id)
+
+    async def _answer(self, link: Link, message: ServiceBusReceivedMessage, answer: Reply) -> None:
+        if await link.send(message, answer):
+            await link.complete(message)

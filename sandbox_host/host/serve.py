@@ -1,0 +1,113 @@
+"""Puts the host together and sees it through: start, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+
+from sandbox_host.host.admission import MemoryBudget, MemoryShares
+from sandbox_host.host.bus import Bus
+from sandbox_host.host.consumer import Consumer
+from sandbox_host.host.health import HealthServer
+from sandbox_host.host.heartbeat import HeartbeatClient
+from sandbox_host.host.inputs import InputFetcher
+from sandbox_host.host.job_runner import Runner
+from sandbox_host.host.status import HostStatus
+from sandbox_host.host.supervisor import Supervisor
+from sandbox_host.host.uploads import Uploader
+from sandbox_host.linux.processes import adopt_orphans, heed_signals
+from sandbox_host.runtimes.base import Runtime
+from sandbox_host.runtimes.choice import RuntimeOptions, make_runtime
+from sandbox_host.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_EXIT_AT_ONCE = 130
+
+
+def runtimes_of(settings: Settings, pool_bytes: int) -> list[Runtime]:
+    """The runtimes to try, in the order of the settings."""
+    options = RuntimeOptions(
+        images=settings.images,
+        engine_runtime=settings.engine_runtime,
+        pool_memory_bytes=pool_bytes,
+        sessions_endpoint=settings.sessions_endpoint,
+    )
+    return [make_runtime(name, options) for name in settings.runtimes]
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Raises:
+        OSError: the health port cannot be listened on.
+    """
+    adopt_orphans()
+    heed_signals()
+    status = HostStatus()
+    shares = MemoryShares.of_host(settings.memory_bytes, settings.pool_memory_bytes)
+    memory = MemoryBudget(shares.programs)
+    runtimes = runtimes_of(settings, shares.pool)
+    supervisor = Supervisor(runtimes, canary_seconds=settings.canary_seconds)
+    heartbeat = HeartbeatClient(settings.app_url, _host_name()) if settings.app_url else None
+    inputs, uploader = InputFetcher(settings.app_url), Uploader(settings.app_url)
+    runner = Runner(supervisor, memory, heartbeat, inputs, uploader, status)
+    health = HealthServer(
+        supervisor, memory, heartbeat, status, settings.health_host, settings.health_port
+    )
+    try:
+        url = await health.start()
+        stopped = _stop_on_signals()
+        ready = {"ready": True, "health": url, "pid": os.getpid()}
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+        background = [asyncio.create_task(supervisor.watch())]
+        if heartbeat is not None:
+            background.append(asyncio.create_task(heartbeat.beat_forever()))
+        consumer = Consumer(Bus(settings), supervisor, runner, status, settings.concurrency)
+        await _until_stopped(stopped, background)
+        consumer.stop()
+        await consumer.drain(settings.drain_seconds)
+        for task in background:
+            task.cancel()
+        for task in background:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task  # raises what ended it, if it ended by itself
+    finally:
+        await supervisor.aclose()
+        await health.aclose()
+
+
+async def _until_stopped(stopped: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
+    """Wait for the event, or for a part that ends by itself, which none should."""
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+
+
+def _host_name() -> str:
+    """Names this host in the application's logs."""
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process."""
+    stopped = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopped.is_set():
+            # Boxes of bubblewrap die with this process, docker's with their attached stream.
+            os._exit(_EXIT_AT_ONCE)
+        log.info("stopping; a second signal ends at once")
+        stopped.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stopped

@@ -1,0 +1,135 @@
+"""Chooses the runtime, and goes on looking while none is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from sandbox_host.run.events import security_event
+from sandbox_host.runtimes.base import Pooled, Readiness, Runtime
+
+log = logging.getLogger(__name__)
+
+#: Seconds between attempts while no runtime is ready.
+RETRY_SECONDS = 10.0
+
+#: Seconds after which a runtime that has run nothing is asked for a proof.
+CANARY_SECONDS = 300.0
+
+
+class Supervisor:
+    """The first of ``runtimes`` whose canary runs is used, until it is suspected and fails one.
+
+    Args:
+        retry_seconds: between attempts while no runtime is ready.
+        canary_seconds: after the last run that worked, the canary flies again.
+    """
+
+    def __init__(
+        self,
+        runtimes: Sequence[Runtime],
+        retry_seconds: float = RETRY_SECONDS,
+        canary_seconds: float = CANARY_SECONDS,
+    ) -> None:
+        self._runtimes = runtimes
+        self._retry_seconds = retry_seconds
+        self._canary_seconds = canary_seconds
+        self._suspected = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._chosen: Runtime | None = None
+        self._proved_at = 0.0
+        self._reaped = False
+        self.readiness: dict[str, Readiness] = {}
+        for runtime in runtimes:
+            if isinstance(runtime, Pooled):
+                runtime.tell_of_trouble(self.suspect)
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """The runtime in use."""
+        return self._chosen
+
+    @property
+    def proof_age(self) -> float | None:
+        """Seconds since the runtime in use last ran a program to its end, a canary included."""
+        return time.monotonic() - self._proved_at if self._chosen else None
+
+    async def available(self) -> Runtime:
+        """Wait until there is a runtime."""
+        while self._chosen is None:
+            await self._ready.wait()
+        return self._chosen
+
+    def suspect(self) -> None:
+        """Have the runtime in use checked anew: a run, or a box made ahead of one, has failed."""
+        self._suspected.set()
+
+    def proved(self) -> None:
+        """A run has ended as it should, which proves as much as a canary."""
+        self._proved_at = time.monotonic()
+
+    async def watch(self) -> None:
+        """Choose, and choose again when needed, until cancelled."""
+        while True:
+            if self._chosen is None:
+                await self._choose()
+            try:
+                await asyncio.wait_for(self._suspected.wait(), self._patience())
+            except TimeoutError:
+                if self._chosen is None or self._patience() > 0:
+                    continue
+            self._suspected.clear()
+            await self._recheck()
+
+    def _patience(self) -> float:
+        """Seconds until something is to be tried again."""
+        if self._chosen is None:
+            return self._retry_seconds
+        return max(0.0, self._proved_at + self._canary_seconds - time.monotonic())
+
+    async def _choose(self) -> None:
+        for runtime in self._runtimes:
+            found = await runtime.preflight()
+            changed = self.readiness.get(runtime.name) != found
+            self.readiness[runtime.name] = found
+            if found.ready:
+                await self._use(runtime)
+                return
+            if changed:
+                log.warning("%s is not ready: %s; %s", runtime.name, found.reason, found.fix)
+
+    async def _use(self, runtime: Runtime) -> None:
+        # The first time, after every runtime: the host before this one may have used another.
+        reaping = [runtime] if self._reaped else self._runtimes
+        reaped = sum([await one.reap() for one in reaping])
+        self._reaped = True
+        details = self.readiness[runtime.name].details
+        log.info("using %s (%s); %d leftovers removed", runtime.name, details, reaped)
+        self.proved()
+        self._chosen = runtime
+        self._ready.set()
+
+    async def _recheck(self) -> None:
+        if self._chosen is None:
+            return
+        found = await self._chosen.preflight()
+        self.readiness[self._chosen.name] = found
+        if found.ready:
+            self.proved()
+            await self._chosen.reap()  # what could not be removed at its time
+            return
+        security_event(
+            "canary_failed",
+            f"{self._chosen.name} failed: {found.reason}; {found.fix}",
+            runtime=self._chosen.name,
+            reason=found.reason,
+        )
+        self._ready.clear()
+        self._chosen = None
+
+    async def aclose(self) -> None:
+        """Release every runtime."""
+        for runtime in self._runtimes:
+            await runtime.aclose()

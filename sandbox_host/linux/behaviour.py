@@ -1,0 +1,197 @@
+"""What a box's processes are seen doing: which programs run, how many, and what the filter refuses.
+
+Programs are sampled, so one that lives shorter than the interval may be missed. Refused system
+calls are counted by the kernel's audit records (audit(7), type 1326), which it writes for filters
+loaded with SECCOMP_FILTER_FLAG_LOG and shows to a root host on a netlink socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox_host.linux.seccomp import name_of
+
+#: Seconds until the first look and between looks, and the share of one CPU that looking may take.
+_FIRST = 0.005
+_INTERVAL = 0.025
+_SHARE = 0.05
+
+#: Names and system calls kept of one run; `domain.sandbox.contract.Behaviour` takes no more.
+_MAX_NAMES = 32
+_MAX_CALLS = 64
+
+_NETLINK_AUDIT = 9  # linux/netlink.h
+_READLOG_GROUP = 1 << 0  # AUDIT_NLGRP_READLOG, linux/audit.h
+_AUDIT_SECCOMP = 1326
+_NETLINK_HEADER = 16
+_RECORD = re.compile(rb" uid=(\d+) .* pid=(\d+) .* syscall=(\d+) ")
+
+
+class ProgramWatch:
+    """Samples the processes of one box.
+
+    Args:
+        pids: the box's processes now, as this host sees them.
+
+    Attributes:
+        peak: most processes and threads seen alive at once.
+    """
+
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        self._pids = pids
+        self._names: dict[str, None] = {}
+        self.peak = 0
+
+    @property
+    def executed(self) -> tuple[str, ...]:
+        """Names of the programs seen, in the order in which they were."""
+        return tuple(self._names)
+
+    def look(self) -> None:
+        """Take one sample."""
+        alive = 0
+        for pid in self._pids():
+            try:
+                with open(f"/proc/{pid}/stat", "rb") as file:
+                    head, _, tail = file.read().rpartition(b") ")
+            except OSError:
+                continue
+            alive += int(tail.split(None, 18)[17])
+            if len(self._names) < _MAX_NAMES:
+                self._names.setdefault(_program(pid) or _own_word(head))
+        self.peak = max(self.peak, alive)
+
+    async def watch(self, besides: Callable[[], None] = lambda: None) -> None:
+        """Look until cancelled, and call ``besides`` at each look."""
+        await asyncio.sleep(_FIRST)
+        while True:
+            began = time.perf_counter()
+            self.look()
+            besides()
+            await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
+
+
+def _program(pid: int) -> str | None:
+    """Name of the file that a process executes; None where this host may not ask."""
+    try:
+        path = os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    return path.rpartition("/")[2].encode(errors="replace").decode()[:64] or None
+
+
+def _own_word(stat_head: bytes) -> str:
+    """What a process calls itself (``comm``), which it may set as it likes."""
+    return stat_head.partition(b" (")[2].decode(errors="replace")
+
+
+class RefusalsUnreadable(Exception):
+    """The kernel's audit records cannot be had here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One system call that a filter refused; ids as this host's namespaces number them."""
+
+    pid: int
+    uid: int
+    call: str
+
+
+@dataclass
+class Refusals:
+    """Those of one run: call to number of times."""
+
+    belongs: Callable[[Refusal], bool]
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def note(self, refusal: Refusal) -> None:
+        """Count one."""
+        if refusal.call in self.calls or len(self.calls) < _MAX_CALLS:
+            self.calls[refusal.call] += 1
+
+
+class RefusalLog:
+    """The audit records, handed to the runs they belong to as they come.
+
+    Needs CAP_AUDIT_READ in the initial user namespace and the initial network namespace: a root
+    host on the machine itself. Made on a running event loop.
+
+    Raises:
+        RefusalsUnreadable: says what is missing.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_AUDIT)
+        except OSError as error:
+            raise RefusalsUnreadable(f"audit netlink socket: {error.strerror}") from None
+        try:
+            self._socket.setblocking(False)
+            self._socket.bind((0, _READLOG_GROUP))
+            _kernel_logs_refusals()
+        except OSError as error:
+            self._socket.close()
+            raise RefusalsUnreadable(f"audit records: {error.strerror}") from None
+        self._runs: list[Refusals] = []
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self.read)
+
+    @contextlib.contextmanager
+    def of_run(self, belongs: Callable[[Refusal], bool]) -> Iterator[Refusals]:
+        """Count what ``belongs`` to one run, for as long as the context lasts."""
+        run = Refusals(belongs)
+        self._runs.append(run)
+        try:
+            yield run
+        finally:
+            self._runs.remove(run)
+
+    def read(self) -> None:
+        """Hand out what has come so far; call it before a run's counts are taken."""
+        while True:
+            try:
+                record = self._socket.recv(8192)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue  # records were lost; the counts are lower bounds anyway
+            refusal = parse(record)
+            owner = refusal and next((r for r in self._runs if r.belongs(refusal)), None)
+            if refusal and owner:
+                owner.note(refusal)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+
+def parse(message: bytes) -> Refusal | None:
+    """A netlink message as a refusal; None for records of other kinds."""
+    if int.from_bytes(message[4:6], "little") != _AUDIT_SECCOMP:
+        return None
+    match = _RECORD.search(message, _NETLINK_HEADER)
+    if match is None:
+        return None
+    uid, pid, number = (int(group) for group in match.groups())
+    return Refusal(pid, uid, name_of(number))
+
+
+def _kernel_logs_refusals() -> None:
+    """Raise OSError where the kernel does not log calls that end in an error number."""
+    path = Path("/proc/sys/kernel/seccomp/actions_logged")
+    if "errno" not in path.read_text().split():
+        raise OSError(0, "refusals are not among kernel.seccomp.actions_logged")

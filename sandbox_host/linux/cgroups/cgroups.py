@@ -1,0 +1,98 @@
+"""One cgroup per box, on cgroup v1 or v2, where this process may make them.
+
+Layout: ``<own cgroup>/qlp-sandbox-<pid namespace>-<pid>-<start time>-<serial>/<run>``. The middle
+part names the host process, so that a later host can tell what a dead one has left behind.
+Sources: Linux ``Documentation/admin-guide/cgroup-v1/*`` and ``cgroup-v2.rst``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox_host.linux.cgroups.files import PREFIX
+from sandbox_host.linux.cgroups.types import CgroupsUnavailable, CgroupTree
+from sandbox_host.linux.cgroups.v1 import V1Tree
+from sandbox_host.linux.cgroups.v2 import V2Tree
+from sandbox_host.linux.processes import host_tag
+
+#: Numbers this process's trees, so that closing one leaves the others alone.
+_serial = itertools.count()
+
+
+def open_tree(*, at_root: bool = False) -> CgroupTree:
+    """The tree to use on this machine, proven by making a group in it.
+
+    Args:
+        at_root: make it at the top of what is mounted here, where a container engine can be told
+            to put containers, instead of below this process's own cgroup.
+
+    Raises:
+        CgroupsUnavailable: says what is missing.
+    """
+    mounts = list(_cgroup_mounts(Path("/proc/self/mountinfo").read_text()))
+    own = {} if at_root else _own_paths(Path("/proc/self/cgroup").read_text())
+    tag = f"{PREFIX}{host_tag()}-{next(_serial)}"
+    try:
+        if any(mount.holds("memory") for mount in mounts):
+            folders = _v1_folders(mounts, own)
+            others = [mount.point for mount in mounts if mount.point not in folders.values()]
+            return V1Tree(folders, tag, tuple(others) if at_root else ())
+        unified = next((mount for mount in mounts if mount.version == 2), None)
+        if unified is None:
+            raise CgroupsUnavailable("no cgroup file system is mounted")
+        return V2Tree(unified.locate(own.get("", "/")), tag)
+    except OSError as error:
+        raise CgroupsUnavailable(f"{error.strerror or error}: {error.filename}") from None
+
+
+@dataclass(frozen=True)
+class _Mount:
+    version: int
+    root: str
+    point: Path
+    controllers: frozenset[str]
+
+    def holds(self, controller: str) -> bool:
+        return self.version == 1 and controller in self.controllers
+
+    def locate(self, path: str) -> Path:
+        """Where the cgroup ``path`` is visible under this mount, else the mount itself."""
+        relative = os.path.relpath(path, self.root)
+        folder = self.point if relative.startswith("..") else self.point / relative
+        return folder if folder.is_dir() else self.point
+
+
+def _cgroup_mounts(mountinfo: str) -> Iterator[_Mount]:
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, (kind, _, options) = left.split(), right.split(maxsplit=2)
+        point = Path(fields[4].replace("\\040", " "))
+        if kind == "cgroup":
+            yield _Mount(1, fields[3], point, frozenset(options.split(",")))
+        elif kind == "cgroup2":
+            yield _Mount(2, fields[3], point, frozenset())
+
+
+def _own_paths(text: str) -> dict[str, str]:
+    """Controller to this process's cgroup; the empty name is the unified hierarchy."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            paths[controller] = path
+    return paths
+
+
+def _v1_folders(mounts: list[_Mount], own: dict[str, str]) -> dict[str, Path]:
+    folders = {}
+    for controller in ("memory", "pids", "cpuacct", "cpu"):
+        mount = next((mount for mount in mounts if mount.holds(controller)), None)
+        if mount is not None:
+            folders[controller] = mount.locate(own.get(controller, "/"))
+    if "pids" not in folders:
+        raise CgroupsUnavailable("the pids controller is not mounted")
+    return folders

@@ -1,0 +1,217 @@
+"""Holding a box's memory limit where no cgroup can: measure all its processes, often.
+
+Resource limits are per process, so the total is kept by looking: private memory of every process
+of the box, plus what its files take of memory. This is what a memory cgroup would charge, to within
+a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from sandbox_host.linux.processes import acting_as
+
+#: Seconds between looks, and the share of one CPU that looking may take.
+_INTERVAL = 0.005
+_SHARE = 0.2
+
+_KIB = 1024
+_TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
+
+#: Numbers of system calls by architecture, and flags of clone(2), ``linux/sched.h``.
+_VFORK = {"x86_64": 58}
+_CLONE = {"x86_64": 56, "aarch64": 220}
+_CLONE_VM, _CLONE_VFORK, _CLONE_PARENT = 0x100, 0x4000, 0x8000
+
+
+class MemoryWatchdog:
+    """Watches the processes below one process: a box's PID 1, or a program's supervisor.
+
+    Args:
+        top: that process.
+        limit: bytes.
+        on_excess: called once, when more is used.
+        file_bytes: memory behind the box's files now.
+        uid: the program's user, whose processes this host may not look into as itself; None where
+            it may.
+
+    Attributes:
+        peak: most memory seen in use, bytes.
+        peak_processes: most processes and threads seen alive at once.
+    """
+
+    def __init__(
+        self,
+        top: int,
+        limit: int,
+        on_excess: Callable[[], None],
+        file_bytes: Callable[[], int] = lambda: 0,
+        uid: int | None = None,
+    ) -> None:
+        self._top = top
+        self._limit = limit
+        self._on_excess = on_excess
+        self._file_bytes = file_bytes
+        self._uid = uid
+        self.peak = 0
+        self.peak_processes = 0
+        self.cpu_user_ms = 0.0
+        self.cpu_system_ms = 0.0
+
+    def sample_cpu(self) -> None:
+        """Note the CPU time so far; call it before a kill, which loses it."""
+        self.cpu_user_ms, self.cpu_system_ms = cpu_times([self._top, *descendants(self._top)])
+
+    async def watch(self) -> None:
+        """Look until cancelled, or until the limit was passed and ``on_excess`` called."""
+        while True:
+            began = time.perf_counter()
+            used = self._used()
+            self.peak = max(self.peak, used)
+            if used > self._limit:
+                self._on_excess()
+                return
+            await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
+
+    def _used(self) -> int:
+        pids = list(descendants(self._top))
+        files = self._file_bytes()
+        seen = [_resident(pid) for pid in pids]
+        self.peak_processes = max(self.peak_processes, sum(threads for *_, threads in seen))
+        used = _total(((own, shared) for own, shared, _ in seen), files)
+        if used <= self.peak and used <= self._limit:
+            return used
+        with acting_as(self._uid):
+            used = _total((_resident(pid)[:2] for pid in pids if not _borrows_memory(pid)), files)
+            if used > self._limit:
+                # Forked processes share pages that were counted for each; ask for exact shares.
+                exact = (_proportional(pid) for pid in pids if not _borrows_memory(pid))
+                used = _total(exact, files)
+        return used
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The processes below ``pid``; orphans of a box are its PID 1's children, so none is missed."""
+    pending = [pid]
+    while pending:
+        parent = pending.pop()
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                text = Path(f"/proc/{parent}/task/{thread}/children").read_text()
+                children = [int(child) for child in text.split()]
+                yield from children
+                pending += children
+
+
+def _borrows_memory(pid: int) -> bool:
+    """Whether it is in its parent's memory still, which waits for it: vfork(2), posix_spawn(3).
+
+    It is if a thread of its parent's is in such a call, whose child is that thread's last.
+    """
+    with contextlib.suppress(OSError):
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            task = Path(f"/proc/{parent}/task/{thread}")
+            if (task / "children").read_text().split()[-1:] == [f"{pid}"]:
+                return _waits_for_child((task / "syscall").read_text())
+    return False
+
+
+def _waits_for_child(syscall: str) -> bool:
+    """Whether a call, as proc_pid_syscall(5) shows it, lends a child its memory and waits."""
+    number, *arguments = syscall.split()
+    machine = platform.machine()
+    if number == f"{_VFORK.get(machine)}":
+        return True
+    wanted = _CLONE_VM | _CLONE_VFORK
+    flags = int(arguments[0], 16) if number == f"{_CLONE.get(machine)}" else 0
+    return flags & (wanted | _CLONE_PARENT) == wanted
+
+
+def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
+    """Memory of processes, given each one's private and shared bytes, and of the box's files.
+
+    Files that are mapped count among the shared bytes too, so the larger of both is taken.
+    """
+    private = shared = 0
+    for own, with_others in processes:
+        private += own
+        shared += with_others
+    return private + max(shared, files)
+
+
+def _resident(pid: int) -> tuple[int, int, int]:
+    """Private and shared bytes in memory but for what is mapped from disks, and threads.
+
+    Page tables count as private, and so does what was swapped. See proc_pid_status(5); nothing of a
+    process that is gone.
+    """
+    found = _status(pid)
+    own = sum(found.get(name, 0) for name in (b"RssAnon:", b"VmSwap:", b"VmPTE:")) * _KIB
+    return own, found.get(b"RssShmem:", 0) * _KIB, found.get(b"Threads:", 0)
+
+
+def _status(pid: int) -> dict[bytes, int]:
+    """Of a process; its first thread has no memory where it ended before others."""
+    names = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"VmPTE:", b"Threads:")
+    found = _numbers(f"/proc/{pid}/status", names)
+    if b"RssAnon:" not in found and found.get(b"Threads:", 0) > 1:
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                of_thread = _numbers(f"/proc/{pid}/task/{thread}/status", names)
+                if b"RssAnon:" in of_thread:
+                    return of_thread
+    return found
+
+
+def _proportional(pid: int) -> tuple[int, int]:
+    """The bytes with pages divided among their users, where ``smaps_rollup`` may be read."""
+    found = _numbers(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
+    if not found:
+        return _resident(pid)[:2]
+    own = found.get(b"Pss_Anon:", 0) + found.get(b"SwapPss:", 0) + _status(pid).get(b"VmPTE:", 0)
+    return own * _KIB, found.get(b"Pss_Shmem:", 0) * _KIB
+
+
+def _numbers(path: str, names: tuple[bytes, ...]) -> dict[bytes, int]:
+    """Numbers of a file of ``name: number …`` lines; empty where it cannot be had."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return {}
+    words = (line.split(None, 2) for line in lines if line.startswith(names))
+    return {name: int(number) for name, number, *_ in words}
+
+
+def private_bytes(pids: Iterable[int]) -> int:
+    """Resident memory of ``pids`` that is theirs alone."""
+    return sum(_resident(pid)[0] for pid in pids)
+
+
+def run_ms(pids: Iterable[int]) -> float:
+    """Milliseconds that ``pids``, which have one thread each, were on a CPU; proc(5), schedstat."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    return total / 1e6
+
+
+def cpu_times(pids: list[int]) -> tuple[float, float]:
+    """User and system milliseconds of ``pids`` and the children they waited for, proc(5)."""
+    user = system = 0.0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        user += int(fields[11]) + int(fields[13])
+        system += int(fields[12]) + int(fields[14])
+    return user / _TICKS_PER_MS, system / _TICKS_PER_MS

@@ -1,0 +1,232 @@
+"""Makes bubblewrap boxes, each of which waits for one job, and lets them go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+from dataclasses import dataclass
+
+from domain.sandbox.contract import JobLimits
+from sandbox_host.linux.box_users import BUBBLEWRAP_USERS, NoUserFree
+from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits, GroupUsage
+from sandbox_host.linux.network_watch import NetworkWatch
+from sandbox_host.linux.processes import sealed_file
+from sandbox_host.linux.watchdog import descendants, private_bytes, run_ms
+from sandbox_host.run.events import security_event
+from sandbox_host.run.job import PreparedJob
+from sandbox_host.run.output import CappedStream
+from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, not_laid
+from sandbox_host.runtimes.bubblewrap import box as bwrap_box
+from sandbox_host.runtimes.bubblewrap import shell as bwrap_shell
+from sandbox_host.runtimes.bubblewrap.binary import Identity
+from sandbox_host.runtimes.bubblewrap.equipment import Equipment
+from sandbox_host.runtimes.bubblewrap.files import BoxFiles
+from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
+from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
+from sandbox_host.runtimes.pool.leaving import Leaving, made_or_discarded
+
+#: Seconds ``bwrap`` may take to set a box up, and its shell to take a job.
+_SETUP_SECONDS = 10.0
+
+#: Memory of the kernel's behind a box that waits, where no group counts it; measured: page tables
+#: 130 KB, slab 120 to 300, stacks 45.
+_KERNEL_BYTES = 384 * 1024
+
+#: Numbers this process's boxes, whoever makes them.
+_serial = itertools.count()
+
+
+@dataclass(eq=False)
+class BwrapBox:
+    """A box that waits for a job, then runs it.
+
+    Attributes:
+        init: its PID 1, as this host numbers it.
+        before: what was used until it waited; of the CPU time in system mode at least, where no
+            group counts.
+        limits: those that hold now.
+        closing: gives up all that was made for it.
+    """
+
+    process: BwrapProcess
+    init: int
+    files: BoxFiles
+    network: NetworkWatch
+    inputs: InputFolder
+    group: Cgroup | None
+    before: GroupUsage
+    limits: JobLimits
+    closing: contextlib.AsyncExitStack
+
+    async def broken(self) -> None:
+        """See `pool.Box.broken`: a box that waits has no other way to end."""
+        await self.process.ended()
+
+    def cost_bytes(self) -> int | None:
+        """See `sandbox_host.runtimes.pool.pool.Box.cost_bytes`."""
+        return self.before.peak_memory_bytes
+
+    async def begin(
+        self, job: PreparedJob, command: list[str], streams: tuple[CappedStream, CappedStream]
+    ) -> None:
+        """Fit the box to the job, lay its files, have the program started.
+
+        Raises:
+            BoxGone: the box died before the program started.
+            InvalidJob: the kernel cannot take the files' names.
+            OSError: the kernel refuses a limit.
+            RuntimeFailure: the kernel refuses a file, or the box cannot be fitted, or takes no job.
+        """
+        limits = job.job.limits
+        if self.group is not None and _of_group(limits) != _of_group(self.limits):
+            self.group.limit(_of_group(limits))
+        if limits.disk_bytes != self.limits.disk_bytes:
+            self.files.resize(limits.disk_bytes)
+        self.limits = limits
+        try:
+            await asyncio.to_thread(self.inputs.lay, self.files.workspace, job.files)
+        except OSError as error:
+            raise not_laid(error) from error
+        line = bwrap_shell.line(
+            command, environment_of(job), limits, has_group=self.group is not None
+        )
+        try:
+            async with asyncio.timeout(_SETUP_SECONDS):
+                await self.process.start(line, job.stdin, streams)
+        except TimeoutError:
+            raise RuntimeFailure(f"the box took no job in {_SETUP_SECONDS:.0f} s") from None
+
+
+class BoxMaker:
+    """Makes boxes, and lets them go in the background.
+
+    Args:
+        equipment: what they are made of.
+
+    Attributes:
+        adjustable: a box that waits can be given any job's limits; known once one was made.
+        leaving: those let go.
+    """
+
+    def __init__(self, equipment: Equipment) -> None:
+        self.adjustable = False
+        self.leaving = Leaving()
+        self._equipment = equipment
+
+    async def make(self, limits: JobLimits) -> BwrapBox:
+        """A box whose shell waits for a job.
+
+        Raises:
+            RuntimeFailure: it cannot be made; nothing of it is left.
+        """
+        try:
+            async with contextlib.AsyncExitStack() as made:
+                return await self._make(made, limits)
+        except OSError as error:
+            raise RuntimeFailure(str(error)) from error
+
+    async def make_or_discard(self, limits: JobLimits) -> BwrapBox:
+        """`make`, where the caller may be cancelled: a box made too late is removed."""
+        return await made_or_discarded(self.make(limits), self.discard)
+
+    def discard(self, box: BwrapBox) -> None:
+        """End and remove a box in the background."""
+        self.leaving.begin(self._close(box))
+
+    @staticmethod
+    async def _close(box: BwrapBox) -> None:
+        try:
+            await box.closing.aclose()
+        except OSError as error:
+            security_event("leftover_box", f"a box's cgroup stays: {error}", box=str(box.init))
+
+    async def _make(self, made: contextlib.AsyncExitStack, limits: JobLimits) -> BwrapBox:
+        equipment, user = self._equipment, self._user(made)
+        inputs = equipment.inputs.make(user.uid)
+        made.push_async_callback(asyncio.to_thread, inputs.remove)
+        group = self._group(made, limits)
+        process = _launch(equipment, inputs, limits.disk_bytes, user, group)
+        made.push_async_callback(process.aclose)
+        init = await self._set_up(process)
+        if equipment.quotas is not None:
+            equipment.quotas.limit(descendants(init))
+        files = made.enter_context(contextlib.closing(BoxFiles(init)))
+        network = made.enter_context(contextlib.closing(NetworkWatch(init)))
+        self.adjustable = files.adjustable
+        before = group.usage() if group is not None else _seen(process.pid, init)
+        closing = made.pop_all()
+        return BwrapBox(process, init, files, network, inputs, group, before, limits, closing)
+
+    @staticmethod
+    def _user(made: contextlib.AsyncExitStack) -> Identity:
+        if os.geteuid() != 0:
+            return Identity()
+        try:
+            user = made.enter_context(contextlib.closing(BUBBLEWRAP_USERS.take()))
+        except NoUserFree as error:
+            raise RuntimeFailure(str(error)) from None
+        return Identity(user.uid)
+
+    def _group(self, made: contextlib.AsyncExitStack, limits: JobLimits) -> Cgroup | None:
+        if self._equipment.tree is None:
+            return None
+        group = self._equipment.tree.create(f"box-{next(_serial)}", _of_group(limits))
+        made.push_async_callback(asyncio.to_thread, group.remove)
+        return group
+
+    @staticmethod
+    async def _set_up(process: BwrapProcess) -> int:
+        try:
+            async with asyncio.timeout(_SETUP_SECONDS):
+                init = await process.init_pid()
+                await process.ready()
+                return init
+        except TimeoutError:
+            raise RuntimeFailure(f"bwrap had no box after {_SETUP_SECONDS:.0f} s") from None
+        except RuntimeFailure as failure:
+            await process.aclose()
+            raise RuntimeFailure(f"{failure}: {process.last_words()}") from None
+
+
+def _launch(
+    equipment: Equipment, inputs: InputFolder, disk_bytes: int, user: Identity, group: Cgroup | None
+) -> BwrapProcess:
+    """Start ``bwrap``, with what it copies into the box in memory files."""
+    with contextlib.ExitStack() as opened:
+        handed: list[int] = []
+
+        def hold(name: str, content: bytes) -> int:
+            descriptor = sealed_file(name, content)
+            opened.callback(os.close, descriptor)
+            handed.append(descriptor)
+            return descriptor
+
+        identity = {
+            path: hold("etc", content) for path, content in bwrap_box.IDENTITY_FILES.items()
+        }
+        profile = None if equipment.filter is None else hold("seccomp", equipment.filter)
+
+        def command(status: int) -> list[str]:
+            inherited = bwrap_box.Descriptors(identity, profile, status)
+            options = bwrap_box.box_arguments(equipment.root, inherited, inputs.path, disk_bytes)
+            mark = equipment.keeper.mark
+            bwrap = [equipment.bwrap.path, *mark, *options, "--", *bwrap_shell.waiting()]
+            inside = user.command(bwrap)
+            if equipment.quotas is not None:
+                inside = equipment.quotas.around(inside)
+            return bwrap_box.entering(group, inside)
+
+        return BwrapProcess(command, handed)
+
+
+def _of_group(limits: JobLimits) -> GroupLimits:
+    return GroupLimits(limits.memory_bytes, limits.processes + bwrap_box.OWN_PROCESSES, CPUS)
+
+
+def _seen(bwrap: int, init: int) -> GroupUsage:
+    """What a box that waits has used, where no group counts; setting it up is the kernel's work."""
+    inside = [init, *descendants(init)]
+    memory = private_bytes([bwrap, *inside]) + _KERNEL_BYTES
+    return GroupUsage(0.0, run_ms(inside), memory, oom_kills=0)

@@ -1,0 +1,118 @@
+"""What a machine has for bubblewrap boxes, found once before the first."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sandbox_host.linux import seccomp
+from sandbox_host.linux.box_users import BUBBLEWRAP_USERS
+from sandbox_host.linux.cgroups.cgroups import open_tree
+from sandbox_host.linux.cgroups.types import CgroupsUnavailable, CgroupTree
+from sandbox_host.linux.processes import host_tag, tells_returncodes
+from sandbox_host.linux.quotas import Quotas
+from sandbox_host.runtimes.bubblewrap import box as bwrap_box
+from sandbox_host.runtimes.bubblewrap.binary import Bwrap, Identity, find_bwrap
+from sandbox_host.runtimes.bubblewrap.inputs import InputFolders
+from sandbox_host.runtimes.bubblewrap.keeper import Keeper
+from sandbox_host.runtimes.interpreters import Interpreter, find_interpreters
+
+_AS_SHELLS_DO = "as bwrap says it: codes from 129 to 192 read as signals (Linux before 6.15)"
+
+#: Numbers this process's equipments, so that closing one leaves the others' boxes alone.
+_serial = itertools.count()
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """Everything a run needs besides the job.
+
+    Attributes:
+        interpreters: by language; once proven, of those that run.
+        root: the arguments that lay out the box's root.
+        filter: the seccomp program; None for an architecture without one.
+        tree: where cgroups are made; None where limits are held without.
+        inputs: the folders that boxes see as ``/in``.
+        keeper: ends the boxes when this host is gone.
+        limits_mode: how limits are held, and why so, for a person.
+        quotas: of boxes that have no user of their own; None where each has.
+    """
+
+    bwrap: Bwrap
+    interpreters: dict[str, Interpreter]
+    root: list[str]
+    filter: bytes | None
+    tree: CgroupTree | None
+    limits_mode: str
+    quotas: Quotas | None
+    inputs: InputFolders
+    keeper: Keeper
+
+    def close(self) -> None:
+        """Release all of it."""
+        self.keeper.close()
+        self.bwrap.close()
+        if self.tree is not None:
+            self.tree.close()
+
+    def with_languages(self, ready: tuple[str, ...]) -> Equipment:
+        """The same with only those interpreters."""
+        return replace(self, interpreters={name: self.interpreters[name] for name in ready})
+
+    def details(self) -> dict[str, str]:
+        """Facts for ``/health``."""
+        return {
+            "bwrap": f"{self.bwrap.version}, {self.bwrap.origin}",
+            "languages": ", ".join(self.interpreters),
+            "python": self.interpreters["python"].path,
+            "limits": self.limits_mode,
+            "seccomp": "on" if self.filter else "off (no table for this architecture)",
+            "apparmor": _apparmor(),
+            "exit status": "the kernel's" if tells_returncodes() else _AS_SHELLS_DO,
+            "artifacts": "collected from the box's own space",
+            "inodes": "held by the kernel" if os.geteuid() == 0 else "held by sampling",
+            "refused calls": "not counted (bwrap loads filters without a log)",
+            "user": "one per box" if os.geteuid() == 0 else "the host's own",
+            "quotas": "of a user per box" if self.quotas is None else self.quotas.said(),
+        }
+
+
+def equip(use_cgroups: bool) -> Equipment:
+    """Look for the tools.
+
+    Raises:
+        RuntimeFailure: bwrap or Python is missing, or out of the boxes' users' reach; or there is
+            no place for the jobs' files.
+    """
+    bwrap = find_bwrap(Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None))
+    interpreters = find_interpreters()
+    inputs = InputFolders()
+    tree, mode = None, "rlimits (cgroups switched off)"
+    if use_cgroups:
+        try:
+            tree = open_tree()
+            mode = tree.version
+        except CgroupsUnavailable as reason:
+            mode = f"rlimits (no cgroup: {reason})"
+    name = f"{host_tag()}-{next(_serial)}"
+    return Equipment(
+        bwrap=bwrap,
+        interpreters=interpreters,
+        root=bwrap_box.root_arguments(interpreters.values()),
+        filter=seccomp.bubblewrap_filter() if seccomp.supported() else None,
+        tree=tree,
+        limits_mode=mode,
+        quotas=None if os.geteuid() == 0 else Quotas(),
+        inputs=inputs,
+        keeper=Keeper(name, interpreters["python"].path, inputs.path),
+    )
+
+
+def _apparmor() -> str:
+    try:
+        enabled = Path("/sys/module/apparmor/parameters/enabled").read_text().strip() == "Y"
+    except OSError:
+        enabled = False
+    return "kernel on, no profile for bubblewrap boxes" if enabled else "off (not in this kernel)"

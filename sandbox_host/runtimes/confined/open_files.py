@@ -1,0 +1,253 @@
+"""What a confined program holds beyond its folder's names: open files that have none, and buffers.
+
+A file that was deleted lives on while a process has it open, maps or executes it. It is found
+through ``/proc``, as the program's own user, which needs no capability (ptrace(2),
+``PTRACE_MODE_READ_FSCREDS``). What would hide it from there, such as a file in flight between
+sockets or in a table of one thread, the filter refuses (`seccomp.confined_filters`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox_host.linux.processes import acting_as
+from sandbox_host.run.job import MAX_INODES
+
+#: Sectors of ``st_blocks``, stat(2).
+_SECTOR = 512
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+#: Most that one end of a socket pair (twice ``net.core.wmem_max``) and a pipe can hold, and what
+#: all together hold before it counts: ordinary programs keep theirs nearly empty.
+_SOCKET_BYTES, _PIPE_BYTES = 416 * 1024, 64 * 1024
+_FREE_BUFFER_BYTES = 16 * 1024**2
+
+#: Open files of all processes together: looking at each takes some 10 µs, twice that on a busy
+#: machine, and as long as a look takes a program goes on writing.
+_MAX_OPEN = 4096
+
+#: Bytes of ``/proc/PID/maps`` read in one look; a large program of many processes has 8 MB.
+_MAX_MAPS = 16 * 1024**2
+
+#: Looks in a row at which a process may be closed to its own user: it is while it becomes another
+#: program, and for good where it made itself so. One that ends is, while its memory is freed, which
+#: takes a third of a second for a gigabyte, and does nothing more.
+_MAX_CLOSED = 3
+
+_DELETED = b" (deleted)"
+_PF_EXITING = 0x4  # linux/sched.h
+
+
+@dataclass
+class Held:
+    """What was found at one look.
+
+    Attributes:
+        disk: bytes of each file without a name, by device and inode number.
+        memory: the same of those in shared memory.
+        mapped: size in the address space of files without names, by inode number, and whether
+            they are in shared memory.
+        written: bytes that may have gone into files so far: by calls, and into pages that were
+            touched and are mapped no more.
+        entries: open files looked at.
+        maps: bytes of maps looked at.
+        uncountable: there is more open than is looked at, or a process that is closed to this host.
+    """
+
+    disk: dict[tuple[int, int], int] = field(default_factory=dict)
+    memory: dict[tuple[int, int], int] = field(default_factory=dict)
+    mapped: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    written: int = 0
+    pipes: set[int] = field(default_factory=set)
+    sockets: set[int] = field(default_factory=set)
+    entries: int = 0
+    maps: int = 0
+    uncountable: bool = False
+
+    @property
+    def disk_bytes(self) -> int:
+        """Of files on disks and in shared memory."""
+        return sum(self.disk.values()) + sum(self.memory.values())
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of files in shared memory, and of buffers as far as they may hold much."""
+        buffers = len(self.pipes) * _PIPE_BYTES + len(self.sockets) * _SOCKET_BYTES
+        return sum(self.memory.values()) + max(0, buffers - _FREE_BUFFER_BYTES)
+
+
+class OpenFiles:
+    """Looks at one program's open files.
+
+    Args:
+        uid: the program's user; None where that is this host's own.
+        folder: where it may make files.
+        shared: where it may make files in memory; None where it may not.
+    """
+
+    def __init__(self, uid: int | None, folder: Path, shared: Path | None) -> None:
+        self._uid = uid
+        self._places = [os.fsencode(f"{folder}/")]
+        self._shared_device = shared.stat().st_dev if shared is not None else -1
+        self._shared = os.fsencode(f"{shared}/") if shared is not None else None
+        self._sizes: dict[int, int] = {}
+        self._closed: dict[int, int] = {}
+        self._written = 0
+
+    def look(self, pids: Iterable[int], reaper: int | None) -> Held:
+        """What the processes ``pids`` hold; for a thread of its own, whose user it changes.
+
+        Args:
+            pids: the program's.
+            reaper: inherits what those used that have ended; None where none run any more.
+        """
+        held = Held()
+        if reaper is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                held.written += _written(f"/proc/{reaper}")
+        closed: dict[int, int] = {}
+        with acting_as(self._uid):
+            for pid in pids:
+                try:
+                    self._of_process(pid, held)
+                except PermissionError:
+                    closed[pid] = self._closed.get(pid, 0) + 1
+                except OSError:
+                    continue  # it is gone
+                if held.entries > _MAX_OPEN or held.maps > _MAX_MAPS:
+                    held.uncountable = True
+                    break
+        self._closed = closed
+        held.uncountable = held.uncountable or max(closed.values(), default=0) >= _MAX_CLOSED
+        self._settle(held)
+        return held
+
+    def _of_process(self, pid: int, held: Held) -> None:
+        process = _with_files(pid)
+        if process is None:
+            return
+        held.written += _written(process)
+        for name in os.listdir(f"{process}/fd"):
+            held.entries += 1
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                self._note(os.stat(f"{process}/fd/{name}"), held)
+        with contextlib.suppress(FileNotFoundError):
+            self._note(os.stat(f"{process}/exe"), held)
+        self._note_maps(f"{process}/maps", held)
+
+    def _note(self, found: os.stat_result, held: Held) -> None:
+        if stat.S_ISFIFO(found.st_mode):
+            held.pipes.add(found.st_ino)
+        elif stat.S_ISSOCK(found.st_mode):
+            held.sockets.add(found.st_ino)
+        elif stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+            size = found.st_blocks * _SECTOR
+            if found.st_uid == self._owner:
+                self._sizes[found.st_ino] = size
+            if found.st_nlink == 0:
+                in_memory = found.st_dev == self._shared_device
+                kind = held.memory if in_memory else held.disk
+                kind[found.st_dev, found.st_ino] = size
+
+    @property
+    def _owner(self) -> int:
+        return os.geteuid() if self._uid is None else self._uid
+
+    def _note_maps(self, path: str, held: Held) -> None:
+        with open(path, "rb", buffering=0) as file:
+            while text := file.read(1 << 20):  # whole lines, as the kernel gives them
+                held.maps += len(text)
+                if _DELETED in text:
+                    for line in text.splitlines():
+                        if line.endswith(_DELETED):
+                            self._note_mapping(line, held)
+                if held.maps > _MAX_MAPS:
+                    return
+
+    def _note_mapping(self, line: bytes, held: Held) -> None:
+        """One line of proc_pid_maps(5)."""
+        span, _, offset, _, inode, path = line.split(None, 5)
+        in_memory = self._shared is not None and path.startswith(self._shared)
+        if in_memory or any(path.startswith(place) for place in self._places):
+            start, _, end = span.partition(b"-")
+            extent = int(offset, 16) + int(end, 16) - int(start, 16)
+            known, _ = held.mapped.get(int(inode), (0, False))
+            held.mapped[int(inode)] = max(known, extent), in_memory
+
+    def _settle(self, held: Held) -> None:
+        """Count what is mapped and not open as large as it was last seen.
+
+        What was never seen was made since the last look, out of what was written since.
+        """
+        open_ones = {inode for kind in (held.disk, held.memory) for _, inode in kind}
+        unseen = held.mapped.keys() - open_ones - self._sizes.keys()
+        for inode in unseen:
+            self._sizes[inode] = max(0, held.written - self._written) // len(unseen)
+        self._written = held.written
+        for inode, (extent, in_memory) in held.mapped.items():
+            if inode not in open_ones:
+                kind = held.memory if in_memory else held.disk
+                kind[-1, inode] = max(self._sizes[inode], extent)
+        if len(self._sizes) > 4 * MAX_INODES:
+            self._sizes = {
+                inode: size for inode, size in self._sizes.items() if inode in held.mapped
+            }
+
+
+def _with_files(pid: int) -> str | None:
+    """The process in ``/proc``, or one of its threads where its first has ended before others.
+
+    Raises:
+        PermissionError: it is closed to this user.
+    """
+    closed: PermissionError | None = None
+    for task in _tasks(pid):
+        try:
+            if os.listdir(f"{task}/fd") or _executes(task):
+                return task
+        except PermissionError as error:
+            closed = error if _lives(task) else closed
+    if closed is not None:
+        raise closed
+    return None
+
+
+def _executes(task: str) -> bool:
+    try:
+        os.readlink(f"{task}/exe")
+    except FileNotFoundError:  # it has ended
+        return False
+    return True
+
+
+def _tasks(pid: int) -> Iterator[str]:
+    yield f"/proc/{pid}"
+    yield from (f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task"))
+
+
+def _written(process: str) -> int:
+    """See `Held.written`; of a process and the children that it has waited for, proc(5).
+
+    Raises:
+        OSError: it is gone, or closed to this user.
+    """
+    by_calls = 0
+    with contextlib.suppress(FileNotFoundError):  # a kernel without such accounts
+        lines = Path(f"{process}/io").read_bytes().splitlines()
+        by_calls = int(dict(line.split(b": ") for line in lines)[b"wchar"])
+    fields = Path(f"{process}/stat").read_text().rpartition(")")[2].split()
+    touched = int(fields[7]) + int(fields[8]) - int(fields[21])  # minflt, cminflt, rss
+    return by_calls + touched * _PAGE
+
+
+def _lives(task: str) -> bool:
+    with contextlib.suppress(OSError):
+        state, *fields = Path(f"{task}/stat").read_text().rpartition(")")[2].split()
+        return state not in ("Z", "X") and not int(fields[5]) & _PF_EXITING
+    return False

@@ -1,0 +1,231 @@
+"""One confined program: started, watched, concluded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from domain.sandbox.contract import Behaviour, Usage
+from sandbox_host.linux.behaviour import ProgramWatch, Refusal, RefusalLog, Refusals
+from sandbox_host.linux.quotas import PENDING_SIGNALS
+from sandbox_host.linux.watchdog import MemoryWatchdog, descendants
+from sandbox_host.run.background import in_background, when
+from sandbox_host.run.verdicts import Ending, Kill
+from sandbox_host.runtimes.base import (
+    MAX_OPEN_FILES,
+    RunRecord,
+    RunResult,
+    RuntimeFailure,
+    environment_of,
+)
+from sandbox_host.runtimes.confined.folder import SHARED_MEMORY, Measured, ProgramFolder
+from sandbox_host.runtimes.confined.process import ConfinedProcess, Launcher, ProgramEnd
+from sandbox_host.runtimes.interpreters import Interpreter
+
+#: What a program may use besides its folder, and how; see `confined_launcher.RIGHTS`.
+_PATHS = {
+    **dict.fromkeys(("/usr", "/lib", "/lib64", "/bin", "/sbin"), "execute"),
+    **dict.fromkeys(
+        (
+            *("/etc/ld.so.cache", "/etc/alternatives", "/etc/nsswitch.conf"),
+            *("/etc/passwd", "/etc/group", "/etc/ssl/openssl.cnf"),
+            *("/proc/meminfo", "/proc/cpuinfo", "/proc/stat"),
+        ),
+        "read",
+    ),
+    **dict.fromkeys(("/dev/null", "/dev/full", "/dev/random", "/dev/urandom"), "device"),
+    "/dev/zero": "read",  # to write to it is to share memory that is not counted
+}
+
+#: Seconds between looks at the files, the share of one CPU that looking may take, and seconds
+#: beyond which no look is put off for it.
+_INTERVAL = 0.01
+_SHARE = 0.2
+_LONGEST = 0.2
+
+#: Seconds after the deadline when a program that should be dead counts as lost.
+_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Means:
+    """What runs are made with.
+
+    Attributes:
+        interpreters: by language.
+        filters: see `seccomp.confined_filters`.
+        log: of refused system calls, where they can be read.
+    """
+
+    interpreters: dict[str, Interpreter]
+    launcher: Launcher
+    filters: tuple[bytes, bytes]
+    log: RefusalLog | None
+
+
+class ConfinedRun:
+    """One program from its start to its result."""
+
+    def __init__(
+        self,
+        record: RunRecord,
+        means: Means,
+        folder: ProgramFolder,
+        uid: int | None,
+        wanted_dead: asyncio.Event,
+    ) -> None:
+        self._record = record
+        self._means = means
+        self._folder = folder
+        self._uid = uid
+        self._wanted_dead = wanted_dead
+        self._files = Measured()
+
+    async def to_its_end(self, command: list[str]) -> RunResult:
+        """Start the program and conclude; nothing of it runs any more then."""
+        streams = (self._record.stdout, self._record.stderr)
+        with contextlib.ExitStack() as noted:
+            refusals = None
+            if self._means.log is not None:
+                refusals = noted.enter_context(self._means.log.of_run(self._is_ours))
+            process = ConfinedProcess(self._means.launcher, self._request(command), streams)
+            try:
+                return await self._run_program(process, refusals)
+            finally:
+                await asyncio.shield(process.aclose())
+
+    def _is_ours(self, refusal: Refusal) -> bool:
+        return refusal.uid == self._uid
+
+    def _request(self, command: list[str]) -> dict[str, Any]:
+        """What `confined_launcher` is to do."""
+        job, folder = self._record.job, self._folder
+        binds = {found.bind for found in self._means.interpreters.values() if found.bind}
+        own = dict.fromkeys((str(folder.work), str(folder.tmp), str(folder.out)), "own")
+        # Only a user id of its own keeps others out of what a program has there.
+        shared = {} if self._uid is None else {str(SHARED_MEMORY): "shared"}
+        return {
+            "command": [*command, *job.command(str(folder.work))[1:]],
+            "environment": environment_of(job, str(folder.work), str(folder.tmp), str(folder.out)),
+            "workspace": str(folder.work),
+            "uid": self._uid,
+            "landlock": self._means.launcher.landlock,
+            "paths": {**_PATHS, **dict.fromkeys(binds, "execute"), **own, **shared},
+            "filters": [part.hex() for part in self._means.filters],
+            "limits": self._limits(),
+        }
+
+    def _limits(self) -> dict[str, int]:
+        """Resource limits of each process; those on memory and disk are well above the totals."""
+        limits = self._record.job.job.limits
+        # With the host's own user id the kernel counts the host's processes too, wherever they are,
+        # and the supervisor; then this is as near as can be had.
+        others = 0 if self._uid is not None else _threads_of(os.geteuid()) + 1
+        return {
+            "RLIMIT_NPROC": limits.processes + others,
+            "RLIMIT_FSIZE": limits.disk_bytes,
+            "RLIMIT_DATA": 2 * limits.memory_bytes + 256 * 1024**2,
+            "RLIMIT_NOFILE": MAX_OPEN_FILES,
+            "RLIMIT_CORE": 0,
+            "RLIMIT_MEMLOCK": 0,
+            "RLIMIT_MSGQUEUE": 0,
+            "RLIMIT_SIGPENDING": PENDING_SIGNALS,
+            # Should nobody be left to end it.
+            "RLIMIT_CPU": math.ceil(limits.wall_seconds * (os.cpu_count() or 1) + _GRACE_SECONDS),
+        }
+
+    async def _run_program(self, process: ConfinedProcess, refusals: Refusals | None) -> RunResult:
+        record, limits = self._record, self._record.job.job.limits
+        supervisor = await process.started(record.job.stdin)
+        record.started = time.perf_counter()
+        watch = ProgramWatch(lambda: descendants(supervisor))
+        watchdog = MemoryWatchdog(
+            supervisor,
+            limits.memory_bytes,
+            partial(process.kill, Kill.MEMORY),
+            lambda: self._files.memory_bytes,
+            self._uid,
+        )
+        async with contextlib.AsyncExitStack() as running:
+            deadline = asyncio.get_running_loop().call_later(
+                limits.wall_seconds, process.kill, Kill.DEADLINE
+            )
+            running.callback(deadline.cancel)
+            in_background(running, when(self._wanted_dead, partial(process.kill, Kill.REQUEST)))
+            in_background(running, watch.watch())
+            in_background(running, watchdog.watch())
+            in_background(running, self._watch_files(process, supervisor))
+            try:
+                end = await asyncio.wait_for(process.wait(), limits.wall_seconds + _GRACE_SECONDS)
+            except TimeoutError:
+                raise RuntimeFailure("the program did not end when it was killed") from None
+        wall_ms = (time.perf_counter() - record.started) * 1e3
+        last, self._files = self._files, await self._measure()
+        full = last.full or self._files.full
+        # What had no name is gone with the program that was killed for it.
+        disk_bytes = max(self._files.disk_bytes, last.disk_bytes if last.full else 0)
+        peak = max(watch.peak, watchdog.peak_processes)
+        record.behaviour = self._behaviour(watch, refusals)
+        usage = Usage(
+            wall_ms=wall_ms,
+            cpu_user_ms=end.user_ms,
+            cpu_system_ms=end.system_ms,
+            peak_memory_bytes=watchdog.peak or None,
+            disk_bytes=disk_bytes,
+            peak_processes=peak or None,
+        )
+        ending = self._ending(end, process.kill_reason, peak, full)
+        collected = await asyncio.to_thread(self._folder.collect, limits.artifact_bytes)
+        return record.result(ending, usage, collected)
+
+    def _ending(self, end: ProgramEnd, kill: Kill | None, peak: int, full: bool) -> Ending:
+        return Ending(
+            end.returncode,
+            kill,
+            # Nothing counts refusals: to have been seen at the limit is taken for it.
+            process_limit=peak >= self._record.job.job.limits.processes,
+            disk_full=full or end.returncode == -signal.SIGXFSZ,
+        )
+
+    def _behaviour(self, watch: ProgramWatch, refusals: Refusals | None) -> Behaviour:
+        if refusals is None or self._means.log is None:
+            return Behaviour(executed=watch.executed)
+        self._means.log.read()
+        calls = dict(refusals.calls)
+        return Behaviour(
+            executed=watch.executed,
+            refused_syscalls=calls,
+            network_attempts=calls.get("socket", 0),  # none but those of IP families are logged
+        )
+
+    async def _watch_files(self, process: ConfinedProcess, supervisor: int) -> None:
+        pause = _INTERVAL
+        while not self._files.full:
+            await asyncio.sleep(pause)
+            began = time.perf_counter()
+            self._files = await self._measure(supervisor)
+            pause = min(max(_INTERVAL, (time.perf_counter() - began) / _SHARE), _LONGEST)
+        process.kill(Kill.DISK)
+
+    async def _measure(self, supervisor: int | None = None) -> Measured:
+        """What its files take now, while it runs below ``supervisor``, or after its end."""
+        limit = self._record.job.job.limits.disk_bytes
+        pids = descendants(supervisor) if supervisor is not None else ()
+        return await asyncio.to_thread(self._folder.measure, limit, pids, supervisor)
+
+
+def _threads_of(uid: int) -> int:
+    """Processes and threads that a user has now: RLIMIT_NPROC counts them all."""
+    total = 0
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{entry}").st_uid == uid:
+                total += len(os.listdir(f"/proc/{entry}/task"))
+    return total

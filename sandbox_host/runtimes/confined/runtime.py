@@ -1,0 +1,198 @@
+"""The confined-process runtime: for a container without the privilege to make namespaces.
+
+Weaker than a box of its own, so it runs only where it is named in ``QLP_SANDBOX_RUNTIMES``: what
+keeps a program apart is Landlock, seccomp, resource limits and, where this host is root in its
+container, a user id of its own. It shares this host's process numbers, host name and memory, and
+sees that other processes exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sandbox_host.linux import seccomp
+from sandbox_host.linux.behaviour import RefusalLog, RefusalsUnreadable
+from sandbox_host.linux.box_users import CONFINED_USERS, NoUserFree
+from sandbox_host.linux.quotas import SHARED
+from sandbox_host.run.job import PreparedJob
+from sandbox_host.runtimes.base import (
+    Readiness,
+    RunControl,
+    RunRecord,
+    RunResult,
+    RuntimeFailure,
+)
+from sandbox_host.runtimes.canary import fly_canary, languages_that_run
+from sandbox_host.runtimes.confined.folder import (
+    ProgramFolder,
+    make_base,
+    reap_bases,
+    remove_tree,
+)
+from sandbox_host.runtimes.confined.process import Launcher
+from sandbox_host.runtimes.confined.run import ConfinedRun, Means
+from sandbox_host.runtimes.confined.users import kill_strays
+from sandbox_host.runtimes.interpreters import command_of, find_interpreters
+
+#: The version of Landlock that keeps signals inside: without it a program that has this host's own
+#: user id could kill this host.
+_SIGNALS_HELD_SINCE = 6
+
+_FIX = (
+    "run the container as root, or on Linux 6.12 or later, with Landlock among the kernel's"
+    " security modules (lsm=landlock,…) and allowed by the container's seccomp profile"
+)
+
+
+@dataclass(frozen=True)
+class _Equipment:
+    means: Means
+    base: Path
+    refusals: str
+
+    def close(self) -> None:
+        self.means.launcher.close()
+        if self.means.log is not None:
+            self.means.log.close()
+        remove_tree(self.base)
+
+
+class ConfinedRuntime:
+    """See the module; satisfies `sandbox_host.runtimes.base.Runtime`."""
+
+    name = "confined"
+
+    def __init__(self) -> None:
+        """Prepare; nothing is probed before `preflight`."""
+        self._equipment: _Equipment | None = None
+        self._serial = 0
+
+    async def preflight(self) -> Readiness:
+        """See what the kernel offers and run the canary."""
+        if sys.platform != "linux":
+            return Readiness(False, "Landlock needs Linux", "use the docker runtime")
+        try:
+            if self._equipment is None:
+                self._equipment = _equip()
+            await fly_canary(self)
+            ready = await languages_that_run(self, self._equipment.means.interpreters)
+        except (RuntimeFailure, OSError) as error:
+            self._release_equipment()
+            return Readiness(False, str(error), _FIX)
+        means = self._equipment.means
+        interpreters = {name: means.interpreters[name] for name in ready}
+        self._equipment = replace(self._equipment, means=replace(means, interpreters=interpreters))
+        return self._readiness(self._equipment, ready)
+
+    @staticmethod
+    def _readiness(equipment: _Equipment, languages: tuple[str, ...]) -> Readiness:
+        own = os.geteuid() != 0
+        user = "the host's own user id" if own else "a user id per job"
+        version = equipment.means.launcher.landlock
+        isolation = f"weak: no namespaces; Landlock ABI {version}, seccomp, rlimits, {user}"
+        return Readiness(
+            True,
+            "the canary ran",
+            details={
+                "isolation": isolation,
+                "languages": ", ".join(languages),
+                "limits": "rlimits; memory, disk and inodes held by sampling",
+                "seccomp": "on",
+                "apparmor": "whatever the container has",
+                "user": user,
+                "quotas": f"shared with the host's own user: signals that wait, {SHARED}"
+                if own
+                else "of a user per program",
+                "artifacts": "collected from the program's folder",
+                "refused calls": equipment.refusals,
+                "visible": "that other processes exist; the kernel's memory and CPU figures",
+            },
+            languages=languages,
+            isolation=isolation,
+        )
+
+    async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
+        """See `Runtime.run`."""
+        if self._equipment is None:
+            raise RuntimeFailure("preflight has not passed")
+        means = self._equipment.means
+        control = control or RunControl()
+        record = RunRecord.of(job, self.name, control)
+        command = command_of(job, means.interpreters, "")
+        try:
+            with _user() as uid:
+                async with self._folder(self._equipment.base, job, uid) as folder:
+                    run = ConfinedRun(record, means, folder, uid, control.kill)
+                    return await run.to_its_end([command[0]])
+        except NoUserFree as error:
+            raise RuntimeFailure(str(error)) from None
+        except OSError as error:
+            raise RuntimeFailure(str(error)) from error
+
+    @contextlib.asynccontextmanager
+    async def _folder(
+        self, base: Path, job: PreparedJob, uid: int | None
+    ) -> AsyncIterator[ProgramFolder]:
+        self._serial += 1
+        folder = ProgramFolder(base / str(self._serial), job.files, uid)
+        try:
+            yield folder
+        finally:
+            await asyncio.shield(asyncio.to_thread(folder.remove))
+
+    async def reap(self) -> int:
+        """See `Runtime.reap`."""
+        users = await asyncio.to_thread(kill_strays) if os.geteuid() == 0 else 0
+        return max(users, await asyncio.to_thread(reap_bases))
+
+    async def aclose(self) -> None:
+        """See `Runtime.aclose`."""
+        self._release_equipment()
+
+    def _release_equipment(self) -> None:
+        if self._equipment is not None:
+            self._equipment.close()
+            self._equipment = None
+
+
+@contextlib.contextmanager
+def _user() -> Iterator[int | None]:
+    if os.geteuid() != 0:
+        yield None
+        return
+    with contextlib.closing(CONFINED_USERS.take()) as user:
+        yield user.uid
+
+
+def _equip() -> _Equipment:
+    """Find what is needed.
+
+    Raises:
+        RuntimeFailure: the machine lacks it.
+    """
+    if not seccomp.supported():
+        raise RuntimeFailure("there is no seccomp table for this architecture")
+    interpreters = find_interpreters()
+    launcher = Launcher(shutil.which("python3", path="/usr/bin") or sys.executable)
+    own = os.geteuid() != 0
+    needed = _SIGNALS_HELD_SINCE if own else 1
+    if launcher.landlock < needed:
+        found = launcher.landlock
+        launcher.close()
+        raise RuntimeFailure(f"Landlock ABI {needed} is needed, this kernel offers {found}")
+    log, refusals = None, "counted from the kernel's audit records"
+    try:
+        log = None if own else RefusalLog()
+    except RefusalsUnreadable as reason:
+        refusals = f"not counted ({reason})"
+    if own:
+        refusals = "not counted (only root may read the kernel's audit records)"
+    filters = seccomp.confined_filters(as_host=own)
+    return _Equipment(Means(interpreters, launcher, filters, log), make_base(), refusals)

@@ -1,0 +1,147 @@
+"""Makes docker boxes with what this host and its engine can do together."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+
+from domain.sandbox.contract import JobLimits
+from sandbox_host.linux.box_users import DOCKER_USERS, BoxUser, NoUserFree
+from sandbox_host.linux.cgroups.types import Cgroup
+from sandbox_host.linux.folders import make_folder
+from sandbox_host.run.events import security_event
+from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.docker.box import Belongings, DockerBox, group_limits
+from sandbox_host.runtimes.docker.engine import DockerEngine
+from sandbox_host.runtimes.docker.means import Means
+from sandbox_host.runtimes.docker.room import ROOMS, Room
+from sandbox_host.runtimes.docker.settings import AGENT_UID, Plan, container_settings
+from sandbox_host.runtimes.docker.stream import Attached
+from sandbox_host.runtimes.pool.leaving import Leaving, made_or_discarded
+
+#: Limits that no job is over; a container whose group holds the job's own has these.
+_CEILINGS = JobLimits(memory_bytes=2 * 1024**3, processes=512, disk_bytes=1024**3, wall_seconds=300)
+
+#: Numbers this process's boxes, whoever makes them.
+_serial = itertools.count()
+
+
+class BoxMaker:
+    """Makes boxes, and lets them go in the background.
+
+    Args:
+        engine: that runs them.
+        means: what they are made with.
+        tag: names this host.
+        stuck: takes the ids of containers that could not be removed, and the names of those that
+            may have been made by a call that failed.
+
+    Attributes:
+        leaving: those let go.
+    """
+
+    def __init__(self, engine: DockerEngine, means: Means, tag: str, stuck: set[str]) -> None:
+        self.means = means
+        self._engine = engine
+        self._tag = tag
+        self._stuck = stuck
+        self.leaving = Leaving()
+
+    async def make(self, image: str, limits: JobLimits) -> DockerBox:
+        """A box whose agent waits for a job.
+
+        Raises:
+            RuntimeFailure: it cannot be made; nothing of it is left.
+        """
+        name = f"box-{next(_serial)}"
+        try:
+            user = DOCKER_USERS.take()
+        except NoUserFree as error:
+            raise RuntimeFailure(f"prepare a box: {error}") from None
+        own = Belongings(user, *await asyncio.to_thread(self._prepare, name, limits, user))
+        try:
+            container = await self._create(image, limits, name, own)
+        except BaseException:
+            await asyncio.to_thread(own.release)
+            raise
+        box: DockerBox | None = None
+        try:
+            attached = Attached(await self._engine.attach(container), {})
+            box = DockerBox(self._engine, container, attached, own, limits, self.means.overhead)
+            await self._engine.start(container)
+            await box.ready()
+        except BaseException:
+            self._leave(container, box.close() if box else self._remove(container, own))
+            raise
+        return box
+
+    async def make_or_discard(self, image: str, limits: JobLimits) -> DockerBox:
+        """`make`, where the caller may be cancelled: a box made too late is removed."""
+        return await made_or_discarded(self.make(image, limits), self.discard)
+
+    def discard(self, box: DockerBox) -> None:
+        """Remove a box in the background."""
+        self._leave(box.container, box.close())
+
+    def _prepare(
+        self, name: str, limits: JobLimits, user: BoxUser
+    ) -> tuple[Room | None, Cgroup | None]:
+        means, group = self.means, None
+        try:
+            if means.tree is not None:
+                held = group_limits(limits, means.overhead) if means.adjustable else None
+                group = means.tree.create(name, held)
+            if not means.rooms:
+                return None, group
+            host, first = ROOMS / self._tag, means.facts.first_uid
+            make_folder(ROOMS, 0o711, exist_ok=True)
+            # Remapped, the containers' root is nobody here, and goes through the folder as such.
+            make_folder(host, 0o711 if first else 0o700, exist_ok=True)
+            size, pipes = limits.disk_bytes, means.pipes
+            room = Room(host / name, first + user.uid, first + AGENT_UID, size, pipes=pipes)
+            return room, group
+        except OSError as error:
+            Belongings(user, None, group).release()
+            raise RuntimeFailure(f"prepare a box: {error}") from error
+
+    async def _create(self, image: str, limits: JobLimits, name: str, own: Belongings) -> str:
+        means = self.means
+        container = f"qlp-{self._tag}-{name}"
+        plan = Plan(
+            image=image,
+            name=container,
+            host=self._tag,
+            uid=own.user.uid,
+            limits=_CEILINGS if means.adjustable else limits,
+            seccomp=means.facts.seccomp,
+            apparmor=means.facts.apparmor,
+            engine_runtime=means.engine_runtime,
+            cgroup_parent=means.tree.engine_path(name) if means.tree is not None else None,
+            room=own.room,
+            extra_processes=means.overhead.processes,
+            extra_memory_bytes=means.overhead.memory_bytes,
+        )
+        try:
+            return await self._engine.create(container_settings(plan))
+        except BaseException:
+            self._stuck.add(container)  # the engine may have got that far
+            raise
+
+    async def _remove(self, container: str, own: Belongings) -> None:
+        try:
+            await self._engine.remove(container)
+        finally:
+            await asyncio.to_thread(own.release)
+
+    def _leave(self, container: str, work: Coroutine[None, None, None]) -> None:
+        self.leaving.begin(self._finish(container, work))
+
+    async def _finish(self, container: str, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except RuntimeFailure as error:
+            self._stuck.add(container)
+            security_event(
+                "leftover_box", f"a box stays until it is reaped: {error}", box=container
+            )

@@ -1,0 +1,220 @@
+"""The few engine calls a box needs, each in a thread and with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import docker
+import docker.errors
+import docker.types
+import requests
+
+from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.docker.settings import HOST_LABEL
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: Seconds an engine call may take; the HTTP client's own timeout ends the thread a little later.
+_CALL_SECONDS = 20.0
+_THREADS = 32
+
+
+class ImageMissing(RuntimeFailure):
+    """The engine answers but does not have the image."""
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What the engine says about itself.
+
+    Attributes:
+        version: of the engine.
+        seccomp: it applies seccomp profiles.
+        apparmor: it confines containers with AppArmor.
+        cgroup_driver: ``cgroupfs`` or ``systemd``.
+        local: it is reached through a socket of this machine.
+        runtimes: names of its OCI runtimes.
+        first_uid: the host's number for the containers' root: 0 unless users are remapped.
+    """
+
+    version: str
+    seccomp: bool
+    apparmor: bool
+    cgroup_driver: str
+    local: bool
+    runtimes: tuple[str, ...]
+    first_uid: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended: its exit status, and whether the engine saw the memory limit kill."""
+
+    status: int
+    oom: bool
+
+
+class DockerEngine:
+    """A connection to the engine that ``DOCKER_HOST`` names, by default the local socket."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
+        self._client: docker.DockerClient | None = None
+
+    async def call(
+        self, purpose: str, work: Callable[[docker.APIClient], _T], seconds: float = _CALL_SECONDS
+    ) -> _T:
+        """Do ``work`` with the low-level client.
+
+        Raises:
+            RuntimeFailure: the engine refused, could not be reached, or took too long.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                return await loop.run_in_executor(self._threads, lambda: work(self._api()))
+        except TimeoutError:
+            raise RuntimeFailure(f"{purpose}: no answer in {seconds:.0f} s") from None
+        except docker.errors.ImageNotFound as error:
+            raise ImageMissing(str(error.explanation)) from None
+        except docker.errors.APIError as error:
+            raise RuntimeFailure(f"{purpose}: {error.explanation or error}") from None
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise RuntimeFailure(f"{purpose}: {_root_cause(error)}") from None
+
+    def _api(self) -> Any:  # noqa: ANN401 - docker-py is untyped
+        if self._client is None:
+            self._client = docker.from_env(timeout=int(_CALL_SECONDS) + 5)
+        return self._client.api
+
+    async def facts(self) -> EngineFacts:
+        """Ask the engine about itself."""
+        info = await self.call("ask the engine", lambda api: (api.info(), api.base_url))
+        answer, url = info
+        options = " ".join(answer.get("SecurityOptions") or [])
+        return EngineFacts(
+            version=str(answer.get("ServerVersion", "?")),
+            seccomp="name=seccomp" in options,
+            apparmor="name=apparmor" in options,
+            cgroup_driver=str(answer.get("CgroupDriver", "")),
+            local=url.startswith("http+docker://"),
+            runtimes=tuple(answer.get("Runtimes") or ()),
+            first_uid=_first_uid(options, str(answer.get("DockerRootDir", ""))),
+        )
+
+    async def image_id(self, image: str) -> str:
+        """The image's digest.
+
+        Raises:
+            ImageMissing: it is not there.
+        """
+        found = await self.call("look for the image", lambda api: api.inspect_image(image))
+        return str(found["Id"])
+
+    async def create(self, settings: dict[str, Any]) -> str:
+        """Create a container; its id. See `settings.container_settings`."""
+        plain = {key: settings[key] for key in settings.keys() - {"host_config", "ulimits"}}
+        limits = [
+            docker.types.Ulimit(name=name, soft=value, hard=value)
+            for name, value in settings["ulimits"].items()
+        ]
+
+        def work(api: Any) -> str:  # noqa: ANN401
+            config = api.create_host_config(**settings["host_config"], ulimits=limits)
+            return str(api.create_container(**plain, host_config=config)["Id"])
+
+        return await self.call("create the box", work)
+
+    async def attach(self, container: str) -> socket.socket:
+        """A two-way stream to the container's stdio; attach before starting it."""
+
+        def work(api: Any) -> socket.socket:  # noqa: ANN401
+            params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+            opened = api.attach_socket(container, params=params)
+            # docker-py hands out a file around the socket; a descriptor of our own outlives it.
+            # Closed through its response: the other way round, that one fails when collected.
+            own = socket.socket(fileno=socket.dup(opened.fileno()))
+            opened._response.close()
+            own.setblocking(False)
+            return own
+
+        return await self.call("attach to the box", work)
+
+    async def start(self, container: str) -> None:
+        """Start it."""
+        await self.call("start the box", lambda api: api.start(container))
+
+    async def kill(self, container: str) -> None:
+        """Kill it; one that has ended already is fine."""
+        with contextlib.suppress(RuntimeFailure):
+            await self.call("kill the box", lambda api: api.kill(container))
+
+    async def ended(self, container: str) -> Ended:
+        """Wait until it has ended."""
+
+        def work(api: Any) -> Ended:  # noqa: ANN401
+            api.wait(container, timeout=_CALL_SECONDS)
+            state = api.inspect_container(container)["State"]
+            return Ended(int(state["ExitCode"]), bool(state.get("OOMKilled")))
+
+        return await self.call("wait for the box's end", work)
+
+    async def was_killed(self, container: str) -> bool:
+        """Whether somebody has told this engine to end a container that has ended just now."""
+
+        def work(api: Any) -> bool:  # noqa: ANN401
+            # The engine notes it only once the container is dead.
+            until = int(time.time()) + 1
+            wanted = {"container": container, "event": "kill"}
+            return any(True for _ in api.events(since=0, until=until, filters=wanted))
+
+        return await self.call("ask for the box's events", work)
+
+    async def remove(self, container: str) -> None:
+        """Kill if need be, and delete; one that is gone already is fine.
+
+        Raises:
+            RuntimeFailure: the engine did not; the reaper will.
+        """
+
+        def work(api: Any) -> None:  # noqa: ANN401
+            with contextlib.suppress(docker.errors.NotFound):
+                api.remove_container(container, force=True, v=True)
+
+        await self.call("remove the box", work)
+
+    async def boxes(self) -> dict[str, str]:
+        """Every box of every host: container id to the value of its host label."""
+        found = await self.call(
+            "list boxes", lambda api: api.containers(all=True, filters={"label": HOST_LABEL})
+        )
+        return {entry["Id"]: entry["Labels"][HOST_LABEL] for entry in found}
+
+    def close(self) -> None:
+        """Drop the connection; calls still under way end with their own timeouts."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _first_uid(options: str, data_root: str) -> int:
+    """With remapped users the engine names its data root after them: ``…/<uid>.<gid>``."""
+    uid = data_root.rpartition("/")[2].partition(".")[0]
+    return int(uid) if "name=userns" in options and uid.isdecimal() else 0
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {error}"

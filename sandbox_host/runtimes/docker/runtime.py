@@ -1,0 +1,286 @@
+"""The docker runtime: a hardened container per program, made ahead of it where there is demand.
+
+The end of a run is taken from the host's own record, the agent's and the engine's, never from what
+the program printed. What a box is made with depends on what this host may do beside its engine: a
+host that is root on the engine's machine makes each box's cgroup and mounts its writable space.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from domain.sandbox.contract import JobLimits, SandboxResult
+from domain.sandbox.languages import LANGUAGES
+from sandbox_host.linux.processes import host_tag, is_alive
+from sandbox_host.run.events import security_event
+from sandbox_host.run.job import PreparedJob
+from sandbox_host.runtimes.base import (
+    BoxGone,
+    Readiness,
+    RunControl,
+    RunRecord,
+    RunResult,
+    RuntimeFailure,
+)
+from sandbox_host.runtimes.canary import fly_canary, languages_that_run
+from sandbox_host.runtimes.docker.box import DockerBox
+from sandbox_host.runtimes.docker.boxes import BoxMaker
+from sandbox_host.runtimes.docker.engine import DockerEngine, EngineFacts, ImageMissing
+from sandbox_host.runtimes.docker.means import Means, candidates
+from sandbox_host.runtimes.docker.room import reap_rooms
+from sandbox_host.runtimes.docker.run import run_in
+from sandbox_host.runtimes.pool.pool import BoxPool
+from sandbox_host.settings import DEFAULT_IMAGES
+
+log = logging.getLogger(__name__)
+
+#: Boxes a job may find dead before it is given up.
+_TRIES = 4
+
+#: The language of the canary; without its image the runtime is not ready.
+_CANARY = "python"
+
+
+@dataclass(frozen=True)
+class _Equipment:
+    """What runs are made with.
+
+    Attributes:
+        images: ids of the images that are there, by language.
+        offered: the languages whose programs run.
+    """
+
+    means: Means
+    images: dict[str, str]
+    offered: tuple[str, ...]
+    maker: BoxMaker
+    pool: BoxPool[DockerBox]
+
+
+class DockerRuntime:
+    """See the module; satisfies `sandbox_host.runtimes.base.Pooled`."""
+
+    def __init__(
+        self,
+        images: str = DEFAULT_IMAGES,
+        *,
+        engine_runtime: str | None = None,
+        pool_memory_bytes: int = 0,
+    ) -> None:
+        """Prepare; nothing is probed before `preflight`.
+
+        Args:
+            images: names of the images, with ``{language}`` in it; without, one for all languages.
+            engine_runtime: one of the engine's OCI runtimes, such as ``runsc``; None for its own.
+            pool_memory_bytes: of all boxes that wait for a job; 0 to keep none waiting.
+        """
+        self.name = f"docker+{engine_runtime}" if engine_runtime else "docker"
+        self._images = images
+        self._engine_runtime = engine_runtime
+        self._pool_bytes = pool_memory_bytes
+        self._engine = DockerEngine()
+        self._equipment: _Equipment | None = None
+        self._tag = host_tag()
+        self._stuck: set[str] = set()
+        self._on_trouble: Callable[[], None] = lambda: None
+
+    async def preflight(self) -> Readiness:
+        """Ask the engine, look for the images, run the canary, and begin to fill the pool."""
+        try:
+            facts = await self._engine.facts()
+            images = await self._find_images()
+        except RuntimeFailure as error:
+            await self._release()
+            fix = "start a Docker engine, or point DOCKER_HOST at one this user may use"
+            return Readiness(False, str(error), fix)
+        lacking = self._lacking(facts, images)
+        if lacking is not None:
+            await self._release()
+            return lacking
+        try:
+            if self._equipment is not None and self._equipment.images == images:
+                await fly_canary(self)
+            else:
+                await self._release()
+                await self._equip(facts, images)
+        except RuntimeFailure as error:
+            await self._release()
+            return Readiness(False, str(error), "see the engine's own log")
+        return self._readiness()
+
+    async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
+        """See `Runtime.run`."""
+        equipment, language = self._equipment, job.job.language
+        if equipment is None:
+            raise RuntimeFailure("preflight has not passed")
+        if language not in equipment.offered:
+            reason, fix = self._no_image(language)
+            raise RuntimeFailure(f"{reason}; {fix}")
+        control = control or RunControl()
+        for _ in range(_TRIES):
+            record = RunRecord.of(job, self.name, control, equipment.images[language])
+            try:
+                return await self._run_once(equipment, record, control)
+            except BoxGone as gone:
+                log.warning("box %s died before it had begun; taking another", gone)
+        raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
+
+    def pool_state(self) -> dict[str, object]:
+        """See `Pooled.pool_state`."""
+        return self._equipment.pool.state() if self._equipment is not None else {}
+
+    def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
+        """See `Pooled.tell_of_trouble`."""
+        self._on_trouble = suspect
+
+    async def reap(self) -> int:
+        """See `Runtime.reap`."""
+        try:
+            boxes = await self._engine.boxes()
+        except RuntimeFailure:
+            return 0  # no engine, no boxes; preflight reports it
+        dead = self._stuck | {box for box, host in boxes.items() if not is_alive(host)}
+        for box in dead:
+            try:
+                await self._engine.remove(box)
+                self._stuck.discard(box)
+            except RuntimeFailure as error:
+                security_event("leftover_box", f"a box still stays: {error}", box=box)
+        await asyncio.to_thread(reap_rooms)
+        if self._equipment is not None and self._equipment.means.tree is not None:
+            await asyncio.to_thread(self._equipment.means.tree.reap)
+        return len(dead)
+
+    async def aclose(self) -> None:
+        """See `Runtime.aclose`."""
+        await self._release()
+        self._engine.close()
+
+    async def _run_once(
+        self, equipment: _Equipment, record: RunRecord, control: RunControl
+    ) -> RunResult:
+        language, limits = record.job.job.language, record.job.job.limits
+        await equipment.maker.leaving.thinned()
+        pooled = equipment.means.adjustable or _of_box(limits) == _of_box(JobLimits())
+        if pooled:
+            box, record.warm = await equipment.pool.take(language)
+        else:
+            box = await equipment.maker.make_or_discard(equipment.images[language], limits)
+        try:
+            return await run_in(box, record, control)
+        finally:
+            equipment.maker.discard(box)
+            if pooled:
+                equipment.pool.done()
+
+    async def _find_images(self) -> dict[str, str]:
+        found = {}
+        for language in LANGUAGES:
+            with contextlib.suppress(ImageMissing):
+                found[language] = await self._engine.image_id(self._image_of(language))
+        return found
+
+    def _image_of(self, language: str) -> str:
+        return self._images.replace("{language}", language)
+
+    def _no_image(self, language: str) -> tuple[str, str]:
+        """Why a language is not offered, and what helps."""
+        image = self._image_of(language)
+        build = f"build it: python -m sandbox_host.images.build --language {language}"
+        if "{language}" not in self._images:
+            build += f" --image {image}"
+        return f"the engine has no working image {image}", build
+
+    def _lacking(self, facts: EngineFacts, images: dict[str, str]) -> Readiness | None:
+        runtime = self._engine_runtime
+        if runtime is not None and runtime not in facts.runtimes:
+            reason = f"the engine has no runtime {runtime}"
+            return Readiness(False, reason, "register it in the engine's daemon.json")
+        return None if _CANARY in images else Readiness(False, *self._no_image(_CANARY))
+
+    async def _equip(self, facts: EngineFacts, images: dict[str, str]) -> None:
+        """Find the best means with which the canary runs, and the languages that run with them.
+
+        Raises:
+            RuntimeFailure: it runs with none.
+        """
+        *better, last = await asyncio.to_thread(candidates, facts, self._engine_runtime)
+        drawback = ""
+        for means in better:
+            try:
+                await self._prove(replace(means, drawback=drawback), images)
+                break
+            except RuntimeFailure as error:
+                log.warning("boxes cannot be made in the best way: %s", error)
+                drawback = drawback or str(error)
+        else:
+            await self._prove(replace(last, drawback=drawback), images)
+        runs = await asyncio.gather(*(self._runs(language) for language in images))
+        offered = tuple(name for name, ran in zip(images, runs, strict=True) if ran)
+        equipment = self._equipment
+        if equipment is not None:
+            self._use(equipment.means, images, offered).pool.start()
+
+    async def _prove(self, means: Means, images: dict[str, str]) -> None:
+        """Fly the canary; without cgroups of ours where the engine's are others.
+
+        Raises:
+            RuntimeFailure: it does not fly.
+        """
+        self._use(means, images, tuple(images))
+        canary = await fly_canary(self)
+        if means.tree is not None and not _counted(canary):
+            means.tree.close()
+            self._use(replace(means, tree=None), images, tuple(images))
+
+    async def _runs(self, language: str) -> bool:
+        try:
+            return bool(await languages_that_run(self, (language,)))
+        except RuntimeFailure as error:
+            log.warning("no %s here: %s", language, error)
+            return False
+
+    def _use(self, means: Means, images: dict[str, str], offered: tuple[str, ...]) -> _Equipment:
+        maker = BoxMaker(self._engine, means, self._tag, self._stuck)
+
+        async def make(language: str) -> DockerBox:
+            return await maker.make(images[language], JobLimits())
+
+        pool = BoxPool(offered, make, maker.discard, self._pool_bytes, self._on_trouble)
+        self._equipment = _Equipment(means, images, offered, maker, pool)
+        return self._equipment
+
+    async def _release(self) -> None:
+        equipment, self._equipment = self._equipment, None
+        if equipment is None:
+            return
+        await equipment.pool.aclose()
+        await equipment.maker.leaving.settled()
+        if equipment.means.tree is not None:
+            equipment.means.tree.close()
+
+    def _readiness(self) -> Readiness:
+        equipment = self._equipment
+        if equipment is None:
+            return Readiness(False, "the canary's engine went away", "see the engine's own log")
+        images = {f"image of {name}": equipment.images[name] for name in equipment.offered}
+        return Readiness(
+            True,
+            "the canary ran",
+            details={**equipment.means.details(), **images},
+            languages=equipment.offered,
+            isolation=equipment.means.isolation,
+        )
+
+
+def _counted(canary: SandboxResult) -> bool:
+    return bool(canary.usage and canary.usage.peak_memory_bytes)
+
+
+def _of_box(limits: JobLimits) -> tuple[int, int, int]:
+    """The limits that a box is made with."""
+    return limits.memory_bytes, limits.processes, limits.disk_bytes

@@ -1,0 +1,151 @@
+"""What goes into a session and what comes out of it: archives, order, report."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field, RootModel, StringConstraints
+
+from domain.sandbox.contract import MAX_SKIPPED, SkippedArtifact
+from sandbox_host.run.artifacts import Collected, collect, named_and_counted, skipped_artifact
+from sandbox_host.run.job import PreparedJob
+from sandbox_host.run.output import FLOOD_BYTES
+from sandbox_host.runtimes.base import environment_of
+
+#: A session's file area, and names in it.
+_AREA = "/mnt/data"
+JOB_ARCHIVE, ARTIFACTS = "job.tar", "artifacts.tar"
+
+#: Bytes an archive takes beside its contents: headers and padding of all entries.
+ARCHIVE_OVERHEAD = 8 * 1024**2
+
+_MAX_ENTRIES = 4096
+_LAUNCHER = files("sandbox_host.runtimes.sessions").joinpath("launcher.py").read_text()
+
+
+class Report(BaseModel):
+    """What the launcher says of a run; see `launcher` for what that is worth.
+
+    Attributes:
+        returncode: exit code, or the negated number of the signal that ended the program.
+        killed: why the launcher killed it, where it did.
+        stdout_bytes, stderr_bytes: written, kept or not.
+        packed: files in the archive of artifacts.
+        skipped: files left out of it, the first of them.
+        more: how many more were.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    returncode: int = Field(ge=-64, le=255)
+    killed: Literal["deadline", "output"] | None
+    stdout_bytes: int = Field(ge=0)
+    stderr_bytes: int = Field(ge=0)
+    packed: int = Field(ge=0)
+    skipped: Annotated[list[SkippedName], FailFast()] = Field(max_length=MAX_SKIPPED)
+    more: int = Field(ge=0)
+
+
+class NotStarted(BaseModel):
+    """What the launcher says where the session's kernel refused the job's files or arguments."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    errno: int = Field(ge=0, le=4095)
+
+
+class Said(RootModel[Report | NotStarted]):
+    """What a launcher says in the end."""
+
+
+class SkippedName(BaseModel):
+    """A file that the launcher left out."""
+
+    name: Annotated[str, StringConstraints(max_length=4096)]
+    reason: Annotated[str, StringConstraints(max_length=200)]
+
+
+def archive_of(job: PreparedJob) -> bytes:
+    """The job's files below ``work``, and its standard input."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path, content in job.files.items():
+            _add(archive, f"work/{path}", content)
+        _add(archive, "stdin", job.stdin)
+    return packed.getvalue()
+
+
+def _add(archive: tarfile.TarFile, path: str, content: bytes) -> None:
+    member = tarfile.TarInfo(path)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def code_of(job: PreparedJob) -> str:
+    """Python code whose value is the report."""
+    root = f"{_AREA}/run"
+    workspace, temporary = f"{root}/work", f"{root}/tmp"  # noqa: S108 - inside the session
+    order: dict[str, Any] = {
+        "archive": f"{_AREA}/{JOB_ARCHIVE}",
+        "artifacts": f"{_AREA}/{ARTIFACTS}",
+        "root": root,
+        "command": job.command(workspace),
+        "environment": environment_of(job, workspace, temporary, f"{root}/out"),
+        "wall_seconds": job.job.limits.wall_seconds,
+        "output_bytes": job.job.limits.output_bytes,
+        "flood_bytes": FLOOD_BYTES,
+        "artifact_bytes": job.job.limits.artifact_bytes,
+    }
+    return f"{_LAUNCHER}\n\nlaunch(json.loads({json.dumps(order)!r}))\n"
+
+
+def unpack(archive: bytes, room: int, report: Report) -> Collected:
+    """The artifacts in ``archive``, which is the program's to arrange: regular files only."""
+    skipped: list[SkippedArtifact] = []
+    with tempfile.TemporaryDirectory(prefix="qlp-session-") as folder:
+        try:
+            skipped += _extract(archive, Path(folder))
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            skipped.append(skipped_artifact(".", f"the archive of artifacts is damaged: {error}"))
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = collect(opened, room)
+        finally:
+            os.close(opened)
+    named, more = named_and_counted(
+        found.skipped, skipped, skipped_in(report), more=found.more_skipped + report.more
+    )
+    return Collected(found.artifacts, named, found.contents, more)
+
+
+def skipped_in(report: Report) -> list[SkippedArtifact]:
+    """What the launcher says it left out."""
+    return [skipped_artifact(one.name, one.reason) for one in report.skipped]
+
+
+def _extract(archive: bytes, folder: Path) -> list[SkippedArtifact]:
+    skipped: list[SkippedArtifact] = []
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
+        for count, member in enumerate(opened):
+            if count == _MAX_ENTRIES:
+                why = f"there are more than {_MAX_ENTRIES} entries; the rest was not looked at"
+                skipped.insert(0, skipped_artifact(".", why))
+                break
+            if not member.isreg():
+                skipped.append(skipped_artifact(member.name, "is not a regular file"))
+                continue
+            try:
+                opened.extract(member, folder, set_attrs=False, filter="data")
+            except tarfile.FilterError:
+                skipped.append(skipped_artifact(member.name, "its name leads out of the folder"))
+            except OSError as error:
+                why = f"cannot be unpacked: {error.strerror or 'damaged'}"
+                skipped.append(skipped_artifact(member.name, why))
+    return skipped
