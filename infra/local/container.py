@@ -23,7 +23,7 @@ from psycopg import sql
 from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.eventlog.migrate import migrate
-from infra.local.postgres_cluster import ADMIN, APP_LOGIN
+from infra.local.postgres.cluster import ADMIN, APP_LOGIN
 
 SECRETS = Path("/run/qlp")
 TENANT = "demo"

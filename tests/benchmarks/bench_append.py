@@ -27,7 +27,7 @@ from domain.eventlog.migrate import migrate
 from domain.eventlog.models import InlineWrite, NewEvent
 from domain.intents.ids import derived_id, new_id
 from domain.memory import spare_the_collector
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import median_ratio
 

@@ -33,7 +33,7 @@ from domain.eventlog.models import Checkpoint
 from domain.eventlog.scan import Filter, LogScanner
 from domain.memory import spare_the_collector
 from domain.repository import typed
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA
 from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import median_ratio

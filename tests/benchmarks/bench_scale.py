@@ -31,7 +31,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint, NewEvent
 from domain.intents.ids import derived_id, new_id
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA, PAYLOAD
 from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import percentile

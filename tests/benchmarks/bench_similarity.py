@@ -37,7 +37,7 @@ from domain.similarity.indexing import VectorIndexes
 from domain.similarity.models import INDEX_KINDS, IndexKind, list_models
 from domain.similarity.search import SimilaritySearch
 from domain.similarity.store import EmbeddingStore, put_fact, put_of_intent
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.sentences import STORED, sentences, vectors
 from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import percentile

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 
 
 @contextmanager

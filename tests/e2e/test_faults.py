@@ -19,7 +19,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from domain.service import intent_id_for
-from infra.local.servicebus.config import DEFAULT_CONFIG
+from infra.local.servicebus.broker.config import DEFAULT_CONFIG
 from infra.local.stack.stack import TENANT
 from tests.fixtures.stack import Client, RunningStack, running_stack, submission
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from infra.local.servicebus.config import DEFAULT_CONFIG, load_config
+from infra.local.servicebus.broker.config import DEFAULT_CONFIG, load_config
 from tests.infra.plans import SITES, SLOTS, TERRAFORM, Plan
 
 _SECRET = re.compile(r"(_key|_keys|password|connection_string|secret|token|sas)$")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from infra.local.servicebus.config import DEFAULT_CONFIG, load_config
-from infra.local.servicebus.durations import parse_duration
+from infra.local.servicebus.broker.config import DEFAULT_CONFIG, load_config
+from infra.local.servicebus.broker.durations import parse_duration
 from tests.infra.plans import SITES, Plan
 
 #: Services whose logs or metrics say what happened.

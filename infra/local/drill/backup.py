@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psycopg
 
-from infra.local.postgres_cluster import environment
-from infra.local.postgres_files import Files, give_to, locate
+from infra.local.postgres.cluster import environment
+from infra.local.postgres.files import Files, give_to, locate
 from infra.local.stack.child import Child
 
 _RECOVERY = """

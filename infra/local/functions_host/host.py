@@ -12,11 +12,11 @@ from typing import Any
 from aiohttp import web
 from azure.servicebus.aio import ServiceBusClient
 
-from infra.local.functions_host import service_bus_connection
-from infra.local.functions_host.admin import Admin
 from infra.local.functions_host.errors import HostStartupError
 from infra.local.functions_host.host_json import HostConfig
-from infra.local.functions_host.http_server import HttpServer, max_body_bytes
+from infra.local.functions_host.http.admin import Admin
+from infra.local.functions_host.http.routes import Router
+from infra.local.functions_host.http.server import HttpServer, max_body_bytes
 from infra.local.functions_host.invocation import Invoker, thread_count
 from infra.local.functions_host.model import (
     HostedFunction,
@@ -24,11 +24,11 @@ from infra.local.functions_host.model import (
     ServiceBusTrigger,
     TimerTrigger,
 )
-from infra.local.functions_host.routes import Router
-from infra.local.functions_host.service_bus_connection import Connection
-from infra.local.functions_host.service_bus_messages import manual_argument
-from infra.local.functions_host.service_bus_trigger import Listener, listener
-from infra.local.functions_host.timer_trigger import (
+from infra.local.functions_host.service_bus import connection as service_bus_connection
+from infra.local.functions_host.service_bus.connection import Connection
+from infra.local.functions_host.service_bus.messages import manual_argument
+from infra.local.functions_host.service_bus.trigger import Listener, listener
+from infra.local.functions_host.timer.trigger import (
     StatusStore,
     SystemClock,
     TimerLoop,

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from infra.local.servicebus.config import DEFAULT_CONFIG, ConfigError, load_config
+from infra.local.servicebus.broker.config import DEFAULT_CONFIG, ConfigError, load_config
 from infra.local.servicebus.server import Broker
 
 #: For the default limit of 10,000 connections, and to spare.

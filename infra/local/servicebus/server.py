@@ -8,14 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from infra.local.servicebus.attaching import Attacher
-from infra.local.servicebus.cbs import SharedKey
-from infra.local.servicebus.config import NamespaceConfig
-from infra.local.servicebus.connection import Connection
-from infra.local.servicebus.dispatcher import Dispatcher
+from infra.local.servicebus.amqp.attaching import Attacher
+from infra.local.servicebus.amqp.cbs import SharedKey
+from infra.local.servicebus.amqp.connection import Connection
+from infra.local.servicebus.broker.config import NamespaceConfig
+from infra.local.servicebus.broker.dispatcher import Dispatcher
+from infra.local.servicebus.broker.namespace import Namespace
+from infra.local.servicebus.broker.stored import Status
 from infra.local.servicebus.limits import Limits
-from infra.local.servicebus.namespace import Namespace
-from infra.local.servicebus.stored import Status
 
 KEY_NAME = "RootManageSharedAccessKey"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from domain.connections import CHECKS, connection_setting
 from domain.redaction import remember_all
-from infra.local.servicebus.config import DEFAULT_CONFIG
+from infra.local.servicebus.broker.config import DEFAULT_CONFIG
 
 ROOT = Path(__file__).resolve().parents[3]
 

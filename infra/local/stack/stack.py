@@ -26,7 +26,7 @@ from domain.access.store import ApiKeys
 from domain.database import open_pool
 from domain.eventlog.migrate import MigrationError, migrate
 from infra.local.ports import RememberedPorts
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 from infra.local.stack.child import Child
 from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError, WrongSetting
 from infra.local.stack.foreign_database import Agree, may_migrate

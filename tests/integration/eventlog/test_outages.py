@@ -16,7 +16,7 @@ from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, RecordedEvent
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 from tests.fixtures.postgres import Servers
 
 #: An append with this beside it does not end before its server does.

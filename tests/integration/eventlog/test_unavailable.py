@@ -24,7 +24,7 @@ from domain.eventlog.models import InlineWrite, NewEvent
 from domain.outages import describe_outage, outage_of
 from domain.patience import patiently, within
 from infra.local.ports import free_port
-from infra.local.postgres import EmbeddedPostgres
+from infra.local.postgres.server import EmbeddedPostgres
 from tests.fixtures.postgres import Database, Servers
 
 Session = AsyncConnection[Any]

@@ -18,10 +18,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.local import postgres_files
-from infra.local.postgres import DataDirInUse, EmbeddedPostgres
-from infra.local.postgres_files import EmbeddedPostgresError
-from infra.local.postgres_process import PortTaken
+from infra.local.postgres import files as postgres_files
+from infra.local.postgres.files import EmbeddedPostgresError
+from infra.local.postgres.process import PortTaken
+from infra.local.postgres.server import DataDirInUse, EmbeddedPostgres
 from tests.fixtures.postgres import Servers
 
 ROOT = Path(__file__).parents[3]

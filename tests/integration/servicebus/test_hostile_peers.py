@@ -16,10 +16,10 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus._pyamqp.utils import generate_sas_token
 from azure.servicebus.exceptions import ServiceBusQuotaExceededError
 
-from infra.local.servicebus.amqp_types import UInt
-from infra.local.servicebus.answers import performative
-from infra.local.servicebus.config import DEFAULT_CONFIG, load_config
-from infra.local.servicebus.frames import AMQP_HEADER, EMPTY_FRAME, encode_frame
+from infra.local.servicebus.amqp.answers import performative
+from infra.local.servicebus.amqp.frames import AMQP_HEADER, EMPTY_FRAME, encode_frame
+from infra.local.servicebus.broker.config import DEFAULT_CONFIG, load_config
+from infra.local.servicebus.codec.types import UInt
 from infra.local.servicebus.limits import Limits
 from infra.local.servicebus.server import KEY_NAME, Broker
 from tests.integration.servicebus.sdk import Handler, Sdk, make_sdk

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from infra.local.servicebus.amqp_types import Described, UInt, ULong
-from infra.local.servicebus.answers import performative
-from infra.local.servicebus.frames import AMQP_HEADER, encode_frame
-from infra.local.servicebus.performatives import ATTACH, BEGIN, COORDINATOR, OPEN
+from infra.local.servicebus.amqp.answers import performative
+from infra.local.servicebus.amqp.frames import AMQP_HEADER, encode_frame
+from infra.local.servicebus.amqp.performatives import ATTACH, BEGIN, COORDINATOR, OPEN
+from infra.local.servicebus.codec.types import Described, UInt, ULong
 from tests.fixtures.servicebus import BrokerProcess
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.functions_host import ncrontab
+from infra.local.functions_host.timer import ncrontab
 
 START = datetime(2026, 11, 23, 10, 30, 15, 500_000, tzinfo=UTC)  # a Monday
 

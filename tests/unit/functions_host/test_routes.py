@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from infra.local.functions_host.errors import HostStartupError
+from infra.local.functions_host.http.routes import Router, compile_template, decode_path
 from infra.local.functions_host.model import HostedFunction, HttpTrigger
-from infra.local.functions_host.routes import Router, compile_template, decode_path
 
 GUID = "8c9d3f0e-6d7a-4d6e-9f5e-0a1b2c3d4e5f"
 

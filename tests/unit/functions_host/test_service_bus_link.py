@@ -8,7 +8,7 @@ import pytest
 from azure.servicebus.aio import ServiceBusClient
 
 from infra.local.functions_host.model import ServiceBusTrigger
-from infra.local.functions_host.service_bus_link import ServiceBusLink
+from infra.local.functions_host.service_bus.link import ServiceBusLink
 
 TRIGGER = ServiceBusTrigger("m", "Bus", "q", None, None, False, "text", None)
 

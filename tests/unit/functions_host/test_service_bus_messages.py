@@ -12,10 +12,10 @@ from azure.servicebus._pyamqp._decode import decode_payload
 
 from domain.messaging.amqp_decoding import complete_decoder
 from infra.local.functions_host.model import ServiceBusTrigger
-from infra.local.functions_host.service_bus_messages import UnreadableBodyError, single_argument
-from infra.local.servicebus.encode import encode
-from infra.local.servicebus.messages import VALUE, parse_message, section
-from infra.local.servicebus.stored import StoredMessage
+from infra.local.functions_host.service_bus.messages import UnreadableBodyError, single_argument
+from infra.local.servicebus.broker.messages import VALUE, parse_message, section
+from infra.local.servicebus.broker.stored import StoredMessage
+from infra.local.servicebus.codec.encode import encode
 from tests.fixtures.odd_messages import ODD_PROPERTIES, UNREADABLE_BODIES, data, raw_message
 
 TRIGGER = ServiceBusTrigger("m", "Bus", "q", None, None, many=False, body="binary", plain=None)

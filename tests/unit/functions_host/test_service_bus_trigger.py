@@ -9,7 +9,7 @@ from typing import Any, cast
 from azure.servicebus.aio import ServiceBusClient
 
 from infra.local.functions_host.host_json import ServiceBusOptions
-from infra.local.functions_host.service_bus_trigger import SingleListener
+from infra.local.functions_host.service_bus.trigger import SingleListener
 from tests.unit.functions_host.test_service_bus_link import TRIGGER, FakeClient, FakeReceiver
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from infra.local.functions_host import settings
 from infra.local.functions_host.errors import HostStartupError
-from infra.local.functions_host.service_bus_connection import connection
+from infra.local.functions_host.service_bus.connection import connection
 
 
 def write(path: Path, document: Any) -> Path:

@@ -13,7 +13,7 @@ import pytest
 from infra.local.functions_host.errors import HostStartupError
 from infra.local.functions_host.invocation import Invoker
 from infra.local.functions_host.model import HostedFunction, TimerTrigger
-from infra.local.functions_host.timer_trigger import StatusStore, TimerLoop
+from infra.local.functions_host.timer.trigger import StatusStore, TimerLoop
 
 START = datetime(2026, 11, 23, 10, 0, 30, tzinfo=UTC)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, replace
 
-from infra.local.servicebus.amqp_types import Described, Symbol, Timestamp, ULong
-from infra.local.servicebus.encode import encode
-from infra.local.servicebus.entity import Entity
-from infra.local.servicebus.messages import Content, parse_message
-from infra.local.servicebus.stored import EntitySettings, Quota, SequenceNumbers
+from infra.local.servicebus.broker.entity import Entity
+from infra.local.servicebus.broker.messages import Content, parse_message
+from infra.local.servicebus.broker.stored import EntitySettings, Quota, SequenceNumbers
+from infra.local.servicebus.codec.encode import encode
+from infra.local.servicebus.codec.types import Described, Symbol, Timestamp, ULong
 
 SETTINGS = EntitySettings(
     lock_duration_ms=60_000,

@@ -11,7 +11,9 @@ from azure.servicebus._pyamqp._decode import _DECODE_BY_CONSTRUCTOR
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.servicebus.amqp_types import (
+from infra.local.servicebus.codec.decode import MAX_DEPTH, DecodeError, decode, skip
+from infra.local.servicebus.codec.encode import encode
+from infra.local.servicebus.codec.types import (
     Array,
     Described,
     Int,
@@ -22,8 +24,6 @@ from infra.local.servicebus.amqp_types import (
     UInt,
     ULong,
 )
-from infra.local.servicebus.decode import MAX_DEPTH, DecodeError, decode, skip
-from infra.local.servicebus.encode import encode
 
 SCALARS = (
     st.none()

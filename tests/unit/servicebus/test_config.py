@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
-from infra.local.servicebus.config import DEFAULT_CONFIG, ConfigError, load_config, parse_config
-from infra.local.servicebus.durations import parse_duration
-from infra.local.servicebus.stored import EntitySettings
+from infra.local.servicebus.broker.config import (
+    DEFAULT_CONFIG,
+    ConfigError,
+    load_config,
+    parse_config,
+)
+from infra.local.servicebus.broker.durations import parse_duration
+from infra.local.servicebus.broker.stored import EntitySettings
 
 DAY = 24 * 60 * 60 * 1000
 

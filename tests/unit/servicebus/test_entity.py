@@ -10,9 +10,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from infra.local.servicebus.broker.stored import Quota, Status
+from infra.local.servicebus.broker.topic import Topic
 from infra.local.servicebus.errors import LockLost, MessageNotFound, NotAllowed, QuotaExceeded
-from infra.local.servicebus.stored import Quota, Status
-from infra.local.servicebus.topic import Topic
 from tests.unit.servicebus.building import (
     SETTINGS,
     FakeClock,

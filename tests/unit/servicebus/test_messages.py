@@ -11,12 +11,12 @@ from azure.servicebus._pyamqp.message import BatchMessage, Header, Message, Prop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.servicebus.amqp_types import Symbol, Timestamp, UInt
-from infra.local.servicebus.decode import decode
-from infra.local.servicebus.encode import encode
+from infra.local.servicebus.broker.messages import Content, parse_message, split_batch
+from infra.local.servicebus.broker.render import Stamp, render, with_dead_letter
+from infra.local.servicebus.codec.decode import decode
+from infra.local.servicebus.codec.encode import encode
+from infra.local.servicebus.codec.types import Symbol, Timestamp, UInt
 from infra.local.servicebus.errors import MalformedMessage, MessageTooLarge
-from infra.local.servicebus.messages import Content, parse_message, split_batch
-from infra.local.servicebus.render import Stamp, render, with_dead_letter
 from tests.fixtures.odd_messages import (
     COMPOUND_PROPERTIES,
     ODD_PROPERTIES,

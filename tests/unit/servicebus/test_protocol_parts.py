@@ -8,8 +8,7 @@ from azure.servicebus._pyamqp.utils import generate_sas_token
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.local.servicebus.amqp_types import UInt
-from infra.local.servicebus.answers import (
+from infra.local.servicebus.amqp.answers import (
     encode_begin,
     encode_disposition,
     encode_open,
@@ -17,18 +16,19 @@ from infra.local.servicebus.answers import (
     modified_state,
     performative,
 )
-from infra.local.servicebus.cbs import SharedKey
-from infra.local.servicebus.config import parse_config
-from infra.local.servicebus.deadlines import Deadlines, ReadyQueue
+from infra.local.servicebus.amqp.cbs import SharedKey
+from infra.local.servicebus.amqp.frames import FrameReader, encode_frame
+from infra.local.servicebus.amqp.performatives import Flow, parse
+from infra.local.servicebus.broker.config import parse_config
+from infra.local.servicebus.broker.deadlines import Deadlines, ReadyQueue
+from infra.local.servicebus.broker.namespace import Namespace, parse_address
+from infra.local.servicebus.codec.types import UInt
 from infra.local.servicebus.errors import (
     EntityNotFound,
     NotAllowed,
     ProtocolError,
     Unauthorized,
 )
-from infra.local.servicebus.frames import FrameReader, encode_frame
-from infra.local.servicebus.namespace import Namespace, parse_address
-from infra.local.servicebus.performatives import Flow, parse
 from tests.unit.servicebus.building import FakeClock
 
 KEY = "0123456789abcdef"

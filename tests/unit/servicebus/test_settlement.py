@@ -6,11 +6,8 @@ from typing import Any
 
 import pytest
 
-from infra.local.servicebus.amqp_types import Described, Symbol, Timestamp, UInt, ULong
-from infra.local.servicebus.answers import performative
-from infra.local.servicebus.decode import decode
-from infra.local.servicebus.encode import encode
-from infra.local.servicebus.performatives import (
+from infra.local.servicebus.amqp.answers import performative
+from infra.local.servicebus.amqp.performatives import (
     DISPOSITION,
     ERROR,
     MODIFIED,
@@ -18,8 +15,11 @@ from infra.local.servicebus.performatives import (
     Disposition,
     parse,
 )
-from infra.local.servicebus.settlement import settle
-from infra.local.servicebus.stored import StoredMessage
+from infra.local.servicebus.amqp.settlement import settle
+from infra.local.servicebus.broker.stored import StoredMessage
+from infra.local.servicebus.codec.decode import decode
+from infra.local.servicebus.codec.encode import encode
+from infra.local.servicebus.codec.types import Described, Symbol, Timestamp, UInt, ULong
 from tests.unit.servicebus.building import FakeClock, content, dead_letters, lock_next, make_entity
 
 

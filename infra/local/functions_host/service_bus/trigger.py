@@ -1,0 +1,250 @@
+"""Service Bus triggers: receive what can be started, run it, settle it.
+
+As the extension's ServiceBusListener: with cardinality one up to ``maxConcurrentCalls`` messages
+run at once; with cardinality many one batch runs at a time. A message is received only when a slot
+is free (unless host.json asks for prefetching), so no lock runs out while it waits here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.aio import ServiceBusClient
+
+from infra.local.functions_host.host_json import ServiceBusOptions
+from infra.local.functions_host.invocation import FunctionFailedError, Invoker
+from infra.local.functions_host.model import HostedFunction, ServiceBusTrigger
+from infra.local.functions_host.service_bus.backoff import Backoff
+from infra.local.functions_host.service_bus.link import BATCH_GAP_SECONDS, ServiceBusLink
+from infra.local.functions_host.service_bus.messages import (
+    UnreadableBodyError,
+    batch_argument,
+    single_argument,
+    trace_of,
+)
+
+logger = logging.getLogger(__name__)
+
+_ABANDON_AT_EXIT_SECONDS = 2.0
+_FIRST_ATTEMPT_SECONDS = 5.0
+_CANCEL_AGAIN_SECONDS = 0.5
+
+
+class Listener(ABC):
+    """Receives for one function until stopped."""
+
+    def __init__(
+        self,
+        function: HostedFunction,
+        invoker: Invoker,
+        options: ServiceBusOptions,
+        client: ServiceBusClient,
+    ) -> None:
+        trigger = function.trigger
+        assert isinstance(trigger, ServiceBusTrigger)
+        self.function = function
+        self.trigger = trigger
+        self.invoker = invoker
+        self.options = options
+        self.link = ServiceBusLink(client, trigger, options.prefetch_count)
+        self._receiving: asyncio.Task[None] | None = None
+        self._processing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start receiving; returns once the broker has answered or refused, or lets one wait."""
+        self._receiving = asyncio.create_task(self._receive_for_ever())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_ATTEMPT_SECONDS):
+                await self.link.first_attempt_made.wait()
+
+    async def _receive_for_ever(self) -> None:
+        backoff = Backoff()
+        while True:
+            await self.link.keep_open()
+            try:
+                await self.receive_next()
+                backoff.reset()
+            except Exception as error:  # noqa: BLE001  # the broker went away, or its answer is odd
+                self.link.report(error)
+                await asyncio.sleep(backoff.next())
+
+    @abstractmethod
+    async def receive_next(self) -> None:
+        """Receive what can be started and start it."""
+
+    def spawn(self, messages: Sequence[ServiceBusReceivedMessage]) -> asyncio.Task[None]:
+        """Process messages in a task of their own."""
+        task = asyncio.create_task(self._process(messages))
+        self._processing.add(task)
+        task.add_done_callback(self._processing.discard)
+        return task
+
+    async def _process(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
+        """Run the function once; complete on return, abandon on any failure."""
+        try:
+            try:
+                argument, trace = self.argument(messages)
+                await self.run(messages, argument, trace)
+            finally:
+                self.ended()
+        except (FunctionFailedError, UnreadableBodyError) as error:
+            if isinstance(error, UnreadableBodyError):
+                logger.error("function %s: %s", self.function.name, error)
+            await self._abandon(messages)
+        except asyncio.CancelledError:
+            # The host leaves: give the messages back instead of letting their locks run out.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ABANDON_AT_EXIT_SECONDS):
+                    await self._abandon(messages)
+            raise
+        except Exception:
+            logger.exception("function %s: its argument cannot be made", self.function.name)
+            await self._abandon(messages)
+        else:
+            await asyncio.gather(*(self.link.complete(message) for message in messages))
+
+    async def _abandon(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
+        await asyncio.gather(*(self.link.abandon(message) for message in messages))
+
+    def ended(self) -> None:  # noqa: B027  # only single messages have slots
+        """Called when the function has returned or failed, before its messages are settled."""
+
+    @abstractmethod
+    def argument(
+        self, messages: Sequence[ServiceBusReceivedMessage]
+    ) -> tuple[object, Mapping[str, str]]:
+        """Return the function's argument and the trace that it belongs to."""
+
+    async def run(
+        self,
+        messages: Sequence[ServiceBusReceivedMessage],
+        argument: object,
+        trace: Mapping[str, str],
+    ) -> None:
+        """Run the function."""
+        await self.invoker.run(self.function, argument, trace)
+
+    async def stop(self) -> None:
+        """Receive no more; what runs goes on."""
+        while self._receiving is not None and not self._receiving.done():
+            # Again, if need be: Python 3.11's wait_for, which the SDK reads with, loses a
+            # cancellation that comes together with its result.
+            self._receiving.cancel()
+            await asyncio.wait([self._receiving], timeout=_CANCEL_AGAIN_SECONDS)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for what runs, cancel what still does after ``seconds``, and disconnect."""
+        if self._processing:
+            _, late = await asyncio.wait(self._processing, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        await self.link.close()
+
+
+class SingleListener(Listener):
+    """Cardinality one."""
+
+    def __init__(
+        self,
+        function: HostedFunction,
+        invoker: Invoker,
+        options: ServiceBusOptions,
+        client: ServiceBusClient,
+    ) -> None:
+        super().__init__(function, invoker, options, client)
+        self._slots = asyncio.Semaphore(options.max_concurrent_calls)
+        self._renewal = timedelta(seconds=options.max_auto_lock_renewal_seconds)
+
+    async def receive_next(self) -> None:
+        """Wait for a free slot, then for a message."""
+        await self._slots.acquire()
+        message = None
+        try:
+            message = await self.link.receive_one()
+        finally:
+            if message is None:
+                self._slots.release()
+        if message is not None:
+            self.spawn([message])
+
+    def argument(
+        self, messages: Sequence[ServiceBusReceivedMessage]
+    ) -> tuple[object, Mapping[str, str]]:
+        """Return one ``func.ServiceBusMessage``."""
+        return single_argument(self.trigger, messages[0]), trace_of(messages[0])
+
+    async def run(
+        self,
+        messages: Sequence[ServiceBusReceivedMessage],
+        argument: object,
+        trace: Mapping[str, str],
+    ) -> None:
+        """Run the function while the message's lock is renewed."""
+        if not self._renewal:
+            await self.invoker.run(self.function, argument, trace)
+            return
+        renewal = asyncio.create_task(self.link.renew_until_cancelled(messages[0], self._renewal))
+        try:
+            await self.invoker.run(self.function, argument, trace)
+        finally:
+            renewal.cancel()
+
+    def ended(self) -> None:
+        """Free the slot: settling needs none."""
+        self._slots.release()
+
+
+class BatchListener(Listener):
+    """Cardinality many; locks are not renewed, as in the extension."""
+
+    async def receive_next(self) -> None:
+        """Gather a batch and wait until it is processed."""
+        first = await self.link.receive_one()
+        if first is not None:
+            await asyncio.wait([self.spawn(await self._gather([first]))])
+
+    async def _gather(
+        self, messages: list[ServiceBusReceivedMessage]
+    ) -> list[ServiceBusReceivedMessage]:
+        """Add what comes without a gap; below the minimum, wait ``maxBatchWaitTime`` for more."""
+        options = self.options
+        end = time.monotonic() + options.max_batch_wait_seconds
+        wait = BATCH_GAP_SECONDS
+        try:
+            while (room := options.max_message_batch_size - len(messages)) > 0:
+                more = await self.link.receive_more(room, wait)
+                messages += more
+                wait = BATCH_GAP_SECONDS if more else end - time.monotonic()
+                if not more and (len(messages) >= options.min_message_batch_size or wait <= 0):
+                    break
+        except Exception as error:  # noqa: BLE001  # those received are started all the same
+            self.link.report(error)
+        return messages
+
+    def argument(
+        self, messages: Sequence[ServiceBusReceivedMessage]
+    ) -> tuple[object, Mapping[str, str]]:
+        """Return a list of ``func.ServiceBusMessage``; a batch has no single parent trace."""
+        return batch_argument(self.trigger, messages), {}
+
+
+def listener(
+    function: HostedFunction,
+    invoker: Invoker,
+    options: ServiceBusOptions,
+    client: ServiceBusClient,
+) -> Listener:
+    """Return the listener for the function's cardinality."""
+    trigger = function.trigger
+    assert isinstance(trigger, ServiceBusTrigger)
+    kind = BatchListener if trigger.many else SingleListener
+    return kind(function, invoker, options, client)

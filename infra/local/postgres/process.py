@@ -1,0 +1,153 @@
+"""Starting, watching and ending the embedded PostgreSQL's server process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from infra.local.postgres.cluster import HOST, SETTINGS, environment, run_as
+from infra.local.postgres.files import EmbeddedPostgresError, Files
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+MAX_LOG_BYTES = 8 * 1024**2
+
+#: Neither the status line nor the end of a process that is not our child can be awaited.
+POLL_SECONDS = 0.01
+
+
+class PortTaken(EmbeddedPostgresError):
+    """Another program already listens on the port."""
+
+
+def launch(files: Files, port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start the server and wait until it accepts connections; it writes to ``log``.
+
+    Raises:
+        PortTaken: the port is in use.
+        EmbeddedPostgresError: it did not come up; with the end of its log.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        log.unlink()
+    command = [str(files.bin / "postgres"), "-D", str(files.data), "-p", str(port)]
+    command += [f"--{name}={value}" for name, value in SETTINGS.items()]
+    while True:
+        said_before = log.stat().st_size if log.exists() else 0
+        log.touch(mode=0o600)
+        with log.open("ab") as stderr:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=environment(),
+                cwd="/",
+                **run_as(files.owner),
+            )
+        try:
+            if _becomes_ready(process, files.data, deadline):
+                return process
+        except BaseException:
+            end_at_once(process)
+            raise
+        end_at_once(process)
+        with log.open("rb") as written:
+            written.seek(said_before)
+            said = written.read(MAX_LOG_BYTES).decode(errors="replace")
+        # The sessions of a server that was killed end a moment after it.
+        if "is still in use" not in said or time.monotonic() > deadline:
+            raise _failure(said, port)
+        time.sleep(POLL_SECONDS)
+
+
+def _failure(said: str, port: int) -> EmbeddedPostgresError:
+    if "Address already in use" in said:
+        return PortTaken(f"port {port} on {HOST} is in use: choose another port")
+    return EmbeddedPostgresError(f"PostgreSQL did not start: {said.strip()[-2000:]}")
+
+
+def end_at_once(process: subprocess.Popen[bytes]) -> None:
+    """Make a server that is not wanted after all end without ceremony; it may have ended."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGQUIT)
+        wait_or_kill(process)
+
+
+def _becomes_ready(process: subprocess.Popen[bytes], data: Path, deadline: float) -> bool:
+    """Follow the status line that the server keeps in postmaster.pid, as pg_ctl does.
+
+    Returns:
+        False if the process ended or ``deadline`` (of `time.monotonic`) passed.
+    """
+    pid_file = data / "postmaster.pid"
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            lines = pid_file.read_text().splitlines()
+            if len(lines) > 7 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
+                return True
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def wait_or_kill(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was asked to end.
+
+    Raises:
+        EmbeddedPostgresError: it did not within `STOP_SECONDS`, and was killed.
+    """
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise EmbeddedPostgresError(
+            f"PostgreSQL did not stop within {STOP_SECONDS:.0f} s and was killed; "
+            "it will recover at the next start"
+        ) from None
+
+
+def remove_leftover(data: Path) -> None:
+    """End the server that a killed supervisor left behind, and clear a pid file that lies.
+
+    The caller holds the supervisor's lock, so a server on ``data`` has lost its supervisor.
+
+    Raises:
+        EmbeddedPostgresError: the server does not end.
+    """
+    pid_file = data / "postmaster.pid"
+    try:
+        pid = int(pid_file.read_text().splitlines()[0])
+    except (FileNotFoundError, IndexError, ValueError):
+        pid_file.unlink(missing_ok=True)
+        return
+    if _serves(pid, data):
+        os.kill(pid, signal.SIGINT)
+    deadline = time.monotonic() + STOP_SECONDS
+    while _serves(pid, data):
+        if time.monotonic() > deadline:
+            raise EmbeddedPostgresError(
+                f"PostgreSQL (process {pid}) still runs on {data} without a supervisor: stop it"
+            )
+        time.sleep(POLL_SECONDS)
+    # The number may belong to another program by now, which PostgreSQL would take for a server.
+    pid_file.unlink(missing_ok=True)
+
+
+def _serves(pid: int, data: Path) -> bool:
+    """Whether process ``pid`` is a PostgreSQL server on ``data``; a zombie is none."""
+    return os.fsencode(f"postgres -D {data} ") in _command_line(pid)
+
+
+def _command_line(pid: int) -> bytes:
+    if Path("/proc/self").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        except (FileNotFoundError, ProcessLookupError):
+            return b""
+    command = ["ps", "-ww", "-o", "args=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, check=False).stdout

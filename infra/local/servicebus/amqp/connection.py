@@ -1,0 +1,321 @@
+"""One AMQP connection: handshake, frames, heartbeats, back-pressure and authorisation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from infra.local.servicebus.amqp.answers import (
+    encode_open,
+    error,
+    performative,
+)
+from infra.local.servicebus.amqp.cbs import Grant
+from infra.local.servicebus.amqp.frames import (
+    AMQP_FRAME,
+    EMPTY_FRAME,
+    FrameReader,
+    encode_frame,
+)
+from infra.local.servicebus.amqp.grants import Grants
+from infra.local.servicebus.amqp.handshake import Handshake, SignIn
+from infra.local.servicebus.amqp.outbox import Outbox
+from infra.local.servicebus.amqp.performatives import (
+    CLOSE,
+    END,
+    Attach,
+    Begin,
+    Close,
+    End,
+    Open,
+    Performative,
+    parse,
+)
+from infra.local.servicebus.amqp.session import Session
+from infra.local.servicebus.broker.entity import Clock
+from infra.local.servicebus.errors import ProtocolError, Unauthorized
+from infra.local.servicebus.limits import Limits
+
+if TYPE_CHECKING:
+    from infra.local.servicebus.amqp.links import Link
+
+_log = logging.getLogger(__name__)
+
+_CONTAINER = "servicebus-local"
+_MIN_FRAME = 512
+_MIN_PEER_IDLE_MS = 1000
+
+
+class Connection(asyncio.Protocol):
+    """A peer, from its first byte to its last.
+
+    Args:
+        connections: the set of open connections, which this one enters and leaves.
+        sign_in: checks a name and a key that come with SASL PLAIN.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Clock,
+        attach: Callable[[Session, Attach], Link | None],
+        connections: set[Connection],
+        sign_in: SignIn,
+    ) -> None:
+        self.limits = limits
+        self.peer_max_frame = _MIN_FRAME
+        self._attach = attach
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = FrameReader(limits.max_frame_bytes)
+        self._opened = False
+        self._closing = False
+        self._sessions: dict[int, Session] = {}
+        self._ended: set[int] = set()
+        self._outbox = Outbox(limits.write_high_water_bytes)
+        self._paused = False
+        self._held_bytes = 0
+        self._grants = Grants(clock)
+        self._handshake = Handshake(self._reader, self._outbox, sign_in, self._grants.admit)
+        self._peer_idle = 0.0
+        self._last_received = self._loop.time()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the handshake clock, or hang up if there are too many connections."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = self._outbox.transport = transport
+        if len(self._connections) >= self.limits.max_connections:
+            _log.warning("refused a connection: %d are open", len(self._connections))
+            self._closing = True
+            transport.abort()
+            return
+        self._connections.add(self)
+        transport.set_write_buffer_limits(high=self.limits.write_high_water_bytes)
+        self._set_timer("handshake", self.limits.handshake_timeout, self._handshake_overdue)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer all complete frames, then write all answers at once."""
+        if self._closing:
+            return
+        self._last_received = self._loop.time()
+        self._reader.feed(data)
+        self._outbox.expect_flush()
+        try:
+            while self._step() and self.open:
+                continue
+        except ProtocolError as problem:
+            self.fail(problem.condition, problem.description)
+        finally:
+            self._outbox.flush()
+
+    def pause_writing(self) -> None:
+        """Stop reading and delivering while the peer does not read."""
+        self._paused = True
+        if self._transport is not None and not self._closing:
+            self._transport.pause_reading()
+        self._set_timer("stall", self.limits.write_stall_timeout, self.abort)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._cancel_timer("stall")
+        if self._transport is not None and not self._closing:
+            self._transport.resume_reading()
+            for session in self._sessions.values():
+                session.offer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the peer; messages it has locked stay locked until their locks expire."""
+        self._closing = True
+        self._connections.discard(self)
+        for name in list(self._timers):
+            self._cancel_timer(name)
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    # for sessions and links
+
+    @property
+    def open(self) -> bool:
+        """Whether frames are still answered."""
+        return not self._closing
+
+    def writable(self) -> bool:
+        """Whether the peer takes data."""
+        return not self._paused and self.open
+
+    def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
+        """Write a frame, together with what else is written in this turn of the loop."""
+        self._outbox.write(encode_frame(channel, body, payload))
+
+    def hold(self, size: int) -> None:
+        """Account for bytes of incomplete deliveries.
+
+        Raises:
+            ProtocolError: the connection holds too many.
+        """
+        self._held_bytes += size
+        if self._held_bytes > self.limits.max_assembling_bytes:
+            raise ProtocolError("amqp:resource-limit-exceeded", "too many incomplete deliveries")
+
+    def admit(self, grant: Grant) -> None:
+        """Remember what a token covers. Raises ProtocolError if there are too many."""
+        self._grants.admit(grant)
+        self._check_grants()
+
+    def authorise(self, path: str) -> None:
+        """Refuse a path that no valid token covers. Raises Unauthorized."""
+        self._grants.authorise(path)
+
+    def fail(self, condition: str, description: str) -> None:
+        """Close with an error."""
+        if self._closing:
+            return
+        _log.info("closing a connection: %s: %s", condition, description)
+        if self._opened:
+            self.send(0, performative(CLOSE, error(condition, description)))
+        self._hang_up()
+
+    # frames
+
+    def _step(self) -> bool:
+        return self._read_frame() if self._handshake.done else self._handshake.step()
+
+    def _read_frame(self) -> bool:
+        cut = self._reader.frame()
+        if cut is None:
+            return False
+        kind, channel, body = cut
+        if kind != AMQP_FRAME:
+            raise ProtocolError("amqp:connection:framing-error", f"frame type {kind} is unknown")
+        if not body:
+            return True  # a heartbeat
+        frame, end = parse(body)
+        if isinstance(frame, Open):
+            self._on_open(frame)
+        elif not self._opened:
+            raise ProtocolError("amqp:not-allowed", "a frame before the open")
+        elif isinstance(frame, Close):
+            self.send(0, performative(CLOSE, None))
+            self._hang_up()
+        elif isinstance(frame, Begin):
+            self._on_begin(channel, frame)
+        elif isinstance(frame, End):
+            self._on_end(channel)
+        else:
+            self._on_session_frame(channel, frame, body, end)
+        return True
+
+    def _on_open(self, frame: Open) -> None:
+        if self._opened:
+            raise ProtocolError("amqp:not-allowed", "a second open")
+        self._opened = True
+        max_frame = 2**32 - 1 if frame.max_frame_size is None else frame.max_frame_size
+        idle_ms = int(self.limits.idle_timeout * 500)  # half of it, as the standard advises
+        own = self.limits.max_frame_bytes
+        self.send(0, encode_open(_CONTAINER, own, self.limits.max_sessions - 1, idle_ms))
+        if max_frame < _MIN_FRAME:
+            raise ProtocolError(
+                "amqp:invalid-field", f"max-frame-size must be {_MIN_FRAME} or more"
+            )
+        self.peer_max_frame = min(max_frame, self.limits.max_outgoing_frame_bytes)
+        self._cancel_timer("handshake")
+        self._set_timer("idle", self.limits.idle_timeout, self._check_idle)
+        self._set_timer("grants", self.limits.authentication_timeout, self._check_grants)
+        if frame.idle_time_out:
+            if frame.idle_time_out < _MIN_PEER_IDLE_MS:
+                raise ProtocolError(
+                    "amqp:invalid-field", f"idle-time-out must be {_MIN_PEER_IDLE_MS} ms or more"
+                )
+            self._peer_idle = frame.idle_time_out / 1000
+            self._set_timer("heartbeat", self._peer_idle / 2, self._heartbeat)
+
+    def _on_begin(self, channel: int, frame: Begin) -> None:
+        if channel in self._sessions:
+            raise ProtocolError("amqp:not-allowed", f"channel {channel} is in use")
+        if channel >= self.limits.max_sessions:
+            raise ProtocolError("amqp:resource-limit-exceeded", "too many sessions")
+        self._ended.discard(channel)
+        self._sessions[channel] = Session(self, channel, frame, self._attach)
+
+    def _on_end(self, channel: int) -> None:
+        session = self._sessions.pop(channel, None)
+        if session is not None:
+            session.close()
+            self._ended.add(channel)
+            self.send(channel, performative(END, None))
+
+    def _on_session_frame(
+        self, channel: int, frame: Performative, encoded: bytes, end: int
+    ) -> None:
+        session = self._sessions.get(channel)
+        if session is not None:
+            session.on_frame(frame, encoded, end)
+        elif channel not in self._ended:  # the SDK detaches after the end of its session
+            raise ProtocolError("amqp:not-allowed", f"channel {channel} has no session")
+
+    # closing
+
+    def _hang_up(self) -> None:
+        """Say nothing more and wait for the peer to hang up, so that it can read our last words."""
+        self._closing = True
+        self._outbox.flush()
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._set_timer("close", self.limits.close_timeout, self.abort)
+
+    def abort(self) -> None:
+        """Hang up at once; what is not sent is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # timers
+
+    def _set_timer(self, name: str, delay: float, callback: Callable[[], None]) -> None:
+        self._cancel_timer(name)
+        self._timers[name] = self._loop.call_later(max(delay, 0.0), callback)
+
+    def _cancel_timer(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _handshake_overdue(self) -> None:
+        _log.info("aborting a connection: no open in %s s", self.limits.handshake_timeout)
+        self.abort()
+
+    def _check_idle(self) -> None:
+        left = self._last_received + self.limits.idle_timeout - self._loop.time()
+        if left > 0:
+            self._set_timer("idle", left, self._check_idle)
+        else:
+            self.fail("amqp:resource-limit-exceeded", "nothing was received for the idle timeout")
+
+    def _heartbeat(self) -> None:
+        left = self._outbox.last_sent + self._peer_idle / 2 - self._loop.time()
+        if left <= 0 and self.writable():
+            self._outbox.write(EMPTY_FRAME)
+            left = self._peer_idle / 2
+        self._set_timer("heartbeat", max(left, self._peer_idle / 10), self._heartbeat)
+
+    def _check_grants(self) -> None:
+        """Detach links whose token has expired; close if there was never a token."""
+        left = self._grants.seconds_to_next_expiry()
+        for session in self._sessions.values():
+            for link in session.links():
+                if link.path is not None and not self._grants.covers(link.path):
+                    session.detach(link, Unauthorized.condition, "the token has expired")
+        if left is None:
+            self.fail(Unauthorized.condition, "no valid token was put at $cbs")
+        else:
+            self._set_timer("grants", left, self._check_grants)
