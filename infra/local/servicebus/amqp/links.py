@@ -5,16 +5,16 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from infra.local.servicebus.amqp.answers import ACCEPTED_STATE, rejected_state
 from infra.local.servicebus.amqp.performatives import Flow, Transfer
 from infra.local.servicebus.amqp.settlement import settle
 from infra.local.servicebus.codec.types import Described
 from infra.local.servicebus.errors import BusError, MessageTooLarge, ProtocolError
+from infra.local.servicebus.limits import Limits
 
 if TYPE_CHECKING:
-    from infra.local.servicebus.amqp.session import Session
     from infra.local.servicebus.broker.dispatcher import Dispatcher
     from infra.local.servicebus.broker.entity import Entity
 
@@ -26,6 +26,38 @@ _SETTLED_SENDER = 1
 Sink = Callable[[bytes, int], None]
 
 
+class LinkSession(Protocol):
+    """What a link asks of its session.
+
+    Attributes:
+        limits: the bounds that hold for it.
+        unsettled: the link and lock token of each delivery that the peer has not settled.
+    """
+
+    limits: Limits
+    unsettled: dict[int, tuple[ConsumerLink, uuid.UUID]]
+
+    def hold(self, size: int) -> None:
+        """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
+
+    def can_deliver(self) -> bool:
+        """Whether another delivery may be sent now."""
+
+    def send_delivery(self, handle: int, tag: bytes, payload: bytes, settled: bool) -> int:
+        """Send a message; returns its delivery-id."""
+
+    def settle_incoming(self, delivery_id: int, state: bytes) -> None:
+        """Tell the peer what became of a message it sent."""
+
+    def send_flow(
+        self, handle: int | None, delivery_count: int, credit: int, drain: bool = False
+    ) -> None:
+        """State the session's window, and with a handle a link's credit."""
+
+    def forget_deliveries(self, link: ConsumerLink) -> None:
+        """Drop the deliveries of a detached link."""
+
+
 class IncomingLink:
     """A link on which the peer sends.
 
@@ -33,7 +65,7 @@ class IncomingLink:
         path: the entity that the peer's token must cover; None for ``$cbs``.
     """
 
-    def __init__(self, session: Session, handle: int, path: str | None, sink: Sink) -> None:
+    def __init__(self, session: LinkSession, handle: int, path: str | None, sink: Sink) -> None:
         self.handle = handle
         self.path = path
         self._session = session
@@ -66,7 +98,7 @@ class IncomingLink:
             return
         self._size += len(payload)
         if self._size <= self._limits.max_message_bytes:
-            self._session.connection.hold(len(payload))
+            self._session.hold(len(payload))
             self._chunks.append(payload)
         if transfer.more:
             return
@@ -102,7 +134,7 @@ class IncomingLink:
         return ACCEPTED_STATE
 
     def _drop_chunks(self) -> None:
-        self._session.connection.hold(-sum(map(len, self._chunks)))
+        self._session.hold(-sum(map(len, self._chunks)))
         self._chunks.clear()
         self._first = None
         self._size = 0
@@ -115,7 +147,7 @@ class IncomingLink:
 class _CreditedLink:
     """A link on which the peer receives, with the credit it has given."""
 
-    def __init__(self, session: Session, handle: int, path: str | None) -> None:
+    def __init__(self, session: LinkSession, handle: int, path: str | None) -> None:
         self.handle = handle
         self.path = path
         self._session = session
@@ -158,7 +190,7 @@ class ReplyLink(_CreditedLink):
     """Carries the replies of a ``$cbs`` or ``$management`` node."""
 
     def __init__(
-        self, session: Session, handle: int, node: str, path: str | None, target: str | None
+        self, session: LinkSession, handle: int, node: str, path: str | None, target: str | None
     ) -> None:
         super().__init__(session, handle, path)
         self.node = node
@@ -185,7 +217,7 @@ class ConsumerLink(_CreditedLink):
 
     def __init__(
         self,
-        session: Session,
+        session: LinkSession,
         handle: int,
         path: str,
         entity: Entity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from infra.local.servicebus.amqp.answers import (
     encode_begin,
@@ -14,6 +14,7 @@ from infra.local.servicebus.amqp.answers import (
     error,
     performative,
 )
+from infra.local.servicebus.amqp.cbs import Grant
 from infra.local.servicebus.amqp.links import ConsumerLink, Link, ReplyLink
 from infra.local.servicebus.amqp.performatives import (
     DETACH,
@@ -31,12 +32,36 @@ from infra.local.servicebus.codec.types import UInt
 from infra.local.servicebus.errors import ProtocolError
 from infra.local.servicebus.limits import Limits
 
-if TYPE_CHECKING:
-    from infra.local.servicebus.amqp.connection import Connection
-
 _SERIAL_MASK = 2**32 - 1
 #: Bytes of a transfer frame beside its payload, rounded up.
 _TRANSFER_OVERHEAD = 96
+
+
+class SessionConnection(Protocol):
+    """What a session, and who attaches its links, asks of the connection.
+
+    Attributes:
+        limits: the bounds that hold for it.
+        peer_max_frame: bytes that the peer takes in a frame.
+    """
+
+    limits: Limits
+    peer_max_frame: int
+
+    def writable(self) -> bool:
+        """Whether the peer takes data."""
+
+    def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
+        """Write a frame."""
+
+    def hold(self, size: int) -> None:
+        """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
+
+    def admit(self, grant: Grant) -> None:
+        """Remember what a token covers; raises ProtocolError if there are too many."""
+
+    def authorise(self, path: str) -> None:
+        """Refuse a path that no valid token covers; raises Unauthorized."""
 
 
 class Session:
@@ -48,13 +73,13 @@ class Session:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: SessionConnection,
         channel: int,
         begin: Begin,
         attach: Callable[[Session, Attach], Link | None],
     ) -> None:
         self.connection = connection
-        self.limits: Limits = connection.limits
+        self.limits = connection.limits
         self.unsettled: dict[int, tuple[ConsumerLink, uuid.UUID]] = {}
         self._channel = channel
         self._attach = attach
@@ -72,6 +97,10 @@ class Session:
     def send(self, body: bytes, payload: bytes = b"") -> None:
         """Write a frame on the session's channel."""
         self.connection.send(self._channel, body, payload)
+
+    def hold(self, size: int) -> None:
+        """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
+        self.connection.hold(size)
 
     def links(self) -> list[Link]:
         """The attached links."""
