@@ -4,7 +4,7 @@ import os
 
 import azure.functions as func
 
-from domain.redaction import guard
+from domain.contracts.redaction import guard
 from functions import (
     artifacts_http,
     health,

@@ -12,14 +12,17 @@ from azure.identity.aio import DefaultAzureCredential
 
 from domain.access.limits import LimitsStore
 from domain.access.store import ApiKeys
-from domain.admission import Admission
-from domain.database import ANSWER_SECONDS, Pool, open_pool
+from domain.application.admission import Admission
+from domain.application.handler import CommandHandler
+from domain.application.process_manager import ProcessManager
+from domain.application.repository import IntentRepository, UnreadableStream
+from domain.application.service import IntentService
+from domain.database.migrate import check_schema, migrate
+from domain.database.pool import ANSWER_SECONDS, Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import check_schema, migrate
 from domain.eventlog.models import RecordedEvent
 from domain.eventlog.seals import Sealer
-from domain.handler import CommandHandler
 from domain.health import Health
 from domain.intents.state import IntentState
 from domain.memory import spare_the_collector
@@ -29,25 +32,22 @@ from domain.messaging.inbox import Inbox
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.recovery import Recovery
 from domain.messaging.redelivery import Redelivery
+from domain.messaging.rejected import UNREADABLE_STREAM, RejectedMessages
 from domain.messaging.relay import Relay
 from domain.messaging.routing import Destinations, Router
-from domain.openai_client import open_client
+from domain.models.client import open_client
 from domain.operations.dead_letter_watch import DeadLetterWatch
 from domain.planning.composition import make_planner
 from domain.planning.solved import SolvedInLog
-from domain.process_manager import ProcessManager
 from domain.projections.intents import IntentReads
 from domain.projections.registry import Projections
-from domain.projections.rejected import UNREADABLE_STREAM, RejectedMessages
 from domain.projections.watcher import IntentWatcher
-from domain.repository import IntentRepository, UnreadableStream
 from domain.runs.artifacts import Artifacts
 from domain.runs.heartbeat import Heartbeats
 from domain.runs.inputs import RunInputs
 from domain.runs.output import RunOutput
 from domain.runs.status import RunStatuses
 from domain.runs.tokens import RunTokens
-from domain.service import IntentService
 from domain.settings import Settings
 from domain.similarity.embedders import Embedders, wanted_model
 from domain.similarity.models import adopt_model

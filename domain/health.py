@@ -9,18 +9,18 @@ from typing import Any, Literal, TypeVar
 
 import aiohttp
 
-from domain.database import Pool
+from domain.contracts.redaction import redact
+from domain.database.outages import describe_outage, outage_of
+from domain.database.pool import Pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, Lag
 from domain.messaging import relay
 from domain.messaging.publisher import Publisher, PublishFailed
 from domain.operations.dead_letter_watch import MOST, DeadLetterWatch
-from domain.outages import describe_outage, outage_of
 from domain.patience import within
 from domain.planning.questions import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections
-from domain.redaction import redact
 from domain.settings import Settings
 from domain.similarity.status import EmbedderStatus
 

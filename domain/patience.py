@@ -11,8 +11,8 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from domain.eventlog.migrate import MigrationError
-from domain.outages import describe_outage, outage_of
+from domain.database.migrate import MigrationError
+from domain.database.outages import describe_outage, outage_of
 from domain.settings import InvalidSettings
 
 T = TypeVar("T")

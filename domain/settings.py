@@ -9,14 +9,14 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from domain.connections import (
+from domain.contracts.connections import (
     connection_setting,
     database_url,
     service_bus_connection,
     service_bus_namespace,
 )
-from domain.openai_settings import HttpUrl, InvalidSettings, ModelSettings
-from domain.redaction import remember_all
+from domain.contracts.redaction import remember_all
+from domain.models.settings import HttpUrl, InvalidSettings, ModelSettings
 from domain.runs.tokens import MIN_KEY_BYTES, RunTokens
 
 

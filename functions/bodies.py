@@ -11,7 +11,7 @@ import re
 
 import azure.functions as func
 
-from domain.strict_json import other_writing
+from domain.contracts.strict_json import other_writing
 from functions.problems import Problem, invalid_request
 
 #: Bytes of a request body. The content itself is bounded more tightly, and more exactly.

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from domain.access.store import Principal, Role
 from domain.app import App, get_app
-from domain.messaging.envelope import child_of
-from domain.outages import outage_of
+from domain.application.repository import UnreadableStream
+from domain.contracts.envelope import child_of
+from domain.contracts.strict_json import MAX_NODES, read_as
+from domain.database.outages import outage_of
 from domain.patience import waits_for
-from domain.repository import UnreadableStream
-from domain.strict_json import MAX_NODES, read_as
 from domain.telemetry import security_event
 from functions.bodies import check_body_is_whole, check_no_body, json_body
 from functions.headers import singleton
@@ -230,7 +230,7 @@ def parse_body(
 ) -> Model:
     """The request body as ``model``, of so many values and keys.
 
-    For ``max_bytes`` see `json_body`, for ``passing_over`` `domain.strict_json.read_as`.
+    For ``max_bytes`` see `json_body`, for ``passing_over`` `domain.contracts.strict_json.read_as`.
 
     Raises:
         Problem: what `json_body` raises; 400 malformed or out of bounds.

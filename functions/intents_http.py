@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import azure.functions as func
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from domain.admission import NotAdmitted
-from domain.details import detailed
+from domain.application.admission import NotAdmitted
+from domain.application.details import detailed
+from domain.application.repository import row_of
+from domain.database.paging import InvalidCursor
 from domain.intents.content import NO_NUL, IntentContent
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.state import Status
 from domain.projections.intents import IntentRow
-from domain.projections.paging import InvalidCursor
-from domain.repository import row_of
 from functions.artifacts_http import shown
 from functions.events import shown_event
 from functions.headers import preferred_wait, singleton

@@ -15,22 +15,22 @@ from uuid import UUID
 import azure.functions as func
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from domain.application.repository import stream_of
+from domain.contracts.strict_json import NullIs
+from domain.database.paging import InvalidCursor
 from domain.eventlog.log import EventLog
+from domain.messaging.rejected import RejectedMessage
 from domain.messaging.routing import Destinations
 from domain.operations.bus import bus_client, entities_of
 from domain.operations.dead_letters import count_dead_letters
-from domain.operations.doctor import examine
+from domain.operations.doctor.examine import examine
+from domain.operations.doctor.findings import worst
 from domain.operations.errors import OperationError
-from domain.operations.findings import worst
 from domain.operations.redrive import Redrive, SelectionChanged, Target
 from domain.operations.rejected import rejected_of_tenant
 from domain.operations.replay import NoSuchStream
 from domain.operations.selection import ForeignTenant, Preview, Selection, selection_of
 from domain.operations.time_travel import StreamThen, parse_as_of, travel
-from domain.projections.paging import InvalidCursor
-from domain.projections.rejected import RejectedMessage
-from domain.repository import stream_of
-from domain.strict_json import NullIs
 from functions.artifacts_http import shown
 from functions.events import shown_event
 from functions.http import (

@@ -9,8 +9,8 @@ import azure.functions as func
 import orjson
 from pydantic import ValidationError
 
-from domain.redaction import redact
-from domain.validation import detail, location
+from domain.contracts.redaction import redact
+from domain.contracts.validation import detail, location
 
 _URN = "urn:qlp:problem:"
 

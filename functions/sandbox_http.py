@@ -11,12 +11,7 @@ from uuid import UUID
 import azure.functions as func
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from domain.runs.artifacts import TooMuch, WrongHash
-from domain.runs.inputs import InputGone, NoSuchInput
-from domain.runs.status import RunStatus
-from domain.runs.tokens import RunOwner
-from domain.sandbox.contract import MAX_ARTIFACT_BYTES, Sha256
-from domain.sandbox.heartbeat import (
+from domain.contracts.heartbeat import (
     ARTIFACT_ROUTE,
     HEARTBEAT_ROUTE,
     INPUT_ROUTE,
@@ -25,6 +20,11 @@ from domain.sandbox.heartbeat import (
     RUN_REALM,
     Heartbeat,
 )
+from domain.contracts.job import MAX_ARTIFACT_BYTES, Sha256
+from domain.runs.artifacts import TooMuch, WrongHash
+from domain.runs.inputs import InputGone, NoSuchInput
+from domain.runs.status import RunStatus
+from domain.runs.tokens import RunOwner
 from domain.telemetry import security_event
 from functions.http import Visit, bearer, door, json_response, parse_body, unauthenticated
 from functions.lookup import parse_uuid

@@ -16,12 +16,12 @@ from pydantic import (
     ValidationError,
 )
 
-from domain.details import detailed
+from domain.application.details import detailed
+from domain.contracts.strict_json import NullIs, Time
 from domain.intents.content import MAX_TEXT_CHARACTERS, NO_NUL, Language
 from domain.intents.state import Status
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import MAX_SIMILAR, Conditions, Found
-from domain.strict_json import NullIs, Time
 from functions.http import Call, endpoint, json_response, parse_body
 from functions.lookup import intent_row
 from functions.parameters import decimal_parameter, number_parameter, time_parameter

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ).parse_args(arguments)
     # Until there is something to drain, a signal ends it at once.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from domain.redaction import guard
+    from domain.contracts.redaction import guard
     from sandbox_host.logs import configure
     from sandbox_host.settings import InvalidSettings, Settings
 

@@ -8,8 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from domain.messaging.envelope import rfc3339
-from domain.redaction import redact
+from domain.contracts.envelope import rfc3339
+from domain.contracts.redaction import redact
 from sandbox_host.run.events import FIELDS
 
 

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from domain.connections import private_http_url
-from domain.redaction import guard
-from domain.sandbox.contract import MAX_JOB_NODES, SandboxJob, SandboxResult, Verdict
-from domain.strict_json import read_as
-from domain.validation import describe
+from domain.contracts.connections import private_http_url
+from domain.contracts.job import MAX_JOB_NODES, SandboxJob, SandboxResult, Verdict
+from domain.contracts.redaction import guard
+from domain.contracts.strict_json import read_as
+from domain.contracts.validation import describe
 from sandbox_host.host.messages import failure
 from sandbox_host.linux.processes import adopt_orphans, heed_signals
 from sandbox_host.logs import configure

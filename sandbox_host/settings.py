@@ -16,9 +16,13 @@ from pydantic import (
     model_validator,
 )
 
-from domain.connections import private_http_url, service_bus_connection, service_bus_namespace
-from domain.redaction import remember_all
-from domain.validation import describe, form
+from domain.contracts.connections import (
+    private_http_url,
+    service_bus_connection,
+    service_bus_namespace,
+)
+from domain.contracts.redaction import remember_all
+from domain.contracts.validation import describe, form
 
 RuntimeName = Literal["docker", "bubblewrap", "sessions", "confined"]
 

@@ -14,11 +14,11 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.access.recent import Recent
 from domain.access.store import UnknownTenant
-from domain.database import fetch
+from domain.contracts.job import JobLimits
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.intents.content import Limits
 from domain.intents.value import checked, plain
-from domain.sandbox.contract import JobLimits
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("limits.sql"))
 

@@ -16,7 +16,8 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import Borrowed, fetch_over
+from domain.database.pool import Borrowed, fetch_over
+from domain.database.statements import load_statements
 from domain.eventlog import codec
 from domain.eventlog.models import (
     AppendResult,
@@ -28,7 +29,6 @@ from domain.eventlog.models import (
     StreamOfAnotherTenant,
     WrongExpectedVersion,
 )
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("appending.sql"))
 

@@ -14,10 +14,10 @@ from psycopg import AsyncConnection
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch_over
+from domain.database.pool import fetch_over
+from domain.database.statements import load_statements
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("checkpoints.sql"))
 

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog import codec
 from domain.eventlog.appending import Command
 from domain.eventlog.group import Appends
@@ -24,7 +25,6 @@ from domain.eventlog.models import (
     RecordedEvent,
     StreamInfo,
 )
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("log.sql"))
 
@@ -35,7 +35,7 @@ MAX_COUNTED = 100_000
 
 
 class EventLog:
-    """The log over a pool of `domain.database.open_pool`."""
+    """The log over a pool of `domain.database.pool.open_pool`."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.digests import StoredEvent
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("scan.sql"))
 

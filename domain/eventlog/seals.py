@@ -19,11 +19,11 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.checkpoints import CheckpointStore, Lease
 from domain.eventlog.digests import DIGEST_BYTES, StoredEvent, microseconds
 from domain.eventlog.models import Checkpoint
-from domain.statements import load_statements
 from domain.telemetry import security_event
 
 _SQL = load_statements(Path(__file__).with_name("seals.sql"))

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from domain.database.statements import load_statements
 from domain.eventlog import codec
 from domain.eventlog.models import EventLogError, RecordedEvent
 from domain.eventlog.transfer import ImportedEvent
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("staging.sql"))
 

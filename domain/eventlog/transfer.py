@@ -29,11 +29,11 @@ from pydantic import (
     ValidationError,
 )
 
+from domain.contracts.strict_json import Time
+from domain.contracts.validation import detail, form
 from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.models import Checkpoint
-from domain.strict_json import Time
-from domain.validation import detail, form
 
 SOURCE = "/qlp/log"
 _TYPE_PREFIX = "qlp."

@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.contracts.strict_json import Time, read_as
 from domain.intents.content import IntentContent, Limits, Program
 from domain.intents.upcasters import UPCASTERS, Upcasters, check, upcast
 from domain.intents.value import RECORDED, Value
@@ -28,7 +29,6 @@ from domain.intents.values import (
     PlanSource,
     RunOutcome,
 )
-from domain.strict_json import Time, read_as
 
 #: A time with its offset, for both readers.
 Moment = Annotated[Time, msgspec.Meta(tz=True)]

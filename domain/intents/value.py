@@ -13,7 +13,7 @@ import msgspec
 from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema, to_json
 
-from domain.strict_json import null_is, read_as
+from domain.contracts.strict_json import null_is, read_as
 
 #: Validation context of what was recorded elsewhere, such as an imported log: what its whole may
 #: be was checked when it was accepted, and the bounds may have changed since.
@@ -84,7 +84,7 @@ def checked(type_: type[T], given: object, *, passing_over: bool = False) -> T:
     Args:
         type_: anything pydantic can check.
         given: what came.
-        passing_over: see `domain.strict_json.read_as`.
+        passing_over: see `domain.contracts.strict_json.read_as`.
 
     Raises:
         pydantic.ValidationError: names each field that is wrong.

@@ -40,7 +40,7 @@ class RunOutcome(Value, frozen=True):
         artifacts: what it left in its output folder.
         skipped_artifacts: ``name`` and ``reason`` of what it left there besides.
         more_skipped_artifacts: how many more things it left there, that those do not name.
-        behaviour: what it was seen doing (`domain.sandbox.contract.Behaviour`), as recorded.
+        behaviour: what it was seen doing (`domain.contracts.job.Behaviour`), as recorded.
     """
 
     verdict: str

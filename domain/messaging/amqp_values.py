@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from domain.messaging.amqp_decoding import Timestamp
+from domain.contracts.amqp_decoding import Timestamp
 
 #: What `sendable` returns: plain values, and numbers with their AMQP type.
 Value = str | bytes | bool | int | float | UUID | Decimal | datetime | dict[str, Any] | None

@@ -25,7 +25,7 @@ from azure.servicebus.exceptions import (
     ServiceBusError,
 )
 
-from domain.messaging.envelope import Envelope, InvalidEnvelope
+from domain.contracts.envelope import Envelope, InvalidEnvelope
 
 logger = logging.getLogger(__name__)
 

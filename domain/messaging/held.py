@@ -11,11 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
+from domain.database.outages import outage_of
 from domain.eventlog.log import EventLog
 from domain.messaging.publisher import PublishFailed
+from domain.messaging.rejected import RejectedMessage, RejectedMessages
 from domain.messaging.relay import Relay
-from domain.outages import outage_of
-from domain.projections.rejected import RejectedMessage, RejectedMessages
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from domain.messaging.envelope import TENANT_PATTERN, is_traceparent
+from domain.contracts.envelope import TENANT_PATTERN, is_traceparent
 
 #: What the bus takes at most outside of its premium tier; larger bodies are nobody's.
 _MAX_IDENTIFIED_BYTES = 256 * 1024

@@ -17,30 +17,30 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from domain.access.store import ApiKeys
-from domain.admission import NotAdmitted
-from domain.handler import CommandHandler
-from domain.intents.commands import RecordRun
-from domain.intents.content import IntentContent
-from domain.intents.refusals import SubmissionConflict
-from domain.intents.value import checked
-from domain.intents.values import RunArtifact, RunOutcome
-from domain.messaging.envelope import (
+from domain.application.admission import NotAdmitted
+from domain.application.handler import CommandHandler
+from domain.application.process_manager import ProcessManager
+from domain.application.repository import IntentRepository, UnreadableStream
+from domain.application.service import IntentService
+from domain.contracts.envelope import (
     Envelope,
     InvalidEnvelope,
     child_of,
     event_key,
 )
+from domain.contracts.job import RESULT_TYPE, SandboxResult, Verdict
+from domain.contracts.validation import describe
+from domain.intents.commands import RecordRun
+from domain.intents.content import IntentContent
+from domain.intents.refusals import SubmissionConflict
+from domain.intents.value import checked
+from domain.intents.values import RunArtifact, RunOutcome
 from domain.messaging.identity import identity_of
+from domain.messaging.rejected import NEWER_RESULT, UNREADABLE_STREAM, RejectedMessages
 from domain.patience import patiently
-from domain.process_manager import ProcessManager
-from domain.projections.rejected import NEWER_RESULT, UNREADABLE_STREAM, RejectedMessages
-from domain.repository import IntentRepository, UnreadableStream
 from domain.runs.artifacts import Artifacts, Claimed
 from domain.runs.behaviour import suspicions
-from domain.sandbox.contract import RESULT_TYPE, SandboxResult, Verdict
-from domain.service import IntentService
 from domain.telemetry import security_event
-from domain.validation import describe
 
 logger = logging.getLogger(__name__)
 

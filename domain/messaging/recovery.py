@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from domain.application.repository import IntentRepository, UnreadableStream, folded, typed
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.intents.events import SandboxRunRequested
 from domain.intents.next_step import react
@@ -20,7 +21,6 @@ from domain.intents.state import IntentState
 from domain.messaging.backlog import Backlog, LookFailed, Waiting
 from domain.messaging.relay import Relay
 from domain.projections.intents import IntentReads, StalledIntent
-from domain.repository import IntentRepository, UnreadableStream, folded, typed
 
 logger = logging.getLogger(__name__)
 

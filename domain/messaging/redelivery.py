@@ -17,10 +17,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from domain.contracts.redaction import redact
 from domain.messaging.amqp_values import Value, sendable
 from domain.messaging.publisher import OutgoingMessage, PublishFailed, ServiceBusPublisher
 from domain.patience import waits_for
-from domain.redaction import redact
 
 logger = logging.getLogger(__name__)
 

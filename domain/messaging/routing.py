@@ -5,21 +5,21 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from domain.eventlog.models import RecordedEvent
-from domain.intents.events import POISON, PlanningPostponed, SandboxRunRequested
-from domain.intents.state import IntentState, Run
-from domain.intents.value import plain
-from domain.messaging.envelope import Envelope, child_of
-from domain.messaging.publisher import OutgoingMessage
-from domain.repository import IntentRepository, intent_of, typed
-from domain.runs.inputs import inputs_of
-from domain.runs.tokens import RunTokens
-from domain.sandbox.contract import (
+from domain.application.repository import IntentRepository, intent_of, typed
+from domain.contracts.envelope import Envelope, child_of
+from domain.contracts.job import (
     JOB_TYPE,
     JobFile,
     JobLimits,
     SandboxJob,
 )
+from domain.eventlog.models import RecordedEvent
+from domain.intents.events import POISON, PlanningPostponed, SandboxRunRequested
+from domain.intents.state import IntentState, Run
+from domain.intents.value import plain
+from domain.messaging.publisher import OutgoingMessage
+from domain.runs.inputs import inputs_of
+from domain.runs.tokens import RunTokens
 
 SOURCE = "/qlp/events"
 

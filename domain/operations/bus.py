@@ -12,10 +12,10 @@ from azure.servicebus import ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from azure.servicebus.exceptions import ServiceBusError
 
-from domain.messaging.amqp_decoding import complete_decoder
+from domain.contracts.amqp_decoding import complete_decoder
+from domain.contracts.redaction import redact
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.operations.errors import OperationError
-from domain.redaction import redact
 from domain.settings import Settings
 
 

@@ -7,18 +7,18 @@ import os
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.log import EventLog
+from domain.projections.following.parked import ParkedStream
+from domain.projections.following.runner import Runner
 from domain.projections.intents import INTENT_STATES
-from domain.projections.rebuild import Rebuild
-from domain.projections.rebuild_contract import Builder, OnProgress
-from domain.projections.rebuild_following import FollowingBuilder
-from domain.projections.rebuild_intents import IntentStatesBuilder
-from domain.projections.rebuild_workers import FoldingHere, FoldingProcesses
+from domain.projections.rebuild.contract import Builder, OnProgress
+from domain.projections.rebuild.following import FollowingBuilder
+from domain.projections.rebuild.intents import IntentStatesBuilder
+from domain.projections.rebuild.rebuild import Rebuild
+from domain.projections.rebuild.workers import FoldingHere, FoldingProcesses
 from domain.projections.registry import NAMES, following
-from domain.projections.runner import Runner
-from domain.projections.runner_parked import ParkedStream
-from domain.projections.verify_contract import Verified
-from domain.projections.verify_following import verify_following
-from domain.projections.verify_intents import verify_intents
+from domain.projections.verify.contract import Verified
+from domain.projections.verify.following import verify_following
+from domain.projections.verify.intents import verify_intents
 
 #: Events per transaction of a rebuild that holds them in memory, and of one that does not.
 PAGE, RANGE = 2_000, 10_000
@@ -116,7 +116,7 @@ async def resume(pool: AsyncConnectionPool, name: str, stream_id: str) -> Parked
 
     Raises:
         ValueError: there is no such projection that follows the log, or the stream is not parked.
-        domain.projections.runner.ProjectionOutdated: the tables must be rebuilt first.
+        domain.projections.following.runner.ProjectionOutdated: the tables must be rebuilt first.
     """
     if check_name(name) == INTENT_STATES:
         raise ValueError(f"{name} is written with the events: rebuild it to take parked streams")

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.repository import IntentRepository
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import SandboxRunRequested
@@ -25,7 +26,6 @@ from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream, replay
 from domain.operations.selection import Preview, Selected, Selection, preview
 from domain.projections.intents import IntentReads
-from domain.repository import IntentRepository
 from domain.runs.tokens import RunTokens
 
 Target = Literal["publish", "sandbox", "nowhere"]

@@ -16,6 +16,8 @@ from uuid import UUID, uuid4
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.repository import IntentRepository
+from domain.contracts.job import JobFile, SandboxJob, SandboxResult, Verdict
 from domain.eventlog.log import EventLog
 from domain.intents.content import MAX_FILES
 from domain.intents.evolve import CorruptStream
@@ -24,9 +26,7 @@ from domain.intents.values import RunOutcome
 from domain.messaging.routing import job_of
 from domain.operations.sandbox_process import SandboxCommand, SandboxProcess
 from domain.operations.selection import Selected
-from domain.repository import IntentRepository
 from domain.runs.artifacts import Artifacts
-from domain.sandbox.contract import JobFile, SandboxJob, SandboxResult, Verdict
 
 #: Costs are compared above these differences alone: below, it is the machine's noise.
 NOISE = {"wall_ms": 50.0, "cpu_ms": 50.0, "peak_memory_bytes": 8.0 * 1024**2}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
-from domain.projections.paging import Page, check_limit, decode_cursor, page_of
-from domain.projections.rejected import RejectedMessage
-from domain.statements import load_statements
+from domain.database.paging import Page, check_limit, decode_cursor, page_of
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
+from domain.messaging.rejected import RejectedMessage
 
 _SQL = load_statements(Path(__file__).with_name("rejected.sql"))
 

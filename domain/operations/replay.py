@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from domain.application.repository import IntentRepository, folding, row_of
 from domain.intents.state import IntentState
 from domain.projections.intents import IntentReads, IntentRow
-from domain.repository import IntentRepository, folding, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ async def replay(repository: IntentRepository, reads: IntentReads, intent_id: UU
 
     Raises:
         NoSuchStream: the log has no such stream.
-        domain.repository.UnreadableStream: this release cannot fold it.
+        domain.application.repository.UnreadableStream: this release cannot fold it.
     """
     records = await repository.history(intent_id)
     state: IntentState | None = None

@@ -9,15 +9,15 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.application.handler import CommandHandler, Handled
+from domain.application.repository import IntentRepository
+from domain.contracts.envelope import child_of
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.log import EventLog
-from domain.handler import CommandHandler, Handled
 from domain.intents.commands import KillRun
-from domain.messaging.envelope import child_of
 from domain.operations.errors import OperationError
-from domain.repository import IntentRepository
 from domain.runs.status import RunStatuses
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("runs.sql"))
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from domain.contracts.job import SandboxJob, SandboxResult
+from domain.contracts.strict_json import read_as
 from domain.operations.errors import OperationError
-from domain.sandbox.contract import SandboxJob, SandboxResult
-from domain.strict_json import read_as
 
 RuntimeName = Literal["docker", "bubblewrap"]
 

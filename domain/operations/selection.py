@@ -12,11 +12,11 @@ from uuid import UUID
 import orjson
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.intents.state import Status
 from domain.operations.errors import OperationError
 from domain.operations.time_travel import parse_time
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("selection.sql"))
 

@@ -10,7 +10,9 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from pydantic import ValidationError
 
-from domain.database import Connection
+from domain.application.repository import intent_of, row_of, typed
+from domain.contracts.validation import describe
+from domain.database.pool import Connection
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
@@ -20,10 +22,8 @@ from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
 from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
 from domain.operations.errors import OperationError
+from domain.projections.following.batch import describe as describe_poison
 from domain.projections.intents import upsert
-from domain.projections.runner_batch import describe as describe_poison
-from domain.repository import intent_of, row_of, typed
-from domain.validation import describe
 
 #: Read-model rows written at once.
 _BATCH = 500

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, ValidationError
 
+from domain.contracts.job import INPUTS_FOLDER
+from domain.contracts.languages import LANGUAGES
 from domain.intents.content import MAX_CONTENT_BYTES, Path, Program
 from domain.intents.value import checked
 from domain.intents.values import PlannedStep
-from domain.sandbox.contract import INPUTS_FOLDER
-from domain.sandbox.languages import LANGUAGES
 
 #: Bytes of an answer. Its programs together fit into `MAX_CONTENT_BYTES`, twice that as JSON.
 MAX_ANSWER_BYTES = 512 * 1024

@@ -17,9 +17,9 @@ from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import UnknownTenant
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("budgets.sql"))
 

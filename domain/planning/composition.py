@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.openai_settings import ModelSettings
+from domain.models.settings import ModelSettings
 from domain.planning.budgets import TokenBudgets
 from domain.planning.language_model import LanguageModel
 from domain.planning.planner import Planner

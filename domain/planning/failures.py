@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 
+from domain.contracts.redaction import redact
 from domain.intents.values import CallOutcome
-from domain.openai_failures import ProviderFailed
+from domain.models.failures import ProviderFailed
 from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer
-from domain.redaction import redact
 
 if TYPE_CHECKING:
     import openai

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from domain.contracts.languages import LANGUAGES
 from domain.intents.content import Program
 from domain.intents.state import IntentState, Run
 from domain.intents.values import PlannedStep
@@ -20,7 +21,6 @@ from domain.planning.answers import (
 from domain.planning.prompting import load_prompt
 from domain.planning.question import Question
 from domain.planning.solved import Solved
-from domain.sandbox.languages import LANGUAGES
 
 PLAN, REPAIR, COMPARE = map(load_prompt, ("plan", "repair", "compare"))
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from domain.application.repository import IntentRepository, UnreadableStream
 from domain.intents.state import IntentState, Status
 from domain.intents.values import Author, PlannedStep
 from domain.projections.intents import IntentReads
-from domain.repository import IntentRepository, UnreadableStream
 from domain.similarity.embedder import EmbeddingUnavailable, text_hash
 from domain.similarity.search import Conditions, Found
 

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.openai_failures import (
+from domain.contracts.strict_json import MAX_DEPTH, InvalidJson, TooMuchJson, read_json
+from domain.models.failures import (
     ProviderFailed,
     failure_in,
     failure_of_choice,
@@ -22,7 +23,6 @@ from domain.openai_failures import (
 )
 from domain.planning.answers import MAX_ANSWER_BYTES
 from domain.planning.extraction import END_OF_REASONING
-from domain.strict_json import MAX_DEPTH, InvalidJson, TooMuchJson, read_json
 
 #: Bytes that carry one streamed token: an event repeats the call's id and model around each.
 _BYTES_PER_EVENT = 1024

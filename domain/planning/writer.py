@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID, uuid5
 
+from domain.application.repository import stream_of
 from domain.intents.state import IntentState, Run
 from domain.intents.values import Author
 from domain.planning.attempt import Attempt, Unanswered
@@ -20,7 +21,6 @@ from domain.planning.questions import (
     ask_whether_same,
 )
 from domain.planning.solved import Solved
-from domain.repository import stream_of
 
 
 class Writer:

@@ -13,10 +13,10 @@ from uuid import UUID
 from psycopg.types.json import Json
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.paging import Page, check_limit, decode_cursor, page_of
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
-from domain.projections.paging import Page, check_limit, decode_cursor, page_of
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("intents.sql"))
 
@@ -43,7 +43,7 @@ class IntentRow:
         reused_from: the intent whose plan it ran; None where its program was submitted with it, or
             written for it.
         details: what it was submitted with and the program that it runs, as JSON; None in a row
-            that was written before there were any, see `domain.details`.
+            that was written before there were any, see `domain.application.details`.
         outcome: of a finished intent, as JSON.
     """
 

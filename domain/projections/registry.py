@@ -10,18 +10,18 @@ from typing import Any, Final, Literal
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
-from domain.projections.error_patterns import ErrorPatterns
+from domain.projections.following.contract import Projection
+from domain.projections.following.error_patterns import ErrorPatterns
+from domain.projections.following.parked import parked_counts
+from domain.projections.following.runner import ProjectionOutdated, Runner, checkpoint_name
+from domain.projections.following.usage_daily import UsageDaily
 from domain.projections.intents import INTENT_STATES
 from domain.projections.resume_rows import resume_rows
-from domain.projections.runner import ProjectionOutdated, Runner, checkpoint_name
-from domain.projections.runner_contract import Projection
-from domain.projections.runner_parked import parked_counts
-from domain.projections.usage_daily import UsageDaily
-from domain.statements import load_statements
 
 logger = logging.getLogger(__name__)
 

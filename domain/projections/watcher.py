@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 from uuid import UUID
 
-from domain.watching import Watcher
+from domain.database.polling import Watcher
 
 #: How often the read model is asked, for all waiting requests together, in seconds.
 POLL_SECONDS = 0.05

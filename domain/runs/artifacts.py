@@ -20,10 +20,10 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.contracts.job import Artifact, SandboxResult, SkippedArtifact
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
-from domain.sandbox.contract import Artifact, SandboxResult, SkippedArtifact
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("artifacts.sql"))
 

@@ -95,7 +95,7 @@ class Suspicion:
 
 
 def suspicions(behaviour: Mapping[str, Any]) -> list[Suspicion]:
-    """What is suspicious about a recorded `domain.sandbox.contract.Behaviour`."""
+    """What is suspicious about a recorded `domain.contracts.job.Behaviour`."""
     executed: Sequence[str] = behaviour.get("executed", ())
     refused: Mapping[str, int] = behaviour.get("refused_syscalls", {})
     attempts: int = behaviour.get("network_attempts") or 0

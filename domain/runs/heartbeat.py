@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from domain.contracts.heartbeat import Heartbeat, Order, Orders, RunBeat
 from domain.runs.output import RunOutput, Watched
 from domain.runs.status import IntentRuns, RunStatuses
 from domain.runs.tokens import RunTokens
-from domain.sandbox.heartbeat import Heartbeat, Order, Orders, RunBeat
 from domain.telemetry import security_event
 
 

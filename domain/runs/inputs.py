@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from domain.application.repository import IntentRepository
+from domain.contracts.job import INPUTS_FOLDER, JobInput
 from domain.intents.state import IntentState, Step
-from domain.repository import IntentRepository
 from domain.runs.artifacts import Artifacts
 from domain.runs.tokens import RunOwner
-from domain.sandbox.contract import INPUTS_FOLDER, JobInput
 
 
 class NoSuchInput(Exception):

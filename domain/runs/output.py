@@ -13,11 +13,11 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
-from domain.handler import cancel_id, finished_id
-from domain.sandbox.heartbeat import MAX_LIVE_CHARACTERS, OutputChunk
-from domain.statements import load_statements
-from domain.watching import Watcher
+from domain.application.handler import cancel_id, finished_id
+from domain.contracts.heartbeat import MAX_LIVE_CHARACTERS, OutputChunk
+from domain.database.polling import Watcher
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("output.sql"))
 

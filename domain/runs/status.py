@@ -13,8 +13,11 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
-from domain.handler import finished_id
+from domain.application.handler import finished_id
+from domain.application.repository import intent_of, stream_of
+from domain.contracts.job import JobLimits
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.intents.events import (
     IntentCancelled,
     IntentFailed,
@@ -22,9 +25,6 @@ from domain.intents.events import (
     SandboxRunKillRequested,
     SandboxRunRequested,
 )
-from domain.repository import intent_of, stream_of
-from domain.sandbox.contract import JobLimits
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("status.sql"))
 

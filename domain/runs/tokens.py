@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from domain.messaging.envelope import TENANT_PATTERN
+from domain.contracts.envelope import TENANT_PATTERN
 
 #: Shortest key, bytes: as long as the hash (RFC 2104, section 3).
 MIN_KEY_BYTES = 32

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from domain.openai_settings import ModelSettings
+from domain.models.settings import ModelSettings
 from domain.similarity.embedder import (
     LEXICAL,
     Embedder,

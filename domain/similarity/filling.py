@@ -11,10 +11,10 @@ from uuid import UUID
 from pgvector import Vector
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.similarity.embedder import Embedder, EmbeddingUnavailable
 from domain.similarity.store import as_vector, put_fact, put_of_intent
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("filling.sql"))
 

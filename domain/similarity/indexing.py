@@ -13,10 +13,10 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.similarity.models import EmbeddingModel, IndexingFailed, IndexKind
 from domain.similarity.recall import examine_search, vector_indexes
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("owner.sql"))
 

@@ -17,14 +17,14 @@ from psycopg import AsyncConnection
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch_over
+from domain.database.pool import fetch_over
+from domain.database.statements import load_statements
 from domain.similarity.embedder import LEXICAL
 from domain.similarity.embedders import Embedders
 from domain.similarity.filling import TextOf, fill
 from domain.similarity.indexing import OnBuilding, VectorIndexes, alone, estimate
 from domain.similarity.models import EmbeddingModel, IndexingFailed, IndexKind, list_models
 from domain.similarity.recall import ALARM_BELOW, measure_recall
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("migration.sql"))
 _OWNER = load_statements(Path(__file__).with_name("owner.sql"))

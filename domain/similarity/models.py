@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
-from domain.statements import load_statements
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("models.sql"))
 

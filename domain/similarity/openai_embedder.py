@@ -21,8 +21,8 @@ import openai
 import orjson
 from openai import AsyncOpenAI, HttpxBinaryResponseContent
 
-from domain.openai_failures import ReportedFailure, failure_in
-from domain.redaction import redact
+from domain.contracts.redaction import redact
+from domain.models.failures import ReportedFailure, failure_in
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, FailureKind
 
 #: Tokens of one text, of OpenAI's embedding models. A token is at least one byte of UTF-8, so a

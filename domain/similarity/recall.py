@@ -14,10 +14,10 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch, fetch_over, unhurried
+from domain.database.pool import fetch, fetch_over, unhurried
+from domain.database.statements import load_statements
 from domain.similarity import search
 from domain.similarity.models import QUERY_OF, EmbeddingModel, IndexKind, list_models
-from domain.statements import load_statements
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.projections.intents import IntentRow
 from domain.similarity.models import QUERY_OF, IndexKind
 from domain.similarity.store import EmbeddingStore, Located
-from domain.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("search.sql"))
 

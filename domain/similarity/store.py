@@ -12,12 +12,12 @@ from uuid import UUID
 from pgvector import Vector
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, text_hash
 from domain.similarity.embedders import Embedders
 from domain.similarity.models import IndexKind, State
-from domain.statements import load_statements
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.embedders import Embedders
 from domain.similarity.filling import TextOf, fill
-from domain.statements import load_statements
 
 logger = logging.getLogger(__name__)
 

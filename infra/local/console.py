@@ -14,9 +14,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from domain.contracts.redaction import guard, redact
+from domain.database.outages import describe_outage, outage_of
 from domain.operations.cli.asking import asked
-from domain.outages import describe_outage, outage_of
-from domain.redaction import guard, redact
 from infra.local.stack.config import StackConfig, StackError, WrongSetting
 from infra.local.stack.report import HumanReport, JsonReport, Report
 from infra.local.stack.stack import Doors, LocalStack

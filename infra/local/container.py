@@ -21,8 +21,8 @@ import psycopg
 from psycopg import sql
 
 from domain.access.store import ApiKeys
-from domain.database import open_pool
-from domain.eventlog.migrate import migrate
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
 from infra.local.postgres.cluster import ADMIN, APP_LOGIN
 
 SECRETS = Path("/run/qlp")

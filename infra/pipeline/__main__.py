@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from domain.eventlog.migrate import MigrationError, migrate
-from domain.redaction import guard, redact
+from domain.contracts.redaction import guard, redact
+from domain.database.migrate import MigrationError, migrate
 from infra.pipeline.azure import Site, database_token, read_secret, set_image
 from infra.pipeline.checks import Finding, run_checks
 from infra.pipeline.client import (

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from domain.redaction import remember
+from domain.contracts.redaction import remember
 from infra.pipeline.client import PipelineError
 
 _SWAP_SECONDS = 900.0

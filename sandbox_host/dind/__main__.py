@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from domain.redaction import guard
+from domain.contracts.redaction import guard
 from sandbox_host.dind import cgroups, images, privileges
 from sandbox_host.dind.engine import Engine, remove_boxes
 from sandbox_host.host.engine_status import VARIABLE, EngineStatus

@@ -14,7 +14,7 @@ import docker
 import docker.errors
 import requests
 
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.dind.registry import RegistryRefused, credentials, registry_of
 
 log = logging.getLogger(__name__)

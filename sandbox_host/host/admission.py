@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from domain.sandbox.contract import JobLimits
+from domain.contracts.job import JobLimits
 from sandbox_host.run.job import InvalidJob
 
 #: Part of this machine's memory, or of this container's, that programs and waiting boxes may take.

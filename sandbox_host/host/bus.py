@@ -17,8 +17,8 @@ from azure.servicebus.aio import (
     ServiceBusSender,
 )
 
-from domain.messaging.amqp_decoding import complete_decoder
-from domain.sandbox.contract import RESULT_TYPE
+from domain.contracts.amqp_decoding import complete_decoder
+from domain.contracts.job import RESULT_TYPE
 from sandbox_host.host.messages import CONTENT_TYPE, Reply
 from sandbox_host.net.backoff import Backoff
 from sandbox_host.settings import Settings

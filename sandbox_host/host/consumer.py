@@ -15,7 +15,7 @@ from typing import TypeVar
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.exceptions import MessageLockLostError
 
-from domain.messaging.envelope import Envelope
+from domain.contracts.envelope import Envelope
 from sandbox_host.host.bus import BUS_ERRORS, Bus, Link
 from sandbox_host.host.job_runner import NotNow, Runner
 from sandbox_host.host.messages import (

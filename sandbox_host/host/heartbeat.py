@@ -16,8 +16,7 @@ from uuid import UUID
 import aiohttp
 from pydantic import ValidationError
 
-from domain.sandbox.contract import SandboxJob
-from domain.sandbox.heartbeat import (
+from domain.contracts.heartbeat import (
     HEARTBEAT_ROUTE,
     HEARTBEAT_SECONDS,
     MAX_RUNS,
@@ -28,7 +27,8 @@ from domain.sandbox.heartbeat import (
     Orders,
     RunBeat,
 )
-from domain.strict_json import read_as
+from domain.contracts.job import SandboxJob
+from domain.contracts.strict_json import read_as
 from sandbox_host.host.live_output import LiveOutput
 from sandbox_host.net.backoff import Backoff
 from sandbox_host.net.http_client import HTTP_ERRORS, TooLarge, open_session, read_at_most

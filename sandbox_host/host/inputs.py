@@ -10,8 +10,8 @@ from functools import partial
 
 import aiohttp
 
-from domain.sandbox.contract import JobInput, SandboxJob
-from domain.sandbox.heartbeat import INPUT_ROUTE
+from domain.contracts.heartbeat import INPUT_ROUTE
+from domain.contracts.job import JobInput, SandboxJob
 from sandbox_host.net.http_client import (
     GaveUp,
     TooLarge,

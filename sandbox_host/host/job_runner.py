@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 from uuid import UUID
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 from sandbox_host.host.admission import MemoryBudget
 from sandbox_host.host.heartbeat import HeartbeatClient
 from sandbox_host.host.inputs import InputFetcher, InputsUnavailable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Literal
 
-from domain.sandbox.heartbeat import MAX_CHUNK_CHARACTERS, MAX_LIVE_CHARACTERS, OutputChunk
+from domain.contracts.heartbeat import MAX_CHUNK_CHARACTERS, MAX_LIVE_CHARACTERS, OutputChunk
 
 Stream = Literal["stdout", "stderr"]
 

@@ -11,14 +11,13 @@ from azure.servicebus import ServiceBusReceivedMessage
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from domain.messaging.envelope import (
+from domain.contracts.envelope import (
     MAX_ENVELOPE_BYTES,
     Envelope,
     InvalidEnvelope,
     child_of,
 )
-from domain.redaction import redact
-from domain.sandbox.contract import (
+from domain.contracts.job import (
     JOB_TYPE,
     MAX_JOB_NODES,
     RESULT_TYPE,
@@ -26,8 +25,9 @@ from domain.sandbox.contract import (
     SandboxResult,
     Verdict,
 )
-from domain.strict_json import read_as
-from domain.validation import describe
+from domain.contracts.redaction import redact
+from domain.contracts.strict_json import read_as
+from domain.contracts.validation import describe
 from sandbox_host.run.job import InvalidJob, PreparedJob, prepare
 from sandbox_host.run.output import cut_to_json_size, json_bytes
 from sandbox_host.run.wording import without_paths

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from domain.messaging.envelope import rfc3339
+from domain.contracts.envelope import rfc3339
 
 
 @dataclass

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from domain.sandbox.contract import Artifact, SandboxJob, SandboxResult, SkippedArtifact
-from domain.sandbox.heartbeat import ARTIFACT_ROUTE
+from domain.contracts.heartbeat import ARTIFACT_ROUTE
+from domain.contracts.job import Artifact, SandboxJob, SandboxResult, SkippedArtifact
 from sandbox_host.net.http_client import GaveUp, check_answer, open_session, until_deadline
 from sandbox_host.run.artifacts import named_and_counted, skipped_artifact
 from sandbox_host.runtimes.base import RunResult

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.images import debian
 from sandbox_host.images.debian import BuildError
 from sandbox_host.images.engine import discard, identity_of, import_root, recipe, recipe_of

@@ -26,7 +26,7 @@ _FIRST = 0.005
 _INTERVAL = 0.025
 _SHARE = 0.05
 
-#: Names and system calls kept of one run; `domain.sandbox.contract.Behaviour` takes no more.
+#: Names and system calls kept of one run; `domain.contracts.job.Behaviour` takes no more.
 _MAX_NAMES = 32
 _MAX_CALLS = 64
 

@@ -18,7 +18,7 @@ from itertools import chain
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from domain.sandbox.contract import (
+from domain.contracts.job import (
     INLINE_ARTIFACT_BYTES,
     MAX_ARTIFACTS,
     MAX_SKIPPED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from domain.sandbox.contract import SandboxResult
+from domain.contracts.job import SandboxResult
 
 log = logging.getLogger("sandbox_host.host.recent_runs")
 security = logging.getLogger("sandbox_host.security")

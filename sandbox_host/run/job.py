@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from domain.sandbox.contract import MAX_INPUT_BYTES, JobFile, SandboxJob
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.job import MAX_INPUT_BYTES, JobFile, SandboxJob
+from domain.contracts.languages import LANGUAGES
 
 #: Longest single argument and all of them together, bytes of UTF-8. The kernel's own limit for
 #: one argument is 128 KiB (``MAX_ARG_STRLEN``, execve(2)).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 
 #: The return code of a program that SIGKILL ended.
 KILLED = -9

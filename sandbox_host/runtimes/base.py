@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, Protocol, runtime_checkable
 
-from domain.sandbox.contract import Behaviour, SandboxResult, Usage
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.job import Behaviour, SandboxResult, Usage
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.run.artifacts import Collected
 from sandbox_host.run.job import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.run.output import CappedStream

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from domain.sandbox.contract import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
+from domain.contracts.job import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
 from sandbox_host.run.job import prepare
 from sandbox_host.runtimes.base import RuntimeFailure
 

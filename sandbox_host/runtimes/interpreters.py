@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.run.job import InvalidJob, PreparedJob
 from sandbox_host.runtimes.base import RuntimeFailure
 

@@ -21,9 +21,9 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import migrate
 from domain.eventlog.models import InlineWrite, NewEvent
 from domain.intents.ids import derived_id, new_id
 from domain.memory import spare_the_collector

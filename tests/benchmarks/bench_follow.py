@@ -26,13 +26,13 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.application.repository import typed
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint
 from domain.eventlog.scan import Filter, LogScanner
 from domain.memory import spare_the_collector
-from domain.repository import typed
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA
 from tests.benchmarks.server import own_server

@@ -20,9 +20,9 @@ import time
 import orjson
 import psycopg
 
-from domain.database import open_pool
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint
 from domain.memory import spare_the_collector
 from domain.operations.projections import rebuild

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from domain.sandbox.contract import JobLimits, Verdict
+from domain.contracts.job import JobLimits, Verdict
 from sandbox_host.linux.processes import adopt_orphans
 from sandbox_host.runtimes.base import Pooled, RunControl, Runtime
 from sandbox_host.runtimes.choice import RuntimeOptions, make_runtime

@@ -26,9 +26,9 @@ import orjson
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint, NewEvent
 from domain.intents.ids import derived_id, new_id
 from infra.local.postgres.server import EmbeddedPostgres

@@ -28,8 +28,8 @@ from pgvector import Vector
 from pgvector.psycopg import register_vector_async
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
-from domain.eventlog.migrate import migrate
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
 from domain.memory import spare_the_collector
 from domain.similarity.embedder import LEXICAL, text_hash
 from domain.similarity.embedders import Embedders

@@ -14,11 +14,11 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from domain.access.store import ApiKeys
-from domain.database import open_pool
-from domain.messaging.envelope import event_key
+from domain.application.service import intent_id_for
+from domain.contracts.envelope import event_key
+from domain.database.pool import open_pool
+from domain.messaging.rejected import RejectedMessage, RejectedMessages
 from domain.operations.amqp_copy import plain
-from domain.projections.rejected import RejectedMessage, RejectedMessages
-from domain.service import intent_id_for
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,
     UNREADABLE_BODIES,

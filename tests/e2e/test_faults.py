@@ -18,7 +18,7 @@ import pytest
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.service import intent_id_for
+from domain.application.service import intent_id_for
 from infra.local.servicebus.broker.config import DEFAULT_CONFIG
 from infra.local.stack.stack import TENANT
 from tests.fixtures.stack import Client, RunningStack, running_stack, submission

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 from psycopg.conninfo import make_conninfo
 
-from domain.eventlog.migrate import migrate
+from domain.database.migrate import migrate
 from infra.local.stack.config import ROOT
 from tests.fixtures.postgres import Server
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from domain.access.store import ApiKeys, Role
-from domain.database import open_pool
+from domain.database.pool import open_pool
 from tests.e2e.test_bus import rejections
 from tests.fixtures.stack import ECHO, Client, RunningStack, submission
 from tests.integration.operations.recording import qlp

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.service import intent_id_for
+from domain.application.service import intent_id_for
 from infra.local.stack.stack import TENANT
 from tests.e2e.test_qlp import qlp
 from tests.fixtures.stack import Reply, RunningStack, running_stack, submission

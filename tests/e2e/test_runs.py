@@ -19,12 +19,12 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.limits import LimitsStore, TenantLimits
-from domain.database import fetch, open_pool
+from domain.contracts.heartbeat import RUN_HEADER
+from domain.contracts.job import MAX_ARTIFACT_BYTES
+from domain.database.pool import fetch, open_pool
 from domain.intents.content import Limits
 from domain.intents.run_decisions import run_id_of
 from domain.runs.tokens import RunTokens
-from domain.sandbox.contract import MAX_ARTIFACT_BYTES
-from domain.sandbox.heartbeat import RUN_HEADER
 from domain.settings import Settings
 from tests.e2e.test_bus import rejections, tenant_of
 from tests.e2e.test_http import problem

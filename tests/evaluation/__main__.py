@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from domain.openai_settings import ModelSettings
+from domain.models.settings import ModelSettings
 from infra.local.stack.config import StackError
 from tests.evaluation.attempt import Attempt, Unexpected, attempt
 from tests.evaluation.case import Case

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.languages import LANGUAGES
 from tests.evaluation.case import Case, Step
 from tests.evaluation.cases import CASES
 from tests.evaluation.pairs import NEAR_MISSES, PARAPHRASES, REPEATS

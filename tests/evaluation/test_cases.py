@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from domain.sandbox.contract import JobFile, Verdict
+from domain.contracts.job import JobFile, Verdict
 from sandbox_host.run.job import prepare
 from sandbox_host.runtimes.base import Runtime
 from tests.evaluation.case import Case, Output

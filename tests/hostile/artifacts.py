@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 from tests.hostile.case import (
     CONFINED,
     GVISOR,

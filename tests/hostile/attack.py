@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from domain.sandbox.contract import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.job import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.run.job import PreparedJob, prepare
 from sandbox_host.runtimes.base import Pooled, RunControl, RunResult, Runtime
 from tests.hostile.bait import Bait

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 
 DOCKER = "docker"
 GVISOR = "docker+runsc"

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
 from tests.fixtures.sandbox import open_runtime
 from tests.hostile import bait as baiting

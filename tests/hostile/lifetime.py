@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from tests.hostile.case import (
     GVISOR,
     Otherwise,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 from tests.hostile.case import Program, every, limits, prints
 
 #: One write(2) may take less than it is given, and does under gVisor.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 from tests.hostile.case import (
     CONFINED,
     DOCKER,

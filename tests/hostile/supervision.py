@@ -6,7 +6,7 @@ times, and lose what was recorded of it.
 
 from __future__ import annotations
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from tests.hostile.case import (
     BUBBLEWRAP,
     CONFINED,

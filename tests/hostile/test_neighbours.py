@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime
 from tests.hostile.attack import job_of, launch
 from tests.hostile.bait import Bait

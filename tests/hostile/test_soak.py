@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Pooled, Runtime
 from tests.hostile.attack import damage_since, launch, ordinary_job
 from tests.hostile.bait import Bait

@@ -21,11 +21,11 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from domain.database import open_pool
+from domain.application.repository import IntentRepository
+from domain.contracts.job import RESULT_TYPE
+from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.intents.state import IntentState
-from domain.repository import IntentRepository
-from domain.sandbox.contract import RESULT_TYPE
 from tests.e2e.test_bus import tenant_of
 from tests.fixtures.openai_server import OpenAIServer, fault, program, repaired, step
 from tests.fixtures.stack import Client, RunningStack, running_stack, submission

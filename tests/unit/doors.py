@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 from pydantic import RootModel
 
+from domain.contracts.strict_json import MAX_NODES
 from domain.intents.events import EVENT_TYPES, MAX_EVENT_NODES
 from domain.planning.answers import MAX_ANSWER_NODES, CompareAnswer, PlanAnswer, RepairAnswer
-from domain.strict_json import MAX_NODES
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READERS = ("read_as", "checked", "parse_body")
@@ -32,13 +32,13 @@ LAX_READERS = ("model_validate", "model_validate_json", "validate_python", "vali
 
 #: Modules that have pydantic read something else, and why that is as good.
 NO_DOORS = {
-    "domain.strict_json": "it is the reader",
-    "domain.openai_settings": "texts of the environment",
+    "domain.contracts.strict_json": "it is the reader",
+    "domain.models.settings": "texts of the environment",
     "sandbox_host.settings": "texts of the environment",
     "domain.planning.answers": "names, read before",
     "domain.planning.wire": "counted before; a provider may be lax",
     "domain.messaging.routing": "limits, read before",
-    "domain.messaging.envelope": "a CloudEvent, whose rules are its own",
+    "domain.contracts.envelope": "a CloudEvent, whose rules are its own",
     "domain.eventlog.transfer": "lines of bounded size, with strict fields",
     "functions.sandbox_http": "a part of an address",
     "functions.similar_http": "query parameters",

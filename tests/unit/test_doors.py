@@ -13,7 +13,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from domain.strict_json import read_as
+from domain.contracts.strict_json import read_as
 from functions.problems import invalid_fields
 from tests.fixtures.cpu_time import assert_quick
 from tests.unit.doors import EXAMPLES, LAX_READERS, NO_DOORS, Door, calls, doors

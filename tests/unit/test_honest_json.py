@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from domain.contracts.heartbeat import Heartbeat
+from domain.contracts.strict_json import read_as
 from domain.intents.content import IntentContent
-from domain.sandbox.heartbeat import Heartbeat
-from domain.strict_json import read_as
 from functions.intents_http import Cancellation
 from functions.operations_http import ReplayRequest
 from functions.problems import invalid_fields

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from domain.strict_json import InvalidJson, read_json
+from domain.contracts.strict_json import InvalidJson, read_json
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from domain.contracts.job import JobFile
+from domain.contracts.strict_json import read_as
+from domain.contracts.validation import describe
 from domain.intents.content import IntentContent
-from domain.openai_settings import ModelSettings
-from domain.sandbox.contract import JobFile
-from domain.strict_json import read_as
-from domain.validation import describe
+from domain.models.settings import ModelSettings
 from functions.problems import invalid_fields
 from sandbox_host.settings import Settings
 

@@ -12,9 +12,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from domain.contracts.redaction import guard as guard_secrets
+from domain.contracts.redaction import redact
 from domain.operations.cli.group import CommandGroup, command_group, discard_output
-from domain.redaction import guard as guard_secrets
-from domain.redaction import redact
 
 #: Each command: the module it is in, its name there, and what the help says of it. Imported when it
 #: is used, because what commands need takes up to a second to import.

@@ -9,7 +9,7 @@ import typer
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
-from domain.openai_settings import ModelSettings
+from domain.models.settings import ModelSettings
 from domain.operations.cli.console import (
     AsJson,
     DryRun,

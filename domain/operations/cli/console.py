@@ -15,8 +15,11 @@ import orjson
 import typer
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool, try_connection
-from domain.eventlog.migrate import MigrationError, check_schema
+from domain.application.repository import intent_of
+from domain.contracts.redaction import redact
+from domain.database.migrate import MigrationError, check_schema
+from domain.database.outages import describe_outage, outage_of
+from domain.database.pool import open_pool, try_connection
 from domain.eventlog.models import RecordedEvent
 from domain.intents.evolve import CorruptStream
 from domain.operations.cli.asking import asked
@@ -24,9 +27,6 @@ from domain.operations.cli.numbers import whole
 from domain.operations.cli.table import table_lines
 from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
-from domain.outages import describe_outage, outage_of
-from domain.redaction import redact
-from domain.repository import intent_of
 from domain.settings import InvalidSettings, database_setting
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.models import IndexingFailed

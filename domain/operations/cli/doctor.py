@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from domain.operations.cli.console import AsJson, guard, print_json, printable
-from domain.operations.doctor import examine_environment
-from domain.operations.findings import Finding, worst
+from domain.operations.doctor.examine import examine_environment
+from domain.operations.doctor.findings import Finding, worst
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

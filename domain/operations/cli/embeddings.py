@@ -15,8 +15,8 @@ from psycopg_pool import AsyncConnectionPool
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from domain.openai_client import open_client
-from domain.openai_settings import ModelSettings
+from domain.models.client import open_client
+from domain.models.settings import ModelSettings
 from domain.operations.cli.console import (
     AsJson,
     DryRun,

@@ -10,6 +10,8 @@ import typer
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, FailFast, Field, ValidationError
 
+from domain.contracts.strict_json import Time, read_as
+from domain.contracts.validation import describe, form
 from domain.eventlog.seals import Head, SealReads
 from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
@@ -17,8 +19,6 @@ from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
 from domain.operations.log_findings import Finding
 from domain.operations.log_integrity import LogVerifier, Verification
-from domain.strict_json import Time, read_as
-from domain.validation import describe, form
 
 log = command_group("Verify the event log against its seals.")
 

@@ -33,11 +33,11 @@ from domain.operations.cli.projections_text import (
     print_verified,
 )
 from domain.operations.projections import check_name, rebuild, resume, verify
-from domain.projections import rebuild_contract
-from domain.projections.rebuild import Rebuild
+from domain.projections.following.parked import parked_streams
+from domain.projections.following.runner import ProjectionOutdated
+from domain.projections.rebuild import contract as rebuild_contract
+from domain.projections.rebuild.rebuild import Rebuild
 from domain.projections.registry import Projections
-from domain.projections.runner import ProjectionOutdated
-from domain.projections.runner_parked import parked_streams
 
 projections = command_group("Read models: how they do; rebuild, verify, resume them.")
 

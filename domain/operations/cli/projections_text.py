@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from domain.operations.cli.console import printable
-from domain.projections.rebuild_contract import RebuildPlan, Rebuilt
-from domain.projections.verify_contract import Difference, Verified
+from domain.projections.rebuild.contract import RebuildPlan, Rebuilt
+from domain.projections.verify.contract import Difference, Verified
 
 
 def print_verified(verified: Verified) -> None:

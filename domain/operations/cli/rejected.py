@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from psycopg_pool import AsyncConnectionPool
 
+from domain.messaging.rejected import RejectedMessages
 from domain.operations.cli.console import (
     AsJson,
     DryRun,
@@ -23,7 +24,6 @@ from domain.operations.cli.console import (
 )
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
-from domain.projections.rejected import RejectedMessages
 
 rejected = command_group("Messages that could not be processed.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from domain.eventlog.migrate import migrate
+from domain.database.migrate import migrate
 from domain.operations.cli.console import AsJson, guard, owner_url, print_json
 
 

@@ -10,6 +10,7 @@ import orjson
 import typer
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.repository import IntentRepository
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
 from domain.operations.cli.console import (
@@ -28,7 +29,6 @@ from domain.operations.cli.group import command_group
 from domain.operations.replay import replay
 from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.projections.intents import IntentReads
-from domain.repository import IntentRepository
 
 streams = command_group("Look at event streams and replay them.")
 

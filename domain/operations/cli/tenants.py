@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from domain.access.limits import NAMES, LimitsStore, TenantLimits
 from domain.access.store import ApiKeys
+from domain.contracts.strict_json import InvalidJson, read_json
+from domain.contracts.validation import describe
 from domain.intents.content import Limits
 from domain.intents.value import checked, plain
 from domain.operations.cli.budgets import budget
@@ -25,8 +27,6 @@ from domain.operations.cli.console import (
     run,
 )
 from domain.operations.cli.group import command_group
-from domain.strict_json import InvalidJson, read_json
-from domain.validation import describe
 
 tenants = command_group("What tenants may have.")
 limits = command_group("Limits of a tenant's runs.")

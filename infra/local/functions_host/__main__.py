@@ -17,8 +17,8 @@ import sys
 import threading
 from pathlib import Path
 
-from domain.connections import CHECKS, connection_setting
-from domain.redaction import guard, redact
+from domain.contracts.connections import CHECKS, connection_setting
+from domain.contracts.redaction import guard, redact
 from infra.local.functions_host import indexing, logs, settings
 from infra.local.functions_host.errors import HostStartupError
 from infra.local.functions_host.host import Address, FunctionsHost

@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from domain.redaction import redact
+from domain.contracts.redaction import redact
 
 #: Loggers that tell at INFO what the host says itself, once, or that nobody wants to read.
 _QUIET = ("azure", "aiohttp", "asyncio", "uamqp")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from domain.connections import CHECKS, connection_setting
-from domain.redaction import remember_all
+from domain.contracts.connections import CHECKS, connection_setting
+from domain.contracts.redaction import remember_all
 from infra.local.servicebus.broker.config import DEFAULT_CONFIG
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from domain.database import Connection
-from domain.statements import load_statements
+from domain.database.pool import Connection
+from domain.database.statements import load_statements
 from infra.local.stack.config import StackError
 
 _SQL = load_statements(Path(__file__).with_name("foreign_database.sql"))

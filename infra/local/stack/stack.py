@@ -23,8 +23,8 @@ import aiohttp
 import psycopg
 
 from domain.access.store import ApiKeys
-from domain.database import open_pool
-from domain.eventlog.migrate import MigrationError, migrate
+from domain.database.migrate import MigrationError, migrate
+from domain.database.pool import open_pool
 from infra.local.ports import RememberedPorts
 from infra.local.postgres.server import EmbeddedPostgres
 from infra.local.stack.child import Child

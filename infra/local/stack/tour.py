@@ -16,7 +16,7 @@ import aiohttp
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.service import intent_id_for
+from domain.application.service import intent_id_for
 from infra.local.stack.config import StackError
 from infra.local.stack.report import Report
 from infra.local.stack.stack import TENANT, Doors

@@ -8,7 +8,7 @@ import itertools
 import os
 from dataclasses import dataclass
 
-from domain.sandbox.contract import JobLimits
+from domain.contracts.job import JobLimits
 from sandbox_host.linux.box_users import BUBBLEWRAP_USERS, NoUserFree
 from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits, GroupUsage
 from sandbox_host.linux.network_watch import NetworkWatch

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from domain.sandbox.contract import MAX_INPUT_BYTES
+from domain.contracts.job import MAX_INPUT_BYTES
 from sandbox_host.linux.folders import make_folder
 from sandbox_host.linux.host_folders import new_folders, reap_folders
 from sandbox_host.linux.processes import acting_as

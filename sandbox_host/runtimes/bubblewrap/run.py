@@ -8,7 +8,7 @@ import resource
 import time
 from functools import partial
 
-from domain.sandbox.contract import Behaviour, Usage
+from domain.contracts.job import Behaviour, Usage
 from sandbox_host.linux.behaviour import ProgramWatch
 from sandbox_host.linux.cgroups.types import GroupUsage
 from sandbox_host.linux.watchdog import MemoryWatchdog, descendants

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from domain.sandbox.contract import JobLimits
+from domain.contracts.job import JobLimits
 from sandbox_host.linux.processes import is_alive
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.base import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from domain.sandbox.contract import JobLimits
+from domain.contracts.job import JobLimits
 from sandbox_host.runtimes.base import MAX_OPEN_FILES
 
 #: Written when the box is laid out, and before the program begins.

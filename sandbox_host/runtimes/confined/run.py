@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from domain.sandbox.contract import Behaviour, Usage
+from domain.contracts.job import Behaviour, Usage
 from sandbox_host.linux.behaviour import ProgramWatch, Refusal, RefusalLog, Refusals
 from sandbox_host.linux.quotas import PENDING_SIGNALS
 from sandbox_host.linux.watchdog import MemoryWatchdog, descendants

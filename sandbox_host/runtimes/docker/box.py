@@ -9,7 +9,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from domain.sandbox.contract import JobLimits
+from domain.contracts.job import JobLimits
 from sandbox_host.linux.box_users import BoxUser
 from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits
 from sandbox_host.linux.network_watch import NetworkWatch

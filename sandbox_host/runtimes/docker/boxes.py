@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Coroutine
 
-from domain.sandbox.contract import JobLimits
+from domain.contracts.job import JobLimits
 from sandbox_host.linux.box_users import DOCKER_USERS, BoxUser, NoUserFree
 from sandbox_host.linux.cgroups.types import Cgroup
 from sandbox_host.linux.folders import make_folder

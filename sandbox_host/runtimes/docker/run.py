@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from domain.sandbox.contract import Behaviour, SkippedArtifact, Usage
+from domain.contracts.job import Behaviour, SkippedArtifact, Usage
 from sandbox_host.linux.behaviour import ProgramWatch
 from sandbox_host.linux.cgroups.types import GroupUsage
 from sandbox_host.run.artifacts import Collected

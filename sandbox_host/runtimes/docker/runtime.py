@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from domain.sandbox.contract import JobLimits, SandboxResult
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.job import JobLimits, SandboxResult
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.linux.processes import host_tag, is_alive
 from sandbox_host.run.events import security_event
 from sandbox_host.run.job import PreparedJob

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from domain.sandbox.contract import JobLimits
+from domain.contracts.job import JobLimits
 from sandbox_host.run.job import MAX_INODES, PreparedJob
 from sandbox_host.runtimes.base import (
     BOX,

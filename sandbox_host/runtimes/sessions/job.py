@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, RootModel, StringConstraints
 
-from domain.sandbox.contract import MAX_SKIPPED, SkippedArtifact
+from domain.contracts.job import MAX_SKIPPED, SkippedArtifact
 from sandbox_host.run.artifacts import Collected, collect, named_and_counted, skipped_artifact
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.run.output import FLOOD_BYTES

@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from domain.sandbox.contract import Usage
-from domain.strict_json import read_as
+from domain.contracts.job import Usage
+from domain.contracts.strict_json import read_as
 from sandbox_host.run.artifacts import Collected, named_and_counted, skipped_artifact
 from sandbox_host.run.job import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.run.output import CappedStream

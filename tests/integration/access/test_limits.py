@@ -10,13 +10,13 @@ from psycopg_pool import AsyncConnectionPool
 from domain.access.limits import DEFAULTS, LimitsStore, TenantLimits
 from domain.access.recent import SECONDS
 from domain.access.store import ApiKeys, UnknownTenant
-from domain.admission import Admission, NotAdmitted
+from domain.application.admission import Admission, NotAdmitted
+from domain.application.handler import CommandHandler
+from domain.application.repository import IntentRepository
+from domain.application.service import IntentService
 from domain.eventlog.log import EventLog
-from domain.handler import CommandHandler
 from domain.intents.content import IntentContent, Limits
 from domain.intents.value import checked
-from domain.repository import IntentRepository
-from domain.service import IntentService
 from tests.integration.projections.histories import TRACE
 
 TIGHT = TenantLimits(Limits(wall_seconds=1), Limits(wall_seconds=2))

@@ -13,7 +13,7 @@ from psycopg import errors as pg
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database.pool import open_pool
 from domain.eventlog import group
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import (

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
-from domain.database import open_pool
+from domain.database.pool import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, WrongExpectedVersion

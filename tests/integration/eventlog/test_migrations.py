@@ -15,21 +15,21 @@ import pytest
 from msgspec.structs import replace
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
-from domain.eventlog import migrate as module
-from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import (
+from domain.application.repository import IntentRepository
+from domain.database import migrate as module
+from domain.database.migrate import (
     MigrationError,
     SchemaOutOfDate,
     check_schema,
     load_migrations,
     migrate,
 )
+from domain.database.pool import open_pool
+from domain.eventlog.log import EventLog
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
 from domain.intents.value import checked
 from domain.projections.intents import IntentReads
-from domain.repository import IntentRepository
 from tests.fixtures.postgres import Database, Server
 from tests.integration.operations.recording import TRACEPARENT
 from tests.unit.intents.specification import NOW, submitted
@@ -68,7 +68,7 @@ async def test_migrating_twice_applies_everything_once(empty: Database) -> None:
 
 async def test_eight_processes_at_once_apply_each_migration_once(empty: Database) -> None:
     program = (
-        "import asyncio, sys; from domain.eventlog.migrate import migrate;"
+        "import asyncio, sys; from domain.database.migrate import migrate;"
         "print(*asyncio.run(migrate(sys.argv[1])))"
     )
     processes = [

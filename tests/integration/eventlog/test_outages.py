@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import migrate
 from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, RecordedEvent
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.fixtures.postgres import Servers

@@ -18,12 +18,12 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import PoolTimeout
 
-from domain import database as domain_database
 from domain.app import open_app
-from domain.database import PoolerInBetween, open_pool, try_connection
-from domain.eventlog.migrate import migrate
-from domain.operations.doctor import examine_environment
-from domain.operations.findings import Finding
+from domain.database import pool as domain_database
+from domain.database.migrate import migrate
+from domain.database.pool import PoolerInBetween, open_pool, try_connection
+from domain.operations.doctor.examine import examine_environment
+from domain.operations.doctor.findings import Finding
 from domain.patience import waits_for
 from domain.settings import Settings
 from infra.local.ports import free_port

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database.migrate import load_migrations, migrate
+from domain.database.pool import open_pool
 from domain.eventlog import seals
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import load_migrations, migrate
 from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
 from domain.eventlog.seals import Head, Sealer, SealReads, SealsMissing
 from domain.operations.log_findings import Finding, Kind

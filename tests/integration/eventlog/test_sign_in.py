@@ -13,8 +13,8 @@ from aiohttp import web
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from domain.database import open_pool
-from domain.database_sign_in import SCOPE, needs_token, with_token
+from domain.database.pool import open_pool
+from domain.database.sign_in import SCOPE, needs_token, with_token
 from tests.fixtures.postgres import Database
 
 _HOST = "example.postgres.database.azure.com"

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
-from domain.database import open_pool
+from domain.application.repository import IntentRepository, UnreadableStream
+from domain.database.pool import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.log import EventLog
@@ -36,10 +37,9 @@ from domain.operations.log_integrity import LogVerifier
 from domain.operations.projections import verify
 from domain.operations.replay import replay
 from domain.operations.transfer import Exported, Imported, export_events, import_events
+from domain.projections.following.parked import parked_streams
 from domain.projections.intents import IntentReads
 from domain.projections.registry import Projections
-from domain.projections.runner_parked import parked_streams
-from domain.repository import IntentRepository, UnreadableStream
 from tests.fixtures.postgres import Database, Server
 from tests.integration.operations.recording import Recorder
 from tests.unit.intents.specification import INTENT, submitted

@@ -15,13 +15,13 @@ from psycopg import AsyncConnection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from domain import database as domain_database
-from domain.database import Pool, open_pool
+from domain.database import pool as domain_database
+from domain.database.migrate import migrate
+from domain.database.outages import describe_outage, outage_of
+from domain.database.pool import Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.migrate import migrate
 from domain.eventlog.models import InlineWrite, NewEvent
-from domain.outages import describe_outage, outage_of
 from domain.patience import patiently, within
 from infra.local.ports import free_port
 from infra.local.postgres.server import EmbeddedPostgres

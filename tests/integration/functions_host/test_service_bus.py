@@ -15,7 +15,7 @@ import pytest
 from azure.servicebus import ServiceBusMessage, ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.messaging.amqp_decoding import complete_decoder
+from domain.contracts.amqp_decoding import complete_decoder
 from tests.fixtures.functions_host import HostFactory, HostProcess, write_app
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,

@@ -14,6 +14,7 @@ from azure.servicebus.aio import ServiceBusClient
 
 from domain.access.limits import TenantLimits
 from domain.app import App, open_app
+from domain.contracts.envelope import Envelope
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.intents.commands import RecordPlan, RequestRun
 from domain.intents.content import Limits, Program
@@ -21,7 +22,6 @@ from domain.intents.run_decisions import run_id_of
 from domain.intents.value import checked
 from domain.intents.values import PlannedStep
 from domain.messaging import backlog
-from domain.messaging.envelope import Envelope
 from domain.messaging.relay import NAME as RELAY
 from domain.settings import Settings
 from tests.fixtures.postgres import Database

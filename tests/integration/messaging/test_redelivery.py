@@ -14,7 +14,7 @@ import pytest_asyncio
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.messaging.amqp_decoding import complete_decoder
+from domain.contracts.amqp_decoding import complete_decoder
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.redelivery import ATTEMPT, ATTEMPTS, FAILURE, Delivery, Redelivery
 from domain.operations.amqp_copy import plain

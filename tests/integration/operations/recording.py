@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.limits import TenantLimits
+from domain.application.handler import CommandHandler
+from domain.application.repository import IntentRepository
 from domain.eventlog.log import EventLog
-from domain.handler import CommandHandler
 from domain.intents.commands import (
     CancelIntent,
     Command,
@@ -25,7 +26,6 @@ from domain.intents.content import IntentContent, Limits
 from domain.intents.run_decisions import run_id_of
 from domain.intents.value import checked
 from domain.intents.values import RunOutcome
-from domain.repository import IntentRepository
 from tests.fixtures.qlp import Said, run_qlp
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"

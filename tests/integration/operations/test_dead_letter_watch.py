@@ -10,10 +10,10 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 from psycopg_pool import AsyncConnectionPool
 
+from domain.contracts.amqp_decoding import complete_decoder
 from domain.health import Health
-from domain.messaging.amqp_decoding import complete_decoder
+from domain.messaging.rejected import RejectedMessages
 from domain.operations.dead_letter_watch import DeadLetterWatch
-from domain.projections.rejected import RejectedMessages
 from domain.settings import Settings
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,

@@ -16,7 +16,7 @@ from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.amqp import AmqpAnnotatedMessage
 from azure.servicebus.exceptions import ServiceBusConnectionError
 
-from domain.messaging.amqp_decoding import complete_decoder
+from domain.contracts.amqp_decoding import complete_decoder
 from domain.operations import amqp_copy
 from domain.operations import dead_letters as module
 from domain.operations.amqp_copy import plain

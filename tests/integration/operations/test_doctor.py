@@ -14,20 +14,21 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database.pool import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.seals import Sealer
-from domain.operations import doctor_database, doctor_protection
-from domain.operations.doctor import examine_environment
-from domain.operations.doctor_database import DatabaseExam
-from domain.operations.doctor_services import examine_bus, examine_sandbox
-from domain.operations.doctor_similarity import examine_similarity
-from domain.operations.doctor_triggers import _tried, examine_triggers
-from domain.operations.findings import Finding, worst
+from domain.messaging.rejected import RejectedMessages
+from domain.operations.doctor import database as doctor_database
+from domain.operations.doctor import protection as doctor_protection
+from domain.operations.doctor.database import DatabaseExam
+from domain.operations.doctor.examine import examine_environment
+from domain.operations.doctor.findings import Finding, worst
+from domain.operations.doctor.services import examine_bus, examine_sandbox
+from domain.operations.doctor.similarity import examine_similarity
+from domain.operations.doctor.triggers import _tried, examine_triggers
 from domain.operations.log_integrity import LogVerifier
 from domain.projections.intents import IntentReads
-from domain.projections.rejected import RejectedMessages
 from domain.settings import Settings
 from tests.fixtures.postgres import Database
 from tests.fixtures.servicebus import BrokerFactory, BrokerProcess

@@ -13,20 +13,20 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
 from domain.app import App, open_app
-from domain.database import open_pool
+from domain.application.repository import UnreadableStream, stream_of
+from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
 from domain.intents.events import IntentSucceeded, SandboxRunFinished, SandboxRunRequested
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound
 from domain.intents.run_decisions import run_id_of
 from domain.messaging.held import HeldMessages
-from domain.operations.doctor_database import DatabaseExam
+from domain.operations.doctor.database import DatabaseExam
 from domain.operations.projections import rebuild, verify
 from domain.operations.time_travel import travel
+from domain.projections.following.parked import parked_streams
 from domain.projections.registry import Projections
-from domain.projections.runner_parked import parked_streams
-from domain.projections.verify_contract import CannotCompare
-from domain.repository import UnreadableStream, stream_of
+from domain.projections.verify.contract import CannotCompare
 from domain.settings import Settings
 from functions import intents_http, kills_http, operations_http
 from tests.fixtures.postgres import Database

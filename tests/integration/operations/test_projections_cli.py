@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.projections import runner
+from domain.application.repository import stream_of
+from domain.projections.following import runner
+from domain.projections.following.contract import StreamEvent
+from domain.projections.following.runner import Runner
+from domain.projections.following.usage_daily import UsageChange, UsageDaily
 from domain.projections.registry import NAMES, Projections
-from domain.projections.runner import Runner
-from domain.projections.runner_contract import StreamEvent
-from domain.projections.usage_daily import UsageChange, UsageDaily
-from domain.repository import stream_of
 from tests.fixtures.postgres import Database
 from tests.fixtures.qlp import Said, run_qlp
 from tests.integration.projections.histories import Histories, table

@@ -17,12 +17,12 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.contracts.job import SandboxJob
 from domain.eventlog.log import EventLog
 from domain.operations.errors import OperationError
 from domain.operations.reexecute import Reexecuted, Reexecution, cost_differences
 from domain.operations.sandbox_process import SandboxCommand
 from domain.operations.selection import Selection, preview
-from domain.sandbox.contract import SandboxJob
 from sandbox_host.settings import DEFAULT_IMAGES
 from tests.fixtures.postgres import Database
 from tests.fixtures.sandbox import ROOT, ensure_image, open_runtime, sandbox_job

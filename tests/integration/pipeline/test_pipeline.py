@@ -53,7 +53,7 @@ def test_the_package_stands_by_itself(tmp_path: Path) -> None:
     with zipfile.ZipFile(target) as package:
         names = set(package.namelist())
         package.extractall(tmp_path / "unpacked")
-    assert {"function_app.py", "host.json", "domain/eventlog/migrations/0001_event_log.sql"} < names
+    assert {"function_app.py", "host.json", "domain/database/migrations/0001_event_log.sql"} < names
     assert not [n for n in names if n.startswith(("infra/", "sandbox_host/", "tests/"))]
     assert not [n for n in names if "__pycache__" in n or n.endswith("local.settings.json")]
     # -I -S: nothing of this environment is in reach.

@@ -9,8 +9,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
-from domain.openai_client import open_client
-from domain.openai_settings import ModelSettings
+from domain.models.client import open_client
+from domain.models.settings import ModelSettings
 from domain.planning.composition import make_planner
 from domain.planning.planner import Planner
 from tests.fixtures.openai_server import OpenAIServer

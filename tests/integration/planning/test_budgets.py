@@ -154,7 +154,7 @@ async def test_what_a_killed_worker_held_lapses(
         "import asyncio\n"
         "from datetime import timedelta\n"
         "from uuid import UUID\n"
-        "from domain.database import open_pool\n"
+        "from domain.database.pool import open_pool\n"
         "from domain.planning.budgets import Reservation, TokenBudgets\n"
         "async def main():\n"
         f"    pool = await open_pool({database.url!r}, min_size=1, max_size=1,"

@@ -18,8 +18,8 @@ from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 
 from domain.intents.values import CallOutcome
-from domain.openai_client import open_client
-from domain.openai_settings import ModelSettings
+from domain.models.client import open_client
+from domain.models.settings import ModelSettings
 from domain.planning.answers import MAX_ANSWER_BYTES, CompareAnswer
 from domain.planning.language_model import LanguageModel, Reply
 from domain.planning.prompting import Prompt

@@ -8,8 +8,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
-from domain.openai_settings import ModelSettings
-from domain.operations.doctor_models import examine_models
+from domain.models.settings import ModelSettings
+from domain.operations.doctor.models import examine_models
 from domain.planning.budgets import Budget, TokenBudgets
 from tests.fixtures.openai_server import OpenAIServer
 from tests.fixtures.postgres import Database

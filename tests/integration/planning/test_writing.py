@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.repository import stream_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
 from domain.intents.evolve import fold
@@ -18,7 +19,6 @@ from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.contract import Busy, NoPlan, Plan, Postponed
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
-from domain.repository import stream_of
 from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program, step
 from tests.integration.planning.cases import (
     CALL,

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
-from domain.projections import runner
+from domain.database.pool import open_pool
+from domain.projections.following import runner
 from tests.fixtures.postgres import Database
 
 

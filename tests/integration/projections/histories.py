@@ -9,8 +9,9 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.handler import CommandHandler
+from domain.application.repository import IntentRepository
 from domain.eventlog.log import EventLog
-from domain.handler import CommandHandler
 from domain.intents.commands import (
     CancelIntent,
     RecordPlan,
@@ -23,9 +24,8 @@ from domain.intents.content import IntentContent, Limits, Program, ProgramFile
 from domain.intents.ids import new_id
 from domain.intents.run_decisions import run_id_of
 from domain.intents.values import FailureCause, RunOutcome
-from domain.projections.runner import Runner
-from domain.projections.runner_contract import Projection
-from domain.repository import IntentRepository
+from domain.projections.following.contract import Projection
+from domain.projections.following.runner import Runner
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

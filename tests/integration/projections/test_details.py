@@ -8,12 +8,12 @@ from uuid import UUID
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.details import detailed
+from domain.application.details import detailed
+from domain.application.repository import IntentRepository
 from domain.eventlog.log import EventLog
 from domain.operations.projections import rebuild, verify
 from domain.projections.intents import IntentReads, IntentRow
-from domain.projections.rebuild_contract import Progress
-from domain.repository import IntentRepository
+from domain.projections.rebuild.contract import Progress
 from tests.integration.projections.histories import Histories
 
 

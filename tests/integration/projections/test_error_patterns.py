@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.projections.error_patterns import MAX_CAUSE, ErrorPatterns, normalise
+from domain.projections.following.error_patterns import MAX_CAUSE, ErrorPatterns, normalise
 from tests.integration.projections.histories import Histories, run, table
 
 PATTERNS = b"""

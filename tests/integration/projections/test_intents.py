@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database.paging import InvalidCursor
 from domain.projections.intents import IntentReads, IntentRow, upsert
-from domain.projections.paging import InvalidCursor
 from domain.similarity.embedder import text_hash
 from tests.fixtures.postgres import Database
 

@@ -11,12 +11,12 @@ import pytest
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.application.repository import stream_of
+from domain.database.pool import open_pool
 from domain.operations.projections import rebuild, verify
-from domain.projections.rebuild_contract import Progress, RebuildFailed
+from domain.projections.following.parked import parked_streams
+from domain.projections.rebuild.contract import Progress, RebuildFailed
 from domain.projections.registry import NAMES, Projections
-from domain.projections.runner_parked import parked_streams
-from domain.repository import stream_of
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import Histories, table
 

@@ -16,13 +16,13 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.repository import stream_of
 from domain.operations.projections import rebuild, verify
-from domain.projections.rebuild import Rebuild
-from domain.projections.rebuild_contract import Progress, RebuildFailed
-from domain.projections.rebuild_intents import IntentStatesBuilder
-from domain.projections.rebuild_workers import FoldingHere, FoldingProcesses
-from domain.projections.runner_parked import parked_streams
-from domain.repository import stream_of
+from domain.projections.following.parked import parked_streams
+from domain.projections.rebuild.contract import Progress, RebuildFailed
+from domain.projections.rebuild.intents import IntentStatesBuilder
+from domain.projections.rebuild.rebuild import Rebuild
+from domain.projections.rebuild.workers import FoldingHere, FoldingProcesses
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import Histories, table
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.projections.rejected import MAX_BODY_BYTES, RejectedMessages
+from domain.messaging.rejected import MAX_BODY_BYTES, RejectedMessages
 from tests.fixtures.postgres import Database
 from tests.integration.operations.recording import qlp
 

@@ -14,14 +14,14 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.repository import stream_of
 from domain.eventlog.models import InlineWrite
 from domain.intents.values import RunOutcome
+from domain.projections.following.contract import StreamEvent
+from domain.projections.following.parked import ParkedStream, parked_streams
+from domain.projections.following.runner import ProjectionOutdated, Runner
+from domain.projections.following.usage_daily import UsageChange, UsageDaily
 from domain.projections.registry import Projections
-from domain.projections.runner import ProjectionOutdated, Runner
-from domain.projections.runner_contract import StreamEvent
-from domain.projections.runner_parked import ParkedStream, parked_streams
-from domain.projections.usage_daily import UsageChange, UsageDaily
-from domain.repository import stream_of
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import USAGE, Histories, run, table
 
@@ -92,10 +92,10 @@ async def test_a_lost_connection_between_any_two_statements_changes_nothing(
 
 RUN_SLOWLY = """
 import asyncio, sys
-from domain.database import open_pool
+from domain.database.pool import open_pool
 from domain.eventlog.models import InlineWrite
-from domain.projections.runner import Runner
-from domain.projections.usage_daily import UsageDaily
+from domain.projections.following.runner import Runner
+from domain.projections.following.usage_daily import UsageDaily
 
 class Slow(UsageDaily):
     def writes(self, changes):

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.repository import typed
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.intents.commands import RejectPlan
 from domain.intents.events import IntentSucceeded, SandboxRunFinished
 from domain.intents.values import FailureCause, ModelCall, RunArtifact, RunOutcome
-from domain.projections.runner import Runner, checkpoint_name
-from domain.projections.runner_contract import StreamEvent
-from domain.projections.usage_daily import LATENCY_BOUNDS_MS, UsageDaily, bucket_of
-from domain.repository import typed
+from domain.projections.following.contract import StreamEvent
+from domain.projections.following.runner import Runner, checkpoint_name
+from domain.projections.following.usage_daily import LATENCY_BOUNDS_MS, UsageDaily, bucket_of
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import AT, TRACE, USAGE, Histories, run, table
 

@@ -13,10 +13,10 @@ import pytest
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import fetch
+from domain.contracts.job import Artifact, SandboxResult, Verdict
+from domain.database.pool import fetch
 from domain.messaging.inbox import outcome_from
 from domain.runs.artifacts import Artifacts, TooMuch, WrongHash
-from domain.sandbox.contract import Artifact, SandboxResult, Verdict
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import Histories
 

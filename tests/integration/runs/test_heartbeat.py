@@ -11,19 +11,19 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.limits import TenantLimits
+from domain.application.handler import CommandHandler
+from domain.application.repository import IntentRepository
+from domain.contracts.heartbeat import Heartbeat, Order, OutputChunk, RunBeat
+from domain.contracts.job import JobLimits
 from domain.eventlog.log import EventLog
-from domain.handler import CommandHandler
 from domain.intents.commands import CancelIntent, KillRun, RecordPlan, RecordRun, RequestRun
 from domain.intents.content import Limits
 from domain.intents.run_decisions import run_id_of
 from domain.intents.values import RunOutcome
-from domain.repository import IntentRepository
 from domain.runs.heartbeat import Heartbeats
 from domain.runs.output import RunOutput
 from domain.runs.status import RunStatuses
 from domain.runs.tokens import RunTokens
-from domain.sandbox.contract import JobLimits
-from domain.sandbox.heartbeat import Heartbeat, Order, OutputChunk, RunBeat
 from tests.integration.projections.histories import TRACE, Histories
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.handler import CommandHandler
+from domain.application.repository import IntentRepository
+from domain.contracts.heartbeat import MAX_CHUNK_CHARACTERS, MAX_LIVE_CHARACTERS, OutputChunk
 from domain.eventlog.log import EventLog
-from domain.handler import CommandHandler
 from domain.intents.commands import CancelIntent
 from domain.intents.run_decisions import run_id_of
 from domain.intents.values import RunOutcome
-from domain.repository import IntentRepository
 from domain.runs.output import POLL_SECONDS, RunOutput, Watched
-from domain.sandbox.heartbeat import MAX_CHUNK_CHARACTERS, MAX_LIVE_CHARACTERS, OutputChunk
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import TRACE, Histories
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.linux.box_users import BUBBLEWRAP_USERS
 from sandbox_host.linux.cgroups import cgroups
 from sandbox_host.linux.cgroups.types import CgroupsUnavailable

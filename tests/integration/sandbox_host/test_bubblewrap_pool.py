@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.linux.watchdog import descendants
 from sandbox_host.run.job import MAX_ARGUMENT_BYTES, PreparedJob

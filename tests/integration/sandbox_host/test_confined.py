@@ -21,7 +21,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.linux.box_users import CONFINED_USERS
 from sandbox_host.run import job as jobs
 from sandbox_host.run.job import InvalidJob

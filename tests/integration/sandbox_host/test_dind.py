@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.contract import SandboxJob, Verdict
+from domain.contracts.job import SandboxJob, Verdict
 from sandbox_host.host.engine_status import EngineStatus
 from tests.fixtures.host_container import StartContainer, docker, privileged
 from tests.fixtures.sandbox import sandbox_job

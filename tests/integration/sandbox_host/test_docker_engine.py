@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.docker.engine import DockerEngine

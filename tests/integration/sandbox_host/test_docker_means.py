@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.run import job as jobs
 from sandbox_host.runtimes.docker import runtime as docker_module

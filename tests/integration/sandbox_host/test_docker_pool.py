@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.docker.engine import DockerEngine

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from domain.sandbox.contract import SandboxJob
-from domain.sandbox.heartbeat import HEARTBEAT_SECONDS, MAX_LIVE_CHARACTERS, MAX_RUNS, Order
+from domain.contracts.heartbeat import HEARTBEAT_SECONDS, MAX_LIVE_CHARACTERS, MAX_RUNS, Order
+from domain.contracts.job import SandboxJob
 from sandbox_host.host.heartbeat import FIRST_SECONDS, HeartbeatClient
 from sandbox_host.runtimes.base import RunControl
 from tests.fixtures.app_server import AppServer

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4, uuid5
 
-from domain.sandbox.contract import JOB_TYPE, RESULT_TYPE, Verdict
+from domain.contracts.job import JOB_TYPE, RESULT_TYPE, Verdict
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
 from tests.fixtures.sandbox import HostProcess, sandbox_job
 from tests.fixtures.sandbox_bus import (

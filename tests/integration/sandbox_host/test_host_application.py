@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from domain.sandbox.contract import SandboxJob, Verdict
-from domain.sandbox.heartbeat import Order
+from domain.contracts.heartbeat import Order
+from domain.contracts.job import SandboxJob, Verdict
 from tests.fixtures.app_server import AppServer
 from tests.fixtures.sandbox import HostProcess, sandbox_job
 from tests.fixtures.sandbox_bus import client_of, processes_with, programs_with, until

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.runtimes.docker.settings import HOST_LABEL
 from tests.fixtures.engine import PrivateEngine
 from tests.fixtures.sandbox import HostProcess, ensure_image, groups_with, sandbox_job

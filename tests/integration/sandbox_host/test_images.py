@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.images.build import build
 from sandbox_host.settings import DEFAULT_IMAGES
 from tests.fixtures.sandbox import ROOT, ensure_image

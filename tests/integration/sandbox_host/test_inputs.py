@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from domain.sandbox.contract import JobInput, SandboxJob, Verdict
+from domain.contracts.job import JobInput, SandboxJob, Verdict
 from sandbox_host.host.inputs import InputFetcher, InputsUnavailable
 from sandbox_host.run.job import InvalidJob, PreparedJob, prepare
 from sandbox_host.runtimes.base import Runtime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
 from tests.fixtures.sandbox import prepared, run
 from tests.integration.sandbox_host.ordinary_programs import ORDINARY, Ordinary

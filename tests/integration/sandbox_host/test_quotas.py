@@ -11,7 +11,7 @@ import json
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import RunControl, Runtime
 from tests.fixtures.sandbox import prepared, run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.contract import SandboxResult
+from domain.contracts.job import SandboxResult
 from tests.fixtures.sandbox import ROOT, sandbox_job
 
 

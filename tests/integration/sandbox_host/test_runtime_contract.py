@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.run import job as jobs
 from sandbox_host.runtimes.base import RunControl, Runtime
 from tests.fixtures.sandbox import misreported, needs, prepared, run

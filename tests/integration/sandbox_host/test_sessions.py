@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from domain.sandbox.contract import SandboxResult, Verdict
+from domain.contracts.job import SandboxResult, Verdict
 from sandbox_host.run import job as jobs
 from sandbox_host.run.job import InvalidJob
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure

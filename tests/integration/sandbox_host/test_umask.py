@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl
 from sandbox_host.runtimes.docker.room import ROOMS

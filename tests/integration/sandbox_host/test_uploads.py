@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 
-from domain.sandbox.contract import Artifact, SandboxJob, SandboxResult, SkippedArtifact, Verdict
+from domain.contracts.job import Artifact, SandboxJob, SandboxResult, SkippedArtifact, Verdict
 from sandbox_host.host.uploads import Uploader
 from sandbox_host.run.artifacts import Collected
 from sandbox_host.runtimes.base import RunResult

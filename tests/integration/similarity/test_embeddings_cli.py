@@ -18,7 +18,7 @@ from openai import AsyncOpenAI
 from psycopg_pool import AsyncConnectionPool
 from typer.testing import CliRunner
 
-from domain.database import open_pool
+from domain.database.pool import open_pool
 from domain.operations.cli import cli
 from domain.similarity import migration as module
 from domain.similarity import search

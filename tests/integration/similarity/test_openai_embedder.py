@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from openai import AsyncOpenAI
 
-from domain.openai_client import open_client
-from domain.openai_settings import ModelSettings
+from domain.models.client import open_client
+from domain.models.settings import ModelSettings
 from domain.similarity import embedders as embedders_module
 from domain.similarity import openai_embedder
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable

@@ -12,7 +12,7 @@ from pgvector import Vector
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database import open_pool
+from domain.database.pool import open_pool
 from domain.projections.intents import IntentReads
 from domain.similarity import search as module
 from domain.similarity.embedder import LEXICAL, LexicalEmbedder

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from domain.messaging.amqp_decoding import decimal_of
+from domain.contracts.amqp_decoding import decimal_of
 
 #: Bits: digits of the coefficient, bits of the exponent, and its bias (IEEE 754-2008, table 3.6).
 FORMATS = {32: (7, 8, 101), 64: (16, 10, 398), 128: (34, 14, 6176)}

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from domain.messaging.cloudevent import MAX_ATTRIBUTE_BYTES
-from domain.messaging.envelope import (
+from domain.application.service import intent_id_for
+from domain.contracts.cloudevent import MAX_ATTRIBUTE_BYTES
+from domain.contracts.envelope import (
     MAX_ENVELOPE_BYTES,
     Envelope,
     InvalidEnvelope,
     event_key,
 )
 from domain.messaging.identity import Identity, identity_of
-from domain.service import intent_id_for
 
 #: What all examples of the JSON format's section 3.2 have in common, and whose the event is.
 EXAMPLE: dict[str, Any] = {

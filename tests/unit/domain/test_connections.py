@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from domain.connections import (
+from domain.contracts.connections import (
     CHECKS,
     api_key,
     connection_setting,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.messaging.envelope import MAX_ENVELOPE_BYTES, Envelope, InvalidEnvelope
+from domain.contracts.envelope import MAX_ENVELOPE_BYTES, Envelope, InvalidEnvelope
 
 GOOD: dict[str, Any] = {
     "specversion": "1.0",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.openai_settings import ModelSettings
+from domain.models.settings import ModelSettings
 from domain.similarity.embedders import wanted_model
 
 

@@ -7,7 +7,7 @@ import pytest
 from psycopg import errors as pg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from domain.outages import OUTAGES, describe_outage, outage_of
+from domain.database.outages import OUTAGES, describe_outage, outage_of
 
 #: What the server says of itself: whole classes, and states out of others.
 CLASSES = ("08", "28", "40", "53", "57", "58")

@@ -17,15 +17,15 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from domain import redaction
-from domain.connections import database_url
-from domain.openai_client import open_client
-from domain.openai_failures import failure_in
-from domain.openai_settings import ModelSettings
+from domain.contracts import redaction
+from domain.contracts.connections import database_url
+from domain.contracts.redaction import MARK, guard, redact, remember, remember_all, remember_passing
+from domain.models.client import open_client
+from domain.models.failures import failure_in
+from domain.models.settings import ModelSettings
 from domain.operations.bus import what_failed
-from domain.operations.doctor_services import _excerpt
+from domain.operations.doctor.services import _excerpt
 from domain.planning.failures import clean
-from domain.redaction import MARK, guard, redact, remember, remember_all, remember_passing
 from domain.similarity.openai_embedder import _said
 from functions.problems import Problem
 from infra.local.functions_host.logs import JsonFormatter as HostFormatter
@@ -221,7 +221,7 @@ def test_logs_hold_no_secret_whoever_writes_them(formatter: logging.Formatter) -
 
 def test_an_uncaught_exception_shows_none() -> None:
     script = (
-        "import os, threading; from domain.redaction import guard; guard(os.environ)\n"
+        "import os, threading; from domain.contracts.redaction import guard; guard(os.environ)\n"
         "def fail(): raise ValueError('cannot parse ' + os.environ['X_PASSWORD'])\n"
         "thread = threading.Thread(target=fail); thread.start(); thread.join()\n"
         "fail()"

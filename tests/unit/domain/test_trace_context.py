@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.messaging.envelope import child_of, is_traceparent
+from domain.contracts.envelope import child_of, is_traceparent
 from tests.fixtures.trace_contexts import KEPT, PARENT, RESTARTED, SPAN, TRACE
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.database.paging import decode_cursor, encode_cursor
 from domain.eventlog.codec import MAX_EVENTS, decode, encode, encode_object
 from domain.eventlog.models import Checkpoint, InvalidEvent, NewEvent
-from domain.projections.paging import decode_cursor, encode_cursor
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from domain.eventlog.migrate import load_migrations
+from domain.database.migrate import load_migrations
 
 
 def test_migrations_are_numbered_in_a_row() -> None:

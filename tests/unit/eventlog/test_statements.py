@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from domain import statements
-from domain.statements import load_statements
+from domain.database import statements
+from domain.database.statements import load_statements
 
 DOMAIN = Path(statements.__file__).parent
 

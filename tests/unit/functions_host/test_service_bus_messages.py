@@ -10,7 +10,7 @@ import pytest
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus._pyamqp._decode import decode_payload
 
-from domain.messaging.amqp_decoding import complete_decoder
+from domain.contracts.amqp_decoding import complete_decoder
 from infra.local.functions_host.model import ServiceBusTrigger
 from infra.local.functions_host.service_bus.messages import UnreadableBodyError, single_argument
 from infra.local.servicebus.broker.messages import VALUE, parse_message, section

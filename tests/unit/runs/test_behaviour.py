@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from domain.contracts.job import Behaviour
 from domain.runs.behaviour import Suspicion, suspicions
-from domain.sandbox.contract import Behaviour
 
 
 @pytest.mark.parametrize(

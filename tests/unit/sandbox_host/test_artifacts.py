@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.contract import INLINE_ARTIFACT_BYTES, MAX_ARTIFACTS, SkippedArtifact
+from domain.contracts.job import INLINE_ARTIFACT_BYTES, MAX_ARTIFACTS, SkippedArtifact
 from sandbox_host.run import artifacts
 from sandbox_host.run.artifacts import Collected, collect
 

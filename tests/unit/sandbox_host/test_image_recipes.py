@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.sandbox.languages import LANGUAGES
+from domain.contracts.languages import LANGUAGES
 from sandbox_host.images.engine import recipe
 from sandbox_host.linux.box_users import DOCKER_USERS
 from sandbox_host.runtimes.base import BOX_UID

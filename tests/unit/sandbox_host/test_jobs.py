@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.sandbox.contract import JobInput, SandboxJob
+from domain.contracts.job import JobInput, SandboxJob
 from sandbox_host.run.job import MAX_ARGUMENT_BYTES, InvalidJob, prepare, with_inputs
 
 

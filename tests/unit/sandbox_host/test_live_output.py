@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.sandbox.heartbeat import MAX_CHUNK_CHARACTERS, MAX_CHUNKS, MAX_LIVE_CHARACTERS
+from domain.contracts.heartbeat import MAX_CHUNK_CHARACTERS, MAX_CHUNKS, MAX_LIVE_CHARACTERS
 from sandbox_host.host.live_output import CHUNKS_AT_ONCE, LiveOutput
 
 

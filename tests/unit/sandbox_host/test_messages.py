@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.messaging.envelope import MAX_ENVELOPE_BYTES, Envelope, is_traceparent
-from domain.sandbox.contract import (
+from domain.contracts.envelope import MAX_ENVELOPE_BYTES, Envelope, is_traceparent
+from domain.contracts.job import (
     INLINE_ARTIFACT_BYTES,
     JOB_TYPE,
     MAX_ARTIFACTS,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
-from domain.messaging.envelope import Envelope
-from domain.sandbox.contract import MAX_STREAM_BYTES, SandboxResult, Verdict
+from domain.contracts.envelope import Envelope
+from domain.contracts.job import MAX_STREAM_BYTES, SandboxResult, Verdict
 from sandbox_host.run.output import FLOOD_BYTES, CappedStream
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from domain.sandbox.contract import JobInput, SandboxJob, SandboxResult, Verdict
+from domain.contracts.job import JobInput, SandboxJob, SandboxResult, Verdict
 from sandbox_host.host.admission import MemoryBudget
 from sandbox_host.host.heartbeat import HeartbeatClient
 from sandbox_host.host.inputs import InputFetcher

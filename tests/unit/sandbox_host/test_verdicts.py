@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domain.sandbox.contract import Verdict
+from domain.contracts.job import Verdict
 from sandbox_host.run.verdicts import Ending, Kill, judge
 
 

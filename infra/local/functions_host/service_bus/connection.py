@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.connections import service_bus_connection, service_bus_namespace
-from domain.messaging.amqp_decoding import complete_decoder
+from domain.contracts.amqp_decoding import complete_decoder
+from domain.contracts.connections import service_bus_connection, service_bus_namespace
 from infra.local.functions_host import settings
 from infra.local.functions_host.errors import HostStartupError
 

@@ -19,7 +19,7 @@ from typing import Any
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.amqp import AmqpMessageBodyType
 
-from domain.messaging.amqp_decoding import Timestamp
+from domain.contracts.amqp_decoding import Timestamp
 from infra.local.functions_host.converters import Datum, converter
 from infra.local.functions_host.model import ServiceBusTrigger
 

@@ -1,0 +1,110 @@
+"""PostgreSQL's "not now": errors that are about the server's state, not about what it was asked.
+
+Whatever raises one may be repeated later, as it was, and nobody who sent it did anything wrong:
+HTTP answers 503, messages wait, timers leave it to their next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import psycopg
+
+from domain.contracts.redaction import redact
+
+
+class Outage(NamedTuple):
+    """One state in which the database does not do what it is asked.
+
+    Attributes:
+        problem: completes the sentence "the database …".
+        stale: the connection may stay in that state after the server has left it, so it must not
+            be used again.
+        passing: others' work was in the way of one statement; it says nothing about the next.
+    """
+
+    problem: str
+    stale: bool = False
+    passing: bool = False
+
+
+UNREACHABLE: Final = Outage("cannot be reached")
+
+_RESTORING = Outage("is not set up, or is being restored")
+_STORAGE = Outage("has trouble with its storage")
+_PREPARED = Outage(
+    "does not keep a session's prepared statements (a pooler in transaction mode in between?)",
+    stale=True,
+)
+
+#: By SQLSTATE, or by the class that its first two characters are; the longer one counts.
+#: Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+OUTAGES: Final[Mapping[str, Outage]] = {
+    "08": UNREACHABLE,
+    "25006": Outage("is read-only", stale=True),
+    "25P03": Outage("ended a transaction that waited too long"),
+    "25P04": Outage("ended a transaction that took too long"),
+    "26000": _PREPARED,
+    "28": Outage("refuses the login"),
+    "3D000": Outage("is not there"),
+    "3F000": _RESTORING,
+    "40": Outage("gave way to other transactions", passing=True),
+    "42501": _RESTORING,
+    "42883": _RESTORING,
+    "42P01": _RESTORING,
+    "42P05": _PREPARED,
+    "53": Outage("is short of resources"),
+    "53100": Outage("has no disk space left"),
+    "53200": Outage("is out of memory"),
+    "53300": Outage("has no connection left"),
+    "55000": Outage("is not ready"),
+    "55006": Outage("is busy", passing=True),
+    "55P03": Outage("was waiting for a lock for too long", passing=True),
+    "57": Outage("is shutting down or starting"),
+    "57014": Outage("took too long, or was told to stop", passing=True),
+    "57P05": Outage("ended an idle session"),
+    "58": _STORAGE,
+    "XX001": _STORAGE,
+    "XX002": _STORAGE,
+}
+
+#: Errors whose SQLSTATE stands for much else, by the server's function that raises them.
+_BY_FUNCTION: Final[Mapping[tuple[str, str], Outage]] = {
+    ("54000", "GetNewTransactionId"): Outage("takes no more transactions until it is vacuumed"),
+    ("54000", "GetNewMultiXactId"): Outage("takes no more transactions until it is vacuumed"),
+    ("0A000", "RevalidateCachedQuery"): Outage("has got another schema", stale=True),
+}
+
+
+def outage_of(error: BaseException | None) -> Outage | None:
+    """The outage that ``error`` tells of; None: it is about something else.
+
+    A group is an outage if all of its errors are.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        outages = [outage_of(each) for each in error.exceptions]
+        return outages[0] if all(outages) else None
+    if not isinstance(error, psycopg.Error):
+        return None
+    state = error.sqlstate
+    if state is None:
+        # What the client noticed by itself: lost, refused and timed out connections, and pools
+        # without one. A pipeline that is aborted was so by an error that is raised as well.
+        client = isinstance(error, psycopg.OperationalError)
+        return (
+            UNREACHABLE
+            if client and not isinstance(error, psycopg.errors.PipelineAborted)
+            else None
+        )
+    function = error.diag.source_function or ""
+    return _BY_FUNCTION.get((state, function)) or OUTAGES.get(state) or OUTAGES.get(state[:2])
+
+
+def describe_outage(error: BaseException) -> str:
+    """One line for operators: what the database's state is, and what it said."""
+    if isinstance(error, BaseExceptionGroup):
+        return describe_outage(error.exceptions[0])
+    outage = outage_of(error) or UNREACHABLE
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"the database {outage.problem}: {redact(lines[0])}"

@@ -1,0 +1,58 @@
+"""The client of the OpenAI API, for whoever asks a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from azure.core.credentials_async import AsyncTokenCredential
+
+from domain.contracts.redaction import remember, remember_passing
+from domain.models.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+#: Of Azure's AI services; see "Microsoft Entra ID authentication" of the v1 API.
+_SCOPE = "https://cognitiveservices.azure.com/.default"
+
+#: Connecting takes no longer than this, seconds; answering has its own deadline.
+CONNECT_SECONDS = 10.0
+
+
+def open_client(
+    settings: ModelSettings, credential: AsyncTokenCredential | None = None
+) -> AsyncOpenAI | None:
+    """A client of the configured provider; None where none is configured.
+
+    It never tries again by itself: whoever calls knows what a failure costs, and how long it may
+    wait. Azure is spoken to over its v1 API, which needs no version in the request.
+
+    Args:
+        settings: name the provider.
+        credential: of this application, for Azure without a key.
+
+    Raises:
+        ValueError: Azure's endpoint has neither a key nor a credential.
+    """
+    if not settings.provider_configured:
+        return None
+    remember(settings.openai_api_key, settings.azure_openai_api_key)
+    from openai import AsyncOpenAI  # half of a cold start: only for those who use it
+
+    endpoint = settings.azure_openai_endpoint
+    if endpoint is None:
+        # A server of one's own may ask for no key; the library insists on one.
+        key = settings.openai_api_key or "none"
+        return AsyncOpenAI(api_key=key, base_url=settings.openai_base_url, max_retries=0)
+    base_url = f"{endpoint.rstrip('/')}/openai/v1/"
+    if settings.azure_openai_api_key:
+        return AsyncOpenAI(api_key=settings.azure_openai_api_key, base_url=base_url, max_retries=0)
+    if credential is None:
+        raise ValueError("AZURE_OPENAI_ENDPOINT needs AZURE_OPENAI_API_KEY or an Azure identity")
+
+    async def fresh_token() -> str:
+        token = (await credential.get_token(_SCOPE)).token
+        remember_passing(token)
+        return token
+
+    return AsyncOpenAI(api_key=fresh_token, base_url=base_url, max_retries=0)

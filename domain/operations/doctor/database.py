@@ -1,0 +1,234 @@
+"""Examines the database: schema, indexes, followers, and who holds them back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database.migrate import MigrationError, SchemaOutOfDate, check_schema, load_migrations
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
+from domain.health import RELAY_LAG_SECONDS
+from domain.intents.events import REGISTRY
+from domain.messaging import relay
+from domain.messaging.rejected import HELD
+from domain.operations.doctor.findings import Check, Finding, Status, on_database
+from domain.operations.doctor.protection import examine_rights, examine_sealing
+from domain.operations.doctor.triggers import examine_triggers
+
+_SQL = load_statements(Path(__file__).with_name("doctor.sql"))
+
+#: Held for so long, the horizon is worth a look; and for so long, followers stand still. Seconds.
+_HORIZON_WARN, _HORIZON_FAIL = 5.0, 60.0
+
+_CLOCK_WARN_SECONDS = 5.0
+_CONNECTIONS_WARN = 0.8
+
+#: The last events, in which those of a later release are looked for; and kinds that are named.
+_RECENT, _SHOWN = 100_000, 10
+
+#: domain.database.pool sets hnsw.iterative_scan, which came with this release.
+_VECTOR_SINCE = (0, 8)
+
+
+class DatabaseExam:
+    """Every check of the database the application's pool is connected to.
+
+    Args:
+        pool: of the application.
+        stalled_after_seconds: how long an intent may be overdue.
+        owner_url: of the tables' owner, as whom triggers are tried; None: they are looked at.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        stalled_after_seconds: float,
+        owner_url: str | None = None,
+    ) -> None:
+        self._pool = pool
+        self._owner_url = owner_url
+        self._stalled_after = stalled_after_seconds
+
+    async def examine(self) -> list[Finding]:
+        """All findings; nothing is changed."""
+        checks: dict[str, Check] = {
+            "database": self._server,
+            "writes": self._writes,
+            "schema": self._schema,
+            "rights": lambda: examine_rights(self._pool),
+            "triggers": lambda: examine_triggers(self._pool, self._owner_url),
+            "sealing": lambda: examine_sealing(self._pool),
+            "vectors": self._vectors,
+            "horizon": self._horizon,
+            "relay": self._relay,
+            "stalled intents": self._stalled,
+            "rejected messages": self._rejected,
+            "parked streams": self._parked,
+            "later release": self._later_release,
+        }
+        findings: list[Finding] = []
+        for name, check in checks.items():
+            findings += await on_database(name, check)
+        return findings
+
+    async def _fetch(self, name: str, **params: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+        return await fetch(self._pool, _SQL[name], params)
+
+    async def _server(self) -> Sequence[Finding]:
+        started = time.perf_counter()
+        [(version, _, clock, connections, most)] = await self._fetch("server")
+        took = time.perf_counter() - started
+        detail = f"PostgreSQL {version} answers in {took * 1e3:.1f} ms"
+        findings = [Finding("database", "ok", detail)]
+        skew = abs(clock - time.time())
+        if skew > _CLOCK_WARN_SECONDS:
+            detail = f"the database's clock and this one's are {skew:.0f} s apart"
+            findings.append(Finding("clock", "warn", detail, "synchronise both with NTP"))
+        if connections > most * _CONNECTIONS_WARN:
+            detail = f"{connections} of {most} connections are in use"
+            fix = "lower QLP_DATABASE_POOL_SIZE or the number of instances"
+            findings.append(Finding("connections", "warn", detail, fix))
+        return findings
+
+    async def _writes(self) -> Sequence[Finding]:
+        if await EventLog(self._pool).writable():
+            return [Finding("writes", "ok", "taken")]
+        detail = "the database is read-only: nothing is accepted, messages wait"
+        fix = "make room on its disk, or promote it if it is a standby; then: " + (
+            "alter system reset default_transaction_read_only; select pg_reload_conf()"
+        )
+        return [Finding("writes", "fail", detail, fix)]
+
+    async def _schema(self) -> Sequence[Finding]:
+        try:
+            later = await check_schema(self._pool)
+        except SchemaOutOfDate as error:
+            return [Finding("schema", "fail", str(error), "qlp migrate")]
+        except MigrationError as error:
+            return [Finding("schema", "fail", str(error), "see the message")]
+        last = load_migrations()[-1]
+        detail = f"at {last.version:04}_{last.name}"
+        if later:
+            detail += f", and {', '.join(later)} of a later release, which this one runs with"
+        return [Finding("schema", "ok", detail)]
+
+    async def _vectors(self) -> Sequence[Finding]:
+        rows = await self._fetch("vector_version")
+        if not rows:
+            fix = "install pgvector and run, as a superuser: create extension vector"
+            return [Finding("vectors", "fail", "the extension vector is not there", fix)]
+        version = str(rows[0][0])
+        findings: list[Finding] = []
+        if tuple(int(part) for part in version.split(".")[:2]) < _VECTOR_SINCE:
+            fix = "install pgvector 0.8 or later, then: alter extension vector update"
+            findings.append(Finding("vectors", "fail", f"pgvector {version} is too old", fix))
+        findings += [
+            Finding(
+                "indexes",
+                "fail",
+                f"{index} is not valid: its building was broken off",
+                f"as the owner: reindex index concurrently {index}",
+            )
+            for (index,) in await self._fetch("invalid_indexes")
+        ]
+        return findings or [Finding("vectors", "ok", f"pgvector {version}")]
+
+    async def _horizon(self) -> Sequence[Finding]:
+        findings: list[Finding] = []
+        for pid, database, user, application, state, seconds in await self._fetch(
+            "horizon_holders"
+        ):
+            who = f"pid {pid} ({application or 'unnamed'}, {user}@{database}, {state or 'hidden'})"
+            status = _gravity(seconds)
+            if status != "ok":
+                held = "an unknown time" if seconds is None else f"{seconds:.0f} s"
+                detail = f"{who} has kept committed events from followers for {held}"
+                fix = f"end it: select pg_terminate_backend({pid})"
+                if seconds is None:
+                    fix += "; to see for how long: grant pg_read_all_stats to the login"
+                findings.append(Finding("horizon", status, detail, fix))
+        for gid, database, owner, seconds in await self._fetch("prepared"):
+            detail = (
+                f"the prepared transaction {gid!r} ({owner}@{database}) has kept committed "
+                f"events from followers for {seconds:.0f} s"
+            )
+            fix = f"in that database: rollback prepared {gid!r}, or commit prepared"
+            findings.append(Finding("horizon", "fail", detail, fix))
+        return findings or [Finding("horizon", "ok", "no transaction holds it")]
+
+    async def _relay(self) -> Sequence[Finding]:
+        followers = {name: at for name, at, _ in await CheckpointStore(self._pool).all()}
+        lag = await EventLog(self._pool).lag(followers.get(relay.NAME, Checkpoint.start()))
+        detail = f"events that wait: {lag.events}, the oldest for {lag.seconds:.1f} s"
+        if lag.seconds > RELAY_LAG_SECONDS:
+            fix = "see the lines on Service Bus; is the function relay_events enabled and running?"
+            return [Finding("relay", "fail", detail, fix)]
+        return [Finding("relay", "ok", detail)]
+
+    async def _stalled(self) -> Sequence[Finding]:
+        [(count, seconds, waiting)] = await self._fetch("stalled", after=self._stalled_after)
+        if not count:
+            turn = f"; {waiting} wait for their turn" if waiting else ""
+            return [Finding("stalled intents", "ok", f"none{turn}")]
+        detail = f"intents that no longer move: {count}, the oldest for {seconds:.0f} s"
+        fix = (
+            "see the lines on Service Bus and the sandbox; the function recover_stalled repeats "
+            "them, or at once: qlp replay --where status=running --to sandbox"
+        )
+        return [Finding("stalled intents", "warn", detail, fix)]
+
+    async def _rejected(self) -> Sequence[Finding]:
+        [(count, recent)] = await self._fetch("rejected")
+        detail = f"{count}, {recent} of them within a day"
+        if recent:
+            return [Finding("rejected messages", "warn", detail, "qlp rejected list")]
+        return [Finding("rejected messages", "ok", detail)]
+
+    async def _parked(self) -> Sequence[Finding]:
+        [(count, _)] = await self._fetch("parked")
+        if count:
+            return [Finding("parked streams", "warn", f"{count}", "qlp projections list")]
+        return [Finding("parked streams", "ok", "none")]
+
+    async def _later_release(self) -> Sequence[Finding]:
+        """What a release that was rolled back has left: see docs/deploy.md."""
+        [(_, parked)] = await self._fetch("parked")
+        [(held,)] = await self._fetch("held", reasons=[*HELD])
+        recent = await self._fetch("recent_types", limit=_RECENT)
+        strange = [row for row in recent if not REGISTRY.reads(row[0], row[1])]
+        newer = [row for row in strange if row[0] in REGISTRY.types]
+        findings = []
+        if newer or parked or held:
+            detail = (
+                f"of the last {_RECENT:,} events it cannot read {_listed(newer)}; parked streams: "
+                f"{parked}; held messages: {held}; commands for such intents are refused"
+            )
+            fix = "deploy the release that wrote them, or a later one: it takes them by itself"
+            findings.append(Finding("later release", "fail", detail, fix))
+        if unknown := [row for row in strange if row not in newer]:
+            detail = f"events of unknown types, which are passed over: {_listed(unknown)}"
+            fix = "none is needed; a later release wrote them, and knows them"
+            findings.append(Finding("later release", "warn", detail, fix))
+        return findings or [Finding("later release", "ok", "nothing was written by one")]
+
+
+def _listed(rows: Sequence[tuple[Any, ...]]) -> str:
+    named = [f"{count} of {type_} {version}" for type_, version, count in rows]
+    return ", ".join(named[:_SHOWN]) + (" and others" if len(named) > _SHOWN else "") or "none"
+
+
+def _gravity(seconds: float | None) -> Status:
+    """How bad it is to hold the horizon for so long; of unknown length: worth a look."""
+    if seconds is None:
+        return "warn"
+    if seconds >= _HORIZON_FAIL:
+        return "fail"
+    return "warn" if seconds >= _HORIZON_WARN else "ok"

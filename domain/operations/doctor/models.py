@@ -1,0 +1,58 @@
+"""Examines the provider of language models, without a call that costs anything."""
+
+from __future__ import annotations
+
+import asyncio
+
+from azure.core.exceptions import AzureError
+from azure.identity.aio import DefaultAzureCredential
+
+from domain.models.client import open_client
+from domain.models.settings import ModelSettings
+from domain.operations.doctor.findings import Finding
+from domain.planning.failures import failure_of
+
+_NAME = "language model"
+_SECONDS = 10.0
+
+
+async def examine_models(settings: ModelSettings) -> list[Finding]:
+    """Whether the provider answers, takes the key and has the model; changes nothing."""
+    model = settings.llm_model
+    if model is None:
+        detail = "none is configured: a new sentence needs a program"
+        return [Finding(_NAME, "ok", detail)]
+    by_identity = settings.azure_openai_endpoint and not settings.azure_openai_api_key
+    credential = DefaultAzureCredential() if by_identity else None
+    client = open_client(settings, credential)
+    if client is None:
+        return []
+    import openai  # half of the command's start: only where a model is configured
+
+    try:
+        async with asyncio.timeout(_SECONDS):
+            await client.models.retrieve(model, timeout=_SECONDS)
+    except openai.NotFoundError:
+        return [_unlisted(settings, model)]
+    except (openai.OpenAIError, AzureError, TimeoutError) as error:
+        failure = failure_of(error)
+        return [Finding(_NAME, "fail", f"{model}: {failure.detail}", _fix(failure.outcome))]
+    finally:
+        await client.close()
+        if credential is not None:
+            await credential.close()
+    return [Finding(_NAME, "ok", f"the provider has {model}")]
+
+
+def _unlisted(settings: ModelSettings, model: str) -> Finding:
+    if settings.azure_openai_endpoint:
+        # Its list is of models; what is asked for is the name of a deployment.
+        return Finding(_NAME, "ok", f"the provider answers; {model} is taken for a deployment")
+    fix = "check QLP_LLM_MODEL, and OPENAI_BASE_URL where it is set"
+    return Finding(_NAME, "warn", f"the provider answers, and does not list {model}", fix)
+
+
+def _fix(outcome: str) -> str:
+    if outcome == "rejected":
+        return "check OPENAI_API_KEY or AZURE_OPENAI_API_KEY, or the identity's role"
+    return "check OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT, DNS, the firewall; planning waits"

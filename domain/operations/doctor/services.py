@@ -1,0 +1,92 @@
+"""Examines what the application talks to: Service Bus, entity by entity, and the sandbox host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+from azure.servicebus.aio import ServiceBusClient
+from azure.servicebus.exceptions import (
+    MessagingEntityNotFoundError,
+    ServiceBusAuthenticationError,
+    ServiceBusAuthorizationError,
+    ServiceBusError,
+)
+
+from domain.contracts.redaction import redact
+from domain.operations.bus import Entity, bus_client, entities_of, what_failed
+from domain.operations.dead_letters import MAX_SCANNED, count_dead_letters
+from domain.operations.doctor.findings import CHECK_SECONDS, Finding
+from domain.operations.errors import OperationError
+from domain.settings import Settings
+
+_NAME = "Service Bus"
+_SANDBOX_SECONDS = 5.0
+
+
+async def examine_bus(settings: Settings) -> list[Finding]:
+    """A finding for each entity the application receives from; changes nothing."""
+    entities = entities_of(settings)
+    try:
+        async with asyncio.timeout(CHECK_SECONDS), bus_client(settings) as client:
+            found = await asyncio.gather(*(_examine_entity(client, each) for each in entities))
+    except TimeoutError:
+        return [_unreachable(f"no answer within {CHECK_SECONDS:g} s")]
+    except OperationError as error:
+        return [_unreachable(str(error))]
+    if len({finding.detail for finding in found}) == 1 and found[0].status == "fail":
+        return found[:1]  # the whole namespace, not one entity
+    return [*found]
+
+
+async def _examine_entity(client: ServiceBusClient, entity: Entity) -> Finding:
+    name = f"{_NAME} {entity.name}"
+    try:
+        async with entity.receiver(client, dead_letters=False) as receiver:
+            await receiver.peek_messages(max_message_count=1)
+        dead = await count_dead_letters(client, entity)
+    except MessagingEntityNotFoundError:
+        fix = "create it: terraform apply, or the file that QLP_SERVICE_BUS_CONFIG names"
+        return Finding(name, "fail", "there is no such entity", fix)
+    except (ServiceBusAuthenticationError, ServiceBusAuthorizationError) as error:
+        fix = "give the identity the role Azure Service Bus Data Owner, or mend the key"
+        return Finding(_NAME, "fail", what_failed(error), fix)
+    except (ServiceBusError, OperationError, OSError) as error:
+        return _unreachable(what_failed(error))
+    if dead:
+        count = f"{MAX_SCANNED} or more" if dead >= MAX_SCANNED else f"{dead}"
+        fix = f"qlp dead-letters list {entity.name}"
+        return Finding(name, "warn", f"reachable; dead letters: {count}", fix)
+    return Finding(name, "ok", "reachable; no dead letters")
+
+
+def _unreachable(why: str) -> Finding:
+    fix = "check ServiceBusConnection, DNS, the firewall and private endpoint; events wait safely"
+    return Finding(_NAME, "fail", why, fix)
+
+
+async def examine_sandbox(url: str | None) -> list[Finding]:
+    """Whether the sandbox host can run programs, by its own account."""
+    if url is None:
+        detail = "not looked at: QLP_SANDBOX_URL is not set"
+        return [Finding("sandbox", "ok", detail)]
+    timeout = aiohttp.ClientTimeout(total=_SANDBOX_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url.rstrip('/')}/health") as response,
+        ):
+            health: Any = await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        detail = f"the sandbox host does not answer ({type(error).__name__}): jobs wait"
+        fix = "start it, or mend QLP_SANDBOX_URL"
+        return [Finding("sandbox", "fail", detail, fix)]
+    if response.status != 200:
+        return [Finding("sandbox", "fail", _excerpt(health), f"see {url.rstrip('/')}/health")]
+    runtime = health.get("runtime") if isinstance(health, dict) else None
+    return [Finding("sandbox", "ok", f"ready, with {runtime}" if runtime else "ready")]
+
+
+def _excerpt(health: Any) -> str:  # noqa: ANN401 whatever answers there
+    return f"not ready: {redact(str(health))[:500]}"

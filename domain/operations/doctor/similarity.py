@@ -1,0 +1,56 @@
+"""Examines the search for similar intents: its model, its index, and what that finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg_pool import AsyncConnectionPool
+
+from domain.operations.doctor.findings import Finding, on_database
+from domain.similarity.models import count_owed, list_models
+from domain.similarity.recall import examine_search
+from domain.similarity.status import migrate_command
+
+#: Enough to see that something is badly wrong; `qlp similarity check` looks closer.
+_SAMPLE = 10
+
+#: Comparing all of more vectors than these takes the doctor too long.
+_MOST_VECTORS = 200_000
+
+
+async def examine_similarity(pool: AsyncConnectionPool, wanted: str | None) -> Sequence[Finding]:
+    """All findings; ``wanted`` is the model of the settings, None where they are not known."""
+    return [
+        *await on_database("embeddings", lambda: _embeddings(pool, wanted)),
+        *await on_database("similarity", lambda: _search(pool)),
+    ]
+
+
+async def _embeddings(pool: AsyncConnectionPool, wanted: str | None) -> Sequence[Finding]:
+    models = {model.state: model for model in await list_models(pool)}
+    active, filling = models["active"], models.get("filling")
+    findings = []
+    if filling is not None:
+        detail = f"a migration to {filling.model} is under way; {active.model} serves"
+        fix = f"if nobody is at it: {migrate_command(filling.model)}"
+        findings.append(Finding("embeddings", "warn", detail, fix))
+    elif wanted not in (None, active.model):
+        detail = f"vectors are of {active.model}, the settings ask for {wanted}"
+        findings.append(Finding("embeddings", "warn", detail, migrate_command(wanted or "")))
+    if owed := await count_owed(pool):
+        detail = f"intents that wait for a vector: {owed}"
+        fix = "see the embedder in /api/health; the function fill_embeddings tries again"
+        findings.append(Finding("embeddings", "warn", detail, fix))
+    return findings or [Finding("embeddings", "ok", f"{active.vectors:,} of {active.model}")]
+
+
+async def _search(pool: AsyncConnectionPool) -> Sequence[Finding]:
+    [active, *_] = await list_models(pool)
+    sample = _SAMPLE if active.vectors <= _MOST_VECTORS else 0
+    health = await examine_search(pool, active, sample)
+    if health.problem is not None:
+        return [Finding("similarity", "warn", health.problem, health.fix)]
+    detail = f"the {health.index_kind} index is valid"
+    if health.measured.recall is not None:
+        detail += f", recall {health.measured.recall:.2f} on {health.measured.sample} vectors"
+    return [Finding("similarity", "ok", detail)]

@@ -1,0 +1,222 @@
+"""Examines whether the database itself keeps history: by what it is made of, and by trying it.
+
+What is tried is rolled back. The application's role may not even try to change events, so whether
+the triggers refuse it is tried as the tables' owner, where the owner's login is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database.migrate import load_migrations
+from domain.database.pool import Connection, fetch
+from domain.database.statements import load_statements
+from domain.eventlog.digests import StoredEvent, event_digest
+from domain.operations.doctor.findings import Finding, first_line
+
+_SQL = load_statements(Path(__file__).with_name("doctor.sql"))
+
+_REFUSES = "EXECUTE FUNCTION refuse_change()"
+_CHANGES = "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+
+#: What PostgreSQL says of each trigger, by table and name (`pg_get_triggerdef`).
+_TRIGGERS = {
+    ("events", "events_immutable"): f"BEFORE DELETE OR UPDATE ON public.events {_CHANGES}",
+    ("events", "events_not_truncated"): (
+        f"BEFORE TRUNCATE ON public.events FOR EACH STATEMENT {_REFUSES}"
+    ),
+    ("events", "events_digest"): (
+        "BEFORE INSERT ON public.events FOR EACH ROW WHEN ((new.digest IS NULL)) "
+        "EXECUTE FUNCTION set_event_digest()"
+    ),
+    ("seals", "seals_immutable"): f"BEFORE DELETE OR UPDATE ON public.seals {_CHANGES}",
+    ("seals", "seals_not_truncated"): (
+        f"BEFORE TRUNCATE ON public.seals FOR EACH STATEMENT {_REFUSES}"
+    ),
+}
+
+#: What PostgreSQL says of the view `log_horizon` (`pg_get_viewdef`).
+_HORIZON = (
+    "SELECT (((((pg_snapshot_xmin(pg_current_snapshot()))::text)::bigint + xid_offset))::text)"
+    "::xid8 AS horizon FROM log_identity;"
+)
+
+#: A function of a migration, without those whose body is not quoted: `event_digest` is tried.
+_FUNCTION = re.compile(
+    r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
+)
+_PROTECTING = {"refuse_change", "set_event_digest", "append_event", "append_events"} | {
+    *("append_group", "adopt_log")
+}
+
+#: What must be refused of a row that is there, and of the table.
+_CHANGE = {
+    "update": sql.SQL("update {table} set {column} = {column} where {column} = {value}"),
+    "delete": sql.SQL("delete from {table} where {column} = {value}"),
+    "truncate": sql.SQL("truncate {table}"),
+}
+_ROWS = {"events": ("stream_id", "insert_event"), "seals": ("digest", "insert_seal")}
+
+_CONNECT_SECONDS = 5
+
+
+async def examine_triggers(pool: AsyncConnectionPool, owner_url: str | None) -> Sequence[Finding]:
+    """Whether changes are refused and digests are made, whoever asks.
+
+    Args:
+        pool: of the application.
+        owner_url: of the tables' owner, to try as; None: only looks how the triggers are made.
+    """
+    findings = [*await _defined(pool), *await _digests(pool)]
+    if owner_url is None:
+        said = "are there and made as they should be; to have them tried, set DATABASE_ADMIN_URL"
+    else:
+        said = "refuse changes of events and seals, also to their owner, and make digests (tried)"
+        try:
+            findings += await _tried(owner_url)
+        except psycopg.OperationalError as error:
+            fix = "mend DATABASE_ADMIN_URL; it is also by which migrations are applied"
+            findings.append(Finding("triggers", "fail", f"not tried: {first_line(error)}", fix))
+    return findings or [Finding("triggers", "ok", said)]
+
+
+def _fail(detail: str, fix: str) -> Finding:
+    return Finding("triggers", "fail", detail, f"as the owner: {fix}")
+
+
+async def _defined(pool: AsyncConnectionPool) -> list[Finding]:
+    rows = await fetch(pool, _SQL["triggers"], {})
+    found = {(table, name): (state, definition) for table, name, state, definition in rows}
+    findings = [
+        _fail(f"{name} on {table} does not fire", f"alter table {table} enable trigger {name}")
+        for (table, name), (state, _) in found.items()
+        if state not in ("O", "A")
+    ]
+    for (table, name), wanted in _TRIGGERS.items():
+        create = f"create trigger {name} {wanted}"
+        state, definition = found.get((table, name), (None, ""))
+        if state is None:
+            findings.append(_fail(f"{name} on {table} is missing", create))
+        elif definition != f"CREATE TRIGGER {name} {wanted}":
+            again = f"drop trigger {name} on {table}; {create}"
+            findings.append(_fail(f"{name} on {table} is another trigger now", again))
+    for table, name in found.keys() - _TRIGGERS.keys():
+        if table in _ROWS:
+            drop = f"look at what it does, then: drop trigger {name} on {table}"
+            findings.append(_fail(f"{name} on {table} is a trigger too many", drop))
+    [[role]] = await fetch(pool, _SQL["replication_role"], {})
+    if role != "origin":
+        reset = "alter database … reset session_replication_role (or alter role, or the server)"
+        findings.append(_fail(f"no trigger fires: session_replication_role is {role}", reset))
+    for table, name in await fetch(pool, _SQL["rules"], {"tables": [*_ROWS]}):
+        findings.append(_fail(f"the rule {name} rewrites {table}", f"drop rule {name} on {table}"))
+    return [*findings, *await _shapes(pool), *await _functions(pool)]
+
+
+async def _shapes(pool: AsyncConnectionPool) -> list[Finding]:
+    findings = []
+    for table, hidden, elsewhere, lost in await fetch(pool, _SQL["shapes"], {"tables": [*_ROWS]}):
+        if hidden:
+            fix = f"drop its policies; alter table {table} disable row level security"
+            findings.append(_fail(f"policies can hide rows of {table}", fix))
+        if elsewhere:
+            fix = "look at what is in the other one, see \\d+, then: alter table … no inherit …"
+            findings.append(_fail(f"{table} shares its rows with another table", fix))
+        if lost:
+            fix = f"alter table {table} set logged"
+            findings.append(_fail(f"{table} does not outlive a crash", fix))
+    [[horizon]] = await fetch(pool, _SQL["horizon_view"], {})
+    if " ".join(horizon.split()) != _HORIZON:
+        fix = "restore the view log_horizon from domain/database/migrations"
+        findings.append(_fail("the view log_horizon is not what the migrations made", fix))
+    return findings
+
+
+async def _functions(pool: AsyncConnectionPool) -> list[Finding]:
+    wanted = {
+        name: body
+        for migration in load_migrations()
+        for name, body in _FUNCTION.findall(migration.sql.decode())
+        if name in _PROTECTING
+    }
+    rows = await fetch(pool, _SQL["functions"], {"names": [*wanted]})
+    found: dict[str, list[str]] = {name: [] for name in wanted}
+    for name, body in rows:
+        found[name].append(body.replace("\r\n", "\n"))
+    restore = "restore it from the last of domain/database/migrations that has it"
+    return [
+        _fail(f"the function {name} is not what the migrations made", restore)
+        for name, bodies in found.items()
+        if bodies != [wanted[name]]
+    ]
+
+
+async def _digests(pool: AsyncConnectionPool) -> list[Finding]:
+    """Append as the application does, each way, and compute the digest again."""
+    for way in ("append_event", "append_group"):
+        async with pool.connection() as connection:
+            if not await _fits(connection, way):
+                return [_fail(f"digests do not fit what {way} records", "restore event_digest")]
+    return []
+
+
+async def _fits(connection: AsyncConnection[Any], way: str) -> bool:
+    """Whether an event that comes in this way gets its digest; in a transaction of its own."""
+    params = {"stream_id": f"doctor-{uuid4()}"}
+    try:
+        async with connection.transaction(force_rollback=True):
+            await connection.execute(_SQL[way], params)
+            cursor = await connection.execute(_SQL["try_append"], params, binary=True)
+            rows = await cursor.fetchall()
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return False
+    return [event_digest(StoredEvent(0, 0, *row)) for row in rows] == [rows[0][-1]]
+
+
+async def _tried(owner_url: str) -> list[Finding]:
+    findings = []
+    async with await Connection.connect(
+        owner_url, autocommit=True, connect_timeout=_CONNECT_SECONDS
+    ) as owner:
+        for table, (column, insert) in _ROWS.items():
+            for verb, change in _CHANGE.items():
+                statement = change.format(
+                    table=sql.Identifier("public", table),
+                    column=sql.Identifier(column),
+                    value=sql.Placeholder(column),
+                )
+                if not await _refused(owner, insert, statement):
+                    detail = f"{verb} of {table} is not refused to their owner (tried)"
+                    findings.append(_fail(detail, "restore the triggers and their function"))
+        if not await _fits(owner, "insert_event"):
+            detail = "an event that is inserted gets no digest, or one that does not fit (tried)"
+            findings.append(_fail(detail, "restore events_digest and its function"))
+    return findings
+
+
+async def _refused(owner: AsyncConnection[Any], insert: str, statement: sql.Composed) -> bool:
+    """Whether a change of a row that is made for it is refused, by the trigger."""
+    try:
+        async with owner.transaction(force_rollback=True):
+            await owner.execute(_SQL["short_lock_timeout"])
+            made = {"stream_id": f"doctor-{uuid4()}", "digest": uuid4().bytes * 2}
+            await owner.execute(_SQL[insert], made)
+            await owner.execute(statement, made)
+    except pg.RestrictViolation:
+        return True
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error:
+        return False
+    return False

@@ -1,0 +1,72 @@
+"""Builds a projection that follows the log: by following it from its beginning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection, sql
+
+from domain.database.statements import load_statements
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
+from domain.projections.following.batch import apply_batch
+from domain.projections.following.contract import Projection
+from domain.projections.following.runner import checkpoint_name
+from domain.projections.rebuild.contract import Phase, Position
+
+_SQL = load_statements(Path(__file__).with_name("following.sql"))
+
+
+class FollowingBuilder:
+    """Builds ``projection`` with the code that keeps it up to date."""
+
+    first_phase: Phase = "follow"
+
+    def __init__(self, log: EventLog, projection: Projection[Any], page: int) -> None:
+        self.name = projection.name
+        self.version = projection.version
+        self.tables = (*projection.tables, f"{projection.name}_streams")
+        self.lease = checkpoint_name(projection.name)
+        self._log = log
+        self._projection = projection
+        self.page = page
+
+    async def aclose(self) -> None:
+        """Nothing to give up."""
+
+    async def advance(
+        self, connection: AsyncConnection[Any], position: Position
+    ) -> Position | None:
+        """Take one page of events; None: there are no more for now."""
+        page = await self._log.read_all(position.checkpoint, self.page)
+        if not page:
+            return None
+        await apply_batch(connection, self._projection, page)
+        return replace(position, checkpoint=page[-1].checkpoint, events=position.events + len(page))
+
+    async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        """Come at least as far as the live tables are; their runner is stopped."""
+        rows = await connection.execute(_SQL["live_checkpoint"], {"name": self.lease})
+        row = await rows.fetchone()
+        live = Checkpoint(*row) if row else Checkpoint.start()
+        while position.checkpoint < live and (next_ := await self.advance(connection, position)):
+            position = next_
+        return position
+
+    async def check(self, connection: AsyncConnection[Any], position: Position) -> int:
+        """The number of streams whose mark is not their last version at ``position``."""
+        statement = sql.SQL(_SQL["wrong"].decode()).format(
+            streams=sql.Identifier(f"{self.name}_streams")
+        )
+        rows = await connection.execute(
+            statement,
+            {
+                "projection": self.name,
+                "transaction_id": str(position.checkpoint.transaction_id),
+                "position": position.checkpoint.position,
+            },
+        )
+        [(wrong,)] = await rows.fetchall()
+        return int(wrong)

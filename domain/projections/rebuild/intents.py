@@ -1,0 +1,162 @@
+"""Builds the read model of intents, which is written inline, by folding streams.
+
+In bulk the log is read by stream, not in its own order: each stream is folded to its end and its
+row written once, so memory holds a page of events and the rows of a few ranges, however long the
+log is and however streams interleave in it. What comes in meanwhile is then followed in the log's
+order: streams that have moved are folded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from psycopg import AsyncConnection
+
+from domain.database.statements import load_statements
+from domain.eventlog.models import Checkpoint
+from domain.projections.intent_rows import FoldedRange, Unfoldable, folded_streams
+from domain.projections.intents import INTENT_STATES, upsert
+from domain.projections.rebuild.contract import Phase, Position
+from domain.projections.rebuild.workers import Folder
+from domain.projections.registry import INTENT_STATES_VERSION
+
+_SQL = load_statements(Path(__file__).with_name("intents.sql"))
+
+#: After every event there is or will be.
+_END = Checkpoint(2**62, 2**62)
+
+
+class _Range(NamedTuple):
+    """Streams up to and with ``to``, which are being folded."""
+
+    to: str
+    folding: asyncio.Task[FoldedRange]
+
+
+class IntentStatesBuilder:
+    """Builds ``intent_states``.
+
+    A stream that cannot be folded keeps the row that it has, and is listed as parked.
+
+    Args:
+        folder: folds ranges of streams.
+        page: events of a range.
+        later: takes the place of ``folder`` once so many events have been taken.
+    """
+
+    name = INTENT_STATES
+    version = INTENT_STATES_VERSION
+    tables = (INTENT_STATES,)
+    first_phase: Phase = "bulk"
+    lease = None
+
+    def __init__(self, folder: Folder, page: int, later: tuple[int, Folder] | None = None) -> None:
+        self.page = page
+        self._folder = folder
+        self._later = later
+        self._taken = 0
+        self._ahead: deque[_Range] = deque()
+
+    async def aclose(self) -> None:
+        """Stop folding ahead."""
+        foldings = [range_.folding for range_ in self._ahead]
+        self._ahead.clear()
+        for folding in foldings:
+            folding.cancel()
+        await asyncio.gather(*foldings, return_exceptions=True)
+        await self._folder.aclose()
+
+    async def advance(
+        self, connection: AsyncConnection[Any], position: Position
+    ) -> Position | None:
+        """Take one page of events; None: there are no more for now."""
+        if position.phase == "bulk":
+            return await self._bulk(connection, position)
+        return await self._follow(connection, position)
+
+    async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        """Take every committed event, also those that are not safe to follow yet.
+
+        Whoever has not committed waits for the lock on the live table, and writes its row later.
+        """
+        await self._refold(connection, position.checkpoint, _END)
+        return position
+
+    async def check(self, connection: AsyncConnection[Any], position: Position) -> int:
+        """The number of rows that are behind their stream or have none."""
+        rows = await connection.execute(_SQL["wrong"], _bounds(position.checkpoint))
+        [(wrong,)] = await rows.fetchall()
+        return int(wrong)
+
+    async def _bulk(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        if not self._ahead and not await self._fold_next(connection, position.after_stream):
+            return replace(position, phase="follow")
+        range_ = self._ahead.popleft()
+        folded = await range_.folding
+        # The next streams are read and folded while the rows of these are written.
+        last = self._ahead[-1].to if self._ahead else range_.to
+        while len(self._ahead) < self._folder.ahead and await self._fold_next(connection, last):
+            last = self._ahead[-1].to
+        async with connection.cursor().copy(_SQL["copy"]) as copy:
+            await copy.write(folded.rows)
+        for failed in folded.unfoldable:
+            await self._keep(connection, failed)
+        self._taken += folded.events
+        if self._later is not None and self._taken >= self._later[0]:
+            (_, self._folder), self._later = self._later, None
+        return replace(position, after_stream=range_.to, events=position.events + folded.events)
+
+    async def _fold_next(self, connection: AsyncConnection[Any], after: str) -> bool:
+        """Begin to fold the streams after ``after``; False if there are none."""
+        params = {"after": after, "limit": self.page}
+        row = await (await connection.execute(_SQL["range_end"], params)).fetchone()
+        if row is not None:
+            folding = asyncio.create_task(self._folder.fold(after, row[0]))
+            self._ahead.append(_Range(row[0], folding))
+        return row is not None
+
+    async def _follow(
+        self, connection: AsyncConnection[Any], position: Position
+    ) -> Position | None:
+        params = {**_bounds(position.checkpoint), "limit": self.page}
+        row = await (await connection.execute(_SQL["page_end"], params)).fetchone()
+        if row is None:
+            return None
+        end = Checkpoint(row[0], row[1])
+        await self._refold(connection, position.checkpoint, end)
+        return replace(position, checkpoint=end, events=position.events + row[2])
+
+    async def _refold(
+        self, connection: AsyncConnection[Any], after: Checkpoint, to: Checkpoint
+    ) -> None:
+        """Fold the streams that have moved between two checkpoints and are not shown so."""
+        params = {
+            **_bounds(after),
+            "to_transaction_id": str(to.transaction_id),
+            "to_position": to.position,
+        }
+        rows = await connection.execute(_SQL["behind"], params)
+        behind = [stream_id for (stream_id,) in await rows.fetchall()]
+        for start in range(0, len(behind), 100):
+            async for fold in folded_streams(connection, behind[start : start + 100]):
+                if (row := fold.row()) is not None:
+                    write = upsert(row)
+                    await connection.execute(write.statement, write.params)
+                elif (failed := fold.unfoldable()) is not None:
+                    await self._keep(connection, failed)
+
+    async def _keep(self, connection: AsyncConnection[Any], failed: Unfoldable) -> None:
+        await connection.execute(_SQL["forget_copy"], {"id": failed.intent_id})
+        await connection.execute(_SQL["keep_live"], {"id": failed.intent_id})
+        await connection.execute(_SQL["park"], failed._asdict())
+
+
+def _bounds(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "transaction_id": str(checkpoint.transaction_id),
+        "position": checkpoint.position,
+    }

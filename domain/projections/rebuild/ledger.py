@@ -1,0 +1,75 @@
+"""Remembers how far a rebuild has come, so that a killed one goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from domain.database.statements import load_statements
+from domain.eventlog.models import Checkpoint
+from domain.projections.rebuild.contract import Position
+
+_SQL = load_statements(Path(__file__).with_name("ledger.sql"))
+
+
+class Ledger:
+    """The row of one projection's rebuild; written in the transactions of its caller.
+
+    Args:
+        name: of the projection.
+        version: of its code; with the schema and the cluster it is what a rebuild is based on.
+    """
+
+    def __init__(self, name: str, version: int) -> None:
+        self._name = name
+        self._version = version
+        self.total = 0
+
+    async def begin(self, connection: AsyncConnection[Any], position: Position) -> None:
+        """Start a new row at ``position``; what an earlier rebuild left is forgotten."""
+        await self.forget(connection)
+        params = {**self._columns(position), "basis": await self._basis(connection)}
+        await connection.execute(_SQL["begin"], params)
+        await self.load(connection)
+
+    async def load(self, connection: AsyncConnection[Any]) -> Position | None:
+        """Where the rebuild stands; None if there is none, or none on this basis.
+
+        Sets ``total``, the number of events there were when it began.
+        """
+        rows = await connection.execute(_SQL["load"], {"name": self._name})
+        row = await rows.fetchone()
+        if row is None or row[0] != await self._basis(connection):
+            return None
+        _, phase, after_stream, transaction_id, number, events, self.total = row
+        return Position(phase, after_stream, Checkpoint(transaction_id, number), events)
+
+    async def save(self, connection: AsyncConnection[Any], position: Position) -> None:
+        """Move to ``position``."""
+        await connection.execute(_SQL["save"], self._columns(position))
+
+    async def forget(self, connection: AsyncConnection[Any]) -> None:
+        """There is no rebuild."""
+        await connection.execute(_SQL["forget"], {"name": self._name})
+
+    async def events(self, connection: AsyncConnection[Any]) -> int:
+        """The number of events in the log."""
+        [(events,)] = await (await connection.execute(_SQL["events"])).fetchall()
+        return int(events)
+
+    async def _basis(self, connection: AsyncConnection[Any]) -> str:
+        rows = await connection.execute(_SQL["schema_and_cluster"])
+        [(schema, cluster)] = await rows.fetchall()
+        return f"code {self._version}, schema {schema}, cluster {cluster}"
+
+    def _columns(self, position: Position) -> dict[str, Any]:
+        return {
+            "name": self._name,
+            "phase": position.phase,
+            "after_stream": position.after_stream,
+            "transaction_id": str(position.checkpoint.transaction_id),
+            "position": position.checkpoint.position,
+            "events": position.events,
+        }

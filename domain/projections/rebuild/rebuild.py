@@ -1,0 +1,242 @@
+"""Rebuilds a projection from the log beside the live one, then exchanges the two at once.
+
+The copies, and how far they have come, change in the same transactions, so a rebuild that was
+killed goes on where it was. Nothing but tables is written: no message, no model call, no vector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database.statements import load_statements
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint
+from domain.projections.rebuild.contract import (
+    Builder,
+    OnProgress,
+    Position,
+    Progress,
+    RebuildFailed,
+    RebuildPlan,
+    Rebuilt,
+)
+from domain.projections.rebuild.ledger import Ledger
+from domain.projections.rebuild.shadow import Shadow
+
+_SQL = load_statements(Path(__file__).with_name("rebuild.sql"))
+
+#: For how long readers and writers may have to wait behind the exchange, per try.
+LOCK_TIMEOUT = "1s"
+MAX_SWAP_TRIES = 60
+SWAP_PAUSE_SECONDS = 0.5
+
+
+class Rebuild:
+    """One rebuild of one projection, by whoever owns its tables.
+
+    Args:
+        pool: of the tables' owner; at least two connections.
+        builder: builds the tables.
+        on_progress: told after each page.
+        rate: events per second at most; None for no limit.
+    """
+
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        builder: Builder,
+        on_progress: OnProgress,
+        rate: float | None = None,
+    ) -> None:
+        self._pool = pool
+        self._log = EventLog(pool)
+        self._builder = builder
+        self._shadow = Shadow(builder.name, builder.tables)
+        self._ledger = Ledger(builder.name, builder.version)
+        self._on_progress = on_progress
+        self._rate = rate
+        self._resumed_from = 0
+
+    async def plan(self) -> RebuildPlan:
+        """What `run` would do; changes nothing.
+
+        Raises:
+            RebuildFailed: not the tables' owner.
+        """
+        async with self._pool.connection() as connection:
+            await self._check_owner(connection)
+            position = await self._ledger.load(connection)
+            events = await self._ledger.events(connection)
+        done = position.events if position else 0
+        return RebuildPlan(self._builder.name, self._builder.tables, events, done)
+
+    async def run(self) -> Rebuilt:
+        """Build, check, exchange; goes on with an interrupted rebuild if there is one.
+
+        Raises:
+            RebuildFailed: not the tables' owner, another rebuild is running, the check failed, or
+                the live tables could not be locked. Nothing has changed then for readers.
+        """
+        async with self._alone() as connection:
+            await self._check_owner(connection)
+            position = await self._ledger.load(connection) or await self._begin(connection)
+            self._resumed_from = position.events
+            position = await self._build(connection, position)
+            return await self._finish(connection, position)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """The one connection that writes; it holds the lock, so losing it ends the rebuild."""
+        async with self._pool.connection() as connection:
+            params = {"name": self._builder.name}
+            [[locked]] = await (await connection.execute(_SQL["try_lock"], params)).fetchall()
+            if not locked:
+                raise RebuildFailed(f"another rebuild of {self._builder.name} is running")
+            try:
+                yield connection
+            finally:
+                await self._builder.aclose()
+                if not connection.closed:
+                    await connection.execute(_SQL["unlock"], params)
+
+    async def _check_owner(self, connection: AsyncConnection[Any]) -> None:
+        if others := await self._shadow.owners(connection):
+            named = ", ".join(f"{table} (of {owner})" for table, owner in others)
+            raise RebuildFailed(
+                f"this login does not own {named}: set DATABASE_ADMIN_URL to the owner's, "
+                "with which migrations are applied"
+            )
+
+    async def _begin(self, connection: AsyncConnection[Any]) -> Position:
+        phase = self._builder.first_phase
+        start = await self._log.head() if phase == "bulk" else Checkpoint.start()
+        position = Position(phase, "", start, 0)
+        try:
+            async with self._transaction(connection):
+                await self._shadow.drop(connection)
+                await self._shadow.create(connection)
+                if phase == "follow":
+                    await self._shadow.create_indexes(connection)
+                await self._ledger.begin(connection, position)
+        except pg.InsufficientPrivilege as error:
+            raise RebuildFailed(
+                f"{error.diag.message_primary}: the tables' owner must be allowed to make schemas "
+                "(grant create on database … to …)"
+            ) from None
+        return position
+
+    async def _build(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        if position.phase == "bulk":
+            position = await self._advance(connection, position)
+        self._tell("index", position)
+        async with self._transaction(connection):
+            await self._shadow.create_indexes(connection)
+            await self._shadow.analyze(connection)
+        return await self._advance(connection, position)
+
+    async def _advance(self, connection: AsyncConnection[Any], position: Position) -> Position:
+        """Take page after page to the end of the phase; following ends at a page that is not full.
+
+        Under writers there is always one more event, and the exchange takes the last ones.
+        """
+        phase = position.phase
+        loop = asyncio.get_running_loop()
+        began, first = loop.time(), position.events
+        while position.phase == phase:
+            async with self._transaction(connection):
+                await self._shadow.use(connection)
+                next_ = await self._builder.advance(connection, position)
+                if next_ is None:
+                    break
+                await self._ledger.save(connection, next_)
+            taken = next_.events - position.events
+            position = next_
+            self._tell(phase, position)
+            if phase == "follow" and taken < self._builder.page:
+                break
+            if self._rate is not None:
+                ahead = (position.events - first) / self._rate - (loop.time() - began)
+                await asyncio.sleep(max(ahead, 0.0))
+        return position
+
+    async def _finish(self, connection: AsyncConnection[Any], position: Position) -> Rebuilt:
+        self._tell("check", position)
+        async with self._transaction(connection):
+            await self._shadow.use(connection)
+            if wrong := await self._builder.check(connection, position):
+                raise RebuildFailed(
+                    f"{wrong} streams are not what the log says: the live tables were left alone"
+                )
+        for number in range(1, MAX_SWAP_TRIES + 1):
+            self._tell("swap", position)
+            try:
+                position, parked = await self._swap(connection, position)
+            except (pg.LockNotAvailable, pg.DeadlockDetected):
+                await asyncio.sleep(SWAP_PAUSE_SECONDS)  # let those through who waited behind us
+                position = await self._advance(connection, position)
+                continue
+            self._tell("done", position)
+            return Rebuilt(self._builder.name, position.events, self._resumed_from, number, parked)
+        raise RebuildFailed(
+            "the live tables could not be locked: end the long transactions that use them "
+            "(pg_stat_activity) and run it again; it goes on from here"
+        )
+
+    async def _swap(
+        self, connection: AsyncConnection[Any], position: Position
+    ) -> tuple[Position, int]:
+        """Exchange the tables; how far it came, and the number of parked streams."""
+        builder, shadow = self._builder, self._shadow
+        name = {"name": builder.name}
+        # What has come since the last page is taken before anybody has to wait for it.
+        async with self._transaction(connection):
+            await shadow.use(connection)
+            position = await builder.catch_up(connection, position)
+            await self._ledger.save(connection, position)
+        async with self._transaction(connection, lock=LOCK_TIMEOUT, durable="on"):
+            if builder.lease is not None:
+                await connection.execute(_SQL["stop_runner"], {"lease": builder.lease})
+            await shadow.lock_live(connection)
+            if await self._ledger.load(connection) is None:
+                raise RebuildFailed(
+                    "the schema was changed meanwhile: run it again, it begins anew"
+                )
+            await shadow.use(connection)
+            position = await builder.catch_up(connection, position)
+            await connection.execute(_SQL["forget_parked"], name)
+            parked = (await connection.execute(_SQL["take_parked"], name)).rowcount
+            await shadow.exchange(connection)
+            if builder.lease is not None:
+                checkpoint = {
+                    "transaction_id": str(position.checkpoint.transaction_id),
+                    "position": position.checkpoint.position,
+                }
+                await connection.execute(
+                    _SQL["move_checkpoint"], {"lease": builder.lease, **checkpoint}
+                )
+            await connection.execute(_SQL["built"], {**name, "version": builder.version})
+            await self._ledger.forget(connection)
+        return position, parked
+
+    @asynccontextmanager
+    async def _transaction(
+        self, connection: AsyncConnection[Any], lock: str = "10s", durable: str = "off"
+    ) -> AsyncIterator[None]:
+        async with connection.transaction():
+            await connection.execute(_SQL["patience"], {"lock": lock, "durable": durable})
+            yield
+
+    def _tell(self, stage: Any, position: Position) -> None:  # noqa: ANN401 one of Progress.stage
+        self._on_progress(
+            Progress(
+                stage, position.events, max(self._ledger.total, position.events), self._resumed_from
+            )
+        )

@@ -1,0 +1,68 @@
+"""Folds ranges of streams for a rebuild, in a process of its own; it only reads.
+
+Standard input: a line with the database's URL and the role, then a line per range, as JSON.
+Standard output: for each range a line of JSON and, as it says, the bytes of its rows. It ends with
+its input, so it does not outlive whoever started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+import orjson
+
+from domain.contracts.redaction import guard
+from domain.database.outages import outage_of
+from domain.database.pool import open_pool
+from domain.memory import spare_the_collector
+from domain.projections.intent_rows import fold_range
+
+
+async def _serve() -> None:
+    url, role = orjson.loads(await _line())
+    pool = await open_pool(url, min_size=1, max_size=1, role=role, application_name="qlp-fold")
+    try:
+        while line := await _line():
+            after, to = orjson.loads(line)
+            async with pool.connection() as connection:
+                folded = await fold_range(connection, after, to)
+            unfoldable = [list(each) for each in folded.unfoldable]
+            counts = {"events": folded.events, "bytes": len(folded.rows)}
+            _say({**counts, "unfoldable": unfoldable}, folded.rows)
+    finally:
+        await pool.close()
+
+
+async def _line() -> bytes:
+    return await asyncio.to_thread(sys.stdin.buffer.readline)
+
+
+def _say(header: dict[str, object], rows: bytes = b"") -> None:
+    sys.stdout.buffer.write(orjson.dumps(header) + b"\n")
+    sys.stdout.buffer.write(rows)
+    sys.stdout.buffer.flush()
+
+
+def main() -> int:
+    """Serve until the input ends; 1 if nobody reads the output any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # what fails is said below
+    guard(os.environ)
+    spare_the_collector()
+    try:
+        asyncio.run(_serve())
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if outage_of(error) is None:
+            raise
+        _say({"unavailable": str(error)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

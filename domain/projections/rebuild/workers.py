@@ -1,0 +1,134 @@
+"""Folding for a rebuild: here, or in several processes, as one has but one core."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, Protocol
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from domain.projections.intent_rows import FoldedRange, Unfoldable, fold_range
+from domain.projections.rebuild.contract import RebuildFailed
+
+
+class Folder(Protocol):
+    """Folds ranges of streams."""
+
+    @property
+    def ahead(self) -> int:
+        """Ranges that are worth having under way."""
+
+    async def fold(self, after: str, to: str) -> FoldedRange:
+        """Fold the streams after one id up to and with another."""
+
+    async def aclose(self) -> None:
+        """End what was started for it."""
+
+
+class FoldingHere:
+    """Folds in this process, one range while another is written."""
+
+    ahead = 1
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def fold(self, after: str, to: str) -> FoldedRange:
+        """Fold on a connection of the pool."""
+        async with self._pool.connection() as connection:
+            return await fold_range(connection, after, to)
+
+    async def aclose(self) -> None:
+        """Nothing was started."""
+
+
+class FoldingProcesses:
+    """Folds in ``count`` processes, each with a connection of its own, started when needed.
+
+    Args:
+        url: of the database.
+        role: that they act as.
+        count: of processes.
+    """
+
+    def __init__(self, url: str, role: str, count: int) -> None:
+        self.ahead = count + 1
+        self._opening = [url, role]
+        self._started: list[_Worker] = []
+        self._idle: asyncio.Queue[_Worker | None] = asyncio.Queue()
+        for _ in range(count):
+            self._idle.put_nowait(None)
+
+    async def fold(self, after: str, to: str) -> FoldedRange:
+        """Fold in the next process that is idle.
+
+        Raises:
+            RebuildFailed: the process has ended.
+            psycopg.OperationalError: it cannot reach the database.
+        """
+        worker = await self._idle.get() or await self._start()
+        folded = await worker.fold(after, to)
+        self._idle.put_nowait(worker)
+        return folded
+
+    async def aclose(self) -> None:
+        """Kill the processes: they only read."""
+        for worker in self._started:
+            await worker.kill()
+
+    async def _start(self) -> _Worker:
+        worker = _Worker(
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "domain.projections.rebuild.worker_process"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=2**20,
+            )
+        )
+        self._started.append(worker)
+        worker.send(self._opening)  # not an argument: anybody can see those
+        return worker
+
+
+class _Worker:
+    """A process of `domain.projections.rebuild.worker_process`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise ValueError("the process needs pipes")
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+
+    def send(self, line: list[str]) -> None:
+        self._stdin.write(orjson.dumps(line) + b"\n")
+
+    async def fold(self, after: str, to: str) -> FoldedRange:
+        try:
+            self.send([after, to])
+            await self._stdin.drain()
+            said: dict[str, Any] = orjson.loads(await self._stdout.readuntil())
+            if "unavailable" in said:
+                raise psycopg.OperationalError(said["unavailable"])
+            rows = await self._stdout.readexactly(said["bytes"])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            raise RebuildFailed(
+                f"a process that folds streams ended with {await self._process.wait()}: "
+                "run it again, it goes on from here; with --workers 1 there is none"
+            ) from None
+        return FoldedRange(
+            rows, [_unfoldable(*each) for each in said["unfoldable"]], said["events"]
+        )
+
+    async def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+
+def _unfoldable(intent: str, stream: str, version: int, event: str, error: str) -> Unfoldable:
+    return Unfoldable(UUID(intent), stream, version, UUID(event), error)

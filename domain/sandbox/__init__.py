@@ -1,1 +1,0 @@
-"""The contract between the application and the sandbox host."""
