@@ -15,11 +15,12 @@ from domain.access.store import ApiKeys
 from domain.application.admission import Admission
 from domain.application.handler import CommandHandler
 from domain.application.process_manager import ProcessManager
-from domain.application.repository import IntentRepository, UnreadableStream
+from domain.application.repository import IntentRepository
 from domain.application.service import IntentService
 from domain.database.migrate import check_schema, migrate
 from domain.database.pool import ANSWER_SECONDS, Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
 from domain.eventlog.seals import Sealer
@@ -27,6 +28,7 @@ from domain.health import Health
 from domain.intents.state import IntentState
 from domain.memory import spare_the_collector
 from domain.messaging.backlog import Backlog
+from domain.messaging.dead_letter_watch import DeadLetterWatch
 from domain.messaging.held import HeldMessages, relay_source
 from domain.messaging.inbox import Inbox
 from domain.messaging.publisher import ServiceBusPublisher
@@ -36,7 +38,6 @@ from domain.messaging.rejected import UNREADABLE_STREAM, RejectedMessages
 from domain.messaging.relay import Relay
 from domain.messaging.routing import Destinations, Router
 from domain.models.client import open_client
-from domain.operations.dead_letter_watch import DeadLetterWatch
 from domain.planning.composition import make_planner
 from domain.planning.solved import SolvedInLog
 from domain.projections.intents import IntentReads

@@ -16,8 +16,8 @@ from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, Lag
 from domain.messaging import relay
+from domain.messaging.dead_letter_watch import MOST, DeadLetterWatch
 from domain.messaging.publisher import Publisher, PublishFailed
-from domain.operations.dead_letter_watch import MOST, DeadLetterWatch
 from domain.patience import within
 from domain.planning.questions import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from domain.access.store import Principal, Role
 from domain.app import App, get_app
-from domain.application.repository import UnreadableStream
 from domain.contracts.envelope import child_of
 from domain.contracts.strict_json import MAX_NODES, read_as
 from domain.database.outages import outage_of
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.patience import waits_for
 from domain.telemetry import security_event
 from functions.bodies import check_body_is_whole, check_no_body, json_body

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from domain.application.admission import NotAdmitted
 from domain.application.details import detailed
-from domain.application.repository import row_of
 from domain.database.paging import InvalidCursor
 from domain.intents.content import NO_NUL, IntentContent
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.state import Status
+from domain.projections.intent_row import row_of
 from domain.projections.intents import IntentRow
 from functions.artifacts_http import shown
 from functions.events import shown_event

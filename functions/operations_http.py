@@ -15,17 +15,17 @@ from uuid import UUID
 import azure.functions as func
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from domain.application.repository import stream_of
 from domain.contracts.strict_json import NullIs
 from domain.database.paging import InvalidCursor
+from domain.errors import OperationError
+from domain.eventlog.intent_streams import stream_of
 from domain.eventlog.log import EventLog
+from domain.messaging.bus import bus_client, entities_of
+from domain.messaging.dead_letters import count_dead_letters
 from domain.messaging.rejected import RejectedMessage
 from domain.messaging.routing import Destinations
-from domain.operations.bus import bus_client, entities_of
-from domain.operations.dead_letters import count_dead_letters
 from domain.operations.doctor.examine import examine
 from domain.operations.doctor.findings import worst
-from domain.operations.errors import OperationError
 from domain.operations.redrive import Redrive, SelectionChanged, Target
 from domain.operations.rejected import rejected_of_tenant
 from domain.operations.replay import NoSuchStream

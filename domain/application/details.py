@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from domain.application.repository import IntentRepository, UnreadableStream, row_of
+from domain.application.repository import IntentRepository
+from domain.eventlog.intent_streams import UnreadableStream
+from domain.projections.intent_row import row_of
 from domain.projections.intents import IntentRow
 
 

@@ -9,6 +9,14 @@ from uuid import UUID
 
 from domain.access.limits import LimitsStore
 from domain.application.handler import CommandHandler
+from domain.application.planning import (
+    Busy,
+    NoPlan,
+    Plan,
+    PlanningService,
+    Postponed,
+    Repaired,
+)
 from domain.application.repository import IntentRepository
 from domain.eventlog.models import InlineWrite
 from domain.intents.commands import (
@@ -23,14 +31,6 @@ from domain.intents.commands import (
 from domain.intents.content import Limits
 from domain.intents.next_step import PlanStep, RepairStep, RequestRunStep, react
 from domain.intents.state import IntentState
-from domain.planning.contract import (
-    Busy,
-    NoPlan,
-    Plan,
-    PlanningService,
-    Postponed,
-    Repaired,
-)
 from domain.similarity.store import EmbeddingStore
 
 #: A delay is over when less than this is left of it: a message that was scheduled for its end

@@ -10,7 +10,8 @@ from uuid import UUID, uuid5
 
 from domain.application.admission import Admission, NotAdmitted
 from domain.application.handler import CommandHandler, Handled
-from domain.application.repository import IntentRepository, UnreadableStream
+from domain.application.repository import IntentRepository
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.intents.commands import CancelIntent, KillRun, Origin, SubmitIntent
 from domain.intents.content import IntentContent
 from domain.intents.ids import new_id

@@ -20,7 +20,7 @@ from domain.access.store import ApiKeys
 from domain.application.admission import NotAdmitted
 from domain.application.handler import CommandHandler
 from domain.application.process_manager import ProcessManager
-from domain.application.repository import IntentRepository, UnreadableStream
+from domain.application.repository import IntentRepository
 from domain.application.service import IntentService
 from domain.contracts.envelope import (
     Envelope,
@@ -30,6 +30,7 @@ from domain.contracts.envelope import (
 )
 from domain.contracts.job import RESULT_TYPE, SandboxResult, Verdict
 from domain.contracts.validation import describe
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.intents.commands import RecordRun
 from domain.intents.content import IntentContent
 from domain.intents.refusals import SubmissionConflict

@@ -13,7 +13,8 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from domain.application.repository import IntentRepository, UnreadableStream, folded, typed
+from domain.application.repository import IntentRepository
+from domain.eventlog.intent_streams import UnreadableStream, folded, typed
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.intents.events import SandboxRunRequested
 from domain.intents.next_step import react

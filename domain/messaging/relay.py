@@ -11,9 +11,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from domain.application.repository import UnreadableStream
 from domain.database.outages import describe_outage, outage_of
 from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from domain.application.repository import IntentRepository, intent_of, typed
+from domain.application.repository import IntentRepository
 from domain.contracts.envelope import Envelope, child_of
 from domain.contracts.job import (
     JOB_TYPE,
@@ -13,6 +13,7 @@ from domain.contracts.job import (
     JobLimits,
     SandboxJob,
 )
+from domain.eventlog.intent_streams import intent_of, typed
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import POISON, PlanningPostponed, SandboxRunRequested
 from domain.intents.state import IntentState, Run

@@ -18,7 +18,9 @@ from pydantic import (
 from domain.contracts.connections import api_key, http_url
 from domain.contracts.redaction import remember_all
 from domain.contracts.validation import detail, form, location
-from domain.similarity.embedder import LEXICAL
+
+#: The model of vectors that needs no provider.
+LEXICAL: Final = "lexical-v1"
 
 #: ADR-002's model: 1536 dimensions.
 DEFAULT_EMBEDDING_MODEL: Final = "text-embedding-ada-002"

@@ -16,13 +16,13 @@ from uuid import UUID
 from psycopg_pool import AsyncConnectionPool
 
 from domain.application.repository import IntentRepository
+from domain.errors import OperationError
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import SandboxRunRequested
 from domain.intents.evolve import CorruptStream
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
 from domain.messaging.routing import Destinations, Router
-from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream, replay
 from domain.operations.selection import Preview, Selected, Selection, preview
 from domain.projections.intents import IntentReads

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.application.repository import IntentRepository, folding, row_of
+from domain.application.repository import IntentRepository
+from domain.eventlog.intent_streams import folding
 from domain.intents.state import IntentState
+from domain.projections.intent_row import row_of
 from domain.projections.intents import IntentReads, IntentRow
 
 
@@ -52,7 +54,7 @@ async def replay(repository: IntentRepository, reads: IntentReads, intent_id: UU
 
     Raises:
         NoSuchStream: the log has no such stream.
-        domain.application.repository.UnreadableStream: this release cannot fold it.
+        domain.eventlog.intent_streams.UnreadableStream: this release cannot fold it.
     """
     records = await repository.history(intent_id)
     state: IntentState | None = None

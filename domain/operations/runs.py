@@ -14,9 +14,9 @@ from domain.application.repository import IntentRepository
 from domain.contracts.envelope import child_of
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
+from domain.errors import OperationError
 from domain.eventlog.log import EventLog
 from domain.intents.commands import KillRun
-from domain.operations.errors import OperationError
 from domain.runs.status import RunStatuses
 
 _SQL = load_statements(Path(__file__).with_name("runs.sql"))

@@ -17,7 +17,7 @@ from typing import IO, Literal
 
 from domain.contracts.job import SandboxJob, SandboxResult
 from domain.contracts.strict_json import read_as
-from domain.operations.errors import OperationError
+from domain.errors import OperationError
 
 RuntimeName = Literal["docker", "bubblewrap"]
 

@@ -14,8 +14,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
+from domain.errors import OperationError
 from domain.intents.state import Status
-from domain.operations.errors import OperationError
 from domain.operations.time_travel import parse_time
 
 _SQL = load_statements(Path(__file__).with_name("selection.sql"))

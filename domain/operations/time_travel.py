@@ -8,11 +8,13 @@ from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from domain.application.repository import IntentRepository, UnreadableStream, folding, row_of
+from domain.application.repository import IntentRepository
+from domain.errors import OperationError
+from domain.eventlog.intent_streams import UnreadableStream, folding
 from domain.eventlog.models import RecordedEvent
 from domain.intents.state import IntentState
-from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream, ReplayStep
+from domain.projections.intent_row import row_of
 
 #: A version of the stream, or a moment by the database's clock; None: now.
 AsOf = int | datetime | None

@@ -10,9 +10,10 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from pydantic import ValidationError
 
-from domain.application.repository import intent_of, row_of, typed
 from domain.contracts.validation import describe
 from domain.database.pool import Connection
+from domain.errors import OperationError
+from domain.eventlog.intent_streams import intent_of, typed
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
@@ -21,8 +22,8 @@ from domain.eventlog.transfer import ExportWriter, is_odd, read_export
 from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
 from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
-from domain.operations.errors import OperationError
 from domain.projections.following.batch import describe as describe_poison
+from domain.projections.intent_row import row_of
 from domain.projections.intents import upsert
 
 #: Read-model rows written at once.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from domain.application.planning import Busy, NoPlan, Postponed
 from domain.eventlog.models import InlineWrite
 from domain.intents.values import FailureCause, ModelCall
 from domain.planning.budgets import Exhausted, HeldElsewhere, Reservation, TokenBudgets
-from domain.planning.contract import Busy, NoPlan, Postponed
 from domain.planning.language_model import LanguageModel, Reply
 from domain.planning.question import Form, Meaning, Question, Wrong
 from domain.planning.remedies import cause_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from domain.application.planning import Busy, NoPlan, Plan, Postponed, Repaired
 from domain.intents.state import IntentState, Run
 from domain.planning.attempt import Attempt, Unanswered
-from domain.planning.contract import Busy, NoPlan, Plan, Postponed, Repaired
 from domain.planning.questions import MAX_EXAMPLES, fits
 from domain.planning.remedies import NOT_CONFIGURED
 from domain.planning.solved import Near, Solved, SolvedIntents

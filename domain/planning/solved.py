@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from domain.application.repository import IntentRepository, UnreadableStream
+from domain.application.repository import IntentRepository
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.intents.state import IntentState, Status
+from domain.intents.text import text_hash
 from domain.intents.values import Author, PlannedStep
 from domain.projections.intents import IntentReads
-from domain.similarity.embedder import EmbeddingUnavailable, text_hash
+from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import Conditions, Found
 
 #: So many repeats of repeats are followed to what they repeat.

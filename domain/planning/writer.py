@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID, uuid5
 
-from domain.application.repository import stream_of
+from domain.application.planning import Busy, NoPlan, Plan, Postponed, Repaired
+from domain.eventlog.intent_streams import stream_of
 from domain.intents.state import IntentState, Run
 from domain.intents.values import Author
 from domain.planning.attempt import Attempt, Unanswered
 from domain.planning.budgets import Reservation, TokenBudgets
-from domain.planning.contract import Busy, NoPlan, Plan, Postponed, Repaired
 from domain.planning.language_model import LanguageModel
 from domain.planning.questions import (
     PLAN,

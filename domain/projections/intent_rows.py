@@ -16,13 +16,14 @@ from psycopg import AsyncConnection, AsyncCopy
 from psycopg.abc import Buffer
 from psycopg.copy import AsyncWriter
 
-from domain.application.repository import intent_of, row_of
 from domain.database.pool import fetch_over
 from domain.database.statements import load_statements
+from domain.eventlog.intent_streams import intent_of
 from domain.intents.events import POISON, revive
 from domain.intents.evolve import CorruptStream, evolve
 from domain.intents.state import IntentState
 from domain.projections.following.batch import describe
+from domain.projections.intent_row import row_of
 from domain.projections.intents import COLUMN_TYPES, IntentRow, columns_of
 
 _SQL = load_statements(Path(__file__).with_name("intent_rows.sql"))

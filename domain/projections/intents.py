@@ -37,7 +37,7 @@ class IntentRow:
     Attributes:
         version: of its stream when the row was written.
         user_input: the sentence; empty where only a program was submitted.
-        text_sha256: `domain.similarity.embedder.text_hash` of the sentence, None without one.
+        text_sha256: `domain.intents.text.text_hash` of the sentence, None without one.
         expected_by: when the next event is due at the latest, if all goes well; None once the
             intent has ended.
         reused_from: the intent whose plan it ran; None where its program was submitted with it, or

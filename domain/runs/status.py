@@ -14,10 +14,10 @@ from uuid import UUID
 from psycopg_pool import AsyncConnectionPool
 
 from domain.application.handler import finished_id
-from domain.application.repository import intent_of, stream_of
 from domain.contracts.job import JobLimits
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
+from domain.eventlog.intent_streams import intent_of, stream_of
 from domain.intents.events import (
     IntentCancelled,
     IntentFailed,

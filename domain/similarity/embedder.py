@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import unicodedata
@@ -12,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal, Protocol
 
+from domain.models.settings import LEXICAL
+
 DIMENSIONS = 1536
 
-#: The model that needs no provider.
-LEXICAL = "lexical-v1"
-
-_LINE_END = re.compile(r"\r\n?")
 _WORD = re.compile(r"[^\W_]+|[^\w\s]")
 
 
@@ -67,17 +64,6 @@ def normalise(text: str) -> str:
     For comparing only: "print YES" and "print yes", "5²" and "52" become the same.
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def text_hash(text: str) -> bytes:
-    """SHA-256 of the text, equal only for texts that ask for the same to the letter.
-
-    What a program was written for may depend on any letter's case and any white space within the
-    text, which may hold data. So it forgives only white space at the ends, the kind of line ends,
-    and canonical equivalence (Unicode's NFC).
-    """
-    exact = _LINE_END.sub("\n", unicodedata.normalize("NFC", text).strip())
-    return hashlib.sha256(exact.encode(errors="surrogatepass")).digest()
 
 
 class LexicalEmbedder:

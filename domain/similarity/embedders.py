@@ -6,13 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from domain.models.settings import ModelSettings
-from domain.similarity.embedder import (
-    LEXICAL,
-    Embedder,
-    EmbeddingUnavailable,
-    LexicalEmbedder,
-)
+from domain.models.settings import LEXICAL, ModelSettings
+from domain.similarity.embedder import Embedder, EmbeddingUnavailable, LexicalEmbedder
 from domain.similarity.models import identity, parse_identity
 
 if TYPE_CHECKING:

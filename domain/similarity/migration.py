@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import fetch_over
 from domain.database.statements import load_statements
-from domain.similarity.embedder import LEXICAL
+from domain.models.settings import LEXICAL
 from domain.similarity.embedders import Embedders
 from domain.similarity.filling import TextOf, fill
 from domain.similarity.indexing import OnBuilding, VectorIndexes, alone, estimate

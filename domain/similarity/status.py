@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.similarity.embedder import LEXICAL
+from domain.models.settings import LEXICAL
 from domain.similarity.embedders import Embedders
 from domain.similarity.models import count_owed, list_models
 

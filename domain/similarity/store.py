@@ -15,7 +15,8 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
-from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, text_hash
+from domain.intents.text import text_hash
+from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable
 from domain.similarity.embedders import Embedders
 from domain.similarity.models import IndexKind, State
 

@@ -26,9 +26,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import typed
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
+from domain.eventlog.intent_streams import typed
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.eventlog.scan import Filter, LogScanner

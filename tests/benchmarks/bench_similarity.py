@@ -30,8 +30,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
+from domain.intents.text import text_hash
 from domain.memory import spare_the_collector
-from domain.similarity.embedder import LEXICAL, text_hash
+from domain.models.settings import LEXICAL
 from domain.similarity.embedders import Embedders
 from domain.similarity.indexing import VectorIndexes
 from domain.similarity.models import INDEX_KINDS, IndexKind, list_models

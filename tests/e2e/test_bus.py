@@ -17,8 +17,8 @@ from domain.access.store import ApiKeys
 from domain.application.service import intent_id_for
 from domain.contracts.envelope import event_key
 from domain.database.pool import open_pool
+from domain.messaging.amqp_copy import plain
 from domain.messaging.rejected import RejectedMessage, RejectedMessages
-from domain.operations.amqp_copy import plain
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,
     UNREADABLE_BODIES,

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from domain.similarity.embedder import LexicalEmbedder, text_hash
+from domain.intents.text import text_hash
+from domain.similarity.embedder import LexicalEmbedder
 from tests.evaluation.pairs import NEAR_MISSES, PARAPHRASES, REPEATS, Pair
 
 

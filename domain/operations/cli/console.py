@@ -15,17 +15,17 @@ import orjson
 import typer
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import intent_of
 from domain.contracts.redaction import redact
 from domain.database.migrate import MigrationError, check_schema
 from domain.database.outages import describe_outage, outage_of
 from domain.database.pool import open_pool, try_connection
+from domain.errors import OperationError
+from domain.eventlog.intent_streams import intent_of
 from domain.eventlog.models import RecordedEvent
 from domain.intents.evolve import CorruptStream
 from domain.operations.cli.asking import asked
 from domain.operations.cli.numbers import whole
 from domain.operations.cli.table import table_lines
-from domain.operations.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.settings import InvalidSettings, database_setting
 from domain.similarity.embedder import EmbeddingUnavailable

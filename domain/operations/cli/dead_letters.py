@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import typer
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.operations.bus import Entity, bus_client, entities_of, entity_named
+from domain.messaging.bus import Entity, bus_client, entities_of, entity_named
+from domain.messaging.dead_letters import (
+    Action,
+    DeadLetter,
+    DeadLetters,
+    Settled,
+    open_dead_letters,
+)
 from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import (
     AsJson,
@@ -25,13 +32,6 @@ from domain.operations.cli.console import (
     printable,
 )
 from domain.operations.cli.group import command_group
-from domain.operations.dead_letters import (
-    Action,
-    DeadLetter,
-    DeadLetters,
-    Settled,
-    open_dead_letters,
-)
 from domain.settings import Settings
 
 dead_letters = command_group(

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from psycopg_pool import AsyncConnectionPool
 
+from domain.messaging.bus import bus_publisher
 from domain.messaging.routing import Destinations
-from domain.operations.bus import bus_publisher
 from domain.operations.cli.choosing import SelectionLimit, Where, print_preview, progress_bar
 from domain.operations.cli.console import (
     AsJson,

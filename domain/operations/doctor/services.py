@@ -15,10 +15,10 @@ from azure.servicebus.exceptions import (
 )
 
 from domain.contracts.redaction import redact
-from domain.operations.bus import Entity, bus_client, entities_of, what_failed
-from domain.operations.dead_letters import MAX_SCANNED, count_dead_letters
+from domain.errors import OperationError
+from domain.messaging.bus import Entity, bus_client, entities_of, what_failed
+from domain.messaging.dead_letters import MAX_SCANNED, count_dead_letters
 from domain.operations.doctor.findings import CHECK_SECONDS, Finding
-from domain.operations.errors import OperationError
 from domain.settings import Settings
 
 _NAME = "Service Bus"

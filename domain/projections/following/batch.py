@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from psycopg import AsyncConnection, sql
 from psycopg import errors as pg
 
-from domain.application.repository import typed
 from domain.database.statements import load_statements
+from domain.eventlog.intent_streams import typed
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import POISON
 from domain.projections.following.contract import Projection, StreamEvent

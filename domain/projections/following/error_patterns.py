@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
-from domain.application.repository import intent_of
 from domain.database.statements import load_statements
+from domain.eventlog.intent_streams import intent_of
 from domain.eventlog.models import InlineWrite
 from domain.intents.events import IntentFailed
 from domain.projections.following.contract import StreamEvent

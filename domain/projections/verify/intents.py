@@ -11,9 +11,9 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import intent_of
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
+from domain.eventlog.intent_streams import intent_of
 from domain.projections.intent_rows import folded_streams
 from domain.projections.intents import INTENT_STATES, IntentRow
 from domain.projections.verify.contract import MAX_SHOWN, Difference, Verified, difference

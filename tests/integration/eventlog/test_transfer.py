@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
-from domain.application.repository import IntentRepository, UnreadableStream
+from domain.application.repository import IntentRepository
 from domain.database.pool import open_pool
+from domain.errors import OperationError
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
 from domain.eventlog.scan import Filter
@@ -32,7 +34,6 @@ from domain.eventlog.seals import Sealer
 from domain.eventlog.staging import ImportRefused
 from domain.eventlog.transfer import ExportWriter, InvalidExport, read_export
 from domain.intents.events import IntentSubmitted, SandboxRunFinished
-from domain.operations.errors import OperationError
 from domain.operations.log_integrity import LogVerifier
 from domain.operations.projections import verify
 from domain.operations.replay import replay

@@ -15,9 +15,9 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from domain.contracts.amqp_decoding import complete_decoder
+from domain.messaging.amqp_copy import plain
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.redelivery import ATTEMPT, ATTEMPTS, FAILURE, Delivery, Redelivery
-from domain.operations.amqp_copy import plain
 from tests.fixtures.servicebus import BrokerFactory, BrokerProcess
 
 QUEUE = "intents"

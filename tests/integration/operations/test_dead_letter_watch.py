@@ -12,8 +12,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.contracts.amqp_decoding import complete_decoder
 from domain.health import Health
+from domain.messaging.dead_letter_watch import DeadLetterWatch
 from domain.messaging.rejected import RejectedMessages
-from domain.operations.dead_letter_watch import DeadLetterWatch
 from domain.settings import Settings
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,

@@ -17,12 +17,12 @@ from azure.servicebus.amqp import AmqpAnnotatedMessage
 from azure.servicebus.exceptions import ServiceBusConnectionError
 
 from domain.contracts.amqp_decoding import complete_decoder
-from domain.operations import amqp_copy
-from domain.operations import dead_letters as module
-from domain.operations.amqp_copy import plain
-from domain.operations.bus import Entity, bus_client, entities_of, entity_named
-from domain.operations.dead_letters import DeadLetters, count_dead_letters, open_dead_letters
-from domain.operations.errors import OperationError
+from domain.errors import OperationError
+from domain.messaging import amqp_copy
+from domain.messaging import dead_letters as module
+from domain.messaging.amqp_copy import plain
+from domain.messaging.bus import Entity, bus_client, entities_of, entity_named
+from domain.messaging.dead_letters import DeadLetters, count_dead_letters, open_dead_letters
 from domain.settings import Settings
 from tests.fixtures.odd_messages import ODD_PROPERTIES, data, raw_message, send_raw
 from tests.fixtures.servicebus import BrokerFactory, BrokerProcess

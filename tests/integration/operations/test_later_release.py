@@ -13,8 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
 from domain.app import App, open_app
-from domain.application.repository import UnreadableStream, stream_of
 from domain.database.pool import open_pool
+from domain.eventlog.intent_streams import UnreadableStream, stream_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
 from domain.intents.events import IntentSucceeded, SandboxRunFinished, SandboxRunRequested

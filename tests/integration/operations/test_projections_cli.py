@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import stream_of
+from domain.eventlog.intent_streams import stream_of
 from domain.projections.following import runner
 from domain.projections.following.contract import StreamEvent
 from domain.projections.following.runner import Runner

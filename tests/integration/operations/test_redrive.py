@@ -13,11 +13,11 @@ import pytest
 from azure.servicebus.aio import ServiceBusClient
 from psycopg_pool import AsyncConnectionPool
 
+from domain.errors import OperationError
 from domain.eventlog.log import EventLog
 from domain.intents.run_decisions import run_id_of
 from domain.messaging.publisher import OutgoingMessage, PublishFailed, ServiceBusPublisher
 from domain.messaging.routing import Destinations
-from domain.operations.errors import OperationError
 from domain.operations.redrive import Redrive, Redriven, SelectionChanged, Target, parse_rate
 from domain.operations.selection import Selection, parse_where, preview, selection_of
 from domain.runs.tokens import RunTokens

@@ -18,8 +18,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.contracts.job import SandboxJob
+from domain.errors import OperationError
 from domain.eventlog.log import EventLog
-from domain.operations.errors import OperationError
 from domain.operations.reexecute import Reexecuted, Reexecution, cost_differences
 from domain.operations.sandbox_process import SandboxCommand
 from domain.operations.selection import Selection, preview

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import row_of
-from domain.operations.errors import OperationError
+from domain.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.operations.time_travel import parse_as_of, travel
+from domain.projections.intent_row import row_of
 from tests.fixtures.postgres import Database
 from tests.integration.operations.recording import Recorder, qlp
 

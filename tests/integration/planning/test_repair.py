@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.planning import Busy, NoPlan, Repaired
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
 from domain.intents.value import checked
 from domain.intents.values import Author, RunArtifact, RunOutcome
 from domain.planning.budgets import Budget, TokenBudgets
-from domain.planning.contract import Busy, NoPlan, Repaired
 from domain.planning.planner import Planner
 from tests.fixtures.openai_server import MODEL, OpenAIServer, repaired
 from tests.integration.planning.cases import CALL, TODAY, failed, spent

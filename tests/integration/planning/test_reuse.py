@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.application.planning import Plan
 from domain.intents.values import Author
 from domain.planning.budgets import Budget
-from domain.planning.contract import Plan
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
 from tests.fixtures.openai_server import MODEL, Asked, OpenAIServer, Reply, fault, program

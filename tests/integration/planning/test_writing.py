@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import stream_of
+from domain.application.planning import Busy, NoPlan, Plan, Postponed
+from domain.eventlog.intent_streams import stream_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
 from domain.intents.evolve import fold
 from domain.planning.budgets import Budget, TokenBudgets
-from domain.planning.contract import Busy, NoPlan, Plan, Postponed
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
 from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program, step

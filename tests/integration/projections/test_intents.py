@@ -13,8 +13,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.paging import InvalidCursor
+from domain.intents.text import text_hash
 from domain.projections.intents import IntentReads, IntentRow, upsert
-from domain.similarity.embedder import text_hash
 from tests.fixtures.postgres import Database
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

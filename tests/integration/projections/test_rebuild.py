@@ -11,8 +11,8 @@ import pytest
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import stream_of
 from domain.database.pool import open_pool
+from domain.eventlog.intent_streams import stream_of
 from domain.operations.projections import rebuild, verify
 from domain.projections.following.parked import parked_streams
 from domain.projections.rebuild.contract import Progress, RebuildFailed

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import stream_of
+from domain.eventlog.intent_streams import stream_of
 from domain.eventlog.models import InlineWrite
 from domain.intents.values import RunOutcome
 from domain.projections.following.contract import StreamEvent

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.application.repository import typed
+from domain.eventlog.intent_streams import typed
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.intents.commands import RejectPlan
 from domain.intents.events import IntentSucceeded, SandboxRunFinished

@@ -13,7 +13,9 @@ from pgvector.psycopg import register_vector_async
 from psycopg_pool import AsyncConnectionPool
 
 from domain.intents.ids import new_id
-from domain.similarity.embedder import DIMENSIONS, LEXICAL, Embedder, LexicalEmbedder, text_hash
+from domain.intents.text import text_hash
+from domain.models.settings import LEXICAL
+from domain.similarity.embedder import DIMENSIONS, Embedder, LexicalEmbedder
 from domain.similarity.embedders import Embedders
 from domain.similarity.store import EmbeddingStore, Recording
 from tests.fixtures.postgres import Database

@@ -19,10 +19,10 @@ from psycopg_pool import AsyncConnectionPool
 from typer.testing import CliRunner
 
 from domain.database.pool import open_pool
+from domain.models.settings import LEXICAL
 from domain.operations.cli import cli
 from domain.similarity import migration as module
 from domain.similarity import search
-from domain.similarity.embedder import LEXICAL
 from domain.similarity.embedders import Embedders
 from domain.similarity.migration import Migration
 from domain.similarity.models import list_models

@@ -13,9 +13,10 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import open_pool
+from domain.models.settings import LEXICAL
 from domain.projections.intents import IntentReads
 from domain.similarity import search as module
-from domain.similarity.embedder import LEXICAL, LexicalEmbedder
+from domain.similarity.embedder import LexicalEmbedder
 from domain.similarity.embedders import Embedders
 from domain.similarity.indexing import VectorIndexes
 from domain.similarity.models import INDEX_KINDS, QUERY_OF, IndexKind, list_models

@@ -12,8 +12,10 @@ from openai import AsyncOpenAI
 from pgvector import Vector
 from psycopg_pool import AsyncConnectionPool
 
+from domain.intents.text import text_hash
+from domain.models.settings import LEXICAL
 from domain.similarity import openai_embedder
-from domain.similarity.embedder import DIMENSIONS, LEXICAL, LexicalEmbedder, text_hash
+from domain.similarity.embedder import DIMENSIONS, LexicalEmbedder
 from domain.similarity.embedders import Embedders
 from domain.similarity.models import adopt_model, count_owed, list_models
 from domain.similarity.search import SimilaritySearch

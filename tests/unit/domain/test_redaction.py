@@ -20,10 +20,10 @@ import pytest
 from domain.contracts import redaction
 from domain.contracts.connections import database_url
 from domain.contracts.redaction import MARK, guard, redact, remember, remember_all, remember_passing
+from domain.messaging.bus import what_failed
 from domain.models.client import open_client
 from domain.models.failures import failure_in
 from domain.models.settings import ModelSettings
-from domain.operations.bus import what_failed
 from domain.operations.doctor.services import _excerpt
 from domain.planning.failures import clean
 from domain.similarity.openai_embedder import _said

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.similarity.embedder import DIMENSIONS, LexicalEmbedder, normalise, text_hash
+from domain.intents.text import text_hash
+from domain.similarity.embedder import DIMENSIONS, LexicalEmbedder, normalise
 
 SENTENCE = "Plot the monthly totals of this CSV file, and write them to totals.png"
 

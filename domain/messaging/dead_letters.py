@@ -17,10 +17,10 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBu
 from azure.servicebus.amqp import AmqpMessageBodyType
 from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
 
+from domain.errors import OperationError
+from domain.messaging.amqp_copy import copy_of, plain
+from domain.messaging.bus import Entity, what_failed
 from domain.messaging.redelivery import FAILURE
-from domain.operations.amqp_copy import copy_of, plain
-from domain.operations.bus import Entity, what_failed
-from domain.operations.errors import OperationError
 
 #: Dead letters of one entity that one command looks at.
 MAX_SCANNED = 5_000

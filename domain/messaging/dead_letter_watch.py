@@ -18,10 +18,10 @@ import psycopg
 from azure.servicebus.aio import ServiceBusClient
 
 from domain.database.outages import outage_of
+from domain.errors import OperationError
+from domain.messaging.bus import Entity, bus_client, entities_of
+from domain.messaging.dead_letters import DeadLetter, open_dead_letters
 from domain.messaging.rejected import RejectedMessages
-from domain.operations.bus import Entity, bus_client, entities_of
-from domain.operations.dead_letters import DeadLetter, open_dead_letters
-from domain.operations.errors import OperationError
 from domain.settings import Settings
 
 logger = logging.getLogger(__name__)

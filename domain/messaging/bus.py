@@ -14,8 +14,8 @@ from azure.servicebus.exceptions import ServiceBusError
 
 from domain.contracts.amqp_decoding import complete_decoder
 from domain.contracts.redaction import redact
+from domain.errors import OperationError
 from domain.messaging.publisher import ServiceBusPublisher
-from domain.operations.errors import OperationError
 from domain.settings import Settings
 
 

@@ -1,0 +1,86 @@
+"""Streams of intents: their names, their events as the domain knows them, their states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from uuid import UUID
+
+from domain.eventlog.models import RecordedEvent
+from domain.intents.events import (
+    POISON,
+    IntentEvent,
+    NewerEvent,
+    UnknownEvent,
+    UnreadableEvent,
+    revive,
+)
+from domain.intents.evolve import CorruptStream, evolve
+from domain.intents.state import IntentState
+
+_PREFIX = "intent-"
+
+
+def stream_of(intent_id: UUID) -> str:
+    """The stream that holds an intent's events."""
+    return f"{_PREFIX}{intent_id}"
+
+
+def intent_of(stream_id: str) -> UUID:
+    """The intent whose stream this is.
+
+    Raises:
+        ValueError: not the stream of an intent.
+    """
+    if not stream_id.startswith(_PREFIX):
+        raise ValueError(f"{stream_id!r} is not the stream of an intent")
+    return UUID(stream_id.removeprefix(_PREFIX))
+
+
+def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
+    """The domain event of a record; see `EventRegistry.revive`."""
+    return revive(record.type, record.schema_version, record.data_json)
+
+
+class UnreadableStream(ValueError):
+    """The events of an intent that this release cannot fold: nothing can be decided about it.
+
+    A later release may be able to: the message says what is in the way, and nothing personal.
+
+    Attributes:
+        tenant_id: whose stream it is.
+    """
+
+    def __init__(self, record: RecordedEvent, error: Exception) -> None:
+        says_why = isinstance(error, NewerEvent | UnreadableEvent | CorruptStream)
+        why = str(error) if says_why else type(error).__name__
+        super().__init__(f"{record.stream_id}, event {record.version}: {why}")
+        self.tenant_id = record.tenant_id
+
+
+def folding(records: Iterable[RecordedEvent]) -> Iterator[tuple[RecordedEvent, IntentState]]:
+    """Each event of a stream, from its first on, with the state after it.
+
+    Raises:
+        UnreadableStream: at the event that cannot be folded.
+    """
+    state: IntentState | None = None
+    for version, record in enumerate(records, 1):
+        try:
+            if record.version != version:
+                raise CorruptStream(f"event {version} is missing")
+            state = evolve(state, typed(record))
+        except POISON as error:
+            raise UnreadableStream(record, error) from error
+        yield record, state
+
+
+def folded(records: Iterable[RecordedEvent]) -> IntentState | None:
+    """The state after all events of a stream; None for an empty one.
+
+    Raises:
+        UnreadableStream: at the event that cannot be folded.
+    """
+    state: IntentState | None = None
+    for _, state in folding(records):  # noqa: B007 the last one counts
+        continue
+    return state
