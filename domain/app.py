@@ -38,6 +38,7 @@ from domain.messaging.rejected import UNREADABLE_STREAM, RejectedMessages
 from domain.messaging.relay import Relay
 from domain.messaging.routing import Destinations, Router
 from domain.models.client import open_client
+from domain.operations.over_http import Operations
 from domain.planning.composition import make_planner
 from domain.planning.solved import SolvedInLog
 from domain.projections.intents import IntentReads
@@ -52,6 +53,7 @@ from domain.runs.tokens import RunTokens
 from domain.settings import Settings
 from domain.similarity.embedders import Embedders, wanted_model
 from domain.similarity.models import adopt_model
+from domain.similarity.recall import check_active
 from domain.similarity.search import SimilaritySearch
 from domain.similarity.status import EmbedderStatus
 from domain.similarity.store import EmbeddingStore
@@ -90,8 +92,13 @@ class App:
     embedding_sweep: EmbeddingSweep
     embedder_status: EmbedderStatus
     health: Health
+    operations: Operations
     models: AsyncOpenAI | None
     identity: DefaultAzureCredential | None
+
+    async def check_similarity(self) -> None:
+        """Compare index and exact search on a few stored vectors; what is wrong is logged."""
+        await check_active(self.pool)
 
     async def close(self) -> None:
         """Let the relay finish and close all connections."""
@@ -234,6 +241,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
             *(settings, pool, log, checkpoints, projections, publisher, embedder_status),
             dead_letters,
         ),
+        operations=Operations(settings, pool, log, repository, publisher),
     )
 
 

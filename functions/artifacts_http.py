@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 import azure.functions as func
 
 from domain.projections.intents import IntentRow
-from domain.runs.media_types import media_type_of, shown_as
+from domain.runs.media_types import shown_as
 from functions.headers import etags
 from functions.http import Call, endpoint, json_response
 from functions.lookup import intent_row
+from functions.presenting import shown_intent
 from functions.problems import Problem, invalid_parameter
 from functions.ranges import Unsatisfiable, wanted_part
 from functions.routes import Route
@@ -33,37 +33,6 @@ SAFE = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
 }
-
-
-def shown(document: Mapping[str, Any]) -> dict[str, Any]:
-    """An intent's document as clients see it: artifacts have addresses, hosts have no say."""
-    outcome = document["outcome"]
-    if outcome is None:
-        return dict(document)
-    said = {**outcome, "artifacts": _all_linked(document["id"], outcome)}
-    if isinstance(said.get("error"), str):  # of a run whose intent has not failed
-        del said["error"]
-    if "steps" in outcome:
-        said["steps"] = [
-            {**step, "artifacts": _all_linked(document["id"], step, step["name"])}
-            for step in outcome["steps"]
-        ]
-    return {**document, "outcome": said}
-
-
-def _all_linked(
-    intent_id: UUID, outcome: Mapping[str, Any], step: str | None = None
-) -> list[dict[str, Any]]:
-    return [_linked(intent_id, each, step) for each in outcome.get("artifacts", ())]
-
-
-def _linked(intent_id: UUID, artifact: Mapping[str, Any], step: str | None) -> dict[str, Any]:
-    """An artifact as it stands in the log or the store, with its media type and address."""
-    name = str(artifact["name"])
-    href = f"/api/intents/{intent_id}/artifacts/{quote(name, safe='/')}"
-    if step is not None:
-        href += f"?step={step}"
-    return {"media_type": media_type_of(name), **artifact, "href": href}
 
 
 @endpoint(bp, Route("list_artifacts", "GET", "intents/{id}/artifacts", query=("step",)))
@@ -147,7 +116,7 @@ def artifacts_of(row: IntentRow, step: str | None = None) -> list[dict[str, Any]
     Raises:
         Problem: its plan has no such step.
     """
-    outcome = shown(row.document())["outcome"] or {}
+    outcome = shown_intent(row.document())["outcome"] or {}
     if step is not None:
         steps = (each for each in outcome.get("steps", ()) if each["name"] == step)
         outcome = next(steps, None)

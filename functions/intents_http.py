@@ -15,12 +15,11 @@ from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, Submi
 from domain.intents.state import Status
 from domain.projections.intent_row import row_of
 from domain.projections.intents import IntentRow
-from functions.artifacts_http import shown
-from functions.events import shown_event
 from functions.headers import preferred_wait, singleton
 from functions.http import Call, endpoint, json_response, parse_body
 from functions.lookup import intent_id_of, intent_row, no_intent
 from functions.parameters import number_parameter, seconds_parameter, time_parameter
+from functions.presenting import shown_event, shown_intent
 from functions.problems import Problem, invalid_field, invalid_parameter, invalid_request
 from functions.routes import Route
 
@@ -167,4 +166,4 @@ def _full(row: IntentRow) -> dict[str, Any]:
         "artifacts": f"{here}/artifacts",
         "cancel": f"{here}/cancel",
     }
-    return {**shown(row.document()), "links": links}
+    return {**shown_intent(row.document()), "links": links}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import azure.functions as func
 
 from domain.app import App
-from domain.similarity.recall import check_active
 from functions.triggers import on_timer
 
 bp = func.Blueprint()
@@ -67,4 +66,4 @@ async def fill_embeddings(app: App) -> None:
 @on_timer
 async def check_similarity(app: App) -> None:
     """Compare index and exact search on a few stored vectors; what is wrong is logged."""
-    await check_active(app.pool)
+    await app.check_similarity()

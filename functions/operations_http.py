@@ -18,21 +18,12 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from domain.contracts.strict_json import NullIs
 from domain.database.paging import InvalidCursor
 from domain.errors import OperationError
-from domain.eventlog.intent_streams import stream_of
-from domain.eventlog.log import EventLog
-from domain.messaging.bus import bus_client, entities_of
-from domain.messaging.dead_letters import count_dead_letters
 from domain.messaging.rejected import RejectedMessage
-from domain.messaging.routing import Destinations
-from domain.operations.doctor.examine import examine
 from domain.operations.doctor.findings import worst
-from domain.operations.redrive import Redrive, SelectionChanged, Target
-from domain.operations.rejected import rejected_of_tenant
+from domain.operations.redrive import SelectionChanged, Target
 from domain.operations.replay import NoSuchStream
 from domain.operations.selection import ForeignTenant, Preview, Selection, selection_of
-from domain.operations.time_travel import StreamThen, parse_as_of, travel
-from functions.artifacts_http import shown
-from functions.events import shown_event
+from domain.operations.time_travel import StreamThen, parse_as_of
 from functions.http import (
     Call,
     json_response,
@@ -41,6 +32,7 @@ from functions.http import (
 )
 from functions.lookup import parse_uuid
 from functions.parameters import number_parameter
+from functions.presenting import shown_event, shown_intent
 from functions.problems import Problem
 from functions.routes import Route
 
@@ -81,7 +73,7 @@ async def list_streams(call: Call) -> func.HttpResponse:
     """GET /operations/streams: the tenant's streams by id, page by page."""
     limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
     after = _text(call.query, "after")
-    found = await EventLog(call.app.pool).streams(call.principal.tenant_id, limit, after)
+    found = await call.app.operations.streams(call.principal.tenant_id, limit, after)
     next_after = found[-1].stream_id if len(found) == limit else None
     return json_response({"items": found, "next_after": next_after})
 
@@ -93,13 +85,9 @@ async def get_stream(call: Call) -> func.HttpResponse:
     """GET /operations/streams/{id}: events, statuses and state, now or ``as_of`` a moment."""
     intent_id = _intent_id(call.request.route_params.get("id", ""))
     raw = _text(call.query, "as_of")
-    first = await EventLog(call.app.pool).read_stream(stream_of(intent_id), limit=1)
-    if not first or first[0].tenant_id != call.principal.tenant_id:
-        raise _no_stream(intent_id)
     try:
-        then = await travel(
-            call.app.repository, intent_id, None if raw is None else parse_as_of(raw)
-        )
+        as_of = None if raw is None else parse_as_of(raw)
+        then = await call.app.operations.stream(call.principal.tenant_id, intent_id, as_of)
     except OperationError as error:
         raise Problem(400, "invalid-request", str(error).replace("as-of", "as_of")) from None
     except NoSuchStream as error:
@@ -115,7 +103,7 @@ async def list_rejected(call: Call) -> func.HttpResponse:
     limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
     cursor = call.query.get("cursor")
     try:
-        page = await rejected_of_tenant(call.app.pool, call.principal.tenant_id, limit, cursor)
+        page = await call.app.operations.rejected(call.principal.tenant_id, limit, cursor)
     except InvalidCursor as error:
         raise Problem(400, "invalid-request", str(error)) from None
     items = [_rejected(message) for message in page.items]
@@ -125,16 +113,12 @@ async def list_rejected(call: Call) -> func.HttpResponse:
 @operator_endpoint(bp, Route("operate_count_dead_letters", "GET", "operations/dead-letters"))
 async def list_dead_letters(call: Call) -> func.HttpResponse:
     """GET /operations/dead-letters: how many each entity has; they belong to all tenants."""
-    entities = entities_of(call.app.settings)
     try:
-        async with asyncio.timeout(_BUS_SECONDS), bus_client(call.app.settings) as client:
-            counts = await asyncio.gather(*(count_dead_letters(client, each) for each in entities))
+        async with asyncio.timeout(_BUS_SECONDS):
+            counts = await call.app.operations.dead_letters()
     except (OperationError, TimeoutError) as error:
         raise _bus_away(error) from error
-    items = [
-        {"entity": entity.name, "dead_letters": count}
-        for entity, count in zip(entities, counts, strict=True)
-    ]
+    items = [{"entity": name, "dead_letters": count} for name, count in counts.items()]
     return json_response({"items": items})
 
 
@@ -143,9 +127,7 @@ async def replay(call: Call) -> func.HttpResponse:
     """POST /operations/replay: shows what would be replayed; with ``execute`` replays it."""
     body = parse_body(call.request, ReplayRequest)
     selection = _selection(call, body)
-    settings = call.app.settings
-    destinations = Destinations(settings.events_topic, settings.jobs_queue)
-    redrive = Redrive(call.app.pool, destinations, call.app.publisher, settings.run_tokens)
+    redrive = call.app.operations.redrive
     found = await redrive.preview(selection, body.limit)
     shown = {"preview": found.summary(), "executed": body.execute, "result": None}
     if not body.execute:
@@ -169,7 +151,7 @@ async def replay(call: Call) -> func.HttpResponse:
 @operator_endpoint(bp, Route("operate_doctor", "GET", "operations/doctor"))
 async def doctor(call: Call) -> func.HttpResponse:
     """GET /operations/doctor: every check of the whole system, with the fixes."""
-    findings = await examine(call.app.pool, call.app.settings)
+    findings = await call.app.operations.examine()
     return json_response({"status": worst(findings), "findings": findings})
 
 
@@ -198,7 +180,7 @@ def _stream(then: StreamThen) -> dict[str, Any]:
         "as_of": then.as_of,
         "version": then.version,
         "latest_version": then.latest_version,
-        "state": shown(then.state) if then.state else {},
+        "state": shown_intent(then.state) if then.state else {},
         "history": then.history,
         "unreadable": then.unreadable,
         "events": [shown_event(record, "operator") for record in then.events],

@@ -11,8 +11,7 @@ import pytest
 
 from domain.eventlog.models import RecordedEvent
 from domain.projections.intents import IntentRow
-from functions.artifacts_http import shown
-from functions.events import shown_event
+from functions.presenting import shown_event, shown_intent
 from functions.result_page import result_page
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -28,10 +27,10 @@ def row(outcome: dict[str, Any]) -> IntentRow:
 
 def test_a_cancelled_intent_does_not_show_what_its_host_said() -> None:
     cancelled = row({"verdict": "infrastructure_error", "error": SAID})
-    assert "error" not in shown(cancelled.document())["outcome"]
+    assert "error" not in shown_intent(cancelled.document())["outcome"]
     assert SAID not in result_page(cancelled, [], [])
     failed = row({"error": {"code": "timed_out", "message": "It took <long>."}})
-    assert shown(failed.document())["outcome"]["error"]["code"] == "timed_out"
+    assert shown_intent(failed.document())["outcome"]["error"]["code"] == "timed_out"
     assert "It took &lt;long&gt;." in result_page(failed, [], [])
 
 

@@ -4,10 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
+from uuid import UUID
 
 from domain.access.store import Role
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import POISON, REGISTRY, SandboxRunFinished, SandboxRunKillRequested
+from domain.runs.media_types import media_type_of
+
+
+def shown_intent(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An intent's document as clients see it: artifacts have addresses, hosts have no say."""
+    outcome = document["outcome"]
+    if outcome is None:
+        return dict(document)
+    said = {**outcome, "artifacts": _all_linked(document["id"], outcome)}
+    if isinstance(said.get("error"), str):  # of a run whose intent has not failed
+        del said["error"]
+    if "steps" in outcome:
+        said["steps"] = [
+            {**step, "artifacts": _all_linked(document["id"], step, step["name"])}
+            for step in outcome["steps"]
+        ]
+    return {**document, "outcome": said}
+
+
+def _all_linked(
+    intent_id: UUID, outcome: Mapping[str, Any], step: str | None = None
+) -> list[dict[str, Any]]:
+    return [_linked(intent_id, each, step) for each in outcome.get("artifacts", ())]
+
+
+def _linked(intent_id: UUID, artifact: Mapping[str, Any], step: str | None) -> dict[str, Any]:
+    """An artifact as it stands in the log or the store, with its media type and address."""
+    name = str(artifact["name"])
+    href = f"/api/intents/{intent_id}/artifacts/{quote(name, safe='/')}"
+    if step is not None:
+        href += f"?step={step}"
+    return {"media_type": media_type_of(name), **artifact, "href": href}
 
 
 def shown_event(record: RecordedEvent, role: Role) -> dict[str, Any]:
