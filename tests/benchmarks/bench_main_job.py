@@ -89,11 +89,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--runtimes", nargs="+", default=["bubblewrap", "docker"])
     options = parser.parse_args()
+    left_out = []
     for runtime in options.runtimes:
         try:
             asyncio.run(measure(runtime, options.count))
         except StackError as error:
-            sys.exit(f"{runtime}: {error}")
+            left_out.append(runtime)
+            print(f"{runtime:<12} left out: {error}")
+    if left_out == options.runtimes:
+        sys.exit("there is no runtime to measure")
 
 
 if __name__ == "__main__":
