@@ -26,7 +26,7 @@ from domain.eventlog.models import RecordedEvent
 from domain.eventlog.seals import Sealer
 from domain.health import Health
 from domain.intents.state import IntentState
-from domain.memory import spare_the_collector
+from domain.memory import tune_gc
 from domain.messaging.backlog import Backlog
 from domain.messaging.dead_letter_watch import DeadLetterWatch
 from domain.messaging.held import HeldMessages, relay_source
@@ -123,7 +123,7 @@ async def open_app(settings: Settings) -> App:
         SchemaOutOfDate: the schema is behind and no admin URL is configured.
         psycopg.OperationalError, psycopg_pool.PoolTimeout: the database cannot be reached.
     """
-    spare_the_collector()
+    tune_gc()
     if settings.database_admin_url:
         await migrate(settings.database_admin_url)
     pool = await open_pool(

@@ -8,7 +8,7 @@ import gc
 ALLOCATIONS = 10_000
 
 
-def spare_the_collector() -> None:
+def tune_gc() -> None:
     """Look for garbage in cycles as rarely as suits a process that reads events in pages.
 
     A thousand events are some 7,000 objects that die with their page, in no cycle. At Python's

@@ -36,7 +36,7 @@ def waits_for(error: BaseException) -> str | None:
     return None
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+async def retry_while_unavailable(call: Callable[[], Awaitable[T]]) -> T:
     """The result of ``call``, which is repeated while `waits_for` names a reason.
 
     ``call`` must be safe to repeat: its transaction may have been committed before the connection

@@ -15,7 +15,7 @@ import azure.functions as func
 from domain.projections.intents import IntentRow
 from domain.runs.media_types import shown_as
 from functions.headers import etags
-from functions.http import Call, endpoint, json_response
+from functions.http import AuthenticatedRequest, endpoint, json_response
 from functions.lookup import intent_row
 from functions.presenting import shown_intent
 from functions.problems import Problem, invalid_parameter
@@ -36,7 +36,7 @@ SAFE = {
 
 
 @endpoint(bp, Route("list_artifacts", "GET", "intents/{id}/artifacts", query=("step",)))
-async def list_artifacts(call: Call) -> func.HttpResponse:
+async def list_artifacts(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/artifacts: the files of its result, and which can still be had.
 
     With ``step``, those of another step of its plan.
@@ -57,7 +57,7 @@ async def list_artifacts(call: Call) -> func.HttpResponse:
         "get_artifact", "GET", "intents/{id}/artifacts/{first}/{*rest}", query=("step", "inline")
     ),
 )
-async def get_artifact(call: Call) -> func.HttpResponse:
+async def get_artifact(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/artifacts/{name}: a file's content, or a part of it.
 
     410 once its time is over. Of what answers HEAD, the host sends the headers.

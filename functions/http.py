@@ -32,7 +32,7 @@ RETRY_AFTER_SECONDS = "2"
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class Request:
     """One request, of whoever it is; ``query`` has its parameters by name."""
 
     app: App
@@ -42,15 +42,15 @@ class Visit:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Visit):
+class AuthenticatedRequest(Request):
     """One authenticated request."""
 
     principal: Principal
 
 
 Answer = Callable[[func.HttpRequest, str], Awaitable[func.HttpResponse]]
-Door = Callable[[Visit], Awaitable[func.HttpResponse]]
-Endpoint = Callable[[Call], Awaitable[func.HttpResponse]]
+Door = Callable[[Request], Awaitable[func.HttpResponse]]
+Endpoint = Callable[[AuthenticatedRequest], Awaitable[func.HttpResponse]]
 Function = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 Model = TypeVar("Model")
 
@@ -112,7 +112,7 @@ def door(bp: func.Blueprint, route: Route) -> Callable[[Door], Function]:
         async def answer(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
             app = await get_app()
             query = accepted(route, request)
-            return await handle(Visit(app, request, traceparent, query))
+            return await handle(Request(app, request, traceparent, query))
 
         return routed(bp, route)(answer)
 
@@ -144,7 +144,7 @@ def _keyed(
                     "This needs an operator's key: qlp keys create --tenant … --role operator",
                 )
             query = accepted(route, request)
-            return await handle(Call(app, request, traceparent, query, principal))
+            return await handle(AuthenticatedRequest(app, request, traceparent, query, principal))
 
         return routed(bp, route)(answer)
 

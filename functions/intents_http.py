@@ -16,7 +16,7 @@ from domain.intents.state import Status
 from domain.projections.intent_row import row_of
 from domain.projections.intents import IntentRow
 from functions.headers import preferred_wait, singleton
-from functions.http import Call, endpoint, json_response, parse_body
+from functions.http import AuthenticatedRequest, endpoint, json_response, parse_body
 from functions.lookup import intent_id_of, intent_row, no_intent
 from functions.parameters import number_parameter, seconds_parameter, time_parameter
 from functions.presenting import shown_event, shown_intent
@@ -39,7 +39,7 @@ class Cancellation(BaseModel):
 
 
 @endpoint(bp, Route("submit_intent", "POST", "intents", body=True))
-async def submit_intent(call: Call) -> func.HttpResponse:
+async def submit_intent(call: AuthenticatedRequest) -> func.HttpResponse:
     """POST /intents: 202 and where to look; 200 with the outcome if awaited in time."""
     key = _idempotency_key(call.request)
     wait = preferred_wait(call.request)
@@ -67,7 +67,7 @@ async def submit_intent(call: Call) -> func.HttpResponse:
 
 
 @endpoint(bp, Route("get_intent", "GET", "intents/{id}"))
-async def get_intent(call: Call) -> func.HttpResponse:
+async def get_intent(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}: the intent and, once it has ended, its outcome."""
     wait = preferred_wait(call.request)
     [row] = await detailed(call.app.repository, [await _ended(call, await intent_row(call), wait)])
@@ -83,7 +83,7 @@ async def get_intent(call: Call) -> func.HttpResponse:
         query=("status", "created_after", "created_before", "limit", "cursor"),
     ),
 )
-async def list_intents(call: Call) -> func.HttpResponse:
+async def list_intents(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents: the tenant's intents, newest first, page by page."""
     query = call.query
     status = query.get("status")
@@ -105,7 +105,7 @@ async def list_intents(call: Call) -> func.HttpResponse:
 
 
 @endpoint(bp, Route("list_intent_events", "GET", "intents/{id}/events", query=("after", "wait")))
-async def list_intent_events(call: Call) -> func.HttpResponse:
+async def list_intent_events(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/events: what happened; with ``wait``, holds until something more does."""
     after = number_parameter(call.query, "after", default=0, low=0, high=2**31)
     wait = seconds_parameter(call.query, "wait")
@@ -120,7 +120,7 @@ async def list_intent_events(call: Call) -> func.HttpResponse:
 
 
 @endpoint(bp, Route("cancel_intent", "POST", "intents/{id}/cancel", body=True))
-async def cancel_intent(call: Call) -> func.HttpResponse:
+async def cancel_intent(call: AuthenticatedRequest) -> func.HttpResponse:
     """POST /intents/{id}/cancel: 200 when it is cancelled, 409 when it had ended before."""
     intent_id = intent_id_of(call)
     body = parse_body(call.request, Cancellation) if call.request.get_body() else Cancellation()
@@ -136,7 +136,7 @@ async def cancel_intent(call: Call) -> func.HttpResponse:
     return json_response(_full(row))
 
 
-async def _ended(call: Call, row: IntentRow, wait: float | None) -> IntentRow:
+async def _ended(call: AuthenticatedRequest, row: IntentRow, wait: float | None) -> IntentRow:
     """The intent's row after waiting up to ``wait`` seconds for its end."""
     if not wait or row.status in _TERMINAL:
         return row

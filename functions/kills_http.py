@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from domain.intents.content import NO_NUL
 from domain.intents.refusals import IntentNotFound, NothingRuns
-from functions.http import Call, json_response, operator_endpoint, parse_body
+from functions.http import AuthenticatedRequest, json_response, operator_endpoint, parse_body
 from functions.lookup import intent_id_of, no_intent
 from functions.problems import Problem
 from functions.routes import Route
@@ -26,7 +26,7 @@ class KillRequest(BaseModel):
 
 
 @operator_endpoint(bp, Route("operate_kill_run", "POST", "operations/intents/{id}/kill", body=True))
-async def kill_run(call: Call) -> func.HttpResponse:
+async def kill_run(call: AuthenticatedRequest) -> func.HttpResponse:
     """POST /operations/intents/{id}/kill: has the open runs killed; 409 where nothing runs."""
     body = parse_body(call.request, KillRequest) if call.request.get_body() else KillRequest()
     intent_id = intent_id_of(call)

@@ -6,7 +6,7 @@ import re
 from uuid import UUID
 
 from domain.projections.intents import IntentRow
-from functions.http import Call
+from functions.http import AuthenticatedRequest
 from functions.problems import Problem
 from functions.routes import PREFIX, wrong_method
 
@@ -26,7 +26,7 @@ def parse_uuid(raw: str) -> UUID:
     return UUID(raw)
 
 
-def intent_id_of(call: Call) -> UUID:
+def intent_id_of(call: AuthenticatedRequest) -> UUID:
     """The id in the route.
 
     Raises:
@@ -41,7 +41,7 @@ def intent_id_of(call: Call) -> UUID:
         raise wrong_method(call.request.method, path) or no_intent(raw[:64]) from None
 
 
-async def intent_row(call: Call, intent_id: UUID | None = None) -> IntentRow:
+async def intent_row(call: AuthenticatedRequest, intent_id: UUID | None = None) -> IntentRow:
     """The caller's intent, by default the route's.
 
     Raises:

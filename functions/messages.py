@@ -13,7 +13,7 @@ import azure.functions as func
 
 from domain.app import App, get_app, redelivery
 from domain.messaging.redelivery import Delivery, hold
-from domain.patience import patiently
+from domain.patience import retry_while_unavailable
 from domain.settings import InvalidSettings, Settings
 
 bp = func.Blueprint()
@@ -95,6 +95,6 @@ async def _process(
     )
 
     async def work() -> None:
-        await take(await patiently(get_app), entity, body)
+        await take(await retry_while_unavailable(get_app), entity, body)
 
     await later.process(delivery, work)

@@ -25,7 +25,7 @@ from domain.operations.replay import NoSuchStream
 from domain.operations.selection import ForeignTenant, Preview, Selection, selection_of
 from domain.operations.time_travel import StreamThen, parse_as_of
 from functions.http import (
-    Call,
+    AuthenticatedRequest,
     json_response,
     operator_endpoint,
     parse_body,
@@ -69,7 +69,7 @@ class ReplayRequest(BaseModel):
 @operator_endpoint(
     bp, Route("operate_list_streams", "GET", "operations/streams", query=("limit", "after"))
 )
-async def list_streams(call: Call) -> func.HttpResponse:
+async def list_streams(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/streams: the tenant's streams by id, page by page."""
     limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
     after = _text(call.query, "after")
@@ -81,7 +81,7 @@ async def list_streams(call: Call) -> func.HttpResponse:
 @operator_endpoint(
     bp, Route("operate_get_stream", "GET", "operations/streams/{id}", query=("as_of",))
 )
-async def get_stream(call: Call) -> func.HttpResponse:
+async def get_stream(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/streams/{id}: events, statuses and state, now or ``as_of`` a moment."""
     intent_id = _intent_id(call.request.route_params.get("id", ""))
     raw = _text(call.query, "as_of")
@@ -98,7 +98,7 @@ async def get_stream(call: Call) -> func.HttpResponse:
 @operator_endpoint(
     bp, Route("operate_list_rejected", "GET", "operations/rejected", query=("limit", "cursor"))
 )
-async def list_rejected(call: Call) -> func.HttpResponse:
+async def list_rejected(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/rejected: messages for the tenant that could not be processed, and why."""
     limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
     cursor = call.query.get("cursor")
@@ -111,7 +111,7 @@ async def list_rejected(call: Call) -> func.HttpResponse:
 
 
 @operator_endpoint(bp, Route("operate_count_dead_letters", "GET", "operations/dead-letters"))
-async def list_dead_letters(call: Call) -> func.HttpResponse:
+async def list_dead_letters(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/dead-letters: how many each entity has; they belong to all tenants."""
     try:
         async with asyncio.timeout(_BUS_SECONDS):
@@ -123,7 +123,7 @@ async def list_dead_letters(call: Call) -> func.HttpResponse:
 
 
 @operator_endpoint(bp, Route("operate_replay", "POST", "operations/replay", body=True))
-async def replay(call: Call) -> func.HttpResponse:
+async def replay(call: AuthenticatedRequest) -> func.HttpResponse:
     """POST /operations/replay: shows what would be replayed; with ``execute`` replays it."""
     body = parse_body(call.request, ReplayRequest)
     selection = _selection(call, body)
@@ -149,13 +149,13 @@ async def replay(call: Call) -> func.HttpResponse:
 
 
 @operator_endpoint(bp, Route("operate_doctor", "GET", "operations/doctor"))
-async def doctor(call: Call) -> func.HttpResponse:
+async def doctor(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/doctor: every check of the whole system, with the fixes."""
     findings = await call.app.operations.examine()
     return json_response({"status": worst(findings), "findings": findings})
 
 
-def _selection(call: Call, body: ReplayRequest) -> Selection:
+def _selection(call: AuthenticatedRequest, body: ReplayRequest) -> Selection:
     try:
         return selection_of(body.ids, body.where).of_tenant(call.principal.tenant_id)
     except ForeignTenant as error:

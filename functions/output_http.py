@@ -13,7 +13,7 @@ import azure.functions as func
 from domain.intents.state import Status
 from domain.projections.intents import IntentRow
 from domain.runs.output import Watched
-from functions.http import Call, endpoint, json_response
+from functions.http import AuthenticatedRequest, endpoint, json_response
 from functions.lookup import intent_row
 from functions.parameters import number_parameter, seconds_parameter
 from functions.problems import invalid_parameter
@@ -25,7 +25,7 @@ _BEFORE_RUNS = frozenset({Status.SUBMITTED.value, Status.PLANNED.value})
 
 
 @endpoint(bp, Route("get_output", "GET", "intents/{id}/output", query=("after", "run", "wait")))
-async def get_output(call: Call) -> func.HttpResponse:
+async def get_output(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/output: what was printed so far; ``wait`` holds until there is more."""
     after = number_parameter(call.query, "after", default=-1, low=0, high=2**31 - 1)
     wait = seconds_parameter(call.query, "wait")
@@ -55,7 +55,7 @@ async def get_output(call: Call) -> func.HttpResponse:
     )
 
 
-async def _run(call: Call, row: IntentRow) -> Watched | None:
+async def _run(call: AuthenticatedRequest, row: IntentRow) -> Watched | None:
     """The run that the parameter ``run`` names, else the latest; None where there was none yet."""
     raw = call.query.get("run")
     runs = (await call.app.run_statuses.of([row.id])).get(row.id)

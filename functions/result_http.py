@@ -10,7 +10,7 @@ import azure.functions as func
 
 from domain.runs.media_types import picture_type
 from functions.artifacts_http import SAFE, artifacts_of
-from functions.http import Call, endpoint
+from functions.http import AuthenticatedRequest, endpoint
 from functions.lookup import intent_row
 from functions.problems import Problem
 from functions.result_page import POLICY, Picture, result_page
@@ -25,7 +25,7 @@ _STREAMS = frozenset({"stdout", "stderr"})
 
 
 @endpoint(bp, Route("get_result", "GET", "intents/{id}/result"))
-async def get_result(call: Call) -> func.HttpResponse:
+async def get_result(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/result: a page with its sentence, output and pictures."""
     row = await intent_row(call)
     pictures: list[Picture] = []
@@ -43,7 +43,7 @@ async def get_result(call: Call) -> func.HttpResponse:
 
 
 @endpoint(bp, Route("get_printed", "GET", "intents/{id}/result/{stream}"))
-async def get_printed(call: Call) -> func.HttpResponse:
+async def get_printed(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/result/stdout and …/stderr: what it printed, as it is."""
     stream = call.request.route_params.get("stream", "")
     if stream not in _STREAMS:

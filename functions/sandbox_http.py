@@ -26,7 +26,7 @@ from domain.runs.inputs import InputGone, NoSuchInput
 from domain.runs.status import RunStatus
 from domain.runs.tokens import RunOwner
 from domain.telemetry import security_event
-from functions.http import Visit, bearer, door, json_response, parse_body, unauthenticated
+from functions.http import Request, bearer, door, json_response, parse_body, unauthenticated
 from functions.lookup import parse_uuid
 from functions.problems import Problem
 from functions.routes import Route
@@ -40,7 +40,7 @@ _SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="
 
 
 @door(bp, Route("sandbox_heartbeat", "POST", HEARTBEAT_ROUTE, body=True))
-async def sandbox_heartbeat(visit: Visit) -> func.HttpResponse:
+async def sandbox_heartbeat(visit: Request) -> func.HttpResponse:
     """POST /sandbox/heartbeat: live output goes in, orders to go on or to kill come back."""
     _authenticated(visit, _id(visit.request.headers.get(RUN_HEADER, "")))
     # A host that is newer than this may say more.
@@ -52,7 +52,7 @@ async def sandbox_heartbeat(visit: Visit) -> func.HttpResponse:
 
 
 @door(bp, Route("sandbox_upload_artifact", "PUT", ARTIFACT_ROUTE, body=True))
-async def upload_artifact(visit: Visit) -> func.HttpResponse:
+async def upload_artifact(visit: Request) -> func.HttpResponse:
     """PUT /sandbox/runs/{run_id}/artifacts/{sha256}: 204, also when it was there."""
     sha256 = _sha256(visit.request.route_params.get("sha256", ""))
     owner, run = await _awaited_run(visit)
@@ -75,7 +75,7 @@ async def upload_artifact(visit: Visit) -> func.HttpResponse:
 
 
 @door(bp, Route("sandbox_get_input", "GET", INPUT_ROUTE))
-async def get_input(visit: Visit) -> func.HttpResponse:
+async def get_input(visit: Request) -> func.HttpResponse:
     """GET /sandbox/runs/{run_id}/inputs/{sha256}: what another step has left for this run."""
     sha256 = _sha256(visit.request.route_params.get("sha256", ""))
     owner, run = await _awaited_run(visit)
@@ -88,7 +88,7 @@ async def get_input(visit: Visit) -> func.HttpResponse:
     return func.HttpResponse(content, mimetype="application/octet-stream")
 
 
-async def _awaited_run(visit: Visit) -> tuple[RunOwner, RunStatus]:
+async def _awaited_run(visit: Request) -> tuple[RunOwner, RunStatus]:
     """The run that the request's token speaks for, whose result is still to come."""
     run_id = _id(visit.request.route_params.get("run_id", ""))
     if run_id is None:
@@ -101,7 +101,7 @@ async def _awaited_run(visit: Visit) -> tuple[RunOwner, RunStatus]:
     return owner, run
 
 
-def _authenticated(visit: Visit, run_id: UUID | None) -> RunOwner:
+def _authenticated(visit: Request, run_id: UUID | None) -> RunOwner:
     """Whose run it is that the request's token speaks for."""
     token = bearer(visit.request)
     if run_id is None or token is None:

@@ -22,7 +22,7 @@ from domain.intents.content import MAX_TEXT_CHARACTERS, NO_NUL, Language
 from domain.intents.state import Status
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import MAX_SIMILAR, Conditions, Found
-from functions.http import Call, endpoint, json_response, parse_body
+from functions.http import AuthenticatedRequest, endpoint, json_response, parse_body
 from functions.lookup import intent_row
 from functions.parameters import decimal_parameter, number_parameter, time_parameter
 from functions.problems import Problem, invalid_field, invalid_fields
@@ -86,7 +86,7 @@ class SearchRequest(Filters):
 
 
 @endpoint(bp, Route("search_intents", "POST", "intents/search", body=True))
-async def search_intents(call: Call) -> func.HttpResponse:
+async def search_intents(call: AuthenticatedRequest) -> func.HttpResponse:
     """POST /intents/search: the tenant's intents most similar to a sentence."""
     body = parse_body(call.request, SearchRequest)
     try:
@@ -109,7 +109,7 @@ async def search_intents(call: Call) -> func.HttpResponse:
         query=("status", "created_after", "created_before", "language", "limit", "threshold"),
     ),
 )
-async def similar_intents(call: Call) -> func.HttpResponse:
+async def similar_intents(call: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/similar: the tenant's other intents most similar to this one.
 
     None where the intent has no sentence to compare, but only a program.
@@ -143,7 +143,7 @@ def _filters(query: Mapping[str, str]) -> Filters:
         raise invalid_fields(error) from None
 
 
-async def _answer(call: Call, found: Found) -> func.HttpResponse:
+async def _answer(call: AuthenticatedRequest, found: Found) -> func.HttpResponse:
     intents = await detailed(call.app.repository, [item.intent for item in found.items])
     items: Sequence[dict[str, Any]] = [
         {

@@ -38,7 +38,7 @@ from domain.intents.value import checked
 from domain.intents.values import RunArtifact, RunOutcome
 from domain.messaging.identity import identity_of
 from domain.messaging.rejected import NEWER_RESULT, UNREADABLE_STREAM, RejectedMessages
-from domain.patience import patiently
+from domain.patience import retry_while_unavailable
 from domain.runs.artifacts import Artifacts, Claimed
 from domain.runs.behaviour import suspicions
 from domain.telemetry import security_event
@@ -97,7 +97,7 @@ class Inbox:
     ) -> None:
         try:
             envelope = Envelope.decode(body)
-            await patiently(lambda: process(envelope))
+            await retry_while_unavailable(lambda: process(envelope))
         except InvalidEnvelope as error:
             await self._reject(source, body, Unprocessable("InvalidEnvelope", str(error)))
         except Unprocessable as error:
@@ -110,7 +110,7 @@ class Inbox:
 
     async def _reject(self, source: str, body: bytes, error: Unprocessable) -> None:
         said = identity_of(body)
-        await patiently(
+        await retry_while_unavailable(
             lambda: self._rejected.record(
                 source=source,
                 tenant_id=said.tenant_id,

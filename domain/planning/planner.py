@@ -71,7 +71,7 @@ class Planner:
         """Another program in place of the one that ``failed`` ran."""
         if self._writer is None:
             return NoPlan(NOT_CONFIGURED)
-        return await self._writer.mend(state, failed, attempt)
+        return await self._writer.repair(state, failed, attempt)
 
     def _may_be_reused(self, solved: Solved) -> bool:
         return self._writer is None or self._writer.is_of_today(solved.author)

@@ -1,4 +1,4 @@
-"""Has a language model write, mend and compare."""
+"""Has a language model write, repair and compare."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Writer:
             return replace(plan, program=steps[0].program)
         return replace(plan, steps=steps)
 
-    async def mend(
+    async def repair(
         self, state: IntentState, failed: Run, number: int
     ) -> Repaired | NoPlan | Postponed | Busy:
         """A program in place of the one that ``failed`` ran."""

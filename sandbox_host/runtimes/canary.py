@@ -28,7 +28,7 @@ _SECONDS = 20.0
 _BROKEN = {Verdict.EXITED, Verdict.SIGNALLED, Verdict.OUT_OF_MEMORY}
 
 
-async def fly_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
+async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     """Run the canary and return its result.
 
     Args:

@@ -26,7 +26,7 @@ from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent
 from domain.intents.ids import derived_id, new_id
-from domain.memory import spare_the_collector
+from domain.memory import tune_gc
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import median_ratio
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--events", type=int, default=2000, help="per contestant and round")
     options = parser.parse_args()
-    spare_the_collector()
+    tune_gc()
     with own_server() as server:
         asyncio.run(compare(server, options.rounds, options.events))
 

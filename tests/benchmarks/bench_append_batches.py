@@ -32,7 +32,7 @@ from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
 from domain.intents.ids import derived_id, new_id
-from domain.memory import spare_the_collector
+from domain.memory import tune_gc
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.bench_append import FLOOR_TABLE, METADATA, PAYLOAD
 from tests.benchmarks.server import own_server
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="per contestant and round")
     options = parser.parse_args()
-    spare_the_collector()
+    tune_gc()
     with own_server() as server:
         asyncio.run(compare(server, options.rounds, options.seconds))
 

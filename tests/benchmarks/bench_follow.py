@@ -32,7 +32,7 @@ from domain.eventlog.intent_streams import typed
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.eventlog.scan import Filter, LogScanner
-from domain.memory import spare_the_collector
+from domain.memory import tune_gc
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA
 from tests.benchmarks.server import own_server
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    spare_the_collector()
+    tune_gc()
     with own_server() as server:
         asyncio.run(compare(server, options.events, options.rounds))
 

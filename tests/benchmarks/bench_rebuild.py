@@ -24,7 +24,7 @@ from domain.database.migrate import migrate
 from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
-from domain.memory import spare_the_collector
+from domain.memory import tune_gc
 from domain.operations.projections import rebuild
 from tests.benchmarks.server import own_server
 
@@ -119,7 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         what, url = options.measure
-        spare_the_collector()
+        tune_gc()
         used = time.process_time()
         count, seconds = asyncio.run(measure(url, what))
         used = time.process_time() - used

@@ -31,7 +31,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
 from domain.intents.text import text_hash
-from domain.memory import spare_the_collector
+from domain.memory import tune_gc
 from domain.models.settings import LEXICAL
 from domain.similarity.embedders import Embedders
 from domain.similarity.indexing import VectorIndexes
@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--kinds", nargs="+", choices=INDEX_KINDS, default=INDEX_KINDS)
     options = parser.parse_args()
-    spare_the_collector()
+    tune_gc()
     with own_server() as server:
         for rows in options.rows:
             asyncio.run(compare(server, rows, options.queries, options.kinds))

@@ -18,7 +18,7 @@ import orjson
 from domain.contracts.redaction import guard
 from domain.database.outages import outage_of
 from domain.database.pool import open_pool
-from domain.memory import spare_the_collector
+from domain.memory import tune_gc
 from domain.projections.intent_rows import fold_range
 
 
@@ -52,7 +52,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # what fails is said below
     guard(os.environ)
-    spare_the_collector()
+    tune_gc()
     try:
         asyncio.run(_serve())
     except BrokenPipeError:

@@ -33,7 +33,7 @@ from sandbox_host.runtimes.bubblewrap.equipment import Equipment, equip
 from sandbox_host.runtimes.bubblewrap.inputs import reap_inputs
 from sandbox_host.runtimes.bubblewrap.keeper import kill_boxes
 from sandbox_host.runtimes.bubblewrap.run import run_in
-from sandbox_host.runtimes.canary import fly_canary, languages_that_run
+from sandbox_host.runtimes.canary import languages_that_run, run_canary
 from sandbox_host.runtimes.interpreters import command_of
 from sandbox_host.runtimes.pool.pool import BoxPool
 
@@ -104,7 +104,7 @@ class BubblewrapRuntime:
             return Readiness(False, "bubblewrap needs Linux", "use the docker runtime")
         try:
             kit = self._kit = self._kit or await self._equip()
-            await fly_canary(self)
+            await run_canary(self)
             ready = await languages_that_run(self, kit.equipment.interpreters)
         except (RuntimeFailure, OSError) as error:
             await self._release()

@@ -29,7 +29,7 @@ from sandbox_host.runtimes.base import (
     RunResult,
     RuntimeFailure,
 )
-from sandbox_host.runtimes.canary import fly_canary, languages_that_run
+from sandbox_host.runtimes.canary import languages_that_run, run_canary
 from sandbox_host.runtimes.confined.folder import (
     ProgramFolder,
     make_base,
@@ -81,7 +81,7 @@ class ConfinedRuntime:
         try:
             if self._equipment is None:
                 self._equipment = _equip()
-            await fly_canary(self)
+            await run_canary(self)
             ready = await languages_that_run(self, self._equipment.means.interpreters)
         except (RuntimeFailure, OSError) as error:
             self._release_equipment()

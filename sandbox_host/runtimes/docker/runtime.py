@@ -26,7 +26,7 @@ from sandbox_host.runtimes.base import (
     RunResult,
     RuntimeFailure,
 )
-from sandbox_host.runtimes.canary import fly_canary, languages_that_run
+from sandbox_host.runtimes.canary import languages_that_run, run_canary
 from sandbox_host.runtimes.docker.box import DockerBox
 from sandbox_host.runtimes.docker.boxes import BoxMaker
 from sandbox_host.runtimes.docker.engine import DockerEngine, EngineFacts, ImageMissing
@@ -103,7 +103,7 @@ class DockerRuntime:
             return lacking
         try:
             if self._equipment is not None and self._equipment.images == images:
-                await fly_canary(self)
+                await run_canary(self)
             else:
                 await self._release()
                 await self._equip(facts, images)
@@ -226,13 +226,13 @@ class DockerRuntime:
             self._use(equipment.means, images, offered).pool.start()
 
     async def _prove(self, means: Means, images: dict[str, str]) -> None:
-        """Fly the canary; without cgroups of ours where the engine's are others.
+        """Run the canary; without cgroups of ours where the engine's are others.
 
         Raises:
             RuntimeFailure: it does not fly.
         """
         self._use(means, images, tuple(images))
-        canary = await fly_canary(self)
+        canary = await run_canary(self)
         if means.tree is not None and not _counted(canary):
             means.tree.close()
             self._use(replace(means, tree=None), images, tuple(images))

@@ -26,7 +26,7 @@ _MAKING_AT_REST = 2
 
 #: Seconds for which a new box is put off while others wait: most jobs have ended then, and their
 #: results are on the way.
-_PUT_OFF_SECONDS = 0.1
+_DEFERRED_SECONDS = 0.1
 
 #: Seconds between looks at a demand that fades; and between attempts after a failed one.
 _LOOK_SECONDS = 1.0
@@ -53,12 +53,12 @@ B = TypeVar("B", bound=Box)
 
 
 @dataclass
-class _Shelf(Generic[B]):
+class _Queue(Generic[B]):
     """One language's boxes."""
 
     demand: Demand
     waiting: dict[B, asyncio.Task[None]] = field(default_factory=dict)
-    hoping: deque[asyncio.Future[B]] = field(default_factory=deque)
+    waiters: deque[asyncio.Future[B]] = field(default_factory=deque)
     making: int = 0
     pause: float = _FIRST_PAUSE
     rest_until: float = 0.0
@@ -90,7 +90,7 @@ class BoxPool(Generic[B]):
         on_trouble: Callable[[], None],
         least: int = 1,
     ) -> None:
-        self._shelves: dict[str, _Shelf[B]] = {name: _Shelf(Demand(least)) for name in languages}
+        self._queues: dict[str, _Queue[B]] = {name: _Queue(Demand(least)) for name in languages}
         self._make = make
         self._discard = discard
         self._budget = budget_bytes
@@ -115,17 +115,17 @@ class BoxPool(Generic[B]):
         Raises:
             RuntimeFailure: the box this job would have had cannot be made.
         """
-        shelf = self._shelves[language]
-        shelf.demand.arrived(time.monotonic())
+        queue = self._queues[language]
+        queue.demand.arrived(time.monotonic())
         self._in_use += 1
         try:
-            if shelf.waiting:
-                box = next(iter(shelf.waiting))
-                shelf.waiting.pop(box).cancel()
-                shelf.served += 1
+            if queue.waiting:
+                box = next(iter(queue.waiting))
+                queue.waiting.pop(box).cancel()
+                queue.served += 1
                 return box, True
-            shelf.missed += 1
-            return await self._hope(language, shelf), False
+            queue.missed += 1
+            return await self._wait_for_box(language, queue), False
         except BaseException:
             self.done()
             raise
@@ -137,21 +137,21 @@ class BoxPool(Generic[B]):
         self._in_use -= 1
         self._wake.set()
 
-    async def _hope(self, language: str, shelf: _Shelf[B]) -> B:
+    async def _wait_for_box(self, language: str, queue: _Queue[B]) -> B:
         """The next box made, of which there are at least as many as jobs that wait for one."""
-        hope: asyncio.Future[B] = asyncio.get_running_loop().create_future()
-        shelf.hoping.append(hope)
-        if shelf.making < len(shelf.hoping):
-            self._begin(language, shelf)
+        waiter: asyncio.Future[B] = asyncio.get_running_loop().create_future()
+        queue.waiters.append(waiter)
+        if queue.making < len(queue.waiters):
+            self._begin(language, queue)
         try:
-            return await hope
+            return await waiter
         except asyncio.CancelledError:
-            if hope.done() and not hope.cancelled() and hope.exception() is None:
-                self._discard(hope.result())
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._discard(waiter.result())
             raise
         finally:
             with contextlib.suppress(ValueError):
-                shelf.hoping.remove(hope)
+                queue.waiters.remove(waiter)
 
     def state(self) -> dict[str, object]:
         """For ``/health``."""
@@ -162,14 +162,14 @@ class BoxPool(Generic[B]):
             "last_error": self._error,
             "languages": {
                 name: {
-                    "waiting": len(shelf.waiting),
-                    "making": shelf.making,
-                    "target": shelf.target,
-                    "served": shelf.served,
-                    "missed": shelf.missed,
-                    "broken": shelf.broken,
+                    "waiting": len(queue.waiting),
+                    "making": queue.making,
+                    "target": queue.target,
+                    "served": queue.served,
+                    "missed": queue.missed,
+                    "broken": queue.broken,
                 }
-                for name, shelf in self._shelves.items()
+                for name, queue in self._queues.items()
             },
         }
 
@@ -180,117 +180,117 @@ class BoxPool(Generic[B]):
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for shelf in self._shelves.values():
-            self._shrink(shelf, 0)
+        for queue in self._queues.values():
+            self._shrink(queue, 0)
 
     async def _tend(self) -> None:
         while True:
             self._wake.clear()
-            put_off = self._plan()
+            deferred = self._plan()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_PUT_OFF_SECONDS if put_off else _LOOK_SECONDS):
+                async with asyncio.timeout(_DEFERRED_SECONDS if deferred else _LOOK_SECONDS):
                     await self._wake.wait()
 
     def _plan(self) -> bool:
-        """Bring every shelf nearer to what it should hold; whether a box was put off."""
+        """Bring every queue nearer to what it should hold; whether a box was put off."""
         now = time.monotonic()
         wanted = {
-            name: shelf.demand.wanted(now, self._make_seconds)
-            for name, shelf in self._shelves.items()
+            name: queue.demand.wanted(now, self._make_seconds)
+            for name, queue in self._queues.items()
         }
         shares = share(wanted, self._budget // max(1, self._box_bytes))
-        for name, shelf in self._shelves.items():
-            shelf.target = shares[name]
-            self._shrink(shelf, shelf.target)
+        for name, queue in self._queues.items():
+            queue.target = shares[name]
+            self._shrink(queue, queue.target)
         allowed = _MAKING_BESIDE_JOBS if self._in_use else _MAKING_AT_REST
-        put_off = False
-        for name in sorted(self._shelves, key=lambda name: len(self._shelves[name].waiting)):
-            shelf = self._shelves[name]
-            if self._may_be_put_off(shelf, now):
-                put_off = True
+        deferred = False
+        for name in sorted(self._queues, key=lambda name: len(self._queues[name].waiting)):
+            queue = self._queues[name]
+            if self._may_be_deferred(queue, now):
+                deferred = True
                 continue
-            while now >= shelf.rest_until and self._making() < allowed and self._lacks(shelf):
-                self._begin(name, shelf)
-        return put_off
+            while now >= queue.rest_until and self._making() < allowed and self._is_short(queue):
+                self._begin(name, queue)
+        return deferred
 
-    def _may_be_put_off(self, shelf: _Shelf[B], now: float) -> bool:
-        if not self._lacks(shelf):
-            shelf.lacking_since = None
+    def _may_be_deferred(self, queue: _Queue[B], now: float) -> bool:
+        if not self._is_short(queue):
+            queue.lacking_since = None
             return False
-        if shelf.lacking_since is None:
-            shelf.lacking_since = now
-        recent = now - shelf.lacking_since < _PUT_OFF_SECONDS
-        return bool(shelf.waiting and recent)
+        if queue.lacking_since is None:
+            queue.lacking_since = now
+        recent = now - queue.lacking_since < _DEFERRED_SECONDS
+        return bool(queue.waiting and recent)
 
     def _making(self) -> int:
-        return sum(shelf.making for shelf in self._shelves.values())
+        return sum(queue.making for queue in self._queues.values())
 
     @staticmethod
-    def _lacks(shelf: _Shelf[B]) -> bool:
-        return len(shelf.waiting) + shelf.making - len(shelf.hoping) < shelf.target
+    def _is_short(queue: _Queue[B]) -> bool:
+        return len(queue.waiting) + queue.making - len(queue.waiters) < queue.target
 
-    def _shrink(self, shelf: _Shelf[B], size: int) -> None:
-        while len(shelf.waiting) > size:
-            box, watching = shelf.waiting.popitem()
+    def _shrink(self, queue: _Queue[B], size: int) -> None:
+        while len(queue.waiting) > size:
+            box, watching = queue.waiting.popitem()
             watching.cancel()
             self._discard(box)
 
-    def _begin(self, language: str, shelf: _Shelf[B]) -> None:
-        shelf.making += 1
-        task = asyncio.create_task(self._make_one(language, shelf))
+    def _begin(self, language: str, queue: _Queue[B]) -> None:
+        queue.making += 1
+        task = asyncio.create_task(self._make_one(language, queue))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _make_one(self, language: str, shelf: _Shelf[B]) -> None:
+    async def _make_one(self, language: str, queue: _Queue[B]) -> None:
         began = time.monotonic()
         try:
             box = await self._make(language)
         except RuntimeFailure as error:
-            self._failed(language, shelf, error)
+            self._failed(language, queue, error)
             return
         except BaseException as error:
-            self._failed(language, shelf, error)
+            self._failed(language, queue, error)
             raise
         finally:
-            shelf.making -= 1
+            queue.making -= 1
             self._wake.set()
-        shelf.pause, shelf.rest_until, self._error = _FIRST_PAUSE, 0.0, None
+        queue.pause, queue.rest_until, self._error = _FIRST_PAUSE, 0.0, None
         self._make_seconds += 0.2 * (time.monotonic() - began - self._make_seconds)
         self._box_bytes = box.cost_bytes() or self._box_bytes
-        self._shelve(shelf, box)
+        self._shelve(queue, box)
 
-    def _failed(self, language: str, shelf: _Shelf[B], error: BaseException) -> None:
+    def _failed(self, language: str, queue: _Queue[B], error: BaseException) -> None:
         """Tell the job that would have had the box; make none of its kind ahead for a while."""
         self._error = str(error)
-        shelf.rest_until = time.monotonic() + shelf.pause
-        shelf.pause = min(2 * shelf.pause, _LONGEST_PAUSE)
-        hope = self._first_hope(shelf)
-        if hope is not None:
-            hope.set_exception(error)
+        queue.rest_until = time.monotonic() + queue.pause
+        queue.pause = min(2 * queue.pause, _LONGEST_PAUSE)
+        waiter = self._first_waiter(queue)
+        if waiter is not None:
+            waiter.set_exception(error)
         else:
             log.warning("no box for %s could be made ahead: %s", language, error)
             self._on_trouble()
 
-    def _shelve(self, shelf: _Shelf[B], box: B) -> None:
-        hope = self._first_hope(shelf)
-        if hope is not None:
-            hope.set_result(box)
+    def _shelve(self, queue: _Queue[B], box: B) -> None:
+        waiter = self._first_waiter(queue)
+        if waiter is not None:
+            waiter.set_result(box)
         elif self._closed:
             self._discard(box)
         else:
-            shelf.waiting[box] = asyncio.create_task(self._watch(shelf, box))
+            queue.waiting[box] = asyncio.create_task(self._watch(queue, box))
 
     @staticmethod
-    def _first_hope(shelf: _Shelf[B]) -> asyncio.Future[B] | None:
-        while shelf.hoping:
-            hope = shelf.hoping.popleft()
-            if not hope.done():
-                return hope
+    def _first_waiter(queue: _Queue[B]) -> asyncio.Future[B] | None:
+        while queue.waiters:
+            waiter = queue.waiters.popleft()
+            if not waiter.done():
+                return waiter
         return None
 
-    async def _watch(self, shelf: _Shelf[B], box: B) -> None:
+    async def _watch(self, queue: _Queue[B], box: B) -> None:
         await box.broken()
-        del shelf.waiting[box]
-        shelf.broken += 1
+        del queue.waiting[box]
+        queue.broken += 1
         self._discard(box)
         self._wake.set()

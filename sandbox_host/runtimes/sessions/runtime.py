@@ -34,7 +34,7 @@ from sandbox_host.runtimes.base import (
     RunResult,
     RuntimeFailure,
 )
-from sandbox_host.runtimes.canary import fly_canary
+from sandbox_host.runtimes.canary import run_canary
 from sandbox_host.runtimes.sessions.api import Refused, SessionPool, TooMuch
 from sandbox_host.runtimes.sessions.job import (
     ARCHIVE_OVERHEAD,
@@ -104,7 +104,7 @@ class SessionsRuntime:
     async def preflight(self) -> Readiness:
         """Run the canary in a session of its own."""
         try:
-            await fly_canary(self, _CANARY)
+            await run_canary(self, _CANARY)
         except RuntimeFailure as error:
             return Readiness(False, str(error), _FIX, local=False)
         return Readiness(

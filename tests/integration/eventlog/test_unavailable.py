@@ -22,7 +22,7 @@ from domain.database.pool import Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent
-from domain.patience import patiently, within
+from domain.patience import retry_while_unavailable, within
 from infra.local.ports import free_port
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.fixtures.postgres import Database, Servers
@@ -335,7 +335,7 @@ async def test_a_lease_is_given_up_with_its_read_only_session(
         async with store.exclusive("follower") as lease:
             await lease.save(start)
 
-    await patiently(save)
+    await retry_while_unavailable(save)
 
 
 async def test_a_new_schema_ends_the_sessions_that_know_the_old_one(
@@ -413,7 +413,7 @@ async def test_a_server_that_falls_silent_is_not_waited_for(database: Database) 
         assert "has not answered for 0.3 s" in describe_outage(raised.value)
         assert "has not answered" in (pool.trouble(60) or "")
         passes.set()
-        await patiently(lambda: append(log, "s-1"))
+        await retry_while_unavailable(lambda: append(log, "s-1"))
         assert [event.version for event in await log.read_stream("s-1")] == [1]
         await pool.close()
 
@@ -451,7 +451,7 @@ async def test_a_standby_is_waited_for_until_it_is_promoted(servers: Servers) ->
     with pytest.raises(psycopg.Error) as raised:
         await append(log, "s-1")
     assert "is read-only" in describe_outage(raised.value)
-    waits = asyncio.create_task(patiently(lambda: append(log, "s-1")))
+    waits = asyncio.create_task(retry_while_unavailable(lambda: append(log, "s-1")))
     with psycopg.connect(server.admin_url, autocommit=True) as owner:
         owner.execute("select pg_promote()")
     await waits

@@ -78,7 +78,7 @@ async def pool_of(
         await pool.aclose()
 
 
-def _shelf(pool: BoxPool[Box], language: str = "python") -> dict[str, int]:
+def _queue(pool: BoxPool[Box], language: str = "python") -> dict[str, int]:
     languages = pool.state()["languages"]
     assert isinstance(languages, dict)
     found = languages[language]
@@ -94,17 +94,17 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 async def test_a_box_waits_for_each_language() -> None:
     async with pool_of(Workshop(), "python", "node") as pool:
-        await _until(lambda: _shelf(pool)["waiting"] == 1 and _shelf(pool, "node")["waiting"] == 1)
+        await _until(lambda: _queue(pool)["waiting"] == 1 and _queue(pool, "node")["waiting"] == 1)
 
 
 async def test_a_waiting_box_is_taken_once_and_replaced() -> None:
     workshop = Workshop()
     async with pool_of(workshop) as pool:
-        await _until(lambda: _shelf(pool)["waiting"] == 1)
+        await _until(lambda: _queue(pool)["waiting"] == 1)
         first, warm = await pool.take("python")
         assert warm
         pool.done()
-        await _until(lambda: _shelf(pool)["waiting"] >= 1)
+        await _until(lambda: _queue(pool)["waiting"] >= 1)
         second, _ = await pool.take("python")
         pool.done()
         assert second is not first
@@ -113,7 +113,7 @@ async def test_a_waiting_box_is_taken_once_and_replaced() -> None:
 async def test_a_new_box_is_made_after_the_job_while_another_waits() -> None:
     workshop = Workshop()
     async with pool_of(workshop, least=2) as pool:
-        await _until(lambda: _shelf(pool)["waiting"] == 2)
+        await _until(lambda: _queue(pool)["waiting"] == 2)
         await pool.take("python")
         began = time.monotonic()
         pool.done()
@@ -139,7 +139,7 @@ async def test_no_boxes_wait_without_a_budget() -> None:
         await pool.take("python")
         pool.done()
         await asyncio.sleep(0.2)
-        assert _shelf(pool)["waiting"] == 0
+        assert _queue(pool)["waiting"] == 0
         assert len(workshop.made) == 1
 
 
@@ -149,23 +149,23 @@ async def test_the_budget_bounds_what_waits() -> None:
         await asyncio.gather(*(pool.take("python") for _ in range(30)))
         for _ in range(30):
             pool.done()
-        await _until(lambda: _shelf(pool)["waiting"] == 3)
-        assert _shelf(pool)["target"] == 3
+        await _until(lambda: _queue(pool)["waiting"] == 3)
+        assert _queue(pool)["target"] == 3
 
 
 async def test_few_boxes_are_made_ahead_at_once() -> None:
     workshop = Workshop()
     async with pool_of(workshop, *"abcdefgh") as pool:
-        await _until(lambda: all(_shelf(pool, name)["waiting"] == 1 for name in "abcdefgh"))
+        await _until(lambda: all(_queue(pool, name)["waiting"] == 1 for name in "abcdefgh"))
         assert workshop.most_at_once <= 2
 
 
 async def test_a_box_that_breaks_while_it_waits_is_replaced_and_no_job_gets_it() -> None:
     workshop = Workshop()
     async with pool_of(workshop) as pool:
-        await _until(lambda: _shelf(pool)["waiting"] == 1)
+        await _until(lambda: _queue(pool)["waiting"] == 1)
         workshop.made[0].end.set()
-        await _until(lambda: _shelf(pool)["broken"] == 1 and _shelf(pool)["waiting"] == 1)
+        await _until(lambda: _queue(pool)["broken"] == 1 and _queue(pool)["waiting"] == 1)
         assert workshop.discarded == [workshop.made[0]]
         box, warm = await pool.take("python")
         pool.done()
@@ -181,7 +181,7 @@ async def test_a_job_learns_why_its_box_could_not_be_made_and_the_pool_tries_aga
             await pool.take("python")
         assert pool.state()["last_error"] == "no engine"
         workshop.failure = None
-        await _until(lambda: _shelf(pool)["waiting"] >= 1)
+        await _until(lambda: _queue(pool)["waiting"] >= 1)
         assert pool.state()["last_error"] is None
 
 
@@ -194,7 +194,7 @@ async def test_a_box_that_cannot_be_made_ahead_of_a_job_is_told_of_and_others_go
             with pytest.raises(RuntimeFailure, match="no image"):
                 await pool.take("ruby")
         for _ in range(3):  # that Python's can be made does not have Ruby's tried any sooner
-            await _until(lambda: _shelf(pool)["waiting"] >= 1)
+            await _until(lambda: _queue(pool)["waiting"] >= 1)
             await pool.take("python")
             pool.done()
         assert workshop.complaints == 1
