@@ -8,7 +8,7 @@ from collections import Counter
 
 import msgspec
 
-from domain.intents.values import ModelCall
+from domain.intents.event_parts import ModelCall
 
 _models = logging.getLogger("qlp.models")
 _security = logging.getLogger("qlp.security")

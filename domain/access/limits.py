@@ -18,7 +18,7 @@ from domain.contracts.job import JobLimits
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.intents.content import Limits
-from domain.intents.value import checked, plain
+from domain.intents.struct import checked, plain
 
 _SQL = load_statements(Path(__file__).with_name("limits.sql"))
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from domain.eventlog.models import InlineWrite
 from domain.intents.content import Program
+from domain.intents.event_parts import Author, FailureCause, ModelCall, PlannedStep, PlanSource
 from domain.intents.state import IntentState, Run
-from domain.intents.values import Author, FailureCause, ModelCall, PlannedStep, PlanSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from domain.intents.events import (
 from domain.intents.evolve import fold
 from domain.intents.ids import derived_id
 from domain.intents.state import IntentState
-from domain.intents.value import plain
+from domain.intents.struct import plain
 from domain.projections.intent_row import row_of
 from domain.projections.intents import upsert
 

@@ -8,8 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from domain.intents.content import IntentContent, Limits, Program
-from domain.intents.state import MAIN_STEP
-from domain.intents.values import (
+from domain.intents.event_parts import (
     Author,
     FailureCause,
     ModelCall,
@@ -17,6 +16,7 @@ from domain.intents.values import (
     PlanSource,
     RunOutcome,
 )
+from domain.intents.state import MAIN_STEP
 
 Origin = Literal["http", "service_bus"]
 

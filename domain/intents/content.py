@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from domain.contracts.validation import detail, form
-from domain.intents.value import RECORDED, MayBeLeftOut, Value, without_defaults
+from domain.intents.struct import RECORDED, MayBeLeftOut, Value, without_defaults
 
 #: Bytes of the content as compact UTF-8 JSON. A program this large still fits the one Service
 #: Bus message (256 KB) that carries it to the sandbox.

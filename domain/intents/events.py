@@ -18,9 +18,7 @@ import msgspec
 
 from domain.contracts.strict_json import Time, read_as
 from domain.intents.content import IntentContent, Limits, Program
-from domain.intents.upcasters import UPCASTERS, Upcasters, check, upcast
-from domain.intents.value import RECORDED, Value
-from domain.intents.values import (
+from domain.intents.event_parts import (
     Author,
     FailureCause,
     ModelCall,
@@ -29,6 +27,8 @@ from domain.intents.values import (
     PlanSource,
     RunOutcome,
 )
+from domain.intents.struct import RECORDED, Value
+from domain.intents.upcasters import UPCASTERS, Upcasters, check, upcast
 
 #: A time with its offset, for both readers.
 Moment = Annotated[Time, msgspec.Meta(tz=True)]

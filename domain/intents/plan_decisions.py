@@ -12,6 +12,7 @@ from domain.intents.commands import (
     RejectPlan,
     RejectRepair,
 )
+from domain.intents.event_parts import FailureCause, ModelCall
 from domain.intents.events import (
     IntentEvent,
     IntentFailed,
@@ -22,7 +23,6 @@ from domain.intents.events import (
 )
 from domain.intents.run_decisions import cause_of
 from domain.intents.state import IntentState, Status, Step
-from domain.intents.values import FailureCause, ModelCall
 
 #: Wait before each further try while a language model cannot be had.
 PLANNING_DELAYS = (

@@ -10,6 +10,7 @@ import msgspec
 
 from domain.intents.commands import KillRun, RecordRun, RequestRun
 from domain.intents.content import Limits
+from domain.intents.event_parts import FailureCause, RunOutcome
 from domain.intents.events import (
     IntentEvent,
     IntentFailed,
@@ -23,7 +24,6 @@ from domain.intents.evolve import evolve
 from domain.intents.ids import derived_id
 from domain.intents.refusals import NothingRuns
 from domain.intents.state import MAIN_STEP, IntentState, Run
-from domain.intents.values import FailureCause, RunOutcome
 
 #: Tries of one run when the sandbox host itself fails.
 MAX_RUN_ATTEMPTS = 4

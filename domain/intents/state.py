@@ -8,7 +8,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from domain.intents.content import IntentContent, Limits, Program
-from domain.intents.values import Author, FailureCause, PlanSource, RunOutcome
+from domain.intents.event_parts import Author, FailureCause, PlanSource, RunOutcome
 
 #: The step of a plan that has only one.
 MAIN_STEP = "main"

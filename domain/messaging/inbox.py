@@ -33,9 +33,9 @@ from domain.contracts.validation import describe
 from domain.eventlog.intent_streams import UnreadableStream
 from domain.intents.commands import RecordRun
 from domain.intents.content import IntentContent
+from domain.intents.event_parts import RunArtifact, RunOutcome
 from domain.intents.refusals import SubmissionConflict
-from domain.intents.value import checked
-from domain.intents.values import RunArtifact, RunOutcome
+from domain.intents.struct import checked
 from domain.messaging.identity import identity_of
 from domain.messaging.rejected import NEWER_RESULT, UNREADABLE_STREAM, RejectedMessages
 from domain.patience import retry_while_unavailable

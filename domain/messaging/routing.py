@@ -17,7 +17,7 @@ from domain.eventlog.intent_streams import intent_of, typed
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import POISON, PlanningPostponed, SandboxRunRequested
 from domain.intents.state import IntentState, Run
-from domain.intents.value import plain
+from domain.intents.struct import plain
 from domain.messaging.publisher import OutgoingMessage
 from domain.runs.inputs import inputs_of
 from domain.runs.tokens import RunTokens

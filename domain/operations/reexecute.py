@@ -20,9 +20,9 @@ from domain.application.repository import IntentRepository
 from domain.contracts.job import JobFile, SandboxJob, SandboxResult, Verdict
 from domain.eventlog.log import EventLog
 from domain.intents.content import MAX_FILES
+from domain.intents.event_parts import RunOutcome
 from domain.intents.evolve import CorruptStream
 from domain.intents.state import IntentState, Run
-from domain.intents.values import RunOutcome
 from domain.messaging.routing import job_of
 from domain.operations.sandbox_process import SandboxCommand, SandboxProcess
 from domain.operations.selection import Selected

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, TypeAdapter, Valida
 from domain.contracts.job import INPUTS_FOLDER
 from domain.contracts.languages import LANGUAGES
 from domain.intents.content import MAX_CONTENT_BYTES, Path, Program
-from domain.intents.value import checked
-from domain.intents.values import PlannedStep
+from domain.intents.event_parts import PlannedStep
+from domain.intents.struct import checked
 
 #: Bytes of an answer. Its programs together fit into `MAX_CONTENT_BYTES`, twice that as JSON.
 MAX_ANSWER_BYTES = 512 * 1024

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from domain.application.planning import Busy, NoPlan, Postponed
 from domain.eventlog.models import InlineWrite
-from domain.intents.values import FailureCause, ModelCall
+from domain.intents.event_parts import FailureCause, ModelCall
 from domain.planning.budgets import Exhausted, HeldElsewhere, Reservation, TokenBudgets
 from domain.planning.language_model import LanguageModel, Reply
-from domain.planning.question import Form, Meaning, Question, Wrong
+from domain.planning.model_request import Form, Meaning, Question, Wrong
 from domain.planning.remedies import cause_of
 
 #: A worker has this long, beside its call, until another may take its place.

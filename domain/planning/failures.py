@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError
 
 from domain.contracts.redaction import redact
-from domain.intents.values import CallOutcome
+from domain.intents.event_parts import CallOutcome
 from domain.models.failures import ProviderFailed
 from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer
 

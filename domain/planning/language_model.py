@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Generic
 from pydantic import ValidationError
 
 from domain.contracts.strict_json import read_as
-from domain.intents.values import Author, CallOutcome, ModelCall
+from domain.intents.event_parts import Author, CallOutcome, ModelCall
 from domain.models.client import CONNECT_SECONDS
 from domain.models.settings import ModelSettings
 from domain.planning.answers import MAX_ANSWER_BYTES, MAX_ANSWER_NODES, InvalidAnswer, describe
 from domain.planning.extraction import objects_in
 from domain.planning.failures import CallFailure, clean, failure_of
+from domain.planning.model_request import Form, Meaning, Question
 from domain.planning.prompting import Prompt
-from domain.planning.question import Form, Meaning, Question
 from domain.planning.wire import Said, read_answer
 from domain.telemetry import model_called
 

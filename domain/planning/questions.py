@@ -10,16 +10,16 @@ from typing import Any
 
 from domain.contracts.languages import LANGUAGES
 from domain.intents.content import Program
+from domain.intents.event_parts import PlannedStep
 from domain.intents.state import IntentState, Run
-from domain.intents.values import PlannedStep
 from domain.planning.answers import (
     CompareAnswer,
     PlanAnswer,
     RepairAnswer,
     shown,
 )
+from domain.planning.model_request import Question
 from domain.planning.prompting import load_prompt
-from domain.planning.question import Question
 from domain.planning.solved import Solved
 
 PLAN, REPAIR, COMPARE = map(load_prompt, ("plan", "repair", "compare"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from domain.intents.values import CallOutcome, FailureCause, ModelCall
+from domain.intents.event_parts import CallOutcome, FailureCause, ModelCall
 
 NOT_CONFIGURED = FailureCause(
     code="planner_not_configured",

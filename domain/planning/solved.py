@@ -9,9 +9,9 @@ from uuid import UUID
 
 from domain.application.repository import IntentRepository
 from domain.eventlog.intent_streams import UnreadableStream
+from domain.intents.event_parts import Author, PlannedStep
 from domain.intents.state import IntentState, Status
 from domain.intents.text import text_hash
-from domain.intents.values import Author, PlannedStep
 from domain.projections.intents import IntentReads
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import Conditions, Found

@@ -8,8 +8,8 @@ from uuid import UUID, uuid5
 
 from domain.application.planning import Busy, NoPlan, Plan, Postponed, Repaired
 from domain.eventlog.intent_streams import stream_of
+from domain.intents.event_parts import Author
 from domain.intents.state import IntentState, Run
-from domain.intents.values import Author
 from domain.planning.attempt import Attempt, Unanswered
 from domain.planning.budgets import Reservation, TokenBudgets
 from domain.planning.language_model import LanguageModel

@@ -7,10 +7,10 @@ from typing import Any
 
 from domain.contracts.job import DEFAULT_WALL_SECONDS
 from domain.intents.content import Limits, Program
+from domain.intents.event_parts import Author, RunOutcome
 from domain.intents.state import IntentState, Run, Status, Step
+from domain.intents.struct import plain
 from domain.intents.text import text_hash
-from domain.intents.value import plain
-from domain.intents.values import Author, RunOutcome
 from domain.projections.intents import IntentRow
 
 

@@ -23,7 +23,7 @@ _READERS = ("read_as", "checked", "parse_body")
 #: Readers that are given their type, and the types that are theirs.
 _GIVEN = {
     ("functions.http", "model"): (),  # by the callers of `parse_body`
-    ("domain.intents.value", "type_"): (),  # by the callers of `checked`
+    ("domain.intents.struct", "type_"): (),  # by the callers of `checked`
     ("domain.planning.language_model", "form"): (PlanAnswer, RepairAnswer, CompareAnswer),
     ("domain.intents.events", "model"): tuple(EVENT_TYPES.values()),
 }

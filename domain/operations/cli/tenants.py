@@ -14,7 +14,7 @@ from domain.access.store import ApiKeys
 from domain.contracts.strict_json import InvalidJson, read_json
 from domain.contracts.validation import describe
 from domain.intents.content import Limits
-from domain.intents.value import checked, plain
+from domain.intents.struct import checked, plain
 from domain.operations.cli.budgets import budget
 from domain.operations.cli.console import (
     AsJson,

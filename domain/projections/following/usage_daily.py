@@ -15,6 +15,7 @@ from pathlib import Path
 
 from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
+from domain.intents.event_parts import ModelCall, RunOutcome
 from domain.intents.events import (
     IntentCancelled,
     IntentEvent,
@@ -25,7 +26,6 @@ from domain.intents.events import (
     SandboxRunFinished,
     UnknownEvent,
 )
-from domain.intents.values import ModelCall, RunOutcome
 from domain.projections.following.contract import StreamEvent
 
 _SQL = load_statements(Path(__file__).with_name("usage_daily.sql"))

@@ -16,7 +16,7 @@ from domain.application.repository import IntentRepository
 from domain.application.service import IntentService
 from domain.eventlog.log import EventLog
 from domain.intents.content import IntentContent, Limits
-from domain.intents.value import checked
+from domain.intents.struct import checked
 from tests.integration.projections.histories import TRACE
 
 TIGHT = TenantLimits(Limits(wall_seconds=1), Limits(wall_seconds=2))

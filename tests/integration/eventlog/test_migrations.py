@@ -28,7 +28,7 @@ from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
-from domain.intents.value import checked
+from domain.intents.struct import checked
 from domain.projections.intents import IntentReads
 from tests.fixtures.postgres import Database, Server
 from tests.integration.operations.recording import TRACEPARENT

@@ -18,9 +18,9 @@ from domain.contracts.envelope import Envelope
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.intents.commands import RecordPlan, RequestRun
 from domain.intents.content import Limits, Program
+from domain.intents.event_parts import PlannedStep
 from domain.intents.run_decisions import run_id_of
-from domain.intents.value import checked
-from domain.intents.values import PlannedStep
+from domain.intents.struct import checked
 from domain.messaging import backlog
 from domain.messaging.relay import NAME as RELAY
 from domain.settings import Settings

@@ -23,9 +23,9 @@ from domain.intents.commands import (
     SubmitIntent,
 )
 from domain.intents.content import IntentContent, Limits
+from domain.intents.event_parts import RunOutcome
 from domain.intents.run_decisions import run_id_of
-from domain.intents.value import checked
-from domain.intents.values import RunOutcome
+from domain.intents.struct import checked
 from tests.fixtures.qlp import Said, run_qlp
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"

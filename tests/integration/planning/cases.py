@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 from psycopg_pool import AsyncConnectionPool
 
 from domain.intents.content import IntentContent, Program
+from domain.intents.event_parts import Author, PlannedStep, RunOutcome
 from domain.intents.events import IntentPlanned, SandboxRunFinished, SandboxRunRequested
 from domain.intents.evolve import evolve, fold
 from domain.intents.run_decisions import run_id_of
 from domain.intents.state import IntentState
-from domain.intents.value import checked
-from domain.intents.values import Author, PlannedStep, RunOutcome
+from domain.intents.struct import checked
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.planner import Planner
 from domain.planning.solved import Near, Solved

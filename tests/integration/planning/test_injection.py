@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domain.application.planning import Plan, Repaired
 from domain.intents.content import Limits
-from domain.intents.values import RunOutcome
+from domain.intents.event_parts import RunOutcome
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
 from tests.fixtures.openai_server import OpenAIServer, program, repaired

@@ -17,13 +17,13 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 
-from domain.intents.values import CallOutcome
+from domain.intents.event_parts import CallOutcome
 from domain.models.client import open_client
 from domain.models.settings import ModelSettings
 from domain.planning.answers import MAX_ANSWER_BYTES, CompareAnswer
 from domain.planning.language_model import LanguageModel, Reply
+from domain.planning.model_request import Question, Wrong
 from domain.planning.prompting import Prompt
-from domain.planning.question import Question, Wrong
 from tests.fixtures.openai_server import MODEL, OpenAIServer, fault
 from tests.fixtures.openai_server import Reply as Scripted
 from tests.integration.planning import wire_forms

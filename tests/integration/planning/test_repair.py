@@ -6,9 +6,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.application.planning import Busy, NoPlan, Repaired
 from domain.intents.content import Program
+from domain.intents.event_parts import Author, RunArtifact, RunOutcome
 from domain.intents.events import IntentPlanned
-from domain.intents.value import checked
-from domain.intents.values import Author, RunArtifact, RunOutcome
+from domain.intents.struct import checked
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.planner import Planner
 from tests.fixtures.openai_server import MODEL, OpenAIServer, repaired

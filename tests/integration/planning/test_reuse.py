@@ -9,7 +9,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.application.planning import Plan
-from domain.intents.values import Author
+from domain.intents.event_parts import Author
 from domain.planning.budgets import Budget
 from domain.planning.planner import Planner
 from domain.planning.solved import Near

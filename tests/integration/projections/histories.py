@@ -21,9 +21,9 @@ from domain.intents.commands import (
     SubmitIntent,
 )
 from domain.intents.content import IntentContent, Limits, Program, ProgramFile
+from domain.intents.event_parts import FailureCause, RunOutcome
 from domain.intents.ids import new_id
 from domain.intents.run_decisions import run_id_of
-from domain.intents.values import FailureCause, RunOutcome
 from domain.projections.following.contract import Projection
 from domain.projections.following.runner import Runner
 

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.intent_streams import stream_of
 from domain.eventlog.models import InlineWrite
-from domain.intents.values import RunOutcome
+from domain.intents.event_parts import RunOutcome
 from domain.projections.following.contract import StreamEvent
 from domain.projections.following.parked import ParkedStream, parked_streams
 from domain.projections.following.runner import ProjectionOutdated, Runner

@@ -13,8 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 from domain.eventlog.intent_streams import typed
 from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.intents.commands import RejectPlan
+from domain.intents.event_parts import FailureCause, ModelCall, RunArtifact, RunOutcome
 from domain.intents.events import IntentSucceeded, SandboxRunFinished
-from domain.intents.values import FailureCause, ModelCall, RunArtifact, RunOutcome
 from domain.projections.following.contract import StreamEvent
 from domain.projections.following.runner import Runner, checkpoint_name
 from domain.projections.following.usage_daily import LATENCY_BOUNDS_MS, UsageDaily, bucket_of

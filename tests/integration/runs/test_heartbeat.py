@@ -18,8 +18,8 @@ from domain.contracts.job import JobLimits
 from domain.eventlog.log import EventLog
 from domain.intents.commands import CancelIntent, KillRun, RecordPlan, RecordRun, RequestRun
 from domain.intents.content import Limits
+from domain.intents.event_parts import RunOutcome
 from domain.intents.run_decisions import run_id_of
-from domain.intents.values import RunOutcome
 from domain.runs.heartbeat import Heartbeats
 from domain.runs.output import RunOutput
 from domain.runs.status import RunStatuses

@@ -15,8 +15,8 @@ from domain.application.repository import IntentRepository
 from domain.contracts.heartbeat import MAX_CHUNK_CHARACTERS, MAX_LIVE_CHARACTERS, OutputChunk
 from domain.eventlog.log import EventLog
 from domain.intents.commands import CancelIntent
+from domain.intents.event_parts import RunOutcome
 from domain.intents.run_decisions import run_id_of
-from domain.intents.values import RunOutcome
 from domain.runs.output import POLL_SECONDS, RunOutput, Watched
 from tests.fixtures.postgres import Database
 from tests.integration.projections.histories import TRACE, Histories

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from domain.access.limits import DEFAULTS, NAMES, TenantLimits
 from domain.contracts.job import JobLimits
 from domain.intents.content import Limits
-from domain.intents.value import plain
+from domain.intents.struct import plain
 
 SECONDS = st.none() | st.floats(min_value=0.1, max_value=300)
 LIMITS = st.builds(

@@ -19,6 +19,7 @@ from domain.intents.commands import (
 )
 from domain.intents.content import IntentContent, Limits
 from domain.intents.decider import decide
+from domain.intents.event_parts import FailureCause, RunOutcome
 from domain.intents.events import (
     IntentEvent,
     IntentPlanned,
@@ -27,8 +28,7 @@ from domain.intents.events import (
 )
 from domain.intents.evolve import fold
 from domain.intents.run_decisions import run_id_of
-from domain.intents.value import checked
-from domain.intents.values import FailureCause, RunOutcome
+from domain.intents.struct import checked
 
 INTENT = UUID("6f1c0b52-7c4e-4a0e-9d3e-2f4b6d8a1c3e")
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

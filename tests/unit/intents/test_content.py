@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import domain.intents.content as content_bounds
 from domain.intents.content import MAX_CONTENT_BYTES, IntentContent
 from domain.intents.events import REGISTRY
-from domain.intents.value import checked
+from domain.intents.struct import checked
 from sandbox_host.run import job as jobs
 from tests.unit.intents.specification import PROGRAM
 

@@ -8,6 +8,7 @@ import pytest
 from domain.intents.commands import Command, RecordPlan
 from domain.intents.content import IntentContent, Program
 from domain.intents.decider import decide
+from domain.intents.event_parts import FailureCause, RunOutcome
 from domain.intents.events import (
     IntentCancelled,
     IntentEvent,
@@ -24,8 +25,7 @@ from domain.intents.next_step import PlanStep, RequestRunStep, react
 from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, SubmissionConflict
 from domain.intents.run_decisions import MAX_RUN_ATTEMPTS, RETRY_DELAYS, run_id_of
 from domain.intents.state import Status
-from domain.intents.value import checked
-from domain.intents.values import FailureCause, RunOutcome
+from domain.intents.struct import checked
 from tests.unit.intents.specification import (
     CONTENT,
     CRASH,

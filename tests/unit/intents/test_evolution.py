@@ -23,8 +23,8 @@ from domain.intents.events import (
     revive,
 )
 from domain.intents.evolve import fold
+from domain.intents.struct import plain, without_defaults
 from domain.intents.upcasters import IncompleteUpcasters
-from domain.intents.value import plain, without_defaults
 from tests.unit.intents.specification import NOW, planned, submitted
 
 STREAMS = sorted((Path(__file__).parents[2] / "recorded_events/streams").glob("*.json"))

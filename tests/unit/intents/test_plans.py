@@ -21,6 +21,14 @@ from domain.intents.commands import (
 )
 from domain.intents.content import Program
 from domain.intents.decider import decide
+from domain.intents.event_parts import (
+    Author,
+    FailureCause,
+    ModelCall,
+    PlannedStep,
+    RunArtifact,
+    RunOutcome,
+)
 from domain.intents.events import (
     IntentEvent,
     IntentFailed,
@@ -35,15 +43,7 @@ from domain.intents.next_step import NextStep, PlanStep, RepairStep, RequestRunS
 from domain.intents.plan_decisions import LONGEST_DELAY, PLANNING_DELAYS
 from domain.intents.run_decisions import MAX_RUN_ATTEMPTS, run_id_of
 from domain.intents.state import IntentState, ModelUsage, Status
-from domain.intents.value import checked
-from domain.intents.values import (
-    Author,
-    FailureCause,
-    ModelCall,
-    PlannedStep,
-    RunArtifact,
-    RunOutcome,
-)
+from domain.intents.struct import checked
 from tests.unit.intents.specification import (
     CRASH,
     INTENT,

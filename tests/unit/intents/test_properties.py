@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from domain.intents.commands import Command
 from domain.intents.decider import decide
+from domain.intents.event_parts import RunOutcome
 from domain.intents.events import IntentEvent, revive
 from domain.intents.evolve import evolve, fold
 from domain.intents.next_step import react
 from domain.intents.refusals import IntentRefused
 from domain.intents.run_decisions import MAX_RUN_ATTEMPTS
 from domain.intents.state import IntentState, Status
-from domain.intents.value import plain
-from domain.intents.values import RunOutcome
+from domain.intents.struct import plain
 from tests.unit.intents.specification import (
     CONTENT,
     NOW,

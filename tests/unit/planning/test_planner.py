@@ -9,10 +9,10 @@ import pytest
 
 from domain.application.planning import NoPlan, Plan
 from domain.intents.content import IntentContent, PlanningOptions, Program
+from domain.intents.event_parts import Author, PlannedStep
 from domain.intents.evolve import fold
 from domain.intents.state import IntentState
-from domain.intents.value import checked
-from domain.intents.values import Author, PlannedStep
+from domain.intents.struct import checked
 from domain.planning.planner import Planner
 from domain.planning.solved import Near, Solved
 from tests.unit.intents.specification import CONTENT, PROGRAM, SENTENCE, submitted

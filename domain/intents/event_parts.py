@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from domain.intents.content import Program
-from domain.intents.value import Value
+from domain.intents.struct import Value
 
 PlanSource = Literal["submitted", "reused", "generated", "repaired"]
 

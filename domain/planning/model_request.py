@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from domain.intents.values import CallPurpose
+from domain.intents.event_parts import CallPurpose
 from domain.planning.answers import schema_of
 from domain.planning.prompting import Prompt
 
