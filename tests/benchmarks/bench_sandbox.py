@@ -128,8 +128,8 @@ async def _at_rest(runtime: Runtime) -> None:
     async with asyncio.timeout(30):
         while (shelf := _shelf(runtime)) and shelf["waiting"] < max(1, shelf["target"]):
             await asyncio.sleep(0.01)
-        if isinstance(runtime, DockerRuntime) and runtime._equipment is not None:
-            await runtime._equipment.maker.leaving.settled()
+        if isinstance(runtime, DockerRuntime) and runtime._provisioned is not None:
+            await runtime._provisioned.maker.leaving.settled()
 
 
 async def _nothing() -> None:
@@ -155,15 +155,15 @@ async def measure(
 
 async def box_creation(runtime: DockerRuntime, runs: int) -> str:
     """From nothing to an agent that waits for a job, one box at a time."""
-    equipment = runtime._equipment
-    assert equipment is not None
+    provisioned = runtime._provisioned
+    assert provisioned is not None
     times = []
     for _ in range(runs):
         began = time.perf_counter()
-        box = await equipment.maker.make(equipment.images["python"], JobLimits())
+        box = await provisioned.maker.make(provisioned.images["python"], JobLimits())
         times.append(_since(began))
-        equipment.maker.discard(box)
-        await equipment.maker.leaving.settled()
+        provisioned.maker.discard(box)
+        await provisioned.maker.leaving.settled()
     return f"median {percentile(times, 50):.0f} ms, p95 {percentile(times, 95):.0f} ms"
 
 

@@ -21,7 +21,7 @@ from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, not
 from sandbox_host.runtimes.bubblewrap import box as bwrap_box
 from sandbox_host.runtimes.bubblewrap import shell as bwrap_shell
 from sandbox_host.runtimes.bubblewrap.binary import Identity
-from sandbox_host.runtimes.bubblewrap.equipment import Equipment
+from sandbox_host.runtimes.bubblewrap.capabilities import HostCapabilities
 from sandbox_host.runtimes.bubblewrap.files import BoxFiles
 from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
 from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
@@ -103,17 +103,17 @@ class BoxMaker:
     """Makes boxes, and lets them go in the background.
 
     Args:
-        equipment: what they are made of.
+        capabilities: what they are made of.
 
     Attributes:
         adjustable: a box that waits can be given any job's limits; known once one was made.
         leaving: those let go.
     """
 
-    def __init__(self, equipment: Equipment) -> None:
+    def __init__(self, capabilities: HostCapabilities) -> None:
         self.adjustable = False
         self.leaving = Leaving()
-        self._equipment = equipment
+        self._capabilities = capabilities
 
     async def make(self, limits: JobLimits) -> BwrapBox:
         """A box whose shell waits for a job.
@@ -143,15 +143,15 @@ class BoxMaker:
             security_event("leftover_box", f"a box's cgroup stays: {error}", box=str(box.init))
 
     async def _make(self, made: contextlib.AsyncExitStack, limits: JobLimits) -> BwrapBox:
-        equipment, user = self._equipment, self._user(made)
-        inputs = equipment.inputs.make(user.uid)
+        capabilities, user = self._capabilities, self._user(made)
+        inputs = capabilities.inputs.make(user.uid)
         made.push_async_callback(asyncio.to_thread, inputs.remove)
         group = self._group(made, limits)
-        process = _launch(equipment, inputs, limits.disk_bytes, user, group)
+        process = _launch(capabilities, inputs, limits.disk_bytes, user, group)
         made.push_async_callback(process.aclose)
         init = await self._set_up(process)
-        if equipment.quotas is not None:
-            equipment.quotas.limit(descendants(init))
+        if capabilities.quotas is not None:
+            capabilities.quotas.limit(descendants(init))
         files = made.enter_context(contextlib.closing(BoxFiles(init)))
         network = made.enter_context(contextlib.closing(NetworkWatch(init)))
         self.adjustable = files.adjustable
@@ -170,9 +170,9 @@ class BoxMaker:
         return Identity(user.uid)
 
     def _group(self, made: contextlib.AsyncExitStack, limits: JobLimits) -> Cgroup | None:
-        if self._equipment.tree is None:
+        if self._capabilities.tree is None:
             return None
-        group = self._equipment.tree.create(f"box-{next(_serial)}", _of_group(limits))
+        group = self._capabilities.tree.create(f"box-{next(_serial)}", _of_group(limits))
         made.push_async_callback(asyncio.to_thread, group.remove)
         return group
 
@@ -191,7 +191,11 @@ class BoxMaker:
 
 
 def _launch(
-    equipment: Equipment, inputs: InputFolder, disk_bytes: int, user: Identity, group: Cgroup | None
+    capabilities: HostCapabilities,
+    inputs: InputFolder,
+    disk_bytes: int,
+    user: Identity,
+    group: Cgroup | None,
 ) -> BwrapProcess:
     """Start ``bwrap``, with what it copies into the box in memory files."""
     with contextlib.ExitStack() as opened:
@@ -206,16 +210,16 @@ def _launch(
         identity = {
             path: hold("etc", content) for path, content in bwrap_box.IDENTITY_FILES.items()
         }
-        profile = None if equipment.filter is None else hold("seccomp", equipment.filter)
+        profile = None if capabilities.filter is None else hold("seccomp", capabilities.filter)
 
         def command(status: int) -> list[str]:
             inherited = bwrap_box.Descriptors(identity, profile, status)
-            options = bwrap_box.box_arguments(equipment.root, inherited, inputs.path, disk_bytes)
-            mark = equipment.keeper.mark
-            bwrap = [equipment.bwrap.path, *mark, *options, "--", *bwrap_shell.waiting()]
+            options = bwrap_box.box_arguments(capabilities.root, inherited, inputs.path, disk_bytes)
+            mark = capabilities.keeper.mark
+            bwrap = [capabilities.bwrap.path, *mark, *options, "--", *bwrap_shell.waiting()]
             inside = user.command(bwrap)
-            if equipment.quotas is not None:
-                inside = equipment.quotas.around(inside)
+            if capabilities.quotas is not None:
+                inside = capabilities.quotas.around(inside)
             return bwrap_box.entering(group, inside)
 
         return BwrapProcess(command, handed)

@@ -29,7 +29,7 @@ from sandbox_host.runtimes.base import (
 )
 from sandbox_host.runtimes.bubblewrap.binary import reap_shelters
 from sandbox_host.runtimes.bubblewrap.boxes import BoxMaker, BwrapBox
-from sandbox_host.runtimes.bubblewrap.equipment import Equipment, equip
+from sandbox_host.runtimes.bubblewrap.capabilities import HostCapabilities, find_capabilities
 from sandbox_host.runtimes.bubblewrap.inputs import reap_inputs
 from sandbox_host.runtimes.bubblewrap.keeper import kill_boxes
 from sandbox_host.runtimes.bubblewrap.run import run_in
@@ -57,28 +57,32 @@ _LEAST = 2
 
 
 @dataclass(frozen=True)
-class _Kit:
+class _Provisioned:
     """What runs are made with."""
 
-    equipment: Equipment
+    capabilities: HostCapabilities
     maker: BoxMaker
     pool: BoxPool[BwrapBox]
 
     @classmethod
-    def of(cls, equipment: Equipment, pool_bytes: int, on_trouble: Callable[[], None]) -> _Kit:
-        """Boxes of ``equipment``; none is made ahead before the pool is started."""
-        maker = BoxMaker(equipment)
+    def of(
+        cls, capabilities: HostCapabilities, pool_bytes: int, on_trouble: Callable[[], None]
+    ) -> _Provisioned:
+        """Boxes of ``capabilities``; none is made ahead before the pool is started."""
+        maker = BoxMaker(capabilities)
 
         async def make(_kind: str) -> BwrapBox:
             return await maker.make(JobLimits())
 
-        return cls(equipment, maker, BoxPool((_ANY,), make, maker.discard, pool_bytes, on_trouble))
+        return cls(
+            capabilities, maker, BoxPool((_ANY,), make, maker.discard, pool_bytes, on_trouble)
+        )
 
     async def aclose(self) -> None:
         """End all boxes and release the rest."""
         await self.pool.aclose()
         await self.maker.leaving.settled()
-        await asyncio.to_thread(self.equipment.close)
+        await asyncio.to_thread(self.capabilities.close)
 
 
 class BubblewrapRuntime:
@@ -95,7 +99,7 @@ class BubblewrapRuntime:
         """
         self._use_cgroups = use_cgroups
         self._pool_bytes = pool_memory_bytes
-        self._kit: _Kit | None = None
+        self._provisioned: _Provisioned | None = None
         self._on_trouble: Callable[[], None] = lambda: None
 
     async def preflight(self) -> Readiness:
@@ -103,34 +107,34 @@ class BubblewrapRuntime:
         if sys.platform != "linux":
             return Readiness(False, "bubblewrap needs Linux", "use the docker runtime")
         try:
-            kit = self._kit = self._kit or await self._equip()
+            provisioned = self._provisioned = self._provisioned or await self._provision()
             await run_canary(self)
-            ready = await languages_that_run(self, kit.equipment.interpreters)
+            ready = await languages_that_run(self, provisioned.capabilities.interpreters)
         except (RuntimeFailure, OSError) as error:
             await self._release()
             return Readiness(False, str(error), _FIX_BWRAP)
-        equipment = kit.equipment.with_languages(ready)
-        self._kit = replace(kit, equipment=equipment)
-        kit.pool.start()
+        capabilities = provisioned.capabilities.with_languages(ready)
+        self._provisioned = replace(provisioned, capabilities=capabilities)
+        provisioned.pool.start()
         return Readiness(
             True,
             "the canary ran",
-            details=equipment.details(),
+            details=capabilities.details(),
             languages=ready,
-            isolation=f"namespaces, seccomp, limits held by {equipment.limits_mode}",
+            isolation=f"namespaces, seccomp, limits held by {capabilities.limits_mode}",
         )
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """See `Runtime.run`."""
-        kit = self._kit
-        if kit is None:
+        provisioned = self._provisioned
+        if provisioned is None:
             raise RuntimeFailure("preflight has not passed")
         control = control or RunControl()
-        command = command_of(job, kit.equipment.interpreters, WORKSPACE)
+        command = command_of(job, provisioned.capabilities.interpreters, WORKSPACE)
         for _ in range(_TRIES):
             record = RunRecord.of(job, self.name, control)
             try:
-                return await self._run_once(kit, record, command, control)
+                return await self._run_once(provisioned, record, command, control)
             except BoxGone as gone:
                 log.warning("a box died before it had begun, taking another: %s", gone)
             except OSError as error:
@@ -138,25 +142,25 @@ class BubblewrapRuntime:
         raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
 
     async def _run_once(
-        self, kit: _Kit, record: RunRecord, command: list[str], control: RunControl
+        self, provisioned: _Provisioned, record: RunRecord, command: list[str], control: RunControl
     ) -> RunResult:
         limits = record.job.job.limits
-        await kit.maker.leaving.thinned()
-        pooled = kit.maker.adjustable or limits.disk_bytes == JobLimits().disk_bytes
+        await provisioned.maker.leaving.thinned()
+        pooled = provisioned.maker.adjustable or limits.disk_bytes == JobLimits().disk_bytes
         if pooled:
-            box, record.warm = await kit.pool.take(_ANY)
+            box, record.warm = await provisioned.pool.take(_ANY)
         else:
-            box = await kit.maker.make_or_discard(limits)
+            box = await provisioned.maker.make_or_discard(limits)
         try:
             return await run_in(box, record, command, control.kill)
         finally:
-            kit.maker.discard(box)
+            provisioned.maker.discard(box)
             if pooled:
-                kit.pool.done()
+                provisioned.pool.done()
 
     def pool_state(self) -> dict[str, object]:
         """See `Pooled.pool_state`; a box that waits is of no language yet."""
-        return self._kit.pool.state() if self._kit is not None else {}
+        return self._provisioned.pool.state() if self._provisioned is not None else {}
 
     def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
         """See `Pooled.tell_of_trouble`."""
@@ -168,7 +172,7 @@ class BubblewrapRuntime:
 
     def _reap(self) -> int:
         boxes = kill_boxes(lambda host: not is_alive(host.rpartition("-")[0]))
-        tree = self._kit.equipment.tree if self._kit else None
+        tree = self._provisioned.capabilities.tree if self._provisioned else None
         boxes = max(boxes, tree.reap() if tree else 0)
         return boxes + reap_shelters() + reap_inputs()
 
@@ -176,11 +180,11 @@ class BubblewrapRuntime:
         """See `Runtime.aclose`."""
         await self._release()
 
-    async def _equip(self) -> _Kit:
-        equipment = await asyncio.to_thread(equip, self._use_cgroups)
-        return _Kit.of(equipment, self._pool_bytes, self._on_trouble)
+    async def _provision(self) -> _Provisioned:
+        capabilities = await asyncio.to_thread(find_capabilities, self._use_cgroups)
+        return _Provisioned.of(capabilities, self._pool_bytes, self._on_trouble)
 
     async def _release(self) -> None:
-        kit, self._kit = self._kit, None
-        if kit is not None:
-            await kit.aclose()
+        provisioned, self._provisioned = self._provisioned, None
+        if provisioned is not None:
+            await provisioned.aclose()

@@ -55,7 +55,7 @@ _GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Means:
+class HostCapabilities:
     """What runs are made with.
 
     Attributes:
@@ -76,13 +76,13 @@ class ConfinedRun:
     def __init__(
         self,
         record: RunRecord,
-        means: Means,
+        capabilities: HostCapabilities,
         folder: ProgramFolder,
         uid: int | None,
         wanted_dead: asyncio.Event,
     ) -> None:
         self._record = record
-        self._means = means
+        self._capabilities = capabilities
         self._folder = folder
         self._uid = uid
         self._wanted_dead = wanted_dead
@@ -93,9 +93,9 @@ class ConfinedRun:
         streams = (self._record.stdout, self._record.stderr)
         with contextlib.ExitStack() as noted:
             refusals = None
-            if self._means.log is not None:
-                refusals = noted.enter_context(self._means.log.of_run(self._is_ours))
-            process = ConfinedProcess(self._means.launcher, self._request(command), streams)
+            if self._capabilities.log is not None:
+                refusals = noted.enter_context(self._capabilities.log.of_run(self._is_ours))
+            process = ConfinedProcess(self._capabilities.launcher, self._request(command), streams)
             try:
                 return await self._run_program(process, refusals)
             finally:
@@ -107,7 +107,7 @@ class ConfinedRun:
     def _request(self, command: list[str]) -> dict[str, Any]:
         """What `confined_launcher` is to do."""
         job, folder = self._record.job, self._folder
-        binds = {found.bind for found in self._means.interpreters.values() if found.bind}
+        binds = {found.bind for found in self._capabilities.interpreters.values() if found.bind}
         own = dict.fromkeys((str(folder.work), str(folder.tmp), str(folder.out)), "own")
         # Only a user id of its own keeps others out of what a program has there.
         shared = {} if self._uid is None else {str(SHARED_MEMORY): "shared"}
@@ -116,9 +116,9 @@ class ConfinedRun:
             "environment": environment_of(job, str(folder.work), str(folder.tmp), str(folder.out)),
             "workspace": str(folder.work),
             "uid": self._uid,
-            "landlock": self._means.launcher.landlock,
+            "landlock": self._capabilities.launcher.landlock,
             "paths": {**_PATHS, **dict.fromkeys(binds, "execute"), **own, **shared},
-            "filters": [part.hex() for part in self._means.filters],
+            "filters": [part.hex() for part in self._capabilities.filters],
             "limits": self._limits(),
         }
 
@@ -195,9 +195,9 @@ class ConfinedRun:
         )
 
     def _behaviour(self, watch: ProgramWatch, refusals: Refusals | None) -> Behaviour:
-        if refusals is None or self._means.log is None:
+        if refusals is None or self._capabilities.log is None:
             return Behaviour(executed=watch.executed)
-        self._means.log.read()
+        self._capabilities.log.read()
         calls = dict(refusals.calls)
         return Behaviour(
             executed=watch.executed,

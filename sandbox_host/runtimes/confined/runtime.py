@@ -37,7 +37,7 @@ from sandbox_host.runtimes.confined.folder import (
     remove_tree,
 )
 from sandbox_host.runtimes.confined.process import Launcher
-from sandbox_host.runtimes.confined.run import ConfinedRun, Means
+from sandbox_host.runtimes.confined.run import ConfinedRun, HostCapabilities
 from sandbox_host.runtimes.confined.users import kill_strays
 from sandbox_host.runtimes.interpreters import command_of, find_interpreters
 
@@ -52,15 +52,15 @@ _FIX = (
 
 
 @dataclass(frozen=True)
-class _Equipment:
-    means: Means
+class _Provisioned:
+    capabilities: HostCapabilities
     base: Path
     refusals: str
 
     def close(self) -> None:
-        self.means.launcher.close()
-        if self.means.log is not None:
-            self.means.log.close()
+        self.capabilities.launcher.close()
+        if self.capabilities.log is not None:
+            self.capabilities.log.close()
         remove_tree(self.base)
 
 
@@ -71,7 +71,7 @@ class ConfinedRuntime:
 
     def __init__(self) -> None:
         """Prepare; nothing is probed before `preflight`."""
-        self._equipment: _Equipment | None = None
+        self._provisioned: _Provisioned | None = None
         self._serial = 0
 
     async def preflight(self) -> Readiness:
@@ -79,23 +79,25 @@ class ConfinedRuntime:
         if sys.platform != "linux":
             return Readiness(False, "Landlock needs Linux", "use the docker runtime")
         try:
-            if self._equipment is None:
-                self._equipment = _equip()
+            if self._provisioned is None:
+                self._provisioned = _provision()
             await run_canary(self)
-            ready = await languages_that_run(self, self._equipment.means.interpreters)
+            ready = await languages_that_run(self, self._provisioned.capabilities.interpreters)
         except (RuntimeFailure, OSError) as error:
             self._release_equipment()
             return Readiness(False, str(error), _FIX)
-        means = self._equipment.means
-        interpreters = {name: means.interpreters[name] for name in ready}
-        self._equipment = replace(self._equipment, means=replace(means, interpreters=interpreters))
-        return self._readiness(self._equipment, ready)
+        capabilities = self._provisioned.capabilities
+        interpreters = {name: capabilities.interpreters[name] for name in ready}
+        self._provisioned = replace(
+            self._provisioned, capabilities=replace(capabilities, interpreters=interpreters)
+        )
+        return self._readiness(self._provisioned, ready)
 
     @staticmethod
-    def _readiness(equipment: _Equipment, languages: tuple[str, ...]) -> Readiness:
+    def _readiness(provisioned: _Provisioned, languages: tuple[str, ...]) -> Readiness:
         own = os.geteuid() != 0
         user = "the host's own user id" if own else "a user id per job"
-        version = equipment.means.launcher.landlock
+        version = provisioned.capabilities.launcher.landlock
         isolation = f"weak: no namespaces; Landlock ABI {version}, seccomp, rlimits, {user}"
         return Readiness(
             True,
@@ -111,7 +113,7 @@ class ConfinedRuntime:
                 if own
                 else "of a user per program",
                 "artifacts": "collected from the program's folder",
-                "refused calls": equipment.refusals,
+                "refused calls": provisioned.refusals,
                 "visible": "that other processes exist; the kernel's memory and CPU figures",
             },
             languages=languages,
@@ -120,16 +122,16 @@ class ConfinedRuntime:
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """See `Runtime.run`."""
-        if self._equipment is None:
+        if self._provisioned is None:
             raise RuntimeFailure("preflight has not passed")
-        means = self._equipment.means
+        capabilities = self._provisioned.capabilities
         control = control or RunControl()
         record = RunRecord.of(job, self.name, control)
-        command = command_of(job, means.interpreters, "")
+        command = command_of(job, capabilities.interpreters, "")
         try:
             with _user() as uid:
-                async with self._folder(self._equipment.base, job, uid) as folder:
-                    run = ConfinedRun(record, means, folder, uid, control.kill)
+                async with self._folder(self._provisioned.base, job, uid) as folder:
+                    run = ConfinedRun(record, capabilities, folder, uid, control.kill)
                     return await run.to_its_end([command[0]])
         except NoUserFree as error:
             raise RuntimeFailure(str(error)) from None
@@ -157,9 +159,9 @@ class ConfinedRuntime:
         self._release_equipment()
 
     def _release_equipment(self) -> None:
-        if self._equipment is not None:
-            self._equipment.close()
-            self._equipment = None
+        if self._provisioned is not None:
+            self._provisioned.close()
+            self._provisioned = None
 
 
 @contextlib.contextmanager
@@ -171,7 +173,7 @@ def _user() -> Iterator[int | None]:
         yield user.uid
 
 
-def _equip() -> _Equipment:
+def _provision() -> _Provisioned:
     """Find what is needed.
 
     Raises:
@@ -195,4 +197,6 @@ def _equip() -> _Equipment:
     if own:
         refusals = "not counted (only root may read the kernel's audit records)"
     filters = seccomp.confined_filters(as_host=own)
-    return _Equipment(Means(interpreters, launcher, filters, log), make_base(), refusals)
+    return _Provisioned(
+        HostCapabilities(interpreters, launcher, filters, log), make_base(), refusals
+    )

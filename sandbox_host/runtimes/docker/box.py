@@ -1,4 +1,4 @@
-"""One docker box from its creation to its removal: container, stream, room, pipes and cgroup."""
+"""One docker box, from creation to removal: container, stream, workspace, pipes, cgroup."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sandbox_host.run.output import CappedStream
 from sandbox_host.run.verdicts import KILLED
 from sandbox_host.runtimes.base import CPUS, BoxGone, RuntimeFailure
 from sandbox_host.runtimes.docker.engine import DockerEngine, Ended
-from sandbox_host.runtimes.docker.room import Room
 from sandbox_host.runtimes.docker.settings import agent_header
 from sandbox_host.runtimes.docker.stream import Attached, PipeReader, Sink, Withheld
+from sandbox_host.runtimes.docker.workspace import Workspace
 
 #: The agent's marks; its source knows the same. The last one's length includes the return code.
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
@@ -74,11 +74,11 @@ class Belongings:
 
     Attributes:
         user: of its program.
-        room, group: where this host makes them.
+        workspace, group: where this host makes them.
     """
 
     user: BoxUser
-    room: Room | None
+    workspace: Workspace | None
     group: Cgroup | None
 
     def release(self) -> None:
@@ -86,8 +86,8 @@ class Belongings:
         if self.group is not None:
             with contextlib.suppress(OSError):  # the reaper tries again
                 self.group.remove()
-        if self.room is not None:
-            self.room.close()
+        if self.workspace is not None:
+            self.workspace.close()
         self.user.close()
 
 
@@ -113,7 +113,7 @@ class DockerBox:
         overhead: Overhead,
     ) -> None:
         self.container = container
-        self.room = room = own.room
+        self.workspace = workspace = own.workspace
         self.group = own.group
         self.own_group = own.group.below(container) if own.group is not None else None
         self._own = own
@@ -129,8 +129,8 @@ class DockerBox:
         self._words = CappedStream(_WORDS)
         self._out = Withheld(_ENDED, _ENDED_BYTES, self._words.feed)
         attached.direct({1: self._on_stdout, 2: self._words.feed})
-        if room is not None and room.pipes:
-            self._readers["marks"] = PipeReader(room.pipes["marks"], self._on_marks)
+        if workspace is not None and workspace.pipes:
+            self._readers["marks"] = PipeReader(workspace.pipes["marks"], self._on_marks)
 
     @property
     def _piped(self) -> bool:
@@ -164,8 +164,8 @@ class DockerBox:
                 raise BoxGone(self.container)
             said = words[-1] if words else f"no word in {_READY_SECONDS:.0f} s"
             raise RuntimeFailure(f"the box did not get ready: {said}")
-        if self.room is not None:
-            self.room.hide_pipes()
+        if self.workspace is not None:
+            self.workspace.hide_pipes()
         if self.seen_group is not None:
             try:
                 self._network = NetworkWatch(self.seen_group.pids()[0])
@@ -217,17 +217,19 @@ class DockerBox:
             RuntimeFailure: the agent does not read.
         """
         self.fit(job.job.limits)
-        if self.room is not None:
-            self.room.lay(job)
-        if self._piped and self.room is not None:
+        if self.workspace is not None:
+            self.workspace.lay(job)
+        if self._piped and self.workspace is not None:
             for name, sink in (("out", out), ("err", err)):
-                self._readers[name] = PipeReader(self.room.pipes[name], sink)
+                self._readers[name] = PipeReader(self.workspace.pipes[name], sink)
         else:
             self._out = Withheld(_ENDED, _ENDED_BYTES, out)
             self._attached.direct({1: self._on_stdout, 2: err})
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                await self._attached.send(agent_header(job, files_are_laid=self.room is not None))
+                await self._attached.send(
+                    agent_header(job, files_are_laid=self.workspace is not None)
+                )
         except TimeoutError:
             raise RuntimeFailure(f"the box took no job in {_READY_SECONDS:.0f} s") from None
         except OSError:
@@ -246,7 +248,7 @@ class DockerBox:
         before = self._attached.silent_seconds() if self._piped else 0.0
         if self._piped and self._returncode is not None:
             return ProgramEnd(self._returncode)
-        if not self._started.is_set() and self.room is not None:
+        if not self._started.is_set() and self.workspace is not None:
             raise BoxGone(self.container)
         ended = await self._engine.ended(self.container)
         if not self._started.is_set():

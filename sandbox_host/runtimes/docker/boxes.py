@@ -13,11 +13,11 @@ from sandbox_host.linux.folders import make_folder
 from sandbox_host.run.events import security_event
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.docker.box import Belongings, DockerBox, group_limits
+from sandbox_host.runtimes.docker.capabilities import HostCapabilities
 from sandbox_host.runtimes.docker.engine import DockerEngine
-from sandbox_host.runtimes.docker.means import Means
-from sandbox_host.runtimes.docker.room import ROOMS, Room
 from sandbox_host.runtimes.docker.settings import AGENT_UID, Plan, container_settings
 from sandbox_host.runtimes.docker.stream import Attached
+from sandbox_host.runtimes.docker.workspace import WORKSPACES, Workspace
 from sandbox_host.runtimes.pool.leaving import Leaving, made_or_discarded
 
 #: Limits that no job is over; a container whose group holds the job's own has these.
@@ -32,7 +32,7 @@ class BoxMaker:
 
     Args:
         engine: that runs them.
-        means: what they are made with.
+        capabilities: what they are made with.
         tag: names this host.
         stuck: takes the ids of containers that could not be removed, and the names of those that
             may have been made by a call that failed.
@@ -41,8 +41,10 @@ class BoxMaker:
         leaving: those let go.
     """
 
-    def __init__(self, engine: DockerEngine, means: Means, tag: str, stuck: set[str]) -> None:
-        self.means = means
+    def __init__(
+        self, engine: DockerEngine, capabilities: HostCapabilities, tag: str, stuck: set[str]
+    ) -> None:
+        self.capabilities = capabilities
         self._engine = engine
         self._tag = tag
         self._stuck = stuck
@@ -68,7 +70,9 @@ class BoxMaker:
         box: DockerBox | None = None
         try:
             attached = Attached(await self._engine.attach(container), {})
-            box = DockerBox(self._engine, container, attached, own, limits, self.means.overhead)
+            box = DockerBox(
+                self._engine, container, attached, own, limits, self.capabilities.overhead
+            )
             await self._engine.start(container)
             await box.ready()
         except BaseException:
@@ -86,41 +90,47 @@ class BoxMaker:
 
     def _prepare(
         self, name: str, limits: JobLimits, user: BoxUser
-    ) -> tuple[Room | None, Cgroup | None]:
-        means, group = self.means, None
+    ) -> tuple[Workspace | None, Cgroup | None]:
+        capabilities, group = self.capabilities, None
         try:
-            if means.tree is not None:
-                held = group_limits(limits, means.overhead) if means.adjustable else None
-                group = means.tree.create(name, held)
-            if not means.rooms:
+            if capabilities.tree is not None:
+                held = (
+                    group_limits(limits, capabilities.overhead) if capabilities.adjustable else None
+                )
+                group = capabilities.tree.create(name, held)
+            if not capabilities.workspaces:
                 return None, group
-            host, first = ROOMS / self._tag, means.facts.first_uid
-            make_folder(ROOMS, 0o711, exist_ok=True)
+            host, first = WORKSPACES / self._tag, capabilities.facts.first_uid
+            make_folder(WORKSPACES, 0o711, exist_ok=True)
             # Remapped, the containers' root is nobody here, and goes through the folder as such.
             make_folder(host, 0o711 if first else 0o700, exist_ok=True)
-            size, pipes = limits.disk_bytes, means.pipes
-            room = Room(host / name, first + user.uid, first + AGENT_UID, size, pipes=pipes)
-            return room, group
+            size, pipes = limits.disk_bytes, capabilities.pipes
+            workspace = Workspace(
+                host / name, first + user.uid, first + AGENT_UID, size, pipes=pipes
+            )
+            return workspace, group
         except OSError as error:
             Belongings(user, None, group).release()
             raise RuntimeFailure(f"prepare a box: {error}") from error
 
     async def _create(self, image: str, limits: JobLimits, name: str, own: Belongings) -> str:
-        means = self.means
+        capabilities = self.capabilities
         container = f"qlp-{self._tag}-{name}"
         plan = Plan(
             image=image,
             name=container,
             host=self._tag,
             uid=own.user.uid,
-            limits=_CEILINGS if means.adjustable else limits,
-            seccomp=means.facts.seccomp,
-            apparmor=means.facts.apparmor,
-            engine_runtime=means.engine_runtime,
-            cgroup_parent=means.tree.engine_path(name) if means.tree is not None else None,
-            room=own.room,
-            extra_processes=means.overhead.processes,
-            extra_memory_bytes=means.overhead.memory_bytes,
+            limits=_CEILINGS if capabilities.adjustable else limits,
+            seccomp=capabilities.facts.seccomp,
+            apparmor=capabilities.facts.apparmor,
+            engine_runtime=capabilities.engine_runtime,
+            cgroup_parent=capabilities.tree.engine_path(name)
+            if capabilities.tree is not None
+            else None,
+            workspace=own.workspace,
+            extra_processes=capabilities.overhead.processes,
+            extra_memory_bytes=capabilities.overhead.memory_bytes,
         )
         try:
             return await self._engine.create(container_settings(plan))

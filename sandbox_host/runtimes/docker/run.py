@@ -16,7 +16,7 @@ from sandbox_host.run.output import CappedStream
 from sandbox_host.run.verdicts import KILLED, Ending, Kill
 from sandbox_host.runtimes.base import RunControl, RunRecord, RunResult, RuntimeFailure
 from sandbox_host.runtimes.docker.box import NO_OVERHEAD, DockerBox, ProgramEnd
-from sandbox_host.runtimes.docker.means import NOT_COLLECTED
+from sandbox_host.runtimes.docker.capabilities import NOT_COLLECTED
 from sandbox_host.runtimes.docker.stream import Sink
 
 _KILLED = ProgramEnd(KILLED)
@@ -130,10 +130,10 @@ async def _see_through(
 def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult:
     limits = record.job.job.limits
     used = (box.group.usage() if box.group is not None else _NOTHING).since(account.before)
-    room = box.room
-    space = room.space() if room is not None else None
+    workspace = box.workspace
+    space = workspace.space() if workspace is not None else None
     try:
-        collected = room.collect(limits.artifact_bytes) if room is not None else _UNSEEN
+        collected = workspace.collect(limits.artifact_bytes) if workspace is not None else _UNSEEN
     except OSError as error:
         raise RuntimeFailure(f"collect artifacts: {error}") from error
     # The engine may miss the kernel's event; a kill at the limit has no other cause.

@@ -29,10 +29,10 @@ from sandbox_host.runtimes.base import (
 from sandbox_host.runtimes.canary import languages_that_run, run_canary
 from sandbox_host.runtimes.docker.box import DockerBox
 from sandbox_host.runtimes.docker.boxes import BoxMaker
+from sandbox_host.runtimes.docker.capabilities import HostCapabilities, candidates
 from sandbox_host.runtimes.docker.engine import DockerEngine, EngineFacts, ImageMissing
-from sandbox_host.runtimes.docker.means import Means, candidates
-from sandbox_host.runtimes.docker.room import reap_rooms
 from sandbox_host.runtimes.docker.run import run_in
+from sandbox_host.runtimes.docker.workspace import reap_workspaces
 from sandbox_host.runtimes.pool.pool import BoxPool
 from sandbox_host.settings import DEFAULT_IMAGES
 
@@ -46,7 +46,7 @@ _CANARY = "python"
 
 
 @dataclass(frozen=True)
-class _Equipment:
+class _Provisioned:
     """What runs are made with.
 
     Attributes:
@@ -54,7 +54,7 @@ class _Equipment:
         offered: the languages whose programs run.
     """
 
-    means: Means
+    capabilities: HostCapabilities
     images: dict[str, str]
     offered: tuple[str, ...]
     maker: BoxMaker
@@ -83,7 +83,7 @@ class DockerRuntime:
         self._engine_runtime = engine_runtime
         self._pool_bytes = pool_memory_bytes
         self._engine = DockerEngine()
-        self._equipment: _Equipment | None = None
+        self._provisioned: _Provisioned | None = None
         self._tag = host_tag()
         self._stuck: set[str] = set()
         self._on_trouble: Callable[[], None] = lambda: None
@@ -102,11 +102,11 @@ class DockerRuntime:
             await self._release()
             return lacking
         try:
-            if self._equipment is not None and self._equipment.images == images:
+            if self._provisioned is not None and self._provisioned.images == images:
                 await run_canary(self)
             else:
                 await self._release()
-                await self._equip(facts, images)
+                await self._provision(facts, images)
         except RuntimeFailure as error:
             await self._release()
             return Readiness(False, str(error), "see the engine's own log")
@@ -114,24 +114,24 @@ class DockerRuntime:
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """See `Runtime.run`."""
-        equipment, language = self._equipment, job.job.language
-        if equipment is None:
+        provisioned, language = self._provisioned, job.job.language
+        if provisioned is None:
             raise RuntimeFailure("preflight has not passed")
-        if language not in equipment.offered:
+        if language not in provisioned.offered:
             reason, fix = self._no_image(language)
             raise RuntimeFailure(f"{reason}; {fix}")
         control = control or RunControl()
         for _ in range(_TRIES):
-            record = RunRecord.of(job, self.name, control, equipment.images[language])
+            record = RunRecord.of(job, self.name, control, provisioned.images[language])
             try:
-                return await self._run_once(equipment, record, control)
+                return await self._run_once(provisioned, record, control)
             except BoxGone as gone:
                 log.warning("box %s died before it had begun; taking another", gone)
         raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
 
     def pool_state(self) -> dict[str, object]:
         """See `Pooled.pool_state`."""
-        return self._equipment.pool.state() if self._equipment is not None else {}
+        return self._provisioned.pool.state() if self._provisioned is not None else {}
 
     def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
         """See `Pooled.tell_of_trouble`."""
@@ -150,9 +150,9 @@ class DockerRuntime:
                 self._stuck.discard(box)
             except RuntimeFailure as error:
                 security_event("leftover_box", f"a box still stays: {error}", box=box)
-        await asyncio.to_thread(reap_rooms)
-        if self._equipment is not None and self._equipment.means.tree is not None:
-            await asyncio.to_thread(self._equipment.means.tree.reap)
+        await asyncio.to_thread(reap_workspaces)
+        if self._provisioned is not None and self._provisioned.capabilities.tree is not None:
+            await asyncio.to_thread(self._provisioned.capabilities.tree.reap)
         return len(dead)
 
     async def aclose(self) -> None:
@@ -161,21 +161,21 @@ class DockerRuntime:
         self._engine.close()
 
     async def _run_once(
-        self, equipment: _Equipment, record: RunRecord, control: RunControl
+        self, provisioned: _Provisioned, record: RunRecord, control: RunControl
     ) -> RunResult:
         language, limits = record.job.job.language, record.job.job.limits
-        await equipment.maker.leaving.thinned()
-        pooled = equipment.means.adjustable or _of_box(limits) == _of_box(JobLimits())
+        await provisioned.maker.leaving.thinned()
+        pooled = provisioned.capabilities.adjustable or _of_box(limits) == _of_box(JobLimits())
         if pooled:
-            box, record.warm = await equipment.pool.take(language)
+            box, record.warm = await provisioned.pool.take(language)
         else:
-            box = await equipment.maker.make_or_discard(equipment.images[language], limits)
+            box = await provisioned.maker.make_or_discard(provisioned.images[language], limits)
         try:
             return await run_in(box, record, control)
         finally:
-            equipment.maker.discard(box)
+            provisioned.maker.discard(box)
             if pooled:
-                equipment.pool.done()
+                provisioned.pool.done()
 
     async def _find_images(self) -> dict[str, str]:
         found = {}
@@ -202,17 +202,17 @@ class DockerRuntime:
             return Readiness(False, reason, "register it in the engine's daemon.json")
         return None if _CANARY in images else Readiness(False, *self._no_image(_CANARY))
 
-    async def _equip(self, facts: EngineFacts, images: dict[str, str]) -> None:
-        """Find the best means with which the canary runs, and the languages that run with them.
+    async def _provision(self, facts: EngineFacts, images: dict[str, str]) -> None:
+        """Find the best capabilities with which the canary runs, and the languages that do.
 
         Raises:
             RuntimeFailure: it runs with none.
         """
         *better, last = await asyncio.to_thread(candidates, facts, self._engine_runtime)
         drawback = ""
-        for means in better:
+        for capabilities in better:
             try:
-                await self._prove(replace(means, drawback=drawback), images)
+                await self._prove(replace(capabilities, drawback=drawback), images)
                 break
             except RuntimeFailure as error:
                 log.warning("boxes cannot be made in the best way: %s", error)
@@ -221,21 +221,21 @@ class DockerRuntime:
             await self._prove(replace(last, drawback=drawback), images)
         runs = await asyncio.gather(*(self._runs(language) for language in images))
         offered = tuple(name for name, ran in zip(images, runs, strict=True) if ran)
-        equipment = self._equipment
-        if equipment is not None:
-            self._use(equipment.means, images, offered).pool.start()
+        provisioned = self._provisioned
+        if provisioned is not None:
+            self._use(provisioned.capabilities, images, offered).pool.start()
 
-    async def _prove(self, means: Means, images: dict[str, str]) -> None:
+    async def _prove(self, capabilities: HostCapabilities, images: dict[str, str]) -> None:
         """Run the canary; without cgroups of ours where the engine's are others.
 
         Raises:
             RuntimeFailure: it does not fly.
         """
-        self._use(means, images, tuple(images))
+        self._use(capabilities, images, tuple(images))
         canary = await run_canary(self)
-        if means.tree is not None and not _counted(canary):
-            means.tree.close()
-            self._use(replace(means, tree=None), images, tuple(images))
+        if capabilities.tree is not None and not _counted(canary):
+            capabilities.tree.close()
+            self._use(replace(capabilities, tree=None), images, tuple(images))
 
     async def _runs(self, language: str) -> bool:
         try:
@@ -244,36 +244,38 @@ class DockerRuntime:
             log.warning("no %s here: %s", language, error)
             return False
 
-    def _use(self, means: Means, images: dict[str, str], offered: tuple[str, ...]) -> _Equipment:
-        maker = BoxMaker(self._engine, means, self._tag, self._stuck)
+    def _use(
+        self, capabilities: HostCapabilities, images: dict[str, str], offered: tuple[str, ...]
+    ) -> _Provisioned:
+        maker = BoxMaker(self._engine, capabilities, self._tag, self._stuck)
 
         async def make(language: str) -> DockerBox:
             return await maker.make(images[language], JobLimits())
 
         pool = BoxPool(offered, make, maker.discard, self._pool_bytes, self._on_trouble)
-        self._equipment = _Equipment(means, images, offered, maker, pool)
-        return self._equipment
+        self._provisioned = _Provisioned(capabilities, images, offered, maker, pool)
+        return self._provisioned
 
     async def _release(self) -> None:
-        equipment, self._equipment = self._equipment, None
-        if equipment is None:
+        provisioned, self._provisioned = self._provisioned, None
+        if provisioned is None:
             return
-        await equipment.pool.aclose()
-        await equipment.maker.leaving.settled()
-        if equipment.means.tree is not None:
-            equipment.means.tree.close()
+        await provisioned.pool.aclose()
+        await provisioned.maker.leaving.settled()
+        if provisioned.capabilities.tree is not None:
+            provisioned.capabilities.tree.close()
 
     def _readiness(self) -> Readiness:
-        equipment = self._equipment
-        if equipment is None:
+        provisioned = self._provisioned
+        if provisioned is None:
             return Readiness(False, "the canary's engine went away", "see the engine's own log")
-        images = {f"image of {name}": equipment.images[name] for name in equipment.offered}
+        images = {f"image of {name}": provisioned.images[name] for name in provisioned.offered}
         return Readiness(
             True,
             "the canary ran",
-            details={**equipment.means.details(), **images},
-            languages=equipment.offered,
-            isolation=equipment.means.isolation,
+            details={**provisioned.capabilities.details(), **images},
+            languages=provisioned.offered,
+            isolation=provisioned.capabilities.isolation,
         )
 
 

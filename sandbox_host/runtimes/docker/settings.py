@@ -19,7 +19,7 @@ from sandbox_host.runtimes.base import (
     WORKSPACE,
     environment_of,
 )
-from sandbox_host.runtimes.docker.room import PIPES, Room
+from sandbox_host.runtimes.docker.workspace import PIPES, Workspace
 
 #: Label of every box; its value names the host process that made it.
 HOST_LABEL = "qlp.sandbox.host"
@@ -70,7 +70,7 @@ class Plan:
         seccomp, apparmor: whether the engine applies such profiles.
         engine_runtime: of the engine's OCI runtimes; None for its default.
         cgroup_parent: absolute cgroup path that the engine is to put the container under.
-        room: its writable space; None to have the engine mount a tmpfs.
+        workspace: its writable space; None to have the engine mount a tmpfs.
         extra_processes: beside the program's: the agent, and what a runtime needs for itself.
         extra_memory_bytes: that a runtime needs for itself.
     """
@@ -84,7 +84,7 @@ class Plan:
     apparmor: bool
     engine_runtime: str | None = None
     cgroup_parent: str | None = None
-    room: Room | None = None
+    workspace: Workspace | None = None
     extra_processes: int = 1
     extra_memory_bytes: int = 0
 
@@ -97,7 +97,7 @@ def container_settings(plan: Plan) -> dict[str, Any]:
     if plan.apparmor:
         security.append(f"apparmor={APPARMOR_PROFILE}")
     command = ["python3", "-I", "-S", "-c", _AGENT, f"{AGENT_UID}", f"{plan.uid}"]
-    if plan.room is not None and plan.room.pipes:
+    if plan.workspace is not None and plan.workspace.pipes:
         command.append(PIPES)
     memory = plan.limits.memory_bytes + plan.extra_memory_bytes
     return {
@@ -133,8 +133,8 @@ def container_settings(plan: Plan) -> dict[str, Any]:
 
 
 def _writable(plan: Plan) -> dict[str, Any]:
-    if plan.room is not None:
-        return {"mounts": plan.room.mounts()}
+    if plan.workspace is not None:
+        return {"mounts": plan.workspace.mounts()}
     options = f"rw,exec,nosuid,nodev,mode=0755,uid={plan.uid},gid={plan.uid}"
     size = f"size={plan.limits.disk_bytes},nr_inodes={MAX_INODES}"
     return {"tmpfs": {BOX: f"{options},{size}", OUTPUT: f"{options},{size}"}}

@@ -19,7 +19,7 @@ from sandbox_host.linux.cgroups import cgroups
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.bubblewrap.inputs import InputFolders
 from sandbox_host.runtimes.bubblewrap.keeper import Keeper
-from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime, _Kit
+from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime, _Provisioned
 from tests.fixtures.sandbox import prepared, run
 
 #: Seconds in which a host may die; a box takes 10 to 20 ms to be set up, and then some wait.
@@ -35,18 +35,20 @@ async def _equipped(use_cgroups: bool) -> BubblewrapRuntime:
 
 def _equip_anew(runtime: BubblewrapRuntime) -> None:
     """Give a fork a keeper and groups of its own, as every host has them, and a pool."""
-    assert runtime._kit is not None
+    assert runtime._provisioned is not None
     inputs = InputFolders()
     keeper = Keeper(host_tag() + "-0", sys.executable, inputs.path)
-    tree = None if runtime._kit.equipment.tree is None else cgroups.open_tree()
-    equipment = replace(runtime._kit.equipment, inputs=inputs, keeper=keeper, tree=tree)
-    runtime._kit = _Kit.of(equipment, 64 << 20, lambda: None)
+    tree = None if runtime._provisioned.capabilities.tree is None else cgroups.open_tree()
+    capabilities = replace(
+        runtime._provisioned.capabilities, inputs=inputs, keeper=keeper, tree=tree
+    )
+    runtime._provisioned = _Provisioned.of(capabilities, 64 << 20, lambda: None)
 
 
 async def _busy(runtime: BubblewrapRuntime, marker: str) -> None:
     """Boxes that are set up, wait and run; more wait the longer it lives."""
-    assert runtime._kit is not None
-    runtime._kit.pool.start()
+    assert runtime._provisioned is not None
+    runtime._provisioned.pool.start()
     program = "import time; time.sleep(600)"
     job = prepared(program, args=(marker,), wall_seconds=300)
     await asyncio.gather(*(run(runtime, job) for _ in range(3)))

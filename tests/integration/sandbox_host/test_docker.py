@@ -17,8 +17,8 @@ from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.docker.engine import DockerEngine
-from sandbox_host.runtimes.docker.room import ROOMS
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
+from sandbox_host.runtimes.docker.workspace import WORKSPACES
 from tests.fixtures.sandbox import ROOT, ensure_image, groups_with, prepared, run
 
 pytestmark = pytest.mark.docker
@@ -213,5 +213,5 @@ async def test_a_killed_hosts_program_ends_and_nothing_of_its_is_left_after_the_
     await runtime.aclose()
     # The engine makes groups in every hierarchy, and leaves them.
     assert not groups_with(f"qlp-sandbox-.*{mine}")
-    assert not list(ROOMS.glob(f"*{mine}*"))
+    assert not list(WORKSPACES.glob(f"*{mine}*"))
     assert mine not in Path("/proc/self/mountinfo").read_text()

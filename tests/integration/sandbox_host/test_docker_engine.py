@@ -14,8 +14,8 @@ from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.docker.engine import DockerEngine
-from sandbox_host.runtimes.docker.room import ROOMS
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
+from sandbox_host.runtimes.docker.workspace import WORKSPACES
 from tests.fixtures.engine import PrivateEngine
 from tests.fixtures.sandbox import prepared, run
 
@@ -30,7 +30,7 @@ def engine(private_engine: PrivateEngine, monkeypatch: pytest.MonkeyPatch) -> Pr
 
 
 def _rooms() -> set[Path]:
-    return set((ROOMS / host_tag()).glob("*"))
+    return set((WORKSPACES / host_tag()).glob("*"))
 
 
 def _python(runtime: DockerRuntime) -> dict[str, int]:

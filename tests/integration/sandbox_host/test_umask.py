@@ -14,7 +14,7 @@ import pytest
 from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl
-from sandbox_host.runtimes.docker.room import ROOMS
+from sandbox_host.runtimes.docker.workspace import WORKSPACES
 from tests.fixtures.sandbox import open_runtime, prepared
 
 _UMASKS = (0o000, 0o027, 0o077)
@@ -61,7 +61,7 @@ def _places() -> list[Path]:
     tag = host_tag()
     looked = [Path(place) for place in ("/dev/shm", "/run", "/tmp", "/var/tmp")]
     own = [found for place in looked for found in place.glob(f"qlp-*{tag}*")]
-    return [*own, *([ROOMS] if ROOMS.exists() else [])]
+    return [*own, *([WORKSPACES] if WORKSPACES.exists() else [])]
 
 
 @pytest.mark.usefixtures("needs_root")

@@ -14,8 +14,8 @@ from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.run import job as jobs
 from sandbox_host.runtimes.docker import runtime as docker_module
+from sandbox_host.runtimes.docker.capabilities import HostCapabilities, candidates
 from sandbox_host.runtimes.docker.engine import DockerEngine
-from sandbox_host.runtimes.docker.means import Means, candidates
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from tests.fixtures.sandbox import ensure_image, prepared, run
 
@@ -33,7 +33,7 @@ async def docker(request: pytest.FixtureRequest) -> AsyncIterator[DockerRuntime]
     await ensure_image()
     others = await _boxes()
 
-    def only_one(*arguments: Any) -> list[Means]:
+    def only_one(*arguments: Any) -> list[HostCapabilities]:
         ways = candidates(*arguments)
         assert len(ways) == len(_WAYS)
         return [ways[request.param]]

@@ -26,7 +26,7 @@ _serial = itertools.count()
 
 
 @dataclass(frozen=True)
-class Equipment:
+class HostCapabilities:
     """Everything a run needs besides the job.
 
     Attributes:
@@ -57,7 +57,7 @@ class Equipment:
         if self.tree is not None:
             self.tree.close()
 
-    def with_languages(self, ready: tuple[str, ...]) -> Equipment:
+    def with_languages(self, ready: tuple[str, ...]) -> HostCapabilities:
         """The same with only those interpreters."""
         return replace(self, interpreters={name: self.interpreters[name] for name in ready})
 
@@ -79,7 +79,7 @@ class Equipment:
         }
 
 
-def equip(use_cgroups: bool) -> Equipment:
+def find_capabilities(use_cgroups: bool) -> HostCapabilities:
     """Look for the tools.
 
     Raises:
@@ -97,7 +97,7 @@ def equip(use_cgroups: bool) -> Equipment:
         except CgroupsUnavailable as reason:
             mode = f"rlimits (no cgroup: {reason})"
     name = f"{host_tag()}-{next(_serial)}"
-    return Equipment(
+    return HostCapabilities(
         bwrap=bwrap,
         interpreters=interpreters,
         root=bwrap_box.root_arguments(interpreters.values()),

@@ -26,7 +26,7 @@ from sandbox_host.runtimes.base import BOX, OUTPUT, not_laid
 log = logging.getLogger(__name__)
 
 #: Below it a folder for each host, and in that one for each box.
-ROOMS = Path("/run/qlp-sandbox")
+WORKSPACES = Path("/run/qlp-sandbox")
 
 #: Where the job's files lie as they came, for the program to read.
 INPUT = "/in"
@@ -36,7 +36,7 @@ PIPES = f"{INPUT}/.agent"
 _MARKS = "marks"
 _PIPE_NAMES = (_MARKS, "out", "err")
 
-#: Files and folders that every room has of its own, beside those that the limit is for.
+#: Files and folders that every workspace has of its own, beside those that the limit is for.
 _OWN_INODES = 32
 _PAGE = 4096
 
@@ -45,13 +45,13 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Space:
-    """How full a room is: bytes that the program filled, and whether it has any room left."""
+    """How full a workspace is: bytes that the program filled, and whether it has any room left."""
 
     used_bytes: int
     full: bool
 
 
-class Room:
+class Workspace:
     """One box's space.
 
     Args:
@@ -122,7 +122,7 @@ class Room:
         shutil.rmtree(self.folder / "in" / ".agent", ignore_errors=True)
 
     def lay(self, job: PreparedJob) -> None:
-        """Lay the job's files, and give the room the job's size; before the program starts.
+        """Lay the job's files, and give the workspace the job's size; before the program starts.
 
         Raises:
             InvalidJob: the kernel cannot take the files' names.
@@ -173,11 +173,11 @@ class Room:
             if descriptor >= 0:
                 os.close(descriptor)
         self._root, self.pipes = -1, {}
-        remove_room(self.folder)
+        remove_workspace(self.folder)
 
 
-def remove_room(folder: Path) -> None:
-    """Unmount and delete one room's folder; logs what cannot be."""
+def remove_workspace(folder: Path) -> None:
+    """Unmount and delete one workspace's folder; logs what cannot be."""
     try:
         with contextlib.suppress(OSError):  # it may not be mounted (any more)
             unmount(folder)
@@ -188,12 +188,12 @@ def remove_room(folder: Path) -> None:
         log.warning("a box's folder stays: %s", error)
 
 
-def reap_rooms() -> None:
-    """Remove the rooms of hosts that died."""
-    for host in ROOMS.glob("*"):
+def reap_workspaces() -> None:
+    """Remove the workspaces of hosts that died."""
+    for host in WORKSPACES.glob("*"):
         if is_alive(host.name):
             continue
-        for room in host.glob("*"):
-            remove_room(room)
+        for workspace in host.glob("*"):
+            remove_workspace(workspace)
         with contextlib.suppress(OSError):
             host.rmdir()

@@ -21,13 +21,13 @@ _GVISOR = Overhead(processes=1024, memory_bytes=64 * 1024**2)
 
 
 @dataclass(frozen=True)
-class Means:
+class HostCapabilities:
     """What a box is made with.
 
     Attributes:
         facts: of the engine.
         tree: where boxes' groups are made; None to have the engine hold the limits.
-        rooms: this host mounts the boxes' writable space.
+        workspaces: this host mounts the boxes' writable space.
         pipes: programs write into pipes of this host.
         engine_runtime: of the engine's OCI runtimes; None for its default.
         overhead: of that runtime.
@@ -36,7 +36,7 @@ class Means:
 
     facts: EngineFacts
     tree: CgroupTree | None
-    rooms: bool
+    workspaces: bool
     pipes: bool
     engine_runtime: str | None = None
     overhead: Overhead = NO_OVERHEAD
@@ -45,7 +45,7 @@ class Means:
     @property
     def adjustable(self) -> bool:
         """Whether a box that waits can be given any job's limits."""
-        return self.tree is not None and self.rooms
+        return self.tree is not None and self.workspaces
 
     @property
     def isolation(self) -> str:
@@ -75,23 +75,25 @@ class Means:
             else "off (the engine has no support)",
             "users": f"remapped, root is {facts.first_uid}" if facts.first_uid else "not remapped",
             "quotas": "of a user per box",
-            "artifacts": "collected from a tmpfs of this host's" if self.rooms else NOT_COLLECTED,
+            "artifacts": "collected from a tmpfs of this host's"
+            if self.workspaces
+            else NOT_COLLECTED,
             "output": "through this host's pipes" if self.pipes else "through the engine",
         }
 
 
-def candidates(facts: EngineFacts, engine_runtime: str | None) -> list[Means]:
-    """Means to try, best first; the last needs nothing but the engine."""
+def candidates(facts: EngineFacts, engine_runtime: str | None) -> list[HostCapabilities]:
+    """Capabilities to try, best first; the last needs nothing but the engine."""
     gvisor = _is_gvisor(engine_runtime)
-    best = Means(
+    best = HostCapabilities(
         facts,
         tree_beside(facts),
-        rooms=True,
+        workspaces=True,
         pipes=True,
         engine_runtime=engine_runtime,
         overhead=_GVISOR if gvisor else NO_OVERHEAD,
     )
-    ladder = [best, replace(best, pipes=False), replace(best, pipes=False, rooms=False)]
+    ladder = [best, replace(best, pipes=False), replace(best, pipes=False, workspaces=False)]
     if not facts.local or os.geteuid() != 0:
         return ladder[2:]
     # gVisor does not let a box open the host's pipes.
