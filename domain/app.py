@@ -290,13 +290,3 @@ def redelivery() -> tuple[Settings, Redelivery]:
         )
         _redeliveries[loop] = settings, Redelivery(publisher)
     return _redeliveries[loop]
-
-
-async def close_app() -> None:
-    """Close the application of the running loop, if it was opened."""
-    later = _redeliveries.pop(asyncio.get_running_loop(), None)
-    if later is not None:
-        await later[1].close()
-    task = _opening.pop(asyncio.get_running_loop(), None)
-    if task is not None and task.done() and not task.cancelled() and task.exception() is None:
-        await task.result().close()
