@@ -27,7 +27,7 @@ _ANSWER_SECONDS = 10.0
 
 
 class Launcher:
-    """`confined_launcher` as a process.
+    """`launcher` as a process.
 
     Args:
         python: executes it.

@@ -105,7 +105,7 @@ class ConfinedRun:
         return refusal.uid == self._uid
 
     def _request(self, command: list[str]) -> dict[str, Any]:
-        """What `confined_launcher` is to do."""
+        """What `launcher` is to do."""
         job, folder = self._record.job, self._folder
         binds = {found.bind for found in self._capabilities.interpreters.values() if found.bind}
         own = dict.fromkeys((str(folder.work), str(folder.tmp), str(folder.out)), "own")

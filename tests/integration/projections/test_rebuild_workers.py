@@ -36,7 +36,7 @@ def workers_of(pid: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in read(task / "children").split()
     ]
-    return [c for c in children if b"rebuild_worker" in read(Path(f"/proc/{c}/cmdline"))]
+    return [c for c in children if b"rebuild.worker_process" in read(Path(f"/proc/{c}/cmdline"))]
 
 
 def read(path: Path) -> bytes:
