@@ -272,7 +272,7 @@ while True:
                 (RLIMITS, CONFINED),
                 Otherwise(
                     "without a cgroup nothing shares out the CPUs between programs",
-                    (Verdict.KILLED_BY_OPERATOR,),
+                    (Verdict.KILLED_BY_OPERATOR, Verdict.TIMED_OUT),
                     ended_within(200_000),
                 ),
             ),
