@@ -132,18 +132,6 @@ class Staging:
         if stream:
             yield stream
 
-    async def park(self, record: RecordedEvent, error: str) -> None:
-        """Remember that a stream could not be folded from an event on, and why."""
-        await self._connection.execute(
-            _SQL["park"],
-            {
-                "stream_id": record.stream_id,
-                "version": record.version,
-                "event_id": record.event_id,
-                "error": error,
-            },
-        )
-
     async def _run(self, statement: str) -> None:
         await self._connection.execute(_SQL[statement])
 

@@ -38,15 +38,6 @@ where not (pg_input_is_valid(data, 'json') and pg_input_is_valid(metadata, 'json
 order by line
 limit 1
 
--- name: park
-insert into parked_streams (projection, stream_id, from_version, event_id, error)
-values ('intent_states', %(stream_id)s, %(version)s, %(event_id)s, %(error)s)
-on conflict (projection, stream_id) do update
-set from_version = excluded.from_version,
-    event_id = excluded.event_id,
-    error = excluded.error,
-    parked_at = now()
-
 -- name: repeated
 -- The same event, or the same version of a stream, twice in the file.
 select max(line), min(line), 'id' from incoming group by event_id having count(*) > 1

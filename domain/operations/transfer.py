@@ -23,8 +23,9 @@ from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
 from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
 from domain.projections.following.batch import describe as describe_poison
+from domain.projections.following.parked import park
 from domain.projections.intent_row import row_of
-from domain.projections.intents import upsert
+from domain.projections.intents import INTENT_STATES, upsert
 
 #: Read-model rows written at once.
 _BATCH = 500
@@ -156,7 +157,8 @@ async def _bring_along(
         try:
             state = _folded(stream)
         except _Unfoldable as error:
-            await staging.park(error.record, error.reason)
+            at = (error.record.stream_id, error.record.version, error.record.event_id)
+            await park(connection, INTENT_STATES, *at, error.reason)
             parked += 1
             first_parked += [str(error)][: MAX_NAMED - parked + 1]
             continue

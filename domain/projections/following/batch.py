@@ -19,6 +19,7 @@ from domain.eventlog.intent_streams import typed
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import POISON
 from domain.projections.following.contract import Projection, StreamEvent
+from domain.projections.following.parked import park
 
 logger = logging.getLogger(__name__)
 
@@ -133,21 +134,12 @@ async def _park(
     record: RecordedEvent,
     error: Exception,
 ) -> None:
-    reason = describe(error)
     logger.error(
         *("%s cannot take event %s: %s is parked", projection.name, record.event_id),
         record.stream_id,
     )
-    await connection.execute(
-        _SQL["park"],
-        {
-            "projection": projection.name,
-            "stream_id": record.stream_id,
-            "from_version": record.version,
-            "event_id": record.event_id,
-            "error": reason,
-        },
-    )
+    at = (record.stream_id, record.version, record.event_id)
+    await park(connection, projection.name, *at, describe(error))
 
 
 def describe(error: Exception) -> str:

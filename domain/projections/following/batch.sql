@@ -9,12 +9,3 @@ on conflict (stream_id) do update set version = excluded.version
 -- name: parked
 select stream_id from parked_streams
 where projection = %(projection)s and stream_id = any(%(stream_ids)s)
-
--- name: park
-insert into parked_streams (projection, stream_id, from_version, event_id, error)
-values (%(projection)s, %(stream_id)s, %(from_version)s, %(event_id)s, %(error)s)
-on conflict (projection, stream_id) do update
-set from_version = excluded.from_version,
-    event_id = excluded.event_id,
-    error = excluded.error,
-    parked_at = now()

@@ -60,6 +60,25 @@ async def parked_stream(
     return ParkedStream(*row) if row else None
 
 
+async def park(
+    connection: AsyncConnection[Any],
+    projection: str,
+    stream_id: str,
+    from_version: int,
+    event_id: UUID,
+    error: str,
+) -> None:
+    """Leave out a stream from an event on; if it is parked already, from that event on."""
+    params = {
+        "projection": projection,
+        "stream_id": stream_id,
+        "from_version": from_version,
+        "event_id": event_id,
+        "error": error,
+    }
+    await connection.execute(_SQL["park"], params)
+
+
 async def unpark(connection: AsyncConnection[Any], projection: str, stream_id: str) -> None:
     """Let the stream's events in again."""
     params = {"projection": projection, "stream_id": stream_id}

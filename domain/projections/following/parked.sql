@@ -17,6 +17,15 @@ from parked_streams p join events e using (event_id)
 where p.projection = %(projection)s and p.error like 'NewerEvent: %%'
 order by p.stream_id
 
+-- name: park
+insert into parked_streams (projection, stream_id, from_version, event_id, error)
+values (%(projection)s, %(stream_id)s, %(from_version)s, %(event_id)s, %(error)s)
+on conflict (projection, stream_id) do update
+set from_version = excluded.from_version,
+    event_id = excluded.event_id,
+    error = excluded.error,
+    parked_at = now()
+
 -- name: unpark
 delete from parked_streams where projection = %(projection)s and stream_id = %(stream_id)s
 

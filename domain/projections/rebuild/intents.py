@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 
 from domain.database.statements import load_statements
 from domain.eventlog.models import Checkpoint
+from domain.projections.following.parked import park
 from domain.projections.intent_rows import FoldedRange, Unfoldable, folded_streams
 from domain.projections.intents import INTENT_STATES, upsert
 from domain.projections.rebuild.contract import Phase, Position
@@ -152,7 +153,8 @@ class IntentStatesBuilder:
     async def _keep(self, connection: AsyncConnection[Any], failed: Unfoldable) -> None:
         await connection.execute(_SQL["forget_copy"], {"id": failed.intent_id})
         await connection.execute(_SQL["keep_live"], {"id": failed.intent_id})
-        await connection.execute(_SQL["park"], failed._asdict())
+        at = (failed.stream_id, failed.version, failed.event_id)
+        await park(connection, INTENT_STATES, *at, failed.error)
 
 
 def _bounds(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -64,12 +64,3 @@ delete from intent_states where id = %(id)s
 
 -- name: keep_live
 insert into intent_states select * from public.intent_states where id = %(id)s
-
--- name: park
-insert into parked_streams (projection, stream_id, from_version, event_id, error)
-values ('intent_states', %(stream_id)s, %(version)s, %(event_id)s, %(error)s)
-on conflict (projection, stream_id) do update
-set from_version = excluded.from_version,
-    event_id = excluded.event_id,
-    error = excluded.error,
-    parked_at = now()
