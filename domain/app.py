@@ -53,7 +53,6 @@ from domain.runs.tokens import RunTokens
 from domain.settings import Settings
 from domain.similarity.embedders import Embedders, wanted_model
 from domain.similarity.models import adopt_model
-from domain.similarity.recall import check_active
 from domain.similarity.search import SimilaritySearch
 from domain.similarity.status import EmbedderStatus
 from domain.similarity.store import EmbeddingStore
@@ -95,10 +94,6 @@ class App:
     operations: Operations
     models: AsyncOpenAI | None
     identity: DefaultAzureCredential | None
-
-    async def check_similarity(self) -> None:
-        """Compare index and exact search on a few stored vectors; what is wrong is logged."""
-        await check_active(self.pool)
 
     async def close(self) -> None:
         """Let the relay finish and close all connections."""

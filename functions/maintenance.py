@@ -66,4 +66,4 @@ async def fill_embeddings(app: App) -> None:
 @on_timer
 async def check_similarity(app: App) -> None:
     """Compare index and exact search on a few stored vectors; what is wrong is logged."""
-    await app.check_similarity()
+    await app.operations.check_similarity()

@@ -23,7 +23,7 @@ from domain.operations.doctor.findings import worst
 from domain.operations.redrive import SelectionChanged, Target
 from domain.operations.replay import NoSuchStream
 from domain.operations.selection import ForeignTenant, Preview, Selection, selection_of
-from domain.operations.time_travel import StreamThen, parse_as_of
+from domain.operations.time_travel import StreamThen
 from functions.http import (
     AuthenticatedRequest,
     json_response,
@@ -86,8 +86,7 @@ async def get_stream(call: AuthenticatedRequest) -> func.HttpResponse:
     intent_id = _intent_id(call.request.route_params.get("id", ""))
     raw = _text(call.query, "as_of")
     try:
-        as_of = None if raw is None else parse_as_of(raw)
-        then = await call.app.operations.stream(call.principal.tenant_id, intent_id, as_of)
+        then = await call.app.operations.stream(call.principal.tenant_id, intent_id, raw)
     except OperationError as error:
         raise Problem(400, "invalid-request", str(error).replace("as-of", "as_of")) from None
     except NoSuchStream as error:

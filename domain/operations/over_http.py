@@ -22,8 +22,9 @@ from domain.operations.doctor.findings import Finding
 from domain.operations.redrive import Redrive
 from domain.operations.rejected import rejected_of_tenant
 from domain.operations.replay import NoSuchStream
-from domain.operations.time_travel import AsOf, StreamThen, travel
+from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.settings import Settings
+from domain.similarity.recall import check_active
 
 
 class Operations:
@@ -52,17 +53,19 @@ class Operations:
         """A tenant's streams in the order of their ids, after the id ``after``."""
         return await self._log.streams(tenant_id, limit, after)
 
-    async def stream(self, tenant_id: str, intent_id: UUID, as_of: AsOf = None) -> StreamThen:
-        """A stream of the tenant as it was at ``as_of``.
+    async def stream(self, tenant_id: str, intent_id: UUID, as_of: str | None) -> StreamThen:
+        """A stream of the tenant as it was at ``as_of``, or is now.
 
         Raises:
             NoSuchStream: the tenant has none of that id, or had none then.
-            OperationError: the stream has not come to that version.
+            OperationError: that is no moment, or the stream has not come to that version.
         """
         first = await self._log.read_stream(stream_of(intent_id), limit=1)
         if not first or first[0].tenant_id != tenant_id:
             raise NoSuchStream(f"There is no stream of an intent {intent_id}.")
-        return await travel(self._repository, intent_id, as_of)
+        return await travel(
+            self._repository, intent_id, None if as_of is None else parse_as_of(as_of)
+        )
 
     async def rejected(
         self, tenant_id: str, limit: int, cursor: str | None
@@ -84,6 +87,10 @@ class Operations:
         async with bus_client(self._settings) as client:
             counts = await asyncio.gather(*(count_dead_letters(client, each) for each in entities))
         return {entity.name: count for entity, count in zip(entities, counts, strict=True)}
+
+    async def check_similarity(self) -> None:
+        """Compare index and exact search on a few stored vectors; what is wrong is logged."""
+        await check_active(self._pool)
 
     async def examine(self) -> list[Finding]:
         """Every check of the whole system, with the fixes."""
