@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from domain.contracts.job import Verdict
 from tests.hostile.case import (
-    CONFINED,
     GVISOR,
-    RLIMITS,
     Otherwise,
     Program,
     anyhow,
@@ -265,17 +263,7 @@ while True:
             GVISOR: Otherwise(
                 "processes of gVisor's kernel are not the host's, and not counted: memory holds",
                 (Verdict.KILLED_BY_OPERATOR, Verdict.OUT_OF_MEMORY),
-            ),
-            # The kernel shares CPUs out by session, and each of its processes has one of its own:
-            # on a busy machine host and dying processes wait for their turn.
-            **dict.fromkeys(
-                (RLIMITS, CONFINED),
-                Otherwise(
-                    "without a cgroup nothing shares out the CPUs between programs",
-                    (Verdict.KILLED_BY_OPERATOR, Verdict.TIMED_OUT),
-                    ended_within(200_000),
-                ),
-            ),
+            )
         },
         killed_after=0.4,
         without_cgroups=True,
