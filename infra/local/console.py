@@ -19,7 +19,7 @@ from domain.database.outages import describe_outage, outage_of
 from domain.operations.cli.asking import asked
 from infra.local.stack.config import StackConfig, StackError, WrongSetting
 from infra.local.stack.report import HumanReport, JsonReport, Report
-from infra.local.stack.stack import Doors, LocalStack
+from infra.local.stack.stack import Endpoints, LocalStack
 from infra.local.stack.tour import Tour
 
 cli = typer.Typer(
@@ -123,42 +123,42 @@ async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     config = StackConfig.from_environment()
-    stack = LocalStack(config, report.part, lambda question: yes or _asked(question))
-    async with stack.running() as doors:
+    stack = LocalStack(config, report.part, lambda question: yes or _confirmed(question))
+    async with stack.running() as endpoints:
         report.healthy(monotonic() - started)
-        if os.environ.get("DATABASE_URL") not in (None, "", doors.database_url):
+        if os.environ.get("DATABASE_URL") not in (None, "", endpoints.database_url):
             report.note(
                 "DATABASE_URL is not the local stack's; to use that database: QLP_DATABASE_URL"
             )
-        page = await Tour(doors, report).run() if tour else None
+        page = await Tour(endpoints, report).run() if tour else None
         if serve:
             serving.set()
-            report.serving(doors, _requests(doors, config.data, page))
+            report.serving(endpoints, _examples(endpoints, config.data, page))
             await _until_stopped(stack, report, stop)
     report.stopped()
 
 
-def _asked(question: str) -> bool:
+def _confirmed(question: str) -> bool:
     """Whether the person at the terminal agrees; nobody else does."""
     return sys.stdin.isatty() and asked(question)
 
 
 async def _until_stopped(stack: LocalStack, report: Report, stop: asyncio.Event) -> None:
-    asked = asyncio.create_task(stop.wait())
+    stopped = asyncio.create_task(stop.wait())
     supervising = asyncio.create_task(stack.supervise(report.ended))
-    await asyncio.wait({asked, supervising}, return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
+    await asyncio.wait({stopped, supervising}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
     supervising.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await supervising
 
 
-def _requests(doors: Doors, data: Path, page: str | None) -> list[tuple[str, str]]:
-    api = f"{doors.http_url}/api/intents"
-    key = f"-H 'X-API-Key: {doors.api_key}'"
+def _examples(endpoints: Endpoints, data: Path, page: str | None) -> list[tuple[str, str]]:
+    api = f"{endpoints.http_url}/api/intents"
+    key = f"-H 'X-API-Key: {endpoints.api_key}'"
     save = (
         "Save the plot's page, to open it in a browser",
-        f"curl -sS {doors.http_url}{page} {key} -o plot.html",
+        f"curl -sS {endpoints.http_url}{page} {key} -o plot.html",
     )
     return [
         (

@@ -35,15 +35,15 @@ _RUN_TOKENS = "app/run-token-key"
 _BUS = "bus/key"
 _CONNECTION = "bus/connection"
 #: Of a container, on the networks that compose.yaml gives it.
-_EVERYWHERE = "0.0.0.0"  # noqa: S104 # nosec B104
+_ALL_INTERFACES = "0.0.0.0"  # noqa: S104 # nosec B104
 _PORTS = {"postgres": 5432, "servicebus": 5672, "health": 5673, "functions": 7071}
 
 
 def make_secrets(folder: Path = SECRETS) -> None:
     """Make what is missing; what is there stays, since the database remembers it."""
     for name in (_OWNER, _APP, _RUN_TOKENS, _BUS):
-        _keep(folder / name, secrets.token_urlsafe(32))
-    _keep(folder / _CONNECTION, connection_string((folder / _BUS).read_text()))
+        _write_once(folder / name, secrets.token_urlsafe(32))
+    _write_once(folder / _CONNECTION, connection_string((folder / _BUS).read_text()))
 
 
 def connection_string(key: str) -> str:
@@ -55,7 +55,7 @@ def connection_string(key: str) -> str:
     )
 
 
-def _keep(path: Path, content: str) -> None:
+def _write_once(path: Path, content: str) -> None:
     if path.exists():
         return
     staging = path.with_suffix(".new")
@@ -116,7 +116,7 @@ async def set_up(owner: str, app: str, password: str) -> None:
         await pool.close()
 
 
-def _module(environment: Mapping[str, str], *arguments: str) -> None:
+def _exec_module(environment: Mapping[str, str], *arguments: str) -> None:
     """Become another program, so that it gets the container's signals itself."""
     os.execve(  # noqa: S606 - there is no shell
         sys.executable, [sys.executable, "-m", *arguments], {**os.environ, **environment}
@@ -138,13 +138,15 @@ def main() -> None:
         case "servicebus":
             ports = ("--port", str(_PORTS["servicebus"]), "--health-port", str(_PORTS["health"]))
             key = ("--key-file", str(SECRETS / _BUS))
-            _module({}, "infra.local.servicebus", "--host", _EVERYWHERE, *ports, *key)
+            _exec_module({}, "infra.local.servicebus", "--host", _ALL_INTERFACES, *ports, *key)
         case "functions":
-            address = ("--bind", _EVERYWHERE, "--port", str(_PORTS["functions"]))
-            _module(settings(), "infra.local.functions_host", "--app-dir", str(_ROOT), *address)
+            address = ("--bind", _ALL_INTERFACES, "--port", str(_PORTS["functions"]))
+            _exec_module(
+                settings(), "infra.local.functions_host", "--app-dir", str(_ROOT), *address
+            )
         case "qlp":
             environment = settings() | {"DATABASE_ADMIN_URL": owner_url()}
-            _module(environment, "domain.operations", *given.rest)
+            _exec_module(environment, "domain.operations", *given.rest)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ async def backlog(stack: RunningStack, count: int) -> tuple[float, float]:
     bodies = [json.dumps(submission(TENANT, {"text": f"number {n}"})) for n in range(count)]
     async with (
         await psycopg.AsyncConnection.connect(
-            stack.doors.database_url, autocommit=True
+            stack.endpoints.database_url, autocommit=True
         ) as connection,
-        ServiceBusClient.from_connection_string(stack.doors.service_bus) as client,
+        ServiceBusClient.from_connection_string(stack.endpoints.service_bus) as client,
         client.get_queue_sender("intents") as sender,
     ):
         before = await _accepted(connection)

@@ -32,7 +32,7 @@ from tests.fixtures.stack import ECHO, Client, RunningStack, submission
 def tenant_of(client: Client, stack: RunningStack) -> Any:
     async def look_up() -> str:
         pool = await open_pool(
-            stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
+            stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
         )
         try:
             principal = await ApiKeys(pool).verify(client.key or "")
@@ -57,7 +57,7 @@ async def arrived(client: Client, event: dict[str, Any]) -> Any:
 async def rejections(stack: RunningStack, marker: str, count: int = 1) -> list[RejectedMessage]:
     """The rejected messages with ``marker`` in body or id, once there are ``count``."""
     pool = await open_pool(
-        stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
+        stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
     )
     try:
         async with asyncio.timeout(60):
@@ -78,7 +78,7 @@ async def rejections(stack: RunningStack, marker: str, count: int = 1) -> list[R
 async def dead_letters_of(stack: RunningStack, entity: str, marker: str) -> list[str]:
     """Ids of the dead letters of a queue that have ``marker`` in theirs."""
     async with (
-        ServiceBusClient.from_connection_string(stack.doors.service_bus) as client,
+        ServiceBusClient.from_connection_string(stack.endpoints.service_bus) as client,
         client.get_queue_receiver(entity, sub_queue="deadletter") as receiver,
     ):
         found = [message.message_id or "" for message in await receiver.peek_messages(200)]
@@ -88,7 +88,7 @@ async def dead_letters_of(stack: RunningStack, entity: str, marker: str) -> list
 async def purge_dead_letters(stack: RunningStack, entity: str) -> None:
     """Remove them, as others ask for a stack that is well."""
     async with (
-        ServiceBusClient.from_connection_string(stack.doors.service_bus) as client,
+        ServiceBusClient.from_connection_string(stack.endpoints.service_bus) as client,
         client.get_queue_receiver(entity, sub_queue="deadletter") as receiver,
     ):
         while messages := await receiver.receive_messages(100, max_wait_time=1):
@@ -247,7 +247,7 @@ async def test_messages_that_no_function_can_read_are_recorded_and_harm_no_other
         for name, event in good.items()
     ]
     async with (
-        ServiceBusClient.from_connection_string(stack.doors.service_bus) as bus,
+        ServiceBusClient.from_connection_string(stack.endpoints.service_bus) as bus,
         bus.get_queue_sender("intents") as sender,
     ):
         await send_raw(sender, *unreadable[:2], *odd, *unreadable[2:])
@@ -273,9 +273,9 @@ async def test_a_message_that_fails_unexpectedly_is_tried_again_later(
     name = check.split()[5]
     async with (
         await psycopg.AsyncConnection.connect(
-            stack.doors.database_admin_url, autocommit=True
+            stack.endpoints.database_admin_url, autocommit=True
         ) as admin,
-        ServiceBusClient.from_connection_string(stack.doors.service_bus) as bus,
+        ServiceBusClient.from_connection_string(stack.endpoints.service_bus) as bus,
         bus.get_queue_receiver("intents") as receiver,
     ):
         await admin.execute(check.encode())

@@ -62,7 +62,7 @@ async def kill_postgres(stack: RunningStack) -> None:
 
 async def empty_postgres(stack: RunningStack) -> None:
     """For a while there are no tables, as before a backup has been played into a new server."""
-    admin = stack.doors.database_admin_url
+    admin = stack.endpoints.database_admin_url
     async with await psycopg.AsyncConnection.connect(admin, autocommit=True) as connection:
         await connection.execute("alter schema public rename to later")
         await asyncio.sleep(3)
@@ -175,14 +175,14 @@ async def test_every_accepted_intent_ends_exactly_once(impatient: Path, fault: F
         for number, intent in intents.items():
             assert intent["status"] == "succeeded", intent
             assert intent["outcome"]["stdout"] == f"number {number}\n"
-        verify_log(stack.doors.database_url, load.accepted)
+        verify_log(stack.endpoints.database_url, load.accepted)
 
 
 async def test_producers_messages_survive_a_crash_of_the_functions_host(impatient: Path) -> None:
     async with running_stack(impatient) as stack:
         events = [submission(TENANT, body(number)) for number in range(60)]
         async with (
-            ServiceBusClient.from_connection_string(stack.doors.service_bus) as bus,
+            ServiceBusClient.from_connection_string(stack.endpoints.service_bus) as bus,
             bus.get_queue_sender("intents") as sender,
         ):
             await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[:30]])
@@ -195,7 +195,7 @@ async def test_producers_messages_survive_a_crash_of_the_functions_host(impatien
         }
         intents = await all_finished(stack.client, accepted)
         assert all(intent["status"] == "succeeded" for intent in intents.values())
-        verify_log(stack.doors.database_url, accepted)
+        verify_log(stack.endpoints.database_url, accepted)
 
 
 async def test_what_waits_for_its_turn_is_not_published_again(impatient: Path) -> None:
@@ -212,7 +212,7 @@ async def test_what_waits_for_its_turn_is_not_published_again(impatient: Path) -
             stack.client, {n: reply.body["id"] for n, reply in enumerate(replies)}
         )
         assert {intent["status"] for intent in intents.values()} == {"succeeded"}
-        with psycopg.connect(stack.doors.database_url) as connection:
+        with psycopg.connect(stack.endpoints.database_url) as connection:
             tried = connection.execute(
                 "select count(*), coalesce(max(attempts), 0) from intent_recovery"
             ).fetchone()
@@ -236,4 +236,4 @@ async def test_a_run_that_was_cut_off_is_run_again_and_recorded_once(impatient: 
         await kill_sandbox(stack)
         intents = await all_finished(client, {0: intent["id"]})
         assert intents[0]["outcome"]["stdout"] == "survived\n"
-        verify_log(stack.doors.database_url, {0: intent["id"]})
+        verify_log(stack.endpoints.database_url, {0: intent["id"]})

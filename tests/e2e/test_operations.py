@@ -34,7 +34,7 @@ class Tenant:
 async def tenant(stack: RunningStack) -> Tenant:
     name = f"tenant-{uuid4().hex[:12]}"
     pool = await open_pool(
-        stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
+        stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
     )
     try:
         keys = ApiKeys(pool)
@@ -184,7 +184,7 @@ async def test_dead_letters_are_counted_and_the_doctor_is_content(
     assert all(item["dead_letters"] >= 0 for item in counts)
     body = (await tenant.operator.get("/operations/doctor")).body
     assert [each for each in body["findings"] if each["status"] == "fail"] == []
-    said = await qlp("doctor", url=stack.doors.database_url, **bus(stack))
+    said = await qlp("doctor", url=stack.endpoints.database_url, **bus(stack))
     assert (said.code, "sandbox" in said.out) == (0, True), said.out
 
 
@@ -194,7 +194,7 @@ async def test_an_intent_that_has_ended_is_not_run_again(
     intent = await tenant.client.run({"program": ECHO})
     said = await qlp(
         *("replay", intent["id"], "--to", "sandbox", "--yes", "--json"),
-        url=stack.doors.database_url,
+        url=stack.endpoints.database_url,
         **bus(stack),
     )
     assert said.code == 0
@@ -203,6 +203,6 @@ async def test_an_intent_that_has_ended_is_not_run_again(
 
 def bus(stack: RunningStack) -> dict[str, str]:
     return {
-        "ServiceBusConnection": stack.doors.service_bus,
-        "QLP_SANDBOX_URL": stack.doors.sandbox_url,
+        "ServiceBusConnection": stack.endpoints.service_bus,
+        "QLP_SANDBOX_URL": stack.endpoints.sandbox_url,
     }

@@ -24,7 +24,7 @@ SECONDS = 5.0
 
 def as_owner(stack: RunningStack, *statements: str) -> None:
     with psycopg.connect(
-        stack.doors.database_admin_url,
+        stack.endpoints.database_admin_url,
         autocommit=True,
         dbname="postgres",
         options="-c default_transaction_read_only=off",
@@ -129,7 +129,7 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
                     await asyncio.sleep(0.1)
                 assert found["outcome"]["stdout"].startswith("number ")
         await until_health_is(stack, "ok")
-        monkeypatch.setenv("ServiceBusConnection", stack.doors.service_bus)
+        monkeypatch.setenv("ServiceBusConnection", stack.endpoints.service_bus)
         letters = await qlp(stack, "dead-letters", "list", "--json")
         assert letters.json["items"] == []
         log = (stack.data / "logs" / "functions.log").read_text()

@@ -86,7 +86,7 @@ async def test_a_release_swaps_and_verifies(
     az.write_text(f"#!/bin/sh\necho \"$*\" >> '{calls}'\n")
     az.chmod(az.stat().st_mode | stat.S_IXUSR)
     status, _, told = await pipeline(
-        *("release", "--url", stack.doors.http_url, "--resource-group", "rg"),
+        *("release", "--url", stack.endpoints.http_url, "--resource-group", "rg"),
         *("--site", "webapp:sandbox:next", "--site", "functionapp:app:next"),
         QLP_API_KEY=client.key or "",
         PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",

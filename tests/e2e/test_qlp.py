@@ -16,7 +16,7 @@ from tests.fixtures.stack import ECHO, Client, RunningStack
 
 
 async def qlp(stack: RunningStack | None, *arguments: str, url: str | None = None) -> Said:
-    database = url if stack is None else stack.doors.database_url
+    database = url if stack is None else stack.endpoints.database_url
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE")}
     environment |= ({"DATABASE_URL": database} if database else {}) | {"COLUMNS": "200"}
     return await run_qlp(*arguments, environment=environment)
@@ -59,7 +59,7 @@ async def test_a_replay_finds_a_read_model_that_was_tampered_with(
     stack: RunningStack, client: Client
 ) -> None:
     intent = await client.run({"program": ECHO})
-    with psycopg.connect(stack.doors.database_url) as connection:
+    with psycopg.connect(stack.endpoints.database_url) as connection:
         connection.execute(
             "update intent_states set status = 'failed' where id = %s", [intent["id"]]
         )

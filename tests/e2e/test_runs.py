@@ -98,7 +98,7 @@ async def token_of(stack: RunningStack, client: Client, intent_id: UUID) -> str:
 @asynccontextmanager
 async def database(stack: RunningStack) -> AsyncIterator[AsyncConnectionPool]:
     pool = await open_pool(
-        stack.doors.database_url, min_size=1, max_size=1, application_name="tests"
+        stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
     )
     try:
         yield pool

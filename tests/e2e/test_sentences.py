@@ -162,7 +162,7 @@ async def test_a_row_that_does_not_tell_what_was_reused_is_corrected_by_the_log(
 
 
 async def _forget_what_it_reused(running: RunningStack, intent_id: str) -> None:
-    async with await psycopg.AsyncConnection.connect(running.doors.database_admin_url) as owner:
+    async with await psycopg.AsyncConnection.connect(running.endpoints.database_admin_url) as owner:
         await owner.execute(
             "update intent_states set reused_from = null where id = %s", [intent_id]
         )
@@ -202,7 +202,7 @@ async def test_what_cannot_be_planned_says_why(
 async def test_a_tenant_without_tokens_fails_until_an_operator_gives_it_some(
     model: OpenAIServer, client: Client, thinking: RunningStack
 ) -> None:
-    tenant, url = await thinking.tenant_of(client), thinking.doors.database_url
+    tenant, url = await thinking.tenant_of(client), thinking.endpoints.database_url
     await qlp("tenants", "budget", "set", tenant, "100", "--yes", url=url)
     intent = await client.run({"text": "print one"})
     assert intent["outcome"]["error"]["code"] == "token_budget_exhausted"

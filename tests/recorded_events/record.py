@@ -204,7 +204,7 @@ class ModelScenarios(Scenarios):
 async def read(stack: RunningStack, intent_id: str) -> tuple[list[dict[str, Any]], IntentState]:
     """The recorded events of an intent and the state they fold to."""
     pool = await open_pool(
-        stack.doors.database_url, min_size=1, max_size=1, application_name="record"
+        stack.endpoints.database_url, min_size=1, max_size=1, application_name="record"
     )
     try:
         repository = IntentRepository(EventLog(pool))

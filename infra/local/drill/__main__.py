@@ -20,7 +20,7 @@ from infra.local.stack.stack import LocalStack
 SCENARIOS = ("disaster", "mistake", "move")
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -41,8 +41,8 @@ async def drill(scenario: str, seconds: float, clients: int, pause: float = 0) -
         ports = {"QLP_HTTP_PORT": "0", "QLP_AMQP_PORT": "0"}
         environment = {**os.environ, **ports, "QLP_DATA_DIR": str(folder), "QLP_DATABASE_URL": ""}
         stack = LocalStack(StackConfig.from_environment(environment), lambda _name, _seconds: None)
-        async with stack.running() as doors:
-            steps = Drill(stack, doors, folder, seconds, clients, pause, _say)
+        async with stack.running() as endpoints:
+            steps = Drill(stack, endpoints, folder, seconds, clients, pause, _log)
             run = {"disaster": steps.disaster, "mistake": steps.mistake, "move": steps.move}
             return await run[scenario]()
 
@@ -72,14 +72,14 @@ def main() -> int:
     )
     given = parser.parse_args()
     for scenario in given.scenarios or SCENARIOS:
-        _say(f"--- {scenario}")
+        _log(f"--- {scenario}")
         try:
             figures = asyncio.run(drill(scenario, given.seconds, given.clients, given.pause))
         except (DrillError, StackError) as error:
-            _say(f"failed: {error}")
+            _log(f"failed: {error}")
             return 1
         except KeyboardInterrupt:
-            _say("interrupted; the stack of the drill is gone")
+            _log("interrupted; the stack of the drill is gone")
             return 130
         print(json.dumps(figures.as_dict()), flush=True)
     return 0

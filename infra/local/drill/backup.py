@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 
 from infra.local.postgres.cluster import environment
-from infra.local.postgres.files import Files, give_to, locate
+from infra.local.postgres.files import Files, change_owner, locate
 from infra.local.stack.child import Child
 
 _RECOVERY = """
@@ -84,12 +84,12 @@ class Server:
         await self._child.ended()
         await asyncio.to_thread(shutil.rmtree, self.data)
 
-    async def lay(self, base: Path) -> None:
+    async def put_files(self, base: Path) -> None:
         """Put the files of a backup to where the server has its own."""
         await asyncio.to_thread(shutil.copytree, base, self.data, symlinks=True)
         self.data.chmod(0o700)
         if self._files.owner is not None:
-            await asyncio.to_thread(give_to, self._files.owner, self.data)
+            await asyncio.to_thread(change_owner, self._files.owner, self.data)
 
     async def start(self, seconds: float = 300) -> None:
         """Start it and wait until it lets clients in; makes an empty cluster where none is."""
@@ -105,7 +105,7 @@ class PhysicalBackup:
         self._wal = folder / "wal"
 
     @contextlib.asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
+    async def recording(self) -> AsyncIterator[None]:
         """Take the copy, and follow the changes until the end of the block or of the server."""
         self._wal.mkdir(parents=True)
         url = f"--dbname={self._server.admin_url}"
@@ -125,7 +125,7 @@ class PhysicalBackup:
 
     async def restore(self, until: datetime | None = None) -> None:
         """Lay the copy and play the changes: all, or those before ``until``."""
-        await self._server.lay(await asyncio.to_thread(self._prepared, until))
+        await self._server.put_files(await asyncio.to_thread(self._prepared, until))
         await self._server.start()
 
     def size(self) -> int:

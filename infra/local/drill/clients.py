@@ -13,7 +13,7 @@ from uuid import uuid4
 import aiohttp
 
 from infra.local.drill.backup import DrillError
-from infra.local.stack.stack import Doors
+from infra.local.stack.stack import Endpoints
 
 _PAUSE_SECONDS = 0.05
 _FIRST_SECONDS = 60.0
@@ -21,7 +21,7 @@ _ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class AcceptedIntent:
     """An intent that was accepted: by which key, and when (seconds of `monotonic`)."""
 
     intent_id: str
@@ -35,17 +35,17 @@ class Clients:
 
     session: aiohttp.ClientSession
     base: str
-    promises: list[Promise] = field(default_factory=list)
+    accepted: list[AcceptedIntent] = field(default_factory=list)
     refusals: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def of(cls, doors: Doors) -> AsyncIterator[Clients]:
+    async def connected(cls, endpoints: Endpoints) -> AsyncIterator[Clients]:
         """Clients with the stack's own key."""
         timeout = aiohttp.ClientTimeout(total=60)
-        headers = {"X-API-Key": doors.api_key}
+        headers = {"X-API-Key": endpoints.api_key}
         async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
-            yield cls(session, f"{doors.http_url}/api")
+            yield cls(session, f"{endpoints.http_url}/api")
 
     @contextlib.asynccontextmanager
     async def submitting(self, count: int, pause: float) -> AsyncIterator[None]:
@@ -58,7 +58,7 @@ class Clients:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def some_promise_within(self, seconds: float) -> None:
+    async def load_for(self, seconds: float) -> None:
         """Let ``seconds`` pass; more on a slow machine, until an intent was accepted since.
 
         Raises:
@@ -66,18 +66,18 @@ class Clients:
         """
         began = monotonic()
         await asyncio.sleep(seconds)
-        await self.first_promise_after(began, seconds + _FIRST_SECONDS)
+        await self.first_accepted_after(began, seconds + _FIRST_SECONDS)
 
-    async def first_promise_after(self, moment: float, seconds: float) -> float:
+    async def first_accepted_after(self, moment: float, seconds: float) -> float:
         """When the first intent since ``moment`` was accepted.
 
         Raises:
             DrillError: none was within ``seconds``.
         """
         while monotonic() < moment + seconds:
-            for promise in reversed(self.promises):
-                if promise.at > moment:
-                    return promise.at
+            for intent in reversed(self.accepted):
+                if intent.at > moment:
+                    return intent.at
             await asyncio.sleep(_PAUSE_SECONDS)
         raise DrillError(f"nothing was accepted for {seconds:.0f} s: {self.refusals}")
 
@@ -122,7 +122,7 @@ class Clients:
     async def _submit_for_ever(self, pause: float) -> None:
         while True:
             key = str(uuid4())
-            self.promises.append(Promise(await self._until_accepted(key), key, monotonic()))
+            self.accepted.append(AcceptedIntent(await self._until_accepted(key), key, monotonic()))
             await asyncio.sleep(pause)
 
     async def _until_accepted(self, key: str) -> str:

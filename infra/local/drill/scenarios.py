@@ -15,14 +15,14 @@ from time import monotonic
 from typing import Any
 
 from infra.local.drill.backup import DrillError, Dump, PhysicalBackup, Server
-from infra.local.drill.clients import Clients, Promise
-from infra.local.stack.stack import Doors, LocalStack
+from infra.local.drill.clients import AcceptedIntent, Clients
+from infra.local.stack.stack import Endpoints, LocalStack
 
 _SERVED_SECONDS = 300.0
 _ENDED_SECONDS = 120.0
 _SEALED_SECONDS = 60.0
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,42 +69,42 @@ class Drill:
     def __init__(
         self,
         stack: LocalStack,
-        doors: Doors,
+        endpoints: Endpoints,
         folder: Path,
         seconds: float,
         clients: int,
         pause: float,
-        say: Say,
+        log: Log,
     ) -> None:
-        self._doors = doors
+        self._endpoints = endpoints
         self._folder = folder
         self._seconds = seconds
         self._clients = clients
         self._pause = pause
-        self._say = say
+        self._log = log
         child = stack.children["postgres"]
-        self._server = Server(folder / "postgres", child, doors.database_admin_url)
+        self._server = Server(folder / "postgres", child, endpoints.database_admin_url)
         self._copy = PhysicalBackup(self._server, folder / "backup")
         self._dump = Dump(self._server, folder / "backup")
 
     async def disaster(self) -> Figures:
         """The server and its disk are gone; everything up to the last change is restored."""
-        async with Clients.of(self._doors) as clients, self._copy.kept():
+        async with Clients.connected(self._endpoints) as clients, self._copy.recording():
             return await self._lose("disaster", clients, None)
 
     async def mistake(self) -> Figures:
         """The database is brought back to a moment in the past, as after a fatal command."""
-        async with Clients.of(self._doors) as clients, self._copy.kept():
+        async with Clients.connected(self._endpoints) as clients, self._copy.recording():
             async with clients.submitting(self._clients, self._pause):
-                await clients.some_promise_within(self._seconds / 2)
+                await clients.load_for(self._seconds / 2)
             moment, known = await self._server.now(), await self._heads()
             return await self._lose("mistake", clients, moment, known)
 
     async def move(self) -> Figures:
         """A dump is restored into a new cluster, as after the loss of a region or an upgrade."""
-        async with Clients.of(self._doors) as clients:
+        async with Clients.connected(self._endpoints) as clients:
             async with clients.submitting(self._clients, self._pause):
-                await clients.some_promise_within(self._seconds / 2)
+                await clients.load_for(self._seconds / 2)
                 await self._dump.take()
             return await self._lose("move", clients, None, await self._heads())
 
@@ -112,21 +112,21 @@ class Drill:
         self, name: str, clients: Clients, until: datetime | None, known: str = ""
     ) -> Figures:
         async with clients.submitting(self._clients, self._pause):
-            await clients.some_promise_within(self._seconds)
+            await clients.load_for(self._seconds)
             heads = self._folder / "heads.json"
             heads.write_text(await self._heads_since(known))
             lost_at = monotonic()
             await self._server.lose()
-            before = [promise for promise in clients.promises if promise.at <= lost_at]
-            self._say(f"lost the database with {len(before)} accepted intents")
+            before = [intent for intent in clients.accepted if intent.at <= lost_at]
+            self._log(f"lost the database with {len(before)} accepted intents")
             clients.refusals.clear()
             if name == "move":
                 await self._dump.restore()
             else:
                 await self._copy.restore(until)
             restored = monotonic()
-            self._say(f"restored after {restored - lost_at:.1f} s")
-            served = await clients.first_promise_after(restored, _SERVED_SECONDS)
+            self._log(f"restored after {restored - lost_at:.1f} s")
+            served = await clients.first_accepted_after(restored, _SERVED_SECONDS)
         refused = dict(clients.refusals)
         outcomes, lost = await self._outcomes(clients, before)
         ended = monotonic()
@@ -148,10 +148,10 @@ class Drill:
         )
 
     async def _outcomes(
-        self, clients: Clients, promises: list[Promise]
-    ) -> tuple[dict[str, int], list[Promise]]:
-        found = [await clients.outcome(p.intent_id, _ENDED_SECONDS) for p in promises]
-        lost = [p for p, outcome in zip(promises, found, strict=True) if outcome is None]
+        self, clients: Clients, accepted: list[AcceptedIntent]
+    ) -> tuple[dict[str, int], list[AcceptedIntent]]:
+        found = [await clients.outcome(p.intent_id, _ENDED_SECONDS) for p in accepted]
+        lost = [p for p, outcome in zip(accepted, found, strict=True) if outcome is None]
         return dict(Counter(outcome for outcome in found if outcome)), lost
 
     async def _heads_since(self, known: str) -> str:
@@ -188,7 +188,7 @@ class Drill:
         for name, command in commands.items():
             statuses[name], output = await self._qlp(*command)
             if statuses[name]:
-                self._say(f"{name} exits with {statuses[name]}:\n{output.strip()[-2000:]}")
+                self._log(f"{name} exits with {statuses[name]}:\n{output.strip()[-2000:]}")
         return statuses
 
     async def _qlp(self, *arguments: str) -> tuple[int, str]:
@@ -197,7 +197,7 @@ class Drill:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "DATABASE_URL": self._doors.database_url},
+            env={**os.environ, "DATABASE_URL": self._endpoints.database_url},
         )
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode()

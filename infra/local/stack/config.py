@@ -25,7 +25,7 @@ class StackError(Exception):
 
 
 #: What the stack sets itself, whatever there is.
-_ITS_OWN = frozenset(
+_SET_BY_STACK = frozenset(
     (
         *("DATABASE_URL", "DATABASE_ADMIN_URL", "QLP_SANDBOX_URL"),
         *("ServiceBusConnection", "ServiceBusConnection__fullyQualifiedNamespace"),
@@ -45,7 +45,7 @@ class StackConfig:
         root: the checkout.
         app: the function app's directory.
         data: everything the stack writes: database, keys, logs.
-        http_port, amqp_port: the doors for clients and producers; 0 picks a free one.
+        http_port, amqp_port: the endpoints for clients and producers; 0 picks a free one.
         database_url: an existing PostgreSQL (its owner) to use in place of the embedded one.
         service_bus_config: the broker's entities, in the format of Microsoft's emulator.
     """
@@ -84,7 +84,7 @@ def _connections(env: Mapping[str, str]) -> dict[str, str | None]:
     """The connection settings that the stack uses or hands on, as clients take them."""
     remember_all(env)
     try:
-        return {name: connection_setting(env, name) for name in CHECKS.keys() - _ITS_OWN}
+        return {name: connection_setting(env, name) for name in CHECKS.keys() - _SET_BY_STACK}
     except ValueError as error:
         raise WrongSetting(str(error)) from None
 

@@ -15,10 +15,10 @@ from infra.local.stack.config import StackError
 _SQL = load_statements(Path(__file__).with_name("foreign_database.sql"))
 
 #: Whether whoever started the stack agrees with what is said.
-Agree = Callable[[str], bool]
+Confirm = Callable[[str], bool]
 
 
-async def may_migrate(url: str, agree: Agree) -> None:
+async def may_migrate(url: str, confirm: Confirm) -> None:
     """Return if a database has this product's schema, or may get it.
 
     Raises:
@@ -41,7 +41,7 @@ async def may_migrate(url: str, agree: Agree) -> None:
             "name an empty database"
         )
     holds = f"holds {tables} tables of others" if tables else "is empty"
-    if not agree(f"{where} {holds} and has no schema of QLP yet. Create it there?"):
+    if not confirm(f"{where} {holds} and has no schema of QLP yet. Create it there?"):
         raise StackError(
             f"QLP_DATABASE_URL: {where} {holds}, and gets QLP's schema only if that is agreed to: "
             "make up ARGS=--yes"

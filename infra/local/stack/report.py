@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from infra.local.stack.stack import Doors
+from infra.local.stack.stack import Endpoints
 
 
 class Report(Protocol):
@@ -30,8 +30,8 @@ class Report(Protocol):
     def failed(self, problem: str) -> None:
         """Something did not work."""
 
-    def serving(self, doors: Doors, requests: list[tuple[str, str]]) -> None:
-        """The stack serves; ``requests`` are (what it does, command to copy)."""
+    def serving(self, endpoints: Endpoints, examples: list[tuple[str, str]]) -> None:
+        """The stack serves; ``examples`` are (what it does, command to copy)."""
 
     def ended(self, name: str, code: int, last_words: str) -> None:
         """A part ended by itself, with these last lines of its log; it is started again."""
@@ -84,14 +84,14 @@ class HumanReport:
         """See `Report`."""
         self._console.print(Text.assemble(("✗ ", "bold red"), problem))
 
-    def serving(self, doors: Doors, requests: list[tuple[str, str]]) -> None:
+    def serving(self, endpoints: Endpoints, examples: list[tuple[str, str]]) -> None:
         """See `Report`."""
         self._console.rule("[bold]serving")
-        self._console.print(f"HTTP         {doors.http_url}/api")
-        self._console.print(f"health       {doors.http_url}/api/health")
-        self._console.print(f"sandbox host {doors.sandbox_url}/health")
-        self._console.print(f"API key      {doors.api_key}")
-        for title, command in requests:
+        self._console.print(f"HTTP         {endpoints.http_url}/api")
+        self._console.print(f"health       {endpoints.http_url}/api/health")
+        self._console.print(f"sandbox host {endpoints.sandbox_url}/health")
+        self._console.print(f"API key      {endpoints.api_key}")
+        for title, command in examples:
             self._console.print(f"\n[bold]{title}[/]")
             self._console.print(Text(command))
         self._console.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
@@ -118,43 +118,46 @@ class JsonReport:
 
     def part(self, name: str, seconds: float) -> None:
         """See `Report`."""
-        self._say("part", name=name, seconds=round(seconds, 3))
+        self._write("part", name=name, seconds=round(seconds, 3))
 
     def healthy(self, seconds: float) -> None:
         """See `Report`."""
-        self._say("healthy", seconds=round(seconds, 3))
+        self._write("healthy", seconds=round(seconds, 3))
 
     def step(self, title: str, lines: list[str], seconds: float, **facts: Any) -> None:  # noqa: ANN401
         """See `Report`."""
-        self._say("step", title=title, seconds=round(seconds, 3), **facts)
+        self._write("step", title=title, seconds=round(seconds, 3), **facts)
 
     def timeline(self, intent_id: str, events: list[dict[str, Any]]) -> None:
         """See `Report`."""
-        self._say("timeline", intent_id=intent_id, events=events)
+        self._write("timeline", intent_id=intent_id, events=events)
 
     def failed(self, problem: str) -> None:
         """See `Report`."""
-        self._say("failed", problem=problem)
+        self._write("failed", problem=problem)
 
-    def serving(self, doors: Doors, requests: list[tuple[str, str]]) -> None:
+    def serving(self, endpoints: Endpoints, examples: list[tuple[str, str]]) -> None:
         """See `Report`."""
-        self._say(
-            "serving", url=f"{doors.http_url}/api", sandbox=doors.sandbox_url, api_key=doors.api_key
+        self._write(
+            "serving",
+            url=f"{endpoints.http_url}/api",
+            sandbox=endpoints.sandbox_url,
+            api_key=endpoints.api_key,
         )
 
     def ended(self, name: str, code: int, last_words: str) -> None:
         """See `Report`."""
-        self._say("ended", name=name, code=code, last_words=last_words)
+        self._write("ended", name=name, code=code, last_words=last_words)
 
     def note(self, what: str) -> None:
         """See `Report`."""
-        self._say("note", note=what)
+        self._write("note", note=what)
 
     def stopped(self) -> None:
         """See `Report`."""
-        self._say("stopped")
+        self._write("stopped")
 
-    def _say(self, what: str, **facts: Any) -> None:  # noqa: ANN401
+    def _write(self, what: str, **facts: Any) -> None:  # noqa: ANN401
         print(json.dumps({"what": what, **facts}), flush=True)
 
 

@@ -29,7 +29,7 @@ from infra.local.ports import RememberedPorts
 from infra.local.postgres.server import EmbeddedPostgres
 from infra.local.stack.child import Child
 from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError, WrongSetting
-from infra.local.stack.foreign_database import Agree, may_migrate
+from infra.local.stack.foreign_database import Confirm, may_migrate
 
 TENANT = "demo"
 
@@ -45,13 +45,13 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "DOCKER_HOST", "
 T = TypeVar("T")
 
 #: Told the name of each part once it stands, and how many seconds that took.
-Progress = Callable[[str, float], None]
+OnReady = Callable[[str, float], None]
 
 #: Told the name of a part that ended by itself, its exit code, and the last lines of its log.
-Ended = Callable[[str, int, str], None]
+OnEnded = Callable[[str, int, str], None]
 
 
-def _nobody(_question: str) -> bool:
+def _decline(_question: str) -> bool:
     """Nobody is there to agree."""
     return False
 
@@ -65,7 +65,7 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class Endpoints:
     """Where the running stack is reached.
 
     Attributes:
@@ -92,24 +92,24 @@ class LocalStack:
     `children`) is found where it was; and they stay the same when the stack is.
     """
 
-    def __init__(self, config: StackConfig, progress: Progress, agree: Agree = _nobody) -> None:
+    def __init__(self, config: StackConfig, on_ready: OnReady, confirm: Confirm = _decline) -> None:
         """Compose it.
 
         Args:
             config: of the stack.
-            progress: told what stands.
-            agree: asked before somebody else's database gets this product's schema.
+            on_ready: told what stands.
+            confirm: asked before somebody else's database gets this product's schema.
         """
         self._config = config
-        self._progress = progress
-        self._agree = agree
+        self._on_ready = on_ready
+        self._confirm = confirm
         self._ports = RememberedPorts(config.data / "ports.json")
         self.children: dict[str, Child] = {}
         self._lock: TextIOWrapper | None = None
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Doors]:
-        """Start everything, yield the doors once all is healthy, stop everything.
+    async def running(self) -> AsyncIterator[Endpoints]:
+        """Start everything, yield the endpoints once all is healthy, stop everything.
 
         Raises:
             StackError: it runs already, a port is taken, or a part did not start.
@@ -138,13 +138,15 @@ class LocalStack:
         finally:
             self._release_lock()
 
-    async def supervise(self, ended: Ended) -> None:
+    async def supervise(self, on_ended: OnEnded) -> None:
         """Start each part again that ends by itself, until it is cancelled.
 
         Raises:
             StackError: a part ends again and again.
         """
-        tasks = [asyncio.create_task(_kept(child, ended)) for child in self.children.values()]
+        tasks = [
+            asyncio.create_task(_keep_running(child, on_ended)) for child in self.children.values()
+        ]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -152,12 +154,12 @@ class LocalStack:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _start(self) -> Doors:
+    async def _start(self) -> Endpoints:
         _require_free(
             {"QLP_HTTP_PORT": self._config.http_port, "QLP_AMQP_PORT": self._config.amqp_port}
         )
         if self._config.database_url is not None:
-            await may_migrate(self._config.database_url, self._agree)
+            await may_migrate(self._config.database_url, self._confirm)
         postgres, bus = await asyncio.gather(
             self._timed("PostgreSQL", self._start_postgres()),
             self._timed("Service Bus", self._start_service_bus()),
@@ -173,13 +175,13 @@ class LocalStack:
             ),
             self._timed("sandbox host", self._start_sandbox(bus, http_port, sandbox_port)),
         )
-        await self._timed("health", self._healthy(http_url, api_key))
-        return Doors(http_url, bus, postgres.app, postgres.admin, sandbox_url, api_key)
+        await self._timed("health", self._wait_until_healthy(http_url, api_key))
+        return Endpoints(http_url, bus, postgres.app, postgres.admin, sandbox_url, api_key)
 
     async def _timed(self, name: str, work: Awaitable[T]) -> T:
         started = monotonic()
         result = await work
-        self._progress(name, monotonic() - started)
+        self._on_ready(name, monotonic() - started)
         return result
 
     async def _start_postgres(self) -> Database:
@@ -263,8 +265,8 @@ class LocalStack:
         return key
 
     async def _migrate(self, admin_url: str) -> None:
-        of_another = self._config.database_url is not None
-        named = "QLP_DATABASE_URL" if of_another else str(self._config.data / "postgres")
+        foreign = self._config.database_url is not None
+        named = "QLP_DATABASE_URL" if foreign else str(self._config.data / "postgres")
         try:
             await migrate(admin_url)
         except MigrationError as error:
@@ -278,7 +280,7 @@ class LocalStack:
             said = error.diag.message_primary or type(error).__name__
             raise StackError(f"{named}: the schema cannot be had here: {said}") from None
 
-    async def _healthy(self, http_url: str, api_key: str) -> None:
+    async def _wait_until_healthy(self, http_url: str, api_key: str) -> None:
         deadline = monotonic() + _HEALTH_SECONDS
         report: Any = None
         headers = {"X-API-Key": api_key}  # strangers are told the status alone
@@ -311,7 +313,7 @@ class LocalStack:
 
     def _take_lock(
         self,
-        otherwise: str = "set QLP_DATA_DIR, QLP_HTTP_PORT and QLP_AMQP_PORT to run another one",
+        advice: str = "set QLP_DATA_DIR, QLP_HTTP_PORT and QLP_AMQP_PORT to run another one",
     ) -> None:
         data = self._config.data
         try:
@@ -327,7 +329,7 @@ class LocalStack:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise StackError(f"the stack of {data} is running already; {otherwise}") from None
+            raise StackError(f"the stack of {data} is running already; {advice}") from None
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -355,11 +357,11 @@ def _environment(*prefixes: str) -> dict[str, str]:
     }
 
 
-async def _kept(child: Child, told: Ended) -> None:
+async def _keep_running(child: Child, on_ended: OnEnded) -> None:
     ends: deque[float] = deque(maxlen=_MOST_ENDS)
     while True:
         code = await child.ended()
-        told(child.name, code, child.last_words())
+        on_ended(child.name, code, child.last_words())
         ends.append(monotonic())
         if len(ends) == _MOST_ENDS and ends[-1] - ends[0] < _ENDS_SECONDS:
             raise StackError(f"{child.name} ended {_MOST_ENDS} times in a row; see {child.log}")

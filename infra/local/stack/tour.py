@@ -1,4 +1,4 @@
-"""The tour: a client, a producer and an operator use the running stack through its doors."""
+"""The tour: a client, a producer and an operator use the running stack through its endpoints."""
 
 from __future__ import annotations
 
@@ -19,17 +19,49 @@ from azure.servicebus.aio import ServiceBusClient
 from domain.application.service import intent_id_for
 from infra.local.stack.config import StackError
 from infra.local.stack.report import Report
-from infra.local.stack.stack import TENANT, Doors
-from infra.local.stack.tour_programs import MEAN, PLOT, SHOUT
+from infra.local.stack.stack import TENANT, Endpoints
 
-_PATIENCE_SECONDS = 30
+_WAIT_SECONDS = 30
+
+# Programs that use nothing beyond what their language ships with, so that they run anywhere.
+
+_MEAN = """\
+import statistics
+months = {"Jan": 120, "Feb": 95, "Mar": 143}
+print("mean of", ", ".join(months), "=", round(statistics.mean(months.values()), 1))
+"""
+
+_SHOUT = """\
+tr 'a-z' 'A-Z' < /dev/stdin
+"""
+
+#: Bars as a PNG: signature, header, compressed rows that each begin with filter 0, end.
+_PLOT = """\
+import os, struct, zlib
+totals, width, height = {"Jan": 120, "Feb": 95, "Mar": 143}, 300, 160
+
+def pixel(x, y):
+    bar, at = divmod(x, width // len(totals))
+    inside = at >= 20 and height - y <= list(totals.values())[bar]
+    return bytes((37, 99, 235) if inside else (255, 255, 255))
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+rows = b"".join(b"\\0" + b"".join(pixel(x, y) for x in range(width)) for y in range(height))
+with open(os.path.join(os.environ["OUT_DIR"], "totals.png"), "wb") as file:
+    file.write(b"\\x89PNG\\r\\n\\x1a\\n")
+    file.write(chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)))
+    file.write(chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+print("plotted", ", ".join(totals))
+"""
 
 
 class Tour:
     """Steps of a client, a producer and an operator, each through the public door of its user."""
 
-    def __init__(self, doors: Doors, report: Report) -> None:
-        self._doors = doors
+    def __init__(self, endpoints: Endpoints, report: Report) -> None:
+        self._endpoints = endpoints
         self._report = report
 
     async def run(self) -> str:
@@ -39,8 +71,8 @@ class Tour:
             StackError: a step did not end as it should; says what came instead.
         """
         async with aiohttp.ClientSession(
-            headers={"X-API-Key": self._doors.api_key},
-            timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS + 10),
+            headers={"X-API-Key": self._endpoints.api_key},
+            timeout=aiohttp.ClientTimeout(total=_WAIT_SECONDS + 10),
         ) as session:
             client_intent = await self._timed(self._client_submits, session)
             await self._show_timeline(session, client_intent)
@@ -58,7 +90,7 @@ class Tour:
         return str(done.facts.get("intent_id", ""))
 
     async def _client_submits(self, session: aiohttp.ClientSession) -> _Step:
-        status, intent = await self._submit(session, "mean of the monthly totals", MEAN)
+        status, intent = await self._submit(session, "mean of the monthly totals", _MEAN)
         return _Step(
             "A client submits a sentence and a program over HTTP",
             [f"POST /api/intents → {status}", *_outcome_lines(intent)],
@@ -66,11 +98,11 @@ class Tour:
         )
 
     async def _client_looks_at_a_plot(self, session: aiohttp.ClientSession) -> _Step:
-        _, intent = await self._submit(session, "plot the monthly totals", PLOT)
+        _, intent = await self._submit(session, "plot the monthly totals", _PLOT)
         lines = _outcome_lines(intent)
         [artifact] = intent["outcome"]["artifacts"]
         address = f"{artifact['href']}?inline=1"
-        async with session.get(f"{self._doors.http_url}{address}") as response:
+        async with session.get(f"{self._endpoints.http_url}{address}") as response:
             picture = await response.read()
         if response.status != 200 or not picture.startswith(b"\x89PNG"):
             raise StackError(f"GET {address}: {response.status}, and no picture: {picture[:200]!r}")
@@ -88,8 +120,8 @@ class Tour:
         self, session: aiohttp.ClientSession, text: str, program: str
     ) -> tuple[int, dict[str, Any]]:
         body = {"text": text, "program": {"language": "python", "files": {"main.py": program}}}
-        headers = {"Prefer": f"wait={_PATIENCE_SECONDS}", "Idempotency-Key": str(uuid4())}
-        url = f"{self._doors.http_url}/api/intents"
+        headers = {"Prefer": f"wait={_WAIT_SECONDS}", "Idempotency-Key": str(uuid4())}
+        url = f"{self._endpoints.http_url}/api/intents"
         async with session.post(url, json=body, headers=headers) as response:
             return response.status, await response.json()
 
@@ -105,13 +137,13 @@ class Tour:
                 "text": "shout it",
                 "program": {
                     "language": "shell",
-                    "files": {"main.sh": SHOUT},
+                    "files": {"main.sh": _SHOUT},
                     "stdin": "hello from the bus\n",
                 },
             },
         }
         async with (
-            ServiceBusClient.from_connection_string(self._doors.service_bus) as client,
+            ServiceBusClient.from_connection_string(self._endpoints.service_bus) as client,
             client.get_queue_sender("intents") as sender,
         ):
             await sender.send_messages(ServiceBusMessage(json.dumps(event)))
@@ -124,8 +156,8 @@ class Tour:
         )
 
     async def _await_intent(self, session: aiohttp.ClientSession, intent_id: str) -> dict[str, Any]:
-        url = f"{self._doors.http_url}/api/intents/{intent_id}"
-        deadline = monotonic() + _PATIENCE_SECONDS
+        url = f"{self._endpoints.http_url}/api/intents/{intent_id}"
+        deadline = monotonic() + _WAIT_SECONDS
         while True:
             async with session.get(url, headers={"Prefer": "wait=10"}) as response:
                 intent: dict[str, Any] = await response.json()
@@ -136,7 +168,7 @@ class Tour:
             await asyncio.sleep(0.02)  # until the bus has delivered it, there is no intent
 
     async def _show_timeline(self, session: aiohttp.ClientSession, intent_id: str) -> None:
-        url = f"{self._doors.http_url}/api/intents/{intent_id}/events"
+        url = f"{self._endpoints.http_url}/api/intents/{intent_id}/events"
         async with session.get(url) as response:
             records = (await response.json())["items"]
         self._report.timeline(intent_id, timeline(records))
@@ -163,7 +195,7 @@ class Tour:
     async def _qlp(self, *arguments: str) -> Any:  # noqa: ANN401 parsed JSON
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "domain.operations", *arguments),
-            env={**os.environ, "DATABASE_URL": self._doors.database_url},
+            env={**os.environ, "DATABASE_URL": self._endpoints.database_url},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )

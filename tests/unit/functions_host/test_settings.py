@@ -10,7 +10,7 @@ import pytest
 
 from infra.local.functions_host import settings
 from infra.local.functions_host.errors import HostStartupError
-from infra.local.functions_host.service_bus.connection import connection
+from infra.local.functions_host.service_bus.connection import resolve_connection
 
 
 def write(path: Path, document: Any) -> Path:
@@ -53,9 +53,9 @@ def test_a_wrong_settings_file_is_refused_by_name(
 
 def test_a_connection_is_taken_as_the_app_takes_it() -> None:
     text = "Endpoint=sb://h/;SharedAccessKeyName=n;SharedAccessKey=k"
-    assert connection("Bus", {"Bus": f' "{text}"'}, "f").connection_string == text
+    assert resolve_connection("Bus", {"Bus": f' "{text}"'}, "f").connection_string == text
     named = {"Bus__fullyQualifiedNamespace": "https://n.servicebus.windows.net/"}
-    assert connection("Bus", named, "f").namespace == "n.servicebus.windows.net"
+    assert resolve_connection("Bus", named, "f").namespace == "n.servicebus.windows.net"
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.local.servicebus.broker.messages import Content, parse_message, split_batch
-from infra.local.servicebus.broker.render import Stamp, render, with_dead_letter
+from infra.local.servicebus.broker.render import BrokerProperties, render, with_dead_letter
 from infra.local.servicebus.codec.decode import decode
 from infra.local.servicebus.codec.encode import encode
 from infra.local.servicebus.codec.types import Symbol, Timestamp, UInt
@@ -25,7 +25,7 @@ from tests.fixtures.odd_messages import (
 )
 from tests.unit.servicebus.building import payload, section
 
-STAMP = Stamp(
+STAMP = BrokerProperties(
     delivery_count=2,
     ttl_ms=5000,
     sequence_number=7,
@@ -36,7 +36,7 @@ STAMP = Stamp(
 )
 
 
-def as_the_sdk_sees(content: Content, stamp: Stamp = STAMP) -> Any:
+def as_the_sdk_sees(content: Content, stamp: BrokerProperties = STAMP) -> Any:
     return decode_payload(memoryview(render(content, stamp)))
 
 

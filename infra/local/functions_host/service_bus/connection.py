@@ -46,7 +46,7 @@ class Connection:
         return DefaultAzureCredential(managed_identity_client_id=self.client_id)
 
 
-def connection(name: str, environ: Mapping[str, str], where: str) -> Connection:
+def resolve_connection(name: str, environ: Mapping[str, str], where: str) -> Connection:
     """Resolve the setting; HostStartupError names the function and both ways to set it."""
     for prefix in (name, f"AzureWebJobs{name}"):
         if text := settings.lookup(prefix, environ):

@@ -220,8 +220,8 @@ class BatchListener(Listener):
         end = time.monotonic() + options.max_batch_wait_seconds
         wait = BATCH_GAP_SECONDS
         try:
-            while (room := options.max_message_batch_size - len(messages)) > 0:
-                more = await self.link.receive_more(room, wait)
+            while (missing := options.max_message_batch_size - len(messages)) > 0:
+                more = await self.link.receive_more(missing, wait)
                 messages += more
                 wait = BATCH_GAP_SECONDS if more else end - time.monotonic()
                 if not more and (len(messages) >= options.min_message_batch_size or wait <= 0):
@@ -237,7 +237,7 @@ class BatchListener(Listener):
         return batch_argument(self.trigger, messages), {}
 
 
-def listener(
+def make_listener(
     function: HostedFunction,
     invoker: Invoker,
     options: ServiceBusOptions,

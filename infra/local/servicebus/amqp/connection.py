@@ -12,6 +12,7 @@ from infra.local.servicebus.amqp.answers import (
     error,
     performative,
 )
+from infra.local.servicebus.amqp.authorisation import Authorisation
 from infra.local.servicebus.amqp.cbs import Grant
 from infra.local.servicebus.amqp.frames import (
     AMQP_FRAME,
@@ -19,7 +20,6 @@ from infra.local.servicebus.amqp.frames import (
     FrameReader,
     encode_frame,
 )
-from infra.local.servicebus.amqp.grants import Grants
 from infra.local.servicebus.amqp.handshake import Handshake, SignIn
 from infra.local.servicebus.amqp.outbox import Outbox
 from infra.local.servicebus.amqp.performatives import (
@@ -78,8 +78,8 @@ class Connection(asyncio.Protocol):
         self._outbox = Outbox(limits.write_high_water_bytes)
         self._paused = False
         self._held_bytes = 0
-        self._grants = Grants(clock)
-        self._handshake = Handshake(self._reader, self._outbox, sign_in, self._grants.admit)
+        self._authorisation = Authorisation(clock)
+        self._handshake = Handshake(self._reader, self._outbox, sign_in, self._authorisation.admit)
         self._peer_idle = 0.0
         self._last_received = self._loop.time()
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
         """Write a frame, together with what else is written in this turn of the loop."""
         self._outbox.write(encode_frame(channel, body, payload))
 
-    def hold(self, size: int) -> None:
+    def account_incomplete(self, size: int) -> None:
         """Account for bytes of incomplete deliveries.
 
         Raises:
@@ -167,12 +167,12 @@ class Connection(asyncio.Protocol):
 
     def admit(self, grant: Grant) -> None:
         """Remember what a token covers. Raises ProtocolError if there are too many."""
-        self._grants.admit(grant)
+        self._authorisation.admit(grant)
         self._check_grants()
 
     def authorise(self, path: str) -> None:
         """Refuse a path that no valid token covers. Raises Unauthorized."""
-        self._grants.authorise(path)
+        self._authorisation.authorise(path)
 
     def fail(self, condition: str, description: str) -> None:
         """Close with an error."""
@@ -310,10 +310,10 @@ class Connection(asyncio.Protocol):
 
     def _check_grants(self) -> None:
         """Detach links whose token has expired; close if there was never a token."""
-        left = self._grants.seconds_to_next_expiry()
+        left = self._authorisation.seconds_to_next_expiry()
         for session in self._sessions.values():
             for link in session.links():
-                if link.path is not None and not self._grants.covers(link.path):
+                if link.path is not None and not self._authorisation.covers(link.path):
                     session.detach(link, Unauthorized.condition, "the token has expired")
         if left is None:
             self.fail(Unauthorized.condition, "no valid token was put at $cbs")

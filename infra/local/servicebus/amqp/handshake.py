@@ -83,10 +83,10 @@ class Handshake:
         init = parse(body)[0] if kind == SASL_FRAME and body else None
         if not isinstance(init, SaslInit):
             raise ProtocolError("amqp:not-allowed", "a SASL init is expected")
-        welcome = init.mechanism in _WITHOUT_KEY or self._has_key(init)
-        outcome = encode_sasl_outcome(0 if welcome else 1)
+        accepted = init.mechanism in _WITHOUT_KEY or self._has_key(init)
+        outcome = encode_sasl_outcome(0 if accepted else 1)
         self._outbox.write(encode_frame(0, outcome, kind=SASL_FRAME))
-        if not welcome:
+        if not accepted:
             raise ProtocolError("amqp:unauthorized-access", "SASL: the key is not the namespace's")
         self._sasl_done = True
         self._expects_init = False

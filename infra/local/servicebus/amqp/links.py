@@ -37,7 +37,7 @@ class LinkSession(Protocol):
     limits: Limits
     unsettled: dict[int, tuple[ConsumerLink, uuid.UUID]]
 
-    def hold(self, size: int) -> None:
+    def account_incomplete(self, size: int) -> None:
         """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
 
     def can_deliver(self) -> bool:
@@ -98,7 +98,7 @@ class IncomingLink:
             return
         self._size += len(payload)
         if self._size <= self._limits.max_message_bytes:
-            self._session.hold(len(payload))
+            self._session.account_incomplete(len(payload))
             self._chunks.append(payload)
         if transfer.more:
             return
@@ -134,7 +134,7 @@ class IncomingLink:
         return ACCEPTED_STATE
 
     def _drop_chunks(self) -> None:
-        self._session.hold(-sum(map(len, self._chunks)))
+        self._session.account_incomplete(-sum(map(len, self._chunks)))
         self._chunks.clear()
         self._first = None
         self._size = 0
@@ -263,7 +263,7 @@ class ConsumerLink(_CreditedLink):
         """Apply the peer's outcome; the answer repeats it, or says why it did not apply."""
         return settle(self._entity, token, state, frame)
 
-    def holds(self, token: uuid.UUID) -> bool:
+    def is_locked(self, token: uuid.UUID) -> bool:
         """Whether a lock still stands."""
         return self._entity.is_locked(token)
 

@@ -73,11 +73,11 @@ class Management:
         first = request.argument("from-sequence-number", int)
         most = min(request.argument("message-count", int), _MAX_ITEMS)
         found: list[dict[str, Any]] = []
-        room = self._max_message_bytes
+        bytes_left = self._max_message_bytes
         for message in self._entity().browse(first):
             rendered = message.render()
-            room -= len(rendered)
-            if len(found) >= most or (found and room < 0):
+            bytes_left -= len(rendered)
+            if len(found) >= most or (found and bytes_left < 0):
                 break
             found.append({"message": rendered})
         return {"messages": found} if found else None

@@ -54,7 +54,7 @@ class SessionConnection(Protocol):
     def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
         """Write a frame."""
 
-    def hold(self, size: int) -> None:
+    def account_incomplete(self, size: int) -> None:
         """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
 
     def admit(self, grant: Grant) -> None:
@@ -98,9 +98,9 @@ class Session:
         """Write a frame on the session's channel."""
         self.connection.send(self._channel, body, payload)
 
-    def hold(self, size: int) -> None:
+    def account_incomplete(self, size: int) -> None:
         """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
-        self.connection.hold(size)
+        self.connection.account_incomplete(size)
 
     def links(self) -> list[Link]:
         """The attached links."""
@@ -156,11 +156,11 @@ class Session:
         """Send a message in as many frames as it takes; returns its delivery-id."""
         delivery_id = self._next_delivery_id
         self._next_delivery_id = (delivery_id + 1) & _SERIAL_MASK
-        room = self.connection.peer_max_frame - _TRANSFER_OVERHEAD
-        for start in range(0, len(payload), room):
-            more = start + room < len(payload)
+        chunk = self.connection.peer_max_frame - _TRANSFER_OVERHEAD
+        for start in range(0, len(payload), chunk):
+            more = start + chunk < len(payload)
             body = encode_transfer(handle, delivery_id, tag, settled, more)
-            self._blocked.append((body, payload[start : start + room]))
+            self._blocked.append((body, payload[start : start + chunk]))
         self._send_blocked()
         return delivery_id
 
@@ -287,6 +287,6 @@ class Session:
             self.send(encode_disposition(False, delivery_id, delivery_id, state))
 
     def _forget_lost_locks(self) -> None:
-        lost = [d for d, (link, token) in self.unsettled.items() if not link.holds(token)]
+        lost = [d for d, (link, token) in self.unsettled.items() if not link.is_locked(token)]
         for delivery_id in lost:
             del self.unsettled[delivery_id]

@@ -160,7 +160,7 @@ class Entity:
         if self.dead_letters is None:
             raise NotAllowed(f"{self.path} is a dead-letter queue already")
         self._change(message, changes)
-        self._bury(message, reason, description)
+        self._move_to_dead_letters(message, reason, description)
 
     def renew(self, tokens: Sequence[uuid.UUID]) -> list[int]:
         """Lock for another lock duration, all or none. Returns the new ends. Raises LockLost."""
@@ -282,7 +282,7 @@ class Entity:
             message.delivery_count += 1
             most = self.settings.max_delivery_count
             if self.dead_letters is not None and message.delivery_count >= most:
-                self._bury(
+                self._move_to_dead_letters(
                     message,
                     "MaxDeliveryCountExceeded",
                     f"Message could not be consumed after {most} delivery attempts.",
@@ -292,11 +292,15 @@ class Entity:
 
     def _expire(self, message: StoredMessage) -> None:
         if self.dead_letters is not None and self.settings.dead_letter_on_expiration:
-            self._bury(message, "TTLExpiredException", "The message expired and was dead lettered.")
+            self._move_to_dead_letters(
+                message, "TTLExpiredException", "The message expired and was dead lettered."
+            )
         else:
             self._table.remove(message)
 
-    def _bury(self, message: StoredMessage, reason: str | None, description: str | None) -> None:
+    def _move_to_dead_letters(
+        self, message: StoredMessage, reason: str | None, description: str | None
+    ) -> None:
         self._table.remove(message)
         if self.dead_letters is not None:
             self.dead_letters.receive_dead_letter(message, reason, description)

@@ -147,7 +147,7 @@ def parse_message(payload: bytes) -> Content:
         raise MalformedMessage("the message has no body section")
     durable, priority, ttl = (header + [None] * 5)[:3]
     properties = section(PROPERTIES, _identified(properties))
-    require_room(annotations, application_properties, properties)
+    require_properties_fit(annotations, application_properties, properties)
     return Content(
         durable=durable is True,
         priority=_within(priority, 255),
@@ -160,7 +160,9 @@ def parse_message(payload: bytes) -> Content:
     )
 
 
-def require_room(annotations: Entries, application_properties: Entries, properties: bytes) -> None:
+def require_properties_fit(
+    annotations: Entries, application_properties: Entries, properties: bytes
+) -> None:
     """Raise MessageTooLarge if what is not body takes more than Service Bus allows."""
     size = len(annotations.raw) + len(application_properties.raw) + len(properties)
     if size > MAX_PROPERTIES_BYTES:

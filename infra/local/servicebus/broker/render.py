@@ -18,14 +18,14 @@ from infra.local.servicebus.broker.messages import (
     Content,
     Entries,
     map_entries,
-    require_room,
+    require_properties_fit,
     section,
 )
 from infra.local.servicebus.codec.encode import encode, encode_compound, encode_list
 from infra.local.servicebus.codec.types import Long, Symbol, UByte, UInt
 
 
-class Stamp(NamedTuple):
+class BrokerProperties(NamedTuple):
     """What the broker says about a message when it hands it out; times in ms since the epoch."""
 
     delivery_count: int
@@ -46,7 +46,7 @@ def with_properties(content: Content, changes: Entries) -> Content:
     if not changes.length:
         return content
     changed = _replaced(content, {key: entry for key, entry, _ in map_entries(changes.raw)})
-    require_room(changed.annotations, changed.application_properties, changed.properties)
+    require_properties_fit(changed.annotations, changed.application_properties, changed.properties)
     return changed
 
 
@@ -80,7 +80,7 @@ _I64 = struct.Struct(">q").pack
 _I32 = struct.Struct(">i").pack
 
 
-def render(content: Content, stamp: Stamp) -> bytes:
+def render(content: Content, stamp: BrokerProperties) -> bytes:
     """Put a message together for a receiver."""
     header = encode_list(
         (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from infra.local.servicebus.broker.messages import Content
-from infra.local.servicebus.broker.render import Stamp, render
+from infra.local.servicebus.broker.render import BrokerProperties, render
 from infra.local.servicebus.errors import QuotaExceeded
 
 #: Memory that a stored message takes beside its bytes, measured on CPython 3.11, rounded up.
@@ -70,7 +70,7 @@ class StoredMessage:
         state = 1 if self.deferred else _WIRE_STATES.get(self.status, 0)
         return render(
             self.content,
-            Stamp(
+            BrokerProperties(
                 delivery_count=self.delivery_count,
                 ttl_ms=self.ttl_ms,
                 sequence_number=self.sequence_number,

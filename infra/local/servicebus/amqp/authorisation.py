@@ -9,7 +9,7 @@ from infra.local.servicebus.errors import ProtocolError, Unauthorized
 _MAX_GRANTS = 256
 
 
-class Grants:
+class Authorisation:
     """The latest grant for each path, while it is valid."""
 
     def __init__(self, clock: Clock) -> None:
