@@ -94,11 +94,13 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "setdomainname": (171, 162),
 }
 
+#: Refused besides to a program that is bound to one CPU.
+_REFUSED_BOUND: dict[str, tuple[int, int | None]] = {"sched_setaffinity": (203, 122)}
+
 #: Refused besides where no namespace hides the host's own processes: what changes another one.
 _REFUSED_BESIDE_OTHERS: dict[str, tuple[int, int | None]] = {
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
-    "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119),
@@ -185,17 +187,19 @@ def supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in _AUDIT_ARCH
 
 
-def bubblewrap_filter(machine: str | None = None) -> bytes:
+def bubblewrap_filter(machine: str | None = None, *, bound: bool = False) -> bytes:
     """The filter of a box that has namespaces, as an array of ``struct sock_filter``.
 
     Args:
         machine: ``x86_64`` or ``aarch64``; by default the one this runs on.
+        bound: the program must stay on the CPU it was given.
 
     Raises:
         ValueError: no table for that architecture.
     """
     column, program = _begin(machine)
-    program += _absent(column) + _refused(column, _REFUSED) + _dangerous_arguments(column)
+    refused = _REFUSED | (_REFUSED_BOUND if bound else {})
+    program += _absent(column) + _refused(column, refused) + _dangerous_arguments(column)
     program += _limits_of_others(column)
     for call in (_SOCKET, _SOCKETPAIR):
         allowed = _only((*_UNIX, *_IP), _ERRNO | errno.EAFNOSUPPORT)
@@ -222,7 +226,8 @@ def confined_filters(machine: str | None = None, *, as_host: bool = False) -> tu
     quiet += _for_call(_SOCKET[column], 0, _only(_IP, _ERRNO | errno.EAFNOSUPPORT))
     quiet += _for_call(_SOCKETPAIR[column], 0, _only(_UNIX, _ERRNO | errno.EAFNOSUPPORT))
     _, logged = _begin(machine)
-    refused = _REFUSED | _REFUSED_BESIDE_OTHERS | (_REFUSED_AS_HOST if as_host else {})
+    refused = _REFUSED | _REFUSED_BOUND | _REFUSED_BESIDE_OTHERS
+    refused |= _REFUSED_AS_HOST if as_host else {}
     logged += _refused(column, refused) + _dangerous_arguments(column)
     for family in _IP:
         inet = _when(_EQUAL, family, _ERRNO | errno.EACCES)

@@ -381,9 +381,7 @@ while True: pass
         _used_one_cpu,
         (Verdict.TIMED_OUT,),
         limits=limits(wall_seconds=1.5),
-        elsewhere={
-            CONFINED: Otherwise("nothing but a cgroup limits CPUs", (Verdict.TIMED_OUT,), anyhow),
-        },
+        without_cgroups=True,
     ),
     *(
         Program(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from domain.contracts.job import JobLimits
 from sandbox_host.linux.box_users import BUBBLEWRAP_USERS, NoUserFree
 from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits, GroupUsage
+from sandbox_host.linux.cpus import bind
 from sandbox_host.linux.network_watch import NetworkWatch
 from sandbox_host.linux.processes import sealed_file
 from sandbox_host.linux.watchdog import descendants, private_bytes, run_ms
@@ -152,6 +153,8 @@ class BoxMaker:
         init = await self._set_up(process)
         if capabilities.quotas is not None:
             capabilities.quotas.limit(descendants(init))
+        if capabilities.cpus is not None:
+            bind([init, *descendants(init)], capabilities.cpus.take())
         files = made.enter_context(contextlib.closing(BoxFiles(init)))
         network = made.enter_context(contextlib.closing(NetworkWatch(init)))
         self.adjustable = files.adjustable

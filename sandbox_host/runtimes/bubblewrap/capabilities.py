@@ -11,6 +11,7 @@ from sandbox_host.linux import seccomp
 from sandbox_host.linux.box_users import BUBBLEWRAP_USERS
 from sandbox_host.linux.cgroups.cgroups import open_tree
 from sandbox_host.linux.cgroups.types import CgroupsUnavailable, CgroupTree
+from sandbox_host.linux.cpus import ProgramCpus, may_bind_others
 from sandbox_host.linux.processes import host_tag, tells_returncodes
 from sandbox_host.linux.quotas import Quotas
 from sandbox_host.runtimes.bubblewrap import box as bwrap_box
@@ -34,6 +35,7 @@ class HostCapabilities:
         root: the arguments that lay out the box's root.
         filter: the seccomp program; None for an architecture without one.
         tree: where cgroups are made; None where limits are held without.
+        cpus: what programs get one of; None where cgroups hold their share, or nothing does.
         inputs: the folders that boxes see as ``/in``.
         keeper: ends the boxes when this host is gone.
         limits_mode: how limits are held, and why so, for a person.
@@ -45,6 +47,7 @@ class HostCapabilities:
     root: list[str]
     filter: bytes | None
     tree: CgroupTree | None
+    cpus: ProgramCpus | None
     limits_mode: str
     quotas: Quotas | None
     inputs: InputFolders
@@ -68,6 +71,7 @@ class HostCapabilities:
             "languages": ", ".join(self.interpreters),
             "python": self.interpreters["python"].path,
             "limits": self.limits_mode,
+            "cpu": self._cpu(),
             "seccomp": "on" if self.filter else "off (no table for this architecture)",
             "apparmor": _apparmor(),
             "exit status": "the kernel's" if tells_returncodes() else _AS_SHELLS_DO,
@@ -77,6 +81,11 @@ class HostCapabilities:
             "user": "one per box" if os.geteuid() == 0 else "the host's own",
             "quotas": "of a user per box" if self.quotas is None else self.quotas.said(),
         }
+
+    def _cpu(self) -> str:
+        if self.tree is not None:
+            return "held by the cgroup"
+        return "not held (CAP_SYS_NICE is missing)" if self.cpus is None else self.cpus.described()
 
 
 def find_capabilities(use_cgroups: bool) -> HostCapabilities:
@@ -96,13 +105,15 @@ def find_capabilities(use_cgroups: bool) -> HostCapabilities:
             mode = tree.version
         except CgroupsUnavailable as reason:
             mode = f"rlimits (no cgroup: {reason})"
+    cpus = ProgramCpus() if tree is None and (os.geteuid() != 0 or may_bind_others()) else None
     name = f"{host_tag()}-{next(_serial)}"
     return HostCapabilities(
         bwrap=bwrap,
         interpreters=interpreters,
         root=bwrap_box.root_arguments(interpreters.values()),
-        filter=seccomp.bubblewrap_filter() if seccomp.supported() else None,
+        filter=seccomp.bubblewrap_filter(bound=cpus is not None) if seccomp.supported() else None,
         tree=tree,
+        cpus=cpus,
         limits_mode=mode,
         quotas=None if os.geteuid() == 0 else Quotas(),
         inputs=inputs,

@@ -124,6 +124,7 @@ def become(request: dict[str, Any]) -> NoReturn:
     os.setsid()
     os.umask(0o022)
     os.chdir(request["workspace"])
+    os.sched_setaffinity(0, {request["cpu"]})
     for name, value in request["limits"].items():
         resource.setrlimit(getattr(resource, name), (value, value))
     if request["uid"] is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from domain.contracts.job import Behaviour, Usage
 from sandbox_host.linux.behaviour import ProgramWatch, Refusal, RefusalLog, Refusals
+from sandbox_host.linux.cpus import ProgramCpus
 from sandbox_host.linux.quotas import PENDING_SIGNALS
 from sandbox_host.linux.watchdog import MemoryWatchdog, descendants
 from sandbox_host.run.background import in_background, when
@@ -61,12 +62,14 @@ class HostCapabilities:
     Attributes:
         interpreters: by language.
         filters: see `seccomp.confined_filters`.
+        cpus: what programs get one of.
         log: of refused system calls, where they can be read.
     """
 
     interpreters: dict[str, Interpreter]
     launcher: Launcher
     filters: tuple[bytes, bytes]
+    cpus: ProgramCpus
     log: RefusalLog | None
 
 
@@ -116,6 +119,7 @@ class ConfinedRun:
             "environment": environment_of(job, str(folder.work), str(folder.tmp), str(folder.out)),
             "workspace": str(folder.work),
             "uid": self._uid,
+            "cpu": self._capabilities.cpus.take(),
             "landlock": self._capabilities.launcher.landlock,
             "paths": {**_PATHS, **dict.fromkeys(binds, "execute"), **own, **shared},
             "filters": [part.hex() for part in self._capabilities.filters],
@@ -138,7 +142,7 @@ class ConfinedRun:
             "RLIMIT_MSGQUEUE": 0,
             "RLIMIT_SIGPENDING": PENDING_SIGNALS,
             # Should nobody be left to end it.
-            "RLIMIT_CPU": math.ceil(limits.wall_seconds * (os.cpu_count() or 1) + _GRACE_SECONDS),
+            "RLIMIT_CPU": math.ceil(limits.wall_seconds + _GRACE_SECONDS),
         }
 
     async def _run_program(self, process: ConfinedProcess, refusals: Refusals | None) -> RunResult:

@@ -20,6 +20,7 @@ from pathlib import Path
 from sandbox_host.linux import seccomp
 from sandbox_host.linux.behaviour import RefusalLog, RefusalsUnreadable
 from sandbox_host.linux.box_users import CONFINED_USERS, NoUserFree
+from sandbox_host.linux.cpus import ProgramCpus
 from sandbox_host.linux.quotas import SHARED
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.base import (
@@ -106,6 +107,7 @@ class ConfinedRuntime:
                 "isolation": isolation,
                 "languages": ", ".join(languages),
                 "limits": "rlimits; memory, disk and inodes held by sampling",
+                "cpu": provisioned.capabilities.cpus.described(),
                 "seccomp": "on",
                 "apparmor": "whatever the container has",
                 "user": user,
@@ -198,5 +200,7 @@ def _provision() -> _Provisioned:
         refusals = "not counted (only root may read the kernel's audit records)"
     filters = seccomp.confined_filters(as_host=own)
     return _Provisioned(
-        HostCapabilities(interpreters, launcher, filters, log), make_base(), refusals
+        HostCapabilities(interpreters, launcher, filters, ProgramCpus(), log),
+        make_base(),
+        refusals,
     )

@@ -185,6 +185,23 @@ async def test_usage_is_measured(runtime: Runtime) -> None:
         assert 60 << 20 <= result.usage.peak_memory_bytes < 120 << 20
 
 
+async def test_processes_of_a_program_have_one_cpu_together(runtime: Runtime) -> None:
+    program = (
+        "import os, time\n"
+        "end = time.monotonic() + 1\n"
+        "children = [os.fork() for _ in range(2)]\n"
+        "while time.monotonic() < end: pass\n"
+        "if all(children): os.wait(), os.wait()\n"
+    )
+    result = await run(runtime, prepared(program))
+    assert result.verdict is Verdict.SUCCEEDED
+    assert result.usage is not None
+    if result.usage.cpu_user_ms is not None and result.usage.cpu_system_ms is not None:
+        used = result.usage.cpu_user_ms + result.usage.cpu_system_ms
+        # A cgroup's share of a tenth of a second may be used before the first and after the last.
+        assert used < 1.1 * result.usage.wall_ms + 200
+
+
 async def test_a_program_may_use_threads_and_child_processes(runtime: Runtime) -> None:
     program = (
         "import concurrent.futures as f, subprocess\n"

@@ -50,6 +50,15 @@ def test_ordinary_calls_are_allowed(machine: str) -> None:
     assert verdict(machine, clone, 0x01200011) == ALLOW
 
 
+@pytest.mark.parametrize(("machine", "number"), [("x86_64", 203), ("aarch64", 122)])
+def test_only_a_program_that_is_bound_to_a_cpu_may_not_choose_others(
+    machine: str, number: int
+) -> None:
+    assert verdict(machine, number) == ALLOW
+    bound = bubblewrap_filter(machine, bound=True)
+    assert verdict(machine, number, of=bound) == refused(errno.EPERM)
+
+
 @pytest.mark.parametrize("machine", ARCHES)
 def test_dangerous_calls_are_refused(machine: str) -> None:
     ptrace, mount, socket, clone, clone3, ioctl = {
