@@ -51,8 +51,8 @@ from domain.runs.output import RunOutput
 from domain.runs.status import RunStatuses
 from domain.runs.tokens import RunTokens
 from domain.settings import Settings
-from domain.similarity.embedders import Embedders, wanted_model
-from domain.similarity.models import adopt_model
+from domain.similarity.embedder_registry import EmbedderRegistry
+from domain.similarity.models import adopt_model, wanted_model
 from domain.similarity.search import SimilaritySearch
 from domain.similarity.status import EmbedderStatus
 from domain.similarity.store import EmbeddingStore
@@ -152,7 +152,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
     projections = Projections(pool)
     identity = DefaultAzureCredential() if settings.needs_identity else None
     models = open_client(settings, identity)
-    embedders = Embedders(models)
+    embedders = EmbedderRegistry(models)
     embeddings = EmbeddingStore(pool, embedders)
     embedder_status = EmbedderStatus(pool, embedders, wanted_model(settings))
     publisher = ServiceBusPublisher(

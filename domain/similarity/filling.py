@@ -21,7 +21,7 @@ _SQL = load_statements(Path(__file__).with_name("filling.sql"))
 
 @dataclass(frozen=True, slots=True)
 class TextOf:
-    """An intent's text, and `embedder.text_hash` of it."""
+    """An intent's text, and `domain.intents.text.text_hash` of it."""
 
     intent_id: UUID
     tenant_id: str

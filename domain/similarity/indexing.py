@@ -59,11 +59,6 @@ class IndexPlan:
     nothing: bool
 
 
-def index_name(model: EmbeddingModel, kind: IndexKind) -> str:
-    """The name of the index of a kind on the model's partition."""
-    return f"intent_embeddings_{model.number}_{kind}"
-
-
 def estimate(kind: IndexKind, vectors: int) -> tuple[float, float]:
     """Seconds to build an index of a kind, and its megabytes."""
     return _SECONDS[kind] * vectors / 1e5, _MEGABYTES[kind] * vectors / 1e5
@@ -135,7 +130,7 @@ class VectorIndexes:
         on_building: OnBuilding,
     ) -> float:
         """Make the index and have searches use it; the old one is left."""
-        name = index_name(model, kind)
+        name = model.index_name(kind)
         found = dict(await vector_indexes(self._pool, model))
         seconds = model.index_seconds if model.index_kind == kind else 0.0
         if found.get(name) is False:  # what a killed building has left
@@ -158,7 +153,7 @@ class VectorIndexes:
     ) -> None:
         """Drop every vector index of the model but the one of ``kind``."""
         for name, _ in await vector_indexes(self._pool, model):
-            if name != index_name(model, kind):
+            if name != model.index_name(kind):
                 await self._run(connection, model, "drop_ddl", {"index": name}, lambda _: None)
 
     async def _run(

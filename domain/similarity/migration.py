@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database.pool import fetch_over
 from domain.database.statements import load_statements
 from domain.models.settings import LEXICAL
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.filling import TextOf, fill
 from domain.similarity.indexing import OnBuilding, VectorIndexes, alone, estimate
 from domain.similarity.models import EmbeddingModel, IndexingFailed, IndexKind, list_models
@@ -97,7 +97,7 @@ class Migration:
     Args:
         pool: of the owner; at least three connections.
         embedders: must be able to ask the target.
-        target: its identity.
+        target: the id of the model to change to.
         price: USD per million tokens; 0: unknown.
         index_kind: of the target; None: the active model's, or another if that finds too little.
         drop_old: throw away all other models' vectors after the exchange.
@@ -107,7 +107,7 @@ class Migration:
     def __init__(
         self,
         pool: AsyncConnectionPool,
-        embedders: Embedders,
+        embedders: EmbedderRegistry,
         target: str,
         *,
         price: float,

@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
+from domain.models.settings import LEXICAL, ModelSettings
 
 _SQL = load_statements(Path(__file__).with_name("models.sql"))
 
@@ -31,7 +32,7 @@ QUERY_OF: dict[IndexKind, str] = {
     "halfvec": "halfvec",
 }
 
-_IDENTITY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:/-]{0,119})(?:@([1-9][0-9]{0,3}))?")
+_MODEL_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9._:/-]{0,119})(?:@([1-9][0-9]{0,3}))?")
 
 
 class IndexingFailed(Exception):
@@ -43,7 +44,7 @@ class EmbeddingModel:
     """A model whose vectors the database holds.
 
     Attributes:
-        model: its identity, as `identity` makes it.
+        model: its id, as `model_id` makes it.
         number: names its partition and indexes.
         index_seconds: how long the building of its index took.
         vectors: of intents; an estimate for the great ones.
@@ -60,6 +61,10 @@ class EmbeddingModel:
     vectors: int
     size: int
     index_size: int
+
+    def index_name(self, kind: IndexKind) -> str:
+        """The name of an index of a kind on the model's partition."""
+        return f"intent_embeddings_{self.number}_{kind}"
 
 
 async def list_models(pool: AsyncConnectionPool) -> list[EmbeddingModel]:
@@ -79,27 +84,37 @@ async def count_owed(pool: AsyncConnectionPool) -> int:
     return int(count)
 
 
-def identity(name: str, dimensions: int | None) -> str:
-    """What identifies the vectors of a model: its name, and the dimensions where they are chosen.
+def wanted_model(settings: ModelSettings) -> str:
+    """The id of the embedding model that the settings ask for.
 
     Raises:
-        ValueError: not a name that can be kept.
+        ValueError: its name cannot be part of an id.
+    """
+    name, dimensions = settings.wanted_embedding
+    return model_id(name, None if name == LEXICAL else dimensions)
+
+
+def model_id(name: str, dimensions: int | None) -> str:
+    """The id of a model and its vectors: the name, and the dimensions where they are chosen.
+
+    Raises:
+        ValueError: the name cannot be part of an id.
     """
     whole = name if dimensions is None else f"{name}@{dimensions}"
-    if _IDENTITY.fullmatch(whole) is None:
+    if _MODEL_ID.fullmatch(whole) is None:
         raise ValueError(
             f"{whole!r} is no name of a model: letters, digits and . _ : / - , up to 120"
         )
     return whole
 
 
-def parse_identity(model: str) -> tuple[str, int | None]:
-    """Name and chosen dimensions of `identity`.
+def parse_model_id(model: str) -> tuple[str, int | None]:
+    """The name and the chosen dimensions in a `model_id`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
-    parts = _IDENTITY.fullmatch(model)
+    parts = _MODEL_ID.fullmatch(model)
     if parts is None:
         raise ValueError(f"{model!r} is no name of a model")
     return parts[1], int(parts[2]) if parts[2] else None

@@ -184,7 +184,7 @@ async def examine_search(
 ) -> SearchHealth:
     """The health of a model's search; see `measure_recall` for what it costs."""
     found = await vector_indexes(pool, model)
-    own = f"intent_embeddings_{model.number}_{model.index_kind}"
+    own = model.index_name(model.index_kind)
     valid = model.index_kind == "exact" or any(name == own and usable for name, usable in found)
     return SearchHealth(
         model=model.model,

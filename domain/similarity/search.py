@@ -32,21 +32,28 @@ MAX_SIMILAR = 50
 CANDIDATES = 100
 
 
-def _query(*parts: str) -> bytes:
-    candidates = b"\n".join(_SQL[part] for part in parts)
-    return b"with candidates as materialized (\n%s\n)\n%s" % (candidates, _SQL["nearest"])
+def _parts(*names: str) -> bytes:
+    return b"\n".join(_SQL[name] for name in names)
+
+
+def _query(*names: str) -> bytes:
+    return b"with candidates as materialized (\n%s\n)\n%s" % (_parts(*names), _SQL["nearest"])
 
 
 #: By plan (`QUERY_OF` a kind of index), and whether there are conditions on the intent.
 QUERIES = {
     ("exact", False): _query("of_tenant"),
-    ("exact", True): _query("matching_few"),
+    ("exact", True): _query("of_tenant_by_intent", "conditions"),
+    **{(order, False): _query("of_tenant", order) for order in ("binary", "vector", "halfvec")},
     **{
-        (order, filtered): _query("matching" if filtered else "of_tenant", order)
+        (order, True): _query("of_tenant_joined", "conditions", order)
         for order in ("binary", "vector", "halfvec")
-        for filtered in (False, True)
     },
 }
+
+_COUNT_MATCHING = b"select count(*) from (\n%s\n) counted" % _parts(
+    "intents_of_tenant", "conditions", "at_most"
+)
 
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
@@ -180,7 +187,7 @@ class SimilaritySearch:
         if kind == "exact" or not await self._is_large(params):
             return "exact"
         if filtered:
-            [[matching]] = await fetch(self._pool, _SQL["count_matching"], params)
+            [[matching]] = await fetch(self._pool, _COUNT_MATCHING, params)
             if matching <= EXACT_UP_TO:
                 return "exact"
         return QUERY_OF[kind]

@@ -9,16 +9,19 @@ select count(*) from (
     limit %(most)s
 ) counted
 
--- name: count_matching
-select count(*) from (
-    select from intent_states s
-    where s.tenant_id = %(tenant_id)s
-        and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-        and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-        and (%(language)s::text is null or s.language = %(language)s)
-        and (%(reused)s or s.reused_from is null)
-    limit %(most)s
-) counted
+-- name: intents_of_tenant
+select from intent_states s
+where s.tenant_id = %(tenant_id)s
+
+-- name: conditions
+-- On an intent, after any `where` that names it s.
+    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
+    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
+    and (%(language)s::text is null or s.language = %(language)s)
+    and (%(reused)s or s.reused_from is null)
+
+-- name: at_most
+limit %(most)s
 
 -- name: nearest
 -- What is made of the candidates that any of the queries finds.
@@ -37,27 +40,19 @@ select e.intent_id, e.embedding <=> %(embedding)s as distance
 from intent_embeddings e
 where e.tenant_id = %(tenant_id)s and e.model = %(model)s
 
--- name: matching
--- The same, of intents that meet conditions.
+-- name: of_tenant_joined
+-- The same, joined with the intents for conditions on them.
 select e.intent_id, e.embedding <=> %(embedding)s as distance
 from intent_embeddings e
 join intent_states s on s.id = e.intent_id
 where e.tenant_id = %(tenant_id)s and e.model = %(model)s
-    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-    and (%(language)s::text is null or s.language = %(language)s)
-    and (%(reused)s or s.reused_from is null)
 
--- name: matching_few
--- The same again, from the side of the intents: for few of many.
+-- name: of_tenant_by_intent
+-- The same again, from the side of the intents: for conditions that few intents meet.
 select e.intent_id, e.embedding <=> %(embedding)s as distance
 from intent_states s
 join intent_embeddings e on e.intent_id = s.id and e.model = %(model)s
 where s.tenant_id = %(tenant_id)s
-    and (%(statuses)s::text[] is null or s.status = any(%(statuses)s))
-    and s.created_at >= %(created_after)s and s.created_at < %(created_before)s
-    and (%(language)s::text is null or s.language = %(language)s)
-    and (%(reused)s or s.reused_from is null)
 
 -- name: vector
 order by e.embedding <=> %(embedding)s

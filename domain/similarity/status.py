@@ -8,7 +8,7 @@ from typing import Any
 from psycopg_pool import AsyncConnectionPool
 
 from domain.models.settings import LEXICAL
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.models import count_owed, list_models
 
 
@@ -58,7 +58,7 @@ class EmbedderReport:
 
 
 def migrate_command(model: str) -> str:
-    """The command that changes to a model, given by its identity."""
+    """The command that changes to a model, given by its id."""
     name, _, dimensions = model.partition("@")
     suffix = f" --dimensions {dimensions}" if dimensions else ""
     return f"qlp embeddings migrate --to {name}{suffix}"
@@ -67,7 +67,7 @@ def migrate_command(model: str) -> str:
 class EmbedderStatus:
     """Looks at the database's models and this process's embedders."""
 
-    def __init__(self, pool: AsyncConnectionPool, embedders: Embedders, wanted: str) -> None:
+    def __init__(self, pool: AsyncConnectionPool, embedders: EmbedderRegistry, wanted: str) -> None:
         self._pool = pool
         self._embedders = embedders
         self._wanted = wanted

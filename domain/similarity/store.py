@@ -17,7 +17,7 @@ from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
 from domain.intents.text import text_hash
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.models import IndexKind, State
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def as_vector(embedding: Sequence[float]) -> Vector:
 class EmbeddingStore:
     """Finds vectors among the recorded ones, else asks the embedder of their model."""
 
-    def __init__(self, pool: AsyncConnectionPool, embedders: Embedders) -> None:
+    def __init__(self, pool: AsyncConnectionPool, embedders: EmbedderRegistry) -> None:
         self._pool = pool
         self._embedders = embedders
         self._asked: OrderedDict[tuple[str, bytes], Vector] = OrderedDict()

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.similarity.embedder import EmbeddingUnavailable
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.filling import TextOf, fill
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class _Debt:
 class EmbeddingSweep:
     """Pays what is owed, oldest first; two at once pay twice at most, and record once."""
 
-    def __init__(self, pool: AsyncConnectionPool, embedders: Embedders) -> None:
+    def __init__(self, pool: AsyncConnectionPool, embedders: EmbedderRegistry) -> None:
         self._pool = pool
         self._embedders = embedders
 

@@ -33,7 +33,7 @@ from domain.database.pool import open_pool
 from domain.intents.text import text_hash
 from domain.memory import tune_gc
 from domain.models.settings import LEXICAL
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.indexing import VectorIndexes
 from domain.similarity.models import INDEX_KINDS, IndexKind, list_models
 from domain.similarity.search import SimilaritySearch
@@ -165,7 +165,7 @@ async def measure(
 
 def application(pool: AsyncConnectionPool, data: Data, tenant: str) -> Search:
     """The application's search of a tenant."""
-    search = SimilaritySearch(pool, EmbeddingStore(pool, Embedders(None)))
+    search = SimilaritySearch(pool, EmbeddingStore(pool, EmbedderRegistry(None)))
 
     async def ask(number: int) -> list[UUID]:
         found = await search.by_text(tenant, data.texts[number])

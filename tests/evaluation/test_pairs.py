@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from domain.intents.text import text_hash
-from domain.similarity.embedder import LexicalEmbedder
+from domain.similarity.lexical_embedder import LexicalEmbedder
 from tests.evaluation.pairs import NEAR_MISSES, PARAPHRASES, REPEATS, Pair
 
 

@@ -30,10 +30,10 @@ from domain.operations.cli.console import (
 )
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.indexing import alone
 from domain.similarity.migration import Migration, MigrationPlan, OnProgress, drop_model
-from domain.similarity.models import IndexKind, count_owed, identity, list_models
+from domain.similarity.models import IndexKind, count_owed, list_models, model_id
 
 embeddings = command_group("Vectors of sentences: list models, change to another.")
 
@@ -97,7 +97,7 @@ def embeddings_migrate(
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
-        target = identity(to, dimensions)
+        target = model_id(to, dimensions)
         kind = None if index is None else parse_kind(index)
         async with _embedders() as (embedders, settings):
 
@@ -209,8 +209,8 @@ def duration(seconds: float) -> str:
 
 
 @asynccontextmanager
-async def _embedders() -> AsyncIterator[tuple[Embedders, ModelSettings]]:
-    """Embedders by the settings of the environment."""
+async def _embedders() -> AsyncIterator[tuple[EmbedderRegistry, ModelSettings]]:
+    """EmbedderRegistry by the settings of the environment."""
     settings = ModelSettings.from_environment()
     endpoint = settings.azure_openai_endpoint
     credential = (
@@ -218,7 +218,7 @@ async def _embedders() -> AsyncIterator[tuple[Embedders, ModelSettings]]:
     )
     client = open_client(settings, credential)
     try:
-        yield Embedders(client, budget_seconds=_BUDGET_SECONDS, pause_seconds=0.0), settings
+        yield EmbedderRegistry(client, budget_seconds=_BUDGET_SECONDS, pause_seconds=0.0), settings
     finally:
         if client is not None:
             await client.close()

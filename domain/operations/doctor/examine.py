@@ -16,7 +16,7 @@ from domain.operations.doctor.models import examine_models
 from domain.operations.doctor.services import examine_bus, examine_sandbox
 from domain.operations.doctor.similarity import examine_similarity
 from domain.settings import InvalidSettings, Settings
-from domain.similarity.embedders import wanted_model
+from domain.similarity.models import wanted_model
 
 _CONNECT_SECONDS = 5
 _DEFAULT_STALLED_AFTER = 60.0

@@ -15,8 +15,9 @@ from psycopg_pool import AsyncConnectionPool
 from domain.intents.ids import new_id
 from domain.intents.text import text_hash
 from domain.models.settings import LEXICAL
-from domain.similarity.embedder import DIMENSIONS, Embedder, LexicalEmbedder
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder import DIMENSIONS, Embedder
+from domain.similarity.embedder_registry import EmbedderRegistry
+from domain.similarity.lexical_embedder import LexicalEmbedder
 from domain.similarity.store import EmbeddingStore, Recording
 from tests.fixtures.postgres import Database
 
@@ -41,7 +42,7 @@ class CountingEmbedder(LexicalEmbedder):
         return await super().embed(texts)
 
 
-class CountingEmbedders(Embedders):
+class CountingRegistry(EmbedderRegistry):
     """The lexical embedder, counted."""
 
     def __init__(self) -> None:

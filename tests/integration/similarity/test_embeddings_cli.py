@@ -23,7 +23,7 @@ from domain.models.settings import LEXICAL
 from domain.operations.cli import cli
 from domain.similarity import migration as module
 from domain.similarity import search
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.migration import Migration
 from domain.similarity.models import list_models
 from domain.similarity.search import SimilaritySearch
@@ -72,14 +72,14 @@ def console(database: Database, embeddings_server: EmbeddingsServer) -> Console:
 
 @pytest.fixture
 def lexical(pool: AsyncConnectionPool) -> EmbeddingStore:
-    return EmbeddingStore(pool, Embedders(None))
+    return EmbeddingStore(pool, EmbedderRegistry(None))
 
 
 def migration(
     pool: AsyncConnectionPool, server: EmbeddingsServer, target: str = TARGET, **options: Any
 ) -> Migration:
     client = AsyncOpenAI(api_key="k", base_url=server.url, max_retries=0)
-    embedders = Embedders(client, budget_seconds=60, pause_seconds=0)
+    embedders = EmbedderRegistry(client, budget_seconds=60, pause_seconds=0)
     defaults: dict[str, Any] = {
         "price": 0.0, "index_kind": None, "drop_old": False, "on_progress": lambda *_: None,
     }  # fmt: skip
@@ -120,7 +120,8 @@ async def test_a_migration_is_costed_then_done_and_the_old_vectors_are_dropped(
     assert Counter(embeddings_server.texts).most_common(1)[0][1] == 1
 
     provider = EmbeddingStore(
-        pool, Embedders(AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0))
+        pool,
+        EmbedderRegistry(AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0)),
     )
     found = await SimilaritySearch(pool, provider).by_text("acme", texts[7])
     assert found.model == TARGET
@@ -168,7 +169,7 @@ async def test_a_migration_that_was_killed_goes_on_and_buys_nothing_twice(
 
     # It serves as before, and new intents get both vectors.
     client = AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0)
-    both = EmbeddingStore(pool, Embedders(client))
+    both = EmbeddingStore(pool, EmbedderRegistry(client))
     states = {m.model: m.state for m in await list_models(pool)}
     assert states == {LEXICAL: "active", TARGET: "filling"}
     new = await add_intent(pool, both, "a task in between")

@@ -18,7 +18,7 @@ from domain.models.settings import ModelSettings
 from domain.similarity import embedders as embedders_module
 from domain.similarity import openai_embedder
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.openai_embedder import (
     MAX_REQUEST_BYTES,
     MAX_REQUEST_TEXTS,
@@ -326,7 +326,7 @@ async def test_a_text_at_which_the_server_breaks_is_no_outage_for_others(
     said = {"error": {"message": "failed to encode response: json: unsupported value: NaN"}}
     embeddings_server.trouble = refusing(words="odd", status=500, body=said)
     client = AsyncOpenAI(api_key="sk-test", base_url=embeddings_server.url, max_retries=0)
-    asked = Embedders(client, budget_seconds=1.0).of("m")
+    asked = EmbedderRegistry(client, budget_seconds=1.0).of("m")
     with pytest.raises(EmbeddingUnavailable, match="answers 500") as raised:
         await asked.embed(["odd"])
     assert raised.value.kind == "text"
@@ -495,7 +495,7 @@ async def test_after_an_outage_the_provider_is_left_alone_for_a_while(
     monkeypatch.setattr(openai_embedder, "_LONGEST_WAIT", 1_000.0)
     monkeypatch.setattr(embedders_module, "time", clock := Clock())
     client = AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0)
-    embedders = Embedders(client, budget_seconds=60, pause_seconds=15)
+    embedders = EmbedderRegistry(client, budget_seconds=60, pause_seconds=15)
     asked = embedders.of("m")
     embeddings_server.trouble = failing(99, lambda: web.Response(status=503))
     with pytest.raises(EmbeddingUnavailable):

@@ -16,9 +16,9 @@ from domain.database.pool import open_pool
 from domain.models.settings import LEXICAL
 from domain.projections.intents import IntentReads
 from domain.similarity import search as module
-from domain.similarity.embedder import LexicalEmbedder
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.indexing import VectorIndexes
+from domain.similarity.lexical_embedder import LexicalEmbedder
 from domain.similarity.models import INDEX_KINDS, QUERY_OF, IndexKind, list_models
 from domain.similarity.recall import Recall, SearchHealth, examine_search
 from domain.similarity.search import Conditions, SimilaritySearch
@@ -29,7 +29,7 @@ from tests.integration.similarity.stored import RECORDED_QUERY, add_intent, fill
 
 @pytest.fixture
 def embeddings(pool: AsyncConnectionPool) -> EmbeddingStore:
-    return EmbeddingStore(pool, Embedders(None))
+    return EmbeddingStore(pool, EmbedderRegistry(None))
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ async def test_every_kind_of_index_is_used_by_its_query_and_finds_the_nearest(
     for _ in range(10):
         located = Located(LEXICAL, kind, Vector(somewhere(generator)))
         exact = Located(LEXICAL, "exact", located.vector)
-        search = SimilaritySearch(pool, EmbeddingStore(pool, Embedders(None)))
+        search = SimilaritySearch(pool, EmbeddingStore(pool, EmbedderRegistry(None)))
         wanted = await search._near("acme", exact, 5, Conditions())
         found = await search._near("acme", located, 5, Conditions())
         assert len(found.items) == 5

@@ -15,8 +15,9 @@ from psycopg_pool import AsyncConnectionPool
 from domain.intents.text import text_hash
 from domain.models.settings import LEXICAL
 from domain.similarity import openai_embedder
-from domain.similarity.embedder import DIMENSIONS, LexicalEmbedder
-from domain.similarity.embedders import Embedders
+from domain.similarity.embedder import DIMENSIONS
+from domain.similarity.embedder_registry import EmbedderRegistry
+from domain.similarity.lexical_embedder import LexicalEmbedder
 from domain.similarity.models import adopt_model, count_owed, list_models
 from domain.similarity.search import SimilaritySearch
 from domain.similarity.status import EmbedderStatus
@@ -24,28 +25,30 @@ from domain.similarity.store import EmbeddingStore, put_of_intent
 from domain.similarity.sweep import MAX_ATTEMPTS, EmbeddingSweep
 from tests.fixtures.openai_embeddings import EmbeddingsServer, error_body
 from tests.fixtures.postgres import Database
-from tests.integration.similarity.stored import CountingEmbedders, add_intent, fill
+from tests.integration.similarity.stored import CountingRegistry, add_intent, fill
 
 MODEL = "text-embedding-ada-002"
 
 
 @pytest.fixture
-def embedders() -> CountingEmbedders:
-    return CountingEmbedders()
+def embedders() -> CountingRegistry:
+    return CountingRegistry()
 
 
 @pytest.fixture
-def embeddings(pool: AsyncConnectionPool, embedders: CountingEmbedders) -> EmbeddingStore:
+def embeddings(pool: AsyncConnectionPool, embedders: CountingRegistry) -> EmbeddingStore:
     return EmbeddingStore(pool, embedders)
 
 
 @pytest.fixture
-def provider(embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch) -> Embedders:
+def provider(
+    embeddings_server: EmbeddingsServer, monkeypatch: pytest.MonkeyPatch
+) -> EmbedderRegistry:
     """Has time for an answer, and none to ask again."""
     for name in ("_FIRST_WAIT", "_LONGEST_WAIT"):
         monkeypatch.setattr(openai_embedder, name, 1_000.0)
     client = AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0)
-    return Embedders(client, budget_seconds=60, pause_seconds=0.0)
+    return EmbedderRegistry(client, budget_seconds=60, pause_seconds=0.0)
 
 
 async def query(pool: AsyncConnectionPool, statement: str, *params: Any) -> list[tuple[Any, ...]]:
@@ -71,7 +74,7 @@ async def fact(pool: AsyncConnectionPool, model: str, text: str) -> list[float] 
 
 
 async def test_a_text_is_embedded_once_whoever_asks(
-    embeddings: EmbeddingStore, pool: AsyncConnectionPool, embedders: CountingEmbedders
+    embeddings: EmbeddingStore, pool: AsyncConnectionPool, embedders: CountingRegistry
 ) -> None:
     await add_intent(pool, embeddings, "sort a list")
     await add_intent(pool, embeddings, "  sort a list\n", "other")
@@ -82,7 +85,7 @@ async def test_a_text_is_embedded_once_whoever_asks(
 
 
 async def test_a_search_asks_once_for_a_sentence_that_nobody_submitted(
-    embeddings: EmbeddingStore, pool: AsyncConnectionPool, embedders: CountingEmbedders
+    embeddings: EmbeddingStore, pool: AsyncConnectionPool, embedders: CountingRegistry
 ) -> None:
     for _ in range(3):
         await embeddings.locate("sort a list")
@@ -111,7 +114,7 @@ async def test_a_text_without_words_has_no_vector_and_owes_none(
 
 
 async def test_an_empty_database_takes_up_the_model_of_the_settings_once(
-    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+    pool: AsyncConnectionPool, provider: EmbedderRegistry, embeddings_server: EmbeddingsServer
 ) -> None:
     assert await adopt_model(pool, MODEL)
     assert not await adopt_model(pool, MODEL)
@@ -136,7 +139,7 @@ async def test_a_name_that_is_none_is_refused(pool: AsyncConnectionPool, model: 
 
 
 async def test_an_outage_leaves_a_debt_that_is_paid_when_it_is_over(
-    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+    pool: AsyncConnectionPool, provider: EmbedderRegistry, embeddings_server: EmbeddingsServer
 ) -> None:
     await adopt_model(pool, MODEL)
     store, sweep = EmbeddingStore(pool, provider), EmbeddingSweep(pool, provider)
@@ -164,7 +167,7 @@ async def test_an_outage_leaves_a_debt_that_is_paid_when_it_is_over(
 
 
 async def test_a_sweep_that_is_repeated_pays_for_nothing_twice(
-    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+    pool: AsyncConnectionPool, provider: EmbedderRegistry, embeddings_server: EmbeddingsServer
 ) -> None:
     await adopt_model(pool, MODEL)
     store, sweep = EmbeddingStore(pool, provider), EmbeddingSweep(pool, provider)
@@ -185,7 +188,7 @@ async def test_a_sweep_that_is_repeated_pays_for_nothing_twice(
 
 
 async def test_a_text_that_the_provider_refuses_is_given_up_and_holds_up_no_other(
-    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+    pool: AsyncConnectionPool, provider: EmbedderRegistry, embeddings_server: EmbeddingsServer
 ) -> None:
     async def refuse(_number: int, body: dict[str, Any]) -> web.Response | None:
         if any("forbidden" in text for text in body["input"]):
@@ -207,7 +210,7 @@ async def test_a_text_that_the_provider_refuses_is_given_up_and_holds_up_no_othe
 
 
 async def test_what_takes_few_texts_at_once_is_given_few(
-    pool: AsyncConnectionPool, provider: Embedders, embeddings_server: EmbeddingsServer
+    pool: AsyncConnectionPool, provider: EmbedderRegistry, embeddings_server: EmbeddingsServer
 ) -> None:
     async def refuse(_number: int, body: dict[str, Any]) -> web.Response | None:
         if len(body["input"]) > 10:
@@ -232,7 +235,7 @@ async def test_without_its_provider_the_active_model_is_a_problem_that_names_the
     pool: AsyncConnectionPool,
 ) -> None:
     await adopt_model(pool, MODEL)
-    bare = Embedders(None)
+    bare = EmbedderRegistry(None)
     intent_id = await add_intent(pool, EmbeddingStore(pool, bare), "sort a list")
     assert await vectors_of(pool, intent_id) == []
     problem = (await EmbedderStatus(pool, bare, LEXICAL).report()).problem

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from domain.models.settings import ModelSettings
-from domain.similarity.embedders import wanted_model
+from domain.similarity.models import wanted_model
 
 
 @pytest.mark.parametrize(

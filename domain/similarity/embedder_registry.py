@@ -1,4 +1,4 @@
-"""The embedders of a process, by model."""
+"""The embedders of this process, one for each model."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from domain.models.settings import LEXICAL, ModelSettings
-from domain.similarity.embedder import Embedder, EmbeddingUnavailable, LexicalEmbedder
-from domain.similarity.models import identity, parse_identity
+from domain.models.settings import LEXICAL
+from domain.similarity.embedder import Embedder, EmbeddingUnavailable
+from domain.similarity.lexical_embedder import LexicalEmbedder
+from domain.similarity.models import parse_model_id
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -22,17 +23,7 @@ BUDGET_SECONDS = 5.0
 PAUSE_SECONDS = 15.0
 
 
-def wanted_model(settings: ModelSettings) -> str:
-    """The identity of the embedding model that the settings ask for.
-
-    Raises:
-        ValueError: it is no name that can be kept.
-    """
-    name, dimensions = settings.wanted_embedding
-    return identity(name, None if name == LEXICAL else dimensions)
-
-
-class Embedders:
+class EmbedderRegistry:
     """Makes the embedder of any model that the database or an operator names.
 
     Args:
@@ -69,15 +60,15 @@ class Embedders:
             )
         from domain.similarity.openai_embedder import OpenAiEmbedder  # imports the SDK
 
-        name, dimensions = parse_identity(model)
+        name, dimensions = parse_model_id(model)
         asked = OpenAiEmbedder(self._client, model, name, dimensions, self._budget)
-        self._known[model] = embedder = _Sparing(asked, self._pause)
+        self._known[model] = embedder = _CircuitBreaker(asked, self._pause)
         return embedder
 
     def tokens_of(self, model: str) -> int:
         """How many tokens the provider has counted for a model, in this process."""
         embedder = self._known.get(model)
-        return embedder.tokens if isinstance(embedder, _Sparing) else 0
+        return embedder.tokens if isinstance(embedder, _CircuitBreaker) else 0
 
     def problem_of(self, model: str) -> str | None:
         """Why the model's embedder is not asked at the moment; None where it is."""
@@ -85,10 +76,10 @@ class Embedders:
             embedder = self.of(model)
         except EmbeddingUnavailable as error:
             return str(error)
-        return embedder.problem if isinstance(embedder, _Sparing) else None
+        return embedder.problem if isinstance(embedder, _CircuitBreaker) else None
 
 
-class _Sparing:
+class _CircuitBreaker:
     """An embedder that is left alone for a while after an outage."""
 
     def __init__(self, embedder: OpenAiEmbedder, pause: float) -> None:

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.intents.text import text_hash
-from domain.similarity.embedder import DIMENSIONS, LexicalEmbedder, normalise
+from domain.similarity.embedder import DIMENSIONS
+from domain.similarity.lexical_embedder import LexicalEmbedder, normalise
 
 SENTENCE = "Plot the monthly totals of this CSV file, and write them to totals.png"
 
@@ -35,7 +36,7 @@ async def test_vectors_have_the_length_one_and_the_size_of_the_column() -> None:
 def test_another_process_gives_the_same_vector() -> None:
     program = (
         "import asyncio, hashlib, struct, sys;"
-        "from domain.similarity.embedder import LexicalEmbedder as E;"
+        "from domain.similarity.lexical_embedder import LexicalEmbedder as E;"
         "[v] = asyncio.run(E().embed([sys.argv[1]]));"
         "print(hashlib.sha256(struct.pack('<1536f', *v)).hexdigest())"
     )
