@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from azure.identity.aio import DefaultAzureCredential
@@ -28,6 +27,7 @@ from domain.health import Health
 from domain.intents.state import IntentState
 from domain.memory import tune_gc
 from domain.messaging.backlog import Backlog
+from domain.messaging.bus import make_publisher
 from domain.messaging.dead_letter_watch import DeadLetterWatch
 from domain.messaging.held import HeldMessages, relay_source
 from domain.messaging.inbox import Inbox
@@ -58,13 +58,13 @@ from domain.similarity.status import EmbedderStatus
 from domain.similarity.store import EmbeddingStore
 from domain.similarity.sweep import EmbeddingSweep
 
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """The application's doors, as the functions use them."""
+    """The application's parts, as the functions use them.
+
+    Nothing closes them: a worker that ends may be killed at any line, and then the same holds.
+    """
 
     settings: Settings
     pool: Pool
@@ -92,19 +92,6 @@ class App:
     embedder_status: EmbedderStatus
     health: Health
     operations: Operations
-    models: AsyncOpenAI | None
-    identity: DefaultAzureCredential | None
-
-    async def close(self) -> None:
-        """Let the relay finish and close all connections."""
-        await self.relay.close()
-        await self.dead_letters.close()
-        await self.publisher.close()
-        if self.models is not None:
-            await self.models.close()
-        if self.identity is not None:
-            await self.identity.close()
-        await self.pool.close()
 
 
 def _now() -> datetime:
@@ -155,12 +142,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
     embedders = EmbedderRegistry(models)
     embeddings = EmbeddingStore(pool, embedders)
     embedder_status = EmbedderStatus(pool, embedders, wanted_model(settings))
-    publisher = ServiceBusPublisher(
-        [settings.events_topic, settings.jobs_queue],
-        connection_string=settings.service_bus_connection,
-        namespace=settings.service_bus_namespace,
-        credential=None if settings.service_bus_connection else identity,
-    )
+    publisher = make_publisher(settings, [settings.events_topic, settings.jobs_queue], identity)
 
     async def set_aside(record: RecordedEvent, error: Exception) -> None:
         await rejected.record(
@@ -197,7 +179,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
     planner = make_planner(settings, models, pool, solved)
     process_manager = ProcessManager(repository, handler, planner, embeddings, limits, _now)
     inbox = Inbox(service, repository, handler, process_manager, keys, artifacts, rejected, _now)
-    doors = {
+    handlers = {
         settings.intents_queue: inbox.intent,
         settings.events_topic: inbox.announcement,
         settings.results_queue: inbox.result,
@@ -217,7 +199,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
             timedelta(seconds=settings.stalled_after_seconds),
         ),
         dead_letters=dead_letters,
-        held=HeldMessages(rejected, doors, log, relay),
+        held=HeldMessages(rejected, handlers, log, relay),
         projections=projections,
         sealer=Sealer(checkpoints),
         watcher=watcher,
@@ -227,8 +209,6 @@ def _compose(settings: Settings, pool: Pool) -> App:
         run_output=run_output,
         artifacts=artifacts,
         run_inputs=RunInputs(repository, artifacts),
-        models=models,
-        identity=identity,
         search=search,
         embedding_sweep=EmbeddingSweep(pool, embedders),
         embedder_status=embedder_status,
@@ -277,11 +257,6 @@ def redelivery() -> tuple[Settings, Redelivery]:
     loop = asyncio.get_running_loop()
     if loop not in _redeliveries:
         settings = Settings.from_environment()
-        publisher = ServiceBusPublisher(
-            [],
-            connection_string=settings.service_bus_connection,
-            namespace=settings.service_bus_namespace,
-            credential=None if settings.service_bus_connection else DefaultAzureCredential(),
-        )
-        _redeliveries[loop] = settings, Redelivery(publisher)
+        identity = DefaultAzureCredential() if settings.bus_by_identity else None
+        _redeliveries[loop] = settings, Redelivery(make_publisher(settings, [], identity))
     return _redeliveries[loop]

@@ -18,9 +18,9 @@ from domain.eventlog.models import Checkpoint, Lag
 from domain.messaging import relay
 from domain.messaging.dead_letter_watch import MOST, DeadLetterWatch
 from domain.messaging.publisher import Publisher, PublishFailed
-from domain.patience import within
-from domain.planning.questions import COMPARE, PLAN, REPAIR
+from domain.planning.prompts import COMPARE, PLAN, REPAIR
 from domain.projections.registry import Projections
+from domain.retry import within
 from domain.settings import Settings
 from domain.similarity.status import EmbedderStatus
 

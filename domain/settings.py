@@ -112,10 +112,14 @@ class Settings(ModelSettings):
         return self
 
     @property
+    def bus_by_identity(self) -> bool:
+        """Whether Service Bus is reached with the application's Azure identity."""
+        return not self.service_bus_connection
+
+    @property
     def needs_identity(self) -> bool:
         """Whether something is reached with the application's Azure identity."""
-        models = self.azure_openai_endpoint and not self.azure_openai_api_key
-        return not self.service_bus_connection or bool(models)
+        return self.bus_by_identity or self.provider_by_identity
 
     @property
     def run_tokens(self) -> RunTokens:

@@ -11,7 +11,7 @@ import azure.functions as func
 from domain.access.store import Role
 from domain.app import App, get_app
 from domain.health import Check
-from domain.patience import waits_for, within
+from domain.retry import reason_to_wait, within
 from functions.http import accepted, authenticated, has_credentials, json_response, routed
 from functions.routes import Route
 
@@ -41,7 +41,7 @@ async def health(request: func.HttpRequest, traceparent: str) -> func.HttpRespon
         role = await _role_of(app, request)
     except Exception as error:
         slow = "the database does not answer" if isinstance(error, TimeoutError) else None
-        if (reason := slow or waits_for(error)) is None:
+        if (reason := slow or reason_to_wait(error)) is None:
             raise
         logger.error("not healthy: %s", reason)
         return json_response({"status": "failed"}, 503)

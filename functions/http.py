@@ -18,7 +18,7 @@ from domain.contracts.envelope import child_of
 from domain.contracts.strict_json import MAX_NODES, read_as
 from domain.database.outages import outage_of
 from domain.eventlog.intent_streams import UnreadableStream
-from domain.patience import waits_for
+from domain.retry import reason_to_wait
 from domain.telemetry import security_event
 from functions.bodies import check_body_is_whole, check_no_body, json_body
 from functions.headers import singleton
@@ -167,7 +167,7 @@ def accepted(route: Route, request: func.HttpRequest) -> dict[str, str]:
 
 def _fault_of_ours(error: Exception, function: str, traceparent: str) -> Problem:
     """What the client is told of an ``error`` it has no part in; the rest is logged."""
-    if reason := waits_for(error):
+    if reason := reason_to_wait(error):
         logger.error("%s: %s", function, reason)
         outage = outage_of(error)
         what = f"The database {outage.problem}." if outage else "The service is not configured."

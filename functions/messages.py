@@ -13,7 +13,7 @@ import azure.functions as func
 
 from domain.app import App, get_app, redelivery
 from domain.messaging.redelivery import Delivery, hold
-from domain.patience import retry_while_unavailable
+from domain.retry import retry_while_unavailable
 from domain.settings import InvalidSettings, Settings
 
 bp = func.Blueprint()

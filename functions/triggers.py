@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import azure.functions as func
 
 from domain.app import App, get_app
-from domain.patience import waits_for
+from domain.retry import reason_to_wait
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def on_timer(
         try:
             await work(await get_app())
         except Exception as error:
-            if (reason := waits_for(error)) is None:
+            if (reason := reason_to_wait(error)) is None:
                 raise
             logger.warning("%s waits for its next run: %s", work.__name__, reason)
 

@@ -30,7 +30,7 @@ def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> Amq
     which AMQP does not allow.
     """
     raw = message.raw_amqp_message
-    properties = plain(raw.properties.items()) if raw.properties else {}
+    properties = decoded(raw.properties.items()) if raw.properties else {}
     copy = AmqpAnnotatedMessage(
         **_body(raw),
         properties=AmqpMessageProperties(
@@ -39,7 +39,7 @@ def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> Amq
         application_properties={
             **{
                 name: value
-                for name, value in sendable(plain(raw.application_properties or {})).items()
+                for name, value in sendable(decoded(raw.application_properties or {})).items()
                 if name not in _NOT_SENT_AGAIN
             },
             **added,
@@ -52,7 +52,7 @@ def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> Amq
     return copy
 
 
-def plain(pairs: Mapping[Any, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
+def decoded(pairs: Mapping[Any, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
     """AMQP strings, which the SDK leaves as bytes, as strings."""
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     return {str(_text(name)): _text(value) for name, value in items}

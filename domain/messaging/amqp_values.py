@@ -15,12 +15,12 @@ from uuid import UUID
 from domain.contracts.amqp_decoding import Timestamp
 
 #: What `sendable` returns: plain values, and numbers with their AMQP type.
-Value = str | bytes | bool | int | float | UUID | Decimal | datetime | dict[str, Any] | None
+AmqpValue = str | bytes | bool | int | float | UUID | Decimal | datetime | dict[str, Any] | None
 
 _INT, _LONG, _ULONG = 2**31, 2**63, 2**64
 
 
-def sendable(properties: Mapping[str, object]) -> dict[str, Value]:
+def sendable(properties: Mapping[str, object]) -> dict[str, AmqpValue]:
     """``properties`` without those that no AMQP message may have: lists and maps."""
     return {
         name: _typed(value)
@@ -32,7 +32,7 @@ def sendable(properties: Mapping[str, object]) -> dict[str, Value]:
 _SIMPLE = (str, bytes, int, float, UUID, Decimal, datetime)
 
 
-def _typed(value: Any) -> Value:  # noqa: ANN401 one of _SIMPLE
+def _typed(value: Any) -> AmqpValue:  # noqa: ANN401 one of _SIMPLE
     if isinstance(value, bool):
         return value
     if isinstance(value, Timestamp):
@@ -43,11 +43,11 @@ def _typed(value: Any) -> Value:  # noqa: ANN401 one of _SIMPLE
         return _of("BINARY", value)
     if isinstance(value, Decimal) and not value.is_finite():
         return str(value)
-    result: Value = value
+    result: AmqpValue = value
     return result
 
 
-def _number(value: int) -> Value:
+def _number(value: int) -> AmqpValue:
     if -_INT <= value < _INT:
         return value
     if -_LONG <= value < _LONG:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from azure.core.credentials_async import AsyncTokenCredential
 from azure.identity.aio import DefaultAzureCredential
 from azure.servicebus import ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 from azure.servicebus.exceptions import ServiceBusError
 
-from domain.contracts.amqp_decoding import complete_decoder
 from domain.contracts.redaction import redact
 from domain.errors import OperationError
-from domain.messaging.publisher import ServiceBusPublisher
+from domain.messaging.publisher import ServiceBusPublisher, connect
 from domain.settings import Settings
 
 
@@ -71,33 +71,42 @@ async def bus_client(settings: Settings) -> AsyncIterator[ServiceBusClient]:
     Raises:
         OperationError: the bus refuses or cannot be reached, whatever was tried within.
     """
-    complete_decoder()
     async with AsyncExitStack() as stack:
-        if settings.service_bus_connection:
-            client = ServiceBusClient.from_connection_string(
-                settings.service_bus_connection, retry_total=1, retry_backoff_factor=0.2
-            )
-        else:
+        credential = None
+        if settings.bus_by_identity:
             credential = await stack.enter_async_context(DefaultAzureCredential())
-            namespace = settings.service_bus_namespace or ""
-            client = ServiceBusClient(
-                namespace, credential, retry_total=1, retry_backoff_factor=0.2
-            )
+        client = connect(
+            settings.service_bus_connection, settings.service_bus_namespace, credential, retries=1
+        )
         try:
             yield await stack.enter_async_context(client)
         except (ServiceBusError, OSError) as error:
             raise OperationError(f"Service Bus: {what_failed(error)}") from error
 
 
+def make_publisher(
+    settings: Settings, entities: Sequence[str], identity: AsyncTokenCredential | None
+) -> ServiceBusPublisher:
+    """A publisher that opens its links to ``entities`` ahead of the first message.
+
+    Args:
+        settings: name the bus.
+        entities: queues and topics.
+        identity: of the application; needed where `Settings.bus_by_identity`.
+    """
+    return ServiceBusPublisher(
+        entities,
+        connection_string=settings.service_bus_connection,
+        namespace=settings.service_bus_namespace,
+        credential=identity if settings.bus_by_identity else None,
+    )
+
+
 @asynccontextmanager
 async def bus_publisher(settings: Settings) -> AsyncIterator[ServiceBusPublisher]:
     """A publisher to the application's own entities."""
-    publisher = ServiceBusPublisher(
-        [settings.events_topic, settings.jobs_queue],
-        connection_string=settings.service_bus_connection,
-        namespace=settings.service_bus_namespace,
-        credential=None if settings.service_bus_connection else DefaultAzureCredential(),
-    )
+    identity = DefaultAzureCredential() if settings.bus_by_identity else None
+    publisher = make_publisher(settings, [settings.events_topic, settings.jobs_queue], identity)
     try:
         yield publisher
     finally:

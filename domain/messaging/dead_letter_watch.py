@@ -109,8 +109,3 @@ class DeadLetterWatch:
             message_id=letter.message_id,
             traceparent=None,
         )
-
-    async def close(self) -> None:
-        """Let a look that goes on end."""
-        if self._looking is not None:
-            await asyncio.wait({self._looking})

@@ -18,7 +18,7 @@ from azure.servicebus.amqp import AmqpMessageBodyType
 from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
 
 from domain.errors import OperationError
-from domain.messaging.amqp_copy import copy_of, plain
+from domain.messaging.amqp_copy import copy_of, decoded
 from domain.messaging.bus import Entity, what_failed
 from domain.messaging.redelivery import FAILURE
 
@@ -241,7 +241,7 @@ async def _send_again(sender: ServiceBusSender, message: ServiceBusReceivedMessa
     """
     if why := _unreadable(message):
         return why
-    count = _resubmitted(plain(message.application_properties or {}))
+    count = _resubmitted(decoded(message.application_properties or {}))
     try:
         await sender.send_messages(copy_of(message, {RESUBMITTED: count + 1}))
     except (MessageSizeExceededError, ValueError, TypeError) as error:
@@ -271,7 +271,7 @@ def _description(message: ServiceBusReceivedMessage, properties: Mapping[str, An
 
 
 def _letter(entity: str, message: ServiceBusReceivedMessage) -> DeadLetter:
-    properties = plain(message.application_properties or {})
+    properties = decoded(message.application_properties or {})
     return DeadLetter(
         entity=entity,
         sequence_number=_number(message),

@@ -25,7 +25,7 @@ _AT_ONCE, _REMEMBERED = 200, 10_000
 _RELAY = "relay/"
 
 #: Takes a message's body; what it cannot take it sets aside again.
-Door = Callable[[str, bytes], Awaitable[None]]
+Handler = Callable[[str, bytes], Awaitable[None]]
 
 
 def relay_source(event_id: UUID) -> str:
@@ -38,16 +38,20 @@ class HeldMessages:
 
     Args:
         rejected: where they are kept.
-        doors: by source, whoever takes what came from there.
+        handlers: by source, whoever takes what came from there.
         log: where events that could not be published are.
         relay: publishes them.
     """
 
     def __init__(
-        self, rejected: RejectedMessages, doors: Mapping[str, Door], log: EventLog, relay: Relay
+        self,
+        rejected: RejectedMessages,
+        handlers: Mapping[str, Handler],
+        log: EventLog,
+        relay: Relay,
     ) -> None:
         self._rejected = rejected
-        self._doors = doors
+        self._handlers = handlers
         self._log = log
         self._relay = relay
         self._tried: set[UUID] = set()
@@ -86,7 +90,7 @@ class HeldMessages:
         if message.source.startswith(_RELAY):
             record = await self._log.event(UUID(message.source.removeprefix(_RELAY)))
             await self._relay.publish([record] if record is not None else [])
-        elif message.source in self._doors:
-            await self._doors[message.source](message.source, message.body)
+        elif message.source in self._handlers:
+            await self._handlers[message.source](message.source, message.body)
         else:
             raise LookupError(f"nobody takes messages from {message.source!r} here")

@@ -36,9 +36,9 @@ from domain.intents.content import IntentContent
 from domain.intents.event_parts import RunArtifact, RunOutcome
 from domain.intents.refusals import SubmissionConflict
 from domain.intents.struct import checked
-from domain.messaging.identity import identity_of
+from domain.messaging.message_ids import message_ids_of
 from domain.messaging.rejected import NEWER_RESULT, UNREADABLE_STREAM, RejectedMessages
-from domain.patience import retry_while_unavailable
+from domain.retry import retry_while_unavailable
 from domain.runs.artifacts import Artifacts, Claimed
 from domain.runs.behaviour import suspicions
 from domain.telemetry import security_event
@@ -109,7 +109,7 @@ class Inbox:
             await self._reject(source, body, Unprocessable(UNREADABLE_STREAM, str(error)))
 
     async def _reject(self, source: str, body: bytes, error: Unprocessable) -> None:
-        said = identity_of(body)
+        said = message_ids_of(body)
         await retry_while_unavailable(
             lambda: self._rejected.record(
                 source=source,

@@ -15,7 +15,7 @@ from azure.servicebus.aio import ServiceBusClient, ServiceBusSender
 from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusError
 
 from domain.contracts.amqp_decoding import complete_decoder
-from domain.messaging.amqp_values import Value
+from domain.messaging.amqp_values import AmqpValue
 
 #: One send, reconnects included, may take this long; then the caller decides.
 SEND_SECONDS = 20.0
@@ -41,7 +41,7 @@ class OutgoingMessage:
     correlation_id: str
     body: bytes
     not_before: datetime | None = None
-    properties: Mapping[str, Value] = field(default_factory=dict)
+    properties: Mapping[str, AmqpValue] = field(default_factory=dict)
 
 
 class PublishFailed(Exception):
@@ -135,16 +135,7 @@ class ServiceBusPublisher:
         Raises:
             PublishFailed: none is configured.
         """
-        complete_decoder()
-        if self._connection_string:
-            return ServiceBusClient.from_connection_string(
-                self._connection_string, retry_total=2, retry_backoff_factor=0.2
-            )
-        if self._namespace is None or self._credential is None:
-            raise PublishFailed("no Service Bus connection is configured")
-        return ServiceBusClient(
-            self._namespace, self._credential, retry_total=2, retry_backoff_factor=0.2
-        )
+        return connect(self._connection_string, self._namespace, self._credential, retries=2)
 
     async def _discard(self, entity: str) -> None:
         """Forget a broken sender, and the connection with it once no sender is left."""
@@ -162,6 +153,28 @@ class ServiceBusPublisher:
             await self._discard(entity)
         if self._credential is not None:
             await self._credential.close()
+
+
+def connect(
+    connection_string: str | None,
+    namespace: str | None,
+    credential: AsyncTokenCredential | None,
+    *,
+    retries: int,
+) -> ServiceBusClient:
+    """A client of the bus: by connection string, else by namespace and credential.
+
+    Raises:
+        PublishFailed: neither is configured.
+    """
+    complete_decoder()
+    if connection_string:
+        return ServiceBusClient.from_connection_string(
+            connection_string, retry_total=retries, retry_backoff_factor=0.2
+        )
+    if namespace is None or credential is None:
+        raise PublishFailed("no Service Bus connection is configured")
+    return ServiceBusClient(namespace, credential, retry_total=retries, retry_backoff_factor=0.2)
 
 
 async def _send_in_batches(sender: ServiceBusSender, messages: list[ServiceBusMessage]) -> None:

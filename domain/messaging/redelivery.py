@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from domain.contracts.redaction import redact
-from domain.messaging.amqp_values import Value, sendable
-from domain.messaging.publisher import OutgoingMessage, PublishFailed, ServiceBusPublisher
-from domain.patience import waits_for
+from domain.messaging.amqp_values import AmqpValue, sendable
+from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
+from domain.retry import reason_to_wait
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Redelivery:
         first_pause: seconds before the second try.
     """
 
-    def __init__(self, publisher: ServiceBusPublisher, first_pause: float = FIRST_PAUSE) -> None:
+    def __init__(self, publisher: Publisher, first_pause: float = FIRST_PAUSE) -> None:
         self._publisher = publisher
         self._first_pause = first_pause
 
@@ -103,7 +103,7 @@ class Redelivery:
         try:
             await work()
         except Exception as error:
-            if (reason := waits_for(error)) is not None:
+            if (reason := reason_to_wait(error)) is not None:
                 logger.warning("message %s waits: %s", delivery.message_id, reason)
                 await self._postpone(delivery, error, OUTAGE_PAUSE, delivery.attempt)
                 return
@@ -122,7 +122,7 @@ class Redelivery:
         self, delivery: Delivery, error: Exception, pause: float, attempt: int
     ) -> None:
         pause *= random.uniform(0.8, 1.2)  # noqa: S311 jitter, not a secret
-        properties: dict[str, Value] = {
+        properties: dict[str, AmqpValue] = {
             **sendable(delivery.properties),
             ATTEMPT: attempt,
             FAILURE: describe_failure(error),
@@ -142,10 +142,6 @@ class Redelivery:
             logger.warning("message %s is held and given back: %s", delivery.message_id, failed)
             await hold(delivery.delivery_count, self._first_pause)
             raise error from failed
-
-    async def close(self) -> None:
-        """Close the connection of its publisher."""
-        await self._publisher.close()
 
 
 async def hold(delivery_count: int, first_pause: float = FIRST_PAUSE) -> None:

@@ -121,8 +121,3 @@ class Relay:
                 logger.error("event %s cannot be published: %s", record.event_id, error)
                 await self._reject(record, error)
         await self._publisher.send(messages)
-
-    async def close(self) -> None:
-        """Let a kicked run end."""
-        if self._kicked is not None:
-            await asyncio.wait({self._kicked})

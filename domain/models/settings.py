@@ -114,6 +114,11 @@ class ModelSettings(BaseModel):
         return bool(self.openai_api_key or self.openai_base_url or self.azure_openai_endpoint)
 
     @property
+    def provider_by_identity(self) -> bool:
+        """Whether the provider is Azure, reached with the Azure identity: no key is set."""
+        return bool(self.azure_openai_endpoint and not self.azure_openai_api_key)
+
+    @property
     def wanted_embedding(self) -> tuple[str, int | None]:
         """Name and dimensions of the embedding model that the settings ask for."""
         if self.embedding_model:

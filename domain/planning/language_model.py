@@ -21,7 +21,7 @@ from domain.planning.answers import MAX_ANSWER_BYTES, MAX_ANSWER_NODES, InvalidA
 from domain.planning.extraction import objects_in
 from domain.planning.failures import CallFailure, clean, failure_of
 from domain.planning.model_request import Form, Meaning, Question
-from domain.planning.prompting import Prompt
+from domain.planning.prompt_files import Prompt
 from domain.planning.wire import Said, read_answer
 from domain.telemetry import model_called
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from domain.intents.event_parts import CallPurpose
 from domain.planning.answers import schema_of
-from domain.planning.prompting import Prompt
+from domain.planning.prompt_files import Prompt
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam

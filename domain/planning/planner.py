@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from domain.application.planning import Busy, NoPlan, Plan, Postponed, Repaired
 from domain.intents.state import IntentState, Run
 from domain.planning.attempt import Attempt, Unanswered
-from domain.planning.questions import MAX_EXAMPLES, fits
+from domain.planning.prompts import MAX_EXAMPLES, fits
 from domain.planning.remedies import NOT_CONFIGURED
 from domain.planning.solved import Near, Solved, SolvedIntents
 from domain.planning.wording import difference

@@ -13,7 +13,7 @@ from domain.intents.state import IntentState, Run
 from domain.planning.attempt import Attempt, Unanswered
 from domain.planning.budgets import Reservation, TokenBudgets
 from domain.planning.language_model import LanguageModel
-from domain.planning.questions import (
+from domain.planning.prompts import (
     PLAN,
     REPAIR,
     ask_for_plan,

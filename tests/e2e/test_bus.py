@@ -17,7 +17,7 @@ from domain.access.store import ApiKeys
 from domain.application.service import intent_id_for
 from domain.contracts.envelope import event_key
 from domain.database.pool import open_pool
-from domain.messaging.amqp_copy import plain
+from domain.messaging.amqp_copy import decoded
 from domain.messaging.rejected import RejectedMessage, RejectedMessages
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,
@@ -286,7 +286,7 @@ async def test_a_message_that_fails_unexpectedly_is_tried_again_later(
                 while "qlp-attempt" not in properties:
                     await asyncio.sleep(0.05)
                     for message in await receiver.peek_messages(1, sequence_number=1):
-                        properties = plain(message.application_properties or {})
+                        properties = decoded(message.application_properties or {})
         finally:
             await admin.execute(f"alter table intent_states drop constraint {name}".encode())
     assert properties["qlp-attempt"] in (2, 3, 4)

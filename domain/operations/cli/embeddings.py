@@ -212,10 +212,7 @@ def duration(seconds: float) -> str:
 async def _embedders() -> AsyncIterator[tuple[EmbedderRegistry, ModelSettings]]:
     """EmbedderRegistry by the settings of the environment."""
     settings = ModelSettings.from_environment()
-    endpoint = settings.azure_openai_endpoint
-    credential = (
-        DefaultAzureCredential() if endpoint and not settings.azure_openai_api_key else None
-    )
+    credential = DefaultAzureCredential() if settings.provider_by_identity else None
     client = open_client(settings, credential)
     try:
         yield EmbedderRegistry(client, budget_seconds=_BUDGET_SECONDS, pause_seconds=0.0), settings

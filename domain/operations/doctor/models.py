@@ -22,8 +22,7 @@ async def examine_models(settings: ModelSettings) -> list[Finding]:
     if model is None:
         detail = "none is configured: a new sentence needs a program"
         return [Finding(_NAME, "ok", detail)]
-    by_identity = settings.azure_openai_endpoint and not settings.azure_openai_api_key
-    credential = DefaultAzureCredential() if by_identity else None
+    credential = DefaultAzureCredential() if settings.provider_by_identity else None
     client = open_client(settings, credential)
     if client is None:
         return []

@@ -24,7 +24,7 @@ from domain.database.migrate import migrate
 from domain.database.pool import PoolerInBetween, open_pool, try_connection
 from domain.operations.doctor.examine import examine_environment
 from domain.operations.doctor.findings import Finding
-from domain.patience import waits_for
+from domain.retry import reason_to_wait
 from domain.settings import Settings
 from infra.local.ports import free_port
 from infra.local.stack.config import StackError
@@ -122,7 +122,7 @@ async def test_a_pooler_in_transaction_mode_is_named_with_the_fix(
     monkeypatch.setattr(domain_database, "CHECKOUT_SECONDS", 2.0)
     with pytest.raises(PoolTimeout) as raised:
         await open_pool(url, min_size=1, max_size=1, application_name="tests")
-    told = waits_for(raised.value)
+    told = reason_to_wait(raised.value)
     assert told is not None
     assert told.startswith("the database cannot be reached: a pooler answers that does not keep")
     assert "\n" not in told
@@ -201,7 +201,9 @@ async def test_the_application_says_so_at_its_start(
     )
     with pytest.raises(PoolTimeout) as raised:
         await open_app(settings)
-    assert "does not keep what a session is told (PgBouncer?)" in (waits_for(raised.value) or "")
+    assert "does not keep what a session is told (PgBouncer?)" in (
+        reason_to_wait(raised.value) or ""
+    )
 
 
 async def test_a_url_with_options_of_its_own_keeps_them(database: Database) -> None:

@@ -22,7 +22,7 @@ from domain.database.pool import Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent
-from domain.patience import retry_while_unavailable, within
+from domain.retry import retry_while_unavailable, within
 from infra.local.ports import free_port
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.fixtures.postgres import Database, Servers

@@ -24,6 +24,7 @@ from domain.intents.struct import checked
 from domain.messaging import backlog
 from domain.messaging.relay import NAME as RELAY
 from domain.settings import Settings
+from tests.fixtures import application
 from tests.fixtures.postgres import Database
 from tests.fixtures.servicebus import BrokerFactory, BrokerProcess
 from tests.integration.operations.recording import TRACEPARENT, Recorder
@@ -46,7 +47,7 @@ async def app(database: Database, broker: BrokerProcess) -> AsyncIterator[App]:
     )
     app = await open_app(settings)
     yield app
-    await app.close()
+    await application.close(app)
 
 
 @pytest.fixture

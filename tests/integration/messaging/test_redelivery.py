@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from domain.contracts.amqp_decoding import complete_decoder
-from domain.messaging.amqp_copy import plain
+from domain.messaging.amqp_copy import decoded
 from domain.messaging.publisher import ServiceBusPublisher
 from domain.messaging.redelivery import ATTEMPT, ATTEMPTS, FAILURE, Delivery, Redelivery
 from tests.fixtures.servicebus import BrokerFactory, BrokerProcess
@@ -40,15 +41,17 @@ class Queue:
             message_id=message.message_id,
             subject=message.subject or "",
             correlation_id=message.correlation_id or "",
-            properties=plain(message.application_properties or {}),
+            properties=decoded(message.application_properties or {}),
             sequence_number=message.sequence_number,
             delivery_count=message.delivery_count + 1,
         )
 
 
-def redelivery_at(broker: BrokerProcess) -> Redelivery:
+@asynccontextmanager
+async def redelivery_at(broker: BrokerProcess) -> AsyncIterator[Redelivery]:
     publisher = ServiceBusPublisher([], connection_string=broker.connection_string)
-    return Redelivery(publisher, FIRST_PAUSE)
+    yield Redelivery(publisher, FIRST_PAUSE)
+    await publisher.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -58,10 +61,9 @@ async def opened(servicebus: BrokerProcess) -> AsyncIterator[Queue]:
         ServiceBusClient.from_connection_string(servicebus.connection_string) as client,
         client.get_queue_sender(QUEUE) as sender,
         client.get_queue_receiver(QUEUE, prefetch_count=0) as receiver,
+        redelivery_at(servicebus) as redelivery,
     ):
-        redelivery = redelivery_at(servicebus)
         yield Queue(sender, receiver, redelivery)
-        await redelivery.close()
 
 
 @pytest.fixture
@@ -155,13 +157,12 @@ async def test_where_no_copy_can_be_sent_the_message_is_held_and_given_back(
     monkeypatch.setattr("domain.messaging.publisher.SEND_SECONDS", 1.0)
     broker = broker_process()
     broker.kill()
-    redelivery = redelivery_at(broker)
     delivery = Delivery(QUEUE, b"x", str(uuid4()), "", "", {}, 1, 3)
-    started = time.monotonic()
-    with pytest.raises(KeyError):
-        await redelivery.process(delivery, fails)
-    assert time.monotonic() - started >= FIRST_PAUSE * 4**2
-    await redelivery.close()
+    async with redelivery_at(broker) as redelivery:
+        started = time.monotonic()
+        with pytest.raises(KeyError):
+            await redelivery.process(delivery, fails)
+        assert time.monotonic() - started >= FIRST_PAUSE * 4**2
 
 
 @pytest.mark.parametrize("count", [0, -1, ATTEMPTS + 1, 10**30, "2", True, None, 1.0, float("nan")])

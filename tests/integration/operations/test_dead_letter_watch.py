@@ -15,6 +15,7 @@ from domain.health import Health
 from domain.messaging.dead_letter_watch import DeadLetterWatch
 from domain.messaging.rejected import RejectedMessages
 from domain.settings import Settings
+from tests.fixtures.application import background_ended
 from tests.fixtures.odd_messages import (
     ODD_PROPERTIES,
     TRACE_PROPERTIES,
@@ -85,7 +86,7 @@ async def test_health_is_degraded_while_there_are_any(
     watch = watch_of(broker, pool)
     check = health_of(watch)._check_dead_letters()
     assert (check.status, check.detail) == ("ok", {"note": "not counted yet"})
-    await watch.close()  # the look that asking has begun
+    await background_ended()  # the look that asking has begun
     assert health_of(watch)._check_dead_letters().status == "ok"
     async with (
         ServiceBusClient.from_connection_string(broker.connection_string) as client,
@@ -112,4 +113,4 @@ async def test_while_the_bus_is_away_what_was_known_stays(
     async with asyncio.timeout(60):
         await watch.refresh()
     assert watch.counts() == {}
-    await watch.close()
+    await background_ended()

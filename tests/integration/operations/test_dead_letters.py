@@ -20,7 +20,7 @@ from domain.contracts.amqp_decoding import complete_decoder
 from domain.errors import OperationError
 from domain.messaging import amqp_copy
 from domain.messaging import dead_letters as module
-from domain.messaging.amqp_copy import plain
+from domain.messaging.amqp_copy import decoded
 from domain.messaging.bus import Entity, bus_client, entities_of, entity_named
 from domain.messaging.dead_letters import DeadLetters, count_dead_letters, open_dead_letters
 from domain.settings import Settings
@@ -215,7 +215,7 @@ async def test_properties_of_every_type_are_listed_and_sent_again(bus: Bus) -> N
     received = {}
     for _ in names:
         message = await bus.consume()
-        received[message.message_id] = plain(message.application_properties)["p"]
+        received[message.message_id] = decoded(message.application_properties)["p"]
     for name in names:
         assert str(received[name]) == str(before[name]), name
 

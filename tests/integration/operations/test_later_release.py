@@ -29,6 +29,7 @@ from domain.projections.registry import Projections
 from domain.projections.verify.contract import CannotCompare
 from domain.settings import Settings
 from functions import intents_http, kills_http, operations_http
+from tests.fixtures import application
 from tests.fixtures.postgres import Database
 from tests.fixtures.servicebus import BrokerProcess
 from tests.integration.operations.later_release import later_release
@@ -44,10 +45,10 @@ async def app(database: Database, servicebus: BrokerProcess) -> AsyncIterator[Ap
         "ServiceBusConnection": servicebus.connection_string,
     }
     opened = await open_app(Settings.from_environment(environment))
-    await opened.relay.close()  # what it began to do when it was opened has ended
+    await application.background_ended()  # what it began to do when it was opened
     await ApiKeys(opened.pool).ensure_tenant("acme")
     yield opened
-    await opened.close()
+    await application.close(opened)
 
 
 @pytest.fixture
@@ -269,7 +270,7 @@ async def held(app: App) -> dict[str, tuple[str, int]]:
 
 def next_process(app: App) -> HeldMessages:
     """Held messages as a process sees them that was started later."""
-    return HeldMessages(app.held._rejected, app.held._doors, app.held._log, app.held._relay)
+    return HeldMessages(app.held._rejected, app.held._handlers, app.held._log, app.held._relay)
 
 
 async def test_messages_are_held_and_taken_by_the_release_that_can(app: App) -> None:

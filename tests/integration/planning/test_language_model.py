@@ -23,7 +23,7 @@ from domain.models.settings import ModelSettings
 from domain.planning.answers import MAX_ANSWER_BYTES, CompareAnswer
 from domain.planning.language_model import LanguageModel, Reply
 from domain.planning.model_request import Question, Wrong
-from domain.planning.prompting import Prompt
+from domain.planning.prompt_files import Prompt
 from tests.fixtures.openai_server import MODEL, OpenAIServer, fault
 from tests.fixtures.openai_server import Reply as Scripted
 from tests.integration.planning import wire_forms

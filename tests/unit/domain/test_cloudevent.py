@@ -18,7 +18,7 @@ from domain.contracts.envelope import (
     InvalidEnvelope,
     event_key,
 )
-from domain.messaging.identity import Identity, identity_of
+from domain.messaging.message_ids import MessageIds, message_ids_of
 
 #: What all examples of the JSON format's section 3.2 have in common, and whose the event is.
 EXAMPLE: dict[str, Any] = {
@@ -286,7 +286,7 @@ def test_different_events_have_different_keys() -> None:
 )
 def test_what_cannot_be_used_still_says_whose_it_is(body: bytes) -> None:
     refusal(body)
-    assert identity_of(body) == Identity("acme", "C234-1234-1234", TRACE)
+    assert message_ids_of(body) == MessageIds("acme", "C234-1234-1234", TRACE)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_what_cannot_be_used_still_says_whose_it_is(body: bytes) -> None:
     ],
 )
 def test_who_cannot_be_told_is_nobody(body: bytes) -> None:
-    assert identity_of(body) == Identity()
+    assert message_ids_of(body) == MessageIds()
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_the_worst_bodies_are_judged_in_no_time(body: bytes) -> None:
     for _ in range(3):
         before = time.thread_time()
         refusal(body)
-        identity_of(body)
+        message_ids_of(body)
         costs.append(time.thread_time() - before)
     assert min(costs) < 0.05
 

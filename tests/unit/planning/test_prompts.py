@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from domain.planning import prompting
-from domain.planning.prompting import load_prompt
+from domain.planning.prompt_files import load_prompt
 
 #: Every version there was, with the SHA-256 of its text. Add a line for a new version; change none.
 TEXTS = {

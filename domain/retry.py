@@ -18,12 +18,12 @@ from domain.settings import InvalidSettings
 T = TypeVar("T")
 
 #: Under the one minute for which the bus locks a message.
-PATIENCE_SECONDS = 40.0
+RETRY_SECONDS = 40.0
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
 
-def waits_for(error: BaseException) -> str | None:
+def reason_to_wait(error: BaseException) -> str | None:
     """What must end before the same work can be done, in a line; None: waiting is of no use.
 
     That is an outage of the database, its schema's migration, or a setting that is wrong: nobody
@@ -37,22 +37,22 @@ def waits_for(error: BaseException) -> str | None:
 
 
 async def retry_while_unavailable(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of ``call``, which is repeated while `waits_for` names a reason.
+    """The result of ``call``, which is repeated while `reason_to_wait` names a reason.
 
     ``call`` must be safe to repeat: its transaction may have been committed before the connection
     was lost.
 
     Raises:
-        what ``call`` raised last, after `PATIENCE_SECONDS`.
+        what ``call`` raised last, after `RETRY_SECONDS`.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE_SECONDS
+    deadline = loop.time() + RETRY_SECONDS
     wait = _FIRST_WAIT
     while True:
         try:
             return await call()
         except Exception as error:
-            if waits_for(error) is None or loop.time() + wait > deadline:
+            if reason_to_wait(error) is None or loop.time() + wait > deadline:
                 raise
         await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 jitter, not a secret
         wait = min(wait * 2, _LONGEST_WAIT)

@@ -15,7 +15,7 @@ _MAX_IDENTIFIED_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class MessageIds:
     """What a message body says of itself; None where that cannot be read, or is out of form."""
 
     tenant_id: str | None = None
@@ -29,16 +29,16 @@ class _Said(msgspec.Struct, frozen=True):
     traceparent: msgspec.Raw = msgspec.Raw()
 
 
-def identity_of(body: bytes) -> Identity:
+def message_ids_of(body: bytes) -> MessageIds:
     """Whose body it is, also of one that is no valid envelope; nothing else in it is built."""
     if len(body) > _MAX_IDENTIFIED_BYTES:
-        return Identity()
+        return MessageIds()
     try:
         said = msgspec.json.decode(body.removeprefix(BOM_UTF8), type=_Said)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return Identity()
+        return MessageIds()
     tenant_id, traceparent = _text(said.tenantid), _text(said.traceparent)
-    return Identity(
+    return MessageIds(
         tenant_id if re.match(TENANT_PATTERN, tenant_id) else None,
         _text(said.id) or None,
         traceparent if is_traceparent(traceparent) else None,

@@ -19,7 +19,7 @@ from domain.planning.answers import (
     shown,
 )
 from domain.planning.model_request import Question
-from domain.planning.prompting import load_prompt
+from domain.planning.prompt_files import load_prompt
 from domain.planning.solved import Solved
 
 PLAN, REPAIR, COMPARE = map(load_prompt, ("plan", "repair", "compare"))
