@@ -39,7 +39,7 @@ from domain.messaging.relay import Relay
 from domain.messaging.routing import Destinations, Router
 from domain.models.client import open_client
 from domain.operations.over_http import Operations
-from domain.planning.composition import make_planner
+from domain.planning.planner import make_planner
 from domain.planning.solved import SolvedInLog
 from domain.projections.intents import IntentReads
 from domain.projections.registry import Projections

@@ -47,7 +47,7 @@ def evolve(state: IntentState | None, event: IntentEvent | UnknownEvent) -> Inte
     if isinstance(event, IntentSubmitted):
         if state is not None:
             raise CorruptStream("a second IntentSubmitted in one stream")
-        return made(
+        return _construct(
             IntentState,
             version=1,
             id=event.intent_id,
@@ -62,18 +62,18 @@ def evolve(state: IntentState | None, event: IntentEvent | UnknownEvent) -> Inte
         raise CorruptStream(f"the stream begins with {event.type}")
     version = state.version + 1
     if isinstance(event, UnknownEvent):
-        return having(state, version=version)
+        return _copy_with(state, version=version)
     changes = _CHANGES[type(event)](state, event)
     changes["version"] = version
     changes["updated_at"] = event.at
-    return having(state, **changes)
+    return _copy_with(state, **changes)
 
 
 _State = TypeVar("_State", IntentState, Run, Step)
 _Changes = dict[str, Any]
 
 
-def made(kind: type[_State], **fields: Any) -> _State:  # noqa: ANN401 values of any fields
+def _construct(kind: type[_State], **fields: Any) -> _State:  # noqa: ANN401 values of any fields
     """A ``kind`` of these fields, a third of the work of a frozen class's constructor.
 
     What is left out has its default: those are attributes of the class.
@@ -83,7 +83,7 @@ def made(kind: type[_State], **fields: Any) -> _State:  # noqa: ANN401 values of
     return state
 
 
-def having(state: _State, **changes: Any) -> _State:  # noqa: ANN401 values of any fields
+def _copy_with(state: _State, **changes: Any) -> _State:  # noqa: ANN401 values of any fields
     """A copy of ``state`` with ``changes``, a fifth of the work of `dataclasses.replace`.
 
     Folding is much of what a rebuild spends its time on.
@@ -115,12 +115,15 @@ def _postponed(state: IntentState, event: PlanningPostponed) -> _Changes:
 def _planned(state: IntentState, event: IntentPlanned) -> _Changes:
     program = event.program or state.content.program
     steps = tuple(
-        [made(Step, name=step.name, program=step.program, needs=step.needs) for step in event.steps]
+        [
+            _construct(Step, name=step.name, program=step.program, needs=step.needs)
+            for step in event.steps
+        ]
     )
     if not steps and program is not None:
-        steps = (made(Step, name=MAIN_STEP, program=program),)
+        steps = (_construct(Step, name=MAIN_STEP, program=program),)
     if event.expected_artifacts and steps:
-        steps = (*steps[:-1], having(steps[-1], expects=event.expected_artifacts))
+        steps = (*steps[:-1], _copy_with(steps[-1], expects=event.expected_artifacts))
     return {
         "status": Status.PLANNED,
         "steps": steps,
@@ -142,11 +145,11 @@ def _repaired(state: IntentState, event: ProgramRepaired) -> _Changes:
     step = state.step(event.step)
     if step is None:
         return {}
-    mended = having(
+    repaired = _copy_with(
         step, program=event.program, repairs=step.repairs + 1, broken=None, delay=NO_DELAY
     )
     return {
-        "steps": tuple(mended if other is step else other for other in state.steps),
+        "steps": tuple(repaired if other is step else other for other in state.steps),
         "plan_source": "repaired",
         "explanation": event.explanation or state.explanation,
         "author": event.author or state.author,
@@ -156,7 +159,7 @@ def _repaired(state: IntentState, event: ProgramRepaired) -> _Changes:
 def _run_requested(state: IntentState, event: SandboxRunRequested) -> _Changes:
     name = event.step or MAIN_STEP
     step = state.step(name)
-    run = made(
+    run = _construct(
         Run,
         run_id=event.run_id,
         attempt=event.attempt,
@@ -177,11 +180,13 @@ def _run_finished(state: IntentState, event: SandboxRunFinished) -> _Changes:
 
 
 def _with_run(state: IntentState, run_id: UUID, **changes: Any) -> tuple[Run, ...]:  # noqa: ANN401
-    return tuple([having(r, **changes) if r.run_id == run_id else r for r in state.runs])
+    return tuple([_copy_with(r, **changes) if r.run_id == run_id else r for r in state.runs])
 
 
 def _with_step(state: IntentState, name: str, **changes: Any) -> tuple[Step, ...]:  # noqa: ANN401
-    return tuple([having(step, **changes) if step.name == name else step for step in state.steps])
+    return tuple(
+        [_copy_with(step, **changes) if step.name == name else step for step in state.steps]
+    )
 
 
 def _succeeded(_: IntentState, event: IntentSucceeded) -> _Changes:

@@ -71,7 +71,7 @@ def decide_repair(command: RecordRepair | RejectRepair, state: IntentState) -> l
     if _broken(command, state) is None:
         return called
     if isinstance(command, RejectRepair):
-        return [*called, _unmended(command, state)]
+        return [*called, _unrepaired(command, state)]
     repaired = ProgramRepaired(
         at=command.at,
         step=command.step,
@@ -101,7 +101,7 @@ def decide_postponement(command: PostponePlanning, state: IntentState) -> list[I
         )
         return [*called, postponed]
     if broken is not None:
-        return [*called, _unmended(command, state)]
+        return [*called, _unrepaired(command, state)]
     return [*called, IntentFailed(at=command.at, cause=command.cause)]
 
 
@@ -120,7 +120,7 @@ def _broken(
     return step if step is not None and step.broken == command.run_id else None
 
 
-def _unmended(command: RejectRepair | PostponePlanning, state: IntentState) -> IntentFailed:
+def _unrepaired(command: RejectRepair | PostponePlanning, state: IntentState) -> IntentFailed:
     """The failure of the program itself, and why that is the end."""
     run = state.run(command.run_id) if command.run_id is not None else None
     if run is None or run.outcome is None:

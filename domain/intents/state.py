@@ -191,7 +191,7 @@ class IntentState:
         )
 
     @property
-    def telling_run(self) -> Run | None:
+    def decisive_run(self) -> Run | None:
         """The run whose outcome is shown for the intent.
 
         The one that it failed with, else the last of the step whose result counts, else the last.

@@ -139,7 +139,7 @@ class CompareAnswer(_Answer):
     equivalent: bool
 
 
-def shown(explanation: str) -> str | None:
+def recorded_explanation(explanation: str) -> str | None:
     """An explanation as it is recorded: cut, and without what no text may hold."""
     return explanation.replace("\x00", "").strip()[:MAX_EXPLANATION] or None
 

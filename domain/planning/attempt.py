@@ -9,7 +9,7 @@ from domain.eventlog.models import InlineWrite
 from domain.intents.event_parts import FailureCause, ModelCall
 from domain.planning.budgets import Exhausted, HeldElsewhere, Reservation, TokenBudgets
 from domain.planning.language_model import LanguageModel, Reply
-from domain.planning.model_request import Form, Meaning, Question, Wrong
+from domain.planning.model_request import Form, Meaning, ModelRequest, UnusableAnswer
 from domain.planning.remedies import cause_of
 
 #: A worker has this long, beside its call, until another may take its place.
@@ -23,7 +23,7 @@ _PASSING = frozenset({"rate_limited", "unavailable", "timed_out"})
 
 
 class Unanswered(Exception):
-    """A question has no answer; ``result`` is what the attempt comes to."""
+    """A request has no answer; ``result`` is what the attempt comes to."""
 
     def __init__(self, result: NoPlan | Postponed | Busy) -> None:
         super().__init__(type(result).__name__)
@@ -58,16 +58,16 @@ class Attempt:
     def _spent(self) -> int:
         return sum(call.input_tokens + call.output_tokens for call in self._calls)
 
-    async def ask(self, question: Question[Form, Meaning]) -> Meaning:
+    async def ask(self, request: ModelRequest[Form, Meaning]) -> Meaning:
         """The meaning of the answer; one that makes no sense may be mended once, at once.
 
         Raises:
             Unanswered: there is none.
         """
-        reply = await self._call(question)
+        reply = await self._call(request)
         if reply.call.outcome == "invalid" and reply.text:
-            wrong = Wrong(reply.text, reply.call.detail or "")
-            reply = await self._call(question.after(wrong))
+            wrong = UnusableAnswer(reply.text, reply.call.detail or "")
+            reply = await self._call(request.after(wrong))
         if reply.meaning is not None:
             return reply.meaning
         cause = cause_of(reply.call)
@@ -75,15 +75,15 @@ class Attempt:
             raise Unanswered(Postponed(cause, reply.retry_after, self.calls, self.writes))
         raise Unanswered(NoPlan(cause, self.calls, self.writes))
 
-    async def _call(self, question: Question[Form, Meaning]) -> Reply[Meaning]:
-        wanted = self._spent + self._model.bound(question)
+    async def _call(self, request: ModelRequest[Form, Meaning]) -> Reply[Meaning]:
+        wanted = self._spent + self._model.bound(request)
         lease = self._model.longest_call + _LEASE_MARGIN
         match await self._budgets.reserve(self._reservation, wanted, lease):
             case HeldElsewhere():
                 raise Unanswered(Busy())
             case Exhausted() as exhausted:
                 raise Unanswered(self._out_of_budget(exhausted))
-        reply = await self._model.ask(question)
+        reply = await self._model.ask(request)
         self._calls.append(reply.call)
         return reply
 

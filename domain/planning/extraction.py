@@ -41,43 +41,43 @@ def objects_in(text: str, keys: Collection[str]) -> Iterator[str]:
     """
     text = _unquoted(text)
     *before, after = END_OF_REASONING.split(text)
-    found, vain = False, _Vain()
-    for each in _found_in(after, keys, vain):
+    found, budget = False, _ScanBudget()
+    for each in _found_in(after, keys, budget):
         found = True
         yield each
     if before and not found:
-        yield from filter(END_OF_REASONING.search, _found_in(text, keys, vain))
+        yield from filter(END_OF_REASONING.search, _found_in(text, keys, budget))
 
 
 @dataclass(slots=True)
-class _Vain:
-    """What has been looked at in vain: starts of no JSON, and characters."""
+class _ScanBudget:
+    """What has been looked at without use: starts that were no JSON, and characters."""
 
     failures: int = 0
     characters: int = 0
 
     @property
-    def enough(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether no more is to be looked at."""
         return self.failures >= _MOST_FAILURES or self.characters >= _MOST_IN_VAIN
 
 
-def _found_in(text: str, keys: Collection[str], vain: _Vain) -> Iterator[str]:
+def _found_in(text: str, keys: Collection[str], budget: _ScanBudget) -> Iterator[str]:
     position = 0
-    while not vain.enough and (start := _START.search(text, position)):
+    while not budget.exhausted and (start := _START.search(text, position)):
         begin, position = start.span()
         try:
             value, end = _DECODER.raw_decode(text, begin)
         except (ValueError, RecursionError) as error:
-            vain.failures += 1
-            vain.characters += _end_of_look(error, len(text)) - begin
+            budget.failures += 1
+            budget.characters += _end_of_look(error, len(text)) - begin
             continue
         position = end
         if isinstance(value, dict) and value.keys() >= set(keys):
             found = text[begin:end]
             yield _escaped(found) if _CONTROL.search(found) else found
         else:
-            vain.characters += end - begin
+            budget.characters += end - begin
 
 
 def _escaped(text: str) -> str:

@@ -20,9 +20,9 @@ from domain.models.settings import ModelSettings
 from domain.planning.answers import MAX_ANSWER_BYTES, MAX_ANSWER_NODES, InvalidAnswer, describe
 from domain.planning.extraction import objects_in
 from domain.planning.failures import CallFailure, clean, failure_of
-from domain.planning.model_request import Form, Meaning, Question
+from domain.planning.model_request import Form, Meaning, ModelRequest
 from domain.planning.prompt_files import Prompt
-from domain.planning.wire import Said, read_answer
+from domain.planning.wire import PartialAnswer, read_answer
 from domain.telemetry import model_called
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _OLDER_LIMIT = "max_tokens"
 
 
 @dataclass(frozen=True, slots=True)
-class _Manner:
+class _Dialect:
     """The parameters that not every server knows, and some refuse.
 
     Attributes:
@@ -80,13 +80,13 @@ class _Manner:
         options = {"stream_options": {"include_usage": True}} if streamed and self.usage else {}
         return {self.limit: tokens, **options}
 
-    def after(self, error: APIStatusError) -> _Manner | None:
-        """Another manner, without what an error refuses; None if it is about something else."""
+    def after(self, error: APIStatusError) -> _Dialect | None:
+        """Another dialect, without what an error refuses; None if it is about something else."""
         said = f"{error} {error.body}"
         if error.status_code not in (400, 422) or not _UNKNOWN.search(said):
             return None
         limit = _OLDER_LIMIT if self.limit in said else self.limit
-        other = _Manner(limit, self.usage and "stream_options" not in said)
+        other = _Dialect(limit, self.usage and "stream_options" not in said)
         return other if other != self else None
 
 
@@ -97,7 +97,7 @@ class LanguageModel:
         self._client = client
         self._model = model
         self._settings = settings
-        self._manner = _Manner()
+        self._dialect = _Dialect()
 
     @property
     def model(self) -> str:
@@ -113,42 +113,42 @@ class LanguageModel:
         """Who has written what this model answers to ``prompt``."""
         return Author(model=self._model, prompt=prompt.label)
 
-    def bound(self, question: Question[Any, Any]) -> int:
+    def bound(self, request: ModelRequest[Any, Any]) -> int:
         """The most tokens that asking may take, input and output together."""
-        return question.input_bound() + self._settings.llm_output_tokens
+        return request.input_bound() + self._settings.llm_output_tokens
 
-    async def ask(self, question: Question[Form, Meaning]) -> Reply[Meaning]:
+    async def ask(self, request: ModelRequest[Form, Meaning]) -> Reply[Meaning]:
         """One call. What went wrong, if anything did, is in the reply."""
         began = time.monotonic()
-        said = Said()
+        answer = PartialAnswer()
         failure: CallFailure | None = None
         meaning: Meaning | None = None
         try:
-            await self._exchange(question, said)
+            await self._exchange(request, answer)
         except Exception as error:  # noqa: BLE001 what is no failure of a call is raised again
             failure = failure_of(error)
         else:
-            failure = _not_usable(said)
+            failure = _not_usable(answer)
         if failure is None:
             try:
-                meaning = question.understand(_formed(question.form, said.text))
+                meaning = request.understand(_formed(request.form, answer.text))
             except InvalidAnswer as error:
                 failure = CallFailure("invalid", clean(str(error)), reached=True)
-        call = self._record(question, said, failure, time.monotonic() - began)
+        call = self._record(request, answer, failure, time.monotonic() - began)
         model_called(call)
-        return Reply(call, meaning, said.text, failure.retry_after if failure else None)
+        return Reply(call, meaning, answer.text, failure.retry_after if failure else None)
 
-    async def _exchange(self, question: Question[Any, Any], said: Said) -> None:
+    async def _exchange(self, request: ModelRequest[Any, Any], answer: PartialAnswer) -> None:
         # Half of a cold start: only for those who ask a model.
         from openai import APIStatusError, Timeout
 
         seconds, most = self._settings.llm_timeout_seconds, self._settings.llm_output_tokens
         streamed = self._settings.llm_stream
         timeout = Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
-        schema = {"name": question.prompt.name, "strict": True, "schema": question.schema()}
+        schema = {"name": request.prompt.name, "strict": True, "schema": request.schema()}
         arguments: dict[str, Any] = {
             "model": self._model,
-            "messages": question.messages(),
+            "messages": request.messages(),
             "response_format": {"type": "json_schema", "json_schema": schema},
             "stream": streamed,
             "timeout": timeout,
@@ -156,35 +156,35 @@ class LanguageModel:
         create = self._client.chat.completions.with_streaming_response.create
         # The library's timeouts are between bytes; this one is for all of it.
         async with asyncio.timeout(seconds):
-            manner: _Manner | None = self._manner
-            while manner is not None:
+            dialect: _Dialect | None = self._dialect
+            while dialect is not None:
                 try:
-                    async with create(**arguments, **manner.of(most, streamed)) as response:
-                        self._manner = manner
-                        await read_answer(response.iter_bytes(), said, most)
+                    async with create(**arguments, **dialect.of(most, streamed)) as response:
+                        self._dialect = dialect
+                        await read_answer(response.iter_bytes(), answer, most)
                         return
                 except APIStatusError as error:
-                    if (manner := manner.after(error)) is None:
+                    if (dialect := dialect.after(error)) is None:
                         raise
 
     def _record(
         self,
-        question: Question[Any, Any],
-        said: Said,
+        request: ModelRequest[Any, Any],
+        answer: PartialAnswer,
         failure: CallFailure | None,
         seconds: float,
     ) -> ModelCall:
-        input_tokens, output_tokens, note = _tokens(question, said, failure)
+        input_tokens, output_tokens, note = _tokens(request, answer, failure)
         settings = self._settings
         # USD per million tokens are millionths of a USD per token.
         cost = input_tokens * settings.llm_input_price + output_tokens * settings.llm_output_price
         detail = "; ".join(filter(None, (failure.detail if failure else None, note)))
         outcome: CallOutcome = failure.outcome if failure else "answered"
         return ModelCall(
-            purpose=question.purpose,
+            purpose=request.purpose,
             outcome=outcome,
             model=self._model,
-            prompt=question.prompt.label,
+            prompt=request.prompt.label,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cost_microusd=round(cost),
@@ -234,35 +234,35 @@ _FILTERED = frozenset(
 )
 
 
-def _not_usable(said: Said) -> CallFailure | None:
+def _not_usable(answer: PartialAnswer) -> CallFailure | None:
     """Why an answer that came whole is none."""
     # Gemini says more behind a colon.
-    reason = str(said.finish_reason or "").partition(":")[0].strip().lower()
-    if said.refusal or reason in _FILTERED:
-        return CallFailure("refused", clean(said.refusal or "the content filter"), reached=True)
+    reason = str(answer.finish_reason or "").partition(":")[0].strip().lower()
+    if answer.refusal or reason in _FILTERED:
+        return CallFailure("refused", clean(answer.refusal or "the content filter"), reached=True)
     if reason in _CUT:
         return CallFailure("truncated", "the answer was cut at its limit of tokens", reached=True)
     return None
 
 
 def _tokens(
-    question: Question[Any, Any], said: Said, failure: CallFailure | None
+    request: ModelRequest[Any, Any], answer: PartialAnswer, failure: CallFailure | None
 ) -> tuple[int, int, str | None]:
     """Tokens of input and output: by the provider, else bounds of them; and a note."""
-    if (reported := _reported(said)) is not None:
+    if (reported := _reported(answer)) is not None:
         return *reported, None
     if failure is not None and not failure.reached:
         return 0, 0, None
-    output = len(said.text.encode(errors="replace")) + len(said.refusal)
-    return question.input_bound(), output, "tokens are bounds: the provider gave no usable figures"
+    output = len(answer.text.encode(errors="replace")) + len(answer.refusal)
+    return request.input_bound(), output, "tokens are bounds: the provider gave no usable figures"
 
 
-def _reported(said: Said) -> tuple[int, int] | None:
+def _reported(answer: PartialAnswer) -> tuple[int, int] | None:
     """Tokens of input and output as the provider counts them; None where that makes no sense.
 
     Some count what the model has thought only in the total.
     """
-    usage = said.usage if isinstance(said.usage, dict) else {}
+    usage = answer.usage if isinstance(answer.usage, dict) else {}
     given, made = (
         next((count for name in names if (count := _count(usage.get(name))) is not None), None)
         for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))

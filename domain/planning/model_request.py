@@ -27,7 +27,7 @@ _MAX_SHOWN_AGAIN = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class UnusableAnswer:
     """An answer that could not be used, and why: what a second try is told."""
 
     answer: str
@@ -35,7 +35,7 @@ class Wrong:
 
 
 @dataclass(frozen=True, slots=True)
-class Question(Generic[Form, Meaning]):
+class ModelRequest(Generic[Form, Meaning]):
     """What a model is asked.
 
     Attributes:
@@ -51,9 +51,9 @@ class Question(Generic[Form, Meaning]):
     data: Mapping[str, Any]
     form: type[Form]
     understand: Callable[[Form], Meaning]
-    wrong: Wrong | None = None
+    wrong: UnusableAnswer | None = None
 
-    def after(self, wrong: Wrong) -> Question[Form, Meaning]:
+    def after(self, wrong: UnusableAnswer) -> ModelRequest[Form, Meaning]:
         """The same question to one that has answered it wrongly."""
         return replace(self, wrong=wrong)
 

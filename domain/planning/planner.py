@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from psycopg_pool import AsyncConnectionPool
 
 from domain.application.planning import Busy, NoPlan, Plan, Postponed, Repaired
 from domain.intents.state import IntentState, Run
+from domain.models.settings import ModelSettings
 from domain.planning.attempt import Attempt, Unanswered
+from domain.planning.budgets import TokenBudgets
+from domain.planning.language_model import LanguageModel
 from domain.planning.prompts import MAX_EXAMPLES, fits
 from domain.planning.remedies import NOT_CONFIGURED
 from domain.planning.solved import Near, Solved, SolvedIntents
 from domain.planning.wording import difference
 from domain.planning.writer import Writer
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 #: How many neighbours are looked at, for examples and for reuse.
 _NEIGHBOURS = 6
@@ -74,7 +83,7 @@ class Planner:
         return await self._writer.repair(state, failed, attempt)
 
     def _may_be_reused(self, solved: Solved) -> bool:
-        return self._writer is None or self._writer.is_of_today(solved.author)
+        return self._writer is None or self._writer.is_current(solved.author)
 
     def _candidate(self, text: str, near: Sequence[Near]) -> Solved | None:
         """The nearest that may be reused and that no word speaks against."""
@@ -89,7 +98,7 @@ class Planner:
     def _reused(self, solved: Solved, calls: Attempt | None = None) -> Plan:
         """The plan of a solved intent; what a model wrote may be mended by it, too."""
         one = solved.steps[0].program if len(solved.steps) == 1 else None
-        mendable = self._writer is not None and solved.author is not None
+        repairable = self._writer is not None and solved.author is not None
         return Plan(
             "reused",
             one,
@@ -98,7 +107,22 @@ class Planner:
             explanation=solved.explanation,
             author=solved.author,
             expected_artifacts=solved.expected_artifacts,
-            repairs=self._writer.repairs if mendable and self._writer else 0,
+            repairs=self._writer.repairs if repairable and self._writer else 0,
             calls=calls.calls if calls is not None else (),
             writes=calls.writes if calls is not None else (),
         )
+
+
+def make_planner(
+    settings: ModelSettings,
+    client: AsyncOpenAI | None,
+    pool: AsyncConnectionPool,
+    solved: SolvedIntents,
+) -> Planner:
+    """The planner; without a language model where none is configured."""
+    writer = None
+    if client is not None and settings.llm_model is not None:
+        model = LanguageModel(client, settings.llm_model, settings)
+        budgets = TokenBudgets(pool, settings.llm_tokens_per_day)
+        writer = Writer(model, budgets, settings.llm_repairs)
+    return Planner(solved, writer, settings.reuse_similarity)

@@ -16,9 +16,9 @@ from domain.planning.answers import (
     CompareAnswer,
     PlanAnswer,
     RepairAnswer,
-    shown,
+    recorded_explanation,
 )
-from domain.planning.model_request import Question
+from domain.planning.model_request import ModelRequest
 from domain.planning.prompt_files import load_prompt
 from domain.planning.solved import Solved
 
@@ -32,20 +32,22 @@ MAX_EXAMPLE_CHARACTERS = 4_000
 _TAILS = {"stdout": 2_000, "stderr": 4_000}
 
 Written = tuple[tuple[PlannedStep, ...], tuple[str, ...], str | None]
-Mended = tuple[Program, str | None]
+RepairedProgram = tuple[Program, str | None]
 
 
-def ask_for_plan(state: IntentState, examples: Sequence[Solved]) -> Question[PlanAnswer, Written]:
+def plan_request(
+    state: IntentState, examples: Sequence[Solved]
+) -> ModelRequest[PlanAnswer, Written]:
     """Steps, expected artifacts and explanation for an intent."""
     data = {
         "request": state.content.text,
         "languages": sorted(LANGUAGES),
         "examples": [_example(each) for each in examples],
     }
-    return Question("plan", PLAN, data, PlanAnswer, _plan_meant)
+    return ModelRequest("plan", PLAN, data, PlanAnswer, _plan_meant)
 
 
-def ask_for_repair(state: IntentState, failed: Run) -> Question[RepairAnswer, Mended]:
+def repair_request(state: IntentState, failed: Run) -> ModelRequest[RepairAnswer, RepairedProgram]:
     """Another program, and its explanation, in place of the one that ``failed`` ran.
 
     Raises:
@@ -69,13 +71,13 @@ def ask_for_repair(state: IntentState, failed: Run) -> Question[RepairAnswer, Me
             "missing": step.missing_from(outcome) if failed.succeeded else (),
         },
     }
-    return Question("repair", REPAIR, data, RepairAnswer, _repair_meant)
+    return ModelRequest("repair", REPAIR, data, RepairAnswer, _repair_meant)
 
 
-def ask_whether_same(solved: str, asked: str) -> Question[CompareAnswer, bool]:
+def compare_request(solved: str, asked: str) -> ModelRequest[CompareAnswer, bool]:
     """Whether two sentences ask for the same."""
     data = {"solved": solved, "asked": asked}
-    return Question("compare", COMPARE, data, CompareAnswer, lambda answer: answer.equivalent)
+    return ModelRequest("compare", COMPARE, data, CompareAnswer, lambda answer: answer.equivalent)
 
 
 def fits(example: Solved) -> bool:
@@ -87,11 +89,11 @@ def fits(example: Solved) -> bool:
 
 
 def _plan_meant(answer: PlanAnswer) -> Written:
-    return answer.planned(), answer.artifacts(), shown(answer.explanation)
+    return answer.planned(), answer.artifacts(), recorded_explanation(answer.explanation)
 
 
-def _repair_meant(answer: RepairAnswer) -> Mended:
-    return answer.program(), shown(answer.explanation)
+def _repair_meant(answer: RepairAnswer) -> RepairedProgram:
+    return answer.program(), recorded_explanation(answer.explanation)
 
 
 def _example(solved: Solved) -> dict[str, Any]:

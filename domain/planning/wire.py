@@ -56,7 +56,7 @@ class NotAnAnswer(Exception):
 
 
 @dataclass(slots=True)
-class Said:
+class PartialAnswer:
     """What has been understood of an answer so far.
 
     Attributes:
@@ -89,12 +89,14 @@ class Said:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-async def read_answer(chunks: AsyncIterator[bytes], said: Said, output_tokens: int) -> None:
-    """Read an answer, one JSON document or server-sent events, into ``said`` as it comes.
+async def read_answer(
+    chunks: AsyncIterator[bytes], answer: PartialAnswer, output_tokens: int
+) -> None:
+    """Read an answer, one JSON document or server-sent events, into ``answer`` as it comes.
 
     Args:
         chunks: of the body.
-        said: takes what is understood, of an answer that ends in an exception, too.
+        answer: takes what is understood, of an answer that ends in an exception, too.
         output_tokens: the most that the model may say.
 
     Raises:
@@ -106,24 +108,24 @@ async def read_answer(chunks: AsyncIterator[bytes], said: Said, output_tokens: i
     lines: list[bytes] = []
     most_events = 2 * output_tokens + _MORE_EVENTS
     events = _Events(most_events)
-    async for line in _lines(_counted(chunks, said, most, _LINES_PER_EVENT * most_events)):
+    async for line in _lines(_counted(chunks, answer, most, _LINES_PER_EVENT * most_events)):
         if lines or (events.none and line.lstrip().startswith((b"{", b"["))):
             lines.append(line)
-        elif any(_take_event(event, said) for event in events.after(line)):
-            return _check_said(said)
+        elif any(_take_event(event, answer) for event in events.after(line)):
+            return _check_said_something(answer)
     if len(whole := _documents(lines)) == 1:
-        return _take_whole(whole[0], said)
-    if events.none and not whole and said.bytes_read:
+        return _take_whole(whole[0], answer)
+    if events.none and not whole and answer.bytes_read:
         raise NotAnAnswer("it is neither JSON nor server-sent events")
     last = events.counted([_Event(each) for each in whole]) if whole else events.after(b"")
-    if not any(_take_event(event, said) for event in last) and said.finish_reason is None:
+    if not any(_take_event(event, answer) for event in last) and answer.finish_reason is None:
         raise AnswerCut("the stream ended in the middle of the answer")
-    return _check_said(said)
+    return _check_said_something(answer)
 
 
-def _check_said(said: Said) -> None:
+def _check_said_something(answer: PartialAnswer) -> None:
     """That a stream that has ended has said something, or how it ended."""
-    if said.finish_reason is None and not said.size and not said.refusal:
+    if answer.finish_reason is None and not answer.size and not answer.refusal:
         raise AnswerCut("the stream ended before the answer began")
 
 
@@ -219,12 +221,12 @@ def _split(line: bytes, first: bool) -> Iterator[bytes]:
 
 
 async def _counted(
-    chunks: AsyncIterator[bytes], said: Said, most: int, most_lines: int
+    chunks: AsyncIterator[bytes], answer: PartialAnswer, most: int, most_lines: int
 ) -> AsyncIterator[bytes]:
     lines = 0
     async for chunk in chunks:
-        said.bytes_read += len(chunk)
-        if said.bytes_read > most:
+        answer.bytes_read += len(chunk)
+        if answer.bytes_read > most:
             raise AnswerTooLong(f"more than {most} bytes")
         lines += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
         if lines > most_lines:
@@ -232,24 +234,24 @@ async def _counted(
         yield chunk
 
 
-def _take_whole(body: bytes, said: Said) -> None:
-    if said.bytes_read > 6 * MAX_ANSWER_BYTES:
+def _take_whole(body: bytes, answer: PartialAnswer) -> None:
+    if answer.bytes_read > 6 * MAX_ANSWER_BYTES:
         raise AnswerTooLong(f"more than {6 * MAX_ANSWER_BYTES} bytes")
     completion = _json(body)
     choices = completion.get("choices")
     choice = _first(choices) or _only(choices)
-    _take(completion, choice, choice.get("message") or choice.get("delta"), said)
+    _take(completion, choice, choice.get("message") or choice.get("delta"), answer)
     if not isinstance(choices, list) or not choices:
         raise NotAnAnswer(f"it has no choices: {words_in(completion) or 'no more is said'}")
 
 
-def _take_event(event: _Event, said: Said) -> bool:
+def _take_event(event: _Event, answer: PartialAnswer) -> bool:
     """Note what an event says; whether it is the last."""
     data = event.data.strip()
     if data in (b"[DONE]", b'"[DONE]"'):
         return True
     if event.failed and not data.startswith(b"{"):
-        raise ProviderFailed(data.decode(errors="replace"), begun=said.size > 0)
+        raise ProviderFailed(data.decode(errors="replace"), begun=answer.size > 0)
     if data.startswith((b"{", b"[")):  # what else there is keeps the connection open
         chunk = _json(data)
         if event.failed:
@@ -257,11 +259,13 @@ def _take_event(event: _Event, said: Said) -> bool:
         choice = _first(chunk.get("choices"))
         # Some repeat in each chunk, beside what is new, all that has been said.
         delta = choice.get("delta")
-        _take(chunk, choice, choice.get("message") if delta is None else delta, said)
+        _take(chunk, choice, choice.get("message") if delta is None else delta, answer)
     return False
 
 
-def _take(completion: dict[str, Any], choice: dict[str, Any], part: object, said: Said) -> None:
+def _take(
+    completion: dict[str, Any], choice: dict[str, Any], part: object, answer: PartialAnswer
+) -> None:
     """Note what a part of the answer, or all of it, says."""
     for usage in (
         completion.get("usage"),
@@ -269,7 +273,7 @@ def _take(completion: dict[str, Any], choice: dict[str, Any], part: object, said
         choice.get("usage"),
     ):
         if isinstance(usage, dict) and any(usage.values()):
-            said.usage = usage
+            answer.usage = usage
     content = field_of(part, "content")
     calls = field_of(part, "tool_calls")
     call = _first(calls) or _only(calls)
@@ -278,16 +282,16 @@ def _take(completion: dict[str, Any], choice: dict[str, Any], part: object, said
     arguments = _texts(field_of(function, "arguments"))
     reasoning = _texts(field_of(part, "reasoning_content") or field_of(part, "reasoning"))
     refusals = [*_texts(field_of(part, "refusal")), *_texts(content, "refusal")]
-    said.parts += parts
-    said.arguments += arguments
-    said.reasoning += reasoning
-    said.refusal = "".join([said.refusal, *refusals])[:1000]
-    said.finish_reason = choice.get("finish_reason") or said.finish_reason
-    said.size += sum(map(len, (*parts, *arguments, *reasoning)))
-    if said.size > MAX_ANSWER_BYTES:
+    answer.parts += parts
+    answer.arguments += arguments
+    answer.reasoning += reasoning
+    answer.refusal = "".join([answer.refusal, *refusals])[:1000]
+    answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
+    answer.size += sum(map(len, (*parts, *arguments, *reasoning)))
+    if answer.size > MAX_ANSWER_BYTES:
         raise AnswerTooLong(f"more than {MAX_ANSWER_BYTES} characters")
     if failure := failure_in(completion) or failure_of_choice(choice):
-        raise ProviderFailed(failure.message, failure.code, begun=said.size > 0)
+        raise ProviderFailed(failure.message, failure.code, begun=answer.size > 0)
 
 
 def _texts(content: object, kind: str = "text") -> list[str]:

@@ -16,9 +16,9 @@ from domain.planning.language_model import LanguageModel
 from domain.planning.prompts import (
     PLAN,
     REPAIR,
-    ask_for_plan,
-    ask_for_repair,
-    ask_whether_same,
+    compare_request,
+    plan_request,
+    repair_request,
 )
 from domain.planning.solved import Solved
 
@@ -35,7 +35,7 @@ class Writer:
         self._budgets = budgets
         self.repairs = repairs
 
-    def is_of_today(self, author: Author | None) -> bool:
+    def is_current(self, author: Author | None) -> bool:
         """Whether what ``author`` wrote is what this model, told what it is told now, may write."""
         today = (self._model.author(PLAN), self._model.author(REPAIR))
         return author is None or author in today
@@ -51,7 +51,7 @@ class Writer:
             Unanswered: another worker is at it.
         """
         try:
-            return await attempt.ask(ask_whether_same(solved, asked))
+            return await attempt.ask(compare_request(solved, asked))
         except Unanswered as unanswered:
             if isinstance(unanswered.result, Busy):
                 raise
@@ -62,7 +62,7 @@ class Writer:
     ) -> Plan | NoPlan | Postponed | Busy:
         """A new plan."""
         try:
-            steps, artifacts, explanation = await attempt.ask(ask_for_plan(state, examples))
+            steps, artifacts, explanation = await attempt.ask(plan_request(state, examples))
         except Unanswered as unanswered:
             return unanswered.result
         plan = Plan(
@@ -85,7 +85,7 @@ class Writer:
         """A program in place of the one that ``failed`` ran."""
         attempt = self._attempt(state, failed.run_id, f"repair-{number}")
         try:
-            program, explanation = await attempt.ask(ask_for_repair(state, failed))
+            program, explanation = await attempt.ask(repair_request(state, failed))
         except Unanswered as unanswered:
             return unanswered.result
         author = self._model.author(REPAIR)

@@ -92,7 +92,7 @@ def outcome_of(state: IntentState) -> dict[str, Any] | None:
     if not state.status.terminal:
         return None
     outcome: dict[str, Any] = {}
-    run = state.telling_run
+    run = state.decisive_run
     if run is not None and run.outcome is not None:
         outcome = _run_outcome(run, run.outcome)
     # What says nothing is left out: so rows from before there was such a thing still agree.

@@ -11,8 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.access.store import ApiKeys
 from domain.models.client import open_client
 from domain.models.settings import ModelSettings
-from domain.planning.composition import make_planner
-from domain.planning.planner import Planner
+from domain.planning.planner import Planner, make_planner
 from tests.fixtures.openai_server import OpenAIServer
 from tests.integration.planning.cases import Planners, Remembered
 

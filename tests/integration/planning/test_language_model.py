@@ -22,7 +22,7 @@ from domain.models.client import open_client
 from domain.models.settings import ModelSettings
 from domain.planning.answers import MAX_ANSWER_BYTES, CompareAnswer
 from domain.planning.language_model import LanguageModel, Reply
-from domain.planning.model_request import Question, Wrong
+from domain.planning.model_request import ModelRequest, UnusableAnswer
 from domain.planning.prompt_files import Prompt
 from tests.fixtures.openai_server import MODEL, OpenAIServer, fault
 from tests.fixtures.openai_server import Reply as Scripted
@@ -61,13 +61,15 @@ async def models(
         await client.close()
 
 
-def question(data: str = "a", wrong: Wrong | None = None) -> Question[CompareAnswer, bool]:
+def comparison(
+    data: str = "a", wrong: UnusableAnswer | None = None
+) -> ModelRequest[CompareAnswer, bool]:
     told = {"solved": data, "asked": "b"}
-    return Question("compare", PROMPT, told, CompareAnswer, lambda a: a.equivalent, wrong)
+    return ModelRequest("compare", PROMPT, told, CompareAnswer, lambda a: a.equivalent, wrong)
 
 
 async def ask(model: LanguageModel) -> Reply[bool]:
-    return await model.ask(question())
+    return await model.ask(comparison())
 
 
 async def test_an_answer_of_the_form_that_was_asked_for(
@@ -91,7 +93,7 @@ async def test_what_people_wrote_is_data_in_the_users_message(
     models: Models, openai_server: OpenAIServer
 ) -> None:
     openai_server.script(YES)
-    await models().ask(question(HOSTILE))
+    await models().ask(comparison(HOSTILE))
     [asked] = openai_server.asked
     assert asked.system == "Compare."
     assert asked.data == {"solved": HOSTILE, "asked": "b"}
@@ -105,7 +107,7 @@ async def test_what_was_wrong_is_said_in_the_second_try(
     models: Models, openai_server: OpenAIServer
 ) -> None:
     openai_server.script(YES)
-    await models().ask(question(wrong=Wrong("{}", "reason: Field required")))
+    await models().ask(comparison(wrong=UnusableAnswer("{}", "reason: Field required")))
     [asked] = openai_server.asked
     roles = [each["role"] for each in asked.body["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
@@ -316,7 +318,7 @@ async def test_the_deadline_is_for_the_whole_call(
     reply = await ask(model)
     assert reply.call.outcome == "timed_out"
     assert time.monotonic() - began < 25
-    assert reply.call.input_tokens == question().input_bound()  # it may be billed
+    assert reply.call.input_tokens == comparison().input_bound()  # it may be billed
 
 
 async def test_nothing_listens_there(models: Models) -> None:
@@ -366,7 +368,7 @@ async def test_without_usable_figures_bounds_are_charged(
     openai_server.script(Scripted(YES, usage=usage))
     reply = await ask(models())
     assert reply.meaning is True
-    assert reply.call.input_tokens == question().input_bound()
+    assert reply.call.input_tokens == comparison().input_bound()
     assert reply.call.output_tokens == len(json.dumps(YES))
     assert "bounds" in (reply.call.detail or "")
 
@@ -375,7 +377,7 @@ async def test_a_request_is_never_larger_than_its_bound(
     models: Models, openai_server: OpenAIServer
 ) -> None:
     openai_server.script(YES)
-    model, big = models(), question("ünï😀" * 500)
+    model, big = models(), comparison("ünï😀" * 500)
     await model.ask(big)
     [asked] = openai_server.asked
     sent = sum(len(each["content"].encode()) for each in asked.body["messages"])
@@ -393,7 +395,7 @@ async def test_calls_at_the_same_time_do_not_mix(
     openai_server.respond = respond
     model = models()
     texts = ["yes" if n % 3 else "no" for n in range(30)]
-    replies = await asyncio.gather(*(model.ask(question(text)) for text in texts))
+    replies = await asyncio.gather(*(model.ask(comparison(text)) for text in texts))
     assert [reply.meaning for reply in replies] == [text == "yes" for text in texts]
 
 

@@ -164,8 +164,8 @@ class TestSteps:
         assert state.status is Status.FAILED
         assert state.failure is not None
         assert state.failure.message.startswith("Step 'left': The program exited with code 3")
-        assert state.telling_run is not None
-        assert state.telling_run.step == "left"
+        assert state.decisive_run is not None
+        assert state.decisive_run.step == "left"
 
     def test_an_outage_of_the_sandbox_retries_that_step_alone(self) -> None:
         story = diamond()
@@ -183,7 +183,7 @@ class TestSteps:
         story.request_all()
         story.end("b", RunOutcome(verdict="succeeded", stdout="the result"))
         story.end("a", RunOutcome(verdict="succeeded", stdout="on the way"))
-        run = story.state.telling_run
+        run = story.state.decisive_run
         assert run is not None
         assert run.outcome is not None
         assert run.outcome.stdout == "the result"

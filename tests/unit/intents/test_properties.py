@@ -87,8 +87,8 @@ def test_runs_are_bounded_distinct_and_at_most_one_is_open(sequence: list[Comman
         assert len({run.run_id for run in state.runs}) == len(state.runs)
         assert sum(run.outcome is None for run in state.runs) <= 1
         if state.status is Status.SUCCEEDED:
-            assert state.telling_run is not None
-            assert state.telling_run.succeeded
+            assert state.decisive_run is not None
+            assert state.decisive_run.succeeded
         assert (state.completed_at is not None) == state.status.terminal
         assert react(state) is None or not state.status.terminal
 

@@ -15,8 +15,8 @@ from domain.planning.answers import (
     InvalidAnswer,
     PlanAnswer,
     RepairAnswer,
+    recorded_explanation,
     schema_of,
-    shown,
 )
 from tests.fixtures.openai_rules import what_is_not_strict
 from tests.fixtures.openai_server import program, repaired, step
@@ -132,6 +132,6 @@ def test_only_a_real_yes_is_one(said: str) -> None:
 
 
 def test_explanations_are_cut() -> None:
-    assert shown(" a\x00b ") == "ab"
-    assert shown("") is None
-    assert len(shown("x" * 10_000) or "") == 2_000
+    assert recorded_explanation(" a\x00b ") == "ab"
+    assert recorded_explanation("") is None
+    assert len(recorded_explanation("x" * 10_000) or "") == 2_000

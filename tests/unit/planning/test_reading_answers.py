@@ -9,7 +9,7 @@ import pytest
 
 from domain.planning.answers import MAX_ANSWER_BYTES
 from domain.planning.extraction import objects_in
-from domain.planning.wire import AnswerTooLong, Said, read_answer
+from domain.planning.wire import AnswerTooLong, PartialAnswer, read_answer
 from tests.fixtures.cpu_time import quickly
 
 #: CPU time; idle machines need a fifth. Before there were bounds it was seconds.
@@ -58,12 +58,12 @@ def test_an_answer_is_found_among_many_words_and_a_draft_that_is_no_json() -> No
 @pytest.mark.parametrize("line", [b"\n", b"\r\n", b":\n", b"data: 1\n"])
 async def test_lines_without_end_are_not_taken(line: bytes) -> None:
     with quickly(_CPU_SECONDS), pytest.raises(AnswerTooLong, match="more than 68000 lines"):
-        await read_answer(in_chunks(line * (3 * 1024**2 // len(line))), Said(), 8_000)
+        await read_answer(in_chunks(line * (3 * 1024**2 // len(line))), PartialAnswer(), 8_000)
 
 
 async def test_an_answer_of_as_many_tokens_as_asked_for_may_name_each_event() -> None:
     event = b'event: chunk\r\nid: 1\r\ndata: {"choices": [{"delta": {"content": "a"}}]}\r\n\r\n'
-    said = Said()
+    said = PartialAnswer()
     await read_answer(in_chunks(event * 2_000 + b"data: [DONE]\r\n\r\n"), said, 2_000)
     assert said.text == "a" * 2_000
 
