@@ -15,8 +15,7 @@ from openai import AsyncOpenAI
 
 from domain.models.client import open_client
 from domain.models.settings import ModelSettings
-from domain.similarity import embedders as embedders_module
-from domain.similarity import openai_embedder
+from domain.similarity import embedder_registry, openai_embedder
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable
 from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.openai_embedder import (
@@ -493,7 +492,7 @@ async def test_after_an_outage_the_provider_is_left_alone_for_a_while(
 ) -> None:
     monkeypatch.setattr(openai_embedder, "_FIRST_WAIT", 1_000.0)  # no time to ask again
     monkeypatch.setattr(openai_embedder, "_LONGEST_WAIT", 1_000.0)
-    monkeypatch.setattr(embedders_module, "time", clock := Clock())
+    monkeypatch.setattr(embedder_registry, "time", clock := Clock())
     client = AsyncOpenAI(api_key="k", base_url=embeddings_server.url, max_retries=0)
     embedders = EmbedderRegistry(client, budget_seconds=60, pause_seconds=15)
     asked = embedders.of("m")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from domain.planning import prompting
+from domain.planning import prompt_files
 from domain.planning.prompt_files import load_prompt
 
 #: Every version there was, with the SHA-256 of its text. Add a line for a new version; change none.
@@ -17,7 +17,7 @@ TEXTS = {
     "repair@1": "038b9e1e4147a4821f0a248db2e063dfbd2d483bcdf76380aa3e730bc9e4a262",
 }
 
-FILES = sorted(path.stem for path in Path(prompting.__file__).with_name("prompts").glob("*.md"))
+FILES = sorted(path.stem for path in Path(prompt_files.__file__).with_name("prompts").glob("*.md"))
 
 
 @pytest.mark.parametrize("name", FILES)
