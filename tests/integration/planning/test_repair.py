@@ -28,7 +28,7 @@ class TestRepair:
         assert isinstance(mended, Repaired)
         assert mended.program.files[0].content == "print(43)"
         assert mended.author == Author(model=MODEL, prompt="repair@1")
-        assert mended.explanation == "RepairedProgram."
+        assert mended.explanation == "Mended."
         told = openai_server.asked[0].data
         assert told["request"] == "six by seven"
         assert told["program"]["files"] == [{"path": "main.py", "content": "print(6 * 7)"}]
