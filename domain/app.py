@@ -122,7 +122,7 @@ async def open_app(settings: Settings) -> App:
         await pool.close()
         raise
     app = _compose(settings, pool)
-    app.relay.kick()  # whatever the last process left unpublished
+    app.relay.kick()  # publishes what the last process left
     return app
 
 
@@ -226,8 +226,8 @@ _opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[App]] = Weak
 async def get_app() -> App:
     """The application of this worker process, opened at the first call on the running loop.
 
-    A failed opening is tried again at the next call, so that a function app which starts before
-    its database serves as soon as that is there.
+    A failed opening is tried again at the next call, so that a function app that starts before its
+    database serves as soon as the database does.
 
     Raises:
         InvalidSettings: a setting is missing or wrong.
@@ -247,7 +247,7 @@ _redeliveries: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Settings, Rede
 
 
 def redelivery() -> tuple[Settings, Redelivery]:
-    """How messages that fail are tried again, on the running loop, and the settings it is from.
+    """The redelivery of failed messages on the running loop, and the settings it was made from.
 
     With a connection of its own, so that it works while the application cannot be opened.
 

@@ -1,4 +1,4 @@
-"""What operations raise for an operator to read."""
+"""The error of operations, with a message for an operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What works, what does not, and what would help."""
+"""What works, what does not, and how to fix it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from domain.similarity.status import EmbedderStatus
 
 T = TypeVar("T")
 
-#: Events waiting for the relay for longer than this mean that nothing is published, seconds.
+#: If events wait for the relay for longer than this, nothing is being published; seconds.
 RELAY_LAG_SECONDS = 60.0
 
 _CHECK_SECONDS = 2.0
 
-#: For so long an outage that the application met is told, though the database answers; seconds.
+#: How long after an outage it is still reported, though the database answers again; seconds.
 _TROUBLE_SECONDS = 10.0
 
 
@@ -53,7 +53,7 @@ class Check:
 
 
 class Health:
-    """Checks every part the application stands on, each within two seconds."""
+    """Checks every part that the application depends on, each within two seconds."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Health:
             )
             return Check("failed", detail)
         if trouble := self._pool.trouble(_TROUBLE_SECONDS):
-            detail["problem"] = f"of late, {trouble}"
+            detail["problem"] = f"recently: {trouble}"
             return Check("degraded", detail)
         if lag.seconds > RELAY_LAG_SECONDS:
             detail["problem"] = "events wait to be published: is Service Bus reachable?"
@@ -150,7 +150,7 @@ class Health:
         return Check("ok", detail)
 
     async def _answer(self, asked: Coroutine[Any, Any, T]) -> T:
-        """What the database answers; raises `_NoAnswer` with the reason if it does not."""
+        """The database's answer; raises `_NoAnswer` with the reason if there is none."""
         try:
             return await within(_CHECK_SECONDS, asked)
         except TimeoutError:

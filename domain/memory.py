@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gc
 
-#: New objects, less the freed ones, before Python looks for cycles among them.
+#: Allocations minus deallocations before Python looks for garbage cycles.
 ALLOCATIONS = 10_000
 
 
 def tune_gc() -> None:
-    """Look for garbage in cycles as rarely as suits a process that reads events in pages.
+    """Look for garbage cycles less often, as suits a process that reads events in pages.
 
-    A thousand events are some 7,000 objects that die with their page, in no cycle. At Python's
-    default, 700, each page is searched ten times: a third of the time that following takes.
+    A page of a thousand events is some 7,000 objects, which are in no cycle and are freed with the
+    page. At Python's default, 700, each page is searched ten times: a third of the time that
+    following the log takes.
     """
     gc.set_threshold(ALLOCATIONS)
-    gc.freeze()  # what is there now, modules mostly, stays: a full search need not look at it
+    gc.freeze()  # what exists now, mostly modules, stays: full searches skip it

@@ -17,17 +17,17 @@ from domain.settings import InvalidSettings
 
 T = TypeVar("T")
 
-#: Under the one minute for which the bus locks a message.
+#: How long a call is repeated, seconds; less than the minute for which the bus locks a message.
 RETRY_SECONDS = 40.0
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0
 
 
 def reason_to_wait(error: BaseException) -> str | None:
-    """What must end before the same work can be done, in a line; None: waiting is of no use.
+    """What must end before the same work can be done, in one line; None: waiting does not help.
 
-    That is an outage of the database, its schema's migration, or a setting that is wrong: nobody
-    who sent something is to blame for any of them.
+    That is an outage of the database, a pending migration of its schema, or a wrong setting: none
+    of them is the fault of whoever sent the work.
     """
     if outage_of(error) is not None:
         return describe_outage(error)
@@ -37,7 +37,7 @@ def reason_to_wait(error: BaseException) -> str | None:
 
 
 async def retry_while_unavailable(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of ``call``, which is repeated while `reason_to_wait` names a reason.
+    """The result of ``call``, which is repeated while there is a `reason_to_wait`.
 
     ``call`` must be safe to repeat: its transaction may have been committed before the connection
     was lost.
@@ -61,8 +61,8 @@ async def retry_while_unavailable(call: Callable[[], Awaitable[T]]) -> T:
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """The result of ``work``, which is cancelled after ``seconds`` without waiting for its end.
 
-    To break off a statement, a connection asks the server, for up to ten seconds where that is
-    silent.
+    To cancel a statement, a connection asks the server, and waits up to ten seconds if the server
+    is silent.
 
     Raises:
         TimeoutError: it took longer.
@@ -81,11 +81,11 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-#: Of `within`: the event loop keeps no task alive by itself.
+#: The tasks of `within`: the event loop alone does not keep a task alive.
 _running: set[asyncio.Task[Any]] = set()
 
 
 def _ended(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled():
-        task.exception()  # nobody may be there to ask for it
+        task.exception()  # retrieved: nobody may be waiting for it any more

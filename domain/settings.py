@@ -43,7 +43,7 @@ BusNamespace = Annotated[str, AfterValidator(service_bus_namespace)]
 
 
 def database_setting(name: str = "DATABASE_URL") -> str | None:
-    """A setting that is a database's URL, of this process's environment; None: it is not set.
+    """A database URL from this process's environment; None if it is not set.
 
     Raises:
         InvalidSettings: names it and what is wrong, never its value.
@@ -56,12 +56,12 @@ def database_setting(name: str = "DATABASE_URL") -> str | None:
 
 
 class Settings(ModelSettings):
-    """Everything the application reads from its environment; models are described with its base.
+    """Everything the application reads from its environment; settings of models are in the base.
 
     Attributes:
         database_url: PostgreSQL connection string; its login must be a member of ``qlp_app``.
-        database_admin_url: of the tables' owner. Where set, pending migrations are applied at
-            start; where not, a schema that is behind is an error that says what to run.
+        database_admin_url: connection string of the tables' owner. If it is set, pending migrations
+            are applied at start; if not, an outdated schema is an error that says what to run.
         database_pool_size: connections per worker process. Instances × processes × this must
             stay under the server's ``max_connections``. The relay, the projections and the sealer
             may each hold one while they need another, so fewer than six could stall.
@@ -69,11 +69,11 @@ class Settings(ModelSettings):
         service_bus_namespace: fully qualified namespace, reached with a managed identity.
         sandbox_url: where the sandbox host's health can be read; optional.
         stalled_after_seconds: an intent that makes no progress for this long is published again.
-        run_token_key: makes the tokens by which the sandbox host speaks for its runs, in base64.
-            Without it runs have no live output, no artifacts beyond what fits a message, and are
-            not killed before their deadline.
-        run_token_key_previous: accepted too, while the key is being changed.
-        artifact_days: for how long the contents of artifacts are kept, days.
+        run_token_key: signs the tokens with which the sandbox host reports on its runs; base64.
+            Without it, runs have no live output and no artifacts beyond what fits into a message,
+            and are not killed before their deadline.
+        run_token_key_previous: also accepted, while the key is being changed.
+        artifact_days: how long the contents of artifacts are kept, days.
     """
 
     database_url: DatabaseUrl = Field(alias="DATABASE_URL", repr=False)

@@ -1,4 +1,4 @@
-"""What the system says about itself to those who watch over it."""
+"""Log records for those who monitor the system."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _counts: Counter[str] = Counter()
 
 
 def security_event(kind: str, **facts: str | int | None) -> None:
-    """Log something that whoever watches over the system should see.
+    """Log something that those who monitor the system should see.
 
-    One line of JSON after the word ``security_event``, so that a log query can take it apart.
-    ``count`` is how many of this kind this process has seen.
+    One line of JSON after the word ``security_event``, so that a log query can parse it. ``count``
+    is how many of this kind this process has seen.
 
     Args:
         kind: stable, for alerts, for example ``failed_authentication``.
@@ -33,7 +33,7 @@ def security_event(kind: str, **facts: str | int | None) -> None:
 
 
 def model_called(call: ModelCall) -> None:
-    """Log a call of a language model, whatever came of it: what it took, and no content.
+    """Log a call of a language model, whatever its outcome: what it used, and no content.
 
     One line of JSON after the word ``model_call``. ``count`` is how many calls with this purpose
     and outcome this process has made.

@@ -11,7 +11,7 @@ class NotAdmitted(Exception):
     """The intent is not accepted.
 
     Args:
-        pointer: JSON Pointer of the field that is at fault.
+        pointer: JSON Pointer of the field that is wrong.
         detail: what is wrong with it, and what would be accepted.
     """
 
@@ -22,13 +22,13 @@ class NotAdmitted(Exception):
 
 
 class Admission:
-    """Checks what is asked for against what there is, and what the tenant may have."""
+    """Checks that the language exists, and that the tenant may have the limits."""
 
     def __init__(self, limits: LimitsStore) -> None:
         self._limits = limits
 
     async def check(self, tenant_id: str, content: IntentContent) -> None:
-        """Let an intent of the tenant pass.
+        """Return if the tenant may submit the content.
 
         Raises:
             NotAdmitted: names the field, and what would be accepted.

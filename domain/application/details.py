@@ -1,7 +1,7 @@
 """Completes rows of the read model that were written before they had details.
 
-A migration cannot: they are what a stream folds to. Those that are shown are folded then; a rebuild
-of ``intent_states`` writes them all.
+A migration cannot do that: details come from folding a stream. Rows are completed when they are
+shown; a rebuild of ``intent_states`` completes them all.
 """
 
 from __future__ import annotations

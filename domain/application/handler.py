@@ -1,4 +1,4 @@
-"""One command against one intent: load, decide, append; again if someone was faster."""
+"""One command against one intent: load, decide, append; again if another writer was faster."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Handled:
 
 
 class CommandHandler:
-    """Carries out commands; ``on_change`` learns of every committed change of an intent."""
+    """Carries out commands; calls ``on_change`` after every committed change of an intent."""
 
     def __init__(
         self, repository: IntentRepository, on_change: Callable[[IntentState], None]
@@ -73,7 +73,7 @@ class CommandHandler:
         Raises:
             IntentRefused: see `domain.intents.decider.decide`.
         """
-        # A new intent is the common case of a submission: assume it, the log knows better.
+        # Most submissions are of new intents: assume so, the append finds out.
         state = (
             None if isinstance(command, SubmitIntent) else await self._repository.load(intent_id)
         )
@@ -107,7 +107,7 @@ class CommandHandler:
 
 
 def command_id_of(intent_id: UUID, command: Command) -> UUID:
-    """The id of a command, derived from what it is for: giving it again is not a new command."""
+    """The id of a command, derived from what it is for: a repetition has the same id."""
     match command:
         case SubmitIntent():
             return derived_id(intent_id, "submit")

@@ -1,4 +1,4 @@
-"""What planning gives back."""
+"""The planning port, and what it returns."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from domain.intents.state import IntentState, Run
 class Plan:
     """A program for the intent, or several; without any, the submitted one is the plan.
 
-    Its fields are those of `domain.intents.events.IntentPlanned`; ``writes`` settle what was set
-    aside for the calls, in the transaction that records them. So they do in all other results.
+    Its fields are those of `domain.intents.events.IntentPlanned`. Here and in the other results,
+    ``writes`` charge the calls in place of what was reserved for them, in the transaction that
+    records them.
     """
 
     source: PlanSource
@@ -48,7 +49,7 @@ class Repaired:
 
 @dataclass(frozen=True, slots=True)
 class NoPlan:
-    """No program can be had, and why."""
+    """There will be no program, and why."""
 
     cause: FailureCause
     calls: tuple[ModelCall, ...] = ()
@@ -57,7 +58,7 @@ class NoPlan:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A language model cannot be had now; ``retry_after`` is what its provider asks for."""
+    """No language model is available now; ``retry_after``: the pause its provider asks for."""
 
     cause: FailureCause
     retry_after: timedelta | None = None
@@ -67,11 +68,11 @@ class Postponed:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Another worker is at this very call; there is nothing to record."""
+    """Another worker is making this very call; there is nothing to record."""
 
 
 class PlanningService(Protocol):
-    """Whatever finds programs for intents and mends those that failed."""
+    """Finds programs for intents, and repairs those that failed."""
 
     async def plan(self, state: IntentState, attempt: int) -> Plan | NoPlan | Postponed | Busy:
         """The plan for an intent; ``attempt`` counts from 1."""
@@ -79,4 +80,4 @@ class PlanningService(Protocol):
     async def repair(
         self, state: IntentState, failed: Run, attempt: int
     ) -> Repaired | NoPlan | Postponed | Busy:
-        """Another program in place of the one that ``failed`` ran."""
+        """A new program for the step whose run ``failed``."""

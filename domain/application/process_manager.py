@@ -33,8 +33,8 @@ from domain.intents.next_step import PlanStep, RepairStep, RequestRunStep, react
 from domain.intents.state import IntentState
 from domain.similarity.store import EmbeddingStore
 
-#: A delay is over when less than this is left of it: a message that was scheduled for its end
-#: must not find us a moment early, since no other would come.
+#: A delay is over when less than this is left of it: the message that is scheduled for its end may
+#: arrive a moment early by our clock, and no other message follows.
 _CLOCKS_DIFFER = timedelta(seconds=2)
 
 
@@ -45,7 +45,7 @@ class _Prepared:
 
 
 class ProcessManager:
-    """Steps follow from the state alone, never from the message that woke it.
+    """Takes the steps that follow from the state alone, whatever message woke it.
 
     So a duplicate, late or reordered message is harmless: it finds nothing left to do.
     """
@@ -67,7 +67,7 @@ class ProcessManager:
         self._clock = clock
 
     async def advance(self, intent_id: UUID, *, traceparent: str) -> IntentState | None:
-        """Take steps until the intent waits for somebody else or has ended.
+        """Take steps until the intent waits for something else or has ended.
 
         Returns:
             the state reached; None if there is no such intent.
@@ -93,7 +93,7 @@ class ProcessManager:
                 return None
 
     def _due(self, not_before: datetime | None) -> bool:
-        """Whether a delay is over; the bus that wakes us up has a clock of its own."""
+        """Whether a delay is over; the bus that wakes us has a clock of its own."""
         return not_before is None or not_before - self._clock() < _CLOCKS_DIFFER
 
     async def _request_run(self, state: IntentState, ready: RequestRunStep) -> RequestRun:
@@ -125,7 +125,9 @@ class ProcessManager:
     async def _repair(self, state: IntentState, step: RepairStep) -> _Prepared | None:
         failed = state.run(step.run_id)
         if failed is None:
-            raise ValueError(f"intent {state.id}: a repair was requested after no run of its own")
+            raise ValueError(
+                f"intent {state.id}: a repair was requested after a run that it does not have"
+            )
         repaired = await self._planner.repair(state, failed, step.attempt)
         if isinstance(repaired, Busy):
             return None

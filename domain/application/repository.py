@@ -1,4 +1,4 @@
-"""Intents in and out of the event log, with their rows of the read model."""
+"""Loads intents from the event log and saves them, with their rows of the read model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Saved:
     Attributes:
         records: the events of the command, recorded now or before.
         duplicate: the command had been recorded before; nothing was written.
-        state: the intent after the given events; not what the log says for a duplicate.
+        state: the intent after the given events; for a duplicate, not what the log says.
     """
 
     records: list[RecordedEvent]
@@ -57,7 +57,7 @@ class IntentRepository:
         """The intent as its events tell it; None if there is none.
 
         Raises:
-            UnreadableStream: this release cannot tell.
+            UnreadableStream: this release cannot read its events.
         """
         return folded(await self.history(intent_id))
 
@@ -70,7 +70,7 @@ class IntentRepository:
         traceparent: str,
         extra: Sequence[InlineWrite] = (),
     ) -> Saved:
-        """Append ``events`` and bring the read model along, in one transaction.
+        """Append ``events`` and update the read model, in one transaction.
 
         Raises:
             WrongExpectedVersion: the stream has moved on since ``before`` was loaded.

@@ -31,7 +31,7 @@ def intent_id_for(tenant_id: str, origin: Origin, key: str | None) -> UUID:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """A run that is to be killed; ``requested`` now, not before."""
+    """A run that is to be killed; ``requested``: by this call, not by one before."""
 
     run_id: UUID
     requested: bool
@@ -65,8 +65,8 @@ class IntentService:
 
         Raises:
             SubmissionConflict: the key was used before for other content.
-            UnreadableStream: of that earlier intent, this release cannot tell what it was.
-            NotAdmitted: the content asks for what there is not, or for too much.
+            UnreadableStream: this release cannot read the events of that earlier intent.
+            NotAdmitted: the content asks for an unknown language, or for too much.
         """
         intent_id = intent_id_for(tenant_id, origin, key)
         try:
@@ -86,7 +86,7 @@ class IntentService:
         Raises:
             IntentNotFound: the tenant has no such intent.
             IntentAlreadyFinished: it has succeeded or failed.
-            UnreadableStream: this release cannot tell what has become of it.
+            UnreadableStream: this release cannot read its events.
         """
         await self._of_tenant(tenant_id, intent_id)
         command = CancelIntent(reason, self._clock())
@@ -112,8 +112,8 @@ class IntentService:
 
         Raises:
             IntentNotFound: the tenant has no such intent.
-            NothingRuns: the sandbox owes no result.
-            UnreadableStream: this release cannot tell what has become of it.
+            NothingRuns: it has no open run.
+            UnreadableStream: this release cannot read its events.
         """
         state = await self._of_tenant(tenant_id, intent_id)
         if not state.open_runs:

@@ -1,4 +1,4 @@
-"""What may be asked of an intent. ``at`` is the caller's clock; the decider has none."""
+"""The commands. ``at`` is the time by the caller's clock; the decider has none."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RecordPlan:
     """A plan was found. Its fields are those of `domain.intents.events.IntentPlanned`.
 
     Attributes:
-        calls: of language models that were made for it.
+        calls: the calls of language models that were made for it.
     """
 
     source: PlanSource
@@ -64,7 +64,7 @@ class RecordPlan:
 
 @dataclass(frozen=True, slots=True)
 class RejectPlan:
-    """No program can be had."""
+    """There will be no program."""
 
     cause: FailureCause
     at: datetime
@@ -73,10 +73,10 @@ class RejectPlan:
 
 @dataclass(frozen=True, slots=True)
 class RecordRepair:
-    """The model has mended a step's program.
+    """The model has repaired a step's program.
 
     Attributes:
-        run_id: the run that had failed.
+        run_id: the run that failed.
     """
 
     step: str
@@ -90,7 +90,7 @@ class RecordRepair:
 
 @dataclass(frozen=True, slots=True)
 class RejectRepair:
-    """A step's program cannot be mended, and why."""
+    """A step's program cannot be repaired, and why."""
 
     step: str
     run_id: UUID
@@ -101,13 +101,13 @@ class RejectRepair:
 
 @dataclass(frozen=True, slots=True)
 class PostponePlanning:
-    """A language model cannot be had now.
+    """No language model is available now.
 
     Attributes:
-        attempt: of the plan or repair, as its step says; the first is 1.
-        retry_after: how long its provider wants to be left alone, if it said so.
-        step: whose repair it is for; None for the plan.
-        run_id: the run that had failed, where it is for a repair.
+        attempt: number of the attempt to plan or to repair, from 1.
+        retry_after: the pause that its provider asks for, if it does.
+        step: the step whose repair is postponed; None for the plan.
+        run_id: the run that failed, for a repair.
     """
 
     attempt: int
@@ -121,7 +121,7 @@ class PostponePlanning:
 
 @dataclass(frozen=True, slots=True)
 class RequestRun:
-    """Ask the sandbox for a run of a step's program, held to ``limits``, all of them set."""
+    """Ask the sandbox for a run of a step's program, under ``limits``, all of which are set."""
 
     limits: Limits
     at: datetime

@@ -35,9 +35,9 @@ MAX_TEXT_CHARACTERS = 8_000
 MAX_FILES = 64
 MAX_METADATA_ENTRIES = 32
 
-#: What an operating system takes, bytes of UTF-8: one name of a file or folder, all arguments of a
-#: program together, and all variables of its environment with their names. Sandboxes are held to
-#: the same.
+#: What an operating system takes, bytes of UTF-8: the name of one file or folder, all arguments of
+#: a program together, and all its environment variables with their names. Sandboxes have to take as
+#: much.
 MAX_NAME_BYTES = 255
 MAX_ARGUMENTS_BYTES = 96 * 1024
 MAX_ENVIRONMENT_BYTES = 96 * 1024
@@ -45,8 +45,8 @@ MAX_ENVIRONMENT_BYTES = 96 * 1024
 #: How deep a program's files may lie below its folder.
 MAX_FOLDERS_DEEP = 32
 
-#: A name of a language; which of them there are is checked where an intent is accepted, so that
-#: one whose language was taken away since can still be read.
+#: The name of a language. Whether there is such a language is checked when an intent is accepted,
+#: so that an intent whose language was removed later can still be read.
 Language = Annotated[
     str,
     form(r"[a-z][a-z0-9+.-]{0,31}", "must be the lower-case name of a language, such as 'python'"),
@@ -69,7 +69,7 @@ def _relative_path(value: str) -> str:
 
 
 def _takes_names(value: str, info: ValidationInfo) -> str:
-    """A file system counts bytes, and of each part by itself."""
+    """A file system limits each part of a path by itself, in bytes."""
     *folders, _ = names = value.split("/")
     if info.context is not RECORDED:
         size = max(len(name.encode()) for name in names)
@@ -104,7 +104,7 @@ def _not_blank(value: str, info: ValidationInfo) -> str:
     return value
 
 
-#: The database holds no such text.
+#: PostgreSQL cannot store NUL in a text.
 NO_NUL = AfterValidator(_no_nul)
 
 Text = Annotated[str, NO_NUL]
@@ -130,7 +130,7 @@ MetadataValue = Annotated[str, StringConstraints(max_length=512), NO_NUL]
 
 
 class _Content(Value, frozen=True, forbid_unknown_fields=True):
-    """Takes no fields but its own: a misspelt one is no wish that may be dropped."""
+    """Refuses unknown fields: a misspelt one must not be ignored silently."""
 
 
 def _decodable(content: str, info: ValidationInfo) -> str:
@@ -151,22 +151,22 @@ class ProgramFile(_Content, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Bytes of the file, as the program finds it."""
+        """Size of the file as the program finds it, bytes."""
         if self.encoding == "base64":
             return len(self.content) // 4 * 3 - self.content.count("=", -2)
         return len(self.content.encode())
 
 
 class Limits(_Content, frozen=True):
-    """Limits a client asks for; what is left out takes the sandbox's default.
+    """Limits that a client asks for; what is left out has the sandbox's default.
 
     Attributes:
         wall_seconds: wall-clock time before the program is killed.
         memory_bytes: memory of all its processes together.
         output_bytes: bytes kept of stdout, and of stderr.
         processes: processes and threads alive at once.
-        disk_bytes: size of all that is writable.
-        artifact_bytes: of all files it leaves in its output folder together.
+        disk_bytes: size of all that it can write.
+        artifact_bytes: size of all files together that it leaves in its output folder.
     """
 
     wall_seconds: Annotated[float, Field(ge=0.1, le=300)] | None = None
@@ -178,9 +178,9 @@ class Limits(_Content, frozen=True):
 
 
 def _files(value: object, read: ValidatorFunctionWrapHandler) -> object:
-    """Accept the short form ``{"main.py": "print(1)"}`` beside the list of objects.
+    """Accept the short form ``{"main.py": "print(1)"}`` besides the list of objects.
 
-    What is wrong with a file of it is said of its path: nobody has numbered them.
+    Errors in the short form name a file's path instead of its number.
     """
     if not isinstance(value, dict):
         return read(tuple(value) if isinstance(value, list) else value)
@@ -219,7 +219,7 @@ def _only_file(entrypoint: object, info: ValidationInfo) -> object:
         return entrypoint
     files = info.data.get("files")
     if files is None:
-        return "unknown"  # what is wrong with the files is what counts
+        return "unknown"  # the files are reported as wrong, not this
     if len(files) != 1:
         raise ValueError("name the file that is to be run")
     return files[0].path
@@ -278,8 +278,9 @@ class PlanningOptions(_Content, frozen=True):
     """How a program may be found for a sentence.
 
     Attributes:
-        reuse: ``exact``: a solved intent's with the same words; ``similar``: also one that asks
-            the same in other words, if the language model confirms that; ``never``: none.
+        reuse: ``exact``: the program of a solved intent with the same words may be reused;
+            ``similar``: also that of one that asks for the same in other words, if the language
+            model confirms it; ``never``: none.
     """
 
     reuse: Literal["exact", "similar", "never"] = "exact"
@@ -311,7 +312,7 @@ class IntentContent(_Content, frozen=True):
     ] = msgspec.field(default_factory=dict)
 
     def fits_together(self) -> None:
-        """There is something to do, and it is not too large."""
+        """Raise ValueError if there is nothing to do, or the whole is too large."""
         if self.text is None and self.program is None:
             raise ValueError("give a text, a program, or both")
         if (size := len(self.canonical())) > MAX_CONTENT_BYTES:

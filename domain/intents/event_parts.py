@@ -1,4 +1,4 @@
-"""What events of intents are made of.
+"""The values in events of intents.
 
 Fields marked `Personal` hold what people wrote or what their programs printed.
 """
@@ -29,18 +29,18 @@ class RunArtifact(Value, frozen=True):
 
 
 class RunOutcome(Value, frozen=True):
-    """How one sandbox run ended, as the host decided it.
+    """How one sandbox run ended, as the host reports it.
 
     Attributes:
-        verdict: the host's word for it; ``succeeded`` is the only good one.
+        verdict: a `domain.contracts.job.Verdict`; only ``succeeded`` is a success.
         retryable: the host failed, not the program: another try may help.
         stdout, stderr: what the program printed, cut at its limit.
-        usage: measured use, units in the names (``wall_ms``, ``peak_memory_bytes``, …).
+        usage: measured usage, with units in the names (``wall_ms``, ``peak_memory_bytes``, …).
         image: digest of the image it ran in, where there was one.
         artifacts: what it left in its output folder.
-        skipped_artifacts: ``name`` and ``reason`` of what it left there besides.
-        more_skipped_artifacts: how many more things it left there, that those do not name.
-        behaviour: what it was seen doing (`domain.contracts.job.Behaviour`), as recorded.
+        skipped_artifacts: ``name`` and ``reason`` of what it left there and was not kept.
+        more_skipped_artifacts: how many more were not kept, beyond those named.
+        behaviour: what was observed (`domain.contracts.job.Behaviour`), as recorded.
     """
 
     verdict: str
@@ -88,13 +88,13 @@ CallOutcome = Literal[
 
 
 class ModelCall(Value, frozen=True):
-    """One call of a language model, whatever came of it.
+    """One call of a language model, whatever its outcome.
 
     Attributes:
-        purpose: write a plan, mend a program, or compare two sentences.
-        outcome: ``answered`` is the only one that is of use; ``invalid``: not of the form that
-            was asked for; ``rejected``: the request itself was, as with a wrong key.
-        prompt: name and version of what it was told, such as ``plan@1``.
+        purpose: write a plan, repair a program, or compare two sentences.
+        outcome: only ``answered`` is useful; ``invalid``: the answer does not have the form that
+            was asked for; ``rejected``: the provider rejected the request, as with a wrong key.
+        prompt: name and version of the prompt, such as ``plan@1``.
         cost_microusd: by the prices configured at the time, millionths of a US dollar.
         latency_ms: from the request to the end of the answer.
         detail: what the provider said, or what is wrong with the answer.
@@ -112,7 +112,7 @@ class ModelCall(Value, frozen=True):
 
 
 class Author(Value, frozen=True):
-    """Which model wrote a program, told what."""
+    """The model that wrote a program, and the prompt it was given."""
 
     model: str
     prompt: str

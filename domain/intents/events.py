@@ -30,12 +30,12 @@ from domain.intents.event_parts import (
 from domain.intents.struct import RECORDED, Value
 from domain.intents.upcasters import UPCASTERS, Upcasters, check, upcast
 
-#: A time with its offset, for both readers.
+#: A time with its offset, for both readers: pydantic and msgspec.
 Moment = Annotated[Time, msgspec.Meta(tz=True)]
 
 
 class IntentEvent(Value, frozen=True):
-    """Base of all events of an intent; ``at`` is when it happened, by the decider's caller."""
+    """Base of all events of an intent; ``at`` is the time of the command that caused it."""
 
     type: ClassVar[str]
     schema_version: ClassVar[int] = 1
@@ -55,18 +55,18 @@ class IntentSubmitted(IntentEvent, frozen=True):
 
 
 class LanguageModelCalled(IntentEvent, frozen=True):
-    """A language model was asked: what it took, and whether the answer was of use."""
+    """A language model was called: what it used, and whether the answer was useful."""
 
     type: ClassVar[str] = "LanguageModelCalled"
     call: ModelCall
 
 
 class PlanningPostponed(IntentEvent, frozen=True):
-    """What was needed of a language model could not be had now; it is tried again later.
+    """A language model was not available; it is asked again later.
 
     Attributes:
-        attempt: how often that has happened in a row.
-        step: whose repair has to wait; None for the plan itself.
+        attempt: how many times in a row this has happened.
+        step: the step whose repair has to wait; None for the plan itself.
     """
 
     type: ClassVar[str] = "PlanningPostponed"
@@ -77,15 +77,16 @@ class PlanningPostponed(IntentEvent, frozen=True):
 
 
 class IntentPlanned(IntentEvent, frozen=True):
-    """A program for it is known, or several that build on one another.
+    """The intent has a program, or several that build on one another.
 
     Attributes:
-        program: of a plan of one step; None where the submitted one is used.
-        steps: of a plan of several, each after those it needs; the last one's result counts.
+        program: that of a plan with one step; None where the submitted one is used.
+        steps: those of a plan with several, each after those it needs; the last one's result
+            counts.
         reused_from: the solved intent whose plan this is.
         author: the model that wrote it, here or for the intent it is reused from.
         examples: solved intents that the model was shown.
-        repairs: how often a program of it may be given back to be mended.
+        repairs: how many repairs its programs may have in all.
     """
 
     type: ClassVar[str] = "IntentPlanned"
@@ -102,7 +103,7 @@ class IntentPlanned(IntentEvent, frozen=True):
 
 
 class RepairRequested(IntentEvent, frozen=True):
-    """A step's program failed and is to be mended by the model that wrote it."""
+    """A step's program failed, and the model is to repair it."""
 
     type: ClassVar[str] = "RepairRequested"
     step: str
@@ -110,7 +111,7 @@ class RepairRequested(IntentEvent, frozen=True):
 
 
 class ProgramRepaired(IntentEvent, frozen=True):
-    """A step has another program now."""
+    """A step has a new program."""
 
     type: ClassVar[str] = "ProgramRepaired"
     step: str
@@ -123,10 +124,10 @@ class SandboxRunRequested(IntentEvent, frozen=True):
     """A sandbox run was asked for; ``not_before`` delays a retry.
 
     Attributes:
-        attempt: counts the runs of the step.
-        limits: all that the run is held to, as its tenant's were at the time; None in what was
-            recorded before limits were, when the program's own held.
-        step: of the plan; None where the plan has only one.
+        attempt: number of the run among those of its step, from 1.
+        limits: all limits of the run, by the tenant's settings at the time; None in events from
+            before limits were recorded, when the program's own applied.
+        step: its step; None where the plan has only one.
     """
 
     type: ClassVar[str] = "SandboxRunRequested"
@@ -138,7 +139,7 @@ class SandboxRunRequested(IntentEvent, frozen=True):
 
 
 class SandboxRunKillRequested(IntentEvent, frozen=True):
-    """An operator wants a run to end now; how it ended is for the sandbox host to say."""
+    """An operator wants a run to end now; the sandbox host reports how it ended."""
 
     type: ClassVar[str] = "SandboxRunKillRequested"
     run_id: UUID
@@ -162,7 +163,7 @@ class IntentSucceeded(IntentEvent, frozen=True):
 
 
 class IntentFailed(IntentEvent, frozen=True):
-    """The intent came to nothing, and why; ``run_id`` is the run that it failed with."""
+    """The intent failed, and why; ``run_id`` is the run with which it did, if any."""
 
     type: ClassVar[str] = "IntentFailed"
     cause: FailureCause
@@ -170,7 +171,7 @@ class IntentFailed(IntentEvent, frozen=True):
 
 
 class IntentCancelled(IntentEvent, frozen=True):
-    """The client took it back."""
+    """The client cancelled it."""
 
     type: ClassVar[str] = "IntentCancelled"
     reason: Annotated[str | None, Personal()] = None
@@ -178,10 +179,10 @@ class IntentCancelled(IntentEvent, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent:
-    """An event of a type that this release does not know: kept as it is, and passed over.
+    """An event of a type that this release does not know: kept as it is, and ignored.
 
-    A new type may only say what releases before it can do without. What changes the meaning of
-    the stream is a new version of a known type: `NewerEvent`.
+    A new type may only hold what earlier releases can do without. What changes the meaning of the
+    stream is a new version of a known type: `NewerEvent`.
     """
 
     type: str
@@ -209,7 +210,7 @@ EVENT_TYPES: dict[str, type[IntentEvent]] = {
 }
 
 
-#: Values and keys in the data of an event from elsewhere: as in a model's whole answer.
+#: The most values and keys in the data of an imported event: as many as in a model's whole answer.
 MAX_EVENT_NODES = 8_000
 
 #: A value in msgspec's messages: it may be personal.
@@ -217,7 +218,7 @@ _QUOTED = re.compile(r" '.*'", re.DOTALL)
 
 
 class UnreadableEvent(ValueError):
-    """What was recorded does not fit its own schema version; says where, not what stands there."""
+    """Recorded data does not fit its own schema version; the message says where, and no value."""
 
     def __init__(self, error: Exception) -> None:
         said = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
@@ -234,14 +235,14 @@ class NewerEvent(ValueError):
         )
 
 
-#: What reading an event of any content can raise, beside msgspec's own errors: upcasters meet data
-#: that they were not written for, and JSON may be nested deeper than can be read.
+#: What reading an event of any content can raise, besides msgspec's own errors: upcasters get data
+#: that they were not written for, and JSON may be nested too deep to be read.
 _UNFIT = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
 class EventRegistry:
-    """The event types that the code knows, each at its current version, and the ways there.
+    """The event types that the code knows, each at its current version, and the upcasters to it.
 
     Raises:
         domain.intents.upcasters.IncompleteUpcasters: a past version cannot be read.
@@ -262,12 +263,12 @@ class EventRegistry:
     def revive(self, type_: str, schema_version: int, data: str) -> IntentEvent | UnknownEvent:
         """The typed event of a record of our log, brought to the current version of its type.
 
-        `UnknownEvent` for a type from the future. Bounds are not looked at again: what the log
-        holds was checked before it was recorded.
+        `UnknownEvent` for a type from the future. Bounds are not checked again: what the log holds
+        was checked before it was recorded.
 
         Args:
-            type_: of the event.
-            schema_version: that ``data`` is in.
+            type_: the event's type.
+            schema_version: the version of ``data``.
             data: a JSON object, as recorded.
 
         Raises:
@@ -292,11 +293,11 @@ class EventRegistry:
     def revive_checked(
         self, type_: str, schema_version: int, data: str
     ) -> IntentEvent | UnknownEvent:
-        """As `revive`, of a record that comes from elsewhere: every field is held to its bounds.
+        """As `revive`, for a record from elsewhere: the bounds of every field are checked.
 
         Raises:
             NewerEvent: the type is known, the version is from the future.
-            UnreadableEvent: an upcaster cannot take the data.
+            UnreadableEvent: an upcaster cannot handle the data.
             pydantic.ValidationError: the data does not fit its own schema version.
         """
         model = self._known(type_, schema_version)
@@ -335,5 +336,5 @@ class EventRegistry:
 REGISTRY = EventRegistry(EVENT_TYPES, UPCASTERS)
 revive = REGISTRY.revive
 
-#: What an event raises that this release cannot take; anything else is not the event's fault.
+#: What an event raises that this release cannot handle; any other error is not the event's fault.
 POISON = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)

@@ -74,9 +74,9 @@ _Changes = dict[str, Any]
 
 
 def _construct(kind: type[_State], **fields: Any) -> _State:  # noqa: ANN401 values of any fields
-    """A ``kind`` of these fields, a third of the work of a frozen class's constructor.
+    """A ``kind`` with these fields, for a third of the work of a frozen class's constructor.
 
-    What is left out has its default: those are attributes of the class.
+    Fields left out have their defaults, which are attributes of the class.
     """
     state = object.__new__(kind)
     state.__dict__.update(fields)
@@ -84,9 +84,9 @@ def _construct(kind: type[_State], **fields: Any) -> _State:  # noqa: ANN401 val
 
 
 def _copy_with(state: _State, **changes: Any) -> _State:  # noqa: ANN401 values of any fields
-    """A copy of ``state`` with ``changes``, a fifth of the work of `dataclasses.replace`.
+    """A copy of ``state`` with ``changes``, for a fifth of the work of `dataclasses.replace`.
 
-    Folding is much of what a rebuild spends its time on.
+    A rebuild spends much of its time in folding.
     """
     copy = object.__new__(type(state))
     copy.__dict__.update(state.__dict__, **changes)
@@ -206,7 +206,7 @@ def _cancelled(_: IntentState, event: IntentCancelled) -> _Changes:
     return {"status": Status.CANCELLED, "completed_at": event.at}
 
 
-#: The fields that an event of each type sets, beside version and time.
+#: The fields that an event of each type sets, besides version and time.
 _CHANGES: Mapping[type[IntentEvent], Callable[[IntentState, Any], _Changes]] = {
     LanguageModelCalled: _called,
     PlanningPostponed: _postponed,

@@ -1,7 +1,7 @@
-"""Ids in order of time, so that what happens together lies together in every index.
+"""Ids in order of time, so that what happens together is close together in every index.
 
-Random ids meet another page of each index at every append: in a large log most of what the
-database writes is then whole pages.
+With random ids, every append changes a different page of each index, and in a large log most of
+what the database then writes is whole pages.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def new_id() -> UUID:
 
 
 def derived_id(origin: UUID, name: str) -> UUID:
-    """The id of what is called ``name`` of ``origin``: always the same, and of the same time.
+    """The id of the thing called ``name`` of ``origin``: always the same, with the origin's time.
 
-    74 bits of the SHA-1 that version 5 is made of, behind the origin's time (UUID version 8, RFC
-    9562, 5.8). Of an origin without a time, such as a caller's key, it is the version 5 itself.
+    The origin's time, then 74 bits of the SHA-1 that version 5 is made of (UUID version 8, RFC
+    9562, 5.8). For an origin without a time, such as a caller's key, it is the version 5 itself.
     """
     digest = uuid5(origin, name)
     if origin.version not in (7, 8):

@@ -27,7 +27,7 @@ class RequestRunStep:
 
 @dataclass(frozen=True, slots=True)
 class RepairStep:
-    """Have the program of a step mended that failed in ``run_id``."""
+    """Have the program of a step repaired, after its run ``run_id`` failed."""
 
     step: str
     run_id: UUID
@@ -41,7 +41,7 @@ NextStep = PlanStep | RequestRunStep | RepairStep
 def react(state: IntentState) -> NextStep | None:
     """The one next step of ``state``; None while it waits for the sandbox or has ended.
 
-    Of what could be done at once, runs come first: they take time that nobody has to wait for.
+    Runs come before repairs: they go on in the sandbox while a program is repaired.
     """
     if state.status is Status.SUBMITTED:
         return PlanStep(state.delay.attempts + 1, state.delay.not_before)

@@ -1,4 +1,4 @@
-"""What follows from plans, from repairs, and from a language model that cannot be had."""
+"""The events that follow from plans, repairs, and a language model that is not available."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from domain.intents.events import (
 from domain.intents.run_decisions import cause_of
 from domain.intents.state import IntentState, Status, Step
 
-#: Wait before each further try while a language model cannot be had.
+#: The wait before each further try while no language model is available.
 PLANNING_DELAYS = (
     timedelta(seconds=5),
     timedelta(seconds=30),
@@ -32,12 +32,12 @@ PLANNING_DELAYS = (
     timedelta(minutes=10),
 )
 
-#: A provider may ask to be left alone for longer, but nobody waits for longer than this.
+#: The longest wait, even where a provider asks for a longer one.
 LONGEST_DELAY = timedelta(hours=1)
 
 
 def decide_plan(command: RecordPlan | RejectPlan, state: IntentState) -> Sequence[IntentEvent]:
-    """The plan, or the failure to find one; nothing but its calls where it comes too late.
+    """The plan, or the failure to find one; only its calls if it comes too late.
 
     Raises:
         ValueError: a plan without a program, where none was submitted.
@@ -66,7 +66,7 @@ def decide_plan(command: RecordPlan | RejectPlan, state: IntentState) -> Sequenc
 
 
 def decide_repair(command: RecordRepair | RejectRepair, state: IntentState) -> list[IntentEvent]:
-    """The mended program, or the end of an intent whose program cannot be mended."""
+    """The repaired program, or the end of an intent whose program cannot be repaired."""
     called = _called(command.calls, command.at)
     if _broken(command, state) is None:
         return called
@@ -83,7 +83,7 @@ def decide_repair(command: RecordRepair | RejectRepair, state: IntentState) -> l
 
 
 def decide_postponement(command: PostponePlanning, state: IntentState) -> list[IntentEvent]:
-    """Another try later, or the end where there have been enough."""
+    """Another try later, or the end after the last one."""
     called = _called(command.calls, command.at)
     broken = _broken(command, state) if command.step is not None else None
     delay = broken.delay if broken is not None else state.delay
@@ -106,7 +106,7 @@ def decide_postponement(command: PostponePlanning, state: IntentState) -> list[I
 
 
 def _called(calls: Sequence[ModelCall], at: datetime) -> list[IntentEvent]:
-    """What was paid for is a fact, whatever has become of the intent meanwhile."""
+    """Calls were paid for, and are recorded whatever has become of the intent meanwhile."""
     return [LanguageModelCalled(at=at, call=call) for call in calls]
 
 
@@ -121,7 +121,7 @@ def _broken(
 
 
 def _unrepaired(command: RejectRepair | PostponePlanning, state: IntentState) -> IntentFailed:
-    """The failure of the program itself, and why that is the end."""
+    """The failure of the program itself, and why it could not be repaired."""
     run = state.run(command.run_id) if command.run_id is not None else None
     if run is None or run.outcome is None:
         return IntentFailed(at=command.at, cause=command.cause)

@@ -1,4 +1,4 @@
-"""What follows from sandbox runs: asked for, to be killed, ended."""
+"""The events that follow when a sandbox run is requested, to be killed, or has ended."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from domain.intents.ids import derived_id
 from domain.intents.refusals import NothingRuns
 from domain.intents.state import MAIN_STEP, IntentState, Run
 
-#: Tries of one run when the sandbox host itself fails.
+#: How often a program is tried when the sandbox host itself fails.
 MAX_RUN_ATTEMPTS = 4
 
-#: Wait before try 2, 3 and 4.
+#: The wait before try 2, 3 and 4.
 RETRY_DELAYS = (timedelta(seconds=2), timedelta(seconds=15), timedelta(seconds=60))
 
-#: Ends that another program might not come to.
+#: Verdicts that another program may avoid.
 REPAIRABLE = frozenset(
     {
-        "succeeded",  # without leaving what it must
+        "succeeded",  # without the artifacts it must leave
         "exited",
         "signalled",
         "timed_out",
@@ -63,7 +63,7 @@ def decide_request(command: RequestRun, state: IntentState) -> Sequence[IntentEv
 
 
 def decide_kill(command: KillRun, state: IntentState) -> Sequence[IntentEvent]:
-    """The wish to kill; nothing where it was uttered before.
+    """The request to kill; nothing if there was one before.
 
     Raises:
         NothingRuns: the run is not open.
@@ -85,7 +85,7 @@ def decide_end(command: RecordRun, state: IntentState) -> Sequence[IntentEvent]:
     run = state.run(command.run_id)
     if run is None or run.outcome is not None:
         return []
-    if state.status.terminal:  # cancelled, or failed, meanwhile: what the run used is still a fact
+    if state.status.terminal:  # cancelled or failed meanwhile: what the run used is still recorded
         outcome = _unwanted(command.outcome, run)
         return [SandboxRunFinished(at=command.at, run_id=run.run_id, outcome=outcome)]
     finished = SandboxRunFinished(at=command.at, run_id=run.run_id, outcome=command.outcome)
@@ -98,10 +98,10 @@ def decide_end(command: RecordRun, state: IntentState) -> Sequence[IntentEvent]:
 
 
 def _unwanted(outcome: RunOutcome, run: Run) -> RunOutcome:
-    """The outcome of a run that nobody waited for any more: a host cannot tell who wanted its end.
+    """The outcome of a run that ended after its intent: the host cannot tell who wanted it killed.
 
-    It is an operator's doing only where one asked for it, and else that of the client who
-    cancelled the intent, or of another step that failed.
+    It was killed by an operator only if one asked for it, and otherwise because the client
+    cancelled the intent or another step failed.
     """
     if outcome.verdict == "killed_by_operator" and not run.kill_requested:
         return msgspec.structs.replace(outcome, verdict="cancelled")
@@ -178,7 +178,7 @@ def cause_of(outcome: RunOutcome, state: IntentState, run: Run) -> FailureCause:
     else:
         message = _MESSAGES.get(outcome.verdict, f"The run ended as {outcome.verdict}.")
         code = outcome.verdict
-    if outcome.error and not outcome.retryable:  # then it is about the host, and for operators
+    if outcome.error and not outcome.retryable:  # else it is about the host, for operators
         message = f"{message} {outcome.error}"
     if len(state.steps) > 1:
         message = f"Step {run.step!r}: {message}"

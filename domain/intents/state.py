@@ -10,7 +10,7 @@ from uuid import UUID
 from domain.intents.content import IntentContent, Limits, Program
 from domain.intents.event_parts import Author, FailureCause, PlanSource, RunOutcome
 
-#: The step of a plan that has only one.
+#: The name of the step in a plan that has only one.
 MAIN_STEP = "main"
 
 
@@ -30,7 +30,7 @@ class Status(StrEnum):
         return self in _TERMINAL
 
 
-#: Once and for all: looking a member of an enumeration up costs more than comparing it.
+#: Looked up once: getting a member of an enumeration costs more than comparing it.
 _TERMINAL = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
 
 
@@ -39,8 +39,8 @@ class Run:
     """One sandbox run; ``outcome`` is None while it is open.
 
     Attributes:
-        attempt: counts the runs of its step.
-        repairs: how often its program had been mended.
+        attempt: number of the run among those of its step, from 1.
+        repairs: how often its program had been repaired.
     """
 
     run_id: UUID
@@ -60,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Delay:
-    """How often in a row something was put off, and until when it is now."""
+    """How many times in a row something was postponed, and until when."""
 
     attempts: int = 0
     not_before: datetime | None = None
@@ -76,9 +76,9 @@ class Step:
     Attributes:
         needs: names of the steps whose artifacts it gets.
         expects: names of artifacts that it must leave.
-        repairs: how often its program was mended.
-        broken: the failed run after which it is to be mended; None where it is not.
-        delay: of its repair.
+        repairs: how often its program was repaired.
+        broken: the failed run after which it waits to be repaired; None if it does not.
+        delay: how its repair was postponed.
     """
 
     name: str
@@ -90,14 +90,14 @@ class Step:
     delay: Delay = NO_DELAY
 
     def missing_from(self, outcome: RunOutcome) -> tuple[str, ...]:
-        """The artifacts that a run must have left and has not."""
+        """The artifacts that a run should have left and has not."""
         left = {artifact.name for artifact in outcome.artifacts}
         return tuple(name for name in self.expects if name not in left)
 
 
 @dataclass(frozen=True)
 class ModelUsage:
-    """What language models have taken for an intent."""
+    """What language models have used for an intent."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -113,10 +113,10 @@ class IntentState:
     """An intent as its events tell it. ``version`` counts events, unknown ones too.
 
     Attributes:
-        steps: of its plan, in an order in which each comes after those it needs.
+        steps: those of its plan, each after those it needs.
         author: the model that wrote the plan, if one did.
-        repairs: how often a program of the plan may be mended.
-        delay: of the planning.
+        repairs: how many repairs the plan's programs may have in all.
+        delay: how planning was postponed.
         failed_run: the run that it failed with.
     """
 
@@ -149,12 +149,12 @@ class IntentState:
 
     @property
     def open_runs(self) -> tuple[Run, ...]:
-        """The runs that the sandbox still owes a result for."""
+        """The runs that have no result yet."""
         return tuple(run for run in self.runs if run.outcome is None)
 
     @property
     def repairs_left(self) -> int:
-        """How often a program may still be given back to be mended."""
+        """How many more repairs may be requested."""
         return self.repairs - sum(step.repairs + (step.broken is not None) for step in self.steps)
 
     @property
@@ -163,7 +163,7 @@ class IntentState:
         return next(filter(self.is_ready, self.steps), None)
 
     def is_ready(self, step: Step) -> bool:
-        """Whether a run of ``step``, as its program is now, could be asked for."""
+        """Whether a run of ``step`` with its current program could be requested."""
         ran = any(run.repairs == step.repairs for run in self.runs_of(step.name))
         return not ran and step.broken is None and all(map(self.has_succeeded, step.needs))
 
@@ -183,7 +183,7 @@ class IntentState:
         return tuple([run for run in self.runs if run.step == step])
 
     def has_succeeded(self, step: str) -> bool:
-        """Whether a run of the step did, and left what it must."""
+        """Whether a run of the step succeeded, and left the artifacts it must."""
         found = self.step(step)
         return found is not None and any(
             run.outcome is not None and run.succeeded and not found.missing_from(run.outcome)
@@ -194,7 +194,7 @@ class IntentState:
     def decisive_run(self) -> Run | None:
         """The run whose outcome is shown for the intent.
 
-        The one that it failed with, else the last of the step whose result counts, else the last.
+        The one with which it failed, else the last of the step whose result counts, else the last.
         """
         if self.failed_run is not None:
             return self.run(self.failed_run)

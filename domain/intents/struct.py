@@ -15,8 +15,8 @@ from pydantic_core import CoreSchema, core_schema, to_json
 
 from domain.contracts.strict_json import null_is, read_as
 
-#: Validation context of what was recorded elsewhere, such as an imported log: what its whole may
-#: be was checked when it was accepted, and the bounds may have changed since.
+#: Validation context for what was recorded elsewhere, such as an imported log: its sizes were
+#: checked when it was accepted, and the bounds may have changed since.
 RECORDED = {"recorded": True}
 
 T = TypeVar("T")
@@ -27,13 +27,13 @@ class MayBeLeftOut:
 
 
 class Value(msgspec.Struct, frozen=True):
-    """Base of all values: equal by their fields, and tolerant of fields from the future.
+    """Base of all values: equal if their fields are, and tolerant of fields from the future.
 
     The constructor checks nothing; what comes from outside goes through `checked`.
     """
 
     def fits_together(self) -> None:
-        """Raise ValueError unless the fields, each valid by itself, make a whole."""
+        """Raise ValueError unless the fields, each valid by itself, fit together."""
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -79,7 +79,7 @@ def _field(
 
 
 def checked(type_: type[T], given: object, *, passing_over: bool = False) -> T:
-    """What came from outside as ``type_``, out of JSON's types.
+    """What came from outside as JSON's types, checked and converted to ``type_``.
 
     Args:
         type_: anything pydantic can check.
@@ -98,7 +98,7 @@ def plain(value: Value) -> dict[str, Any]:
 
 
 def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
-    # By type, not isinstance: all there is are the exact types that msgspec makes.
+    # By type, not isinstance: msgspec makes these exact types and no others.
     return {
         key: _without_none(item)
         if type(item) is dict
@@ -114,7 +114,7 @@ _LISTS = (tuple, list)
 
 
 def without_defaults(value: Any) -> Any:  # noqa: ANN401 anything JSON
-    """``value`` as JSON's types; fields that are as they would be by default are left out."""
+    """``value`` as JSON's types; fields with their default values are left out."""
     if isinstance(value, msgspec.Struct):
         return {
             field.name: without_defaults(item)

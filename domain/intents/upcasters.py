@@ -2,7 +2,7 @@
 
 A change of an event's data gets a new schema version, an upcaster from the version before and a
 recording of the new form in ``tests/recorded_events``. Upcasters are never edited or removed: the
-log holds what was recorded, for ever.
+log keeps what was recorded forever.
 """
 
 from __future__ import annotations

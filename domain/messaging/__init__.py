@@ -1,1 +1,1 @@
-"""Service Bus: envelopes, publisher, relay."""
+"""Service Bus: publishes the log, takes messages in, looks after those that fail."""

@@ -1,4 +1,4 @@
-"""Copies of received messages, fit to be sent again."""
+"""Copies of received messages that can be sent again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from domain.messaging.redelivery import ATTEMPT, FAILURE
 #: Written by the bus; the times belong to the first sending.
 _NOT_COPIED = ("absolute_expiry_time", "creation_time")
 
-#: Of the life that has ended; with `ATTEMPT`, the first failure would be the last.
+#: Left over from the failed delivery; with `ATTEMPT`, the first failure would be the last.
 _NOT_SENT_AGAIN = ("DeadLetterReason", "DeadLetterErrorDescription", ATTEMPT, FAILURE)
 
 
@@ -53,7 +53,7 @@ def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> Amq
 
 
 def decoded(pairs: Mapping[Any, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
-    """AMQP strings, which the SDK leaves as bytes, as strings."""
+    """The pairs with AMQP strings, which the SDK leaves as bytes, as ``str``."""
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     return {str(_text(name)): _text(value) for name, value in items}
 

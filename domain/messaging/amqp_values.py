@@ -1,7 +1,7 @@
-"""Values of application properties, as they can be sent again.
+"""Values of application properties, in a form that can be sent again.
 
 The SDK encodes every int as a 32-bit one and has no way to write some of what it can read, so a
-copy of a received message needs the AMQP types said.
+copy of a received message has to state the AMQP types.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _INT, _LONG, _ULONG = 2**31, 2**63, 2**64
 
 
 def sendable(properties: Mapping[str, object]) -> dict[str, AmqpValue]:
-    """``properties`` without those that no AMQP message may have: lists and maps."""
+    """``properties`` ready to be sent, without lists and maps, which AMQP does not allow here."""
     return {
         name: _typed(value)
         for name, value in properties.items()

@@ -1,8 +1,8 @@
-"""What lies on the bus and was not consumed yet: looked at, never taken.
+"""Looks at what is on the bus and was not consumed yet, without taking it.
 
-Peeking shows messages that wait, that a consumer holds, and, of queues, those that are scheduled.
-It takes the right to receive. Every look is bounded: of a long backlog only the front is seen, and
-what would lie behind it is known to have to wait anyway.
+Peeking shows messages that wait, those that a consumer holds and, in queues, those that are
+scheduled. It needs the right to receive. Every look is bounded: of a long backlog only the front is
+seen, and what is behind the front has to wait anyway.
 
 Source: "Message browsing", https://learn.microsoft.com/azure/service-bus-messaging/message-browsing
 """
@@ -29,13 +29,13 @@ from domain.contracts.envelope import Envelope, InvalidEnvelope
 
 logger = logging.getLogger(__name__)
 
-#: Messages looked at in one entity, and in one request. A message takes the reader about 0.2 ms.
+#: The most messages looked at in one entity, and in one request. Reading one takes 0.2 ms.
 MAX_LOOKED_AT = 500
 _PAGE = 100
 
 _FORBIDDEN = (ServiceBusAuthorizationError, ServiceBusAuthenticationError)
 
-#: One look at all entities together may take this long, connecting included, seconds.
+#: How long a look at all entities together may take, connecting included, seconds.
 _LOOK_SECONDS = 20.0
 
 
@@ -48,10 +48,10 @@ class Front:
     """The front of one entity's backlog.
 
     Attributes:
-        ids: of the messages.
-        intents: that they are about, as in their correlation ids.
-        whole: nothing lies behind it.
-        until: when what its last message tells of was recorded; None where that cannot be read.
+        ids: ids of its messages.
+        intents: ids of the intents that they are about: their correlation ids.
+        whole: whether nothing is behind it.
+        until: when the event in its last message was recorded; None where that cannot be read.
     """
 
     ids: frozenset[str] = frozenset()
@@ -60,20 +60,20 @@ class Front:
     until: datetime | None = None
 
     def hides(self, since: datetime) -> bool:
-        """Whether a message of ``since`` or later would lie behind it, where nobody has looked."""
+        """Whether a message of ``since`` or later would be behind it, unseen."""
         return not self.whole and (self.until is None or since > self.until)
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits of each kind: runs for a sandbox host, results and announcements for us."""
+    """What waits of each kind: jobs for sandbox hosts, results and announcements for us."""
 
     jobs: Front = Front()
     results: Front = Front()
     announcements: Front = Front()
 
-    def news_of(self, intent_id: UUID, since: datetime) -> bool:
-        """Whether the application will look at the intent by itself, or may do so.
+    def may_advance(self, intent_id: UUID, since: datetime) -> bool:
+        """Whether a waiting message will make the application look at the intent, or may do so.
 
         Args:
             intent_id: the intent.
@@ -82,12 +82,12 @@ class Waiting:
         return (
             str(intent_id) in self.results.intents
             or str(intent_id) in self.announcements.intents
-            or not self.results.whole  # a result comes long after what it is a result of
+            or not self.results.whole  # a result comes long after its job
             or self.announcements.hides(since)
         )
 
-    def run(self, run_id: UUID, since: datetime) -> bool:
-        """Whether a run that was asked for, and due, at ``since`` waits, or is under way."""
+    def may_hold_job(self, run_id: UUID, since: datetime) -> bool:
+        """Whether the job of a run, due at ``since``, waits or is with a host, or may be."""
         return str(run_id) in self.jobs.ids or self.jobs.hides(since)
 
 
@@ -110,7 +110,7 @@ class Backlog:
         self._events_subscription = events_subscription
 
     async def look(self) -> Waiting:
-        """What waits, in the order in which an intent passes it: nothing slips by unseen.
+        """What waits, looked at in the order in which an intent passes it: nothing is missed.
 
         An entity that we may not look into counts as empty, and the log says so.
 
@@ -131,7 +131,7 @@ class Backlog:
 
 
 async def _open(receiver: ServiceBusReceiver) -> None:
-    with suppress(*_FORBIDDEN):  # asked again, and told of, when it is to show something
+    with suppress(*_FORBIDDEN):  # reported when messages are asked for
         await receiver.__aenter__()
 
 
@@ -146,7 +146,7 @@ async def _front(receiver: ServiceBusReceiver) -> Front:
             whole = not page
     except _FORBIDDEN as error:
         logger.error(
-            "%s: what waits there cannot be seen, so that intents may be published again in vain; "
+            "%s: its messages cannot be seen, so intents may be published again needlessly; "
             "grant the application Azure Service Bus Data Receiver: %s",
             receiver.entity_path,
             error,
@@ -164,5 +164,5 @@ async def _front(receiver: ServiceBusReceiver) -> Front:
 def _told_at(message: ServiceBusReceivedMessage) -> datetime | None:
     try:
         return Envelope.decode(b"".join(message.body)).time
-    except (InvalidEnvelope, TypeError):  # somebody else's, or no bytes at all
+    except (InvalidEnvelope, TypeError):  # not one of ours, or not bytes
         return None

@@ -1,4 +1,4 @@
-"""Service Bus for operators' tools: its entities, and connections opened, used and closed."""
+"""Service Bus by the settings: its entities, clients and publishers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Entity:
         return self.name.partition("/")[0]
 
     def receiver(self, client: ServiceBusClient, *, dead_letters: bool) -> ServiceBusReceiver:
-        """A receiver of its messages, or of its dead letters; opened by whoever enters it."""
+        """A receiver of its messages, or of its dead letters; entering it opens it."""
         options: dict[str, Any] = {"sub_queue": ServiceBusSubQueue.DEAD_LETTER}
         options = options if dead_letters else {}
         topic, _, subscription = self.name.partition("/")
@@ -69,7 +69,7 @@ async def bus_client(settings: Settings) -> AsyncIterator[ServiceBusClient]:
     """A client of the configured namespace, by connection string or identity.
 
     Raises:
-        OperationError: the bus refuses or cannot be reached, whatever was tried within.
+        OperationError: the bus refuses or cannot be reached, here or in the block.
     """
     async with AsyncExitStack() as stack:
         credential = None
@@ -114,6 +114,6 @@ async def bus_publisher(settings: Settings) -> AsyncIterator[ServiceBusPublisher
 
 
 def what_failed(error: BaseException) -> str:
-    """The kind and first line of an error of the SDK, which may fill a page."""
+    """The kind and first line of an error of the SDK, whose text may fill a page."""
     text = redact(str(error).strip())
     return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__

@@ -1,8 +1,8 @@
-"""Looks after the dead letters: how many there are, and which of them nobody can ever process.
+"""Watches the dead letters: counts them, and removes those that can never be processed.
 
-A body that is an AMQP value or sequence fails in the functions host, before any function sees it,
-so it ends here. It is recorded with the reason like every other message that can never be
-processed, and removed. What else is here has failed unexpectedly, and waits for an operator.
+A message whose body is an AMQP value or sequence fails in the functions host, before any function
+sees it, and is dead-lettered. It is recorded with the reason, like every message that can never be
+processed, and removed. All other dead letters failed unexpectedly, and wait for an operator.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 REASON = "UnsupportedBody"
 
-#: What is known is looked up again after so many seconds.
+#: Counts that are older than this are renewed, seconds.
 STALE_SECONDS = 60.0
 
-#: Dead letters of one entity that are looked at; a count of so many means "or more".
+#: The most dead letters of one entity that are looked at; this count means "or more".
 MOST = 1000
 
 _LOOK_SECONDS = 60.0
@@ -50,14 +50,14 @@ class DeadLetterWatch:
     def counts(self) -> Mapping[str, int] | None:
         """How many each entity has, by the last look; None before the first.
 
-        Does not wait: where that is old, another look is begun.
+        Does not wait: if the counts are old, another look begins in the background.
         """
         if time.monotonic() - self._looked_at >= STALE_SECONDS and self._looking is None:
             self._looking = asyncio.create_task(self.refresh(), name="dead-letters")
         return self._counts
 
     async def refresh(self) -> None:
-        """Look; while the bus or the database cannot be reached, what was known stays."""
+        """Look; while the bus or the database cannot be reached, the last counts stay."""
         try:
             await self.look()
         except (OperationError, TimeoutError, psycopg.Error) as error:
@@ -93,7 +93,7 @@ class DeadLetterWatch:
                     for letter in page:
                         if letter.unreadable:
                             await self._record(letter)
-                            unreadable.append(replace(letter, body=b""))  # is not kept in memory
+                            unreadable.append(replace(letter, body=b""))  # not kept in memory
             if unreadable:
                 await letters.purge(unreadable)
         return count - len(unreadable)

@@ -1,7 +1,7 @@
-"""Dead letters: what Service Bus gave up delivering. Look at them, send them again, remove them.
+"""Dead letters, which Service Bus gave up delivering: looks at, sends again and removes them.
 
-A message is named by its id. What a command will touch is fixed by looking first (peeking changes
-nothing); dead letters that come in later are left alone.
+A message is named by its id. A command first peeks, which changes nothing, and then touches only
+what it has seen; dead letters that come in later are left alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from domain.messaging.amqp_copy import copy_of, decoded
 from domain.messaging.bus import Entity, what_failed
 from domain.messaging.redelivery import FAILURE
 
-#: Dead letters of one entity that one command looks at.
+#: The most dead letters of one entity that one command looks at.
 MAX_SCANNED = 5_000
 
 #: Counts how often an operator has sent the message again.
@@ -38,15 +38,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter as it lies there.
+    """A dead letter as peeking shows it.
 
     Attributes:
         sequence_number: its number in the dead-letter queue.
-        reason, description: why it was given up, by the bus or by a receiver, after what is known
-            of its body and of its last try.
+        reason, description: why the bus or a receiver gave it up; the description begins with what
+            is known of its body and its last try.
         enqueued_at: when it was first sent.
         resubmitted: how often an operator has sent it again.
-        body: the bytes of its data; of other bodies their text.
+        body: the bytes of AMQP data; the text of any other body.
         unreadable: why no function can read its body; None if one can.
         properties: application properties, without those about its dead-lettering.
     """
@@ -73,9 +73,9 @@ class Settled:
 
     Attributes:
         done: message ids that were resubmitted or removed.
-        duplicated: sent again, but the dead letter could not be taken away: it is still there.
+        duplicated: sent again, but the dead letter could not be removed and is still there.
         refused: not sent again and left where they are, with the reason.
-        missing: seen before, but gone now, or held by somebody else.
+        missing: seen before, but gone now, or held by another receiver.
     """
 
     action: Action
@@ -87,11 +87,11 @@ class Settled:
 
 @asynccontextmanager
 async def open_dead_letters(client: ServiceBusClient, entity: Entity) -> AsyncIterator[DeadLetters]:
-    """The dead letters of ``entity``; to open and to close them takes half a second each.
+    """The dead letters of ``entity``; opening and closing takes half a second each.
 
     Raises:
-        OperationError: the entity does not exist, or the bus refuses or does not answer, whatever
-            was tried within. What was sent until then stays sent.
+        OperationError: the entity does not exist, or the bus refuses or does not answer, here or in
+            the block. What was sent before stays sent.
     """
     try:
         async with AsyncExitStack() as opened:
@@ -108,7 +108,7 @@ async def count_dead_letters(client: ServiceBusClient, entity: Entity) -> int:
 
 
 class DeadLetters:
-    """The dead letters of one entity, by `open_dead_letters`."""
+    """The dead letters of one entity, made by `open_dead_letters`."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class DeadLetters:
     async def pages(self, limit: int = MAX_SCANNED) -> AsyncGenerator[list[DeadLetter]]:
         """At most ``limit`` of them in order, as many at a time as the bus shows; changes nothing.
 
-        For who does not keep them: bodies take up to 256 KiB each, on a premium namespace 100 MiB.
+        For callers that do not keep all of them: a body takes up to 256 KiB, on premium 100 MiB.
         """
         scanned, after = 0, 0
         while scanned < limit:
@@ -154,13 +154,14 @@ class DeadLetters:
     async def resubmit(
         self, letters: Collection[DeadLetter], progress: Progress = lambda _done, _total: None
     ) -> Settled:
-        """Send a copy of each to where it was sent first, then take the dead letter away.
+        """Send a copy of each to where it was first sent, then remove the dead letter.
 
-        In this order, a crash in between leaves both: consumers recognise the second by its id.
-        A dead letter of a subscription is sent to its topic: all its subscriptions get it. One that
-        cannot be read, or that the bus refuses, is left alone and named; the others go on.
+        In this order, a crash in between leaves both, and consumers recognise the second by its id.
+        A dead letter of a subscription is sent to the topic, so that all its subscriptions get it.
+        One that cannot be read, or that the bus refuses, stays and is named in the result; the
+        others go on.
         """
-        if self._sender is None:  # a topic's is the same as a queue's
+        if self._sender is None:  # also for a topic: the sender is the same
             sender = self._client.get_queue_sender(self._entity.target)
             self._sender = await self._opened.enter_async_context(sender)
         return await self._settle("resubmit", letters, self._sender, progress)
@@ -197,7 +198,7 @@ class DeadLetters:
     async def _next_page(
         self, seen: dict[int, ServiceBusReceivedMessage]
     ) -> list[ServiceBusReceivedMessage]:
-        """The next messages; none once one comes again, because its lock ran out meanwhile."""
+        """The next messages; none once one comes again because its lock has run out."""
         page = await self._receiver.receive_messages(
             max_message_count=_RECEIVE, max_wait_time=_RECEIVE_SECONDS
         )
@@ -209,7 +210,7 @@ class DeadLetters:
     async def _finish(
         self, sender: ServiceBusSender | None, message: ServiceBusReceivedMessage, result: Settled
     ) -> bool:
-        """Send it again if there is a sender, and remove it; False if it was refused."""
+        """Send it again if there is a sender, then remove it; False if it was refused."""
         name = _name(message.message_id, _number(message))
         if sender is not None and (why := await _send_again(sender, message)):
             result.refused[name] = why
@@ -225,7 +226,7 @@ class DeadLetters:
         return True
 
     async def _give_back(self, messages: Mapping[int, ServiceBusReceivedMessage]) -> None:
-        """Unlock what was not meant; where that fails, its lock runs out within a minute."""
+        """Unlock messages that were not chosen; if that fails, locks run out within a minute."""
         for message in messages.values():
             try:
                 await self._receiver.abandon_message(message)
@@ -234,7 +235,7 @@ class DeadLetters:
 
 
 async def _send_again(sender: ServiceBusSender, message: ServiceBusReceivedMessage) -> str | None:
-    """Send a copy; why not, if that is due to the message.
+    """Send a copy; returns why not, if the message is the reason.
 
     Raises:
         ServiceBusError: the bus cannot be reached, or takes no messages.
@@ -305,7 +306,7 @@ def _body(message: ServiceBusReceivedMessage) -> bytes:
 
 
 def _shown(value: Any) -> Any:  # noqa: ANN401 any AMQP value
-    """A property as JSON may have it."""
+    """A property as a value that JSON can show."""
     return value if value is None or isinstance(value, str | int | float | bytes) else str(value)
 
 

@@ -1,8 +1,8 @@
-"""Messages that this release cannot take, and another one may: kept, and taken again by it.
+"""Messages that this release cannot process but another may: kept, and processed by that one.
 
-What stands in the way is an event of a later release in an intent's stream, or what a newer sandbox
-host says. Neither goes away while this code runs, so a process tries each message once; that of the
-next release, or the next start after a repair, tries them all.
+The obstacle is an event of a later release in an intent's stream, or a result of a newer sandbox
+host. Neither goes away while this code runs, so a process tries each message once; a process of the
+next release, or one started after a repair, tries them all.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from domain.messaging.relay import Relay
 
 logger = logging.getLogger(__name__)
 
-#: Messages taken again at one call, and how many a process remembers to have tried.
+#: The most messages tried in one call, and how many tried ones a process remembers.
 _AT_ONCE, _REMEMBERED = 200, 10_000
 
 _RELAY = "relay/"
 
-#: Takes a message's body; what it cannot take it sets aside again.
+#: Processes a message, given its source and body; holds it again if it cannot.
 Handler = Callable[[str, bytes], Awaitable[None]]
 
 
 def relay_source(event_id: UUID) -> str:
-    """The source of a message that the log owes."""
+    """The source recorded for an event whose messages could not be published."""
     return f"{_RELAY}{event_id}"
 
 
 class HeldMessages:
-    """Takes held messages again.
+    """Processes held messages again.
 
     Args:
         rejected: where they are kept.
-        handlers: by source, whoever takes what came from there.
-        log: where events that could not be published are.
+        handlers: by source, what processes the messages from there.
+        log: holds the events that could not be published.
         relay: publishes them.
     """
 
@@ -57,15 +57,16 @@ class HeldMessages:
         self._tried: set[UUID] = set()
 
     async def retake(self) -> int:
-        """Take messages again that this process has not tried yet, oldest first.
+        """Process the messages that this process has not tried yet, oldest first.
 
         A crash repeats them, which is harmless.
 
         Returns:
-            how many are not held any more.
+            how many are no longer held.
 
         Raises:
-            psycopg.OperationalError, PublishFailed: database or bus are away; the rest waits.
+            psycopg.OperationalError, PublishFailed: the database or the bus cannot be reached; the
+                rest waits.
         """
         if len(self._tried) >= _REMEMBERED:
             self._tried.clear()
@@ -93,4 +94,4 @@ class HeldMessages:
         elif message.source in self._handlers:
             await self._handlers[message.source](message.source, message.body)
         else:
-            raise LookupError(f"nobody takes messages from {message.source!r} here")
+            raise LookupError(f"nothing processes messages from {message.source!r} here")

@@ -1,10 +1,10 @@
 """Takes in the messages of the three entities the application consumes.
 
-A message that can never be processed is recorded with the reason (`RejectedMessages`) and taken
-off its queue, and so is one that only this release cannot take: a Functions trigger written in
-Python cannot dead-letter by itself, and raising would bring it back in vain. Anything unexpected is
-raised, so that the message is tried again later (`domain.messaging.redelivery`) and dead-lettered
-in the end.
+A message that can never be processed is recorded with the reason (`RejectedMessages`) and taken off
+its queue, and so is one that this release cannot process but another may: a Functions trigger
+written in Python cannot dead-letter a message, and if it raised, the message would only come back.
+Anything unexpected is raised, so that the message is tried again later
+(`domain.messaging.redelivery`) and finally dead-lettered.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Inbox:
                 "UnknownType", f"type: expected {RESULT_TYPE!r}, found {envelope.type[:100]!r}"
             )
         try:
-            # A host that is newer than this may say more; its verdict must be known.
+            # A newer host may send more fields, but its verdict must be known.
             result = checked(SandboxResult, envelope.data, passing_over=True)
         except ValidationError as error:
             if all(each["type"] == "enum" for each in error.errors(include_input=False)):
@@ -202,7 +202,7 @@ def _report(tenant_id: str, result: SandboxResult) -> None:
 
 
 def outcome_from(result: SandboxResult, claimed: Claimed) -> RunOutcome:
-    """The sandbox's result in the words of the domain, with the artifacts that can be had."""
+    """The sandbox's result as a `RunOutcome`, with the artifacts that were claimed."""
     return RunOutcome(
         verdict=result.verdict.value,
         retryable=result.verdict is Verdict.INFRASTRUCTURE_ERROR,

@@ -1,4 +1,4 @@
-"""Whose a message is, also where its body is no event that could be used."""
+"""The ids in a message's body, even if that is not a valid envelope."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import msgspec
 
 from domain.contracts.envelope import TENANT_PATTERN, is_traceparent
 
-#: What the bus takes at most outside of its premium tier; larger bodies are nobody's.
+#: The largest message outside the premium tier; in larger bodies ids are not looked for.
 _MAX_IDENTIFIED_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class MessageIds:
-    """What a message body says of itself; None where that cannot be read, or is out of form."""
+    """What a message body says about itself; None where that is missing or malformed."""
 
     tenant_id: str | None = None
     event_id: str | None = None
@@ -30,7 +30,7 @@ class _Said(msgspec.Struct, frozen=True):
 
 
 def message_ids_of(body: bytes) -> MessageIds:
-    """Whose body it is, also of one that is no valid envelope; nothing else in it is built."""
+    """The ids in ``body``, even if it is not a valid envelope; nothing else in it is decoded."""
     if len(body) > _MAX_IDENTIFIED_BYTES:
         return MessageIds()
     try:

@@ -17,7 +17,7 @@ from azure.servicebus.exceptions import MessageSizeExceededError, ServiceBusErro
 from domain.contracts.amqp_decoding import complete_decoder
 from domain.messaging.amqp_values import AmqpValue
 
-#: One send, reconnects included, may take this long; then the caller decides.
+#: How long one send may take, reconnecting included, seconds; then the caller decides.
 SEND_SECONDS = 20.0
 
 
@@ -45,11 +45,11 @@ class OutgoingMessage:
 
 
 class PublishFailed(Exception):
-    """The bus did not confirm the messages; they may or may not have been taken."""
+    """The bus did not confirm the messages; it may or may not have them."""
 
 
 class Publisher(Protocol):
-    """Whatever can send messages."""
+    """Sends messages."""
 
     async def open(self) -> None:
         """Connect ahead of the first message; costs nothing once connected.
@@ -130,7 +130,7 @@ class ServiceBusPublisher:
         return self._senders[entity]
 
     def connect(self) -> ServiceBusClient:
-        """A client of the same bus, of whoever asks.
+        """Another client of the same bus; the caller closes it.
 
         Raises:
             PublishFailed: none is configured.
@@ -210,7 +210,7 @@ def _to_sdk(message: OutgoingMessage) -> ServiceBusMessage:
 
 
 async def _close_quietly(closable: ServiceBusSender | ServiceBusClient) -> None:
-    """Close something that may be broken already; its failure to close is of no interest."""
+    """Close something that may be broken already; a failure to close is ignored."""
     try:
         async with asyncio.timeout(2):
             await closable.close()

@@ -1,10 +1,10 @@
-"""Publishes again what the log says is unfinished, no longer moves, and is nowhere on the bus.
+"""Publishes unfinished intents again that make no progress and have no message on the bus.
 
 A message can be lost for good: a broker without durability restarts, an operator purges a queue.
-The log still knows the intent is not finished. So for an intent that has made no progress for a
-while, the bus is looked at: what lies in a queue merely waits, be it behind a thousand others or
-because nobody consumes. What is not there is published again, under the same id. Each try without
-progress doubles the wait, so that what is lost again and again does not fill the queues.
+The log still knows the intent is not finished. So if an intent has made no progress for a while,
+the bus is looked at. A message in a queue merely waits, behind a thousand others or because nobody
+consumes. A message that is not there is published again, under the same id. Each try without
+progress doubles the wait, so that messages that are lost again and again do not fill the queues.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CLAIM = 200
 
 
 class Recovery:
-    """Finds intents that no longer move and publishes what they have lost."""
+    """Finds stalled intents and publishes the messages again that they have lost."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class Recovery:
         )
         if not claimed:
             return 0
-        # In this order: what has left one place since it was looked at is seen in the next one.
+        # In this order, a message that leaves one place after it was looked at is seen in the next.
         published = await self._relay.published_until()
         try:
             waiting = await self._backlog.look()
         except LookFailed as error:
             logger.warning(
-                "%d intents do not move; the bus cannot be seen: %s", len(claimed), error
+                "%d intents make no progress; the bus cannot be seen: %s", len(claimed), error
             )
             return 0
         merely_waiting = []
@@ -77,7 +77,7 @@ class Recovery:
                 merely_waiting.append(stalled.intent_id)
                 continue
             logger.warning(
-                "intent %s has not moved since version %d; publishing it again (%d)",
+                "intent %s has made no progress since version %d; publishing it again (%d)",
                 stalled.intent_id,
                 stalled.version,
                 stalled.attempts,
@@ -93,14 +93,14 @@ class Recovery:
         records = await self._repository.history(stalled.intent_id)
         last = records[-1]
         if last.version != stalled.version:
-            return []  # it has moved since
+            return []  # it has made progress since
         if published is not None and last.checkpoint > published:
-            return []  # the relay will come to it
+            return []  # the relay has yet to publish it
         try:
             state = folded(records)
         except UnreadableStream:
-            return [last]  # the relay sets it aside, visibly, or a later release takes it
-        if state is None or waiting.news_of(stalled.intent_id, last.recorded_at):
+            return [last]  # the relay records it as rejected, or a later release reads it
+        if state is None or waiting.may_advance(stalled.intent_id, last.recorded_at):
             return []
         runs = _lost_runs(state, records, waiting)
         ours = react(state) is not None or not state.open_runs
@@ -110,7 +110,7 @@ class Recovery:
 def _lost_runs(
     state: IntentState, records: Sequence[RecordedEvent], waiting: Waiting
 ) -> list[RecordedEvent]:
-    """The requests of runs that nobody runs and nobody will."""
+    """The requests of runs whose jobs are lost."""
     awaited = {run.run_id: run for run in state.open_runs}
     lost = []
     for record in records:
@@ -119,6 +119,6 @@ def _lost_runs(
         if run is None:
             continue
         since = max(record.recorded_at, run.not_before or record.recorded_at)
-        if not waiting.run(run.run_id, since):
+        if not waiting.may_hold_job(run.run_id, since):
             lost.append(record)
     return lost

@@ -1,10 +1,11 @@
 """A later try for a message that could not be processed.
 
-A Functions trigger written in Python can only complete a message or fail, and what fails comes back
-at once: ten tries are gone within a second. So the message is sent again as a copy that the bus
-holds back for a growing time, and then completed. The copy comes first: a crash in between leaves
-both, which commands recognise by their ids. After `ATTEMPTS` the failure is passed on to the host,
-and the bus puts the message among the dead letters, with the last error in a property.
+A Functions trigger written in Python can only complete a message or fail, and a failed message
+comes back at once: ten tries are gone within a second. So a copy of the message is sent, which the
+bus delivers after a growing pause, and then the message is completed. In this order a crash in
+between leaves both, which is harmless: commands are recognised by their ids. After `ATTEMPTS` the
+failure is passed on to the host, and the bus dead-letters the message, with the last error in a
+property.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ _GROWTH = 4.0
 #: Seconds between the tries of a message that waits for an outage to end, as often as it takes.
 OUTAGE_PAUSE = 30.0
 
-#: Seconds for which a message is held where no copy of it can be sent; well below its lock.
+#: The longest that a message is held if no copy can be sent, seconds; well below its lock.
 _LONGEST_HELD = 20.0
 
 _MAX_FAILURE = 300
 
-#: Service Bus takes ids of 128 characters.
+#: What a copy keeps of its message's id: Service Bus takes ids of 128 characters.
 _MAX_ID = 107
 _EARLIER_COPY = re.compile(r"\+[0-9]{1,20}\Z")
 
@@ -53,7 +54,7 @@ class Delivery:
 
     Attributes:
         entity: the queue or topic to send a copy to.
-        properties: its application properties; a stranger may have set any.
+        properties: its application properties; any of them may come from a stranger.
         sequence_number: that of the message in its queue or subscription.
         delivery_count: which delivery by the bus this is, from 1.
     """
@@ -77,8 +78,8 @@ class Delivery:
     def copy_id(self) -> str:
         """The message id of its copy.
 
-        Another than its own, which a queue that detects duplicates would drop; the same one if
-        the message is delivered and copied again.
+        It differs from the message's own, which a queue that detects duplicates would drop, and is
+        the same if the message is delivered and copied again.
         """
         return f"{_EARLIER_COPY.sub('', self.message_id)[:_MAX_ID]}+{self.sequence_number}"
 
@@ -145,7 +146,7 @@ class Redelivery:
 
 
 async def hold(delivery_count: int, first_pause: float = FIRST_PAUSE) -> None:
-    """Keep a message that is about to be given back for a while, so that tries are not spent."""
+    """Wait before a message is given back, so that its deliveries are not used up at once."""
     await asyncio.sleep(min(first_pause * _GROWTH ** min(delivery_count - 1, 8), _LONGEST_HELD))
 
 

@@ -23,8 +23,8 @@ MAX_BODY_BYTES = 1024**2
 
 _PURGED_AT_ONCE = 1000
 
-#: Reasons of messages that only this release cannot take: a stream it cannot read, a result that
-#: it does not know.
+#: Reasons of messages that another release may be able to process: a stream that this one cannot
+#: read, a result that it does not know.
 UNREADABLE_STREAM, NEWER_RESULT = HELD = ("UnreadableStream", "NewerResult")
 
 
@@ -117,14 +117,14 @@ class RejectedMessages:
         """Messages that another release may be able to take, the longest held first.
 
         Args:
-            without: ids of those that are not wanted.
-            limit: at most so many.
+            without: ids to leave out.
+            limit: the most to return.
         """
         params = {"reasons": [*HELD], "without": [*without], "limit": check_limit(limit)}
         return [RejectedMessage(*row) for row in await fetch(self._pool, _SQL["held"], params)]
 
     async def release(self, message: RejectedMessage) -> bool:
-        """Forget a message that was taken; False if it has come in again since it was read."""
+        """Delete a message that was processed; False if it has come in again since it was read."""
         params = {"id": message.id, "deliveries": message.deliveries}
         return bool(await fetch(self._pool, _SQL["release"], params))
 

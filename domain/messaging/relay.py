@@ -1,4 +1,4 @@
-"""The outbox: follows the log and publishes what it says.
+"""The outbox: follows the log and publishes its events.
 
 The log itself is the outbox, so there is no second table to keep in step. A crash between commit
 and publish loses nothing (the checkpoint has not moved), one between publish and checkpoint
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 NAME = "relay"
 PAGE = 200
 
-#: Rest after a kicked run. The first kick is served at once; under load, what is committed
-#: meanwhile shares the next run: that halved the CPU of accepting an intent.
+#: Pause after a run that was kicked, seconds. The first kick is served at once; under load, events
+#: committed during the pause share the next run, which halved the CPU time of accepting an intent.
 PAUSE_SECONDS = 0.005
 
-#: Called with an event that cannot be published and the reason, `UnreadableStream` where a later
-#: release may be able to.
+#: Called with an event that cannot be published, and why: `UnreadableStream` where a later release
+#: may be able to publish it.
 Reject = Callable[[RecordedEvent, Exception], Awaitable[None]]
 
 
@@ -96,16 +96,16 @@ class Relay:
         return count
 
     async def published_until(self) -> Checkpoint | None:
-        """Up to where the log is published; None where nothing that can be read is left.
+        """Up to where the log is published; None if nothing is left to publish.
 
-        What is behind this is not lost: the relay comes to it.
+        Later events are not lost: the relay has yet to publish them.
         """
         followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
         checkpoint = followers.get(NAME, Checkpoint.start())
         return checkpoint if await self._log.read_all(checkpoint, 1) else None
 
     async def publish(self, records: Sequence[RecordedEvent]) -> None:
-        """Publish the messages of ``records``; an unpublishable event is set aside, visibly.
+        """Publish the messages of ``records``; one that cannot be published is rejected.
 
         Of a stream that this release cannot read, only the announcement is sent.
         """

@@ -51,7 +51,7 @@ class Router:
         """The messages of one event.
 
         Raises:
-            UnreadableStream: not by this release; `announcement` can be sent all the same.
+            UnreadableStream: this release cannot read the stream; `announcement` can still be sent.
             ValueError: the event or its stream cannot be read; publishing it again won't help.
         """
         messages = [self.announcement(record)]
@@ -60,10 +60,10 @@ class Router:
         return messages
 
     def announcement(self, record: RecordedEvent) -> OutgoingMessage:
-        """What tells the world that an event happened; of a delay, when it is over.
+        """The message that announces an event; for a postponement, delivered when it is over.
 
         Raises:
-            ValueError: it is no event of an intent.
+            ValueError: it is not an event of an intent.
         """
         return _announcement(record, self._to.events_topic)
 
@@ -74,7 +74,7 @@ class Router:
             return []
         run = state.run(requested.run_id)
         if run is None or run.outcome is not None or state.status.terminal:
-            return []  # cancelled or finished since: nobody waits for this run any more
+            return []  # cancelled or finished since: the run is no longer needed
         token = self._tokens.issue(run.run_id, state.id, state.tenant_id)
         job = job_of(state, run, token)
         envelope = Envelope(
@@ -113,7 +113,7 @@ def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
     )
     not_before = None
     if record.type == PlanningPostponed.type:
-        with suppress(*POISON):  # whoever is told too early finds the same event, and waits
+        with suppress(*POISON):  # a consumer that is told too early reads the event, and waits
             event = typed(record)
             not_before = event.not_before if isinstance(event, PlanningPostponed) else None
     return OutgoingMessage(
@@ -122,14 +122,16 @@ def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
 
 
 def job_of(state: IntentState, run: Run, token: str | None = None) -> SandboxJob:
-    """The job that asks the sandbox for ``run``, with what its step needs of others.
+    """The job that asks the sandbox for ``run``, with the artifacts its step needs from others.
 
     Raises:
         ValueError: the plan has no such step.
     """
     step = state.step(run.step)
     if step is None:
-        raise ValueError(f"intent {state.id}: a run was requested of no step of its plan")
+        raise ValueError(
+            f"intent {state.id}: a run was requested of a step that its plan does not have"
+        )
     program = step.program
     return SandboxJob(
         run_id=run.run_id,

@@ -1,7 +1,7 @@
-"""What a language model may answer: the forms it is asked for, and what they are turned into.
+"""What a language model may answer: the forms it is asked for, and what they are converted to.
 
-The classes are plain so that their schema is one that strict structured outputs take: every
-property required, no bounds. Bounds are those of clients' programs, checked after.
+The classes are plain, so that strict structured outputs accept their schema: every property is
+required, and there are no bounds. The bounds of clients' programs are checked afterwards.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from domain.intents.content import MAX_CONTENT_BYTES, Path, Program
 from domain.intents.event_parts import PlannedStep
 from domain.intents.struct import checked
 
-#: Bytes of an answer. Its programs together fit into `MAX_CONTENT_BYTES`, twice that as JSON.
+#: The most bytes of an answer. Its programs take up to `MAX_CONTENT_BYTES`, twice that as JSON.
 MAX_ANSWER_BYTES = 512 * 1024
 
-#: Values and keys in an answer; a plan with all that its steps may have holds half of them.
+#: The most values and keys in an answer; a plan with all that its steps may have holds half.
 MAX_ANSWER_NODES = 8_000
 
 MAX_STEPS = 8
@@ -36,7 +36,7 @@ LanguageName = Annotated[str, Field(json_schema_extra={"enum": sorted(LANGUAGES)
 
 
 class InvalidAnswer(ValueError):
-    """The answer is not of the form that was asked for; the message is for the model, too."""
+    """The answer does not have the form that was asked for; the model is told the message, too."""
 
 
 class _Answer(BaseModel):
@@ -51,7 +51,7 @@ class WrittenFile(_Answer):
 
 
 class WrittenProgram(_Answer):
-    """A program as a model writes it: without limits and environment, which are not its to set."""
+    """A program as a model writes it: without limits and environment, which it must not set."""
 
     language: LanguageName
     files: Annotated[list[WrittenFile], FailFast()]
@@ -60,7 +60,7 @@ class WrittenProgram(_Answer):
     stdin: str | None
 
     def program(self) -> Program:
-        """The program, under the bounds of those that clients submit.
+        """The program, checked against the bounds of clients' programs.
 
         Raises:
             InvalidAnswer: it is out of bounds.
@@ -80,7 +80,7 @@ class WrittenProgram(_Answer):
 
 
 class RepairAnswer(WrittenProgram):
-    """What is asked for with the prompt ``repair``."""
+    """The answer to the prompt ``repair``."""
 
     explanation: str
 
@@ -93,7 +93,7 @@ class WrittenStep(WrittenProgram):
 
 
 class PlanAnswer(_Answer):
-    """What is asked for with the prompt ``plan``."""
+    """The answer to the prompt ``plan``."""
 
     explanation: str
     steps: Annotated[list[WrittenStep], FailFast()]
@@ -133,14 +133,14 @@ class PlanAnswer(_Answer):
 
 
 class CompareAnswer(_Answer):
-    """What is asked for with the prompt ``compare``."""
+    """The answer to the prompt ``compare``."""
 
     reason: str
     equivalent: bool
 
 
 def recorded_explanation(explanation: str) -> str | None:
-    """An explanation as it is recorded: cut, and without what no text may hold."""
+    """An explanation as it is recorded: cut, and without NUL."""
     return explanation.replace("\x00", "").strip()[:MAX_EXPLANATION] or None
 
 

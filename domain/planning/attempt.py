@@ -1,4 +1,4 @@
-"""The calls of one attempt to plan or to repair: paid for, never made twice at once."""
+"""The calls of one attempt to plan or to repair: within the budget, never made twice at once."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from domain.planning.language_model import LanguageModel, Reply
 from domain.planning.model_request import Form, Meaning, ModelRequest, UnusableAnswer
 from domain.planning.remedies import cause_of
 
-#: A worker has this long, beside its call, until another may take its place.
+#: How long a worker has, besides its call, until another may take its place.
 _LEASE_MARGIN = timedelta(seconds=15)
 
-#: Calls in progress end soon; then what they did not use is there again.
+#: When to try again if calls in progress hold the budget: they end soon, and give back what they
+#: did not use.
 _BUDGET_RETRY = timedelta(seconds=5)
 
-#: Of these, another try later may help.
+#: Outcomes after which another try later may help.
 _PASSING = frozenset({"rate_limited", "unavailable", "timed_out"})
 
 
 class Unanswered(Exception):
-    """A request has no answer; ``result`` is what the attempt comes to."""
+    """A request has no usable answer; ``result`` is that of the attempt."""
 
     def __init__(self, result: NoPlan | Postponed | Busy) -> None:
         super().__init__(type(result).__name__)
@@ -33,7 +34,8 @@ class Unanswered(Exception):
 class Attempt:
     """Asks a model on a tenant's budget, and keeps the record of the calls.
 
-    What the next call may take at most is set aside before it, beside what those before took.
+    Before each call, the most that it may use is reserved, in addition to what the calls before it
+    used.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Attempt:
 
     @property
     def writes(self) -> list[InlineWrite]:
-        """What charges the calls, for the transaction that records them."""
+        """The writes that charge the calls, for the transaction that records them."""
         return self._reservation.settle(self._spent) if self._calls else []
 
     @property
@@ -59,7 +61,7 @@ class Attempt:
         return sum(call.input_tokens + call.output_tokens for call in self._calls)
 
     async def ask(self, request: ModelRequest[Form, Meaning]) -> Meaning:
-        """The meaning of the answer; one that makes no sense may be mended once, at once.
+        """The meaning of the answer; after an invalid one, the model is asked once more at once.
 
         Raises:
             Unanswered: there is none.
@@ -96,9 +98,9 @@ class Attempt:
 
 def _message(exhausted: Exhausted) -> str:
     return (
-        f"The language model's budget of {exhausted.budget} tokens for today does not suffice: "
-        f"{exhausted.used} are used, {exhausted.reserved} set aside for calls in progress, and "
-        f"this may take up to {exhausted.wanted}. It starts anew at "
+        f"The language model's budget of {exhausted.budget} tokens for today is not enough: "
+        f"{exhausted.used} are used, {exhausted.reserved} are reserved for calls in progress, and "
+        f"this call may take up to {exhausted.wanted}. The next day's budget begins at "
         f"{exhausted.resets_at:%Y-%m-%d %H:%M} UTC; an operator can raise it. "
         "An intent with a program needs none."
     )

@@ -1,9 +1,9 @@
-"""What a tenant may use of language models in a UTC day, and who is making a call right now.
+"""What tenants may use of language models in a UTC day, and who is making a call right now.
 
-Before a call, what it may cost at most is set aside; with the event that records it, what it did
-cost is charged in place of that. All of it happens under the lock of the tenant's row, so calls
-that begin at the same time cannot use more together than there is. A worker that dies in between
-leaves its reservation to lapse: the call may have been made, so it is charged as it was set aside.
+Before a call, the most that it may use is reserved; with the event that records it, what it did use
+is charged in place of that. All of this happens under the lock of the tenant's row, so that calls
+that begin at the same time cannot exceed the budget together. If a worker dies in between, its
+reservation lapses: the call may have been made, so all that was reserved is charged.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _SQL = load_statements(Path(__file__).with_name("budgets.sql"))
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Tokens set aside for calls of a tenant.
+    """Tokens reserved for calls of a tenant.
 
     Attributes:
-        key: what they are for.
-        stream_id: of the events that will record the calls.
-        version: of the stream when the calls were found to be due.
-        holder: this very worker, among all that might be at the same.
+        key: the attempt that they are for.
+        stream_id: the stream of the events that will record the calls.
+        version: the stream's version when the calls were found to be due.
+        holder: this very worker, among those that may attempt the same.
     """
 
     key: UUID
@@ -42,7 +42,7 @@ class Reservation:
     holder: UUID = field(default_factory=uuid4)
 
     def settle(self, tokens: int) -> list[InlineWrite]:
-        """The writes that charge ``tokens`` in its place, for the transaction that records why."""
+        """The writes that charge ``tokens`` in its place, for the transaction of the events."""
         params = {
             "key": self.key,
             "holder": self.holder,
@@ -54,7 +54,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class HeldElsewhere:
-    """Another worker is at the same call and has not lapsed, or its outcome is recorded by now."""
+    """Another worker holds the reservation, or has recorded the outcome of the calls by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ class Exhausted:
     """There is not enough left.
 
     Attributes:
-        budget: tokens of the day.
-        used: of them, by calls that have ended.
-        reserved: of them, by calls in progress.
-        wanted: what was to be set aside.
+        budget: tokens for the day.
+        used: those of them that ended calls have used.
+        reserved: those of them that are reserved for calls in progress.
+        wanted: what was to be reserved.
         resets_at: when the next day begins.
     """
 
@@ -77,13 +77,13 @@ class Exhausted:
 
     @property
     def for_now(self) -> bool:
-        """Whether it would do once the calls in progress have ended, and cost nothing."""
+        """Whether it would suffice if the calls in progress used nothing."""
         return self.used + self.wanted <= self.budget
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A tenant's figures of today, in tokens; ``own`` is None where it has the product's."""
+    """A tenant's figures of today, in tokens; ``own`` is None if the default applies."""
 
     own: int | None
     used: int
@@ -99,17 +99,17 @@ class TokenBudgets:
 
     @property
     def default(self) -> int:
-        """Tokens in a day of a tenant without a budget of its own."""
+        """Tokens per day for a tenant without a budget of its own."""
         return self._default
 
     async def reserve(
         self, reservation: Reservation, tokens: int, lease: timedelta
     ) -> HeldElsewhere | Exhausted | None:
-        """Set ``tokens`` aside in all, in place of what the reservation had; None if that is done.
+        """Reserve ``tokens`` in all, in place of what was reserved before; None if that is done.
 
         Args:
             reservation: new, or one that is held already.
-            tokens: what its calls have cost so far and what the next may cost at most.
+            tokens: what its calls have used so far, plus the most that the next may use.
             lease: for how long it holds unless it is settled or renewed.
 
         Raises:
@@ -147,7 +147,7 @@ class TokenBudgets:
         return Budget(*rows[0]) if rows else Budget(None, 0, 0)
 
     async def set(self, tenant_id: str, tokens_per_day: int | None) -> None:
-        """Give a tenant a budget of its own, at once and everywhere; None: the product's.
+        """Give a tenant a budget of its own, at once and everywhere; None: the default.
 
         Raises:
             UnknownTenant: there is no such tenant.

@@ -1,6 +1,6 @@
 -- name: lock
--- The first statement of whatever changes a tenant's figures: all others then see what the last one
--- did. A new day begins with nothing used.
+-- The first statement of every change of a tenant's figures: it locks the row, so that each change
+-- sees the one before. A new day begins with nothing used.
 insert into model_budgets (tenant_id, day)
 values (%(tenant_id)s, (clock_timestamp() at time zone 'utc')::date)
 on conflict (tenant_id) do update
@@ -9,7 +9,7 @@ set used = case when model_budgets.day < excluded.day then 0 else model_budgets.
 returning day
 
 -- name: charge_lapsed
--- Whoever held them is gone, and may have made its call: it counts as what it could have cost.
+-- Their holders are gone and may have made their calls: all that was reserved is charged.
 with lapsed as (
     delete from model_reservations
     where tenant_id = %(tenant_id)s and expires_at <= clock_timestamp()
@@ -36,7 +36,7 @@ set tokens = excluded.tokens, day = excluded.day, expires_at = excluded.expires_
 where model_reservations.holder = excluded.holder
 
 -- name: settle
--- Nothing is charged twice: what has lapsed is gone, and was charged then.
+-- Nothing is charged twice: a reservation that has lapsed was charged and deleted then.
 with settled as (
     delete from model_reservations where key = %(key)s and holder = %(holder)s returning day
 )

@@ -1,4 +1,4 @@
-"""Finds the answer in what a model said around it: its reasoning, a fence, a word of courtesy."""
+"""Finds the JSON answer in a model's text, among reasoning, code fences and polite words."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-#: Where reasoning ends that a server has left in the content; what opens it may be missing. The
-#: last ones are those of Cohere, Kimi, and of the channels of gpt-oss.
+#: The end of reasoning that a server has left in the content; the mark that opens it may be
+#: missing. The last ones are those of Cohere, Kimi, and of the channels of gpt-oss.
 END_OF_REASONING = re.compile(
     r"</(?:\w+:)?(?:think|thinking|thoughts?|reasoning|reflection|analysis|scratchpad)>"
     r"|\[/THINK\]|<\|END_THINKING\|>|◁/think▷"
@@ -19,25 +19,27 @@ END_OF_REASONING = re.compile(
 _START = re.compile(r"[{\[]")
 _DECODER = json.JSONDecoder(strict=False)
 
-#: What JSON has escaped in a string, and models that write programs leave as it is.
+#: Control characters: JSON requires them to be escaped in a string, models that write programs
+#: leave them as they are.
 _CONTROL = re.compile(r"[\x00-\x1f]")
 
-#: Starts of what turns out to be no JSON, and characters of all that is not looked for. In words
-#: both are few; of brackets that nobody closes, each costs a look at the whole text.
+#: Bounds of the search: starts that turn out not to be JSON, and characters that do not belong to
+#: an answer. In prose both are few; each bracket that is never closed costs a scan of the whole
+#: text.
 _MOST_FAILURES = 100
 _MOST_IN_VAIN = 128 * 1024
 
-#: Quotes around the names and strings of an answer; see `domain.planning.answers`.
+#: The most quotes in an answer, two for each name and string; see `MAX_ANSWER_NODES`.
 _MOST_QUOTES = 2 * 8_000
 
 
 def objects_in(text: str, keys: Collection[str]) -> Iterator[str]:
-    """The JSON objects in a text that have all these keys, each as it stands.
+    """The JSON objects in a text that have all these keys, each as it is written.
 
-    Those within other JSON do not count. Line ends in strings are escaped as they should have been.
+    Those within other JSON do not count. Line ends in strings are escaped, as they should be.
 
-    What comes before the end of reasoning is left out, unless that is part of the answer itself;
-    and of a JSON string that holds nothing but JSON, its content is looked at.
+    What comes before the end of reasoning is skipped, unless that mark is part of the answer
+    itself. If the text is one JSON string, its content is searched.
     """
     text = _unquoted(text)
     *before, after = END_OF_REASONING.split(text)
@@ -58,7 +60,7 @@ class _ScanBudget:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no more is to be looked at."""
+        """Whether the search ends here."""
         return self.failures >= _MOST_FAILURES or self.characters >= _MOST_IN_VAIN
 
 
@@ -81,9 +83,9 @@ def _found_in(text: str, keys: Collection[str], budget: _ScanBudget) -> Iterator
 
 
 def _escaped(text: str) -> str:
-    """JSON with what may not stand in a string escaped; what stands between values is space.
+    """JSON with control characters escaped in strings; between values they are white space.
 
-    Of more strings than any answer has it stays as it is, and is not taken.
+    A text with more strings than any answer has is returned as it is, and then refused.
     """
     if text.count('"') - text.count('\\"') > _MOST_QUOTES:
         return text
@@ -94,12 +96,12 @@ def _escaped(text: str) -> str:
     )
 
 
-#: A string of JSON that `_DECODER` has read: splitting at it leaves it at every second place.
+#: A JSON string, in text that `_DECODER` has read: after a split, every second part is one.
 _STRING = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 
 
 def _end_of_look(error: Exception, end: int) -> int:
-    """How far a text was read until ``error``; to its end, where that is not said."""
+    """How far a text was read before ``error``; to its end if the error does not say."""
     if isinstance(error, json.JSONDecodeError) and not error.msg.startswith("Unterminated string"):
         return error.pos
     return end

@@ -1,4 +1,4 @@
-"""What went wrong with a call of a language model, and what helps."""
+"""What went wrong with a call of a language model, and whether to try again."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer
 if TYPE_CHECKING:
     import openai
 
-#: What was recorded of a provider's words, characters.
+#: The most that is recorded of a provider's message, characters.
 MAX_DETAIL = 500
 
-#: Of which so much is looked at, characters; a key must not be cut before it is recognised.
+#: The most of it that is read, characters: a key must not be cut before it is recognised.
 _MAX_READ = 100_000
 
-#: Nobody is left alone for longer on a provider's wish.
+#: The longest pause that a provider is granted.
 _LONGEST_RETRY = timedelta(days=1)
 
-#: Of statuses below 500, those by which a later try may help.
+#: Those statuses below 500 after which a later try may help.
 _PASSING = frozenset((408, 409, 425))
 
-#: Codes of what a later try does not help.
+#: Error codes after which a later try does not help.
 _MISTAKES = frozenset(
     (
         *("invalid_request_error", "invalid_request", "invalidparameter", "badrequesterror"),
@@ -48,9 +48,9 @@ class CallFailure:
     """A call without an answer.
 
     Attributes:
-        detail: for the record: the provider's words, without what looks like a key.
-        retry_after: how long the provider wants to be left alone, if it said so.
-        reached: the request may have been worked on, so that it may be billed.
+        detail: for the record: the provider's message, without what looks like a key.
+        retry_after: the pause that the provider asks for, if it does.
+        reached: whether the request may have been processed, and so may be billed.
     """
 
     outcome: CallOutcome
@@ -65,7 +65,7 @@ def failure_of(error: Exception) -> CallFailure:
     Raises:
         Exception: ``error`` itself, if it is not one that a call may end in.
     """
-    import httpx2  # half of a cold start, with the next: only for those who ask a model
+    import httpx2  # with openai half of a cold start: only if a model is asked
     import openai
 
     match error:
@@ -95,14 +95,14 @@ def failure_of(error: Exception) -> CallFailure:
 
 
 def clean(text: str) -> str:
-    """A provider's words as they may be kept: short, one line, no keys, no NUL."""
+    """A provider's message as it may be kept: short, one line, no keys, no NUL."""
     line = " ".join(redact(text[:_MAX_READ].replace("\x00", "")).split())
     return line.encode(errors="replace").decode()[:MAX_DETAIL]
 
 
 def _of_status(error: openai.APIStatusError) -> CallFailure:
     status = error.status_code
-    # What it says about a wrong key may hold parts of it.
+    # A message about a wrong key may contain parts of the key.
     said = "" if status == 401 else f": {_message_of(error)}"
     detail = clean(f"HTTP {status}{said}")
     retry_after = retry_after_of(error.response.headers)
@@ -116,7 +116,7 @@ def _of_status(error: openai.APIStatusError) -> CallFailure:
 
 
 def _of_report(error: ProviderFailed) -> CallFailure:
-    """What a failure means that is reported with status 200: by its code, as far as it is known."""
+    """What a failure reported with status 200 means, by its code as far as that is known."""
     code = error.code.lower()
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else None
     outcome: CallOutcome = "unavailable"
@@ -139,7 +139,7 @@ def _message_of(error: openai.APIStatusError) -> str:
 
 
 def retry_after_of(headers: Mapping[str, str]) -> timedelta | None:
-    """How long a response asks to be left alone; None where it says nothing that makes sense.
+    """The pause that a response asks for; None if it gives none that makes sense.
 
     ``retry-after-ms`` (Azure), else ``Retry-After``, in seconds or as a date (RFC 9110, 10.2.3).
     """

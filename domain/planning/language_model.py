@@ -28,23 +28,23 @@ from domain.telemetry import model_called
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-#: A figure beyond it is not a number of tokens that one call has used.
+#: A larger figure cannot be the number of tokens that one call used.
 _MOST_TOKENS = 10**8
 
 
-#: An answer that was said again and again is looked at so often.
+#: How many repetitions of an answer within a text are read.
 _MOST_OBJECTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Meaning]):
-    """What came of a call.
+    """The outcome of a call.
 
     Attributes:
-        call: for the record.
+        call: what is recorded of it.
         meaning: of the answer; None unless the call's outcome is ``answered``.
-        text: what the model said, as it is.
-        retry_after: how long the provider wants to be left alone.
+        text: what the model wrote, unchanged.
+        retry_after: the pause that the provider asks for.
     """
 
     call: ModelCall
@@ -68,8 +68,8 @@ class _Dialect:
     """The parameters that not every server knows, and some refuse.
 
     Attributes:
-        limit: the name of the most tokens that an answer may take; Mistral knows the older.
-        usage: whether a stream is asked to report it.
+        limit: the parameter for the most tokens of an answer; Mistral knows only the older name.
+        usage: whether a stream is asked to report the tokens used.
     """
 
     limit: str = "max_completion_tokens"
@@ -91,7 +91,7 @@ class _Dialect:
 
 
 class LanguageModel:
-    """One model of one provider. It never tries again by itself, and never raises for a failure."""
+    """One model of one provider. A call is never repeated, and a failed one does not raise."""
 
     def __init__(self, client: AsyncOpenAI, model: str, settings: ModelSettings) -> None:
         self._client = client
@@ -106,11 +106,11 @@ class LanguageModel:
 
     @property
     def longest_call(self) -> timedelta:
-        """After this a call has ended, one way or the other."""
+        """After this time a call has ended, one way or the other."""
         return timedelta(seconds=self._settings.llm_timeout_seconds)
 
     def author(self, prompt: Prompt) -> Author:
-        """Who has written what this model answers to ``prompt``."""
+        """The author to record for what this model answers to ``prompt``."""
         return Author(model=self._model, prompt=prompt.label)
 
     def bound(self, request: ModelRequest[Any, Any]) -> int:
@@ -118,7 +118,7 @@ class LanguageModel:
         return request.input_bound() + self._settings.llm_output_tokens
 
     async def ask(self, request: ModelRequest[Form, Meaning]) -> Reply[Meaning]:
-        """One call. What went wrong, if anything did, is in the reply."""
+        """Make one call. What went wrong, if anything did, is in the reply."""
         began = time.monotonic()
         answer = PartialAnswer()
         failure: CallFailure | None = None
@@ -139,7 +139,7 @@ class LanguageModel:
         return Reply(call, meaning, answer.text, failure.retry_after if failure else None)
 
     async def _exchange(self, request: ModelRequest[Any, Any], answer: PartialAnswer) -> None:
-        # Half of a cold start: only for those who ask a model.
+        # Half of a cold start: imported only if a model is asked.
         from openai import APIStatusError, Timeout
 
         seconds, most = self._settings.llm_timeout_seconds, self._settings.llm_output_tokens
@@ -194,10 +194,10 @@ class LanguageModel:
 
 
 def _formed(form: type[Form], text: str) -> Form:
-    """The answer in its form.
+    """The answer as an instance of ``form``.
 
     Raises:
-        InvalidAnswer: it is empty, too long, not JSON or not of the form.
+        InvalidAnswer: it is empty, too long, not JSON, or does not have the form.
     """
     data = text.encode(errors="surrogatepass")  # what is not Unicode is not JSON: found below
     if not data.strip():
@@ -219,7 +219,7 @@ def _formed(form: type[Form], text: str) -> Form:
     return found[0]
 
 
-#: How answers end that are not whole, as OpenAI, Mistral, Anthropic, Gemini and Z.ai call it.
+#: Finish reasons of answers that were cut, at OpenAI, Mistral, Anthropic, Gemini and Z.ai.
 _CUT = frozenset(
     (
         *("length", "model_length", "max_length", "max_tokens", "max_output_tokens"),
@@ -235,8 +235,8 @@ _FILTERED = frozenset(
 
 
 def _not_usable(answer: PartialAnswer) -> CallFailure | None:
-    """Why an answer that came whole is none."""
-    # Gemini says more behind a colon.
+    """Why an answer that was read to its end cannot be used; None if it can."""
+    # Gemini adds details after a colon.
     reason = str(answer.finish_reason or "").partition(":")[0].strip().lower()
     if answer.refusal or reason in _FILTERED:
         return CallFailure("refused", clean(answer.refusal or "the content filter"), reached=True)
@@ -248,7 +248,7 @@ def _not_usable(answer: PartialAnswer) -> CallFailure | None:
 def _tokens(
     request: ModelRequest[Any, Any], answer: PartialAnswer, failure: CallFailure | None
 ) -> tuple[int, int, str | None]:
-    """Tokens of input and output: by the provider, else bounds of them; and a note."""
+    """Tokens of input and output: the provider's figures, else upper bounds; and a note."""
     if (reported := _reported(answer)) is not None:
         return *reported, None
     if failure is not None and not failure.reached:
@@ -260,7 +260,7 @@ def _tokens(
 def _reported(answer: PartialAnswer) -> tuple[int, int] | None:
     """Tokens of input and output as the provider counts them; None where that makes no sense.
 
-    Some count what the model has thought only in the total.
+    Some providers count reasoning only in the total.
     """
     usage = answer.usage if isinstance(answer.usage, dict) else {}
     given, made = (
@@ -271,7 +271,7 @@ def _reported(answer: PartialAnswer) -> tuple[int, int] | None:
     if given is None and total is not None:
         given = max(total - (made or 0), 0)
     if not given or (made is None and total is None):
-        return None  # there is no prompt without tokens: nobody has counted
+        return None  # every prompt has tokens: nothing was counted
     return given, max(made or 0, (total or 0) - given)
 
 

@@ -1,4 +1,4 @@
-"""What a language model is asked."""
+"""Requests to a language model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Meaning = TypeVar("Meaning")
 #: Tokens around the messages and the schema that are not in their text.
 _FRAME_TOKENS = 200
 
-#: An answer that was wrong is shown again with what is wrong up to this length, characters.
+#: How much of an unusable answer is shown to the model again, characters.
 _MAX_SHOWN_AGAIN = 20_000
 
 
@@ -36,14 +36,14 @@ class UnusableAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest(Generic[Form, Meaning]):
-    """What a model is asked.
+    """A request to a language model.
 
     Attributes:
-        data: about the case, sent as JSON in the user's message. All that people, programs or
-            models have said is in here, and nowhere else.
-        form: of the answer.
-        understand: what the answer means; raises `InvalidAnswer` where it makes no sense.
-        wrong: the answer before.
+        data: the case, sent as JSON in the user's message. All that people, programs or models
+            wrote is in here, and nowhere else.
+        form: the class of the answer.
+        understand: turns the answer into its meaning; raises `InvalidAnswer` if it makes no sense.
+        wrong: the first answer, if this is the second try.
     """
 
     purpose: CallPurpose
@@ -54,7 +54,7 @@ class ModelRequest(Generic[Form, Meaning]):
     wrong: UnusableAnswer | None = None
 
     def after(self, wrong: UnusableAnswer) -> ModelRequest[Form, Meaning]:
-        """The same question to one that has answered it wrongly."""
+        """The same request after an unusable answer."""
         return replace(self, wrong=wrong)
 
     def messages(self) -> list[ChatCompletionMessageParam]:
@@ -71,10 +71,10 @@ class ModelRequest(Generic[Form, Meaning]):
         return messages
 
     def input_bound(self) -> int:
-        """The most tokens that it may take to ask this.
+        """The most input tokens that the request may take.
 
         Tokenisers that work on bytes make no more tokens than there are bytes (UTF-8). Plain text
-        takes about a quarter of that; the difference is set aside only while the call lasts.
+        takes about a quarter of that; the difference is reserved only while the call lasts.
         """
         texts = [str(message.get("content")) for message in self.messages()]
         return sum(
@@ -87,5 +87,5 @@ class ModelRequest(Generic[Form, Meaning]):
 
 
 def _json(value: object) -> str:
-    """As JSON in ASCII: no character of what people wrote can pass for anything but data."""
+    """``value`` as JSON in ASCII, so that no character in it can pass for anything but data."""
     return json.dumps(value, separators=(",", ":"))

@@ -29,20 +29,20 @@ _NEIGHBOURS = 6
 class Planner:
     """Takes the submitted program, else a solved intent's, else has one written.
 
-    By itself it reuses only a program that solved exactly the same words, for the same tenant, and
-    was made for them, by a client or by the model of today, told what it is told today: similarity
-    cannot tell a paraphrase from its opposite ("transfer from Alice to Bob" against the reverse has
-    a cosine of .9985). An intent that allows more gets a near one's plan if no word speaks against
-    it and the model is sure; any doubt costs a new program, never a wrong one.
+    By default it reuses only a program that solved exactly the same words for the same tenant and
+    was made for them, by a client or by the current model with a current prompt: similarity cannot
+    tell a paraphrase from its opposite ("transfer from Alice to Bob" against the reverse has a
+    cosine of .9985). An intent that allows more gets the plan of a similar one if no word makes a
+    difference and the model is certain; any doubt costs a new program, never a wrong one.
     """
 
     def __init__(
         self, solved: SolvedIntents, writer: Writer | None, reuse_similarity: float
     ) -> None:
-        """Compose it.
+        """Build it of its parts.
 
         Args:
-            solved: what was solved before.
+            solved: finds intents that were solved before.
             writer: None where no language model is configured.
             reuse_similarity: cosine similarity from which reuse is considered where an intent
                 allows it.
@@ -77,7 +77,7 @@ class Planner:
     async def repair(
         self, state: IntentState, failed: Run, attempt: int
     ) -> Repaired | NoPlan | Postponed | Busy:
-        """Another program in place of the one that ``failed`` ran."""
+        """A new program for the step whose run ``failed``."""
         if self._writer is None:
             return NoPlan(NOT_CONFIGURED)
         return await self._writer.repair(state, failed, attempt)
@@ -86,7 +86,7 @@ class Planner:
         return self._writer is None or self._writer.is_current(solved.author)
 
     def _candidate(self, text: str, near: Sequence[Near]) -> Solved | None:
-        """The nearest that may be reused and that no word speaks against."""
+        """The most similar one that may be reused and differs in no word that matters."""
         for each in near:
             if each.similarity < self._reuse_similarity:
                 return None
@@ -96,7 +96,7 @@ class Planner:
         return None
 
     def _reused(self, solved: Solved, calls: Attempt | None = None) -> Plan:
-        """The plan of a solved intent; what a model wrote may be mended by it, too."""
+        """The plan of a solved intent; if a model wrote it, a model may also repair it."""
         one = solved.steps[0].program if len(solved.steps) == 1 else None
         repairable = self._writer is not None and solved.author is not None
         return Plan(

@@ -1,4 +1,4 @@
-"""What language models are told: files with versions, so that each answer can be traced to one."""
+"""Loads prompts from files that carry a version, so that each answer can be traced to one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Prompt:
 
     @property
     def label(self) -> str:
-        """As it is recorded, such as ``plan@1``."""
+        """The name and version as they are recorded, such as ``plan@1``."""
         return f"{self.name}@{self.version}"
 
 

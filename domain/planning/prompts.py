@@ -1,6 +1,6 @@
-"""The three questions that are put to a language model, and what goes into them.
+"""The three requests to a language model, and what goes into them.
 
-Whatever people wrote and programs printed goes in as data, cut to a size, and under a name.
+Whatever people wrote and programs printed goes in as data: in named fields, cut to a limit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLAN, REPAIR, COMPARE = map(load_prompt, ("plan", "repair", "compare"))
 MAX_EXAMPLES = 3
 MAX_EXAMPLE_CHARACTERS = 4_000
 
-#: Characters that are kept of the end of what a failed program printed.
+#: How much is kept of the end of what a failed program printed, characters.
 _TAILS = {"stdout": 2_000, "stderr": 4_000}
 
 Written = tuple[tuple[PlannedStep, ...], tuple[str, ...], str | None]
@@ -38,7 +38,7 @@ RepairedProgram = tuple[Program, str | None]
 def plan_request(
     state: IntentState, examples: Sequence[Solved]
 ) -> ModelRequest[PlanAnswer, Written]:
-    """Steps, expected artifacts and explanation for an intent."""
+    """Asks for steps, expected artifacts and an explanation for an intent."""
     data = {
         "request": state.content.text,
         "languages": sorted(LANGUAGES),
@@ -48,14 +48,14 @@ def plan_request(
 
 
 def repair_request(state: IntentState, failed: Run) -> ModelRequest[RepairAnswer, RepairedProgram]:
-    """Another program, and its explanation, in place of the one that ``failed`` ran.
+    """Asks for a new program, and its explanation, for the step whose run ``failed``.
 
     Raises:
-        ValueError: the run is of no step of the plan, or has not ended.
+        ValueError: the plan does not have the run's step, or the run has not ended.
     """
     step, outcome = state.step(failed.step), failed.outcome
     if step is None or outcome is None:
-        raise ValueError(f"intent {state.id}: there is nothing to mend")
+        raise ValueError(f"intent {state.id}: there is nothing to repair")
     data = {
         "request": state.content.text,
         "step": step.name,
@@ -75,13 +75,13 @@ def repair_request(state: IntentState, failed: Run) -> ModelRequest[RepairAnswer
 
 
 def compare_request(solved: str, asked: str) -> ModelRequest[CompareAnswer, bool]:
-    """Whether two sentences ask for the same."""
+    """Asks whether two sentences ask for the same."""
     data = {"solved": solved, "asked": asked}
     return ModelRequest("compare", COMPARE, data, CompareAnswer, lambda answer: answer.equivalent)
 
 
 def fits(example: Solved) -> bool:
-    """Whether an example is small enough to be shown whole; half of a program is none."""
+    """Whether an example is small enough to be shown whole; half a program is no example."""
     program = sum(
         len(file.content) + len(file.path) for step in example.steps for file in step.program.files
     )

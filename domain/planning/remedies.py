@@ -1,4 +1,4 @@
-"""Why an intent fails that a language model could not help with, in words that help."""
+"""The causes of failure after calls of a language model, each with what would help."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _CHECK = (
 
 
 def cause_of(call: ModelCall) -> FailureCause:
-    """Why a call that has no answer that can be used is the end."""
+    """The intent's cause of failure after a call without a usable answer."""
     code, message = _MESSAGES[call.outcome]
     detail = call.detail or ""
     message = message.format(check=_CHECKS.get(detail[:8], _CHECK))

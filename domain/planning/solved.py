@@ -16,7 +16,7 @@ from domain.projections.intents import IntentReads
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import Conditions, Found
 
-#: So many repeats of repeats are followed to what they repeat.
+#: How many times a reuse is followed to the intent it reused.
 _MOST_REPEATS = 4
 
 
@@ -39,20 +39,20 @@ class Solved:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A solved intent like another; cosine similarity, -1 to 1."""
+    """A solved intent similar to another, and their cosine similarity, -1 to 1."""
 
     solved: Solved
     similarity: float
 
 
 class SolvedIntents(Protocol):
-    """Whatever remembers solved sentences."""
+    """Finds solved intents."""
 
     async def repeat(self, tenant_id: str, text: str) -> Solved | None:
-        """The tenant's latest intent with exactly this text that a program of its own solved."""
+        """The tenant's latest intent with exactly this text and a program of its own."""
 
     async def nearest(self, tenant_id: str, text: str, limit: int, without: UUID) -> Sequence[Near]:
-        """The tenant's intents most like a text that their own programs solved, most like first.
+        """The tenant's solved intents nearest to a text, with programs of their own, nearest first.
 
         Args:
             tenant_id: whose intents.
@@ -63,7 +63,7 @@ class SolvedIntents(Protocol):
 
 
 class SimilarTexts(Protocol):
-    """What is needed of the search for similar intents (`domain.similarity.search`)."""
+    """The part of the search for similar intents (`domain.similarity.search`) needed here."""
 
     async def by_text(self, tenant_id: str, text: str, limit: int, conditions: Conditions) -> Found:
         """The tenant's intents most similar to a text, the most similar first."""
@@ -89,7 +89,7 @@ class SolvedInLog:
         conditions = Conditions(statuses=(Status.SUCCEEDED.value,), reused=False, without=without)
         try:
             found = await self._texts.by_text(tenant_id, text, limit, conditions)
-        except (EmbeddingUnavailable, ValueError):  # away, or a text without words to compare
+        except (EmbeddingUnavailable, ValueError):  # no provider, or a text without words
             return []
         near = []
         for each in found.items:
@@ -99,10 +99,10 @@ class SolvedInLog:
         return near
 
     async def _solved(self, tenant_id: str, intent_id: UUID) -> Solved | None:
-        """What solved an intent: made for its words, by this intent or by an earlier one.
+        """What solved an intent: a plan made for its words, for this intent or an earlier one.
 
-        The read model leaves out what was reused, but rows may have been written by a release that
-        did not tell; the log does. A repeat leads to what it repeats.
+        The read model leaves out reused plans, but its rows may have been written by a release that
+        did not record reuse; the log does. A reuse is followed to the intent it reused.
         """
         state = await self._succeeded(tenant_id, intent_id)
         for _ in range(_MOST_REPEATS):
@@ -117,7 +117,7 @@ class SolvedInLog:
         try:
             state = await self._repository.load(intent_id)
         except UnreadableStream:
-            return None  # another intent's trouble, of which this one knows nothing
+            return None  # a problem of another intent, not of this one
         if state is None or state.tenant_id != tenant_id or state.status is not Status.SUCCEEDED:
             return None
         return state

@@ -1,8 +1,8 @@
-"""Reads answers of chat completions, whole and streamed, no further than they may be long.
+"""Reads answers of chat completions, whole and streamed, up to a limit of length.
 
-Servers that resemble OpenAI's differ in everything but the gist: they leave out fields or fill them
-with null, put the content into parts, and answer in whole where a stream was asked for. What can be
-understood is; the library's own readers demand more, and take whatever comes, however long it is.
+Servers that resemble OpenAI's differ in many details: they leave out fields or fill them with null,
+put the content into parts, and answer as a whole where a stream was asked for. Whatever can be
+understood is accepted; the library's own readers demand more, and read answers of any length.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from domain.models.failures import (
 from domain.planning.answers import MAX_ANSWER_BYTES
 from domain.planning.extraction import END_OF_REASONING
 
-#: Bytes that carry one streamed token: an event repeats the call's id and model around each.
+#: The most bytes that carry one streamed token: its event repeats the call's id and model.
 _BYTES_PER_EVENT = 1024
 
-#: Events around those of the tokens: roles, usage, what keeps the connection open.
+#: Events besides those of the tokens: roles, usage, what keeps the connection open.
 _MORE_EVENTS = 1_000
 
-#: Lines of an event: its data, type and id, and the empty one that ends it. An empty line costs a
-#: byte to send, and a thousand times that to take.
+#: Lines of an event: its data, type and id, and the empty one that ends it. They are bounded
+#: because an empty line costs one byte to send, and a thousand times as much to process.
 _LINES_PER_EVENT = 4
 
-#: Values and keys in an answer or an event, log probabilities that nobody asked for included.
+#: The most values and keys in an answer or an event, with log probabilities nobody asked for.
 _MAX_NODES = 20_000
 
 #: Nothing but one JSON object, perhaps in a fence.
@@ -48,7 +48,7 @@ class AnswerCut(Exception):
 
 
 class AnswerTooLong(Exception):
-    """The answer is longer than any that could be of use."""
+    """The answer is longer than any useful one."""
 
 
 class NotAnAnswer(Exception):
@@ -60,7 +60,7 @@ class PartialAnswer:
     """What has been understood of an answer so far.
 
     Attributes:
-        size: characters of all that the model said.
+        size: length of all that the model wrote, characters.
     """
 
     parts: list[str] = field(default_factory=list)
@@ -74,18 +74,18 @@ class PartialAnswer:
 
     @property
     def text(self) -> str:
-        """The content of the message, or where a server has put the answer instead.
+        """The content of the message, or what a server put in its place.
 
-        That is the arguments of the tool by which it holds the model to a form, or, where it takes
-        all that the model says for reasoning, that: if it is nothing but the answer. What was
-        thought of on the way to an answer that never came is none.
+        That is the arguments of a tool call, by which some servers enforce the form; or the
+        reasoning, where a server takes the whole text for it, if that is nothing but a JSON object.
+        Reasoning towards an answer that never came is not an answer.
         """
         *_, thought = END_OF_REASONING.split("".join(self.reasoning))
         if not _ALL_JSON.fullmatch(thought):
             thought = ""
         texts = ("".join(self.parts), "".join(self.arguments), thought)
         text = next((text for text in texts if text.strip()), "")
-        # Halves of characters that came one by one are put together.
+        # Surrogate halves that came separately are joined.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -95,15 +95,15 @@ async def read_answer(
     """Read an answer, one JSON document or server-sent events, into ``answer`` as it comes.
 
     Args:
-        chunks: of the body.
-        answer: takes what is understood, of an answer that ends in an exception, too.
-        output_tokens: the most that the model may say.
+        chunks: the parts of the body.
+        answer: receives what is understood, also of an answer that ends in an exception.
+        output_tokens: the most that the model may write.
 
     Raises:
         AnswerCut: it ended before the answer did.
         AnswerTooLong, NotAnAnswer, ProviderFailed: see there.
     """
-    # As JSON inside of JSON, a character may take six.
+    # As JSON inside JSON, a character may take six bytes.
     most = 6 * MAX_ANSWER_BYTES + _BYTES_PER_EVENT * output_tokens
     lines: list[bytes] = []
     most_events = 2 * output_tokens + _MORE_EVENTS
@@ -124,13 +124,13 @@ async def read_answer(
 
 
 def _check_said_something(answer: PartialAnswer) -> None:
-    """That a stream that has ended has said something, or how it ended."""
+    """Raise unless a stream that has ended held some text, or said how it ended."""
     if answer.finish_reason is None and not answer.size and not answer.refusal:
         raise AnswerCut("the stream ended before the answer began")
 
 
 def _documents(lines: list[bytes]) -> list[bytes]:
-    """One JSON document over several lines, or one in each: a stream without its frame."""
+    """One JSON document over several lines, or one in each: a stream without its framing."""
     try:
         _json(lines[0])
     except (IndexError, NotAnAnswer):
@@ -140,7 +140,7 @@ def _documents(lines: list[bytes]) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """One of a stream; ``failed`` where its name says that it reports an error."""
+    """One event of a stream; ``failed`` if its name says that it reports an error."""
 
     data: bytes
     failed: bool = False
@@ -149,7 +149,7 @@ class _Event:
 class _Events:
     """Server-sent events, line by line.
 
-    llama.cpp reports an error in a field of that name, as no standard has it.
+    llama.cpp reports an error in a field of that name, which is not in the standard.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
     """
@@ -158,11 +158,11 @@ class _Events:
         self._data: list[bytes] = []
         self._failed = False
         self._left = most
-        #: Whether no line was one of a stream.
+        #: Whether no line so far was one of a stream.
         self.none = True
 
     def after(self, line: bytes) -> Sequence[_Event]:
-        """What has become whole with a line."""
+        """The events that a line completes."""
         name, _, value = line.partition(b":")
         if not line:
             data, failed, self._data, self._failed = self._data, self._failed, [], False
@@ -175,7 +175,7 @@ class _Events:
         return ()
 
     def counted(self, events: Sequence[_Event]) -> Sequence[_Event]:
-        """The same events, of which there may be so many.
+        """The same events, counted against the limit.
 
         Raises:
             AnswerTooLong: there were more.
@@ -246,18 +246,18 @@ def _take_whole(body: bytes, answer: PartialAnswer) -> None:
 
 
 def _take_event(event: _Event, answer: PartialAnswer) -> bool:
-    """Note what an event says; whether it is the last."""
+    """Take in what an event says; returns whether it is the last."""
     data = event.data.strip()
     if data in (b"[DONE]", b'"[DONE]"'):
         return True
     if event.failed and not data.startswith(b"{"):
         raise ProviderFailed(data.decode(errors="replace"), begun=answer.size > 0)
-    if data.startswith((b"{", b"[")):  # what else there is keeps the connection open
+    if data.startswith((b"{", b"[")):  # anything else only keeps the connection open
         chunk = _json(data)
         if event.failed:
             chunk.setdefault("error", dict(chunk))
         choice = _first(chunk.get("choices"))
-        # Some repeat in each chunk, beside what is new, all that has been said.
+        # Some servers repeat in each chunk, besides the new text, all that came before.
         delta = choice.get("delta")
         _take(chunk, choice, choice.get("message") if delta is None else delta, answer)
     return False
@@ -266,7 +266,7 @@ def _take_event(event: _Event, answer: PartialAnswer) -> bool:
 def _take(
     completion: dict[str, Any], choice: dict[str, Any], part: object, answer: PartialAnswer
 ) -> None:
-    """Note what a part of the answer, or all of it, says."""
+    """Take in what a part of the answer, or all of it, says."""
     for usage in (
         completion.get("usage"),
         field_of(completion.get("x_groq"), "usage"),
@@ -326,11 +326,12 @@ def _only(values: object) -> dict[str, Any]:
 def _json(data: bytes) -> dict[str, Any]:
     """A JSON object, or the first of a list.
 
-    What is around the answer is read as most readers would: with halves of characters (some servers
-    cut an answer in the middle of one), numbers that are none, and a key's last value.
+    The JSON around the answer is read leniently, as by most readers: with surrogate halves (some
+    servers cut an answer in the middle of a character), with NaN and infinity, and with the last
+    value of a repeated key.
 
     Raises:
-        NotAnAnswer: it is none, or holds too much.
+        NotAnAnswer: it is not one, or holds too much.
     """
     try:
         value = read_json(data, max_nodes=_MAX_NODES, max_depth=MAX_DEPTH)

@@ -1,7 +1,7 @@
 """Words that must not be taken for one another: axes with their poles, numbers, units, directions.
 
-English, as the sentences are that were measured. A word that stands in none of the tables is for
-the language model to compare.
+English only, as the sentences that were measured are. Words in none of the tables are left to the
+language model to compare.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ _POLES: Mapping[str, Mapping[str, str]] = {
     "place": {"state": "state states", "country": "country countries", "city": "city cities"},
 }
 
-#: Word → (axis, pole). A word on several axes is on the first: a difference is found all the same.
+#: Word → (axis, pole). A word on several axes counts for the first: a difference is found all the
+#: same.
 AXES: dict[str, tuple[str, str]] = {}
 for _axis, _poles in _POLES.items():
     for _pole, _words in _poles.items():
@@ -136,7 +137,8 @@ NUMBERS: dict[str, str] = {
     **{"second": "2nd", "third": "3rd", "fourth": "4th", "fifth": "5th", "tenth": "10th"},
 }
 
-#: Word → its unit, weekday, month, language or kind of file: in the order in which they are named.
+#: Word → its unit, weekday, month, language, kind of file and the like. Sentences must name the
+#: same ones in the same order.
 UNITS: dict[str, str] = {}
 for _same in (
     *("millisecond milliseconds ms", "second seconds sec secs", "minute minutes min mins"),
@@ -176,7 +178,7 @@ for _same in (
     _names = _same.split()
     UNITS.update(dict.fromkeys(_names, _names[0]))
 
-#: Word → which side of something it puts what follows it on.
+#: Word → the role that it gives to what follows it.
 DIRECTIONS: dict[str, str] = {
     **{"from": "from", "out": "from", "to": "to", "into": "to", "onto": "to", "until": "to"},
     **{"till": "to", "before": "before", "after": "after", "since": "after", "than": "than"},
@@ -185,5 +187,5 @@ DIRECTIONS: dict[str, str] = {
     **{"then": "then"},
 }
 
-#: Inflected forms of the words above are those words; `domain.planning.wording` strips endings.
+#: The words above, to which `domain.planning.wording` reduces inflected forms.
 STEMS: dict[str, str] = {word: word for word in (*AXES, *NEGATIONS, *UNITS)}

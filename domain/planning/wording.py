@@ -1,8 +1,8 @@
 """Whether two sentences differ in a word that changes what they ask for.
 
 Vectors cannot tell: "transfer from Alice to Bob" against the reverse has a cosine of .9985. This
-looks at the words that carry such a difference, one kind at a time, and prefers to find one: what
-it lets through is still for the language model to confirm.
+looks at the words that carry such a difference, one kind at a time, and in doubt finds one; what it
+lets through the language model must still confirm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SYMBOL = re.compile(r"!=|[<>=≤≥≠+*/^%$€£¥&|~°×÷−]+")
 _PICTURE = re.compile(r"[^\w\s\x00-\x7f]")
 #: White space that may be part of what is asked about.
 _GAP = re.compile(r"\s{2,}|[^\S ]")
-#: What is said for politeness, before what is wanted.
+#: Polite words before what is wanted.
 _POLITE = re.compile(
     r"(?:please |i(?:'d| would)? (?:like|need|want) (?:you )?to |(?:can|could|would) you )+",
     re.IGNORECASE,
@@ -36,7 +36,7 @@ Feature = Callable[[str], Sequence[object]]
 
 
 def difference(one: str, other: str) -> str | None:
-    """In what two sentences differ that changes what they ask for; None if in nothing found."""
+    """The kind of difference that changes what two sentences ask for; None if none is found."""
     one, other = map(_bare, (one, other))
     for kind, feature in _FEATURES.items():
         if feature(one) != feature(other):
@@ -59,14 +59,14 @@ def _order(one: Sequence[str], other: Sequence[str]) -> str | None:
     if (bare[0] != bare[1] and {*bare[0]} == {*bare[1]}) or _twice(one) != _twice(other):
         return "repeated words"
     letters = ["".join(words) for words in (one, other)]
-    # Some languages have no spaces; in others, anagrams are seldom meant to be the same.
+    # Some languages have no spaces; in others, anagrams rarely mean the same.
     if letters[0] != letters[1] and sorted(letters[0]) == sorted(letters[1]):
         return "order of letters"
     return None
 
 
 def _cut_otherwise(one: str, other: str) -> str | None:
-    """Whether the same letters make other words, if it is not "e-mail" and "email"."""
+    """Whether the same letters are split into other words, except as in "e-mail" and "email"."""
     words = [_words(text.replace("-", "")) for text in (one, other)]
     cut = words[0] != words[1] and "".join(words[0]) == "".join(words[1])
     return "spaces between words" if cut else None
@@ -78,7 +78,7 @@ def _twice(words: Sequence[str]) -> list[str]:
 
 
 def _between(one: str, other: str) -> str | None:
-    """In what two sentences of the same words differ beside their punctuation."""
+    """How two sentences of the same words differ, apart from punctuation."""
     if _marks(one) != _marks(other):
         return "marks of letters"
     if _standing_alone(one) != _standing_alone(other):
@@ -92,7 +92,7 @@ def _between(one: str, other: str) -> str | None:
 
 
 def _marks(text: str) -> list[str]:
-    """Vowel signs, accents that no letter has of its own, and what joins letters or parts them."""
+    """Vowel signs, accents that are separate characters, and what joins or parts letters."""
     return [char for char in text if unicodedata.category(char) in _MARKS_OF_LETTERS]
 
 
@@ -100,7 +100,7 @@ _MARKS_OF_LETTERS = frozenset(("Mn", "Mc", "Me", "Cf"))
 
 
 def _standing_alone(text: str) -> list[str]:
-    """Signs between spaces, which are what is spoken of, and not punctuation."""
+    """Signs between spaces: they are the subject, not punctuation."""
     return [token for token in text.split() if not any(map(str.isalnum, token))]
 
 
@@ -109,12 +109,12 @@ def _around_words(text: str) -> str:
     return "".join(_WORD.sub("w", re.sub(r"\d+", "1", text)).split())
 
 
-#: What two sentences may have differently that ask for the same, if it is not exchanged.
+#: Signs that may differ between sentences that ask for the same, unless they change places.
 _PUNCTUATION = dict.fromkeys(map(ord, ".,;:!?\"“”«»'‘’`"))
 
 
 def _bare(text: str) -> str:
-    """A sentence without what is around it; inside, nothing is folded: it may be data."""
+    """A sentence without space and politeness around it; the rest is unchanged: it may be data."""
     text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
     return text[polite.end() :] if (polite := _POLITE.match(text)) else text
 
@@ -234,7 +234,7 @@ def _written(text: str) -> list[str]:
 
 
 def _names(text: str, other: str) -> list[str]:
-    """Names and formats in their order: words with a capital, in either text, but its first."""
+    """Names and formats in their order: words with a capital in either text, but not its first."""
     named = {
         match.group().casefold()
         for each in (text, other)

@@ -24,10 +24,10 @@ from domain.planning.solved import Solved
 
 
 class Writer:
-    """A language model on the budgets of the tenants it works for.
+    """A language model that is charged to the budgets of the tenants it works for.
 
     Attributes:
-        repairs: how often a plan's programs may be given back to be mended.
+        repairs: how many repairs a plan's programs may have in all.
     """
 
     def __init__(self, model: LanguageModel, budgets: TokenBudgets, repairs: int) -> None:
@@ -36,7 +36,7 @@ class Writer:
         self.repairs = repairs
 
     def is_current(self, author: Author | None) -> bool:
-        """Whether what ``author`` wrote is what this model, told what it is told now, may write."""
+        """Whether ``author`` is a client, or this model with one of today's prompts."""
         today = (self._model.author(PLAN), self._model.author(REPAIR))
         return author is None or author in today
 
@@ -48,7 +48,7 @@ class Writer:
         """Whether the model is sure that two sentences ask for the same; any failure is a no.
 
         Raises:
-            Unanswered: another worker is at it.
+            Unanswered: another worker is making this call.
         """
         try:
             return await attempt.ask(compare_request(solved, asked))
@@ -82,7 +82,7 @@ class Writer:
     async def repair(
         self, state: IntentState, failed: Run, number: int
     ) -> Repaired | NoPlan | Postponed | Busy:
-        """A program in place of the one that ``failed`` ran."""
+        """A new program for the step whose run ``failed``."""
         attempt = self._attempt(state, failed.run_id, f"repair-{number}")
         try:
             program, explanation = await attempt.ask(repair_request(state, failed))

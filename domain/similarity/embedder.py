@@ -1,4 +1,4 @@
-"""Texts to vectors."""
+"""The interface of whatever turns texts into vectors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ FailureKind = Literal["outage", "text", "settings"]
 
 
 class EmbeddingUnavailable(Exception):
-    """No vector can be had now; the message says why, and holds nothing of the text.
+    """No vector is available now; the message says why, and holds nothing of the text.
 
     Attributes:
-        kind: ``outage``: asking later may find it over; ``text``: the provider refuses what was
-            asked; ``settings``: somebody has to mend something.
-        retry_after: seconds for which the provider asks to be left alone.
+        kind: ``outage``: it may be over later; ``text``: the provider refuses the text;
+            ``settings``: somebody has to correct something.
+        retry_after: the pause that the provider asks for, seconds.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class EmbeddingUnavailable(Exception):
 
 
 class Embedder(Protocol):
-    """Whatever turns texts into vectors of `DIMENSIONS`.
+    """Turns texts into vectors of `DIMENSIONS`.
 
     Attributes:
         model: identifies the vectors; those of different models cannot be compared.

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from domain.similarity.openai_embedder import OpenAiEmbedder
 
-#: What planning an intent, or a search, may wait for its vector, seconds.
+#: How long planning an intent, or a search, may wait for its vector, seconds.
 BUDGET_SECONDS = 5.0
 
-#: After an outage nobody asks the provider for so long, seconds: each would wait for nothing.
+#: How long the provider is not asked after an outage, seconds: every request would wait in vain.
 PAUSE_SECONDS = 15.0
 
 
@@ -27,9 +27,9 @@ class EmbedderRegistry:
     """Makes the embedder of any model that the database or an operator names.
 
     Args:
-        client: of the provider; None where none is configured.
-        budget_seconds: for one request with its repetitions.
-        pause_seconds: after an outage.
+        client: that of the provider; None where none is configured.
+        budget_seconds: time for one request with its retries.
+        pause_seconds: time without requests after an outage.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class EmbedderRegistry:
         return embedder.tokens if isinstance(embedder, _CircuitBreaker) else 0
 
     def problem_of(self, model: str) -> str | None:
-        """Why the model's embedder is not asked at the moment; None where it is."""
+        """Why the model's embedder cannot be used at the moment; None if it can."""
         try:
             embedder = self.of(model)
         except EmbeddingUnavailable as error:
@@ -80,7 +80,7 @@ class EmbedderRegistry:
 
 
 class _CircuitBreaker:
-    """An embedder that is left alone for a while after an outage."""
+    """An embedder that is not asked for a while after an outage."""
 
     def __init__(self, embedder: OpenAiEmbedder, pause: float) -> None:
         self._embedder = embedder

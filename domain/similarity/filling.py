@@ -1,4 +1,4 @@
-"""Gives intents their vectors under one model, page by page; facts are never bought again."""
+"""Gives intents their vectors under one model, page by page; no text is paid for twice."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ class TextOf:
 async def fill(
     pool: AsyncConnectionPool, embedder: Embedder, texts: Sequence[TextOf]
 ) -> list[UUID]:
-    """Record the vectors of ``texts`` under the embedder's model; intents that it refuses.
+    """Record the vectors of ``texts`` under the embedder's model; returns intents it refuses.
 
-    Vectors are recorded as facts as soon as they are there, then attached. Killed in between, a
-    repetition finds the facts and pays for nothing again.
+    Vectors are recorded by text as soon as they are there, then attached to intents. After a kill
+    in between, a repetition finds the recorded ones and pays for nothing again.
 
     Raises:
-        EmbeddingUnavailable: an outage, or something to be mended.
+        EmbeddingUnavailable: an outage, or a setting that has to be corrected.
     """
     by_hash = {each.text_sha256: each.text for each in texts}
     params = {"model": embedder.model, "hashes": list(by_hash)}
     known: dict[bytes, Vector] = dict(await fetch(pool, _SQL["known"], params))
     missing = {digest: text for digest, text in by_hash.items() if digest not in known}
     if missing:
-        bought = await _buy(embedder, missing)
+        new = await _request(embedder, missing)
         async with pool.connection() as connection, connection.transaction():
-            for digest, vector in bought.items():
+            for digest, vector in new.items():
                 write = put_fact(embedder.model, digest, vector)
                 await connection.execute(write.statement, write.params)
-        known |= bought
+        known |= new
     async with pool.connection() as connection, connection.transaction():
         for each in texts:
             found = known.get(each.text_sha256)
@@ -60,10 +60,10 @@ async def fill(
     return [each.intent_id for each in texts if each.text_sha256 not in known]
 
 
-async def _buy(embedder: Embedder, missing: dict[bytes, str]) -> dict[bytes, Vector]:
-    """Vectors of what the embedder takes; where it refuses a batch, each half by itself.
+async def _request(embedder: Embedder, missing: dict[bytes, str]) -> dict[bytes, Vector]:
+    """The vectors of the texts that the embedder accepts; a refused batch is asked for in halves.
 
-    So what is refused is found, and what is only too much at once is taken.
+    So refused texts are found, and a batch that was only too large is still accepted.
     """
     try:
         vectors = await embedder.embed(list(missing.values()))
@@ -74,5 +74,5 @@ async def _buy(embedder: Embedder, missing: dict[bytes, str]) -> dict[bytes, Vec
             return {}
         texts = iter(missing.items())
         half = dict(islice(texts, len(missing) // 2))
-        return {**await _buy(embedder, half), **await _buy(embedder, dict(texts))}
+        return {**await _request(embedder, half), **await _request(embedder, dict(texts))}
     return {digest: as_vector(v) for digest, v in zip(missing, vectors, strict=True)}

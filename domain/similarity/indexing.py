@@ -1,4 +1,4 @@
-"""Builds the vector index of a model beside the old one, then exchanges the two."""
+"""Builds the vector index of a model beside the old one, then swaps the two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from domain.similarity.recall import examine_search, vector_indexes
 
 _SQL = load_statements(Path(__file__).with_name("owner.sql"))
 
-#: What building takes and gives, for 100,000 vectors; docs/benchmarks.md has the measurement.
+#: Time to build an index and its size, for 100,000 vectors; measured in docs/benchmarks.md.
 _SECONDS: dict[IndexKind, float] = {
     "binary": 40, "hnsw": 140, "halfvec": 150, "ivfflat": 15, "exact": 0,
 }  # fmt: skip
@@ -28,12 +28,12 @@ _MEGABYTES: dict[IndexKind, float] = {
     "binary": 50, "hnsw": 820, "halfvec": 410, "ivfflat": 820, "exact": 0,
 }  # fmt: skip
 
-#: A graph that does not fit into this is built slowly, from disk.
+#: Memory for building, MB. A graph that does not fit into it is built slowly, from disk.
 _MEMORY_LEAST, _MEMORY_MOST = 64, 2_048
 
 _POLL_SECONDS = 0.5
 
-#: Told how much of the building is done, 0 to 1.
+#: Called with the share of the building that is done, 0 to 1.
 OnBuilding = Callable[[float], None]
 
 
@@ -42,11 +42,11 @@ class IndexPlan:
     """What building an index would take.
 
     Attributes:
-        current, wanted: kinds.
-        vectors: to be indexed.
-        seconds, megabytes: estimates of the building, and of the index.
-        strays: indexes that would be dropped besides.
-        nothing: whether all is as it is wanted.
+        current, wanted: kinds of index.
+        vectors: how many are to be indexed.
+        seconds, megabytes: estimated time to build the index, and its estimated size.
+        strays: other indexes that would be dropped.
+        nothing: whether there is nothing to do.
     """
 
     model: str
@@ -65,11 +65,11 @@ def estimate(kind: IndexKind, vectors: int) -> tuple[float, float]:
 
 
 @asynccontextmanager
-async def alone(pool: AsyncConnectionPool) -> AsyncIterator[AsyncConnection[Any]]:
-    """A connection of the owner that keeps all others from changing models and indexes.
+async def exclusive_connection(pool: AsyncConnectionPool) -> AsyncIterator[AsyncConnection[Any]]:
+    """A connection of the owner, under the lock for changes of models and indexes.
 
     Raises:
-        IndexingFailed: somebody is at it, or this is not the owner.
+        IndexingFailed: another change is running, or this login is not the owner.
     """
     async with pool.connection() as connection:
         [[owns]] = await (await connection.execute(_SQL["owns"])).fetchall()
@@ -89,7 +89,7 @@ async def alone(pool: AsyncConnectionPool) -> AsyncIterator[AsyncConnection[Any]
 
 
 class VectorIndexes:
-    """Changes the vector index of a model, by whoever owns the tables."""
+    """Changes the vector index of a model; needs the login that owns the tables."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
@@ -108,15 +108,15 @@ class VectorIndexes:
     async def change(
         self, model: EmbeddingModel, kind: IndexKind, rebuild: bool, on_building: OnBuilding
     ) -> float:
-        """Search the model's vectors by an index of ``kind`` from now on; seconds of building.
+        """Search the model's vectors by an index of ``kind`` from now on; seconds of building it.
 
-        Readers and writers go on: the new index is built beside the old one, which serves until
-        the new one is whole. Killed, it begins the building anew when it is run again.
+        Readers and writers go on: the new index is built beside the old one, which serves until the
+        new one is complete. After a kill, run it again: the building starts over.
 
         Raises:
-            IndexingFailed: somebody else is at it, or this is not the owner.
+            IndexingFailed: another change is running, or this login is not the owner.
         """
-        async with alone(self._pool) as connection:
+        async with exclusive_connection(self._pool) as connection:
             seconds = await self.build(connection, model, kind, rebuild, on_building)
             await self.drop_strays(connection, model, kind)
         return seconds
@@ -129,11 +129,11 @@ class VectorIndexes:
         rebuild: bool,
         on_building: OnBuilding,
     ) -> float:
-        """Make the index and have searches use it; the old one is left."""
+        """Build the index and have searches use it; the old one stays."""
         name = model.index_name(kind)
         found = dict(await vector_indexes(self._pool, model))
         seconds = model.index_seconds if model.index_kind == kind else 0.0
-        if found.get(name) is False:  # what a killed building has left
+        if found.get(name) is False:  # left by a build that was killed
             await self._run(connection, model, "drop_ddl", {"index": name}, on_building)
         if kind != "exact" and not found.get(name):
             lists = max(1, round(model.vectors / 1000))
@@ -165,7 +165,7 @@ class VectorIndexes:
         on_building: OnBuilding,
         kind: IndexKind = "exact",
     ) -> float:
-        """Run what the statement ``ddl`` says; how long it took, seconds."""
+        """Run the DDL that the statement ``ddl`` composes; returns how long it took, seconds."""
         needed = estimate(kind, model.vectors)[1] * 1.3
         memory = f"{round(min(max(needed, _MEMORY_LEAST), _MEMORY_MOST))}MB"
         [[statement]] = await (await connection.execute(_SQL[ddl], params)).fetchall()

@@ -68,6 +68,6 @@ def _vector(text: str) -> list[float]:
         vector[(hashed >> 1) % DIMENSIONS] += sign * weight * (1.0 + math.log(count))
     length = math.sqrt(sum(value * value for value in vector))
     if length == 0.0:
-        # Every feature met an opposite one: as good as impossible, and still a vector is owed.
+        # All features cancelled each other out: next to impossible, but a vector is needed.
         vector[0] = length = 1.0
     return [value / length for value in vector]

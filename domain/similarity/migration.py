@@ -1,7 +1,7 @@
-"""Changes to another embedding model: fill, index, check, then exchange the two at once.
+"""Changes to another embedding model: fill, index, check, then swap the two at once.
 
-Everything that was bought is recorded as it comes, so a migration that was killed goes on where it
-was and pays for nothing twice. The old model serves all the while; new intents get both vectors.
+Vectors are recorded as they come, so a migration that was killed goes on where it was and pays for
+nothing twice. The old model serves all the while; new intents get both vectors.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from domain.database.statements import load_statements
 from domain.models.settings import LEXICAL
 from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.filling import TextOf, fill
-from domain.similarity.indexing import OnBuilding, VectorIndexes, alone, estimate
+from domain.similarity.indexing import OnBuilding, VectorIndexes, estimate, exclusive_connection
 from domain.similarity.models import EmbeddingModel, IndexingFailed, IndexKind, list_models
 from domain.similarity.recall import ALARM_BELOW, measure_recall
 
 _SQL = load_statements(Path(__file__).with_name("migration.sql"))
 _OWNER = load_statements(Path(__file__).with_name("owner.sql"))
 
-#: Texts of one request and transaction; what a kill may have to buy again.
+#: Texts per request and transaction; after a kill, as many may have to be paid for again.
 PAGE = 256
 
 #: English takes about four bytes a token; no text takes more tokens than bytes.
 _BYTES_PER_TOKEN = 4
 
-#: Of a request for a page of texts, and of computing as many; for the estimate.
+#: How long a request for a page of texts takes, and computing as many; for the estimate.
 _PAGE_SECONDS, _LEXICAL_PAGE_SECONDS = 1.5, 0.2
 
 _SAMPLE = 50
 
-#: Where the kind that served so far does not find enough, and no other was asked for.
+#: The kind of index if that of the old model finds too little, and none was asked for.
 _FALLBACK: IndexKind = "halfvec"
 
 _SWAP_TRIES, _SWAP_PAUSE_SECONDS = 30, 0.5
 
 Stage = Literal["fill", "index", "check", "swap", "done"]
 
-#: Told the stage, what is done of it, and of how much.
+#: Called with the stage, how much of it is done, and of how much.
 OnProgress = Callable[[Stage, int, int], None]
 
 
@@ -56,12 +56,12 @@ class MigrationPlan:
     """What a migration would do and cost.
 
     Attributes:
-        intents: that lack a vector of the target.
-        texts: different ones that have to be bought.
+        intents: those without a vector of the target.
+        texts: different texts whose vectors have to be requested.
         tokens: estimate; ``tokens_most`` is never exceeded.
         usd, usd_most: by the price of the settings; None where it is not set.
         seconds: estimate, index included.
-        drops: models whose vectors would be thrown away in the end.
+        drops: models whose vectors would be deleted in the end.
     """
 
     source: str
@@ -92,16 +92,16 @@ class Migrated:
 
 
 class Migration:
-    """One change of the embedding model, by whoever owns the tables.
+    """One change of the embedding model.
 
     Args:
-        pool: of the owner; at least three connections.
-        embedders: must be able to ask the target.
+        pool: of the login that owns the tables; at least three connections.
+        embedders: must have that of the target.
         target: the id of the model to change to.
         price: USD per million tokens; 0: unknown.
         index_kind: of the target; None: the active model's, or another if that finds too little.
-        drop_old: throw away all other models' vectors after the exchange.
-        on_progress: told as it goes on.
+        drop_old: delete all other models' vectors after the swap.
+        on_progress: called as it goes on.
     """
 
     def __init__(
@@ -150,14 +150,14 @@ class Migration:
         )
 
     async def run(self) -> Migrated:
-        """Fill, index, check, exchange; goes on with what an interrupted run has left.
+        """Fill, index, check, swap; goes on where an interrupted run ended.
 
         Raises:
-            IndexingFailed: not the owner, somebody else is at it, another model is being filled,
-                or the check failed. The old model serves on then.
-            EmbeddingUnavailable: the provider is away for longer than its budget, or refuses.
+            IndexingFailed: this login is not the owner, another change is running, another model is
+                being filled, or the check failed. The old model then stays active.
+            EmbeddingUnavailable: the provider does not answer within its budget, or refuses.
         """
-        async with alone(self._pool) as connection:
+        async with exclusive_connection(self._pool) as connection:
             models = await self._models()
             source = _active(models)
             recall, intents = None, 0
@@ -195,14 +195,14 @@ class Migration:
         params = {"model": self._target, "kind": kind}
         known = {model.model: model.state for model in models}
         if self._target not in known:
-            # The one attempt that a wrong name or key should not get behind: it makes a table.
+            # A wrong name or key should fail here, before a table is made for it.
             await self._embedders.of(self._target).embed(["sort a list of numbers"])
             await connection.execute(_OWNER["open"], params)
         elif known[self._target] == "retired":
             await connection.execute(_OWNER["reopen"], params)
 
     async def _fill(self, source: str) -> int:
-        """Give every intent its vector, until a pass finds none that lacks it; how many got one."""
+        """Give every intent its vector, until a pass finds none without; how many got one."""
         embedder = self._embedders.of(self._target)
         filled, total = 0, (await self.plan()).intents
         while True:
@@ -227,7 +227,7 @@ class Migration:
     ) -> float | None:
         await connection.execute(_OWNER["analyze"])
         indexes = VectorIndexes(self._pool)
-        # Bits may say too little of another model's vectors, above all of short ones.
+        # Sign bits may say too little about another model's vectors, above all about short ones.
         for kind in [self._kind] if self._kind else [source.index_kind, _FALLBACK]:
             target = await self._model()
             await indexes.build(connection, target, kind, False, self._building(target.vectors))
@@ -238,7 +238,7 @@ class Migration:
                 return measured.recall
         raise IndexingFailed(
             f"recall of the new vectors by the {kind} index is {measured.recall:.3f}, below "
-            f"{ALARM_BELOW}: {source.model} serves on; run it again with another --index, for "
+            f"{ALARM_BELOW}: {source.model} stays active; run it again with another --index, for "
             "example hnsw"
         )
 
@@ -246,10 +246,10 @@ class Migration:
         return lambda share: self._tell("index", round(share * vectors), vectors)
 
     async def _exchange(self, connection: AsyncConnection[Any], source: str) -> int:
-        """Make the target the active model; how many intents were filled in meanwhile.
+        """Make the target the active model; returns how many intents were filled in meanwhile.
 
-        Those who write vectors wait for the moment of the exchange, so none is overlooked; whoever
-        comes later finds another active model and leaves a debt.
+        Writers of vectors wait during the swap, so that none is overlooked; a later one finds
+        another active model, and its intent is owed a vector.
         """
         late = 0
         for _ in range(_SWAP_TRIES):
@@ -290,7 +290,7 @@ class Migration:
 
 
 async def drop_model(connection: AsyncConnection[Any], model: str) -> None:
-    """Throw away a model's vectors; they would have to be bought again.
+    """Delete a model's vectors; they would have to be paid for again.
 
     Raises:
         IndexingFailed: its table could not be locked.

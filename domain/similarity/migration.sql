@@ -37,7 +37,7 @@ order by w.intent_id
 limit %(limit)s
 
 -- name: missing
--- Intents that would lose their vector by the exchange, but for those whose text was refused.
+-- Intents that would lose their vector by the swap, except those whose text was refused.
 select count(*) from intent_embeddings e
 where e.model = %(source)s and e.intent_id <> all(%(refused)s::uuid[]) and not exists (
     select from intent_embeddings t where t.model = %(target)s and t.intent_id = e.intent_id)

@@ -1,4 +1,4 @@
-"""Which embedding models a database has, which one serves, and how they are named."""
+"""Which embedding models a database has, which one is active, and how they are named."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SQL = load_statements(Path(__file__).with_name("models.sql"))
 
 State = Literal["active", "filling", "retired"]
 
-#: How the vectors of a model are searched: HNSW over their bits and an exact comparison of the
-#: best; HNSW over the vectors, or over them in half precision; IVFFlat; no index at all.
+#: How the vectors of a model are searched: HNSW over their sign bits, then an exact comparison of
+#: the best; HNSW over the vectors; HNSW over them in half precision; IVFFlat; no index at all.
 IndexKind = Literal["binary", "hnsw", "halfvec", "ivfflat", "exact"]
 INDEX_KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
@@ -45,10 +45,10 @@ class EmbeddingModel:
 
     Attributes:
         model: its id, as `model_id` makes it.
-        number: names its partition and indexes.
-        index_seconds: how long the building of its index took.
-        vectors: of intents; an estimate for the great ones.
-        size, index_size: of its partition without and with its vector index alone, bytes.
+        number: part of the names of its partition and indexes.
+        index_seconds: how long building its index took.
+        vectors: how many vectors of intents it has; an estimate above 10,000.
+        size, index_size: those of its partition without indexes, and of its vector index, bytes.
     """
 
     model: str
@@ -73,7 +73,7 @@ async def list_models(pool: AsyncConnectionPool) -> list[EmbeddingModel]:
 
 
 async def adopt_model(pool: AsyncConnectionPool, model: str) -> bool:
-    """Make ``model`` the active one of a database that has no vector yet; whether it was done."""
+    """Make ``model`` the active one if the database has no vector yet; whether it was done."""
     [[adopted]] = await fetch(pool, _SQL["adopt"], {"model": model})
     return bool(adopted)
 
@@ -103,7 +103,7 @@ def model_id(name: str, dimensions: int | None) -> str:
     whole = name if dimensions is None else f"{name}@{dimensions}"
     if _MODEL_ID.fullmatch(whole) is None:
         raise ValueError(
-            f"{whole!r} is no name of a model: letters, digits and . _ : / - , up to 120"
+            f"{whole!r} is not the name of a model: letters, digits and . _ : / - , up to 120"
         )
     return whole
 
@@ -116,5 +116,5 @@ def parse_model_id(model: str) -> tuple[str, int | None]:
     """
     parts = _MODEL_ID.fullmatch(model)
     if parts is None:
-        raise ValueError(f"{model!r} is no name of a model")
+        raise ValueError(f"{model!r} is not the name of a model")
     return parts[1], int(parts[2]) if parts[2] else None

@@ -25,38 +25,40 @@ from domain.contracts.redaction import redact
 from domain.models.failures import ReportedFailure, failure_in
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, FailureKind
 
-#: Tokens of one text, of OpenAI's embedding models. A token is at least one byte of UTF-8, so a
-#: text of so many bytes fits for certain; counting tokens would need a vocabulary to be downloaded.
+#: The most tokens of one text that OpenAI's embedding models take. A token is at least one byte of
+#: UTF-8, so a text of so many bytes fits for certain; counting tokens would need a downloaded
+#: vocabulary.
 MAX_TEXT_TOKENS = 8_191
 
-#: Of one request: OpenAI allows 300,000 tokens and 2,048 texts; smaller ones are repeated cheaper.
+#: Per request: OpenAI allows 300,000 tokens and 2,048 texts; repeating smaller ones is cheaper.
 MAX_REQUEST_BYTES, MAX_REQUEST_TEXTS = 250_000, 256
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 20.0
 
-#: Worth another try: timeout, conflict, inference that failed (TEI), rate limit; and all from 500.
+#: Statuses worth another try: timeout, conflict, failed inference (TEI), rate limit; and all from
+#: 500 on.
 _PASSING = frozenset({408, 409, 424, 425, 429})
 
 #: A server that makes no vectors at all, as llama.cpp answers unless it is started for them.
 _NOT_IMPLEMENTED = 501
 
-#: What a server answers that has met an error of its own: with some, at a text that they cannot
-#: make a vector of, however often it is asked for (Ollama, NaN).
+#: An error of the server itself. Some answer it for a text of which they can never make a vector
+#: (Ollama, when it gets NaN).
 _BROKE = 500
 
-#: For finding out which of the two it is, seconds.
+#: Time to find out which of the two it is, seconds.
 _PROBE_SECONDS = 2.0
 
-#: What a provider answers that will not take what it was asked: texts, or how they were asked for.
+#: What a provider answers that refuses a request: its texts, or its parameters.
 _REFUSED = frozenset({400, 413, 422})
 
-#: Any provider takes it, if it takes anything: it is asked for where something was refused.
+#: A text that every working provider takes; it is asked for after a refusal.
 _PROBE = "test"
 
-#: For so long what was accepted shows that the settings are right, seconds.
+#: How long an accepted request proves that the settings are right, seconds.
 _ACCEPTED_SECONDS = 60.0
 
-#: Lengths of vectors whose cosines single precision can tell.
+#: The lengths of vectors whose cosines single precision can compute.
 _SHORTEST, _LONGEST = 1e-15, 1e15
 
 #: 429 with this code means that the account is out of money: waiting does not help.
@@ -68,8 +70,8 @@ class _Failure:
     """Why an attempt failed; nothing of the texts or the answer is in ``reason``.
 
     Attributes:
-        said: the provider's words, which may repeat the texts.
-        broke: it was answered with `_BROKE`.
+        said: the provider's message, which may repeat the texts.
+        broke: whether the status was `_BROKE`.
     """
 
     reason: str
@@ -80,18 +82,18 @@ class _Failure:
 
 
 class OpenAiEmbedder:
-    """Asks a model for vectors, in batches, again and again within a budget of time.
+    """Asks a model for vectors, in batches, with retries within a budget of time.
 
     Texts longer than the model takes are cut into pieces whose vectors are averaged by length
     (OpenAI's cookbook, "Embedding texts that are longer than the model's maximum context length").
-    Shorter vectors than the column's are filled up with zeros, which changes no cosine.
+    Vectors shorter than the column are padded with zeros, which changes no cosine.
 
     Args:
-        client: of the provider, which does not try again by itself.
+        client: that of the provider, which makes no retries itself.
         model: identifies the vectors.
         name: the provider's name of the model.
-        dimensions: asked of a model that can shorten its vectors; None: as it comes.
-        budget_seconds: for one request with all its repetitions.
+        dimensions: requested of a model that can shorten its vectors; None: its own.
+        budget_seconds: time for one request with all its retries.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class OpenAiEmbedder:
         self._budget = budget_seconds
         self._native: int | None = dimensions
         self._last: int | None = None  # dimensions of the last answer
-        #: Some servers know no format but numbers, and refuse to be asked for one.
+        #: Whether base64 is asked for: some servers know only numbers, and refuse the parameter.
         self._packed = True
         self._accepted = -math.inf  # when a provider has last given vectors
         #: Tokens that the provider has counted so far.
@@ -124,8 +126,8 @@ class OpenAiEmbedder:
         """One vector of `DIMENSIONS` for each text, in order.
 
         Raises:
-            EmbeddingUnavailable: not to be had within the budget, or refused; no text is in its
-                message.
+            EmbeddingUnavailable: no answer within the budget, or a refusal; its message holds no
+                text.
             ValueError: a text is empty.
         """
         if not all(text.strip() for text in texts):
@@ -169,9 +171,9 @@ class OpenAiEmbedder:
     async def _explained(
         self, refusal: _Failure, texts: Sequence[str], deadline: float
     ) -> list[list[float]] | _Failure:
-        """Whether the texts are refused, or how they were asked for, which may be mended at once.
+        """Find out whether the texts are refused or the parameters, which may be corrected at once.
 
-        What providers say of it differs too much to be understood; so another text is asked for.
+        Providers' messages differ too much to be interpreted, so another text is asked for.
         """
         if time.monotonic() < self._accepted + _ACCEPTED_SECONDS:
             return refusal
@@ -196,7 +198,7 @@ class OpenAiEmbedder:
             body["dimensions"] = self._dimensions
         try:
             async with asyncio.timeout(seconds):
-                # The library's own method always asks for a format.
+                # The library's own method always asks for a format of the vectors.
                 answer = await self._client.post(
                     "/embeddings",
                     body=body,
@@ -217,7 +219,7 @@ class OpenAiEmbedder:
         """The vectors of a response in the order of the texts; it may have none for one of them.
 
         Raises:
-            _Malformed: anything is not as the API says it is.
+            _Malformed: the response is not as the API defines it.
         """
         try:
             answer = _json(body)
@@ -248,10 +250,10 @@ class OpenAiEmbedder:
         return _Failure(f"the answer is unusable: {reason}", "text")
 
     def _check(self, lengths: set[int]) -> None:
-        """Whether the usable vectors of an answer have as many dimensions as those before.
+        """Raise unless the usable vectors of an answer have as many dimensions as those before.
 
-        One odd answer is refused; one that is repeated is how the model answers, and the first was
-        odd.
+        A single deviating answer is refused; if it repeats, the model answers like that, and the
+        first answer was the deviation.
         """
         if lengths and (longest := max(lengths)) > DIMENSIONS:
             raise _Malformed(
@@ -275,7 +277,7 @@ class _Malformed(Exception):
 def _json(body: bytes) -> Any:  # noqa: ANN401 JSON of a stranger
     """The answer, or the first of a list (Gemini's errors).
 
-    Numbers that are none are read, too, as servers in Python write them.
+    NaN and infinity are read, too, as servers in Python write them.
     """
     try:
         answer = orjson.loads(body)
@@ -285,7 +287,7 @@ def _json(body: bytes) -> Any:  # noqa: ANN401 JSON of a stranger
 
 
 def _vectors(items: Sequence[Any]) -> list[list[float]]:
-    """The vectors of an answer; of one that cannot be read, where others can, nothing.
+    """The vectors of an answer; an empty one for each that cannot be read, if others can.
 
     Raises:
         TypeError, ValueError: none can be read.
@@ -306,7 +308,7 @@ def _vectors(items: Sequence[Any]) -> list[list[float]]:
 def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
     """A vector as the API gives it: little-endian float32 in base64, or numbers.
 
-    What a server has put in place of numbers that are none makes no vector.
+    With null, which some servers put in place of NaN, the vector is empty.
     """
     if isinstance(raw, str):
         try:
@@ -328,9 +330,9 @@ def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
 
 
 def _ordered(items: list[Any]) -> list[Any]:
-    """The items of an answer in the order of the texts: by their index, where it tells them apart.
+    """The items of an answer in the order of the texts: by their indexes, if they have any.
 
-    Some leave out what is 0 (Gemini), or count from 1.
+    Some servers leave out an index of 0 (Gemini), or count from 1.
     """
     given = [item.get("index") for item in items]
     if all(index is None for index in given):
@@ -379,7 +381,7 @@ def _reported(failure: ReportedFailure) -> _Failure:
 
 
 def _said(error: openai.APIStatusError) -> str:
-    """The provider's words, in one line and short."""
+    """The provider's message, in one line and short."""
     body = error.body
     if isinstance(body, dict):
         body = next(filter(None, map(body.get, ("message", "detail", "error"))), body)
@@ -388,7 +390,7 @@ def _said(error: openai.APIStatusError) -> str:
 
 
 def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds of ``Retry-After`` (RFC 9110: a number or a date); None where it says nothing."""
+    """Seconds of ``Retry-After`` (RFC 9110: a number or a date); None without a usable one."""
     raw = error.response.headers.get("retry-after", "")
     try:
         seconds = float(raw)

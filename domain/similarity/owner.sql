@@ -1,4 +1,4 @@
--- What only the owner of the tables can do: make room for models, build and exchange indexes.
+-- What only the owner of the tables can do: add models, build and swap indexes.
 
 -- name: try_lock
 select pg_try_advisory_lock(hashtextextended('qlp embeddings', 2))

@@ -1,4 +1,4 @@
-"""How well the index of a model finds what comparing every vector finds."""
+"""How much of what comparing every vector finds is found by a model's index: its recall."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ logger = logging.getLogger(__name__)
 
 _SQL = load_statements(Path(__file__).with_name("recall.sql"))
 
-#: Of the nightly check: eight seconds of work for 100,000 vectors.
+#: Searches of the nightly check: eight seconds of work for 100,000 vectors.
 _NIGHTLY_SAMPLE = 20
 
-#: Below this, users miss what is there.
+#: Below this recall, users miss similar intents that exist.
 ALARM_BELOW = 0.97
 
 #: Recall is that of the nearest five, as searches ask by default.
 NEAREST = 5
 
-#: So many times the sample is what its part of the pages holds: pages are chosen, not rows.
+#: The pages chosen hold this many times the rows that the sample needs: TABLESAMPLE chooses pages,
+#: not rows.
 _SPREAD = 4
 
-#: Distances are float32 sums: the same vector by two ways differs by less.
+#: Distances are float32 sums: two ways to compute the same one differ by less.
 _TIE = 1e-6
 
 
@@ -46,7 +47,7 @@ class Recall:
     Attributes:
         sample: stored vectors whose neighbours were looked for; they themselves do not count.
         recall: the share of the true nearest five that the index found; None without a sample, as
-            where no tenant has so many vectors that it is searched by the index.
+            when no tenant has enough vectors to be searched by the index.
         index_ms, exact_ms: median time of a search by the index, and of comparing all.
     """
 
@@ -57,7 +58,7 @@ class Recall:
 
     @property
     def alarming(self) -> bool:
-        """Whether it is too low."""
+        """Whether recall is too low."""
         return self.recall is not None and self.recall < ALARM_BELOW
 
 
@@ -98,7 +99,7 @@ async def _sample(
     counts = dict(await fetch_over(connection, _SQL["searched_by_index"], of_model))
     if not counts:
         return []
-    # Of the rows on so many pages a few times as many are of these tenants as are asked for.
+    # On so many pages, these tenants have a few times as many rows as are asked for.
     percent = min(100.0, 100.0 * _SPREAD * sample / sum(counts.values()))
     params = {"model": model, "percent": percent, "tenants": [*counts], "sample": sample}
     return [
@@ -114,9 +115,9 @@ async def _sample(
 async def _distances(
     connection: AsyncConnection[Any], plan: str, params: dict[str, Any], times: list[float]
 ) -> list[float]:
-    """Distances of the nearest to an intent's vector, without its own.
+    """Distances of the vectors nearest to an intent's, without its own.
 
-    Where either vector is zero there is none: nothing is near, and nothing can be missed.
+    A zero vector has no distances: nothing is near it, and nothing can be missed.
     """
     started = time.perf_counter()
     rows = await fetch_over(connection, search.QUERIES[plan, False], params)
@@ -126,11 +127,11 @@ async def _distances(
 
 @dataclass(frozen=True, slots=True)
 class SearchHealth:
-    """A model's index, and whether it does what it is there for.
+    """A model's index, and whether it serves its purpose.
 
     Attributes:
         valid: whether the index is there and was built to its end.
-        strays: indexes that serve no search, and cost every insert.
+        strays: indexes that no search uses, and that slow every insert down.
     """
 
     model: str
@@ -147,14 +148,14 @@ class SearchHealth:
     def problem(self) -> str | None:
         """What is wrong; None where all is well."""
         if not self.valid:
-            return f"the {self.index_kind} index is not there, or not valid: searches read all rows"
+            return f"the {self.index_kind} index is missing or not valid: searches read all rows"
         if self.measured.alarming:
             return (
                 f"recall is {self.measured.recall:.3f}, below {ALARM_BELOW}: similar intents "
                 "are missed"
             )
         if self.strays:
-            return f"{', '.join(self.strays)} serve no search, and cost every insert"
+            return f"{', '.join(self.strays)} are used by no search, and slow every insert down"
         return None
 
     @property

@@ -9,8 +9,8 @@ group by tenant_id
 having count(*) > %(exact_up_to)s
 
 -- name: sample
--- Random stored vectors of these tenants, out of so large a part of all pages: ids lie in the order
--- of time, so a random one would find nothing.
+-- Random stored vectors of these tenants, out of a part of all pages: ids are in the order of time,
+-- so a random id would find nothing.
 select intent_id, tenant_id, embedding
 from intent_embeddings tablesample system (%(percent)s)
 where model = %(model)s and tenant_id = any(%(tenants)s)

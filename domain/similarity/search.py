@@ -1,4 +1,4 @@
-"""The search for similar intents: which plan finds them best depends on how many there are."""
+"""Searches for similar intents; which query plan is best depends on how many there are."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ EXACT_UP_TO = 4_000
 
 MAX_SIMILAR = 50
 
-#: So many of the nearest by their bits are compared exactly. Fewer than hnsw.ef_search (120): a
-#: scan that is asked for all that it has found starts over for the few that a condition took away.
+#: How many of the nearest by sign bits are compared exactly. Fewer than hnsw.ef_search (120): a
+#: scan that is asked for all that it has found starts over for the few that a condition removed.
 CANDIDATES = 100
 
 
@@ -59,14 +59,14 @@ _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 _REMEMBERED_TENANTS = 10_000
 
-#: For so long a tenant is taken to be as small as it was, in seconds. If it is not any more, the
+#: How long a small tenant is assumed to be small still, seconds. If it has grown meanwhile, the
 #: search takes longer and finds the same.
 _SMALL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Which intents are looked at.
+    """Which intents count.
 
     Attributes:
         statuses: one of these; None for all.
@@ -88,7 +88,7 @@ class Conditions:
 
     @property
     def any_of_intent(self) -> bool:
-        """Whether an intent's own row has to be looked at."""
+        """Whether there is a condition on the intent's own row."""
         given = (self.statuses, self.created_after, self.created_before, self.language)
         return not self.reused or any(value is not None for value in given)
 
@@ -115,8 +115,8 @@ class SimilaritySearch:
     def __init__(self, pool: AsyncConnectionPool, embeddings: EmbeddingStore) -> None:
         self._pool = pool
         self._embeddings = embeddings
-        # By tenant and model: whether it is large, and until when that is known. Vectors are only
-        # ever added to a model, so who was large is so for ever.
+        # By tenant and model: whether the tenant is large, and until when that is known. Vectors
+        # are only ever added to a model, so a large tenant stays large.
         self._sizes: dict[tuple[str, str], tuple[bool, float]] = {}
 
     async def by_text(
@@ -135,7 +135,7 @@ class SimilaritySearch:
             conditions: which intents count.
 
         Raises:
-            EmbeddingUnavailable: the text's vector cannot be had now.
+            EmbeddingUnavailable: the text's vector is not available now.
             ValueError: the text has no words, or the limit is out of bounds.
         """
         return await self._near(tenant_id, await self._embeddings.locate(text), limit, conditions)
@@ -149,7 +149,7 @@ class SimilaritySearch:
         """The intents of the same tenant most similar to one of its own.
 
         Raises:
-            EmbeddingUnavailable: the intent has no vector yet, and it cannot be had now.
+            EmbeddingUnavailable: the intent has no vector yet, and none is available now.
             ValueError: its text has no words, or the limit is out of bounds.
         """
         located = await self._embeddings.locate_intent(intent.id)

@@ -1,6 +1,7 @@
 -- The nearest vectors first. An index is used only where a query orders by the very expression that
--- it is built on (embedding_index_ddl), so there is an order for each expression; with conditions on
--- the intent, it is joined below the limit, and the scan of the index goes on until enough match.
+-- it is built on (embedding_index_ddl), so there is an order for each expression. With conditions
+-- on the intent, intents are joined below the limit, and the scan of the index goes on until enough
+-- match.
 
 -- name: count_of_tenant
 select count(*) from (
@@ -24,7 +25,7 @@ where s.tenant_id = %(tenant_id)s
 limit %(most)s
 
 -- name: nearest
--- What is made of the candidates that any of the queries finds.
+-- Turns the candidates that any of the queries finds into the result.
 select 1 - nearest.distance, s.id, s.tenant_id, s.version, s.status, s.user_input, s.text_sha256,
     s.language, s.created_at, s.updated_at, s.expected_by, s.completed_at, s.reused_from,
     s.details, null::json
@@ -35,7 +36,7 @@ order by nearest.distance
 limit %(limit)s
 
 -- name: of_tenant
--- All that is compared exactly, or what one of the orders below takes its candidates from.
+-- All vectors of a tenant: compared exactly, or put in one of the orders below.
 select e.intent_id, e.embedding <=> %(embedding)s as distance
 from intent_embeddings e
 where e.tenant_id = %(tenant_id)s and e.model = %(model)s

@@ -1,4 +1,4 @@
-"""Which model a running application uses, which its settings ask for, and what is wrong."""
+"""Which model a running application uses, which its settings name, and what is wrong."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class EmbedderReport:
     """What there is to say about embeddings.
 
     Attributes:
-        active: the model that serves; the database says which, never the settings.
+        active: the model in use; the database says which, never the settings.
         filling: the model that a migration is filling, if one is.
         wanted: the model of the settings.
         index_kind: how the active model's vectors are searched.
         owed: intents that wait for a vector, up to 10,000.
-        problem: what keeps vectors from coming, and the fix.
+        problem: why there are no new vectors, and the fix.
     """
 
     active: str
@@ -34,12 +34,12 @@ class EmbedderReport:
 
     @property
     def difference(self) -> str | None:
-        """That the settings ask for another model than serves, and the command that helps."""
+        """A note that the settings ask for another model than the active one, and the command."""
         if self.wanted == self.active:
             return None
         command = migrate_command(self.wanted)
         if self.filling == self.wanted:
-            return f"{self.wanted} is being filled and {self.active} serves; to go on: {command}"
+            return f"{self.wanted} is being filled, {self.active} is active; to continue: {command}"
         return f"the settings ask for {self.wanted}, vectors are of {self.active}; run: {command}"
 
     def detail(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class EmbedderStatus:
         self._wanted = wanted
 
     async def report(self) -> EmbedderReport:
-        """As things stand; asks no provider."""
+        """The report of this moment; asks no provider."""
         models = {each.state: each for each in await list_models(self._pool)}
         active, filling = models["active"], models.get("filling")
         owed = await count_owed(self._pool)

@@ -34,7 +34,7 @@ class Recording:
 
     Attributes:
         model: the active model, if its vector is among the writes.
-        writes: vectors, and the debt of those that could not be had.
+        writes: the vectors, and a row that says that some are owed.
     """
 
     model: str | None
@@ -97,8 +97,8 @@ class EmbeddingStore:
     async def record(self, intent_id: UUID, tenant_id: str, text: str) -> Recording:
         """The writes that record the vectors of ``text`` with its intent.
 
-        One for each model in use. A vector that cannot be had now is owed and filled in later: no
-        intent waits for its vector, or fails for want of one.
+        One for each model in use. A vector that is not available now is recorded as owed and filled
+        in later: no intent waits for its vector, or fails without one.
         """
         digest = text_hash(text)
         recorded: str | None = None
@@ -112,7 +112,7 @@ class EmbeddingStore:
                     logger.warning("intent %s goes without its vector: %s", intent_id, error)
                     continue
                 except ValueError:
-                    # Nothing to compare it by, now or later.
+                    # It has no words: there is no vector, now or later.
                     return Recording(None, [])
                 writes.append(put_fact(each.model, digest, vector))
             writes.append(put_of_intent(intent_id, tenant_id, each.model, vector))
@@ -125,7 +125,7 @@ class EmbeddingStore:
         """The vector of ``text`` under the active model; a new one is not recorded by this.
 
         Raises:
-            EmbeddingUnavailable: it is not recorded, and cannot be had now.
+            EmbeddingUnavailable: it is not recorded, and not available now.
             ValueError: the text has no words.
         """
         digest = text_hash(text)

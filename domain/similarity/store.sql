@@ -20,7 +20,7 @@ where m.model = %(model)s and m.state <> 'retired'
 on conflict do nothing
 
 -- name: owe
--- Whatever vector the intent lacks now, under models that came into use meanwhile too.
+-- If the intent lacks any vector now, also under models that came into use meanwhile.
 insert into embeddings_owed (intent_id, tenant_id)
 select %(intent_id)s, %(tenant_id)s
 where exists (

@@ -1,4 +1,4 @@
-"""Fills in the vectors that intents went without, because a provider was away."""
+"""Fills in the vectors that intents are owed because a provider was not available."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _SQL = load_statements(Path(__file__).with_name("sweep.sql"))
 
-#: Debts of one transaction, and the most that one run of the sweep takes.
+#: Intents per transaction, and the most that one run of the sweep takes.
 _PAGE, _MOST = 100, 2_000
 
 #: A text that the provider refuses so often is given up: its intent stays without a vector.
@@ -28,7 +28,7 @@ MAX_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Debt:
+class _Owed:
     intent_id: UUID
     tenant_id: str
     text: str
@@ -37,43 +37,43 @@ class _Debt:
 
 
 class EmbeddingSweep:
-    """Pays what is owed, oldest first; two at once pay twice at most, and record once."""
+    """Fills in what is owed, oldest first; two sweeps at once may pay twice, but record once."""
 
     def __init__(self, pool: AsyncConnectionPool, embedders: EmbedderRegistry) -> None:
         self._pool = pool
         self._embedders = embedders
 
     async def run(self) -> int:
-        """Fill in what can be had now; how many debts were paid.
+        """Fill in what is available now; returns how many intents are no longer owed a vector.
 
         Ends at the first outage: the next run, after the pause of the embedder, goes on.
         """
-        paid = 0
-        while paid < _MOST:
+        filled = 0
+        while filled < _MOST:
             rows = await fetch(self._pool, _SQL["due"], {"limit": _PAGE})
-            debts = [_Debt(*row) for row in rows]
-            if not debts:
-                await self._forget_paid()
-                return paid
+            owed = [_Owed(*row) for row in rows]
+            if not owed:
+                await self._delete_filled()
+                return filled
             failed = False
-            for model in sorted({debt.model for debt in debts}):
+            for model in sorted({each.model for each in owed}):
                 try:
-                    await self._pay(model, [debt for debt in debts if debt.model == model])
+                    await self._fill(model, [each for each in owed if each.model == model])
                 except EmbeddingUnavailable as error:
                     logger.warning("vectors are still owed: %s", error)
                     failed = True
-            paid += await self._forget_paid()
+            filled += await self._delete_filled()
             if failed:
                 break
-        return paid
+        return filled
 
-    async def _pay(self, model: str, debts: Sequence[_Debt]) -> None:
-        texts = [TextOf(d.intent_id, d.tenant_id, d.text, d.text_sha256) for d in debts]
+    async def _fill(self, model: str, owed: Sequence[_Owed]) -> None:
+        texts = [TextOf(d.intent_id, d.tenant_id, d.text, d.text_sha256) for d in owed]
         refused = await fill(self._pool, self._embedders.of(model), texts)
         if refused:
             params = {"ids": refused, "most": MAX_ATTEMPTS}
             for (intent_id,) in await fetch(self._pool, _SQL["postpone"], params):
                 logger.warning("intent %s stays without a vector: its text is refused", intent_id)
 
-    async def _forget_paid(self) -> int:
-        return len(await fetch(self._pool, _SQL["forget_paid"], {}))
+    async def _delete_filled(self) -> int:
+        return len(await fetch(self._pool, _SQL["delete_filled"], {}))

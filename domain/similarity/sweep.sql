@@ -1,5 +1,5 @@
 -- name: due
--- Which intent lacks the vector of which model; the oldest debts first.
+-- Which intent lacks the vector of which model; the longest owed first.
 select o.intent_id, o.tenant_id, s.user_input, s.text_sha256, m.model
 from (select * from embeddings_owed where next_attempt_at <= now()
       order by next_attempt_at limit %(limit)s) o
@@ -9,7 +9,7 @@ where not exists (
     select from intent_embeddings e where e.intent_id = o.intent_id and e.model = m.model)
 
 -- name: postpone
--- Refused texts are tried ever more seldom, and given up in the end; those are returned.
+-- Refused texts are tried less and less often, and finally given up; those are returned.
 with given_up as (
     delete from embeddings_owed
     where intent_id = any(%(ids)s) and attempts + 1 >= %(most)s
@@ -22,7 +22,7 @@ with given_up as (
 )
 select intent_id from given_up
 
--- name: forget_paid
+-- name: delete_filled
 delete from embeddings_owed o
 where not exists (
     select from embedding_models m

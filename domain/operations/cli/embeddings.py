@@ -31,7 +31,7 @@ from domain.operations.cli.console import (
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
 from domain.similarity.embedder_registry import EmbedderRegistry
-from domain.similarity.indexing import alone
+from domain.similarity.indexing import exclusive_connection
 from domain.similarity.migration import Migration, MigrationPlan, OnProgress, drop_model
 from domain.similarity.models import IndexKind, count_owed, list_models, model_id
 
@@ -155,7 +155,7 @@ def embeddings_drop(
             return
         confirm(f"drop {text}?", yes)
         try:
-            async with alone(pool) as connection:
+            async with exclusive_connection(pool) as connection:
                 await drop_model(connection, model)
         except pg.RaiseException as error:
             raise Failure(str(error.diag.message_primary)) from None
@@ -210,7 +210,7 @@ def duration(seconds: float) -> str:
 
 @asynccontextmanager
 async def _embedders() -> AsyncIterator[tuple[EmbedderRegistry, ModelSettings]]:
-    """EmbedderRegistry by the settings of the environment."""
+    """The embedders, by the settings of the environment."""
     settings = ModelSettings.from_environment()
     credential = DefaultAzureCredential() if settings.provider_by_identity else None
     client = open_client(settings, credential)
