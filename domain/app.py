@@ -122,7 +122,7 @@ async def open_app(settings: Settings) -> App:
         await pool.close()
         raise
     app = _compose(settings, pool)
-    app.relay.kick()  # publishes what the last process left
+    app.relay.kick()  # publishes what the last process left unpublished
     return app
 
 

@@ -14,7 +14,7 @@ from domain.database.outages import describe_outage, outage_of
 from domain.database.pool import Pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, Lag
+from domain.eventlog.models import Lag
 from domain.messaging import relay
 from domain.messaging.dead_letter_watch import MOST, DeadLetterWatch
 from domain.messaging.publisher import Publisher, PublishFailed
@@ -164,11 +164,7 @@ class Health:
     async def _look_at_log(self) -> tuple[bool, Lag]:
         """Whether the database takes writes, and how far the relay is behind."""
         writable = await self._log.writable()
-        return writable, await self._log.lag(await self._relay_checkpoint())
-
-    async def _relay_checkpoint(self) -> Checkpoint:
-        followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
-        return followers.get(relay.NAME, Checkpoint.start())
+        return writable, await self._log.lag(await self._checkpoints.of(relay.NAME))
 
     async def _check_embedder(self) -> Check:
         try:

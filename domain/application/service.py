@@ -24,7 +24,7 @@ _NAMESPACE = UUID("9d0a7f0e-6a56-5d3c-8f0e-51b1f2c7a4d9")
 def intent_id_for(tenant_id: str, origin: Origin, key: str | None) -> UUID:
     """The id of an intent: derived from the caller's key within its tenant, else new.
 
-    Submitting again with the same key therefore meets the same stream.
+    Submitting again with the same key therefore finds the same stream.
     """
     return new_id() if key is None else uuid5(_NAMESPACE, f"{tenant_id}\n{origin}\n{key}")
 

@@ -106,6 +106,11 @@ class CheckpointStore:
                     await connection.close()
                     raise
 
+    async def of(self, name: str) -> Checkpoint:
+        """The checkpoint of a follower; the start of the log if it has none."""
+        saved = {follower: checkpoint for follower, checkpoint, _ in await self.all()}
+        return saved.get(name, Checkpoint.start())
+
     async def all(self) -> list[tuple[str, Checkpoint, datetime]]:
         """Name, checkpoint and time of its last move, of every follower."""
         async with self._pool.connection() as connection:

@@ -39,7 +39,7 @@ class Value(msgspec.Struct, frozen=True):
     def __get_pydantic_core_schema__(
         cls, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Called by pydantic: an object with the fields, then the instance."""
+        """Called by pydantic: reads an object with the fields, then makes the instance."""
         hints = get_type_hints(cls, include_extras=True)
         of_clients = cls.__struct_config__.forbid_unknown_fields
         fields = core_schema.typed_dict_schema(
@@ -83,7 +83,7 @@ def checked(type_: type[T], given: object, *, passing_over: bool = False) -> T:
 
     Args:
         type_: anything pydantic can check.
-        given: what came.
+        given: the data.
         passing_over: see `domain.contracts.strict_json.read_as`.
 
     Raises:

@@ -28,7 +28,7 @@ def check(current: Mapping[str, int], upcasters: Upcasters) -> None:
     """Verify that ``upcasters`` has exactly the steps from version 1 to each ``current`` version.
 
     Raises:
-        IncompleteUpcasters: names the steps that are missing or lead nowhere.
+        IncompleteUpcasters: names the steps that are missing or not needed.
     """
     needed = {(type_, step) for type_, version in current.items() for step in range(1, version)}
     if missing := needed - upcasters.keys():

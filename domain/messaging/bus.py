@@ -54,7 +54,7 @@ def entity_named(settings: Settings, name: str) -> Entity:
     """One of `entities_of`.
 
     Raises:
-        OperationError: there is no such one; says which there are.
+        OperationError: there is no such entity; the message names those there are.
     """
     known = entities_of(settings)
     for entity in known:

@@ -73,7 +73,7 @@ class DeadLetterWatch:
 
         Raises:
             OperationError, TimeoutError: the bus cannot be reached, or refuses.
-            psycopg.Error: the database does not take what is to be recorded.
+            psycopg.Error: the messages cannot be recorded.
         """
         entities = entities_of(self._settings)
         async with asyncio.timeout(_LOOK_SECONDS), bus_client(self._settings) as client:

@@ -255,7 +255,7 @@ async def _send_again(sender: ServiceBusSender, message: ServiceBusReceivedMessa
 
 
 def _unreadable(message: ServiceBusReceivedMessage) -> str | None:
-    """Why the functions host fails at the body before any function sees it."""
+    """Why the functions host fails on the body before a function sees it; None if it does not."""
     kind = message.body_type
     if kind is AmqpMessageBodyType.DATA or (
         kind is AmqpMessageBodyType.VALUE and message.body is None

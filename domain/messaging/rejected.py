@@ -114,7 +114,7 @@ class RejectedMessages:
         return RejectedMessage(*rows[0]) if rows else None
 
     async def held(self, without: Sequence[UUID], limit: int) -> Sequence[RejectedMessage]:
-        """Messages that another release may be able to take, the longest held first.
+        """Messages that another release may be able to process, the longest held first.
 
         Args:
             without: ids to leave out.

@@ -100,8 +100,7 @@ class Relay:
 
         Later events are not lost: the relay has yet to publish them.
         """
-        followers = {name: checkpoint for name, checkpoint, _ in await self._checkpoints.all()}
-        checkpoint = followers.get(NAME, Checkpoint.start())
+        checkpoint = await self._checkpoints.of(NAME)
         return checkpoint if await self._log.read_all(checkpoint, 1) else None
 
     async def publish(self, records: Sequence[RecordedEvent]) -> None:

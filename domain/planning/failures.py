@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
@@ -16,6 +12,7 @@ from azure.core.exceptions import AzureError
 from domain.contracts.redaction import redact
 from domain.intents.event_parts import CallOutcome
 from domain.models.failures import ProviderFailed
+from domain.models.retry_after import retry_after_of
 from domain.planning.wire import AnswerCut, AnswerTooLong, NotAnAnswer
 
 if TYPE_CHECKING:
@@ -26,9 +23,6 @@ MAX_DETAIL = 500
 
 #: The most of it that is read, characters: a key must not be cut before it is recognised.
 _MAX_READ = 100_000
-
-#: The longest pause that a provider is granted.
-_LONGEST_RETRY = timedelta(days=1)
 
 #: Those statuses below 500 after which a later try may help.
 _PASSING = frozenset((408, 409, 425))
@@ -136,28 +130,3 @@ def _message_of(error: openai.APIStatusError) -> str:
         message = body.get("message") or body.get("detail") or ""
         return f"{message} ({error.code})" if error.code else str(message)
     return str(body or "")
-
-
-def retry_after_of(headers: Mapping[str, str]) -> timedelta | None:
-    """The pause that a response asks for; None if it gives none that makes sense.
-
-    ``retry-after-ms`` (Azure), else ``Retry-After``, in seconds or as a date (RFC 9110, 10.2.3).
-    """
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        given = headers.get(name)
-        if given is None:
-            continue
-        try:
-            seconds = float(given) * unit
-        except ValueError:
-            seconds = _until(given)
-        if math.isfinite(seconds) and seconds >= 0:
-            return min(timedelta(seconds=min(seconds, 1e6)), _LONGEST_RETRY)
-    return None
-
-
-def _until(date: str) -> float:
-    try:
-        return max(parsedate_to_datetime(date).timestamp() - time.time(), 0.0)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return math.nan

@@ -42,7 +42,7 @@ class Reply(Generic[Meaning]):
 
     Attributes:
         call: what is recorded of it.
-        meaning: of the answer; None unless the call's outcome is ``answered``.
+        meaning: what the answer means; None unless the call's outcome is ``answered``.
         text: what the model wrote, unchanged.
         retry_after: the pause that the provider asks for.
     """
@@ -53,7 +53,7 @@ class Reply(Generic[Meaning]):
     retry_after: timedelta | None = None
 
 
-#: What a server says of a parameter that it does not know.
+#: What a server says about a parameter that it does not know.
 _UNKNOWN = re.compile(
     r"extra|not permitted|not allowed|unsupported|not supported|unrecogni[sz]ed|unknown|unexpected",
     re.IGNORECASE,

@@ -39,7 +39,7 @@ class Planner:
     def __init__(
         self, solved: SolvedIntents, writer: Writer | None, reuse_similarity: float
     ) -> None:
-        """Build it of its parts.
+        """Build it from its parts.
 
         Args:
             solved: finds intents that were solved before.

@@ -26,7 +26,7 @@ class Solved:
 
     Attributes:
         author: the model that wrote it; None where a client did.
-        expected_artifacts: of its last step.
+        expected_artifacts: those of its last step.
     """
 
     intent_id: UUID

@@ -99,7 +99,8 @@ class Migration:
         embedders: must have that of the target.
         target: the id of the model to change to.
         price: USD per million tokens; 0: unknown.
-        index_kind: of the target; None: the active model's, or another if that finds too little.
+        index_kind: that of the target; None: the active model's, or another if that finds too
+            little.
         drop_old: delete all other models' vectors after the swap.
         on_progress: called as it goes on.
     """

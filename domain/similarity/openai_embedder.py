@@ -13,7 +13,6 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
 
@@ -23,6 +22,7 @@ from openai import AsyncOpenAI, HttpxBinaryResponseContent
 
 from domain.contracts.redaction import redact
 from domain.models.failures import ReportedFailure, failure_in
+from domain.models.retry_after import retry_after_of
 from domain.similarity.embedder import DIMENSIONS, EmbeddingUnavailable, FailureKind
 
 #: The most tokens of one text that OpenAI's embedding models take. A token is at least one byte of
@@ -39,7 +39,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.25, 20.0
 #: 500 on.
 _PASSING = frozenset({408, 409, 424, 425, 429})
 
-#: A server that makes no vectors at all, as llama.cpp answers unless it is started for them.
+#: The answer of a server that makes no vectors, such as llama.cpp unless started for them.
 _NOT_IMPLEMENTED = 501
 
 #: An error of the server itself. Some answer it for a text of which they can never make a vector
@@ -361,7 +361,9 @@ def _refusal(error: openai.APIStatusError) -> _Failure:
     reason = f"answers {error.status_code}{f' ({code[:40]})' if code else ''}"
     kind = "settings" if code == _NO_MONEY else _kind_of(error.status_code)
     broke = error.status_code == _BROKE
-    return _Failure(reason, kind, _retry_after(error), _said(error), broke)
+    pause = retry_after_of(error.response.headers)
+    seconds = None if pause is None else pause.total_seconds()
+    return _Failure(reason, kind, seconds, _said(error), broke)
 
 
 def _kind_of(status: int) -> FailureKind:
@@ -387,19 +389,6 @@ def _said(error: openai.APIStatusError) -> str:
         body = next(filter(None, map(body.get, ("message", "detail", "error"))), body)
     words = redact(str(body))  # before it is cut: half a key is not recognised
     return " ".join("".join(filter(str.isprintable, words)).split())[:200] or "nothing more"
-
-
-def _retry_after(error: openai.APIStatusError) -> float | None:
-    """Seconds of ``Retry-After`` (RFC 9110: a number or a date); None without a usable one."""
-    raw = error.response.headers.get("retry-after", "")
-    try:
-        seconds = float(raw)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(raw).timestamp() - time.time()
-        except ValueError:
-            return None
-    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _pieces(text: str) -> Iterator[str]:

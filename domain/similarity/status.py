@@ -14,7 +14,7 @@ from domain.similarity.models import count_owed, list_models
 
 @dataclass(frozen=True, slots=True)
 class EmbedderReport:
-    """What there is to say about embeddings.
+    """The state of embeddings.
 
     Attributes:
         active: the model in use; the database says which, never the settings.

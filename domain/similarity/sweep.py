@@ -23,7 +23,7 @@ _SQL = load_statements(Path(__file__).with_name("sweep.sql"))
 #: Intents per transaction, and the most that one run of the sweep takes.
 _PAGE, _MOST = 100, 2_000
 
-#: A text that the provider refuses so often is given up: its intent stays without a vector.
+#: How often a refused text is tried before it is given up: its intent stays without a vector.
 MAX_ATTEMPTS = 8
 
 

@@ -14,7 +14,6 @@ from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
 from domain.health import RELAY_LAG_SECONDS
 from domain.intents.events import REGISTRY
 from domain.messaging import relay
@@ -165,8 +164,8 @@ class DatabaseExam:
         return findings or [Finding("horizon", "ok", "no transaction holds it")]
 
     async def _relay(self) -> Sequence[Finding]:
-        followers = {name: at for name, at, _ in await CheckpointStore(self._pool).all()}
-        lag = await EventLog(self._pool).lag(followers.get(relay.NAME, Checkpoint.start()))
+        relayed = await CheckpointStore(self._pool).of(relay.NAME)
+        lag = await EventLog(self._pool).lag(relayed)
         detail = f"events that wait: {lag.events}, the oldest for {lag.seconds:.1f} s"
         if lag.seconds > RELAY_LAG_SECONDS:
             fix = "see the lines on Service Bus; is the function relay_events enabled and running?"

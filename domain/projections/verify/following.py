@@ -44,8 +44,7 @@ async def verify_following(pool: AsyncConnectionPool, projection: Projection[Any
     name = checkpoint_name(projection.name)
     async with _fresh_tables(pool, projection) as connection:
         fresh = _Fresh(EventLog(pool), connection, projection)
-        saved = {known: checkpoint for known, checkpoint, _ in await checkpoints.all()}
-        await fresh.follow(saved.get(name, Checkpoint.start()))
+        await fresh.follow(await checkpoints.of(name))
         async with checkpoints.exclusive(name) as lease:
             await fresh.follow(await lease.load())
             await fresh.follow_resumed()
