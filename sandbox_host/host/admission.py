@@ -36,17 +36,17 @@ class MemoryBudget:
         self.reserved = 0
         self._usual = usual
         self._waiting: deque[tuple[int, asyncio.Event]] = deque()
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._has_capacity = asyncio.Event()
+        self._has_capacity.set()
 
     @property
     def waiting(self) -> int:
         """Jobs that wait for memory."""
         return len(self._waiting)
 
-    async def room(self) -> None:
+    async def wait_for_capacity(self) -> None:
         """Wait until a usual job could start: what is received before then would only wait here."""
-        await self._has_room.wait()
+        await self._has_capacity.wait()
 
     def check(self, amount: int) -> None:
         """Refuse what can never fit.
@@ -96,9 +96,9 @@ class MemoryBudget:
             granted.set()
         usual_fits = self.reserved == 0 or self.reserved + self._usual <= self.total
         if usual_fits and not self._waiting:
-            self._has_room.set()
+            self._has_capacity.set()
         else:
-            self._has_room.clear()
+            self._has_capacity.clear()
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class Consumer:
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         """Receive and handle one message after the other while there is a runtime."""
         while not self._stop.is_set() and self._supervisor.runtime is not None:
-            if await self._unless_stopped(self._runner.room()) is None:
+            if await self._unless_stopped(self._runner.wait_for_capacity()) is None:
                 return
             message = await self._unless_stopped(link.receive())
             backoff.reset()

@@ -58,7 +58,7 @@ class InputFetcher:
             for wanted in job.job.inputs:
                 if wanted.sha256 not in contents:
                     get = partial(_get, session, self._url(job.job, wanted), job.job.token, wanted)
-                    contents[wanted.sha256] = await _patiently(get, deadline, wanted)
+                    contents[wanted.sha256] = await _retry_while_unavailable(get, deadline, wanted)
         return replace(job, files=with_inputs(job, contents))
 
     def _url(self, job: SandboxJob, wanted: JobInput) -> str:
@@ -66,7 +66,7 @@ class InputFetcher:
         return f"{self._app_url}/api/{route}"
 
 
-async def _patiently(
+async def _retry_while_unavailable(
     get: Callable[[], Awaitable[bytes]], deadline: float, wanted: JobInput
 ) -> bytes:
     try:

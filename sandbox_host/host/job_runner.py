@@ -57,9 +57,9 @@ class Runner:
         self._uploader = uploader
         self._status = status
 
-    async def room(self) -> bool:
+    async def wait_for_capacity(self) -> bool:
         """Wait until a job that arrives could start; True then."""
-        await self._memory.room()
+        await self._memory.wait_for_capacity()
         return True
 
     async def run(self, job: PreparedJob) -> SandboxResult:

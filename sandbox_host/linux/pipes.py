@@ -10,7 +10,7 @@ _CHUNK = 64 * 1024
 
 
 class PipeReader:
-    """Drains the read end of a pipe, or a stream socket, into ``sink`` until its end."""
+    """Reads a pipe, or a stream socket, into ``sink`` until its end, then closes it."""
 
     def __init__(self, descriptor: int, sink: Callable[[bytes], None]) -> None:
         self._descriptor: int | None = descriptor

@@ -88,11 +88,12 @@ class MemoryWatchdog:
         if used <= self.peak and used <= self._limit:
             return used
         with acting_as(self._uid):
-            used = _total((_resident(pid)[:2] for pid in pids if not _borrows_memory(pid)), files)
+            owners = _owners(pids)
+            used = _total((_resident(pid)[:2] for pid in owners), files)
             if used > self._limit:
                 # Forked processes share pages that were counted for each; ask for exact shares.
-                exact = (_proportional(pid) for pid in pids if not _borrows_memory(pid))
-                used = _total(exact, files)
+                # A parent that had not begun to wait for its child at the first look does now.
+                used = _total((_proportional(pid) for pid in _owners(owners)), files)
         return used
 
 
@@ -107,6 +108,11 @@ def descendants(pid: int) -> Iterator[int]:
                 children = [int(child) for child in text.split()]
                 yield from children
                 pending += children
+
+
+def _owners(pids: list[int]) -> list[int]:
+    """Those of ``pids`` whose memory is their own."""
+    return [pid for pid in pids if not _borrows_memory(pid)]
 
 
 def _borrows_memory(pid: int) -> bool:

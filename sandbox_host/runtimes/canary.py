@@ -21,7 +21,7 @@ assert os.getuid() != 0, "the program is root"
 open("written", "w").write("x")
 sys.stdout.write(sys.stdin.read())
 """
-_SONG = "tweet"
+_EXPECTED_OUTPUT = "tweet"
 _SECONDS = 20.0
 
 #: How an interpreter ends that cannot run here.
@@ -44,14 +44,14 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
         language="python",
         files=(JobFile(path="canary.py", content=program),),
         entrypoint="canary.py",
-        stdin=_SONG,
+        stdin=_EXPECTED_OUTPUT,
         limits=JobLimits(wall_seconds=10, processes=4),
     )
     try:
         result = (await asyncio.wait_for(runtime.run(prepare(job)), _SECONDS)).result
     except TimeoutError:
         raise RuntimeFailure(f"the canary had no result after {_SECONDS:.0f} s") from None
-    if result.verdict is not Verdict.SUCCEEDED or result.stdout != _SONG:
+    if result.verdict is not Verdict.SUCCEEDED or result.stdout != _EXPECTED_OUTPUT:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeFailure(f"the canary ended as {result.verdict}: {last}")
     return result

@@ -1,105 +1,86 @@
-"""What a bubblewrap box looks like from inside: the command line of ``bwrap``."""
+"""One bubblewrap box that waits for a job, then runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 
-from sandbox_host.linux.cgroups.types import Cgroup
-from sandbox_host.runtimes.base import BOX, BOX_UID, OUTPUT, SHM_BYTES, TEMPORARY, WORKSPACE
-from sandbox_host.runtimes.interpreters import Interpreter
+from domain.contracts.job import JobLimits
+from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits, GroupUsage
+from sandbox_host.linux.network_watch import NetworkWatch
+from sandbox_host.run.job import PreparedJob
+from sandbox_host.run.output import CappedStream
+from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, not_laid
+from sandbox_host.runtimes.bubblewrap import shell
+from sandbox_host.runtimes.bubblewrap.command_line import OWN_PROCESSES
+from sandbox_host.runtimes.bubblewrap.files import BoxFiles
+from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
+from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
 
-_TOP_LEVEL = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
-_ETC = ("ld.so.cache", "alternatives")
-
-#: Processes of a box that are not the program's: ``bwrap`` itself and the box's PID 1.
-OWN_PROCESSES = 2
-
-#: Read-only copies of the job's files.
-_INPUT = "/in"
-
-_ISOLATION = [
-    *("--unshare-all", "--unshare-user", "--disable-userns"),
-    *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
-    *("--uid", str(BOX_UID), "--gid", str(BOX_UID), "--hostname", "sandbox"),
-]
+#: Seconds ``bwrap`` may take to set a box up, and its shell to take a job.
+SETUP_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Descriptors:
-    """Open files that ``bwrap`` inherits, by number; it reads each of them once.
+@dataclass(eq=False)
+class BwrapBox:
+    """A box that waits for a job, then runs it.
 
     Attributes:
-        identity: `IDENTITY_FILES` by path.
-        status: where it says how far it is.
+        init: its PID 1, as this host numbers it.
+        before: what was used until it waited; of the CPU time in system mode at least, where no
+            group counts.
+        limits: those that hold now.
+        closing: gives up all that was made for it.
     """
 
-    identity: dict[str, int]
-    seccomp: int | None
-    status: int
+    process: BwrapProcess
+    init: int
+    files: BoxFiles
+    network: NetworkWatch
+    inputs: InputFolder
+    group: Cgroup | None
+    before: GroupUsage
+    limits: JobLimits
+    closing: contextlib.AsyncExitStack
+
+    async def broken(self) -> None:
+        """See `pool.Box.broken`: a box that waits has no other way to end."""
+        await self.process.ended()
+
+    def cost_bytes(self) -> int | None:
+        """See `sandbox_host.runtimes.pool.pool.Box.cost_bytes`."""
+        return self.before.peak_memory_bytes
+
+    async def begin(
+        self, job: PreparedJob, command: list[str], streams: tuple[CappedStream, CappedStream]
+    ) -> None:
+        """Fit the box to the job, lay its files, have the program started.
+
+        Raises:
+            BoxGone: the box died before the program started.
+            InvalidJob: the kernel cannot take the files' names.
+            OSError: the kernel refuses a limit.
+            RuntimeFailure: the kernel refuses a file, or the box cannot be fitted, or takes no job.
+        """
+        limits = job.job.limits
+        if self.group is not None and group_limits(limits) != group_limits(self.limits):
+            self.group.limit(group_limits(limits))
+        if limits.disk_bytes != self.limits.disk_bytes:
+            self.files.resize(limits.disk_bytes)
+        self.limits = limits
+        try:
+            await asyncio.to_thread(self.inputs.lay, self.files.workspace, job.files)
+        except OSError as error:
+            raise not_laid(error) from error
+        line = shell.line(command, environment_of(job), limits, has_group=self.group is not None)
+        try:
+            async with asyncio.timeout(SETUP_SECONDS):
+                await self.process.start(line, job.stdin, streams)
+        except TimeoutError:
+            raise RuntimeFailure(f"the box took no job in {SETUP_SECONDS:.0f} s") from None
 
 
-def root_arguments(interpreters: Iterable[Interpreter]) -> list[str]:
-    """A minimal read-only root: the system's programs and libraries, and nothing of its data."""
-    arguments = ["--ro-bind", "/usr", "/usr"]
-    for name in _TOP_LEVEL:
-        path = Path("/") / name
-        if path.is_symlink():
-            arguments += ["--symlink", str(path.readlink()), str(path)]
-        elif path.is_dir():
-            arguments += ["--ro-bind", str(path), str(path)]
-    for name in _ETC:
-        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    for folder in sorted({found.bind for found in interpreters if found.bind is not None}):
-        arguments += ["--ro-bind", folder, folder]
-    return arguments
-
-
-#: ``/etc`` files that make user names and host names resolve.
-IDENTITY_FILES = {
-    "/etc/passwd": f"sandbox:x:{BOX_UID}:{BOX_UID}:sandbox:{WORKSPACE}:/bin/sh\n".encode(),
-    "/etc/group": f"sandbox:x:{BOX_UID}:\n".encode(),
-    "/etc/hosts": b"127.0.0.1 localhost sandbox\n::1 localhost\n",
-}
-
-
-def box_arguments(
-    root: Iterable[str], inherited: Descriptors, inputs: Path, disk_bytes: int
-) -> list[str]:
-    """The options of one box, from the namespaces to the working directory.
-
-    Args:
-        root: of `root_arguments`.
-        inherited: what else it is made of.
-        inputs: the folder to see as ``/in``.
-        disk_bytes: of all that is writable.
-    """
-    arguments = [*_ISOLATION]
-    arguments += root
-    arguments += ["--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"]
-    arguments += ["--size", str(SHM_BYTES), "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
-    arguments += ["--size", str(disk_bytes), "--perms", "0755", "--tmpfs", BOX]
-    for folder in (WORKSPACE, TEMPORARY, BOX + OUTPUT):
-        arguments += ["--dir", folder]
-    arguments += ["--ro-bind", str(inputs), _INPUT]
-    arguments += ["--symlink", TEMPORARY, "/tmp", "--symlink", BOX + OUTPUT, OUTPUT]  # noqa: S108
-    for path, descriptor in inherited.identity.items():
-        arguments += ["--perms", "0444", "--file", str(descriptor), path]
-    arguments += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORKSPACE]
-    if inherited.seccomp is not None:
-        arguments += ["--seccomp", str(inherited.seccomp)]
-    return [*arguments, "--json-status-fd", str(inherited.status)]
-
-
-#: Enters the cgroup whose files come before the dash, by itself, which costs next to nothing: the
-#: kernel makes whoever moves another process wait for all processors.
-_ENTER = 'while [ "$1" != - ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
-
-
-def entering(group: Cgroup | None, command: list[str]) -> list[str]:
-    """``command`` behind the shell that enters ``group`` and becomes it."""
-    if group is None:
-        return command
-    entrances = [str(entrance) for entrance in group.entrances()]
-    return ["/bin/sh", "-c", _ENTER, "sh", *entrances, "-", *command]
+def group_limits(limits: JobLimits) -> GroupLimits:
+    """The limits of a box's cgroup for a job's."""
+    return GroupLimits(limits.memory_bytes, limits.processes + OWN_PROCESSES, CPUS)

@@ -14,7 +14,7 @@ from sandbox_host.linux.cgroups.types import CgroupsUnavailable, CgroupTree
 from sandbox_host.linux.cpus import ProgramCpus, may_bind_others
 from sandbox_host.linux.processes import host_tag, tells_returncodes
 from sandbox_host.linux.quotas import Quotas
-from sandbox_host.runtimes.bubblewrap import box as bwrap_box
+from sandbox_host.runtimes.bubblewrap import command_line
 from sandbox_host.runtimes.bubblewrap.binary import Bwrap, Identity, find_bwrap
 from sandbox_host.runtimes.bubblewrap.inputs import InputFolders
 from sandbox_host.runtimes.bubblewrap.keeper import Keeper
@@ -22,7 +22,7 @@ from sandbox_host.runtimes.interpreters import Interpreter, find_interpreters
 
 _AS_SHELLS_DO = "as bwrap says it: codes from 129 to 192 read as signals (Linux before 6.15)"
 
-#: Numbers this process's equipments, so that closing one leaves the others' boxes alone.
+#: Numbers what this process has found, so that closing one leaves the boxes of others alone.
 _serial = itertools.count()
 
 
@@ -110,7 +110,7 @@ def find_capabilities(use_cgroups: bool) -> HostCapabilities:
     return HostCapabilities(
         bwrap=bwrap,
         interpreters=interpreters,
-        root=bwrap_box.root_arguments(interpreters.values()),
+        root=command_line.root_arguments(interpreters.values()),
         filter=seccomp.bubblewrap_filter(bound=cpus is not None) if seccomp.supported() else None,
         tree=tree,
         cpus=cpus,

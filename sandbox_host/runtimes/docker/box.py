@@ -20,7 +20,7 @@ from sandbox_host.run.verdicts import KILLED
 from sandbox_host.runtimes.base import CPUS, BoxGone, RuntimeFailure
 from sandbox_host.runtimes.docker.engine import DockerEngine, Ended
 from sandbox_host.runtimes.docker.settings import agent_header
-from sandbox_host.runtimes.docker.stream import Attached, PipeReader, Sink, Withheld
+from sandbox_host.runtimes.docker.stream import Attached, FifoReader, Sink, Withheld
 from sandbox_host.runtimes.docker.workspace import Workspace
 
 #: The agent's marks; its source knows the same. The last one's length includes the return code.
@@ -122,7 +122,7 @@ class DockerBox:
         self._attached = attached
         self._limits = limits
         self.overhead = overhead
-        self._readers: dict[str, PipeReader] = {}
+        self._readers: dict[str, FifoReader] = {}
         self._ready = asyncio.Event()
         self._started = asyncio.Event()
         self._told = b""
@@ -130,7 +130,7 @@ class DockerBox:
         self._out = Withheld(_ENDED, _ENDED_BYTES, self._words.feed)
         attached.direct({1: self._on_stdout, 2: self._words.feed})
         if workspace is not None and workspace.pipes:
-            self._readers["marks"] = PipeReader(workspace.pipes["marks"], self._on_marks)
+            self._readers["marks"] = FifoReader(workspace.pipes["marks"], self._on_marks)
 
     @property
     def _piped(self) -> bool:
@@ -221,7 +221,7 @@ class DockerBox:
             self.workspace.lay(job)
         if self._piped and self.workspace is not None:
             for name, sink in (("out", out), ("err", err)):
-                self._readers[name] = PipeReader(self.workspace.pipes[name], sink)
+                self._readers[name] = FifoReader(self.workspace.pipes[name], sink)
         else:
             self._out = Withheld(_ENDED, _ENDED_BYTES, out)
             self._attached.direct({1: self._on_stdout, 2: err})

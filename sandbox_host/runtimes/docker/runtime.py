@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from domain.contracts.job import JobLimits, SandboxResult
 from domain.contracts.languages import LANGUAGES
@@ -19,7 +20,6 @@ from sandbox_host.linux.processes import host_tag, is_alive
 from sandbox_host.run.events import security_event
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.base import (
-    BoxGone,
     Readiness,
     RunControl,
     RunRecord,
@@ -28,18 +28,16 @@ from sandbox_host.runtimes.base import (
 )
 from sandbox_host.runtimes.canary import languages_that_run, run_canary
 from sandbox_host.runtimes.docker.box import DockerBox
-from sandbox_host.runtimes.docker.boxes import BoxMaker
 from sandbox_host.runtimes.docker.capabilities import HostCapabilities, candidates
 from sandbox_host.runtimes.docker.engine import DockerEngine, EngineFacts, ImageMissing
+from sandbox_host.runtimes.docker.maker import BoxMaker
 from sandbox_host.runtimes.docker.run import run_in
 from sandbox_host.runtimes.docker.workspace import reap_workspaces
 from sandbox_host.runtimes.pool.pool import BoxPool
+from sandbox_host.runtimes.pool.run import run_in_a_box
 from sandbox_host.settings import DEFAULT_IMAGES
 
 log = logging.getLogger(__name__)
-
-#: Boxes a job may find dead before it is given up.
-_TRIES = 4
 
 #: The language of the canary; without its image the runtime is not ready.
 _CANARY = "python"
@@ -121,13 +119,16 @@ class DockerRuntime:
             reason, fix = self._no_image(language)
             raise RuntimeFailure(f"{reason}; {fix}")
         control = control or RunControl()
-        for _ in range(_TRIES):
+
+        async def run_in_this(box: DockerBox, warm: bool) -> RunResult:
             record = RunRecord.of(job, self.name, control, provisioned.images[language])
-            try:
-                return await self._run_once(provisioned, record, control)
-            except BoxGone as gone:
-                log.warning("box %s died before it had begun; taking another", gone)
-        raise RuntimeFailure(f"{_TRIES} boxes died before the program started")
+            record.warm = warm
+            return await run_in(box, record, control)
+
+        maker, limits = provisioned.maker, job.job.limits
+        fits = provisioned.capabilities.adjustable or _of_box(limits) == _of_box(JobLimits())
+        make = None if fits else partial(maker.make, provisioned.images[language], limits)
+        return await run_in_a_box(provisioned.pool, language, maker, run_in_this, make)
 
     def pool_state(self) -> dict[str, object]:
         """See `Pooled.pool_state`."""
@@ -159,23 +160,6 @@ class DockerRuntime:
         """See `Runtime.aclose`."""
         await self._release()
         self._engine.close()
-
-    async def _run_once(
-        self, provisioned: _Provisioned, record: RunRecord, control: RunControl
-    ) -> RunResult:
-        language, limits = record.job.job.language, record.job.job.limits
-        await provisioned.maker.leaving.thinned()
-        pooled = provisioned.capabilities.adjustable or _of_box(limits) == _of_box(JobLimits())
-        if pooled:
-            box, record.warm = await provisioned.pool.take(language)
-        else:
-            box = await provisioned.maker.make_or_discard(provisioned.images[language], limits)
-        try:
-            return await run_in(box, record, control)
-        finally:
-            provisioned.maker.discard(box)
-            if pooled:
-                provisioned.pool.done()
 
     async def _find_images(self) -> dict[str, str]:
         found = {}

@@ -128,8 +128,14 @@ class Attached:
             self._over = time.monotonic()
 
 
-class PipeReader:
-    """Reads a non-blocking pipe until nobody writes to it any more.
+class FifoReader:
+    """Reads a named pipe until nobody writes to it any more; the descriptor stays its owner's.
+
+    `sandbox_host.linux.pipes.PipeReader` owns what it reads, and closes it.
+
+    Args:
+        descriptor: non-blocking.
+        sink: takes the bytes.
 
     Attributes:
         ended: done when every writer is gone.

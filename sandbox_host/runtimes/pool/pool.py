@@ -62,7 +62,7 @@ class _Queue(Generic[B]):
     making: int = 0
     pause: float = _FIRST_PAUSE
     rest_until: float = 0.0
-    lacking_since: float | None = None
+    short_since: float | None = None
     target: int = 0
     served: int = 0
     missed: int = 0
@@ -100,14 +100,14 @@ class BoxPool(Generic[B]):
         self._in_use = 0
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tending: asyncio.Task[None] | None = None
+        self._replenishing: asyncio.Task[None] | None = None
         self._closed = False
         self._error: str | None = None
 
     def start(self) -> None:
         """Begin to make boxes, on the running loop; it may have begun already."""
-        if self._tending is None:
-            self._tending = asyncio.create_task(self._tend())
+        if self._replenishing is None:
+            self._replenishing = asyncio.create_task(self._replenish())
 
     async def take(self, language: str) -> tuple[B, bool]:
         """A box for one job, and whether it was waiting; `done` must be called after the job.
@@ -176,14 +176,14 @@ class BoxPool(Generic[B]):
     async def aclose(self) -> None:
         """Make no more, and discard what waits; boxes under way are waited for."""
         self._closed = True
-        if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.gather(self._tending, return_exceptions=True)
+        if self._replenishing is not None:
+            self._replenishing.cancel()
+            await asyncio.gather(self._replenishing, return_exceptions=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for queue in self._queues.values():
             self._shrink(queue, 0)
 
-    async def _tend(self) -> None:
+    async def _replenish(self) -> None:
         while True:
             self._wake.clear()
             deferred = self._plan()
@@ -192,7 +192,7 @@ class BoxPool(Generic[B]):
                     await self._wake.wait()
 
     def _plan(self) -> bool:
-        """Bring every queue nearer to what it should hold; whether a box was put off."""
+        """Bring every queue nearer to what it should hold; whether making a box was deferred."""
         now = time.monotonic()
         wanted = {
             name: queue.demand.wanted(now, self._make_seconds)
@@ -215,11 +215,11 @@ class BoxPool(Generic[B]):
 
     def _may_be_deferred(self, queue: _Queue[B], now: float) -> bool:
         if not self._is_short(queue):
-            queue.lacking_since = None
+            queue.short_since = None
             return False
-        if queue.lacking_since is None:
-            queue.lacking_since = now
-        recent = now - queue.lacking_since < _DEFERRED_SECONDS
+        if queue.short_since is None:
+            queue.short_since = now
+        recent = now - queue.short_since < _DEFERRED_SECONDS
         return bool(queue.waiting and recent)
 
     def _making(self) -> int:
@@ -257,7 +257,7 @@ class BoxPool(Generic[B]):
         queue.pause, queue.rest_until, self._error = _FIRST_PAUSE, 0.0, None
         self._make_seconds += 0.2 * (time.monotonic() - began - self._make_seconds)
         self._box_bytes = box.cost_bytes() or self._box_bytes
-        self._shelve(queue, box)
+        self._hand_over(queue, box)
 
     def _failed(self, language: str, queue: _Queue[B], error: BaseException) -> None:
         """Tell the job that would have had the box; make none of its kind ahead for a while."""
@@ -271,7 +271,7 @@ class BoxPool(Generic[B]):
             log.warning("no box for %s could be made ahead: %s", language, error)
             self._on_trouble()
 
-    def _shelve(self, queue: _Queue[B], box: B) -> None:
+    def _hand_over(self, queue: _Queue[B], box: B) -> None:
         waiter = self._first_waiter(queue)
         if waiter is not None:
             waiter.set_result(box)

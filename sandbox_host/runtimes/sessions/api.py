@@ -90,7 +90,7 @@ class SessionPool:
         Raises:
             RuntimeFailure: the pool has no room for another session, or does not answer.
         """
-        await self._insisting("upload", session, "files", file=(name, content))
+        await self._request("upload", session, "files", file=(name, content))
 
     async def execute(self, session: str, code: str, seconds: int, stream_limit: int) -> Any:  # noqa: ANN401
         """Begin to execute Python ``code``; the execution as the API describes it.
@@ -105,12 +105,12 @@ class SessionPool:
             "timeoutInSeconds": seconds,
             "outputStreamsMaxLength": stream_limit,
         }
-        return _json(await self._insisting("execute", session, "executions", body=body))
+        return _json(await self._request("execute", session, "executions", body=body))
 
     async def execution(self, session: str, execution: str) -> Any:  # noqa: ANN401
         """How an execution stands."""
         path = f"executions/{quote(execution, safe='')}"
-        return _json(await self._insisting("poll", session, path))
+        return _json(await self._request("poll", session, path))
 
     async def download(self, session: str, name: str, limit: int) -> bytes:
         """The content of a file.
@@ -120,7 +120,7 @@ class SessionPool:
             Refused: there is no such file.
         """
         path = f"files/{quote(name, safe='')}/content"
-        return await self._insisting("download", session, path, limit=limit)
+        return await self._request("download", session, path, limit=limit)
 
     async def delete(self, session: str) -> None:
         """End the session and all that runs in it; one that has ended is fine.
@@ -129,7 +129,7 @@ class SessionPool:
             RuntimeFailure: it may go on until the pool ends it.
         """
         try:
-            await self._insisting("delete", session, "session", method="DELETE")
+            await self._request("delete", session, "session", method="DELETE")
         except Refused as error:
             if error.status != _NOT_FOUND:
                 raise
@@ -140,7 +140,7 @@ class SessionPool:
             await self._http.close()
         await self._forget_token()
 
-    async def _insisting(self, purpose: str, session: str, path: str, **request: Any) -> bytes:  # noqa: ANN401
+    async def _request(self, purpose: str, session: str, path: str, **request: Any) -> bytes:  # noqa: ANN401
         """Send a request, again where that can help and cannot harm, within `retry_seconds`."""
         deadline = time.monotonic() + self._retry_seconds
         backoff = Backoff(first=0.25, ceiling=_MAX_PAUSE_SECONDS)

@@ -47,7 +47,7 @@ async def _opened(pool_bytes: int, *, use_cgroups: bool = True) -> BubblewrapRun
     return runtime
 
 
-def _shelf(runtime: BubblewrapRuntime) -> dict[str, int]:
+def _queue(runtime: BubblewrapRuntime) -> dict[str, int]:
     state: Any = runtime.pool_state()
     return dict(state["languages"]["any"])
 
@@ -59,15 +59,15 @@ async def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 async def _waits(runtime: BubblewrapRuntime) -> None:
-    await _until(lambda: _shelf(runtime)["waiting"] > 0)
+    await _until(lambda: _queue(runtime)["waiting"] > 0)
 
 
 async def _rests(runtime: BubblewrapRuntime) -> None:
     """Until as many boxes wait as are wanted, and none is being made."""
 
     def rests() -> bool:
-        shelf = _shelf(runtime)
-        return shelf["waiting"] >= max(1, shelf["target"]) and not shelf["making"]
+        queue = _queue(runtime)
+        return queue["waiting"] >= max(1, queue["target"]) and not queue["making"]
 
     await _until(rests)
 
@@ -106,10 +106,10 @@ async def test_a_waiting_box_runs_one_job_and_is_replaced(bwrap: BubblewrapRunti
         "import os; print(os.path.exists('/box/tmp/mark'), sorted(os.listdir('/in')))\n"
         "open('/tmp/mark', 'w')\n"
     )
-    served = _shelf(bwrap)["served"]
+    served = _queue(bwrap)["served"]
     for _ in range(3):
         assert (await _warm(bwrap, prepared(program))).stdout == "False ['main.py']\n"
-    assert _shelf(bwrap)["served"] == served + 3
+    assert _queue(bwrap)["served"] == served + 3
 
 
 async def test_one_kind_of_box_runs_every_language(bwrap: BubblewrapRuntime) -> None:
@@ -120,7 +120,7 @@ async def test_one_kind_of_box_runs_every_language(bwrap: BubblewrapRuntime) -> 
 
 async def test_jobs_beyond_the_waiting_boxes_run_in_new_ones(bwrap: BubblewrapRuntime) -> None:
     await _waits(bwrap)
-    count = _shelf(bwrap)["waiting"] + 3
+    count = _queue(bwrap)["waiting"] + 3
     results = await asyncio.gather(*(run(bwrap, prepared("print('x')")) for _ in range(count)))
     assert {result.stdout for result in results} == {"x\n"}
     assert {result.warm for result in results} == {True, False}
@@ -245,11 +245,11 @@ async def test_what_waits_has_nothing_but_the_programs_own_streams(
 
 async def test_a_box_that_dies_while_it_waits_is_replaced(bwrap: BubblewrapRuntime) -> None:
     await _rests(bwrap)
-    shelf = _shelf(bwrap)
+    queue = _queue(bwrap)
     for box in _boxes():
         _kill(box, signal.SIGKILL)
     # Each of them is missed: one that is not might still be given the job.
-    await _until(lambda: _shelf(bwrap)["broken"] >= shelf["broken"] + shelf["waiting"])
+    await _until(lambda: _queue(bwrap)["broken"] >= queue["broken"] + queue["waiting"])
     assert (await _warm(bwrap, prepared("print('next')"))).stdout == "next\n"
 
 
@@ -286,14 +286,14 @@ async def test_the_pool_is_measured_and_stays_within_its_budget(bwrap: Bubblewra
     state: Any = bwrap.pool_state()
     assert state["budget_bytes"] == _POOL
     assert 64 * 1024 < state["box_bytes"] < 8 * _MIB
-    assert state["box_bytes"] * _shelf(bwrap)["waiting"] <= _POOL
+    assert state["box_bytes"] * _queue(bwrap)["waiting"] <= _POOL
 
 
 async def test_without_a_budget_no_box_waits() -> None:
     runtime = await _opened(0)
     results = [await run(runtime, prepared("print('x')")) for _ in range(2)]
     assert [(result.warm, result.stdout) for result in results] == [(False, "x\n")] * 2
-    assert (_shelf(runtime)["waiting"], _shelf(runtime)["target"]) == (0, 0)
+    assert (_queue(runtime)["waiting"], _queue(runtime)["target"]) == (0, 0)
     await runtime.aclose()
 
 
@@ -315,9 +315,9 @@ async def test_a_second_preflight_leaves_the_waiting_boxes_alone(
     bwrap: BubblewrapRuntime,
 ) -> None:
     await _waits(bwrap)
-    served = _shelf(bwrap)["served"]
+    served = _queue(bwrap)["served"]
     assert (await bwrap.preflight()).ready
-    assert _shelf(bwrap)["served"] > served  # the canary took one
+    assert _queue(bwrap)["served"] > served  # the canary took one
     assert (await _warm(bwrap, prepared("print('x')"))).stdout == "x\n"
 
 

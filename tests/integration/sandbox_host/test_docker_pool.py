@@ -40,7 +40,7 @@ async def engine() -> AsyncIterator[DockerEngine]:
     opened.close()
 
 
-def _shelf(runtime: DockerRuntime, language: str = "python") -> dict[str, int]:
+def _queue(runtime: DockerRuntime, language: str = "python") -> dict[str, int]:
     state: Any = runtime.pool_state()
     return dict(state["languages"][language])
 
@@ -53,7 +53,7 @@ async def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 async def _warm(runtime: DockerRuntime, job: PreparedJob) -> SandboxResult:
     """The result of ``job`` in a box that waited for it."""
-    await _until(lambda: _shelf(runtime, job.job.language)["waiting"] > 0)
+    await _until(lambda: _queue(runtime, job.job.language)["waiting"] > 0)
     result = await run(runtime, job)
     assert result.warm
     return result
@@ -61,15 +61,15 @@ async def _warm(runtime: DockerRuntime, job: PreparedJob) -> SandboxResult:
 
 async def test_a_waiting_box_runs_one_job_and_is_replaced(docker: DockerRuntime) -> None:
     program = "import os; print(os.path.exists('/box/tmp/mark')); open('/tmp/mark', 'w')"
-    served = _shelf(docker)["served"]
+    served = _queue(docker)["served"]
     for _ in range(3):
         assert (await _warm(docker, prepared(program))).stdout == "False\n"
-    assert _shelf(docker)["served"] == served + 3
+    assert _queue(docker)["served"] == served + 3
 
 
 async def test_jobs_beyond_the_waiting_boxes_run_in_new_ones(docker: DockerRuntime) -> None:
-    await _until(lambda: _shelf(docker)["waiting"] > 0)
-    count = _shelf(docker)["waiting"] + 3
+    await _until(lambda: _queue(docker)["waiting"] > 0)
+    count = _queue(docker)["waiting"] + 3
     results = await asyncio.gather(*(run(docker, prepared("print('x')")) for _ in range(count)))
     assert {result.stdout for result in results} == {"x\n"}
     assert {result.warm for result in results} == {True, False}
@@ -118,13 +118,13 @@ async def test_a_waiting_box_takes_on_the_jobs_disk(docker: DockerRuntime) -> No
 async def test_a_box_that_dies_while_it_waits_is_replaced(
     docker: DockerRuntime, engine: DockerEngine
 ) -> None:
-    await _until(lambda: all(_shelf(docker, name)["waiting"] for name in ("python", "shell")))
-    broken = sum(_shelf(docker, name)["broken"] for name in ("python", "shell"))
+    await _until(lambda: all(_queue(docker, name)["waiting"] for name in ("python", "shell")))
+    broken = sum(_queue(docker, name)["broken"] for name in ("python", "shell"))
     for box, host in (await engine.boxes()).items():
         if host == host_tag():
             await engine.kill(box)
     await _until(
-        lambda: sum(_shelf(docker, name)["broken"] for name in ("python", "shell")) >= broken + 2
+        lambda: sum(_queue(docker, name)["broken"] for name in ("python", "shell")) >= broken + 2
     )
     assert (await _warm(docker, prepared("print('next')"))).stdout == "next\n"
 
@@ -133,7 +133,7 @@ async def test_no_job_fails_because_its_box_has_just_died(
     docker: DockerRuntime, engine: DockerEngine
 ) -> None:
     for _ in range(3):
-        await _until(lambda: _shelf(docker)["waiting"] > 0)
+        await _until(lambda: _queue(docker)["waiting"] > 0)
         mine = [box for box, host in (await engine.boxes()).items() if host == host_tag()]
         killing = [asyncio.create_task(engine.kill(box)) for box in mine]
         # Sent while the boxes die: to a dead one, a dying one, or a new one.
@@ -152,7 +152,7 @@ async def test_boxes_that_are_not_wanted_any_more_are_removed(
 ) -> None:
     runtime = DockerRuntime(pool_memory_bytes=256 * _MIB)
     assert (await runtime.preflight()).ready
-    await _until(lambda: all(_shelf(runtime, name)["waiting"] for name in ("python", "shell")))
+    await _until(lambda: all(_queue(runtime, name)["waiting"] for name in ("python", "shell")))
     before = {box for box, host in (await engine.boxes()).items() if host == host_tag()}
     await runtime.aclose()
     after = {box for box, host in (await engine.boxes()).items() if host == host_tag()}

@@ -46,11 +46,11 @@ async def test_a_large_job_is_not_overtaken_by_small_ones() -> None:
 
 async def test_while_a_job_waits_no_more_are_asked_for() -> None:
     budget = MemoryBudget(100, usual=10)
-    await asyncio.wait_for(budget.room(), 10)
+    await asyncio.wait_for(budget.wait_for_capacity(), 10)
     first = await hold(budget, 90, [])
     waiting = asyncio.create_task(hold(budget, 20, []))
     await settle()
-    room = asyncio.create_task(budget.room())
+    room = asyncio.create_task(budget.wait_for_capacity())
     await settle()
     assert not room.done()
     await first.aclose()
@@ -62,9 +62,9 @@ async def test_while_a_job_waits_no_more_are_asked_for() -> None:
 async def test_no_more_are_asked_for_than_could_start() -> None:
     budget = MemoryBudget(100, usual=40)
     first = await hold(budget, 60, [])
-    await asyncio.wait_for(budget.room(), 10)
+    await asyncio.wait_for(budget.wait_for_capacity(), 10)
     second = await hold(budget, 10, [])
-    room = asyncio.create_task(budget.room())
+    room = asyncio.create_task(budget.wait_for_capacity())
     await settle()
     assert not room.done()
     await second.aclose()
@@ -73,7 +73,7 @@ async def test_no_more_are_asked_for_than_could_start() -> None:
 
 
 async def test_an_idle_host_asks_for_jobs_however_small_it_is() -> None:
-    await asyncio.wait_for(MemoryBudget(100, usual=101).room(), 10)
+    await asyncio.wait_for(MemoryBudget(100, usual=101).wait_for_capacity(), 10)
 
 
 async def test_a_job_that_stops_waiting_lets_the_next_ones_through() -> None:

@@ -18,7 +18,7 @@ from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.settings import AGENT_UID, Plan, container_settings
 from sandbox_host.runtimes.docker.stream import Attached
 from sandbox_host.runtimes.docker.workspace import WORKSPACES, Workspace
-from sandbox_host.runtimes.pool.leaving import Leaving, made_or_discarded
+from sandbox_host.runtimes.pool.leaving import Leaving
 
 #: Limits that no job is over; a container whose group holds the job's own has these.
 _CEILINGS = JobLimits(memory_bytes=2 * 1024**3, processes=512, disk_bytes=1024**3, wall_seconds=300)
@@ -79,10 +79,6 @@ class BoxMaker:
             self._leave(container, box.close() if box else self._remove(container, own))
             raise
         return box
-
-    async def make_or_discard(self, image: str, limits: JobLimits) -> DockerBox:
-        """`make`, where the caller may be cancelled: a box made too late is removed."""
-        return await made_or_discarded(self.make(image, limits), self.discard)
 
     def discard(self, box: DockerBox) -> None:
         """Remove a box in the background."""

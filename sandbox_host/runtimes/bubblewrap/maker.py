@@ -1,4 +1,4 @@
-"""Makes bubblewrap boxes, each of which waits for one job, and lets them go."""
+"""Makes and removes bubblewrap boxes."""
 
 from __future__ import annotations
 
@@ -6,30 +6,24 @@ import asyncio
 import contextlib
 import itertools
 import os
-from dataclasses import dataclass
 
 from domain.contracts.job import JobLimits
 from sandbox_host.linux.box_users import BUBBLEWRAP_USERS, NoUserFree
-from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits, GroupUsage
+from sandbox_host.linux.cgroups.types import Cgroup, GroupUsage
 from sandbox_host.linux.cpus import bind
 from sandbox_host.linux.network_watch import NetworkWatch
 from sandbox_host.linux.processes import sealed_file
 from sandbox_host.linux.watchdog import descendants, private_bytes, run_ms
 from sandbox_host.run.events import security_event
-from sandbox_host.run.job import PreparedJob
-from sandbox_host.run.output import CappedStream
-from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, not_laid
-from sandbox_host.runtimes.bubblewrap import box as bwrap_box
-from sandbox_host.runtimes.bubblewrap import shell as bwrap_shell
+from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.bubblewrap import command_line, shell
 from sandbox_host.runtimes.bubblewrap.binary import Identity
+from sandbox_host.runtimes.bubblewrap.box import SETUP_SECONDS, BwrapBox, group_limits
 from sandbox_host.runtimes.bubblewrap.capabilities import HostCapabilities
 from sandbox_host.runtimes.bubblewrap.files import BoxFiles
 from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
 from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
-from sandbox_host.runtimes.pool.leaving import Leaving, made_or_discarded
-
-#: Seconds ``bwrap`` may take to set a box up, and its shell to take a job.
-_SETUP_SECONDS = 10.0
+from sandbox_host.runtimes.pool.leaving import Leaving
 
 #: Memory of the kernel's behind a box that waits, where no group counts it; measured: page tables
 #: 130 KB, slab 120 to 300, stacks 45.
@@ -37,67 +31,6 @@ _KERNEL_BYTES = 384 * 1024
 
 #: Numbers this process's boxes, whoever makes them.
 _serial = itertools.count()
-
-
-@dataclass(eq=False)
-class BwrapBox:
-    """A box that waits for a job, then runs it.
-
-    Attributes:
-        init: its PID 1, as this host numbers it.
-        before: what was used until it waited; of the CPU time in system mode at least, where no
-            group counts.
-        limits: those that hold now.
-        closing: gives up all that was made for it.
-    """
-
-    process: BwrapProcess
-    init: int
-    files: BoxFiles
-    network: NetworkWatch
-    inputs: InputFolder
-    group: Cgroup | None
-    before: GroupUsage
-    limits: JobLimits
-    closing: contextlib.AsyncExitStack
-
-    async def broken(self) -> None:
-        """See `pool.Box.broken`: a box that waits has no other way to end."""
-        await self.process.ended()
-
-    def cost_bytes(self) -> int | None:
-        """See `sandbox_host.runtimes.pool.pool.Box.cost_bytes`."""
-        return self.before.peak_memory_bytes
-
-    async def begin(
-        self, job: PreparedJob, command: list[str], streams: tuple[CappedStream, CappedStream]
-    ) -> None:
-        """Fit the box to the job, lay its files, have the program started.
-
-        Raises:
-            BoxGone: the box died before the program started.
-            InvalidJob: the kernel cannot take the files' names.
-            OSError: the kernel refuses a limit.
-            RuntimeFailure: the kernel refuses a file, or the box cannot be fitted, or takes no job.
-        """
-        limits = job.job.limits
-        if self.group is not None and _of_group(limits) != _of_group(self.limits):
-            self.group.limit(_of_group(limits))
-        if limits.disk_bytes != self.limits.disk_bytes:
-            self.files.resize(limits.disk_bytes)
-        self.limits = limits
-        try:
-            await asyncio.to_thread(self.inputs.lay, self.files.workspace, job.files)
-        except OSError as error:
-            raise not_laid(error) from error
-        line = bwrap_shell.line(
-            command, environment_of(job), limits, has_group=self.group is not None
-        )
-        try:
-            async with asyncio.timeout(_SETUP_SECONDS):
-                await self.process.start(line, job.stdin, streams)
-        except TimeoutError:
-            raise RuntimeFailure(f"the box took no job in {_SETUP_SECONDS:.0f} s") from None
 
 
 class BoxMaker:
@@ -127,10 +60,6 @@ class BoxMaker:
                 return await self._make(made, limits)
         except OSError as error:
             raise RuntimeFailure(str(error)) from error
-
-    async def make_or_discard(self, limits: JobLimits) -> BwrapBox:
-        """`make`, where the caller may be cancelled: a box made too late is removed."""
-        return await made_or_discarded(self.make(limits), self.discard)
 
     def discard(self, box: BwrapBox) -> None:
         """End and remove a box in the background."""
@@ -175,19 +104,19 @@ class BoxMaker:
     def _group(self, made: contextlib.AsyncExitStack, limits: JobLimits) -> Cgroup | None:
         if self._capabilities.tree is None:
             return None
-        group = self._capabilities.tree.create(f"box-{next(_serial)}", _of_group(limits))
+        group = self._capabilities.tree.create(f"box-{next(_serial)}", group_limits(limits))
         made.push_async_callback(asyncio.to_thread, group.remove)
         return group
 
     @staticmethod
     async def _set_up(process: BwrapProcess) -> int:
         try:
-            async with asyncio.timeout(_SETUP_SECONDS):
+            async with asyncio.timeout(SETUP_SECONDS):
                 init = await process.init_pid()
                 await process.ready()
                 return init
         except TimeoutError:
-            raise RuntimeFailure(f"bwrap had no box after {_SETUP_SECONDS:.0f} s") from None
+            raise RuntimeFailure(f"bwrap had no box after {SETUP_SECONDS:.0f} s") from None
         except RuntimeFailure as failure:
             await process.aclose()
             raise RuntimeFailure(f"{failure}: {process.last_words()}") from None
@@ -211,25 +140,23 @@ def _launch(
             return descriptor
 
         identity = {
-            path: hold("etc", content) for path, content in bwrap_box.IDENTITY_FILES.items()
+            path: hold("etc", content) for path, content in command_line.IDENTITY_FILES.items()
         }
         profile = None if capabilities.filter is None else hold("seccomp", capabilities.filter)
 
         def command(status: int) -> list[str]:
-            inherited = bwrap_box.Descriptors(identity, profile, status)
-            options = bwrap_box.box_arguments(capabilities.root, inherited, inputs.path, disk_bytes)
+            inherited = command_line.Descriptors(identity, profile, status)
+            options = command_line.box_arguments(
+                capabilities.root, inherited, inputs.path, disk_bytes
+            )
             mark = capabilities.keeper.mark
-            bwrap = [capabilities.bwrap.path, *mark, *options, "--", *bwrap_shell.waiting()]
+            bwrap = [capabilities.bwrap.path, *mark, *options, "--", *shell.waiting()]
             inside = user.command(bwrap)
             if capabilities.quotas is not None:
                 inside = capabilities.quotas.around(inside)
-            return bwrap_box.entering(group, inside)
+            return command_line.entering(group, inside)
 
         return BwrapProcess(command, handed)
-
-
-def _of_group(limits: JobLimits) -> GroupLimits:
-    return GroupLimits(limits.memory_bytes, limits.processes + bwrap_box.OWN_PROCESSES, CPUS)
 
 
 def _seen(bwrap: int, init: int) -> GroupUsage:
