@@ -1,4 +1,4 @@
-"""Log lines on stderr: JSON for machines, plain text for a terminal. Never program content."""
+"""Logs to stderr: JSON lines, or plain text on a terminal. Programs' content is never logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandbox_host.run.events import FIELDS
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, its fields, and the exception."""
+    """One JSON object per line: time, level, logger, message, extra fields, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter.format`."""
@@ -27,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, FIELDS, {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        elif record.exc_text:  # without the secrets that were in it
+        elif record.exc_text:  # already formatted, with secrets removed
             line["exception"] = record.exc_text
         return redact(json.dumps(line, ensure_ascii=False))
 
@@ -43,5 +43,5 @@ def configure(stream: TextIO | None = None) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in ("azure", "urllib3", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # The SDK logs every lost connection with its own retries; this host reports them once.
+    # The SDK logs each of its retries; this host reports a lost connection once.
     logging.getLogger("azure.servicebus._pyamqp").setLevel(logging.ERROR)

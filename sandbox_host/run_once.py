@@ -1,7 +1,7 @@
 """``python -m sandbox_host.run_once``: run jobs from standard input, without a bus.
 
-For tools that ask what a program does in this sandbox and record nothing. One `SandboxJob` as JSON
-a line in, one `SandboxResult` as JSON a line out, in the order in which they end.
+For tools that need to know what a program does in this sandbox and record nothing. Each input line
+is a `SandboxJob` as JSON, each output line a `SandboxResult`, in the order in which jobs end.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from domain.contracts.redaction import guard
 from domain.contracts.strict_json import read_as
 from domain.contracts.validation import describe
 from sandbox_host.host.messages import failure
-from sandbox_host.linux.processes import adopt_orphans, heed_signals
+from sandbox_host.linux.processes import adopt_orphans, stop_ignoring_signals
 from sandbox_host.logs import configure
 from sandbox_host.run.job import InvalidJob, prepare
 from sandbox_host.runtimes.base import Runtime, RuntimeFailure
 from sandbox_host.runtimes.choice import RUNTIME_NAMES, RuntimeOptions, make_runtime
 from sandbox_host.settings import DEFAULT_IMAGES
 
-#: Bytes of one job's line; a job that fits a message is far smaller.
+#: Maximum bytes of a job's line; a job that fits into a message is far smaller.
 MAX_LINE_BYTES = 1024**2
 
 
 class WrongInput(ValueError):
-    """A line is no job, or standard input cannot be read; the message says which and why."""
+    """A line is not a job, or standard input cannot be read; the message says which and why."""
 
 
 class NotReady(Exception):
-    """The runtime cannot run jobs here; the message says why and what helps."""
+    """The runtime cannot run jobs here; the message says why, and what to do."""
 
 
 async def run_jobs(runtime: Runtime, concurrency: int) -> None:
-    """Run every job of standard input, at most ``concurrency`` at once.
+    """Run every job on standard input, at most ``concurrency`` at once.
 
     Raises:
         NotReady: the runtime's canary does not run.
-        WrongInput: a line is no job; those before it are answered.
-        ExceptionGroup: of BrokenPipeError: nobody reads the results any more.
+        WrongInput: a line is not a job; the jobs before it are answered.
+        ExceptionGroup: with BrokenPipeError: nobody reads the results any more.
     """
     readiness = await runtime.preflight()
     if not readiness.ready:
@@ -67,10 +67,10 @@ async def _start_all(
     slots: asyncio.Semaphore,
     running: asyncio.TaskGroup,
 ) -> WrongInput | None:
-    """Start a run for each line; what ended that early, if something did."""
+    """Start a run for each line; the error that ended the input early, if there was one."""
     number = 0
     while True:
-        await slots.acquire()  # before reading: what waits stays with the sender
+        await slots.acquire()  # before reading, so that waiting jobs stay with the sender
         number += 1
         try:
             line = await lines.readline()
@@ -87,7 +87,7 @@ async def _start_all(
 
 async def _standard_input() -> asyncio.StreamReader:
     mode = os.fstat(sys.stdin.fileno()).st_mode
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):  # a file or /dev/null cannot be waited for
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):  # the loop cannot wait for other kinds
         raise WrongInput("standard input must be a pipe: cat jobs.jsonl | …")
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     protocol = asyncio.StreamReaderProtocol(reader)
@@ -100,13 +100,13 @@ async def _answer(runtime: Runtime, job: SandboxJob, slots: asyncio.Semaphore) -
         result = await _run(runtime, job)
     finally:
         slots.release()
-    # In a thread: a reader that is slow must not keep this loop from its programs' deadlines.
+    # In a thread: a slow reader of the results must not delay the programs' deadlines.
     await asyncio.to_thread(_write, result.model_dump_json().encode() + b"\n")
 
 
 async def _run(runtime: Runtime, job: SandboxJob) -> SandboxResult:
     if job.inputs:
-        why = "inputs: nothing is fetched here; lay them among files"
+        why = "inputs: nothing is fetched here; add them to files"
         return failure(job.run_id, job.intent_id, Verdict.INVALID_JOB, why)
     try:
         return (await runtime.run(prepare(job))).result
@@ -134,7 +134,7 @@ async def _until_told_to_stop(runtime: Runtime, concurrency: int) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m sandbox_host.run_once",
-        description="Run jobs (SandboxJob, one JSON object a line) from standard input and write "
+        description="Run jobs (SandboxJob, one JSON object per line) from standard input and write "
         "their results (SandboxResult) to standard output. Logs go to standard error.",
     )
     parser.add_argument("--runtime", choices=RUNTIME_NAMES, required=True)
@@ -142,10 +142,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--image",
         default=DEFAULT_IMAGES,
         metavar="NAME",
-        help="of the docker runtime; {language} in it stands for the program's (%(default)s)",
+        help="image for the docker runtime; {language} is replaced by the job's (%(default)s)",
     )
-    parser.add_argument("--engine-runtime", metavar="NAME", help="of the engine, such as runsc")
-    parser.add_argument("--sessions-endpoint", metavar="URL", help="of the sessions runtime")
+    parser.add_argument(
+        "--engine-runtime", metavar="NAME", help="the engine's OCI runtime, such as runsc"
+    )
+    parser.add_argument("--sessions-endpoint", metavar="URL", help="for the sessions runtime")
     parser.add_argument("--concurrency", type=int, default=1, metavar="N", help="1 to 256")
     given = parser.parse_args(arguments)
     if not 1 <= given.concurrency <= 256:
@@ -161,12 +163,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 0 when all was answered, 1 where nothing can run, 2 for wrong input."""
+    """Run the command line; 0 if all jobs were answered, 1 if none can run, 2 for wrong input."""
     given = _parse(arguments)
     configure()
     guard(os.environ)
     adopt_orphans()
-    heed_signals()
+    stop_ignoring_signals()
     options = RuntimeOptions(
         images=given.image,
         engine_runtime=given.engine_runtime,
@@ -183,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExceptionGroup as group:
         if group.split(BrokenPipeError)[1] is not None:
             raise
-        # Nobody reads any more; what Python would flush at its end has nowhere to go either.
+        # Nobody reads the results any more; without this, Python's flush at exit would fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

@@ -1,1 +1,1 @@
-"""The sandbox host with a Docker engine of its own, in one privileged container."""
+"""The sandbox host with its own Docker engine, in one privileged container."""

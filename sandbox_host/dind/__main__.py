@@ -1,8 +1,8 @@
-"""``python -m sandbox_host.dind``: what the container starts. An engine, and the host beside it.
+"""``python -m sandbox_host.dind``, the container's entry point: runs an engine and the host.
 
-The host starts when the engine has its images, or when it is clear that there will be no engine:
-then it says so in ``/health``, takes no job that needs one, and keeps running. SIGTERM drains the
-host first and stops the engine afterwards. Where the host ends, the container does.
+The host starts once the engine has its images, or once it is clear that no engine can run. In the
+second case the host reports that in ``/health``, takes no job that needs an engine, and keeps
+running. SIGTERM drains the host, then stops the engine. When the host ends, so does the container.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _IMAGES = Path("/images")
 
 
 class Container:
-    """The two processes, and what has become of them."""
+    """Supervises the two processes."""
 
     def __init__(self) -> None:
         self._pattern = os.environ.get("QLP_SANDBOX_IMAGES") or DEFAULT_IMAGES
@@ -38,7 +38,7 @@ class Container:
         self._cleared = self._broken = False
 
     async def run(self) -> int:
-        """Until the host ends; its exit status."""
+        """Run until the host ends; its exit status."""
         engine = self._start_engine()
         self._take_signals()
         if engine is not None:
@@ -54,14 +54,14 @@ class Container:
         return 1 if self._broken else status
 
     def _not_kept_running(self, engine: asyncio.Task[None]) -> None:
-        """An engine that nobody watches any more must not go on: the container starts anew."""
+        """Stop the container: an engine without a supervisor must not keep running."""
         if not engine.cancelled():
-            log.error("the engine's supervisor broke", exc_info=engine.exception())
+            log.error("the engine's supervisor failed", exc_info=engine.exception())
             self._broken = True
             self._stopped.set()
 
     def _start_engine(self) -> asyncio.Task[None] | None:
-        reason = privileges.lack()
+        reason = privileges.missing()
         if reason is None:
             try:
                 cgroups.make_writable()
@@ -83,7 +83,7 @@ class Container:
         if not self._cleared:
             await asyncio.to_thread(remove_boxes)
             self._cleared = True
-        await asyncio.to_thread(images.bring, self._pattern, _IMAGES)
+        await asyncio.to_thread(images.provide, self._pattern, _IMAGES)
 
     async def _host(self, stopping: asyncio.Task[bool]) -> int:
         host = await asyncio.create_subprocess_exec(
@@ -107,7 +107,7 @@ class Container:
 
 
 def main() -> int:
-    """Run the container."""
+    """Run the container's processes; the exit status."""
     configure()
     guard(os.environ)
     return asyncio.run(Container().run())

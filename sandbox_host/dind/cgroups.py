@@ -1,4 +1,4 @@
-"""Lets the engine make cgroups in a container."""
+"""Allows the engine to make cgroups inside a container."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def make_writable() -> None:
-    """Mount this container's cgroups writable, which only a privileged one has them from the start.
+    """Remount this container's cgroups writable; in a privileged container they are already.
 
-    They are no others than its own: a container sees the hierarchy from its own group downwards.
+    This reaches no other container's: a container sees the hierarchy from its own group downwards.
 
     Raises:
         OSError: the kernel refuses.
@@ -28,9 +28,9 @@ def make_writable() -> None:
 
 
 def delegate(root: Path = _ROOT) -> None:
-    """Move this container's processes out of its topmost group, and hand all controllers down.
+    """Move this container's processes out of its top group, and enable all controllers below it.
 
-    On version 2, only a group without processes can do that: Linux
+    In cgroup v2, only a group without processes can enable controllers for its children: Linux
     ``Documentation/admin-guide/cgroup-v2.rst``, "No Internal Process Constraint".
 
     Raises:
@@ -42,7 +42,7 @@ def delegate(root: Path = _ROOT) -> None:
     inside = root / "init"
     inside.mkdir(exist_ok=True)
     for process in (root / "cgroup.procs").read_text().split():
-        with contextlib.suppress(ProcessLookupError):  # it has ended since
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             (inside / "cgroup.procs").write_text(process)
     wanted = " ".join(f"+{name}" for name in controllers.read_text().split())
     (root / "cgroup.subtree_control").write_text(wanted)

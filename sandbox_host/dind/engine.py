@@ -1,4 +1,4 @@
-"""The container's own Docker engine: configured, started, watched, and started again."""
+"""Configures the container's Docker engine, starts it, watches it, and restarts it."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ _DATA = Path("/var/lib/docker")
 _EXEC = Path("/run/docker")
 _PID_FILES = (Path("/run/docker.pid"), _EXEC / "containerd/containerd.pid")
 
-#: Owner of the ranges in /etc/subuid and /etc/subgid that boxes' users are mapped to.
+#: Owner of the ID ranges in /etc/subuid and /etc/subgid that boxes' users are mapped to.
 _REMAPPED = "dockremap"
 
-#: Seconds an engine may take until it answers, and to stop.
+#: Seconds an engine may take to answer after its start, and to stop.
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 
-#: Seconds before an engine that died is started again: doubled each time, up to the last; one that
-#: has run for a minute is forgiven.
-_FIRST_PAUSE, _LAST_PAUSE, _FORGIVEN = 0.5, 30.0, 60.0
+#: Seconds before an engine that died is restarted: doubled each time, up to the second number, and
+#: reset once an engine has run for as long as the third.
+_FIRST_PAUSE, _LONGEST_PAUSE, _RESET_AFTER = 0.5, 30.0, 60.0
 
 
 def configuration() -> dict[str, object]:
-    """The engine's configuration file.
+    """The contents of the engine's configuration file.
 
-    No network at all for boxes, so neither a bridge nor iptables; no socket but the local one; the
-    boxes' root is nobody outside of them.
+    Boxes have no network at all, so there is neither a bridge nor iptables. The engine listens on
+    the local socket only. A box's root has no rights outside of the box.
     """
-    told: dict[str, object] = {
+    settings: dict[str, object] = {
         "hosts": [f"unix://{SOCKET}"],
         "data-root": str(_DATA),
         "exec-root": str(_EXEC),
@@ -65,23 +65,23 @@ def configuration() -> dict[str, object]:
         "shutdown-timeout": 5,
     }
     if _is_overlay(_DATA):
-        # An overlay cannot lie on an overlay. Slow, and every box is a whole copy.
-        told["storage-driver"] = "vfs"
+        # An overlay cannot lie on an overlay. vfs is slow, and copies the whole image for each box.
+        settings["storage-driver"] = "vfs"
         log.warning("%s is not a volume: the engine copies a whole image for each box", _DATA)
     runsc = shutil.which("runsc")
     if runsc:
-        # Without it gVisor looks for an interface that boxes do not have.
-        told["runtimes"] = {"runsc": {"path": runsc, "runtimeArgs": ["--network=none"]}}
-    return told
+        # Without this argument gVisor looks for a network interface, which boxes do not have.
+        settings["runtimes"] = {"runsc": {"path": runsc, "runtimeArgs": ["--network=none"]}}
+    return settings
 
 
 class Engine:
     """Keeps an engine running.
 
     Args:
-        report: told of every change.
-        prepare: awaited each time that the engine answers, before it is said to run;
-            raises `Unprepared`.
+        report: called with every new status.
+        prepare: awaited whenever an engine has started to answer, before it is reported as
+            running; raises `Unprepared`.
     """
 
     def __init__(
@@ -96,22 +96,22 @@ class Engine:
         self._restarts = 0
 
     async def keep_running(self) -> None:
-        """Start it, and start it again whenever it ends, until cancelled."""
+        """Start the engine, and restart it whenever it ends, until cancelled."""
         pause = _FIRST_PAUSE
         while True:
             started = time.monotonic()
             reason = await self._run_once()
-            if time.monotonic() - started > _FORGIVEN:
+            if time.monotonic() - started > _RESET_AFTER:
                 pause = _FIRST_PAUSE
-            log.error("%s; starting it again in %.1f s", reason, pause)
-            fix = "it is being started again; see its last line, and the container's log"
+            log.error("%s; restarting it in %.1f s", reason, pause)
+            fix = "it is being restarted; see its last line, and the container's log"
             self._restarts += 1
             self._tell(EngineStatus("failed", reason, fix))
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     async def stop(self) -> None:
-        """End it, by force if need be."""
+        """Stop the engine; kill it if it takes too long."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -119,7 +119,7 @@ class Engine:
         try:
             await asyncio.wait_for(process.wait(), _STOP_SECONDS)
         except TimeoutError:
-            log.warning("the engine does not stop; killing it")
+            log.warning("the engine did not stop in time; killing it")
             process.kill()
             await process.wait()
 
@@ -128,15 +128,15 @@ class Engine:
         self._report(EngineStatus(**known))
 
     async def _run_once(self) -> str:
-        """Run an engine to its end; why it ended."""
+        """Run an engine until it ends; why it ended."""
         await asyncio.to_thread(clean_up)
         await asyncio.to_thread(_configure)
         process = await asyncio.create_subprocess_exec(
             "dockerd",
             f"--config-file={_CONFIGURATION}",
             stderr=asyncio.subprocess.PIPE,
-            umask=0o022,  # which it hands on to all that it starts
-            start_new_session=True,  # a Ctrl-C is for the supervisor alone
+            umask=0o022,  # its children inherit it
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone
         )
         self._process = process
         reading = asyncio.create_task(self._read(process))
@@ -152,27 +152,27 @@ class Engine:
             else:
                 await self._serve(ended)
             status = await ended
-            await asyncio.wait({reading}, timeout=1)  # its last words
+            await asyncio.wait({reading}, timeout=1)  # for its last line
             return f"the engine ended with status {status}"
         finally:
             ended.cancel()
             reading.cancel()
 
     async def _serve(self, ended: asyncio.Task[int]) -> None:
-        """Prepare it, however often that takes, and wait for the engine's end."""
+        """Prepare the engine, retrying until that succeeds, and wait for the engine's end."""
         while not ended.done():
             try:
                 await self._prepare()
             except Unprepared as error:
                 log.error("the engine runs, but %s", error)
                 self._tell(EngineStatus("failed", str(error), error.fix))
-                await asyncio.wait({ended}, timeout=_LAST_PAUSE)
+                await asyncio.wait({ended}, timeout=_LONGEST_PAUSE)
             else:
                 self._tell(EngineStatus("running"))
                 await asyncio.wait({ended})
 
     async def _until_it_answers(self) -> str | None:
-        """Wait for that; what is wrong if it never does."""
+        """Wait until the engine answers; if it does not in time, the reason to report."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if await asyncio.to_thread(answers):
@@ -181,7 +181,7 @@ class Engine:
         return f"the engine did not answer within {_START_SECONDS:.0f} s"
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
-        """Pass on what it writes, and keep the last line."""
+        """Log what the engine writes to stderr, and keep the last line."""
         assert process.stderr is not None
         while chunk := await process.stderr.read(65536):
             for line in chunk.decode(errors="replace").splitlines():
@@ -190,7 +190,7 @@ class Engine:
 
 
 def answers() -> bool:
-    """Whether the engine answers; its socket is there before that."""
+    """Whether the engine answers; its socket exists before it does."""
     try:
         with contextlib.closing(docker.APIClient(base_url=f"unix://{SOCKET}", timeout=5)) as client:
             return bool(client.ping())
@@ -199,10 +199,10 @@ def answers() -> bool:
 
 
 def remove_boxes() -> None:
-    """Remove every container: of a new engine they are what the container before this one left.
+    """Remove every container: when an engine has just started, all are left from an earlier run.
 
-    The host's own reaper lets them be, since it cannot tell whether a host that it does not see,
-    in another process namespace, is alive; here there was none but its predecessor.
+    The host's own reaper leaves them alone, since it cannot tell whether a host in another PID
+    namespace is alive. Here only the host's own predecessor can have made them.
     """
     try:
         url = f"unix://{SOCKET}"
@@ -215,10 +215,10 @@ def remove_boxes() -> None:
 
 
 def clean_up() -> None:
-    """Remove what an engine that was killed has left: files that name processes, and containerd.
+    """Remove what a killed engine has left: its PID files, its socket, and a running containerd.
 
-    After a restart of the container another process may have the number in a file, and the engine
-    would refuse to start, or wait for a containerd that is none.
+    After a restart of the container, another process may have the PID in such a file; the engine
+    would then refuse to start, or wait for a containerd that is something else.
     """
     for path in _PID_FILES:
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
@@ -235,7 +235,7 @@ def _configure() -> None:
 
 
 def _is_overlay(folder: Path) -> bool:
-    """Whether the file system that ``folder`` lies on is an overlay; see proc_pid_mountinfo(5)."""
+    """Whether ``folder`` lies on an overlay file system; see proc_pid_mountinfo(5)."""
     kinds = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")

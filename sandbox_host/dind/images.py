@@ -1,4 +1,4 @@
-"""Brings the languages' images into a new engine: from tar files, or from a registry."""
+"""Provides a new engine with the languages' images, from tar files or a registry."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sandbox_host.dind.registry import RegistryRefused, credentials, registry_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds that the engine may take over one image.
+#: Seconds that the engine may take for one image.
 _SECONDS = 600
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
 _FIX = (
-    "lay the output of `docker save` as *.tar into /images, or set QLP_SANDBOX_IMAGES to a"
-    " registry that this host's identity may pull from"
+    "put the output of `docker save` into /images as *.tar, or set QLP_SANDBOX_IMAGES to images in"
+    " a registry that this host's identity may pull from"
 )
 
 
 class Unprepared(Exception):
-    """The engine runs but cannot be given work yet; the message says why.
+    """The engine runs but cannot take jobs yet; the message says why.
 
     Args:
         reason: what is missing.
@@ -44,30 +44,30 @@ class Unprepared(Exception):
         self.fix = fix
 
 
-def bring(pattern: str, tars: Path) -> None:
-    """Have an image on the engine for as many languages as there are any.
+def provide(pattern: str, tars: Path) -> None:
+    """Load or pull the image of each language for which there is one.
 
     Args:
-        pattern: the images' name, with ``{language}`` in it; pulled when it names a registry.
-        tars: folder of files that ``docker save`` wrote.
+        pattern: the images' name, with ``{language}`` in it; pulled if it names a registry.
+        tars: folder with files written by ``docker save``.
 
     Raises:
-        Unprepared: there is none at all, or the engine refused.
+        Unprepared: there is no image for any language, or the engine refused.
     """
     try:
         url = "unix:///var/run/docker.sock"
         with contextlib.closing(docker.APIClient(base_url=url, timeout=_SECONDS)) as client:
-            names, missing = _bring(client, pattern, tars)
+            names, missing = _provide(client, pattern, tars)
     except (docker.errors.DockerException, requests.RequestException, RegistryRefused) as error:
-        raise Unprepared(f"images cannot be brought in: {error}") from error
+        raise Unprepared(f"images cannot be loaded: {error}") from error
     if len(missing) == len(names):
         raise Unprepared(f"the engine has no image {pattern}")
     if missing:
         log.warning("no image %s: these languages are not offered", ", ".join(missing))
 
 
-def _bring(client: docker.APIClient, pattern: str, tars: Path) -> tuple[list[str], list[str]]:
-    """Names of all images, and of those that are still missing."""
+def _provide(client: docker.APIClient, pattern: str, tars: Path) -> tuple[list[str], list[str]]:
+    """Load and pull; the names of all images, and of those still missing."""
     for tar in sorted(tars.glob("*.tar")):
         _load(client, tar)
     names = [pattern.format(language=language) for language in LANGUAGES]
@@ -90,7 +90,7 @@ def _load(client: docker.APIClient, tar: Path) -> None:
 
 
 def contents(tar: Path) -> Iterator[tuple[str, str]]:
-    """Names and ids of the images in a file of ``docker save``."""
+    """Names and IDs of the images in a file written by ``docker save``."""
     try:
         with tarfile.open(tar) as archive:
             manifest = archive.extractfile("manifest.json")

@@ -1,4 +1,4 @@
-"""Whether this container may do what an engine needs, found out by doing it.
+"""Tests whether this container is allowed to run an engine, and drops what the host never needs.
 
 See capabilities(7).
 """
@@ -14,19 +14,19 @@ _CAP_SYS_ADMIN = 21
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 
-#: Numbers in linux/capability.h of what the host uses as root: 0 CHOWN, 1 DAC_OVERRIDE, 3 FOWNER
-#: and 5 KILL for boxes' files and processes, 6 SETGID, 7 SETUID and 8 SETPCAP to become a box's
-#: user, 19 SYS_PTRACE to name what runs in a box, 21 SYS_ADMIN for mounts and cgroups, 24
-#: SYS_RESOURCE for limits, 37 AUDIT_READ for refused system calls.
+#: The capabilities that the host uses as root, numbered as in linux/capability.h: 0 CHOWN,
+#: 1 DAC_OVERRIDE, 3 FOWNER and 5 KILL for boxes' files and processes; 6 SETGID, 7 SETUID and
+#: 8 SETPCAP to become a box's user; 19 SYS_PTRACE to name the programs in a box; 21 SYS_ADMIN for
+#: mounts and cgroups; 24 SYS_RESOURCE for limits; 37 AUDIT_READ to count refused system calls.
 KEPT = frozenset({0, 1, 3, 5, 6, 7, 8, 19, _CAP_SYS_ADMIN, 24, 37})
 
 FIX = (
-    "run the container privileged (docker run --privileged); where the platform cannot, use the"
-    " runtime sessions, or confined"
+    "run the container privileged (docker run --privileged); where the platform does not allow"
+    " that, use the sessions or the confined runtime"
 )
 
 
-def lack() -> str | None:
+def missing() -> str | None:
     """Why no engine can run here; None if one can."""
     if not _effective() >> _CAP_SYS_ADMIN & 1:
         return "the container has no CAP_SYS_ADMIN"
@@ -45,7 +45,11 @@ def _effective() -> int:
 
 
 def drop() -> None:
-    """Give up, for this process and all it starts, every capability but `KEPT`."""
+    """Give up every capability but `KEPT`, for this process and all it starts.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for capability in set(range(last + 1)) - KEPT:

@@ -1,4 +1,4 @@
-"""Signs in at an Azure container registry with the machine's managed identity."""
+"""Signs in to an Azure container registry with the machine's managed identity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import requests
 from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
-#: User name that goes with a refresh token,
+#: The user name to send with a refresh token,
 #: https://github.com/Azure/acr/blob/main/docs/AAD-OAuth.md
 _TOKEN_USER = "00000000-0000-0000-0000-000000000000"  # noqa: S105 - not a password # nosec B105
 
@@ -14,20 +14,20 @@ _SCOPE = "https://management.azure.com/.default"
 
 
 class RegistryRefused(Exception):
-    """The registry did not let this host in; the message says why."""
+    """The registry refused this host; the message says why."""
 
 
 def registry_of(image: str) -> str | None:
-    """The registry in an image's name; None where it names none."""
+    """The registry in an image's name; None if it names none."""
     first, slash, _ = image.partition("/")
     return first if slash and ("." in first or ":" in first) else None
 
 
 def credentials(registry: str) -> dict[str, str] | None:
-    """What the engine is to sign in with; None for registries that are not Azure's.
+    """The credentials for the engine to sign in with; None for registries that are not Azure's.
 
     Raises:
-        RegistryRefused: no identity, or it may not pull.
+        RegistryRefused: there is no identity, or it is not allowed to pull.
     """
     if not registry.endswith(".azurecr.io"):
         return None
@@ -40,10 +40,10 @@ def credentials(registry: str) -> dict[str, str] | None:
 
 
 def exchange(url: str, registry: str, token: str) -> str:
-    """A refresh token of the registry for an Azure access token.
+    """Exchange an Azure access token for a refresh token of the registry.
 
     Raises:
-        RegistryRefused: the identity may not pull, or nobody answered.
+        RegistryRefused: the identity is not allowed to pull, or the registry did not answer.
     """
     form = {"grant_type": "access_token", "service": registry, "access_token": token}
     try:

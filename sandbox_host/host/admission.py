@@ -1,6 +1,6 @@
-"""How much may run here at once: a program starts only when its memory is free.
+"""Limits how much runs at once: a program starts only when the memory it may use is free.
 
-CPU is held by the number of workers (`sandbox_host.host.consumer`), each of which runs one program.
+CPU is limited by the number of workers (`sandbox_host.host.consumer`); each runs one program.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from domain.contracts.job import JobLimits
 from sandbox_host.run.job import InvalidJob
 
-#: Part of this machine's memory, or of this container's, that programs and waiting boxes may take.
+#: Share of this machine's, or this container's, memory that programs and waiting boxes may take.
 _SHARE = 0.75
 
-#: Memory of waiting boxes where no setting says otherwise, bytes.
+#: Default memory for waiting boxes, bytes.
 _POOL_BYTES = 256 * 1024**2
 
 
 class MemoryBudget:
-    """Memory handed out in the order in which it is asked for, so that large jobs do not starve.
+    """Grants memory in the order of the requests, so that large jobs do not starve.
 
     Args:
         total: bytes.
-        usual: bytes that a job usually asks for.
+        usual: bytes that a job usually requests.
     """
 
     def __init__(self, total: int, usual: int = JobLimits().memory_bytes) -> None:
@@ -45,14 +45,14 @@ class MemoryBudget:
         return len(self._waiting)
 
     async def wait_for_capacity(self) -> None:
-        """Wait until a usual job could start: what is received before then would only wait here."""
+        """Wait until a usual job could start; a job received earlier would only wait here."""
         await self._has_capacity.wait()
 
     def check(self, amount: int) -> None:
-        """Refuse what can never fit.
+        """Refuse an amount that can never be granted.
 
         Raises:
-            InvalidJob: names the field and the ceiling.
+            InvalidJob: names the field and the limit.
         """
         if amount > self.total:
             raise InvalidJob(
@@ -62,10 +62,10 @@ class MemoryBudget:
 
     @contextlib.asynccontextmanager
     async def reserve(self, amount: int) -> AsyncIterator[None]:
-        """Wait for ``amount`` bytes and hold them while the block runs.
+        """Wait for ``amount`` bytes and keep them reserved while the block runs.
 
         Raises:
-            InvalidJob: it is more than there is.
+            InvalidJob: it is more than the total.
         """
         self.check(amount)
         await self._take(amount)
@@ -103,11 +103,11 @@ class MemoryBudget:
 
 @dataclass(frozen=True)
 class MemoryShares:
-    """How this machine's memory is shared out, bytes.
+    """How this machine's memory is divided, bytes.
 
     Attributes:
-        programs: of all programs that run.
-        pool: of all boxes that wait for one.
+        programs: for all running programs.
+        pool: for all boxes that wait for a program.
     """
 
     programs: int
@@ -115,9 +115,10 @@ class MemoryShares:
 
     @classmethod
     def of_host(cls, programs: int | None, pool: int | None) -> MemoryShares:
-        """The shares; what is None goes by what this process may use.
+        """The shares; each that is None is derived from the memory that this process may use.
 
-        Both together take `_SHARE` of it, the pool at most `_POOL_BYTES` and an eighth.
+        Together they then take `_SHARE` of it, of which the pool takes an eighth, and at most
+        `_POOL_BYTES`.
         """
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         usable = int(_SHARE * min([physical, *cgroup_limits()]))
@@ -129,14 +130,14 @@ class MemoryShares:
 def cgroup_limits(
     own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
 ) -> Iterator[int]:
-    """Memory limits of this process's cgroup and of those above it, v1 and v2.
+    """Memory limits, in bytes, of this process's cgroup and its ancestors, on v1 and v2.
+
+    In a container that sees its own cgroup as the root, the paths in ``own`` may not exist below
+    ``mounted``; then the root itself has the limit.
 
     Args:
         own: ``/proc/PID/cgroup`` of this process.
         mounted: where the hierarchies are mounted.
-
-    In a container that sees its own cgroup as the root, the paths of ``own`` may not exist below
-    ``mounted``; the root itself then holds the limit.
     """
     for line in own.read_text().splitlines():
         _, controllers, path = line.split(":", 2)
@@ -152,5 +153,5 @@ def cgroup_limits(
                 break
             with contextlib.suppress(OSError):
                 text = (group / name).read_text().strip()
-                if text.isdecimal():  # v2 says "max" for none
+                if text.isdecimal():  # on v2, "max" means no limit
                     yield int(text)

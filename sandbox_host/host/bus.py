@@ -1,4 +1,4 @@
-"""The connection to Service Bus: one receiver and one sender for each program that may run."""
+"""Connections to Service Bus: one receiver and one sender for each program that may run."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from sandbox_host.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: What the SDK raises when the bus is away; socket errors come through as they are.
+#: What the SDK raises when the bus is unavailable; it does not wrap socket errors.
 BUS_ERRORS = (AzureError, OSError, TimeoutError)
 
-#: Seconds a lock is kept: the wait for memory behind other jobs, the longest program, and the
-#: sending of its artifacts and of its result.
+#: Seconds for which a message's lock is renewed: enough to wait for memory behind other jobs, to
+#: run the longest program, and to send its artifacts and its result.
 _RENEW_SECONDS = 3600.0
 _RECEIVE_SECONDS = 30.0
 
-#: Of the SDK's own; this host retries with a backoff that a stop can interrupt.
+#: Retries made by the SDK itself; this host retries with a backoff that a stop can interrupt.
 _SDK_RETRIES = 1
 _MAX_REASON = 4096
 
 
 class Link:
-    """A receiver of jobs with its sender of results."""
+    """A receiver of jobs and the sender of their results."""
 
     def __init__(
         self, receiver: ServiceBusReceiver, sender: ServiceBusSender, renewer: AutoLockRenewer
@@ -49,9 +49,9 @@ class Link:
         self._renewer = renewer
 
     async def receive(self) -> ServiceBusReceivedMessage | None:
-        """The next job message, its lock renewed until it is settled; None when none came.
+        """The next job message, whose lock is renewed until it is settled; None if none came.
 
-        One at a time: asked for more, the SDK waits for them.
+        It asks for one message at a time: asked for more, the SDK waits until it has them all.
         """
         messages = await self._receiver.receive_messages(
             max_message_count=1, max_wait_time=_RECEIVE_SECONDS
@@ -62,7 +62,7 @@ class Link:
         return messages[0]
 
     async def send(self, message: ServiceBusReceivedMessage, reply: Reply) -> bool:
-        """Send a result, trying again for as long as the lock on its job is held.
+        """Send a result, retrying for as long as the job's lock is held.
 
         Returns:
             Whether it was sent; if not, the job will be delivered again.
@@ -81,7 +81,7 @@ class Link:
                 )
             except BUS_ERRORS as error:
                 if _lock_lost(message):
-                    log.error("result %s not sent before the lock ended", reply.message_id)
+                    log.error("result %s was not sent before the lock expired", reply.message_id)
                     return False
                 log.warning("result %s not sent yet: %s", reply.message_id, type(error).__name__)
                 await asyncio.sleep(backoff.next())
@@ -99,7 +99,7 @@ class Link:
     async def dead_letter(
         self, message: ServiceBusReceivedMessage, reason: str, description: str
     ) -> None:
-        """Put the message aside for an operator."""
+        """Move the message to the dead-letter queue, for an operator."""
         await self._receiver.dead_letter_message(
             message, reason=reason, error_description=description[:_MAX_REASON]
         )
@@ -136,7 +136,7 @@ class Bus:
             return ServiceBusClient.from_connection_string(
                 self._settings.connection, retry_total=_SDK_RETRIES
             )
-        # Imported late: slow, and of no use with a connection string.
+        # Imported here because it is slow to import, and not needed with a connection string.
         from azure.identity.aio import DefaultAzureCredential
 
         credential = await stack.enter_async_context(DefaultAzureCredential())

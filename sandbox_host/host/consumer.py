@@ -1,7 +1,7 @@
-"""Takes jobs from the queue, has them run, answers, and settles.
+"""Receives jobs from the queue, has them run, sends their results, and settles the messages.
 
-The order makes every crash harmless: the result is sent before the job is completed, so a host that
-dies in between leaves the job to be delivered again, and its result carries the same message id.
+A crash at any point is harmless: the result is sent before the job is completed. If the host dies
+in between, the job is delivered again, and its result has the same message ID.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sandbox_host.host.messages import (
     read_job,
     reply,
 )
-from sandbox_host.host.recent_runs import Runs
+from sandbox_host.host.recent_runs import RecentRuns
 from sandbox_host.host.status import HostStatus
 from sandbox_host.host.supervisor import Supervisor
 from sandbox_host.net.backoff import Backoff
@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: Seconds that giving a job back may take while the host stops.
+#: Seconds that abandoning a job's message may take while the host stops.
 _ABANDON_SECONDS = 5.0
 
-#: Seconds for which a message that failed unexpectedly is held: four times as long at each try.
+#: Seconds for which a message that failed unexpectedly is held back: four times longer each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
@@ -51,10 +51,10 @@ def _pause(message: ServiceBusReceivedMessage) -> float:
 
 
 class Consumer:
-    """Runs up to ``concurrency`` jobs at once, each worker with a link of its own.
+    """Runs up to ``concurrency`` jobs at once; each worker has its own link to the bus.
 
-    A worker receives only what it can start at once, so that no job waits here which another host
-    could take; the exception is one job per worker that turns out to need more memory than is free.
+    A worker receives a job only when it can start one, so that no job waits here that another host
+    could run. The exception: each worker may hold one job that needs more memory than is free.
     """
 
     def __init__(
@@ -69,24 +69,24 @@ class Consumer:
         self._supervisor = supervisor
         self._runner = runner
         self._status = status
-        self._runs = Runs()
+        self._runs = RecentRuns()
         self._stop = asyncio.Event()
         self._workers = [
             asyncio.create_task(self._work(), name=f"worker-{n}") for n in range(concurrency)
         ]
 
     def stop(self) -> None:
-        """Receive no more; jobs that run go on."""
+        """Receive no more jobs; running ones continue."""
         self._status.stopping = True
         self._stop.set()
 
     async def drain(self, seconds: float) -> None:
-        """Wait for running jobs, then kill the rest and give their messages back."""
+        """Wait for running jobs; after ``seconds``, kill the rest and abandon their messages."""
         _, late = await asyncio.wait(self._workers, timeout=seconds)
         for worker in late:
             worker.cancel()
         if late:
-            log.warning("%d jobs still ran after %.0f s; given back", len(late), seconds)
+            log.warning("%d jobs still ran after %.0f s; abandoned", len(late), seconds)
             await asyncio.wait(late, timeout=2 * _ABANDON_SECONDS)
 
     async def _work(self) -> None:
@@ -101,7 +101,7 @@ class Consumer:
             except Exception as error:  # noqa: BLE001 - the SDK raises more than it documents
                 pause = backoff.next()
                 self._status.failed(f"Service Bus: {type(error).__name__}: {error}")
-                log.warning("Service Bus is away (%s); again in %.1f s", error, pause)
+                log.warning("Service Bus is unavailable (%s); retrying in %.1f s", error, pause)
                 await self._unless_stopped(asyncio.sleep(pause, result=True))
 
     @contextlib.contextmanager
@@ -113,7 +113,7 @@ class Consumer:
             self._status.connected -= 1
 
     async def _serve(self, link: Link, backoff: Backoff) -> None:
-        """Receive and handle one message after the other while there is a runtime."""
+        """Receive and handle messages, one after the other, while there is a runtime."""
         while not self._stop.is_set() and self._supervisor.runtime is not None:
             if await self._unless_stopped(self._runner.wait_for_capacity()) is None:
                 return
@@ -123,7 +123,7 @@ class Consumer:
                 await self._settle(link, message)
 
     async def _unless_stopped(self, work: Awaitable[_T]) -> _T | None:
-        """What ``work`` returns, or None when the host is to stop first."""
+        """What ``work`` returns, or None if the host is asked to stop first."""
         working = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
@@ -136,10 +136,10 @@ class Consumer:
         return None if working.cancelled() else working.result()
 
     async def _settle(self, link: Link, message: ServiceBusReceivedMessage) -> None:
-        """Handle one message; whatever happens, it is settled or given back.
+        """Handle one message; whatever happens, it is settled or abandoned.
 
         Raises:
-            BUS_ERRORS: the link is broken; the message's lock will run out.
+            BUS_ERRORS: the link is broken; the message's lock will expire.
         """
         try:
             await self._handle(link, message)
@@ -148,16 +148,19 @@ class Consumer:
                 await asyncio.wait_for(link.abandon(message), _ABANDON_SECONDS)
             raise
         except MessageLockLostError:
-            log.warning("the lock on message %s was lost; it will come again", message.message_id)
+            log.warning(
+                "the lock on message %s was lost; it will be delivered again", message.message_id
+            )
         except BUS_ERRORS:
             raise
         except NotNow as why:
-            log.info("message %s is given back: %s", message.message_id, why)
+            log.info("message %s is abandoned: %s", message.message_id, why)
             await link.abandon(message)
         except Exception as error:
             log.exception("message %s failed unexpectedly", message.message_id)
             self._status.failed(f"{type(error).__name__}: {error}")
-            # It comes back at once, perhaps to this host: held first, so that tries are not spent.
+            # An abandoned message is delivered again at once, perhaps to this host. Holding it
+            # first keeps its delivery attempts from being used up.
             await self._unless_stopped(asyncio.sleep(_pause(message), result=True))
             await link.abandon(message)
 
@@ -180,7 +183,7 @@ class Consumer:
     async def _once(
         self, link: Link, message: ServiceBusReceivedMessage, envelope: Envelope, job: PreparedJob
     ) -> None:
-        """Answer a job, running it only if this host has not done so already."""
+        """Send a job's result; run the job only if this host has not done so already."""
         run_id, sequence_number = job.job.run_id, message.sequence_number or 0
         running = self._runs.running(run_id)
         if running is not None and self._runs.result(run_id) is None:
@@ -188,12 +191,12 @@ class Consumer:
                 log.info("run %s is in progress; dropped a duplicate of its job", run_id)
                 await link.complete(message)
                 return
-            # The very message that started the run: its lock was lost. Dropping it now would lose
-            # the job if this host died before the result is sent.
+            # This is the message that started the run; its lock was lost. To complete it now would
+            # lose the job if this host died before the result is sent.
             await running.settled.wait()
         answer = self._runs.result(run_id)
         if answer is not None:
-            log.info("run %s is known; sending its result again", run_id)
+            log.info("run %s has ended already; sending its result again", run_id)
             await self._answer(link, message, answer)
             return
         self._runs.begin(run_id, sequence_number)

@@ -1,4 +1,4 @@
-"""What the container's own engine is doing: written by its supervisor, read for ``/health``."""
+"""The state of the container's own engine: written by its supervisor, shown in ``/health``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox_host.linux.folders import make_file, make_folder
 
 State = Literal["starting", "running", "failed", "not_privileged"]
 
-#: Names the file; set by the supervisor for the host that it starts.
+#: Environment variable with the file's path; the supervisor sets it for the host.
 VARIABLE = "QLP_SANDBOX_ENGINE_STATUS"
 
 
@@ -23,8 +23,8 @@ class EngineStatus:
     Attributes:
         reason: why it does not run; empty while it does.
         fix: what to do about it.
-        restarts: how often it has been started again.
-        last_line: the last thing it wrote.
+        restarts: how often it has been restarted.
+        last_line: the last line it wrote.
     """
 
     state: State
@@ -34,7 +34,7 @@ class EngineStatus:
     last_line: str = ""
 
     def write(self, path: Path) -> None:
-        """Replace what ``path`` holds; a reader finds the old or the new, whole."""
+        """Replace the file at ``path`` atomically."""
         make_folder(path.parent, 0o755, exist_ok=True)
         new = path.with_suffix(".new")
         make_file(new, json.dumps(asdict(self)).encode(), 0o644)
@@ -42,7 +42,7 @@ class EngineStatus:
 
     @classmethod
     def read(cls) -> EngineStatus | None:
-        """What the supervisor last wrote; None where this host has no engine of its own."""
+        """The status last written; None if this host has no engine of its own."""
         path = os.environ.get(VARIABLE)
         if not path:
             return None

@@ -17,9 +17,9 @@ from sandbox_host.runtimes.base import Pooled
 
 
 class HealthServer:
-    """Serves on ``host``:``port``; port 0 takes any free one.
+    """Serves ``/health`` and ``/ready`` on ``host``:``port``; port 0 takes any free port.
 
-    Answers from what the host knows already; nothing is probed while a request waits.
+    Answers come from what the host already knows; no request waits for a probe.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class HealthServer:
         self._runner = web.AppRunner(application, access_log=None)
 
     async def start(self) -> str:
-        """Listen; the URL of ``/health``.
+        """Start to listen; the URL of ``/health``.
 
         Raises:
             OSError: the port is taken, or the address is not this machine's.

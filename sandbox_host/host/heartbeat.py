@@ -1,7 +1,7 @@
-"""Tells the application what runs here and what it prints, and learns what is to be killed.
+"""Reports running programs and their output to the application, and learns which to kill.
 
-Nothing in here may hurt a run: a program never waits for the application. While that is away,
-output is kept up to its bound; what the application never hears of comes with the result.
+No failure here affects a run: a program never waits for the application. While the application is
+unavailable, output is kept up to a limit; the result carries what was never reported.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from sandbox_host.runtimes.base import RunControl
 
 log = logging.getLogger(__name__)
 
-#: Age of a run at its first heartbeat, seconds: most programs have ended by then, and one that was
-#: cancelled in the queue dies soon.
+#: Age of a run at its first heartbeat, seconds. Most programs have ended by then, and one that was
+#: cancelled while in the queue is killed soon.
 FIRST_SECONDS = 0.25
 
-#: Seconds between any two heartbeats, however many runs begin.
+#: Minimum seconds between two heartbeats, however many runs begin.
 _GAP_SECONDS = 0.1
 
-#: Seconds a heartbeat may take; a later answer is of no use.
+#: Seconds a heartbeat request may take; a later answer would be useless.
 _REQUEST_SECONDS = 5.0
 
-#: Bytes of runs in one request, encoded; the application takes no more than 256 KB.
+#: Encoded bytes of runs in one request; the application accepts at most 256 KB.
 _MAX_REQUEST_BYTES = 192 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024
 
@@ -56,7 +56,7 @@ _OK = 200
 
 @dataclass
 class _Followed:
-    """A run that the application is told of; ``due`` on the clock of the loop."""
+    """A run that is reported; ``started`` and ``due`` are times of the event loop's clock."""
 
     job: SandboxJob
     token: str
@@ -75,22 +75,22 @@ class _Followed:
 
 
 class _TokenRefused(Exception):
-    """The application refused the token with which a heartbeat came."""
+    """The application refused a heartbeat's token."""
 
 
 class _Failed(Exception):
-    """A heartbeat did not come through; the message says why."""
+    """A heartbeat failed; the message says why."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 class HeartbeatClient:
-    """Beats for all runs that are followed, in one request where they fit.
+    """Sends heartbeats for all followed runs, in one request if they fit.
 
     Args:
-        app_url: base of the application's HTTP API, without ``/api``.
-        host: names this host in the application's logs.
+        app_url: base URL of the application's HTTP API, without ``/api``.
+        host: this host's name in the application's logs.
     """
 
     def __init__(self, app_url: str, host: str) -> None:
@@ -109,7 +109,7 @@ class HeartbeatClient:
 
     @contextlib.contextmanager
     def following(self, job: SandboxJob, control: RunControl) -> Iterator[None]:
-        """Beat for ``job`` while the block runs, if it has a token."""
+        """Send heartbeats for ``job`` while the block runs, if it has a token."""
         if job.token is None:
             yield
             return
@@ -124,7 +124,7 @@ class HeartbeatClient:
             self._followed.pop(job.run_id, None)
 
     async def beat_forever(self) -> None:
-        """Beat until cancelled."""
+        """Send heartbeats until cancelled."""
         async with open_session(_REQUEST_SECONDS) as session:
             while True:
                 await self._until_due()
@@ -154,13 +154,13 @@ class HeartbeatClient:
             if not isinstance(failure, Exception):
                 raise failure
             if not isinstance(failure, _Failed):
-                # A mistake of ours; the host runs programs all the same.
+                # A bug in this host; it must not keep programs from running.
                 log.error("a heartbeat failed unexpectedly", exc_info=failure)
         self._note(repr(failures[0]) if failures else None)
 
     def _note(self, problem: str | None) -> None:
         if problem and not self._problem:
-            log.warning("heartbeats do not reach the application (%s); runs go on", problem)
+            log.warning("heartbeats do not reach the application (%s); runs continue", problem)
         if self._problem and not problem:
             log.info("heartbeats reach the application again")
         self._problem = problem
@@ -178,10 +178,10 @@ class HeartbeatClient:
         try:
             orders = await self._post(session, beat)
         except _TokenRefused:
-            # That of the first run, with which the request came: the others come with their own.
+            # The request was sent with the first run's token; the other runs will use their own.
             orders = {group[0][1].run_id: Order.REFUSED}
         for followed, _ in group:
-            self._obey(followed, orders.get(followed.job.run_id))
+            self._apply(followed, orders.get(followed.job.run_id))
 
     async def _post(self, session: aiohttp.ClientSession, beat: Heartbeat) -> dict[UUID, Order]:
         try:
@@ -202,11 +202,11 @@ class HeartbeatClient:
                 raw = await read_at_most(response, _MAX_ANSWER_BYTES)
             return read_as(Orders, raw).orders
         except (TooLarge, ValidationError) as error:
-            raise _Failed(f"no orders in the answer: {type(error).__name__}") from None
+            raise _Failed(f"the answer has no orders: {type(error).__name__}") from None
         except HTTP_ERRORS as error:
             raise _Failed(f"{type(error).__name__}: {error}".removesuffix(": ")) from None
 
-    def _obey(self, followed: _Followed, order: Order | None) -> None:
+    def _apply(self, followed: _Followed, order: Order | None) -> None:
         run_id = followed.job.run_id
         if order is None:
             return
@@ -222,12 +222,12 @@ class HeartbeatClient:
             return
         followed.output.delivered()
         if order is Order.KILL and not followed.control.kill.is_set():
-            log.info("run %s is to be killed", run_id)
+            log.info("the application asks to kill run %s", run_id)
             followed.control.kill.set()
 
 
 def _groups(runs: list[_Followed]) -> Iterator[list[tuple[_Followed, RunBeat]]]:
-    """``runs`` with their beats, cut where a request would become too large."""
+    """``runs`` with their heartbeats, divided into requests that are not too large."""
     group: list[tuple[_Followed, RunBeat]] = []
     size = 0
     for run in runs:

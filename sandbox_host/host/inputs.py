@@ -1,4 +1,4 @@
-"""Fetches what a job needs of other programs, before it runs."""
+"""Fetches a job's inputs, which are artifacts of earlier programs, before it runs."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from sandbox_host.net.http_client import (
 )
 from sandbox_host.run.job import InvalidJob, PreparedJob, with_inputs
 
-#: Seconds all inputs of one run may take together, retries included.
+#: Seconds that all inputs of one run may take together, retries included.
 GIVE_UP_SECONDS = 60.0
 
 _REQUEST_SECONDS = 30.0
 
 
 class InputsUnavailable(Exception):
-    """The application does not hand out what the job needs; another try may help."""
+    """The application did not provide an input; a retry may succeed."""
 
 
 class InputFetcher:
-    """Fetches from the application at ``app_url``, or nothing where that is None."""
+    """Fetches inputs from the application at ``app_url``; without one, jobs with inputs fail."""
 
     def __init__(self, app_url: str | None, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
         self._app_url = app_url
         self._give_up_seconds = give_up_seconds
 
     async def fetch(self, job: PreparedJob) -> PreparedJob:
-        """``job`` with its inputs among its files.
+        """``job`` with its inputs added to its files.
 
         Raises:
-            InvalidJob: its inputs do not fit into its limits, or cannot be had at all.
+            InvalidJob: its inputs exceed its limits, or can never be fetched.
             InputsUnavailable: the application cannot be reached.
         """
         if not job.job.inputs:
             return job
         if self._app_url is None:
-            raise InvalidJob("inputs: this sandbox host has no QLP_SANDBOX_APP_URL to get them of")
+            raise InvalidJob("inputs: this sandbox host needs QLP_SANDBOX_APP_URL to fetch them")
         if job.job.token is None:
             raise InvalidJob("inputs: the job has no token; set QLP_RUN_TOKEN_KEY")
         deadline = asyncio.get_running_loop().time() + self._give_up_seconds
@@ -72,7 +72,7 @@ async def _retry_while_unavailable(
     try:
         return await until_deadline(get, deadline)
     except GaveUp as error:
-        why = f"inputs: {wanted.path!r} cannot be had: {error}"
+        why = f"inputs: {wanted.path!r} cannot be fetched: {error}"
         if error.final:
             raise InvalidJob(why) from None
         raise InputsUnavailable(why) from None
@@ -87,5 +87,5 @@ async def _get(session: aiohttp.ClientSession, url: str, token: str, wanted: Job
         except TooLarge as error:
             raise GaveUp(str(error), final=True) from None
     if hashlib.sha256(content).hexdigest() != wanted.sha256:
-        raise GaveUp("what came is not what its hash says", final=True)
+        raise GaveUp("its content does not match its hash", final=True)
     return content

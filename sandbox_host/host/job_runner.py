@@ -1,4 +1,4 @@
-"""Sees one job through: admission, the run itself, its heartbeat, its artifacts, its result."""
+"""Runs one job from admission to its result: inputs, memory, heartbeat, the run, artifacts."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Done = TypeVar("Done")
 
 
 class NotNow(Exception):
-    """The job cannot run on this host at present; another host may take it."""
+    """The job cannot run on this host at present; another host may be able to run it."""
 
 
 class Runner:
     """Runs jobs with the supervisor's runtime.
 
     Args:
-        memory: what programs may take together.
-        heartbeat: None where there is no application to tell.
-        inputs: gets what a job needs of other programs.
+        memory: shared by all programs.
+        heartbeat: None if there is no application to report to.
+        inputs: fetches a job's inputs.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class Runner:
         self._status = status
 
     async def wait_for_capacity(self) -> bool:
-        """Wait until a job that arrives could start; True then."""
+        """Wait until an arriving job could start; returns True."""
         await self._memory.wait_for_capacity()
         return True
 
     async def run(self, job: PreparedJob) -> SandboxResult:
-        """Run ``job`` and bring its artifacts away; what failed is told by the verdict.
+        """Run ``job`` and upload its artifacts; a failure shows in the verdict.
 
         Raises:
             NotNow: the runtime has failed since the job was received.
@@ -92,7 +92,7 @@ class Runner:
 
     async def _run(self, runtime: Runtime, job: PreparedJob) -> RunResult:
         control = RunControl()
-        # Followed from here on: a job that is cancelled while it waits for memory never starts.
+        # Followed from here on, so that a job cancelled while it waits for memory never starts.
         with self._following(job, control):
             fetched = await _unless(control.kill, self._inputs.fetch(job))
             if fetched is None:
@@ -120,7 +120,7 @@ class Runner:
 
 
 async def _unless(kill: asyncio.Event, work: Coroutine[None, None, Done]) -> Done | None:
-    """What ``work`` gives; None, and the work is cancelled, where ``kill`` is set first."""
+    """The result of ``work``; None if ``kill`` is set first, which cancels the work."""
     working, killed = asyncio.create_task(work), asyncio.create_task(kill.wait())
     try:
         await asyncio.wait({working, killed}, return_when=asyncio.FIRST_COMPLETED)

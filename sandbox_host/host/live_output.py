@@ -1,4 +1,4 @@
-"""What a program has printed and the application has not been told yet."""
+"""A program's output that has not been reported to the application yet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from domain.contracts.heartbeat import MAX_CHUNK_CHARACTERS, MAX_LIVE_CHARACTERS
 
 Stream = Literal["stdout", "stderr"]
 
-#: Chunks handed over at once. Encoded, a character takes six bytes at most, so this many stay
-#: below 150 KB.
+#: Chunks sent at once. Encoded, a character takes at most six bytes, so this many stay below
+#: 150 KB.
 CHUNKS_AT_ONCE = 3
 
-#: Bytes decoded at once: with up to three left of a character cut before, they make no more
-#: characters than a chunk may have.
+#: Bytes decoded at once: together with up to three bytes left over from a divided character, they
+#: make no more characters than a chunk may have.
 _STEP = MAX_CHUNK_CHARACTERS - 3
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -23,9 +23,9 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 class LiveOutput:
     """The output of one run on its way to the application.
 
-    Takes the first `MAX_LIVE_CHARACTERS` bytes of both streams together, which are as many
-    characters or fewer, so its memory is bounded and `feed` never waits. Chunks are handed out
-    again, unchanged, until `delivered` is called.
+    It takes the first `MAX_LIVE_CHARACTERS` bytes of both streams together (at most as many
+    characters), so its memory is bounded and `feed` never waits. `chunks` returns the same chunks
+    until `delivered` is called.
     """
 
     def __init__(self) -> None:
@@ -37,19 +37,19 @@ class LiveOutput:
         self._handed: tuple[OutputChunk, ...] = ()
 
     def feed(self, stream: Stream, data: bytes) -> None:
-        """Take the next bytes of a stream; what is past the bound is dropped."""
+        """Take the next bytes of a stream; those beyond the limit are dropped."""
         taken = data[: self._room]
         self._room -= len(taken)
         self._waiting[stream] += taken
 
     def chunks(self) -> tuple[OutputChunk, ...]:
-        """What to send now: what was not delivered before, else what has come since."""
+        """The chunks to send now: those not delivered yet, else new ones."""
         if not self._handed:
             self._handed = tuple(self._next_chunks())
         return self._handed
 
     def delivered(self) -> None:
-        """The chunks handed out last have arrived."""
+        """Note that the chunks returned last have arrived."""
         self._handed = ()
 
     def _next_chunks(self) -> list[OutputChunk]:

@@ -1,4 +1,4 @@
-"""Job messages in, result messages out."""
+"""Reads job messages and writes result messages."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from sandbox_host.run.wording import without_paths
 SOURCE = "/sandbox-host"
 CONTENT_TYPE = "application/cloudevents+json"
 
-#: Characters of an error text in a result.
+#: Maximum characters of an error text in a result.
 _MAX_ERROR = 2000
 
 
 class Unreadable(ValueError):
-    """The message cannot be answered: there is no telling whose job it is.
+    """The message cannot be answered, because nothing says which run it is for.
 
     Attributes:
-        reason: short name, the message's dead-letter reason.
+        reason: short name, used as the message's dead-letter reason.
     """
 
     def __init__(self, reason: str, description: str) -> None:
@@ -52,10 +52,10 @@ class Unreadable(ValueError):
 
 
 class Refused(ValueError):
-    """The job cannot run, but its ids are known, so that a result can say why.
+    """The job cannot run, but its IDs are known, so a result can say why.
 
     Attributes:
-        verdict: ``invalid_job``, or ``infrastructure_error`` where another host may run it.
+        verdict: ``invalid_job``, or ``infrastructure_error`` if another host may be able to run it.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ def read_envelope(body: bytes) -> Envelope:
     """The envelope of a job message.
 
     Raises:
-        Unreadable: not an envelope, or of another type.
+        Unreadable: it is not an envelope, or has another type.
     """
     try:
         envelope = Envelope.decode(body)
@@ -99,8 +99,8 @@ def read_job(envelope: Envelope) -> PreparedJob:
     """The job in an envelope, checked.
 
     Raises:
-        Refused: wrong, with readable ids.
-        Unreadable: wrong, and the ids too.
+        Refused: the job is invalid, but its IDs can be read.
+        Unreadable: the job is invalid, and so are its IDs.
     """
     try:
         job = read_as(SandboxJob, to_json(envelope.data), max_nodes=MAX_JOB_NODES)
@@ -110,7 +110,7 @@ def read_job(envelope: Envelope) -> PreparedJob:
         if run_id is None or intent_id is None:
             raise Unreadable("InvalidJob", why) from None
         if all(each["type"] == "extra_forbidden" for each in error.errors(include_input=False)):
-            why = f"this host is older than the application, whose job says more: {why}"
+            why = f"this host is older than the application; the job has fields unknown here: {why}"
             raise Refused(run_id, intent_id, why, Verdict.INFRASTRUCTURE_ERROR) from None
         raise Refused(run_id, intent_id, why) from None
     try:
@@ -120,9 +120,9 @@ def read_job(envelope: Envelope) -> PreparedJob:
 
 
 def failure(run_id: UUID, intent_id: UUID, verdict: Verdict, error: str) -> SandboxResult:
-    """The result of a run that never took place; clients read ``error``.
+    """The result of a run that never took place; clients see ``error``.
 
-    Of this host's own failures they are told what failed, and not where it keeps its things.
+    Of this host's own failures they learn what failed, but no paths and no URLs.
     """
     if verdict is Verdict.INFRASTRUCTURE_ERROR:
         error = without_paths(redact(error))
@@ -136,7 +136,7 @@ class Reply:
     """A result, ready to be sent as often as needed.
 
     Attributes:
-        message_id: derived from the run, so that a repeated result is recognisable.
+        message_id: derived from the run's ID, so that a repeated result can be recognised.
         correlation_id: the intent's id.
         body: the encoded envelope.
     """
@@ -147,7 +147,7 @@ class Reply:
 
 
 def reply(cause: Envelope, result: SandboxResult) -> Reply:
-    """Wrap ``result`` in the envelope that answers ``cause``, cut to what a message may carry."""
+    """Wrap ``result`` in the envelope that answers ``cause``, cut to the size of a message."""
     identity = str(uuid5(result.run_id, "result"))
     empty = Envelope(
         id=identity,
@@ -164,9 +164,9 @@ def reply(cause: Envelope, result: SandboxResult) -> Reply:
 
 
 def fitting(result: SandboxResult, room: int) -> SandboxResult:
-    """``result`` with its streams cut until it takes at most ``room`` bytes of JSON.
+    """``result`` with its streams cut so that it takes at most ``room`` bytes of JSON.
 
-    What else a result may hold, at its largest, leaves the streams 70 KB.
+    A result's other fields, at their largest, leave 70 KB for the streams.
     """
     size = len(result.model_dump_json().encode())
     if size <= room:

@@ -1,4 +1,4 @@
-"""Which runs this host is busy with, and the results it already has."""
+"""Remembers the runs in progress on this host, and its latest results."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Running:
 
     Attributes:
         sequence_number: of the message that started it.
-        settled: set when the run is over and its result is sent, or will not be.
+        settled: set when the run has ended, and its result was sent or will not be.
     """
 
     sequence_number: int
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Runs:
-    """Remembers the last results, at most ``max_results`` and ``max_bytes`` of them."""
+class RecentRuns:
+    """Runs in progress, and the latest results: at most ``max_results``, and ``max_bytes``."""
 
     def __init__(self, max_results: int = MAX_RESULTS, max_bytes: int = MAX_BYTES) -> None:
         self._max_results = max_results
@@ -37,7 +37,7 @@ class Runs:
         self._bytes = 0
 
     def running(self, run_id: UUID) -> Running | None:
-        """The run in progress with this id."""
+        """The run in progress with this ID."""
         return self._running.get(run_id)
 
     def result(self, run_id: UUID) -> Reply | None:
@@ -53,7 +53,7 @@ class Runs:
         return running
 
     def remember(self, run_id: UUID, result: Reply) -> None:
-        """Keep a result, forgetting the longest unused ones beyond the bounds."""
+        """Keep a result; beyond the limits, forget the least recently used ones."""
         replaced = self._results.pop(run_id, None)
         self._bytes += len(result.body) - (len(replaced.body) if replaced else 0)
         self._results[run_id] = result
@@ -62,7 +62,7 @@ class Runs:
             self._bytes -= len(forgotten.body)
 
     def end(self, run_id: UUID) -> None:
-        """Note that a run is over and settled."""
+        """Note that a run has ended and its message is settled."""
         running = self._running.pop(run_id, None)
         if running is not None:
             running.settled.set()

@@ -1,4 +1,4 @@
-"""Puts the host together and sees it through: start, signals, drain."""
+"""Composes the host and runs it: start, signals, drain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandbox_host.host.job_runner import Runner
 from sandbox_host.host.status import HostStatus
 from sandbox_host.host.supervisor import Supervisor
 from sandbox_host.host.uploads import Uploader
-from sandbox_host.linux.processes import adopt_orphans, heed_signals
+from sandbox_host.linux.processes import adopt_orphans, stop_ignoring_signals
 from sandbox_host.runtimes.base import Runtime
 from sandbox_host.runtimes.choice import RuntimeOptions, make_runtime
 from sandbox_host.settings import Settings
@@ -46,10 +46,10 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
     Raises:
-        OSError: the health port cannot be listened on.
+        OSError: the host cannot listen on the health port.
     """
     adopt_orphans()
-    heed_signals()
+    stop_ignoring_signals()
     status = HostStatus()
     shares = MemoryShares.of_host(settings.memory_bytes, settings.pool_memory_bytes)
     memory = MemoryBudget(shares.programs)
@@ -78,21 +78,21 @@ async def serve(settings: Settings) -> None:
             task.cancel()
         for task in background:
             with contextlib.suppress(asyncio.CancelledError):
-                await task  # raises what ended it, if it ended by itself
+                await task  # raises the error that ended it, if one did
     finally:
         await supervisor.aclose()
         await health.aclose()
 
 
 async def _until_stopped(stopped: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
-    """Wait for the event, or for a part that ends by itself, which none should."""
+    """Wait for the event, or for a background task to end, which none should."""
     stopping = asyncio.create_task(stopped.wait())
     await asyncio.wait({stopping, *background}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
 
 
 def _host_name() -> str:
-    """Names this host in the application's logs."""
+    """The name of this host in the application's logs."""
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
@@ -102,9 +102,9 @@ def _stop_on_signals() -> asyncio.Event:
 
     def on_signal() -> None:
         if stopped.is_set():
-            # Boxes of bubblewrap die with this process, docker's with their attached stream.
+            # Bubblewrap boxes die with this process, docker boxes with their attached stream.
             os._exit(_EXIT_AT_ONCE)
-        log.info("stopping; a second signal ends at once")
+        log.info("stopping; a second signal exits at once")
         stopped.set()
 
     loop = asyncio.get_running_loop()

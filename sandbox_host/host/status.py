@@ -1,4 +1,4 @@
-"""What the host knows about itself, for ``/health``."""
+"""Counters and conditions of the host, for ``/health``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from domain.contracts.envelope import rfc3339
 
 @dataclass
 class HostStatus:
-    """Counts and conditions, written by the consumer.
+    """Counters and conditions, set by the consumer and the job runner.
 
     Attributes:
         connected: receivers with an open link to the bus.
-        running: programs that run now.
-        stopping: a stop was asked for.
-        finished: runs that ended, by verdict.
-        dead_lettered: messages refused without an answer.
-        last_error: the last failure of the bus or of a run, and when.
+        running: programs running now.
+        stopping: whether the host was asked to stop.
+        finished: ended runs, by verdict.
+        dead_lettered: messages moved to the dead-letter queue.
+        last_error: the last failure of the bus or of a run, and its time.
     """
 
     connected: int = 0

@@ -1,4 +1,4 @@
-"""Chooses the runtime, and goes on looking while none is ready."""
+"""Chooses the runtime, and keeps trying while none is ready."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ log = logging.getLogger(__name__)
 #: Seconds between attempts while no runtime is ready.
 RETRY_SECONDS = 10.0
 
-#: Seconds after which a runtime that has run nothing is asked for a proof.
+#: Seconds after which a runtime that has run nothing must run its canary again.
 CANARY_SECONDS = 300.0
 
 
 class Supervisor:
-    """The first of ``runtimes`` whose canary runs is used, until it is suspected and fails one.
+    """Uses the first of ``runtimes`` whose canary runs, until a later canary fails.
 
     Args:
         retry_seconds: between attempts while no runtime is ready.
-        canary_seconds: after the last run that worked, the canary flies again.
+        canary_seconds: after the last successful run, until the canary runs again.
     """
 
     def __init__(
@@ -53,38 +53,38 @@ class Supervisor:
 
     @property
     def proof_age(self) -> float | None:
-        """Seconds since the runtime in use last ran a program to its end, a canary included."""
+        """Seconds since the runtime in use last ran a program, or a canary, to its end."""
         return time.monotonic() - self._proved_at if self._chosen else None
 
     async def available(self) -> Runtime:
-        """Wait until there is a runtime."""
+        """Wait until a runtime is ready; that runtime."""
         while self._chosen is None:
             await self._ready.wait()
         return self._chosen
 
     def suspect(self) -> None:
-        """Have the runtime in use checked anew: a run, or a box made ahead of one, has failed."""
+        """Have the runtime in use checked again, because a run, or the making of a box, failed."""
         self._suspected.set()
 
     def proved(self) -> None:
-        """A run has ended as it should, which proves as much as a canary."""
+        """Note that a run ended as it should, which proves as much as a canary."""
         self._proved_at = time.monotonic()
 
     async def watch(self) -> None:
-        """Choose, and choose again when needed, until cancelled."""
+        """Choose a runtime, and choose again when needed, until cancelled."""
         while True:
             if self._chosen is None:
                 await self._choose()
             try:
-                await asyncio.wait_for(self._suspected.wait(), self._patience())
+                await asyncio.wait_for(self._suspected.wait(), self._seconds_to_check())
             except TimeoutError:
-                if self._chosen is None or self._patience() > 0:
+                if self._chosen is None or self._seconds_to_check() > 0:
                     continue
             self._suspected.clear()
             await self._recheck()
 
-    def _patience(self) -> float:
-        """Seconds until something is to be tried again."""
+    def _seconds_to_check(self) -> float:
+        """Seconds until the next attempt, or until the runtime in use is checked again."""
         if self._chosen is None:
             return self._retry_seconds
         return max(0.0, self._proved_at + self._canary_seconds - time.monotonic())
@@ -101,7 +101,7 @@ class Supervisor:
                 log.warning("%s is not ready: %s; %s", runtime.name, found.reason, found.fix)
 
     async def _use(self, runtime: Runtime) -> None:
-        # The first time, after every runtime: the host before this one may have used another.
+        # The first time, reap for every runtime: an earlier host may have used another one.
         reaping = [runtime] if self._reaped else self._runtimes
         reaped = sum([await one.reap() for one in reaping])
         self._reaped = True
@@ -118,7 +118,7 @@ class Supervisor:
         self.readiness[self._chosen.name] = found
         if found.ready:
             self.proved()
-            await self._chosen.reap()  # what could not be removed at its time
+            await self._chosen.reap()  # also removes what could not be removed before
             return
         security_event(
             "canary_failed",

@@ -1,8 +1,7 @@
-"""Brings artifacts that do not fit into a result to the application, before the result is sent.
+"""Uploads artifacts that do not fit into a result to the application, before the result is sent.
 
-The claim-check pattern: the result names an artifact by its SHA-256, under which the application
-already has its content. An artifact that cannot be brought is said to be missing; the result is
-sent all the same.
+This is the claim-check pattern: the result names an artifact by its SHA-256, and the application
+already has the content. If an artifact cannot be uploaded, the result lists it as skipped.
 """
 
 from __future__ import annotations
@@ -23,36 +22,36 @@ from sandbox_host.runtimes.base import RunResult
 
 log = logging.getLogger(__name__)
 
-#: Seconds all uploads of one run may take together, retries included; its job's lock is renewed
-#: meanwhile.
+#: Seconds that all uploads of one run may take together, retries included; the job's lock is
+#: renewed meanwhile.
 GIVE_UP_SECONDS = 60.0
 
 _REQUEST_SECONDS = 30.0
 
 
 class Uploader:
-    """Uploads to the application at ``app_url``, or nowhere where that is None."""
+    """Uploads to the application at ``app_url``; if that is None, nothing can be uploaded."""
 
     def __init__(self, app_url: str | None, give_up_seconds: float = GIVE_UP_SECONDS) -> None:
         self._app_url = app_url
         self._give_up_seconds = give_up_seconds
 
     async def deliver(self, job: SandboxJob, finished: RunResult) -> SandboxResult:
-        """Upload what ``finished`` carries beside its result; the result as it may be sent."""
+        """Upload the artifacts that do not fit into ``finished.result``; the result to send."""
         contents = finished.collected.contents
         if not contents:
             return finished.result
         missing = await self._upload_all(job, contents)
         for digest, why in missing.items():
-            log.warning("artifact %s of run %s stays behind: %s", digest[:12], job.run_id, why)
+            log.warning("artifact %s of run %s is not uploaded: %s", digest[:12], job.run_id, why)
         return without(finished.result, missing)
 
     async def _upload_all(self, job: SandboxJob, contents: dict[str, bytes]) -> dict[str, str]:
-        """What could not be uploaded, by its SHA-256, and why."""
+        """Upload ``contents``; the reason for each that could not be uploaded, by SHA-256."""
         if self._app_url is None:
             return dict.fromkeys(contents, "the sandbox host has no QLP_SANDBOX_APP_URL")
         if job.token is None:
-            return dict.fromkeys(contents, "its job has no token")
+            return dict.fromkeys(contents, "the job has no token")
         missing: dict[str, str] = {}
         deadline = asyncio.get_running_loop().time() + self._give_up_seconds
         async with open_session(_REQUEST_SECONDS) as session:
@@ -74,7 +73,7 @@ async def _put(session: aiohttp.ClientSession, url: str, token: str, content: by
 
 
 def without(result: SandboxResult, missing: dict[str, str]) -> SandboxResult:
-    """``result`` with the artifacts in ``missing`` (SHA-256: why) moved to those skipped."""
+    """``result`` with the artifacts in ``missing`` (SHA-256 to reason) listed as skipped."""
     if not missing:
         return result
     kept = [one for one in result.artifacts if one.content is not None or one.sha256 not in missing]

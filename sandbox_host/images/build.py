@@ -1,8 +1,8 @@
-"""Make the languages' images without a registry: ``python -m sandbox_host.images.build``.
+"""Build the languages' images without a registry: ``python -m sandbox_host.images.build``.
 
-For each language, ``mmdebstrap`` lays out a Debian root with the packages that its folder names,
-``finish-root`` makes a box of it, and the tar goes through ``docker import``. An image carries a
-digest of its recipe; what is there already is left alone. Needs mmdebstrap, root and an engine.
+For each language, ``mmdebstrap`` makes a Debian root with the packages listed in its folder,
+``finish-root`` prepares it for boxes, and ``docker import`` makes it an image. Its label has the
+recipe's digest; it is rebuilt only when that changes. Needs mmdebstrap, root and an engine.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _COMMON = _FOLDER / "packages"
 _FINISH = _FOLDER / "finish-root"
 _CHANGES = ("USER 1000:1000", "WORKDIR /box")
 
-#: Roots laid at once; more of them only wait for the same disk.
+#: Roots made at once; more would only wait for the same disk.
 _WORKERS = 2
 
 
 @dataclass(frozen=True)
 class Options:
-    """How images are made.
+    """How to build images.
 
     Attributes:
         images: their name, with ``{language}`` in it.
-        suite: Debian release; the host's own by default.
-        mirror: Debian mirror; by default the one that apt on this host uses.
-        with_data: add the packages for numbers and plots, where a language's folder names some.
-        force: build those as well that are there.
+        suite: Debian release; by default this machine's.
+        mirror: Debian mirror; by default the one that apt on this machine uses.
+        with_data: add the packages for numbers and plots, if a language's folder lists some.
+        force: also rebuild images that are up to date.
     """
 
     images: str = DEFAULT_IMAGES
@@ -72,14 +72,14 @@ class _Root:
 
 
 def build(languages: Sequence[str] = tuple(LANGUAGES), options: Options = _DEFAULTS) -> list[str]:
-    """Have an image of each language on the engine; the names of those that were built now.
+    """Build the image of each language that is missing or outdated; the names of those built.
 
     Raises:
         BuildError: a tool is missing, or one of the steps failed.
     """
     if len(languages) > 1 and "{language}" not in options.images:
         raise BuildError(
-            f"{len(languages)} images cannot all be {options.images}: add {{language}}"
+            f"{len(languages)} images cannot all be named {options.images}: add {{language}} to it"
         )
     suite = options.suite or debian.host_suite()
     roots = [_Root.of(language, suite, options) for language in languages]
@@ -96,11 +96,11 @@ def _build_all(roots: Sequence[_Root], folder: Path, suite: str, mirror: str | N
     base = None
     if len(roots) > 1:
         base = folder / "base.tar"
-        debian.lay_base(base, debian.packages_in(_COMMON), suite, mirror)
+        debian.make_base(base, debian.packages_in(_COMMON), suite, mirror)
 
     def make(root: _Root) -> None:
         started, tar = time.monotonic(), folder / f"{root.language}.tar"
-        debian.lay_root(tar, root.packages, suite, mirror, base=base, hook=_FINISH)
+        debian.make_root(tar, root.packages, suite, mirror, base=base, hook=_FINISH)
         before = identity_of(root.image)
         import_root(tar, root.image, root.recipe, _CHANGES)
         discard(before)
@@ -118,7 +118,7 @@ def _say(line: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; prints the names of the images that it built."""
+    """Run the command line; prints the names of the images it has built."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox_host.images.build", description=__doc__
     )
@@ -128,10 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     which.add_argument("--all", action="store_true", help="every language (the default)")
     parser.add_argument("--image", default=DEFAULT_IMAGES, help="name and tag (%(default)s)")
-    parser.add_argument("--suite", help="Debian release; default: the host's, else bookworm")
-    parser.add_argument("--mirror", help="Debian mirror; default: the one apt on this host uses")
+    parser.add_argument("--suite", help="Debian release; default: this machine's, or bookworm")
+    parser.add_argument("--mirror", help="Debian mirror; default: the one apt uses here")
     parser.add_argument("--with-data", action="store_true", help="add numpy, pandas, matplotlib")
-    parser.add_argument("--force", action="store_true", help="build also what is there")
+    parser.add_argument("--force", action="store_true", help="rebuild images that are up to date")
     chosen = parser.parse_args(arguments)
     options = Options(chosen.image, chosen.suite, chosen.mirror, chosen.with_data, chosen.force)
     try:
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     sys.stdout.write("".join(f"{image}\n" for image in built))
     if not built:
-        _say("all images are there; --force builds them anew")
+        _say("all images are up to date; --force rebuilds them")
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Make the sandbox host's image without a registry: ``python -m sandbox_host.images.build_dind``.
+"""Build the sandbox host's image without a registry: ``python -m sandbox_host.images.build_dind``.
 
-A Debian base with an engine, Python and the libraries is laid like the languages' images, and the
-last stage of ``sandbox_host/Dockerfile`` goes onto it. Each is left alone while what it is made of
-is the same, so that a change of the code costs seconds. Needs mmdebstrap, root and an engine.
+A Debian base with an engine, Python and the libraries is made like the languages' images, and the
+last stage of ``sandbox_host/Dockerfile`` is built on it. The base is rebuilt only when its recipe
+changes, so a change of the code costs seconds. Needs mmdebstrap, root and an engine.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _REQUIREMENTS = _HOST / "requirements.txt"
 _FINISH = _HOST / "dind" / "finish-root"
 _PACKAGES = ("docker.io", "tini", "python3", "bubblewrap", "mount", "ca-certificates", "tzdata")
 
-#: Version of Python in each release of Debian, which the libraries are chosen for.
+#: Python's version in each Debian release; the libraries must fit it.
 _PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
 
 
 def build(image: str = DEFAULT_IMAGE, suite: str | None = None, mirror: str | None = None) -> str:
-    """Have the image on the engine; its id.
+    """Build the image; its ID.
 
     Raises:
         BuildError: a tool is missing, or one of the steps failed.
     """
     suite = suite or debian.host_suite()
     if suite not in _PYTHON:
-        raise BuildError(f"the libraries for Debian {suite} are not known: use {list(_PYTHON)}")
+        raise BuildError(f"Debian {suite} is not supported: use one of {', '.join(_PYTHON)}")
     made_by = recipe([suite, *_PACKAGES], [_REQUIREMENTS, _FINISH])
     if recipe_of(_BASE) != made_by:
         debian.check_tools()
@@ -57,27 +57,27 @@ def build(image: str = DEFAULT_IMAGE, suite: str | None = None, mirror: str | No
 
 def _build_base(folder: Path, suite: str, mirror: str | None, made_by: str) -> None:
     tar, libraries = folder / "root.tar", folder / "opt/qlp/lib"
-    laying = ["--target", str(libraries), "--requirement", str(_REQUIREMENTS)]
+    wanted = ["--target", str(libraries), "--requirement", str(_REQUIREMENTS)]
     machine = platform.machine()
     wheels = ["--only-binary=:all:", f"--python-version={_PYTHON[suite]}"]
     wheels += [f"--platform=manylinux_2_{minor}_{machine}" for minor in (36, 34, 28, 17)]
     wheels.append(f"--platform=manylinux2014_{machine}")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
-    debian.run([*pip, *wheels, *laying], "fetch the libraries", 300)
-    debian.lay_root(tar, _PACKAGES, suite, mirror, hook=_FINISH)
+    debian.run([*pip, *wheels, *wanted], "fetch the libraries", 300)
+    debian.make_root(tar, _PACKAGES, suite, mirror, hook=_FINISH)
     append = ["tar", "--append", "--file", str(tar), "--owner=0", "--group=0", "-C", str(folder)]
     debian.run([*append, "opt/qlp"], "add the libraries", 60)
     import_root(tar, _BASE, made_by, ())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; prints the image's id."""
+    """Run the command line; prints the image's ID."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox_host.images.build_dind", description=__doc__
     )
     parser.add_argument("--image", default=DEFAULT_IMAGE, help="name and tag (%(default)s)")
-    parser.add_argument("--suite", help="Debian release; default: the host's, else bookworm")
-    parser.add_argument("--mirror", help="Debian mirror; default: the one apt on this host uses")
+    parser.add_argument("--suite", help="Debian release; default: this machine's, or bookworm")
+    parser.add_argument("--mirror", help="Debian mirror; default: the one apt uses here")
     chosen = parser.parse_args(arguments)
     try:
         sys.stdout.write(build(chosen.image, chosen.suite, chosen.mirror) + "\n")

@@ -1,4 +1,4 @@
-"""Brings roots into the local Docker engine as images that know their recipe."""
+"""Imports roots into the local Docker engine, as images labelled with their recipe."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 
 from sandbox_host.images.debian import BuildError, run
 
-#: Label of an image: the digest of what it was made from.
+#: Label of an image; its value is the digest of what the image was made from.
 RECIPE_LABEL = "qlp.recipe"
 
 
 def recipe(parts: Iterable[str], files: Iterable[Path] = ()) -> str:
-    """Digest of everything that an image is made from, on this kind of machine."""
-    told = sha256("\0".join([platform.machine(), *parts]).encode())
+    """Digest of everything an image is made from, the machine's architecture included."""
+    digest = sha256("\0".join([platform.machine(), *parts]).encode())
     for path in files:
-        told.update(b"\0" + path.read_bytes())
-    return told.hexdigest()
+        digest.update(b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def recipe_of(image: str) -> str | None:
-    """The recipe that ``image`` was made by; None where it is missing or was made otherwise.
+    """The recipe in an image's label; None if there is no such image, or it has no label.
 
     Raises:
         BuildError: there is no engine.
@@ -39,7 +39,7 @@ def recipe_of(image: str) -> str | None:
 
 
 def identity_of(image: str) -> str | None:
-    """The image's id; None where there is none."""
+    """The image's ID; None if there is no such image."""
     try:
         return run(["docker", "image", "inspect", "-f", "{{.Id}}", image], "look", 30).strip()
     except BuildError:
@@ -47,7 +47,7 @@ def identity_of(image: str) -> str | None:
 
 
 def discard(identity: str | None) -> None:
-    """Delete an image that a newer one took the last name from; one that boxes use stays."""
+    """Delete an image that has no name left, since a newer one took it; unless boxes use it."""
     if identity is None:
         return
     with contextlib.suppress(BuildError):
@@ -57,13 +57,13 @@ def discard(identity: str | None) -> None:
 
 
 def import_root(tar: Path, image: str, made_by: str, changes: Iterable[str]) -> str:
-    """Make ``image`` of a root; its id (``sha256:…``).
+    """Import a root as ``image``; its ID (``sha256:…``).
 
     Args:
-        tar: of the root.
+        tar: the root's archive.
         image: name and tag.
-        made_by: see `recipe`.
-        changes: instructions of a Dockerfile, such as ``USER 1000``.
+        made_by: its recipe's digest, see `recipe`.
+        changes: Dockerfile instructions, such as ``USER 1000``.
 
     Raises:
         BuildError: the engine refused.

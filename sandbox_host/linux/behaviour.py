@@ -1,8 +1,8 @@
-"""What a box's processes are seen doing: which programs run, how many, and what the filter refuses.
+"""Observes a box's processes: which programs run, how many, and which system calls are refused.
 
-Programs are sampled, so one that lives shorter than the interval may be missed. Refused system
-calls are counted by the kernel's audit records (audit(7), type 1326), which it writes for filters
-loaded with SECCOMP_FILTER_FLAG_LOG and shows to a root host on a netlink socket.
+Programs are sampled, so one that runs for less than the interval may be missed. Refused system
+calls are counted from the kernel's audit records (audit(7), type 1326). The kernel writes them for
+filters loaded with SECCOMP_FILTER_FLAG_LOG, and a root host reads them from a netlink socket.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 
 from sandbox_host.linux.seccomp import name_of
 
-#: Seconds until the first look and between looks, and the share of one CPU that looking may take.
+#: Seconds before the first sample and between samples; the share of one CPU that sampling may take.
 _FIRST = 0.005
 _INTERVAL = 0.025
 _SHARE = 0.05
 
-#: Names and system calls kept of one run; `domain.contracts.job.Behaviour` takes no more.
+#: Program names and system calls kept per run; `domain.contracts.job.Behaviour` accepts no more.
 _MAX_NAMES = 32
 _MAX_CALLS = 64
 
@@ -41,10 +41,10 @@ class ProgramWatch:
     """Samples the processes of one box.
 
     Args:
-        pids: the box's processes now, as this host sees them.
+        pids: gives the PIDs of the box's processes, in this host's namespace.
 
     Attributes:
-        peak: most processes and threads seen alive at once.
+        peak: the most processes and threads seen alive at once.
     """
 
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
@@ -54,7 +54,7 @@ class ProgramWatch:
 
     @property
     def executed(self) -> tuple[str, ...]:
-        """Names of the programs seen, in the order in which they were."""
+        """Names of the programs seen, in the order in which they were seen first."""
         return tuple(self._names)
 
     def look(self) -> None:
@@ -68,11 +68,11 @@ class ProgramWatch:
                 continue
             alive += int(tail.split(None, 18)[17])
             if len(self._names) < _MAX_NAMES:
-                self._names.setdefault(_program(pid) or _own_word(head))
+                self._names.setdefault(_program(pid) or _comm(head))
         self.peak = max(self.peak, alive)
 
     async def watch(self, besides: Callable[[], None] = lambda: None) -> None:
-        """Look until cancelled, and call ``besides`` at each look."""
+        """Sample until cancelled, and call ``besides`` after each sample."""
         await asyncio.sleep(_FIRST)
         while True:
             began = time.perf_counter()
@@ -82,7 +82,7 @@ class ProgramWatch:
 
 
 def _program(pid: int) -> str | None:
-    """Name of the file that a process executes; None where this host may not ask."""
+    """Name of the file that a process executes; None if this host is not allowed to read it."""
     try:
         path = os.readlink(f"/proc/{pid}/exe")
     except OSError:
@@ -90,18 +90,18 @@ def _program(pid: int) -> str | None:
     return path.rpartition("/")[2].encode(errors="replace").decode()[:64] or None
 
 
-def _own_word(stat_head: bytes) -> str:
-    """What a process calls itself (``comm``), which it may set as it likes."""
+def _comm(stat_head: bytes) -> str:
+    """A process's ``comm``, a name which it can set to anything."""
     return stat_head.partition(b" (")[2].decode(errors="replace")
 
 
 class RefusalsUnreadable(Exception):
-    """The kernel's audit records cannot be had here; the message says why."""
+    """The kernel's audit records cannot be read here; the message says why."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One system call that a filter refused; ids as this host's namespaces number them."""
+    """One system call that a filter refused; IDs are those of this host's namespaces."""
 
     pid: int
     uid: int
@@ -110,22 +110,27 @@ class Refusal:
 
 @dataclass
 class Refusals:
-    """Those of one run: call to number of times."""
+    """The refused calls of one run.
+
+    Attributes:
+        belongs: whether a refusal is this run's.
+        calls: system call to how often it was refused.
+    """
 
     belongs: Callable[[Refusal], bool]
     calls: Counter[str] = field(default_factory=Counter)
 
     def note(self, refusal: Refusal) -> None:
-        """Count one."""
+        """Count a refusal."""
         if refusal.call in self.calls or len(self.calls) < _MAX_CALLS:
             self.calls[refusal.call] += 1
 
 
 class RefusalLog:
-    """The audit records, handed to the runs they belong to as they come.
+    """Reads audit records and assigns each to the run it belongs to.
 
-    Needs CAP_AUDIT_READ in the initial user namespace and the initial network namespace: a root
-    host on the machine itself. Made on a running event loop.
+    Needs CAP_AUDIT_READ in the initial user namespace, and the initial network namespace; so the
+    host must be root on the machine itself. Construct it on a running event loop.
 
     Raises:
         RefusalsUnreadable: says what is missing.
@@ -149,7 +154,7 @@ class RefusalLog:
 
     @contextlib.contextmanager
     def of_run(self, belongs: Callable[[Refusal], bool]) -> Iterator[Refusals]:
-        """Count what ``belongs`` to one run, for as long as the context lasts."""
+        """Count the refusals that ``belongs`` accepts while the context lasts."""
         run = Refusals(belongs)
         self._runs.append(run)
         try:
@@ -158,7 +163,7 @@ class RefusalLog:
             self._runs.remove(run)
 
     def read(self) -> None:
-        """Hand out what has come so far; call it before a run's counts are taken."""
+        """Read all pending records; call it before you use a run's counts."""
         while True:
             try:
                 record = self._socket.recv(8192)
@@ -167,20 +172,20 @@ class RefusalLog:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                continue  # records were lost; the counts are lower bounds anyway
+                continue  # records were lost; counts are lower bounds anyway
             refusal = parse(record)
             owner = refusal and next((r for r in self._runs if r.belongs(refusal)), None)
             if refusal and owner:
                 owner.note(refusal)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop reading."""
         self._loop.remove_reader(self._socket)
         self._socket.close()
 
 
 def parse(message: bytes) -> Refusal | None:
-    """A netlink message as a refusal; None for records of other kinds."""
+    """Parse a netlink message; None if it is another kind of record."""
     if int.from_bytes(message[4:6], "little") != _AUDIT_SECCOMP:
         return None
     match = _RECORD.search(message, _NETLINK_HEADER)
@@ -191,7 +196,7 @@ def parse(message: bytes) -> Refusal | None:
 
 
 def _kernel_logs_refusals() -> None:
-    """Raise OSError where the kernel does not log calls that end in an error number."""
+    """Raise OSError if the kernel does not log calls that a filter refuses with an errno."""
     path = Path("/proc/sys/kernel/seccomp/actions_logged")
     if "errno" not in path.read_text().split():
         raise OSError(0, "refusals are not among kernel.seccomp.actions_logged")

@@ -1,8 +1,7 @@
-"""User ids for boxes: one each, which no other host of this machine uses meanwhile.
+"""User IDs for boxes: each box has its own, which no other host on this machine uses meanwhile.
 
-The kernel counts much by user and not by box: inotify instances, pages of pipes, pending signals,
-descriptors on their way, watches, keys. Boxes of one user would share each of those quotas, and one
-could use it up for all.
+The kernel has many quotas per user and not per box: inotify instances, pipe pages, pending signals,
+descriptors in flight, epoll watches, keys. If boxes shared a user, one could exhaust these for all.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from dataclasses import dataclass
 
 
 class NoUserFree(Exception):
-    """All user ids of a range are taken."""
+    """All user IDs of a range are in use."""
 
 
 class BoxUser:
-    """A user id that is one box's until `close`.
+    """A user ID reserved for one box until `close`.
 
-    Held by an abstract socket's name, which the kernel frees when this process ends.
+    The reservation is an abstract socket's name, which the kernel frees when this process ends.
     """
 
     def __init__(self, uid: int, lock: socket.socket) -> None:
@@ -28,13 +27,13 @@ class BoxUser:
         self._lock = lock
 
     def close(self) -> None:
-        """Let another box have it; nothing may run under it any more."""
+        """Free it for another box; by then nothing may run under it any more."""
         self._lock.close()
 
 
 @dataclass(frozen=True)
 class UserRange:
-    """The user ids of one runtime's boxes, away from those of people and of other runtimes."""
+    """The user IDs of one runtime's boxes, apart from those of people and of other runtimes."""
 
     first: int
     count: int
@@ -43,20 +42,20 @@ class UserRange:
         return isinstance(uid, int) and self.first <= uid < self.first + self.count
 
     def take(self) -> BoxUser:
-        """One that is free.
+        """Reserve a free one.
 
         Raises:
-            NoUserFree: see there.
+            NoUserFree: all are in use.
         """
         for uid in self._from_here():
             user = self.claim(uid)
             if user is not None:
                 return user
         last = self.first + self.count - 1
-        raise NoUserFree(f"the user ids {self.first} to {last} are all in use")
+        raise NoUserFree(f"the user IDs {self.first} to {last} are all in use")
 
     def claim(self, uid: int) -> BoxUser | None:
-        """Take that one; None where it is taken already."""
+        """Reserve this one; None if it is in use."""
         lock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             lock.bind(f"\0qlp-user-{uid}")
@@ -66,7 +65,7 @@ class UserRange:
         return BoxUser(uid, lock)
 
     def _from_here(self) -> Iterator[int]:
-        """All, beginning where other hosts, perhaps unseen by this one, probably do not."""
+        """All IDs, from a start that depends on the PID, so that hosts rarely try the same ones."""
         start = os.getpid() % self.count
         yield from range(self.first + start, self.first + self.count)
         yield from range(self.first, self.first + start)
@@ -74,5 +73,5 @@ class UserRange:
 
 BUBBLEWRAP_USERS = UserRange(60_000, 1_000)
 CONFINED_USERS = UserRange(61_000, 1_000)
-#: Images name each of these; see ``images/finish-root``.
+#: Each of these has an entry in the images' ``/etc/passwd``; see ``images/finish-root``.
 DOCKER_USERS = UserRange(62_000, 512)

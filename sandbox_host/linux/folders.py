@@ -1,4 +1,4 @@
-"""Folders and files whose modes are as said, whatever this process's umask is."""
+"""Makes folders and files with exact modes, whatever this process's umask is."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def make_folder(path: Path, mode: int, *, exist_ok: bool = False) -> None:
-    """Make one folder, whose parent is there.
+    """Make one folder; its parent must exist.
 
     Args:
-        path: of the folder.
+        path: the folder's.
         mode: its permissions.
-        exist_ok: one that is there already gets the mode as well.
+        exist_ok: accept an existing folder, and set its mode.
 
     Raises:
         OSError: the kernel refuses.
@@ -22,12 +22,12 @@ def make_folder(path: Path, mode: int, *, exist_ok: bool = False) -> None:
 
 
 def make_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a file anew.
+    """Write a file, replacing its content if it exists.
 
     Raises:
         OSError: the kernel refuses.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:  # writable now, whatever mode the umask leaves
+    with os.fdopen(descriptor, "wb") as file:  # open for writing, whatever mode the umask leaves
         file.write(content)
         os.fchmod(descriptor, mode)

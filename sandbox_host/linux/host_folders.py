@@ -1,4 +1,4 @@
-"""Folders of a host process on its machine, which a later host finds when this one has died."""
+"""Folders named after the host process that made them, so that a later host can remove them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 
 from sandbox_host.linux.processes import host_tag, is_alive
 
-#: Where one can be made, if any can; all are executable by everybody, and one may be.
+#: Where to try to make one; programs in these folders can be executed by every user, unless the
+#: file system is mounted noexec.
 PLACES = ("/run", "/var/tmp", "/tmp", "/dev/shm")  # noqa: S108 - made by mkdtemp
 
 
 def new_folders(prefix: str, places: Iterable[str], tried: list[str]) -> Iterator[Path]:
-    """A new folder in each of ``places`` in turn; ``tried`` gets those where none can be made."""
+    """Make a folder in each of ``places`` in turn; reasons for failures are added to ``tried``."""
     for place in places:
         try:
             yield Path(tempfile.mkdtemp(prefix=f"{prefix}{host_tag()}-", dir=place))
@@ -25,11 +26,11 @@ def new_folders(prefix: str, places: Iterable[str], tried: list[str]) -> Iterato
 
 
 def reap_folders(prefix: str) -> int:
-    """Remove those that hosts of the past have left; how many."""
+    """Remove the folders that dead hosts have left; their number."""
     removed = 0
     for folder in (found for place in PLACES for found in Path(place).glob(f"{prefix}*")):
         tag = folder.name.removeprefix(prefix).rpartition("-")[0]
-        with contextlib.suppress(FileNotFoundError):  # another host reaps as well
+        with contextlib.suppress(FileNotFoundError):  # another host may reap at the same time
             if folder.is_dir() and folder.stat().st_uid == os.geteuid() and not is_alive(tag):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed += 1

@@ -1,4 +1,4 @@
-"""Mounting and unmounting size-limited file systems; see mount(2), umount2(2) and tmpfs(5)."""
+"""Mounts and unmounts size-limited file systems; see mount(2), umount2(2) and tmpfs(5)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def mount_tmpfs(folder: Path, size_bytes: int, inodes: int) -> None:
 
 
 def resize_tmpfs(folder: Path, size_bytes: int, inodes: int) -> None:
-    """Change the limits of a mounted tmpfs; wherever else it is bound, they hold as well."""
+    """Change the limits of a mounted tmpfs, which also changes them at its bind mounts."""
     _mount(folder, _FLAGS | _MS_REMOUNT, f"size={size_bytes},nr_inodes={inodes}")
 
 
 def unmount(folder: Path) -> None:
-    """Unmount at once; what is still open in it goes when it is closed.
+    """Unmount at once; files still open in it exist until they are closed.
 
     Raises:
         OSError: nothing is mounted there, or the kernel refuses.

@@ -1,8 +1,8 @@
-"""How often a box's programs tried to reach beyond it, as the kernel counts.
+"""Counts a box's attempts to reach the network.
 
-A box's network namespace has no way out, so whoever connects or sends to anything but the box
-itself is refused for lack of a route, and the namespace's counter of that goes up (``OutNoRoutes``,
-RFC 4293). No program can lower it.
+A box's network namespace has no route out. When a program connects or sends to anything but the box
+itself, the kernel refuses for lack of a route and increments the counter ``OutNoRoutes`` (RFC 4293)
+of the namespace. No program can lower it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import os
 
 _COUNTER = b"OutNoRoutes"
 
-#: Both files are well below it.
+#: Both files are far smaller.
 _MAX_BYTES = 64 * 1024
 
 
 class NetworkWatch:
-    """Counts from its making on, and goes on to after the box's end, until it is closed.
+    """Counts from its construction until it is closed, also after the box's end.
 
     Args:
-        pid: a process of the box, as this host sees it; its namespace is held by the open files.
+        pid: a process of the box, in this host's PID namespace. The open files keep its network
+            namespace alive.
 
     Raises:
         OSError: there is no such process.
@@ -30,16 +31,16 @@ class NetworkWatch:
         folder = f"/proc/{pid}/net"
         self._ipv4 = os.open(f"{folder}/snmp", os.O_RDONLY | os.O_CLOEXEC)
         self._ipv6: int | None = None
-        with contextlib.suppress(OSError):  # a kernel without it has no such file
+        with contextlib.suppress(OSError):  # a kernel without IPv6 has no such file
             self._ipv6 = os.open(f"{folder}/snmp6", os.O_RDONLY | os.O_CLOEXEC)
         self._before = self._count()
 
     def attempts(self) -> int:
-        """Connections and datagrams that were refused a way out."""
+        """Connections and datagrams that were refused for lack of a route."""
         return self._count() - self._before
 
     def close(self) -> None:
-        """Let the namespace go."""
+        """Release the namespace."""
         os.close(self._ipv4)
         if self._ipv6 is not None:
             os.close(self._ipv6)
@@ -52,12 +53,12 @@ class NetworkWatch:
 
 
 def _of_table(snmp: bytes) -> int:
-    """From ``/proc/net/snmp``: a line of names and one of values, both headed ``Ip:``."""
+    """The counter in ``/proc/net/snmp``: a line of names, then one of values, both ``Ip: …``."""
     names, values = (line.split() for line in snmp.splitlines() if line.startswith(b"Ip: "))
     return int(values[names.index(_COUNTER)])
 
 
 def _of_list(snmp6: bytes) -> int:
-    """From ``/proc/net/snmp6``: a name and a value a line."""
+    """The counter in ``/proc/net/snmp6``: a name and a value per line."""
     counters = dict(line.split() for line in snmp6.splitlines())
     return int(counters[b"Ip6" + _COUNTER])

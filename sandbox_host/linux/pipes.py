@@ -1,4 +1,4 @@
-"""Pipes between this host and a box, driven by the event loop."""
+"""Reads and writes pipes between this host and a box, on the event loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PipeReader:
             data = os.read(self._descriptor, _CHUNK)
         except BlockingIOError:
             return
-        except ConnectionResetError:  # a socket whose other end left something unread
+        except ConnectionResetError:  # a socket whose peer closed it with data unread
             data = b""
         if data:
             self._sink(data)
@@ -44,7 +44,7 @@ class PipeReader:
 
 
 class PipeWriter:
-    """The write end of a pipe; what `send` is given goes in as the reader takes it."""
+    """Writes to a pipe as fast as its reader reads, then closes it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
@@ -67,12 +67,12 @@ class PipeWriter:
         except BlockingIOError:
             return
         except BrokenPipeError:
-            self._rest = self._rest[:0]  # nobody will read it
+            self._rest = self._rest[:0]  # nobody reads it any more
         if not self._rest:
             self.close()
 
     def close(self) -> None:
-        """Stop writing; the reader sees the end."""
+        """Stop writing; the reader sees the end of the pipe."""
         if self._descriptor is not None:
             self._loop.remove_writer(self._descriptor)
             os.close(self._descriptor)

@@ -1,4 +1,4 @@
-"""Naming processes so that a pid used again is not mistaken for the old one, and memory files."""
+"""Identifies processes, even when PIDs are reused; reads how they ended; in-memory files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
-#: ``struct pidfd_info``, of which its mask and the wait status are read, and its ioctl(2).
+#: ``struct pidfd_info``, of which the mask and the wait status are read, and its ioctl(2) number.
 _PIDFD_INFO = struct.Struct("=Q52xi")
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_GET_INFO = 0xC000FF0B | _PIDFD_INFO.size << 16
@@ -31,9 +31,9 @@ def host_tag() -> str:
 
 
 def is_alive(tag: str) -> bool:
-    """Whether the process that `host_tag` named may still run.
+    """Whether the process that `host_tag` named may still be running.
 
-    One in another pid namespace cannot be seen from here and counts as alive.
+    A process in another PID namespace cannot be seen from here, and counts as alive.
     """
     match = _TAG.match(tag)
     if match is None:
@@ -43,22 +43,22 @@ def is_alive(tag: str) -> bool:
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of its descendants' orphans (PR_SET_CHILD_SUBREAPER, prctl(2)).
+    """Make this process the parent of orphaned descendants (PR_SET_CHILD_SUBREAPER, prctl(2)).
 
-    ``bwrap`` ends before the box's PID 1 does; adopted, that one's CPU time can be read, and it
-    never stays a zombie where the machine's own init does not reap.
+    ``bwrap`` ends before the box's PID 1 does. Once that is adopted, this host can read its CPU
+    time, and it does not stay a zombie on a machine whose init does not reap.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) was refused")
 
 
-def heed_signals() -> None:
-    """Have no signal ignored that this process was started to ignore, as by ``nohup``.
+def stop_ignoring_signals() -> None:
+    """Ignore no signal that this process was started to ignore, for example by ``nohup``.
 
-    What is ignored stays so in all that is started from here, programs in boxes too; what has a
-    handler, even one that does nothing, does not (execve(2)). Python's own two are set back by
-    `subprocess` already. For the main thread.
+    Children inherit ignored signals, and so would programs in boxes; signals with a handler, even
+    one that does nothing, are reset in them (execve(2)). `subprocess` already resets the two that
+    Python ignores. Call it from the main thread.
     """
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -66,13 +66,13 @@ def heed_signals() -> None:
 
 
 def returncode_of(pidfd: int) -> int | None:
-    """How a process ended that is nobody's zombie any more, whosever child it was.
+    """How a process ended, after it was reaped and whosever child it was.
 
-    By PIDFD_GET_INFO (``linux/pidfd.h``), from Linux 6.15 on.
+    Uses PIDFD_GET_INFO (``linux/pidfd.h``), which tells since Linux 6.15.
 
     Returns:
-        Its exit code, or the negated number of the signal that ended it; None where the kernel
-        does not tell, or not yet.
+        Its exit code, or the negated number of the signal that ended it; None if the kernel does
+        not tell, or does not know yet.
     """
     info = bytearray(_PIDFD_INFO.size)
     _PIDFD_INFO.pack_into(info, 0, _PIDFD_INFO_EXIT, 0)
@@ -86,7 +86,7 @@ def returncode_of(pidfd: int) -> int | None:
 
 @cache
 def tells_returncodes() -> bool:
-    """Whether `returncode_of` knows anything on this kernel."""
+    """Whether `returncode_of` works on this kernel."""
     child = subprocess.Popen(["/bin/true"], env={})
     pidfd = os.pidfd_open(child.pid)
     try:
@@ -98,11 +98,11 @@ def tells_returncodes() -> bool:
 
 @contextlib.contextmanager
 def acting_as(user: int | None) -> Iterator[None]:
-    """Have this thread treat files, and ``/proc``, as ``user`` would; None changes nothing.
+    """Make this thread access files and ``/proc`` as ``user``; None changes nothing.
 
-    What it makes belongs to that user: in a box's file systems no other user of this machine can
-    own anything, root neither. By setfsuid(2), which takes the thread's privileges over files as
-    well, and is the thread's alone.
+    Files it creates belong to that user: in a box's file systems no other user of this machine can
+    own anything, not even root. Uses setfsuid(2), which affects this thread alone and also takes
+    away its privileges over files.
     """
     if user is None:
         yield
@@ -118,7 +118,7 @@ def acting_as(user: int | None) -> Iterator[None]:
 
 
 def sealed_file(name: str, content: bytes) -> int:
-    """A descriptor of an unchangeable in-memory file holding ``content``, at its beginning."""
+    """A descriptor of an immutable in-memory file with ``content``, positioned at its start."""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
@@ -137,7 +137,7 @@ def _pid_namespace() -> int:
 
 
 def _start_time(pid: int) -> int | None:
-    """Field 22 of ``/proc/PID/stat``, clock ticks after boot; None when there is no such one."""
+    """Field 22 of ``/proc/PID/stat``, clock ticks after boot; None if no such process runs."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

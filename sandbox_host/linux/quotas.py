@@ -1,9 +1,9 @@
-"""Keeps a box from using up what the kernel grants its user as a whole.
+"""Keeps a box from exhausting quotas that the kernel has per user.
 
-Where this host is no root, all boxes are one user's, its own. Of a user namespace around each the
-kernel counts inotify instances and watches apart, and holds a limit that is set there; signals that
-wait are held by a limit of the process. Nothing holds the pages of pipes, descriptors on their way
-through sockets, and epoll's watches: those stay one quota for all of the user's processes.
+If this host is not root, all boxes run as the host's own user. For a user namespace around each
+box, the kernel counts inotify instances and watches separately, and enforces limits set for that
+namespace. Pending signals have a resource limit per process. Nothing limits pipe pages, descriptors
+in flight through sockets, and epoll watches: all of the user's processes share these quotas.
 
 See user_namespaces(7), namespaces(7) on ``/proc/sys/user``, and setrlimit(2).
 """
@@ -17,17 +17,17 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-#: What is shared by all boxes of one user, for ``/health``.
+#: The quotas that all boxes of one user share, for ``/health``.
 SHARED = "pages of pipes, descriptors in flight, epoll watches"
 
-#: Settings of a namespace, and the user's own limits that they are shares of.
+#: Limits of a namespace, each with the file that has the user's limit; a box gets one share.
 _LIMITS = {
     "max_inotify_instances": Path("/proc/sys/fs/inotify/max_user_instances"),
     "max_inotify_watches": Path("/proc/sys/fs/inotify/max_user_watches"),
 }
 _SHARE = 8
 
-#: Signals and timers of one box that may wait.
+#: Pending signals and timers allowed for one box.
 PENDING_SIGNALS = 1024
 
 _UNSHARE = "/usr/bin/unshare"
@@ -36,10 +36,10 @@ _PROBE_SECONDS = 5
 
 
 class Quotas:
-    """What one box of an ordinary user may take of that user's.
+    """Limits on what one box may take of an ordinary user's quotas.
 
     Attributes:
-        held: whether this machine can hold them.
+        held: whether this machine can enforce them.
     """
 
     def __init__(self) -> None:
@@ -66,19 +66,19 @@ class Quotas:
         return [_UNSHARE, *options, "/bin/sh", "-c", script, "sh", *self._limits, "-", *command]
 
     def around(self, command: list[str]) -> list[str]:
-        """``command`` in a user namespace that has these limits; the same process becomes it."""
+        """The command that runs ``command`` in a user namespace with these limits, by exec."""
         return self._command(command) if self.held else command
 
     @staticmethod
     def limit(pids: Iterable[int]) -> None:
-        """Hold what processes hold themselves, before they become the program."""
+        """Set the per-process limits of ``pids``, before they become the program."""
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(
                     pid, resource.RLIMIT_SIGPENDING, (PENDING_SIGNALS, PENDING_SIGNALS)
                 )
 
-    def said(self) -> str:
-        """How they are held, for ``/health``."""
+    def description(self) -> str:
+        """How the quotas are divided, for ``/health``."""
         inotify = "" if self.held else "inotify instances and watches, "
         return f"of the host's own user; shared by all boxes: {inotify}{SHARED}"

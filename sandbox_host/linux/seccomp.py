@@ -1,13 +1,13 @@
-"""The seccomp filters of boxes that no container engine makes, as classic BPF bytes.
+"""The seccomp filters, as classic BPF bytes, for boxes that are not made by a container engine.
 
-A deny list over what the kernel offers ordinary programs: what reaches other processes or the
-host (ptrace, limits of others, io_uring, keyrings, bpf, perf, mounts, namespaces, modules,
-clocks), what escapes the box's limits where no cgroup holds them (memfd, System V and POSIX
-queues, rules of Landlock, filters, tables of futexes), what has one quota for the whole machine
-(io_setup), and the socket families beyond UNIX and IP. Without namespaces more is refused: every
-socket, and what changes other processes of the same user. Anything newer than this table is
-refused with ENOSYS, so that programs fall back, and a foreign architecture or the x32 interface
-ends the process.
+They deny, out of the system calls that the kernel allows ordinary programs: what reaches other
+processes or the host (ptrace, other processes' limits, io_uring, keyrings, bpf, perf, mounts,
+namespaces, modules, clocks); what escapes the box's limits if no cgroup enforces them (memfd,
+System V and POSIX queues, Landlock rules, seccomp filters, futex hash tables); what has one quota
+for the whole machine (io_setup); and all socket families but UNIX and IP. Programs without
+namespaces are also denied every socket, and what changes other processes of the same user. Calls
+newer than this table fail with ENOSYS, so that programs fall back to older ones. A call through a
+foreign architecture or the x32 interface kills the process.
 
 Sources: seccomp(2), ``linux/filter.h``, ``linux/audit.h``; numbers from ``asm/unistd_64.h`` and
 ``asm-generic/unistd.h``; the choice follows Docker's default profile and
@@ -21,7 +21,7 @@ import platform
 import struct
 from functools import cache
 
-#: name: (x86_64, aarch64); None where the architecture has no such call.
+#: name: (x86_64, aarch64); None if the architecture has no such call.
 _REFUSED: dict[str, tuple[int, int | None]] = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -94,10 +94,10 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "setdomainname": (171, 162),
 }
 
-#: Refused besides to a program that is bound to one CPU.
+#: Also refused to a program that is bound to one CPU.
 _REFUSED_BOUND: dict[str, tuple[int, int | None]] = {"sched_setaffinity": (203, 122)}
 
-#: Refused besides where no namespace hides the host's own processes: what changes another one.
+#: Also refused if no namespace hides the host's own processes: what changes another process.
 _REFUSED_BESIDE_OTHERS: dict[str, tuple[int, int | None]] = {
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
@@ -106,9 +106,9 @@ _REFUSED_BESIDE_OTHERS: dict[str, tuple[int, int | None]] = {
     "sched_setscheduler": (144, 119),
 }
 
-#: Refused besides where a program's use of memory and disk is held by looking at it: what allots
-#: much at once, or keeps it where nobody can look (in flight between sockets, pinned by pipes, in
-#: attributes). All programs must cope with file systems that lack these.
+#: Also refused if a program's memory and disk use is limited by sampling: what allocates much at
+#: once, or keeps data where sampling cannot see it (in flight between sockets, pinned by pipes, in
+#: extended attributes). Programs have to cope with file systems that lack these anyway.
 _REFUSED_UNSEEN: dict[str, tuple[tuple[int, int], int]] = {
     "fallocate": ((285, 47), errno.EOPNOTSUPP),
     "setxattr": ((188, 5), errno.EOPNOTSUPP),
@@ -122,7 +122,7 @@ _REFUSED_UNSEEN: dict[str, tuple[tuple[int, int], int]] = {
     "sendmmsg": ((307, 269), errno.EPERM),
 }
 
-#: Refused besides to a program that has the host's own user id, whose files it could change so.
+#: Also refused to a program with the host's own user ID, whose files it could change by these.
 _REFUSED_AS_HOST: dict[str, tuple[int, int | None]] = {
     "chmod": (90, None),
     "fchmod": (91, 52),
@@ -142,12 +142,12 @@ _REFUSED_AS_HOST: dict[str, tuple[int, int | None]] = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
-    # The user's few instances are the host's, too.
+    # The user has few instances, and the host shares them.
     "inotify_init": (253, None),
     "inotify_init1": (294, 26),
 }
 
-#: Refused as if the kernel were older: the C library and programs then use the plain call.
+#: Refused as if the kernel were older; the C library and programs then use older calls.
 _ABSENT: dict[str, tuple[int, int]] = {
     "clone3": (435, 435),
     "memfd_create": (319, 279),
@@ -191,11 +191,11 @@ def bubblewrap_filter(machine: str | None = None, *, bound: bool = False) -> byt
     """The filter of a box that has namespaces, as an array of ``struct sock_filter``.
 
     Args:
-        machine: ``x86_64`` or ``aarch64``; by default the one this runs on.
+        machine: ``x86_64`` or ``aarch64``; by default this machine's architecture.
         bound: the program must stay on the CPU it was given.
 
     Raises:
-        ValueError: no table for that architecture.
+        ValueError: there is no table for that architecture.
     """
     column, program = _begin(machine)
     refused = _REFUSED | (_REFUSED_BOUND if bound else {})
@@ -208,21 +208,21 @@ def bubblewrap_filter(machine: str | None = None, *, bound: bool = False) -> byt
 
 
 def confined_filters(machine: str | None = None, *, as_host: bool = False) -> tuple[bytes, bytes]:
-    """The two filters of a program without namespaces of its own.
+    """The two filters of a program without its own namespaces.
 
-    The first refuses what ordinary programs try and do without, the second what is worth a log:
-    a socket of an IP family is an attempt to reach the network.
+    The first refuses what ordinary programs try but can do without. The second refuses what is
+    worth logging; a socket of an IP family, for example, is an attempt to reach the network.
 
     Args:
         machine: as for `bubblewrap_filter`.
-        as_host: the program has the host's own user id.
+        as_host: the program has the host's own user ID.
 
     Raises:
-        ValueError: no table for that architecture.
+        ValueError: there is no table for that architecture.
     """
     column, quiet = _begin(machine)
     quiet += _absent(column)
-    # UNIX sockets too: Landlock does not keep a program from those that have a path.
+    # UNIX sockets are refused too: Landlock does not restrict access to those that have a path.
     quiet += _for_call(_SOCKET[column], 0, _only(_IP, _ERRNO | errno.EAFNOSUPPORT))
     quiet += _for_call(_SOCKETPAIR[column], 0, _only(_UNIX, _ERRNO | errno.EAFNOSUPPORT))
     _, logged = _begin(machine)
@@ -238,7 +238,7 @@ def confined_filters(machine: str | None = None, *, as_host: bool = False) -> tu
 
 
 def _unseen(column: int) -> list[bytes]:
-    """Refuse what no look at a program through ``/proc`` would find, or what closes it to looks."""
+    """Refuse what sampling through ``/proc`` cannot see, and what would close ``/proc`` to it."""
     program: list[bytes] = []
     for numbers, error in _REFUSED_UNSEEN.values():
         program += _when(_EQUAL, numbers[column], _ERRNO | error)
@@ -246,7 +246,7 @@ def _unseen(column: int) -> list[bytes]:
     program += _for_call(_CLOSE_RANGE[column], 2, unshared)
     program += _for_call(_PRCTL[column], 0, _when(_EQUAL, _PR_SET_DUMPABLE, _ERRNO | errno.EPERM))
     program += _for_call(_FCNTL[column], 1, _when(_EQUAL, _F_SETPIPE_SZ, _ERRNO | errno.EPERM))
-    own_table = [  # a thread with open files that its process does not have
+    own_table = [  # a thread with a table of open files apart from its process's
         _jump(_ANY_BIT, _CLONE_THREAD, true=0, false=2),
         _jump(_ANY_BIT, _CLONE_FILES, true=1, false=0),
         _statement(_RETURN, _ERRNO | errno.EPERM),
@@ -255,7 +255,7 @@ def _unseen(column: int) -> list[bytes]:
 
 
 def _shared_without_file() -> list[bytes]:
-    """Refuse shared memory that no sampling finds again once it is in no page table."""
+    """Refuse shared anonymous memory: once it is in no page table, sampling cannot see it."""
     return [
         _jump(_ANY_BIT, _MAP_ANONYMOUS, true=0, false=2),
         _jump(_ANY_BIT, _MAP_SHARED, true=0, false=1),
@@ -264,7 +264,7 @@ def _shared_without_file() -> list[bytes]:
 
 
 def name_of(number: int, machine: str | None = None) -> str:
-    """What a system call is called; its number where this table does not know it."""
+    """The name of a system call; its number if this table does not have it."""
     column = _COLUMN.get(machine or platform.machine(), 0)
     return _names(column).get(number, f"system call {number}")
 
@@ -283,7 +283,7 @@ def _names(column: int) -> dict[int, str]:
 
 
 def _begin(machine: str | None) -> tuple[int, list[bytes]]:
-    """The column of the tables, and the program's beginning: a foreign interface is fatal."""
+    """The tables' column, and the program's beginning, which kills foreign architectures."""
     machine = machine or platform.machine()
     if machine not in _AUDIT_ARCH:
         raise ValueError(f"no seccomp table for {machine}; there is one for {list(_AUDIT_ARCH)}")
@@ -319,7 +319,7 @@ def _refused(column: int, table: dict[str, tuple[int, int | None]]) -> list[byte
 
 
 def _dangerous_arguments(column: int) -> list[bytes]:
-    """Namespaces by clone(2), a terminal's input by ioctl(2), kernel memory by prctl(2)."""
+    """Refuse new namespaces by clone(2), terminal input by ioctl(2), kernel memory by prctl(2)."""
     namespaces = _when(_ANY_BIT, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)
     injection = [line for code in _TERMINAL_INJECTION for line in _when(_EQUAL, code, _ERRNO | 1)]
     memory = [
@@ -335,7 +335,7 @@ def _dangerous_arguments(column: int) -> list[bytes]:
 
 
 def _limits_of_others(column: int) -> list[bytes]:
-    """Limits of other processes, by prlimit(2): 0 names the caller."""
+    """Refuse prlimit(2) on other processes; PID 0 is the caller."""
     return _for_call(_PRLIMIT[column], 0, _only((0,), _ERRNO | errno.EPERM))
 
 
@@ -344,7 +344,7 @@ def _statement(code: int, value: int) -> bytes:
 
 
 def _jump(code: int, value: int, true: int, false: int) -> bytes:
-    """Skip ``true`` or ``false`` instructions, as the comparison of the loaded word turns out."""
+    """Compare the loaded word; skip ``true`` instructions if it matches, else ``false``."""
     return struct.pack("=HBBI", code, true, false, value)
 
 

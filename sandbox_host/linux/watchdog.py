@@ -1,8 +1,8 @@
-"""Holding a box's memory limit where no cgroup can: measure all its processes, often.
+"""Enforces a box's memory limit without a cgroup, by measuring all its processes often.
 
-Resource limits are per process, so the total is kept by looking: private memory of every process
-of the box, plus what its files take of memory. This is what a memory cgroup would charge, to within
-a few milliseconds.
+Resource limits are per process, so the total is sampled: the private memory of each of the box's
+processes, plus the memory behind its files. That is what a memory cgroup would charge, seen a few
+milliseconds later.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 
 from sandbox_host.linux.processes import acting_as
 
-#: Seconds between looks, and the share of one CPU that looking may take.
+#: Seconds between samples; the share of one CPU that sampling may take.
 _INTERVAL = 0.005
 _SHARE = 0.2
 
 _KIB = 1024
 _TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
 
-#: Numbers of system calls by architecture, and flags of clone(2), ``linux/sched.h``.
+#: System call numbers by architecture; flags of clone(2), ``linux/sched.h``.
 _VFORK = {"x86_64": 58}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE_VM, _CLONE_VFORK, _CLONE_PARENT = 0x100, 0x4000, 0x8000
@@ -37,13 +37,13 @@ class MemoryWatchdog:
         top: that process.
         limit: bytes.
         on_excess: called once, when more is used.
-        file_bytes: memory behind the box's files now.
-        uid: the program's user, whose processes this host may not look into as itself; None where
-            it may.
+        file_bytes: gives the memory behind the box's files.
+        uid: the program's user, as which its processes are inspected; None if this host may inspect
+            them as itself.
 
     Attributes:
-        peak: most memory seen in use, bytes.
-        peak_processes: most processes and threads seen alive at once.
+        peak: the most memory seen in use, bytes.
+        peak_processes: the most processes and threads seen alive at once.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class MemoryWatchdog:
         self.cpu_system_ms = 0.0
 
     def sample_cpu(self) -> None:
-        """Note the CPU time so far; call it before a kill, which loses it."""
+        """Record the CPU time used so far; call it before a kill, which loses it."""
         self.cpu_user_ms, self.cpu_system_ms = cpu_times([self._top, *descendants(self._top)])
 
     async def watch(self) -> None:
-        """Look until cancelled, or until the limit was passed and ``on_excess`` called."""
+        """Sample until cancelled, or until the limit is exceeded and ``on_excess`` was called."""
         while True:
             began = time.perf_counter()
             used = self._used()
@@ -91,14 +91,14 @@ class MemoryWatchdog:
             owners = _owners(pids)
             used = _total((_resident(pid)[:2] for pid in owners), files)
             if used > self._limit:
-                # Forked processes share pages that were counted for each; ask for exact shares.
-                # A parent that had not begun to wait for its child at the first look does now.
+                # Forked processes share pages, which were counted for each; ask for exact shares.
+                # Check again who borrows memory: a parent may have begun to wait only now.
                 used = _total((_proportional(pid) for pid in _owners(owners)), files)
         return used
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The processes below ``pid``; orphans of a box are its PID 1's children, so none is missed."""
+    """The processes below ``pid``; orphans in a box become children of its PID 1, so all count."""
     pending = [pid]
     while pending:
         parent = pending.pop()
@@ -116,9 +116,9 @@ def _owners(pids: list[int]) -> list[int]:
 
 
 def _borrows_memory(pid: int) -> bool:
-    """Whether it is in its parent's memory still, which waits for it: vfork(2), posix_spawn(3).
+    """Whether ``pid`` still uses the memory of its parent, which waits: vfork(2), posix_spawn(3).
 
-    It is if a thread of its parent's is in such a call, whose child is that thread's last.
+    It does if the parent's thread whose last child it is, is in such a call.
     """
     with contextlib.suppress(OSError):
         parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
@@ -130,7 +130,7 @@ def _borrows_memory(pid: int) -> bool:
 
 
 def _waits_for_child(syscall: str) -> bool:
-    """Whether a call, as proc_pid_syscall(5) shows it, lends a child its memory and waits."""
+    """Whether a call, in the form of proc_pid_syscall(5), lends memory to a child and waits."""
     number, *arguments = syscall.split()
     machine = platform.machine()
     if number == f"{_VFORK.get(machine)}":
@@ -141,9 +141,9 @@ def _waits_for_child(syscall: str) -> bool:
 
 
 def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
-    """Memory of processes, given each one's private and shared bytes, and of the box's files.
+    """Memory of the processes (each with private and shared bytes) and of the box's files.
 
-    Files that are mapped count among the shared bytes too, so the larger of both is taken.
+    Mapped files are among the shared bytes too, so the larger of both is counted.
     """
     private = shared = 0
     for own, with_others in processes:
@@ -153,10 +153,10 @@ def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
 
 
 def _resident(pid: int) -> tuple[int, int, int]:
-    """Private and shared bytes in memory but for what is mapped from disks, and threads.
+    """Private bytes, shared bytes, and threads of a process; zeros if it is gone.
 
-    Page tables count as private, and so does what was swapped. See proc_pid_status(5); nothing of a
-    process that is gone.
+    Page tables and swapped memory count as private; what is mapped from disks does not count. See
+    proc_pid_status(5).
     """
     found = _status(pid)
     own = sum(found.get(name, 0) for name in (b"RssAnon:", b"VmSwap:", b"VmPTE:")) * _KIB
@@ -164,7 +164,7 @@ def _resident(pid: int) -> tuple[int, int, int]:
 
 
 def _status(pid: int) -> dict[bytes, int]:
-    """Of a process; its first thread has no memory where it ended before others."""
+    """Fields of a process's status; of another thread if the first has ended, and has no memory."""
     names = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"VmPTE:", b"Threads:")
     found = _numbers(f"/proc/{pid}/status", names)
     if b"RssAnon:" not in found and found.get(b"Threads:", 0) > 1:
@@ -177,7 +177,7 @@ def _status(pid: int) -> dict[bytes, int]:
 
 
 def _proportional(pid: int) -> tuple[int, int]:
-    """The bytes with pages divided among their users, where ``smaps_rollup`` may be read."""
+    """Private and shared bytes, shared pages divided by users, if ``smaps_rollup`` is readable."""
     found = _numbers(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
     if not found:
         return _resident(pid)[:2]
@@ -186,7 +186,7 @@ def _proportional(pid: int) -> tuple[int, int]:
 
 
 def _numbers(path: str, names: tuple[bytes, ...]) -> dict[bytes, int]:
-    """Numbers of a file of ``name: number …`` lines; empty where it cannot be had."""
+    """The numbers in a file of ``name: number …`` lines; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
             lines = file.read().splitlines()
@@ -197,12 +197,12 @@ def _numbers(path: str, names: tuple[bytes, ...]) -> dict[bytes, int]:
 
 
 def private_bytes(pids: Iterable[int]) -> int:
-    """Resident memory of ``pids`` that is theirs alone."""
+    """Private resident memory of ``pids``."""
     return sum(_resident(pid)[0] for pid in pids)
 
 
 def run_ms(pids: Iterable[int]) -> float:
-    """Milliseconds that ``pids``, which have one thread each, were on a CPU; proc(5), schedstat."""
+    """Milliseconds that ``pids``, with one thread each, ran on a CPU; proc(5), ``schedstat``."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -211,7 +211,7 @@ def run_ms(pids: Iterable[int]) -> float:
 
 
 def cpu_times(pids: list[int]) -> tuple[float, float]:
-    """User and system milliseconds of ``pids`` and the children they waited for, proc(5)."""
+    """User and system milliseconds of ``pids`` and of the children they waited for; proc(5)."""
     user = system = 0.0
     for pid in pids:
         try:

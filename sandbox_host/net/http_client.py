@@ -1,4 +1,4 @@
-"""The host's side of HTTP connections with services it calls."""
+"""HTTP client: sessions, bounded answers, retries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import aiohttp
 
 from sandbox_host.net.backoff import Backoff
 
-#: What a request that did not come through raises.
+#: What a failed request raises.
 HTTP_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 
 _CONNECT_SECONDS = 5.0
@@ -22,14 +22,14 @@ Answer = TypeVar("Answer")
 
 
 class TooLarge(Exception):
-    """An answer is larger than it may be."""
+    """An answer is larger than allowed."""
 
 
 class GaveUp(Exception):
-    """A request did not come through; the message says why.
+    """A request failed, and is not retried any more; the message says why.
 
     Attributes:
-        final: it was refused, and would be again.
+        final: it was refused, and would be refused again.
     """
 
     def __init__(self, why: str, *, final: bool) -> None:
@@ -38,7 +38,7 @@ class GaveUp(Exception):
 
 
 class NotYet(Exception):
-    """The service is not able to answer now; it asks to wait for ``pause`` seconds, or does not."""
+    """The service cannot answer now; ``pause`` is how many seconds it asks to wait, if it does."""
 
     def __init__(self, why: str, pause: float | None) -> None:
         super().__init__(why)
@@ -46,10 +46,10 @@ class NotYet(Exception):
 
 
 def open_session(seconds: float) -> aiohttp.ClientSession:
-    """A session that verifies certificates and takes neither proxy nor password from outside.
+    """A session that verifies certificates and takes no proxy or password from the environment.
 
     Args:
-        seconds: that one request may take, its answer included.
+        seconds: how long one request may take, its answer included.
     """
     timeout = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, _CONNECT_SECONDS))
     cookies = aiohttp.DummyCookieJar()
@@ -60,8 +60,8 @@ async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
     """The body of ``response``.
 
     Raises:
-        TooLarge: it has more than ``limit`` bytes; the connection is dropped.
-        HTTP_ERRORS: it broke off.
+        TooLarge: it has more than ``limit`` bytes; the connection is closed.
+        HTTP_ERRORS: the connection failed.
     """
     body = bytearray()
     async for part in response.content.iter_any():
@@ -73,20 +73,20 @@ async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def retry_after(response: aiohttp.ClientResponse, ceiling: float) -> float | None:
-    """Seconds that a ``Retry-After`` header asks to wait; at most ``ceiling``.
+    """Seconds that the ``Retry-After`` header asks to wait, at most ``ceiling``.
 
-    None where there is none, or one that names a date (RFC 9110, section 10.2.3).
+    None if there is no such header, or if it has a date (RFC 9110, section 10.2.3).
     """
     text = response.headers.get("Retry-After", "")
     return min(float(text), ceiling) if text.isdecimal() else None
 
 
 def check_answer(response: aiohttp.ClientResponse) -> None:
-    """Let an answer with a status below 300 pass.
+    """Accept an answer whose status is below 300.
 
     Raises:
-        NotYet: of one that may be another the next time.
-        GaveUp: of any other.
+        NotYet: the request may succeed later.
+        GaveUp: it will not.
     """
     if response.status < 300:
         return
@@ -98,10 +98,10 @@ def check_answer(response: aiohttp.ClientResponse) -> None:
 
 
 async def until_deadline(request: Callable[[], Awaitable[Answer]], deadline: float) -> Answer:
-    """What ``request`` gives, tried again until ``deadline`` on the clock of the loop.
+    """The result of ``request``, retried until ``deadline``, a time of the event loop's clock.
 
     Raises:
-        GaveUp: it is refused, or the time is over.
+        GaveUp: it was refused, or the deadline has passed.
     """
     loop = asyncio.get_running_loop()
     backoff = Backoff(first=0.2, ceiling=5.0)

@@ -1,8 +1,8 @@
-"""Collects what a program left in its output folder, which is the program's to arrange.
+"""Collects artifacts from a program's output folder, whose content the program controls.
 
-Call it when nothing in the box runs any more. Every name is reached through the descriptor of its
-folder and never through a path, links are not followed, and only regular files with a single name
-are read, so nothing outside the folder can be had through it.
+Call it when nothing in the box runs any more. Every entry is opened relative to its folder's
+descriptor, never by a path; links are not followed; and only regular files with a single hard link
+are read. So a program cannot make it read anything outside the folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from domain.contracts.job import (
     SkippedArtifact,
 )
 
-#: How deep folders may lie in one another, and entries looked at in all: bounds on the walk.
+#: Limits of the walk: how deep folders may be nested, and entries looked at in all.
 _MAX_DEPTH = 16
 _MAX_ENTRIES = 4096
 
@@ -35,18 +35,18 @@ _NAME: TypeAdapter[str] = TypeAdapter(RelativePath, config=ConfigDict(regex_engi
 _MAX_NAME, _MAX_REASON = 255, 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Not to hang on a FIFO that took a file's place.
+# Non-blocking, so as not to hang on a FIFO that has replaced a file.
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What was found.
+    """A program's artifacts.
 
     Attributes:
-        skipped: what was left out, and why: the first `MAX_SKIPPED` of all.
-        contents: those that do not travel with the result, by SHA-256.
-        more_skipped: how many more were left out than ``skipped`` names.
+        skipped: the first `MAX_SKIPPED` files left out, with reasons.
+        contents: by SHA-256, the contents that do not fit into the result.
+        more_skipped: how many more files were left out.
     """
 
     artifacts: tuple[Artifact, ...] = ()
@@ -60,7 +60,7 @@ class _Skip(Exception):
 
 
 def skipped_artifact(name: str, reason: str) -> SkippedArtifact:
-    """``name``, whatever it is made of, in a form that can be shown and sent."""
+    """A skipped file; its name, whatever bytes it has, is made printable."""
     shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     shown = _CONTROL.sub(lambda one: one[0].encode("unicode_escape").decode(), shown)
     if len(shown) > _MAX_NAME:
@@ -71,13 +71,13 @@ def skipped_artifact(name: str, reason: str) -> SkippedArtifact:
 def named_and_counted(
     *skipped: Iterable[SkippedArtifact], more: int = 0
 ) -> tuple[tuple[SkippedArtifact, ...], int]:
-    """As many of all those as a result names, and how many are left besides, and ``more``."""
+    """The first `MAX_SKIPPED` of ``skipped``, and the number of the others plus ``more``."""
     every = tuple(chain(*skipped))
     return every[:MAX_SKIPPED], more + max(0, len(every) - MAX_SKIPPED)
 
 
 def _wrong_with(path: str) -> str | None:
-    """Why no artifact may have this path below the output folder; None where one may."""
+    """Why no artifact may have this path, relative to the output folder; None if it may."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -126,7 +126,7 @@ class _Collector:
             self.more_skipped += 1
 
     def _stop(self, folder: str) -> None:
-        """Say so once, and before all else, since what was not looked at is not counted."""
+        """Report, once and first of all, that further entries are neither read nor counted."""
         if self.seen == _MAX_ENTRIES + 1:
             why = f"there are more than {_MAX_ENTRIES} entries; the rest was not looked at"
             every = (skipped_artifact(folder, why), *self.skipped)
@@ -160,7 +160,7 @@ class _Collector:
                 raise _Skip("is not a regular file")
             if found.st_nlink != 1:
                 raise _Skip("has more than one name (hard links)")
-            # A sparse file is as large as it says.
+            # The size of a sparse file is what reading it would yield.
             if found.st_size > self.room:
                 raise _Skip(f"takes {found.st_size} bytes, {self.room} were left of the limit")
             content = file.read(found.st_size + 1)
@@ -194,8 +194,8 @@ def collect(folder: int, max_bytes: int) -> Collected:
     """Read the files below an output folder, in order of their names.
 
     Args:
-        folder: descriptor of the folder; stays open.
-        max_bytes: of all contents together; what does not fit is skipped, and said.
+        folder: the folder's descriptor, which stays open.
+        max_bytes: of all contents together; files beyond it are listed as skipped.
 
     Raises:
         OSError: the folder itself cannot be read.

@@ -1,4 +1,4 @@
-"""What goes on beside a run and ends with it."""
+"""Background tasks that end with a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 
 
 def in_background(running: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Have ``work`` go on until ``running`` ends."""
+    """Run ``work`` as a task that is cancelled when ``running`` exits."""
     task = asyncio.create_task(work)
 
     async def stop() -> None:

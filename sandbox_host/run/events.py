@@ -1,4 +1,4 @@
-"""Structured log lines: how each run ended, and what an operator's alarms should see."""
+"""Structured log lines: how each run ended, and events for an operator's alerts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from domain.contracts.job import SandboxResult
 log = logging.getLogger("sandbox_host.host.recent_runs")
 security = logging.getLogger("sandbox_host.security")
 
-#: Attribute of a log record whose mapping `sandbox_host.logs` writes beside the message.
+#: Attribute of a log record; `sandbox_host.logs` adds its mapping to the JSON line.
 FIELDS = "fields"
 
 SecurityEvent = Literal["token_refused", "leftover_box", "canary_failed", "agent_killed"]
 
 
 def run_ended(result: SandboxResult) -> None:
-    """One line per run: its verdict, what it used, the limits it hit. Never what it printed."""
+    """Log a run's verdict, usage, and the limits it reached; never its output."""
     usage = result.usage.model_dump(exclude_none=True) if result.usage else {}
     fields = {
         "event": "run_ended",
@@ -36,5 +36,5 @@ def run_ended(result: SandboxResult) -> None:
 
 
 def security_event(kind: SecurityEvent, message: str, **facts: Any) -> None:  # noqa: ANN401
-    """A line with ``security_event``, the field that alerts look for."""
+    """Log a line with the field ``security_event``, which alerts look for."""
     security.warning(message, extra={FIELDS: {"security_event": kind, **facts}})

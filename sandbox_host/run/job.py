@@ -1,4 +1,4 @@
-"""Checks on a job that its schema cannot express, done once before any runtime sees it."""
+"""Checks of a job that its schema cannot express, done once before a runtime gets it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from pathlib import PurePosixPath
 from domain.contracts.job import MAX_INPUT_BYTES, JobFile, SandboxJob
 from domain.contracts.languages import LANGUAGES
 
-#: Longest single argument and all of them together, bytes of UTF-8. The kernel's own limit for
-#: one argument is 128 KiB (``MAX_ARG_STRLEN``, execve(2)).
+#: Maximum size of one argument and of all together, bytes of UTF-8. The kernel's own limit for one
+#: argument is 128 KiB (``MAX_ARG_STRLEN``, execve(2)).
 MAX_ARGUMENT_BYTES = 32 * 1024
 MAX_ARGUMENTS_BYTES = 96 * 1024
 
-#: All variables of the job together, names included, bytes of UTF-8.
+#: Maximum size of all environment variables together, names included, bytes of UTF-8.
 MAX_ENVIRONMENT_BYTES = 96 * 1024
 
-#: Longest name of a file or folder, bytes of UTF-8 (``NAME_MAX``, pathconf(3)).
+#: Maximum length of a file's or folder's name, bytes of UTF-8 (``NAME_MAX``, pathconf(3)).
 MAX_NAME_BYTES = 255
 
-#: How deep a job's files may lie below its working directory.
+#: How deep a job's files may be nested below its working directory.
 MAX_FOLDERS_DEEP = 32
 
-#: Files and folders one box may hold; an inode costs kernel memory even when empty.
+#: Files and folders that one box may have; an inode costs kernel memory even when empty.
 MAX_INODES = 16_384
 
-#: Of these, the box's own and some for the program.
+#: Of these, kept for the box itself and for the program.
 _SPARE_INODES = 64
 
-#: What the kernel says of names and arguments that it cannot take, whoever asks.
+#: Errors that the kernel gives for names and arguments it can never accept.
 _OF_THE_JOB = frozenset(
     {
         *(errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP, errno.EEXIST),
@@ -46,13 +46,13 @@ _PAGE = 4096
 
 
 class InvalidJob(ValueError):
-    """The job cannot run as it is; the message names the field and the fix."""
+    """The job cannot run as it is; the message names the field and says what to change."""
 
 
 def refused_for_good(error: OSError, doing: str) -> InvalidJob | None:
-    """What to say of a job whose own content made the kernel refuse ``doing``; None for the rest.
+    """The error of a job whose content made the kernel refuse ``doing``; None for other errors.
 
-    `prepare` lets through only what is known to fit; a machine's own limits may be narrower.
+    `prepare` accepts only what usually fits; a machine's own limits may be narrower.
     """
     if error.errno not in _OF_THE_JOB:
         return None
@@ -60,19 +60,19 @@ def refused_for_good(error: OSError, doing: str) -> InvalidJob | None:
 
 
 def entries_of(files: Mapping[str, bytes]) -> int:
-    """How many files and folders they are, laid out."""
+    """How many files and folders ``files`` (by path) take on a file system."""
     folders = {folder for path in files for folder in PurePosixPath(path).parents}
     return len(files) + len(folders - {PurePosixPath()})
 
 
 @dataclass(frozen=True)
 class PreparedJob:
-    """A job whose parts are known to fit together.
+    """A job that was checked.
 
     Attributes:
-        files: relative path to content, in the job's order; its inputs too once they are there.
-        stdin: all the program will read.
-        arrived: when it was prepared, on the clock of `time.perf_counter`.
+        files: relative path to content, in the job's order; with its inputs once they are fetched.
+        stdin: the program's whole standard input.
+        arrived: when it was prepared, a time of `time.perf_counter`.
     """
 
     job: SandboxJob
@@ -81,7 +81,7 @@ class PreparedJob:
     arrived: float = field(default_factory=time.perf_counter)
 
     def command(self, workspace: str) -> list[str]:
-        """What to execute, given where the files lie."""
+        """The command to execute, given the folder with the files."""
         interpreter = LANGUAGES[self.job.language].interpreter
         return [interpreter, f"{workspace}/{self.job.entrypoint}", *self.job.args]
 
@@ -90,14 +90,14 @@ def prepare(job: SandboxJob) -> PreparedJob:
     """Check ``job`` and decode its files.
 
     Raises:
-        InvalidJob: names the field and the fix.
+        InvalidJob: names the field and says what to change.
     """
     if job.language not in LANGUAGES:
         raise InvalidJob(f"language: {job.language!r} is not one of {', '.join(LANGUAGES)}")
     files: dict[str, bytes] = {}
     for index, file in enumerate(job.files):
         if file.path in files:
-            raise InvalidJob(f"files.{index}.path: {file.path!r} is there twice; keep one of them")
+            raise InvalidJob(f"files.{index}.path: {file.path!r} is given twice; keep one of them")
         _check_path(file.path, f"files.{index}.path")
         files[file.path] = _content(file, index)
     _check_folders(files)
@@ -134,7 +134,7 @@ def _content(file: JobFile, index: int) -> bytes:
     try:
         return base64.b64decode(file.content, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidJob(f"files.{index}.content: not base64 ({error}); encode it anew") from None
+        raise InvalidJob(f"files.{index}.content: not valid base64 ({error})") from None
 
 
 def _check_path(path: str, field: str) -> None:
@@ -142,12 +142,12 @@ def _check_path(path: str, field: str) -> None:
     for name in names:
         if (size := len(_encode(name, field))) > MAX_NAME_BYTES:
             raise InvalidJob(
-                f"{field}: {name!r} takes {size} bytes, a file system's limit for one name is"
+                f"{field}: {name!r} takes {size} bytes, the limit for one name is"
                 f" {MAX_NAME_BYTES}; shorten it"
             )
     if len(folders) > MAX_FOLDERS_DEEP:
         raise InvalidJob(
-            f"{field}: lies {len(folders)} folders deep, the limit is {MAX_FOLDERS_DEEP};"
+            f"{field}: nested {len(folders)} folders deep, the limit is {MAX_FOLDERS_DEEP};"
             " nest it less"
         )
 
@@ -165,7 +165,7 @@ def _check_arguments(arguments: tuple[str, ...]) -> None:
     total = 0
     for index, argument in enumerate(arguments):
         if "\0" in argument:
-            raise InvalidJob(f"args.{index}: holds a NUL character; remove it")
+            raise InvalidJob(f"args.{index}: contains a NUL character; remove it")
         size = len(_encode(argument, f"args.{index}"))
         if size > MAX_ARGUMENT_BYTES:
             raise InvalidJob(
@@ -184,7 +184,7 @@ def _check_environment(environment: dict[str, str]) -> None:
     total = 0
     for name, value in environment.items():
         if "\0" in value:
-            raise InvalidJob(f"environment.{name}: holds a NUL character; remove it")
+            raise InvalidJob(f"environment.{name}: contains a NUL character; remove it")
         total += len(name) + len(_encode(value, f"environment.{name}"))
     if total > MAX_ENVIRONMENT_BYTES:
         raise InvalidJob(
@@ -196,7 +196,7 @@ def _check_environment(environment: dict[str, str]) -> None:
 def _check_room(job: SandboxJob, files: dict[str, bytes]) -> None:
     if (entries := entries_of(files)) > MAX_INODES - _SPARE_INODES:
         raise InvalidJob(
-            f"files: are {entries} with their folders and inputs, a box holds {MAX_INODES} in all;"
+            f"files: {entries} in all, with folders and inputs; a box can have {MAX_INODES};"
             " send an archive"
         )
     needed = sum((len(content) + _PAGE - 1) // _PAGE * _PAGE for content in files.values())
@@ -211,4 +211,4 @@ def _encode(text: str, field: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise InvalidJob(f"{field}: holds a lone surrogate; send valid Unicode") from None
+        raise InvalidJob(f"{field}: contains a lone surrogate; send valid Unicode") from None

@@ -1,4 +1,4 @@
-"""What a program writes, kept up to a cap and always valid text."""
+"""A program's output, kept up to a limit and as valid text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable
 
-#: A program that writes this much to one stream is killed; up to here output is only cut.
+#: A program that writes more than this to one stream is killed; up to here, output is only cut.
 FLOOD_BYTES = 16 * 1024**2
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -17,9 +17,9 @@ class CappedStream:
     """Keeps the beginning of a byte stream and counts the rest.
 
     Args:
-        cap: bytes kept, measured as UTF-8 *encoded in JSON*, where a quote takes two bytes and a
-            control character six; so the kept text never grows past the cap in a message.
-        tap: is shown the bytes as they come, kept or not.
+        cap: bytes kept, measured as UTF-8 *encoded in JSON*, in which a quote takes two bytes and a
+            control character six; so the text never takes more than the cap in a message.
+        tap: called with all bytes as they come, kept or not.
     """
 
     def __init__(self, cap: int, tap: Callable[[bytes], None] | None = None) -> None:
@@ -35,24 +35,24 @@ class CappedStream:
         self.total += len(data)
         if self._tap is not None:
             self._tap(data)
-        # A byte never takes less than one byte in JSON, so more than the cap is never of use.
+        # A byte takes at least one byte in JSON, so more bytes than the cap are never needed.
         room = self._cap - len(self._kept)
         if room > 0:
             self._kept += data[:room]
 
     @property
     def flooded(self) -> bool:
-        """Whether the stream went so far past any use that its writer should be stopped."""
+        """Whether so much was written that the program should be killed."""
         return self.total > FLOOD_BYTES
 
     @property
     def truncated(self) -> bool:
-        """Whether `text` lacks something that was written."""
+        """Whether `text` lacks anything that was written."""
         self.text()
         return self._cut
 
     def text(self) -> str:
-        """The kept text: NUL and invalid bytes are U+FFFD, no code point is cut in two.
+        """The kept text; NUL and invalid bytes become U+FFFD, and no character is divided.
 
         Call it when the stream has ended.
         """
@@ -70,7 +70,7 @@ def cut_to_json_size(text: str, cap: int) -> str:
     """The longest beginning of ``text`` that takes at most ``cap`` bytes inside a JSON string."""
     if json_bytes(text) <= cap:
         return text
-    # Each look encodes in C what a loop over the characters would take a hundred times as long for.
+    # Each step encodes in C; a loop over the characters would take a hundred times as long.
     end = bisect_right(range(1, len(text) + 1), cap, key=lambda end: json_bytes(text[:end]))
     return text[:end]
 

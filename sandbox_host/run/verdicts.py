@@ -1,4 +1,4 @@
-"""The verdict on a run, from what the host itself saw and did."""
+"""Decides the verdict on a run, from what the host itself observed and did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 from domain.contracts.job import Verdict
 
-#: The return code of a program that SIGKILL ended.
+#: The return code of a program ended by SIGKILL.
 KILLED = -9
 
 
@@ -26,11 +26,11 @@ class Ending:
     """How a box ended.
 
     Attributes:
-        returncode: of the program, as Python's ``subprocess`` has it: its exit code from 0 to 255,
-            or the negated number of the signal that ended it.
-        kill: why the host killed it, where it did.
-        oom: the kernel's memory limit killed something in the box, or the memory the processes
-            used reached the limit.
+        returncode: of the program, as in Python's ``subprocess``: its exit code from 0 to 255, or
+            the negated number of the signal that ended it.
+        kill: why the host killed it, if it did.
+        oom: the kernel killed a process in the box because of its memory limit, or the memory in
+            use reached the limit.
         process_limit: the kernel refused the box another process.
         disk_full: at the end, the box's writable space had no block or no inode left.
     """
@@ -43,12 +43,12 @@ class Ending:
 
     @property
     def exit_code(self) -> int | None:
-        """The program's exit code, where it exited."""
+        """The program's exit code, if it exited."""
         return self.returncode if self.returncode >= 0 else None
 
     @property
     def signal(self) -> int | None:
-        """The signal that ended the program, where one did."""
+        """The signal that ended the program, if one did."""
         return -self.returncode if self.returncode < 0 else None
 
 
@@ -62,9 +62,9 @@ _BY_KILL = {
 
 
 def judge(ending: Ending) -> Verdict:
-    """The verdict; the host's own kills come before what the program's end says.
+    """The verdict; a kill by the host takes precedence over the program's own end.
 
-    A program that lost a child to the memory limit and still exits 0 has succeeded.
+    A program that exits with 0 has succeeded, even if the memory limit killed one of its children.
     """
     if ending.kill is not None:
         return _BY_KILL[ending.kill]
@@ -80,7 +80,7 @@ def judge(ending: Ending) -> Verdict:
 
 
 def limits_hit(ending: Ending) -> tuple[str, ...]:
-    """Names of the `JobLimits` fields that the program ran into, whatever its verdict."""
+    """Names of the `JobLimits` fields that the program reached, whatever its verdict."""
     hit = {
         "wall_seconds": ending.kill is Kill.DEADLINE,
         "memory_bytes": ending.oom or ending.kill is Kill.MEMORY,

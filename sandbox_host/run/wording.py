@@ -1,10 +1,10 @@
-"""What clients are told of this host's own troubles."""
+"""Removes details of this host from messages for clients."""
 
 from __future__ import annotations
 
 import re
 
-#: A URL, and an absolute path, quoted as Python does it or bare, up to what cannot be of it.
+#: A URL, or an absolute path: quoted as Python quotes it, or bare up to what cannot belong to it.
 _PATH = re.compile(
     r"[a-z][a-z0-9+.-]*://[^\s'\"<>]*"
     r"|(?<=')[~/](?:[^'\\\n]|\\.)*(?=')"
@@ -15,5 +15,5 @@ _PATH = re.compile(
 
 
 def without_paths(text: str) -> str:
-    """``text`` with an ellipsis for every absolute path and URL in it."""
+    """``text`` with every absolute path and URL replaced by an ellipsis."""
     return _PATH.sub("…", text)

@@ -1,4 +1,4 @@
-"""What every runtime offers the host, and what all of them share."""
+"""The interface of the runtimes, and what they share."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sandbox_host.run.job import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.run.output import CappedStream
 from sandbox_host.run.verdicts import Ending, judge, limits_hit
 
-#: Where a box keeps what the program may write: its working directory and its ``/tmp`` share one
-#: size-limited tmpfs.
+#: A box's writable space: the program's working directory and its ``/tmp`` share one size-limited
+#: tmpfs.
 BOX = "/box"
 WORKSPACE = f"{BOX}/work"
 TEMPORARY = f"{BOX}/tmp"  # noqa: S108 - inside the box
 
-#: Where a program leaves what it wants to hand back; also in its environment, as ``OUT_DIR``,
-#: since a runtime that cannot mount has the folder elsewhere. It shares the size of `BOX`.
+#: Where a program puts its artifacts. The path is also in its environment, as ``OUT_DIR``, since a
+#: runtime that cannot mount has the folder elsewhere. It counts against the size of `BOX`.
 OUTPUT = "/out"
 
-#: The program's identity inside the box.
+#: The program's user and group ID inside the box.
 BOX_UID = 1000
 
 #: Size of ``/dev/shm`` in a box, bytes.
 SHM_BYTES = 16 * 1024**2
 
-#: Open files per process.
+#: Maximum open files per process.
 MAX_OPEN_FILES = 1024
 
 #: CPUs one program may keep busy.
@@ -51,9 +51,9 @@ def environment_of(
     temporary: str = TEMPORARY,
     output: str = OUTPUT,
 ) -> dict[str, str]:
-    """The program's whole environment, given where the box has its folders.
+    """The program's whole environment, given the box's folders.
 
-    ``TMPDIR`` is not ``/tmp``, though that is the same folder: gVisor puts one of its own there.
+    ``TMPDIR`` is not ``/tmp``, although both are one folder: gVisor mounts one of its own there.
     """
     return {
         **_ENVIRONMENT,
@@ -67,12 +67,12 @@ def environment_of(
 
 
 class RuntimeFailure(Exception):
-    """The runtime could not run a job; the program is not to blame. The message says why."""
+    """The runtime could not run a job, through no fault of the program; the message says why."""
 
 
-def not_laid(error: OSError) -> InvalidJob | RuntimeFailure:
-    """What to raise where a job's files cannot be laid out: whose fault the kernel says it is."""
-    return refused_for_good(error, "files") or RuntimeFailure(f"lay the job's files: {error}")
+def files_refused(error: OSError) -> InvalidJob | RuntimeFailure:
+    """The exception for files that cannot be written: the job's fault, or the machine's."""
+    return refused_for_good(error, "files") or RuntimeFailure(f"write the job's files: {error}")
 
 
 class BoxGone(RuntimeFailure):
@@ -81,16 +81,16 @@ class BoxGone(RuntimeFailure):
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether a runtime can run jobs, as its own canary found.
+    """Whether a runtime can run jobs, as its canary showed.
 
     Attributes:
         ready: jobs may be sent.
         reason: what was found, for a person.
-        fix: what to do when not ready; empty otherwise.
-        details: facts for ``/health``: how limits are held, whether seccomp and AppArmor are on.
-        languages: those whose programs can run here, when ready.
-        isolation: what stands between a program and this host, in a few words.
-        local: programs take their memory from this machine.
+        fix: what to do if it is not ready; empty otherwise.
+        details: for ``/health``: how limits are enforced, whether seccomp and AppArmor are on.
+        languages: those whose programs can run here, if it is ready.
+        isolation: what separates a program from this host, in a few words.
+        local: programs use this machine's memory.
     """
 
     ready: bool
@@ -104,11 +104,11 @@ class Readiness:
 
 @dataclass
 class RunControl:
-    """What passes between a run in progress and those who asked for it.
+    """Controls and observes a run in progress.
 
     Attributes:
-        kill: set to have the program killed on request.
-        on_output: given the stream's name and its next bytes, as they come; must not block.
+        kill: set it to have the program killed on request.
+        on_output: called with a stream's name and its next bytes, as they come; must not block.
     """
 
     kill: asyncio.Event = field(default_factory=asyncio.Event)
@@ -117,7 +117,7 @@ class RunControl:
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: what the message will say, and the contents that do not fit into it."""
+    """A finished run: its result, and the artifacts' contents that do not fit into it."""
 
     result: SandboxResult
     collected: Collected = field(default_factory=Collected)
@@ -128,24 +128,24 @@ class Runtime(Protocol):
 
     @property
     def name(self) -> str:
-        """As it appears in results and in ``QLP_SANDBOX_RUNTIMES``."""
+        """The name used in results and in ``QLP_SANDBOX_RUNTIMES``."""
         ...
 
     async def preflight(self) -> Readiness:
-        """Find out whether jobs can run, by running one. Never raises."""
+        """Find out whether jobs can run, by running one; never raises."""
         ...
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
-        """Run ``job`` to its end; a cancelled call kills the program first.
+        """Run ``job`` to its end; if the call is cancelled, it kills the program first.
 
         Raises:
-            InvalidJob: this runtime can never run such a job; names the field and the fix.
+            InvalidJob: this runtime can never run such a job; it says what to change.
             RuntimeFailure: the host or the engine failed.
         """
         ...
 
     async def reap(self) -> int:
-        """Remove what hosts that died have left behind; the number of boxes removed."""
+        """Remove what dead hosts have left; the number of boxes removed."""
         ...
 
     async def aclose(self) -> None:
@@ -155,20 +155,20 @@ class Runtime(Protocol):
 
 @runtime_checkable
 class Pooled(Runtime, Protocol):
-    """A runtime that keeps boxes waiting."""
+    """A runtime that keeps a pool of waiting boxes."""
 
     def pool_state(self) -> dict[str, object]:
-        """Boxes that wait, by language, and what they cost, for ``/health``. Answers at once."""
+        """The waiting boxes by language, and their cost, for ``/health``; returns at once."""
         ...
 
     def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
-        """Have ``suspect`` called when a box cannot be made though no job asked for it."""
+        """Have ``suspect`` called when a box for the pool cannot be made."""
         ...
 
 
 @dataclass
 class RunRecord:
-    """The host's own account of one run, from which its result is made."""
+    """The host's own record of one run, from which the result is made."""
 
     job: PreparedJob
     runtime: str
@@ -190,7 +190,7 @@ class RunRecord:
         return cls(job, runtime, stdout, stderr, image)
 
     def result(self, ending: Ending, usage: Usage, collected: Collected) -> RunResult:
-        """The result of a run that ended as ``ending`` says."""
+        """The result of a run with this ending."""
         stdout, stderr = self.stdout.text(), self.stderr.text()
         result = SandboxResult(
             run_id=self.job.job.run_id,

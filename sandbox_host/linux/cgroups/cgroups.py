@@ -1,7 +1,7 @@
-"""One cgroup per box, on cgroup v1 or v2, where this process may make them.
+"""Finds where this process can make a cgroup for each box, on cgroup v1 or v2.
 
 Layout: ``<own cgroup>/qlp-sandbox-<pid namespace>-<pid>-<start time>-<serial>/<run>``. The middle
-part names the host process, so that a later host can tell what a dead one has left behind.
+part names the host process, so that a later host can recognise what a dead one has left.
 Sources: Linux ``Documentation/admin-guide/cgroup-v1/*`` and ``cgroup-v2.rst``.
 """
 
@@ -24,10 +24,10 @@ _serial = itertools.count()
 
 
 def open_tree(*, at_root: bool = False) -> CgroupTree:
-    """The tree to use on this machine, proven by making a group in it.
+    """Open the tree to use on this machine, tested by making a group in it.
 
     Args:
-        at_root: make it at the top of what is mounted here, where a container engine can be told
+        at_root: make it at the top of the mounted hierarchy, where a container engine can be told
             to put containers, instead of below this process's own cgroup.
 
     Raises:
@@ -60,7 +60,7 @@ class _Mount:
         return self.version == 1 and controller in self.controllers
 
     def locate(self, path: str) -> Path:
-        """Where the cgroup ``path`` is visible under this mount, else the mount itself."""
+        """The folder of the cgroup ``path`` under this mount; else the mount point itself."""
         relative = os.path.relpath(path, self.root)
         folder = self.point if relative.startswith("..") else self.point / relative
         return folder if folder.is_dir() else self.point
@@ -78,7 +78,7 @@ def _cgroup_mounts(mountinfo: str) -> Iterator[_Mount]:
 
 
 def _own_paths(text: str) -> dict[str, str]:
-    """Controller to this process's cgroup; the empty name is the unified hierarchy."""
+    """Controller to this process's cgroup; the empty name stands for the unified hierarchy."""
     paths: dict[str, str] = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)

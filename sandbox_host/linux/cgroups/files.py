@@ -1,4 +1,4 @@
-"""Reading, writing and deleting in a cgroup file system."""
+"""Reads, writes and deletes in a cgroup file system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox_host.linux.processes import is_alive
 
 log = logging.getLogger(__name__)
 
-#: What the groups of all hosts are called; the rest of the name is the host's tag.
+#: The beginning of every host's group name; the host's tag follows.
 PREFIX = "qlp-sandbox-"
 
 #: Microseconds; the kernel's default CFS period.
@@ -21,12 +21,12 @@ CPU_PERIOD = 100_000
 
 
 def write(path: Path, value: int | str) -> None:
-    """Set a control file; the kernel refuses wrong values with OSError."""
+    """Write a control file; the kernel refuses invalid values with OSError."""
     path.write_text(f"{value}")
 
 
 def read_number(path: Path) -> int | None:
-    """The number in a file; None where the kernel has no such file."""
+    """The number in a file; None if the kernel has no such file."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -34,13 +34,13 @@ def read_number(path: Path) -> int | None:
 
 
 def read_scaled(path: Path | None, divisor: float) -> float | None:
-    """`read_number` divided by ``divisor``; None where there is nothing to read."""
+    """`read_number` divided by ``divisor``; None if there is nothing to read."""
     number = None if path is None else read_number(path)
     return None if number is None else number / divisor
 
 
 def read_field(path: Path, name: str) -> int | None:
-    """The number after ``name`` in a file of ``name value`` lines; None if it is not there."""
+    """The value of ``name`` in a file with a ``name value`` pair per line; None if it has none."""
     with contextlib.suppress(OSError):
         for line in path.read_text().splitlines():
             key, _, value = line.partition(" ")
@@ -50,7 +50,7 @@ def read_field(path: Path, name: str) -> int | None:
 
 
 def read_pids(folder: Path) -> list[int]:
-    """The processes in a group; empty when it is not there."""
+    """The PIDs in a group; empty if there is no such group."""
     try:
         return [int(pid) for pid in (folder / "cgroup.procs").read_text().split()]
     except OSError:
@@ -58,7 +58,7 @@ def read_pids(folder: Path) -> list[int]:
 
 
 def reap_folders(parent: Path) -> int:
-    """Remove the groups below ``parent`` whose hosts are dead; how many boxes those had."""
+    """Remove the groups below ``parent`` whose hosts are dead; the number of boxes in them."""
     boxes = 0
     for folder in parent.glob(f"{PREFIX}*"):
         tag = folder.name.removeprefix(PREFIX).removesuffix(".host")
@@ -70,18 +70,18 @@ def reap_folders(parent: Path) -> int:
                 boxes += 1
             remove_group(folder)
         except OSError as error:
-            log.warning("a dead host's cgroup stays: %s", error)
+            log.warning("a dead host's cgroup could not be removed: %s", error)
     return boxes
 
 
 def close_group(folder: Path) -> None:
-    """Delete a host's own group; while boxes are still in it, the next host's reaping will."""
+    """Delete a host's own group; if boxes are still in it, a later host will reap it."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def remove_group(folder: Path, seconds: float = 2.0) -> None:
-    """Kill what is in ``folder`` and delete it; a killed process takes a moment to leave.
+    """Kill the processes in ``folder`` and delete it; killed processes take a moment to leave it.
 
     Raises:
         OSError: it could not be deleted within ``seconds``.
@@ -102,7 +102,7 @@ def remove_group(folder: Path, seconds: float = 2.0) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Kill what is in ``folder`` and delete the groups that an engine made below it."""
+    """Kill the processes in ``folder``, and delete the groups that an engine made below it."""
     for pid in read_pids(folder):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a box's cgroup offers, whichever version the kernel runs."""
+"""The interface of a box's cgroup, the same on cgroup v1 and v2."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Protocol
 
 
 class CgroupsUnavailable(Exception):
-    """No cgroup can be made here; the message says why."""
+    """Cgroups cannot be made here; the message says why."""
 
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """Limits of one box: bytes with swap included, processes and threads, CPUs."""
+    """Limits of one box: bytes of memory and swap, processes and threads, CPUs."""
 
     memory_bytes: int
     processes: int
@@ -22,12 +22,12 @@ class GroupLimits:
 
 @dataclass(frozen=True)
 class GroupUsage:
-    """What a box used, as the kernel counted it; None where the kernel does not say.
+    """What a box used, as counted by the kernel; None for what the kernel does not report.
 
     Attributes:
-        oom_kills: processes that the memory limit killed.
-        process_refusals: processes and threads that the limit on them refused.
-        peak_processes: most processes and threads alive at once (Linux 6.1 and later).
+        oom_kills: processes killed because of the memory limit.
+        process_refusals: processes and threads refused because of the limit on processes.
+        peak_processes: the most processes and threads alive at once (Linux 6.1 and later).
     """
 
     cpu_user_ms: float | None
@@ -38,7 +38,7 @@ class GroupUsage:
     peak_processes: int | None = None
 
     def since(self, before: GroupUsage) -> GroupUsage:
-        """The same with only the CPU time that was used after ``before``."""
+        """The same, but with only the CPU time used after ``before`` was read."""
         return replace(
             self,
             cpu_user_ms=_passed(before.cpu_user_ms, self.cpu_user_ms),
@@ -54,25 +54,25 @@ class Cgroup(Protocol):
     """The cgroup of one box."""
 
     def attach(self, pid: int) -> None:
-        """Move a process in; its later children follow."""
+        """Move a process into the group; its later children will start in it."""
         ...
 
     def entrances(self) -> list[Path]:
-        """Files through which a process enters by writing 0; by itself it does so at once."""
+        """Files through which a process enters the group by writing 0 to each."""
         ...
 
     def limit(self, limits: GroupLimits) -> None:
-        """Change the limits, which hold for all that is in the group already.
+        """Change the limits, also for the processes already in the group.
 
         Raises:
-            OSError: the kernel refuses, for example less memory than is in use.
+            OSError: the kernel refuses, for example a limit below the memory in use.
         """
         ...
 
     def limit_sockets(self, size_bytes: int) -> None:
-        """Limit the buffers of IP sockets, where the kernel does not count them as memory.
+        """Limit the buffers of IP sockets, on kernels that do not count them as memory.
 
-        Of this group alone, and of sockets that are made from now on.
+        This applies to this group alone, and to sockets made from now on.
 
         Raises:
             OSError: the kernel refuses.
@@ -80,11 +80,11 @@ class Cgroup(Protocol):
         ...
 
     def below(self, name: str) -> Cgroup:
-        """The group that a container engine makes in this one."""
+        """The group with this name that a container engine makes in this one."""
         ...
 
     def pids(self) -> list[int]:
-        """The processes in the group itself; empty once it is gone."""
+        """The PIDs in the group itself; empty once it is deleted."""
         ...
 
     def usage(self) -> GroupUsage:
@@ -92,27 +92,27 @@ class Cgroup(Protocol):
         ...
 
     def remove(self) -> None:
-        """Kill what is left inside, then delete the group."""
+        """Kill the processes that are left in the group, then delete it."""
         ...
 
 
 class CgroupTree(Protocol):
-    """Where boxes' cgroups are made."""
+    """Makes and removes boxes' cgroups."""
 
     version: str
 
     def create(self, name: str, limits: GroupLimits | None) -> Cgroup:
-        """A new group with its limits set; without limits it only counts."""
+        """Make a group with these limits; without limits, it only counts usage."""
         ...
 
     def engine_path(self, name: str) -> str:
-        """The group's path as a container engine names it; for a tree opened at the root."""
+        """The group's path for a container engine; only for a tree opened at the root."""
         ...
 
     def reap(self) -> int:
-        """Remove the groups of hosts that died; how many boxes there were."""
+        """Remove the groups of dead hosts; the number of boxes in them."""
         ...
 
     def close(self) -> None:
-        """Remove this host's own (empty) group."""
+        """Remove this host's own group, which must be empty."""
         ...

@@ -29,10 +29,10 @@ class V1Tree:
         """Make this host's own groups.
 
         Args:
-            folders: controller to the folder below which they are made.
-            tag: their name.
-            engine_mounts: further hierarchies in which a container engine makes groups of the
-                same names, and never removes them.
+            folders: controller to the folder in which the group is made.
+            tag: the groups' name.
+            engine_mounts: further hierarchies, in which a container engine makes groups of the
+                same names and never removes them.
         """
         self._tag = tag
         self._parents = folders
@@ -42,7 +42,7 @@ class V1Tree:
             folder.mkdir(exist_ok=True)
 
     def create(self, name: str, limits: GroupLimits | None) -> Cgroup:
-        """A group in every hierarchy."""
+        """Make a group in every hierarchy."""
         strays = [mount / self._tag / name for mount in self._engine_mounts]
         group = V1Group({key: folder / name for key, folder in self._folders.items()}, strays)
         group.make(limits)
@@ -82,7 +82,10 @@ class V1Group:
             self.limit(limits)
 
     def limit(self, limits: GroupLimits) -> None:
-        """See `Cgroup.limit`; memory may at no time have a higher limit than memory and swap."""
+        """See `Cgroup.limit`.
+
+        The limit on memory may at no time be above the limit on memory and swap together.
+        """
         memory = self._folders["memory"] / "memory.limit_in_bytes"
         swap = memory.with_name("memory.memsw.limit_in_bytes")
         lower_first = [memory, swap] if swap.exists() else [memory]
@@ -120,7 +123,7 @@ class V1Group:
         return read_pids(self._folders["pids"])
 
     def usage(self) -> GroupUsage:
-        """See `Cgroup.usage`; CPU counters of v1 are in nanoseconds."""
+        """See `Cgroup.usage`; v1 counts CPU time in nanoseconds."""
         memory, pids = self._folders["memory"], self._folders["pids"]
         cpu = self._folders.get("cpuacct")
         return GroupUsage(

@@ -26,7 +26,7 @@ _V2_CONTROLLERS = ("memory", "pids", "cpu")
 
 
 class V2Tree:
-    """cgroup v2: one hierarchy; controllers must be handed down to the boxes' parent."""
+    """cgroup v2: one hierarchy; controllers must be enabled for the boxes' parent group."""
 
     version = "cgroup v2"
 
@@ -34,19 +34,19 @@ class V2Tree:
         offered = (parent / "cgroup.controllers").read_text().split()
         missing = {"memory", "pids"} - set(offered)
         if missing:
-            raise CgroupsUnavailable(f"{parent} is not given the controllers {sorted(missing)}")
+            raise CgroupsUnavailable(f"{parent} lacks the controllers {', '.join(sorted(missing))}")
         self._controllers = " ".join(f"+{name}" for name in offered if name in _V2_CONTROLLERS)
         self._tag = tag
         self._parent = parent
         self._folder = parent / tag
         self._folder.mkdir(exist_ok=True)
-        self._hand_down()
+        self._enable_controllers()
 
-    def _hand_down(self) -> None:
+    def _enable_controllers(self) -> None:
         """Enable the controllers for the boxes.
 
-        A group with processes of its own may not hand controllers down ("no internal processes"),
-        so where this host is alone in its group it moves into a leaf beside the boxes.
+        A group that contains processes cannot enable controllers for its children ("no internal
+        process constraint"). If this host is alone in its group, it moves into a leaf group.
         """
         control = self._parent / "cgroup.subtree_control"
         try:
@@ -100,7 +100,7 @@ class V2Group:
             write(self._folder / "cpu.max", f"{int(limits.cpus * CPU_PERIOD)} {CPU_PERIOD}")
 
     def limit_sockets(self, size_bytes: int) -> None:
-        """See `Cgroup.limit_sockets`: they are memory here."""
+        """See `Cgroup.limit_sockets`; v2 counts socket buffers as memory."""
 
     def attach(self, pid: int) -> None:
         """See `Cgroup.attach`."""
@@ -119,9 +119,9 @@ class V2Group:
         return read_pids(self._folder)
 
     def usage(self) -> GroupUsage:
-        """See `Cgroup.usage`; CPU counters of v2 are in microseconds.
+        """See `Cgroup.usage`; v2 counts CPU time in microseconds.
 
-        The peaks of memory and processes need Linux 5.19 and 6.1.
+        The peak of memory needs Linux 5.19, that of processes Linux 6.1.
         """
         stat = self._folder / "cpu.stat"
         user, system = read_field(stat, "user_usec"), read_field(stat, "system_usec")

@@ -11,7 +11,7 @@ from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits, GroupUsage
 from sandbox_host.linux.network_watch import NetworkWatch
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.run.output import CappedStream
-from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, not_laid
+from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, files_refused
 from sandbox_host.runtimes.bubblewrap import shell
 from sandbox_host.runtimes.bubblewrap.command_line import OWN_PROCESSES
 from sandbox_host.runtimes.bubblewrap.files import BoxFiles
@@ -72,7 +72,7 @@ class BwrapBox:
         try:
             await asyncio.to_thread(self.inputs.lay, self.files.workspace, job.files)
         except OSError as error:
-            raise not_laid(error) from error
+            raise files_refused(error) from error
         line = shell.line(command, environment_of(job), limits, has_group=self.group is not None)
         try:
             async with asyncio.timeout(SETUP_SECONDS):

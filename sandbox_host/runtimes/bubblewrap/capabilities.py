@@ -79,7 +79,7 @@ class HostCapabilities:
             "inodes": "held by the kernel" if os.geteuid() == 0 else "held by sampling",
             "refused calls": "not counted (bwrap loads filters without a log)",
             "user": "one per box" if os.geteuid() == 0 else "the host's own",
-            "quotas": "of a user per box" if self.quotas is None else self.quotas.said(),
+            "quotas": "of a user per box" if self.quotas is None else self.quotas.description(),
         }
 
     def _cpu(self) -> str:

@@ -18,7 +18,7 @@ from sandbox_host.linux.folders import make_file, make_folder
 from sandbox_host.linux.processes import host_tag, is_alive
 from sandbox_host.run.artifacts import Collected, collect, skipped_artifact
 from sandbox_host.run.job import MAX_INODES
-from sandbox_host.runtimes.base import not_laid
+from sandbox_host.runtimes.base import files_refused
 from sandbox_host.runtimes.confined.open_files import OpenFiles
 
 _PREFIX = "qlp-confined-"
@@ -112,7 +112,7 @@ class ProgramFolder:
             for name, content in files.items():
                 self._file(self.work / name, content)
         except OSError as error:
-            raise not_laid(error) from error
+            raise files_refused(error) from error
 
     def _folder(self, path: Path) -> None:
         make_folder(path, 0o755)

@@ -21,7 +21,7 @@ from sandbox_host.linux.mounts import mount_tmpfs, resize_tmpfs, unmount
 from sandbox_host.linux.processes import is_alive
 from sandbox_host.run.artifacts import Collected, collect
 from sandbox_host.run.job import MAX_INODES, PreparedJob, entries_of
-from sandbox_host.runtimes.base import BOX, OUTPUT, not_laid
+from sandbox_host.runtimes.base import BOX, OUTPUT, files_refused
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class Workspace:
                 self._lay_file("in", path, content, 0)
                 self._lay_file("box/work", path, content, self._owner)
         except OSError as error:
-            raise not_laid(error) from error
+            raise files_refused(error) from error
         self._laid_bytes = laid
 
     def _lay_file(self, place: str, path: str, content: bytes, owner: int) -> None:

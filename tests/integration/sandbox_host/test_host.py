@@ -121,7 +121,7 @@ async def test_an_invalid_job_with_readable_ids_is_answered(
         assert result.verdict is Verdict.INVALID_JOB
         assert result.error == (
             f"data.files.1.path: {'ж' * 130!r} takes 260 bytes,"
-            " a file system's limit for one name is 255; shorten it"
+            " the limit for one name is 255; shorten it"
         )
 
 

@@ -45,14 +45,20 @@ def test_the_command_names_the_entrypoint_in_the_workspace() -> None:
     ("changes", "message"),
     [
         ({"entrypoint": "gone.py"}, "entrypoint: 'gone.py' is not among files"),
-        ({"files": [file("main.py"), file("main.py")]}, "files.1.path: 'main.py' is there twice"),
+        ({"files": [file("main.py"), file("main.py")]}, "files.1.path: 'main.py' is given twice"),
         ({"files": [file("main.py"), file("main.py/x")]}, "is a file and also the folder of"),
-        ({"files": [file("main.py", "!", "base64")]}, "files.0.content: not base64"),
+        ({"files": [file("main.py", "!", "base64")]}, "files.0.content: not valid base64"),
         ({"files": [file("ж" * 128)], "entrypoint": "ж" * 128}, "files.0.path: 'ж"),
-        ({"files": [file("main.py"), file("a/" + "ж" * 128)]}, "takes 256 bytes, a file system's"),
-        ({"files": [file("main.py"), file("d/" * 33 + "f")]}, "files.1.path: lies 33 folders deep"),
+        (
+            {"files": [file("main.py"), file("a/" + "ж" * 128)]},
+            "takes 256 bytes, the limit for one name",
+        ),
+        (
+            {"files": [file("main.py"), file("d/" * 33 + "f")]},
+            "files.1.path: nested 33 folders deep",
+        ),
         ({"environment": {"APP_A": "\U0001f600" * 4096, **_SMILES}}, "environment: takes 98334"),
-        ({"args": ["a\0b"]}, "args.0: holds a NUL character"),
+        ({"args": ["a\0b"]}, "args.0: contains a NUL character"),
         ({"args": ["x" * (MAX_ARGUMENT_BYTES + 1)]}, "args.0: takes 32769 bytes"),
         ({"args": ["x" * MAX_ARGUMENT_BYTES] * 4}, "args: take 131072 bytes together"),
         (
@@ -84,10 +90,10 @@ def test_more_files_and_folders_than_a_box_holds_are_refused() -> None:
         for n in range(512)
     )
     found = prepare(job().model_copy(update={"inputs": inputs}))
-    with pytest.raises(InvalidJob, match="files: are 16386 with their folders and inputs"):
+    with pytest.raises(InvalidJob, match="files: 16386 in all, with folders and inputs"):
         with_inputs(found, {inputs[0].sha256: content})
 
 
 def test_text_that_is_not_unicode_is_refused() -> None:
-    with pytest.raises(InvalidJob, match="stdin: holds a lone surrogate"):
+    with pytest.raises(InvalidJob, match="stdin: contains a lone surrogate"):
         prepare(job().model_copy(update={"stdin": "\ud800"}))

@@ -32,7 +32,7 @@ from sandbox_host.host.messages import (
     read_job,
     reply,
 )
-from sandbox_host.host.recent_runs import Runs
+from sandbox_host.host.recent_runs import RecentRuns
 
 RUN, INTENT = uuid4(), uuid4()
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -196,7 +196,7 @@ def answer(size: int) -> Reply:
 
 
 def test_results_are_remembered_up_to_a_count_and_the_unused_go_first() -> None:
-    runs = Runs(max_results=2)
+    runs = RecentRuns(max_results=2)
     ids = [UUID(int=n) for n in range(3)]
     runs.remember(ids[0], answer(1))
     runs.remember(ids[1], answer(1))
@@ -206,7 +206,7 @@ def test_results_are_remembered_up_to_a_count_and_the_unused_go_first() -> None:
 
 
 def test_results_are_remembered_up_to_a_number_of_bytes() -> None:
-    runs = Runs(max_bytes=100)
+    runs = RecentRuns(max_bytes=100)
     ids = [UUID(int=n) for n in range(3)]
     for run_id in ids:
         runs.remember(run_id, answer(40))
@@ -216,7 +216,7 @@ def test_results_are_remembered_up_to_a_number_of_bytes() -> None:
 
 
 async def test_whoever_waits_for_a_run_learns_of_its_end() -> None:
-    runs = Runs()
+    runs = RecentRuns()
     running = runs.begin(RUN, 7)
     assert runs.running(RUN) is running
     runs.end(RUN)
