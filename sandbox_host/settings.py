@@ -1,4 +1,4 @@
-"""Settings of the host, read from the environment and checked at start."""
+"""The host's settings, read from the environment and checked at the start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from domain.contracts.validation import describe, form
 
 RuntimeName = Literal["docker", "bubblewrap", "sessions", "confined"]
 
-#: Images of the docker runtime, by language.
+#: Name of the docker runtime's image for each language.
 DEFAULT_IMAGES = "qlp-sandbox-{language}:1"
 
 _CONNECTION = "ServiceBusConnection"
@@ -39,31 +39,31 @@ _RUNTIME_NAME = form(
 )
 _BusConnection = Annotated[str, AfterValidator(service_bus_connection)]
 _BusNamespace = Annotated[str, AfterValidator(service_bus_namespace)]
-#: Tokens are sent there.
+#: A URL to which tokens are sent, so it must be private.
 _PrivateUrl = Annotated[str, AfterValidator(private_http_url)]
 _QueueName = Annotated[str, Field(min_length=1, max_length=260)]
 
 
 class InvalidSettings(ValueError):
-    """A setting is missing or wrong; the message names it and says what it may be."""
+    """A setting is missing or invalid; the message names it and says what is valid."""
 
 
 class Settings(BaseModel):
-    """What the environment may set; names of the variables are the aliases.
+    """Settings from the environment; the variables' names are the fields' aliases.
 
     Attributes:
         connection: connection string of the Service Bus namespace.
-        namespace: its host name, when an Azure identity is used instead.
+        namespace: its host name, if an Azure identity is used instead.
         concurrency: programs that run at once.
-        memory_bytes: of all programs that run at once; None to go by this machine.
+        memory_bytes: for all running programs together; None derives it from this machine.
         runtimes: in the order in which they are tried.
-        images: image of each language, a name with ``{language}`` in it.
-        engine_runtime: name of an OCI runtime that the Docker engine has, such as ``runsc``.
-        pool_memory_bytes: of all boxes that wait for a job; None to go by this machine.
-        app_url: base of the application's HTTP API, without ``/api``.
-        sessions_endpoint: management endpoint of a session pool of the kind ``PythonLTS``.
-        canary_seconds: how long a runtime is trusted without a run that worked.
-        drain_seconds: how long running programs may go on after SIGTERM.
+        images: name of each language's image, with ``{language}`` in it.
+        engine_runtime: name of an OCI runtime of the Docker engine, such as ``runsc``.
+        pool_memory_bytes: for all waiting boxes; None derives it from this machine.
+        app_url: base URL of the application's HTTP API, without ``/api``.
+        sessions_endpoint: management endpoint of a session pool of type ``PythonLTS``.
+        canary_seconds: how long a runtime is trusted without a successful run.
+        drain_seconds: how long running programs may continue after SIGTERM.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -139,7 +139,7 @@ class Settings(BaseModel):
         """Read the settings; an empty variable counts as unset.
 
         Raises:
-            InvalidSettings: names the first wrong variable.
+            InvalidSettings: names the first invalid variable.
         """
         remember_all(environment)
         try:

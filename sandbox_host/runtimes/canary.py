@@ -1,4 +1,4 @@
-"""Proof that a runtime works: one small program, run like any job."""
+"""The canary: a small program, run like any job, that proves that a runtime works."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ sys.stdout.write(sys.stdin.read())
 _EXPECTED_OUTPUT = "tweet"
 _SECONDS = 20.0
 
-#: How an interpreter ends that cannot run here.
+#: Verdicts on an empty program whose interpreter cannot run here.
 _BROKEN = {Verdict.EXITED, Verdict.SIGNALLED, Verdict.OUT_OF_MEMORY}
 
 
@@ -32,11 +32,11 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     """Run the canary and return its result.
 
     Args:
-        runtime: which is to run it.
-        program: in Python; writes its standard input to its standard output.
+        runtime: runs it.
+        program: in Python; copies its standard input to its standard output.
 
     Raises:
-        RuntimeFailure: it did not run, or not as it should.
+        RuntimeFailure: it did not run, or failed.
     """
     job = SandboxJob(
         run_id=uuid4(),
@@ -58,9 +58,9 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
 
 
 async def languages_that_run(runtime: Runtime, languages: Iterable[str]) -> tuple[str, ...]:
-    """Those of ``languages`` whose interpreters do not fail at an empty program.
+    """Those of ``languages`` whose interpreters run an empty program.
 
-    One that only took too long, on a busy machine, counts as running.
+    An interpreter that merely takes too long, on a busy machine, counts as running.
     """
     names = tuple(languages)
     verdicts = await asyncio.gather(*(_of_nothing(runtime, name) for name in names))

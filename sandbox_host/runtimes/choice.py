@@ -1,4 +1,4 @@
-"""Makes the runtimes that settings and command lines name."""
+"""Makes a runtime by its name, for settings and command lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ RUNTIME_NAMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """What the runtimes may be told; see `sandbox_host.settings.Settings`.
+    """Options of the runtimes; see `sandbox_host.settings.Settings`.
 
-    ``images`` may also be a plain name: the image of every language.
+    ``images`` may also be a plain name, the image for every language.
     """
 
     images: str = DEFAULT_IMAGES
@@ -27,7 +27,7 @@ class RuntimeOptions:
 def make_runtime(name: RuntimeName, options: RuntimeOptions) -> Runtime:
     """The runtime ``name``; nothing is probed yet.
 
-    Each is imported when it is asked for: none needs the others' libraries.
+    Only this runtime is imported, so that the others' libraries need not be installed.
     """
     if name == "docker":
         from sandbox_host.runtimes.docker.runtime import DockerRuntime

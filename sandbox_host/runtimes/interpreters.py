@@ -1,4 +1,4 @@
-"""Finding what executes programs, for runtimes whose boxes show this machine's own files."""
+"""Finds interpreters, for runtimes whose programs see this machine's own files."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SYSTEM_PATH = "/usr/bin:/usr/local/bin:/bin"
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A program that exists inside a box, and the folder to show there for it besides ``/usr``."""
+    """An interpreter's path in a box, and the folder that it needs there besides ``/usr``."""
 
     path: str
     bind: str | None = None
 
 
 def find_interpreters() -> dict[str, Interpreter]:
-    """What this machine has, by language: the system's own, else what is on this host's ``PATH``.
+    """The interpreters by language: the system's own, else those on this host's ``PATH``.
 
     Raises:
-        RuntimeFailure: there is no Python that another user can execute.
+        RuntimeFailure: there is no Python that boxes' users can execute.
     """
     found = {}
     for language in LANGUAGES.values():
@@ -50,7 +50,7 @@ def _find(command: str) -> Interpreter | None:
             continue
         if resolved.is_relative_to("/usr"):
             return Interpreter(path if Path(path).is_relative_to("/usr") else str(resolved))
-        # As in ~/.nvm/versions/node/v22/bin/node: its libraries lie beside bin.
+        # As in ~/.nvm/versions/node/v22/bin/node, where libraries lie beside bin.
         folder = resolved.parent
         return Interpreter(str(resolved), str(folder.parent if folder.name == "bin" else folder))
     return None
@@ -65,7 +65,7 @@ def _own_python() -> Interpreter:
 
 
 def _reachable(path: Path) -> bool:
-    """Whether a box's user can execute ``path``: another user, where this host is root."""
+    """Whether a box's user can execute ``path``; if this host is root, that is another user."""
     if os.geteuid() != 0:
         return os.access(path, os.R_OK | os.X_OK)
     needed = stat.S_IROTH | stat.S_IXOTH
@@ -75,7 +75,7 @@ def _reachable(path: Path) -> bool:
 
 
 def command_of(job: PreparedJob, interpreters: dict[str, Interpreter], workspace: str) -> list[str]:
-    """What to execute for ``job``.
+    """The command that executes ``job``.
 
     Raises:
         InvalidJob: there is no interpreter for its language.

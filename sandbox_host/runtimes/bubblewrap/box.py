@@ -18,7 +18,7 @@ from sandbox_host.runtimes.bubblewrap.files import BoxFiles
 from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
 from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
 
-#: Seconds ``bwrap`` may take to set a box up, and its shell to take a job.
+#: Seconds ``bwrap`` may take to set up a box, and its shell to start a program.
 SETUP_SECONDS = 10.0
 
 
@@ -27,11 +27,11 @@ class BwrapBox:
     """A box that waits for a job, then runs it.
 
     Attributes:
-        init: its PID 1, as this host numbers it.
-        before: what was used until it waited; of the CPU time in system mode at least, where no
-            group counts.
-        limits: those that hold now.
-        closing: gives up all that was made for it.
+        init: its PID 1, in this host's PID namespace.
+        before: what it had used when it began to wait; without a cgroup, all its CPU time until
+            then counts as system time.
+        limits: the limits in force.
+        closing: releases everything made for it.
     """
 
     process: BwrapProcess
@@ -45,7 +45,7 @@ class BwrapBox:
     closing: contextlib.AsyncExitStack
 
     async def broken(self) -> None:
-        """See `pool.Box.broken`: a box that waits has no other way to end."""
+        """See `pool.Box.broken`; a waiting box ends only if something is wrong with it."""
         await self.process.ended()
 
     def cost_bytes(self) -> int | None:
@@ -55,13 +55,14 @@ class BwrapBox:
     async def begin(
         self, job: PreparedJob, command: list[str], streams: tuple[CappedStream, CappedStream]
     ) -> None:
-        """Fit the box to the job, lay its files, have the program started.
+        """Set the job's limits, write its files, and have the program started.
 
         Raises:
             BoxGone: the box died before the program started.
-            InvalidJob: the kernel cannot take the files' names.
+            InvalidJob: the kernel cannot accept the files' names.
             OSError: the kernel refuses a limit.
-            RuntimeFailure: the kernel refuses a file, or the box cannot be fitted, or takes no job.
+            RuntimeFailure: the kernel refuses a file, the box cannot be resized, or its shell does
+                not start the program.
         """
         limits = job.job.limits
         if self.group is not None and group_limits(limits) != group_limits(self.limits):
@@ -70,7 +71,7 @@ class BwrapBox:
             self.files.resize(limits.disk_bytes)
         self.limits = limits
         try:
-            await asyncio.to_thread(self.inputs.lay, self.files.workspace, job.files)
+            await asyncio.to_thread(self.inputs.write, self.files.workspace, job.files)
         except OSError as error:
             raise files_refused(error) from error
         line = shell.line(command, environment_of(job), limits, has_group=self.group is not None)
@@ -78,9 +79,11 @@ class BwrapBox:
             async with asyncio.timeout(SETUP_SECONDS):
                 await self.process.start(line, job.stdin, streams)
         except TimeoutError:
-            raise RuntimeFailure(f"the box took no job in {SETUP_SECONDS:.0f} s") from None
+            raise RuntimeFailure(
+                f"the box did not start the program within {SETUP_SECONDS:.0f} s"
+            ) from None
 
 
 def group_limits(limits: JobLimits) -> GroupLimits:
-    """The limits of a box's cgroup for a job's."""
+    """The limits of a box's cgroup for a job with ``limits``."""
     return GroupLimits(limits.memory_bytes, limits.processes + OWN_PROCESSES, CPUS)

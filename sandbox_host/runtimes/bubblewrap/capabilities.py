@@ -1,4 +1,4 @@
-"""What a machine has for bubblewrap boxes, found once before the first."""
+"""Finds what this machine offers for bubblewrap boxes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sandbox_host.runtimes.interpreters import Interpreter, find_interpreters
 
 _AS_SHELLS_DO = "as bwrap says it: codes from 129 to 192 read as signals (Linux before 6.15)"
 
-#: Numbers what this process has found, so that closing one leaves the boxes of others alone.
+#: Numbers this process's instances, so that closing one leaves the boxes of others alone.
 _serial = itertools.count()
 
 
@@ -31,15 +31,15 @@ class HostCapabilities:
     """Everything a run needs besides the job.
 
     Attributes:
-        interpreters: by language; once proven, of those that run.
-        root: the arguments that lay out the box's root.
-        filter: the seccomp program; None for an architecture without one.
-        tree: where cgroups are made; None where limits are held without.
-        cpus: what programs get one of; None where cgroups hold their share, or nothing does.
+        interpreters: by language; after the canary, only those that run.
+        root: ``bwrap`` arguments for the box's root.
+        filter: the seccomp program; None on an architecture without one.
+        tree: where cgroups are made; None if limits are enforced without cgroups.
+        cpus: assigns a CPU to each program; None if cgroups limit CPU, or nothing can.
         inputs: the folders that boxes see as ``/in``.
-        keeper: ends the boxes when this host is gone.
-        limits_mode: how limits are held, and why so, for a person.
-        quotas: of boxes that have no user of their own; None where each has.
+        keeper: kills the boxes when this host is gone.
+        limits_mode: how limits are enforced, and why, for a person.
+        quotas: for boxes that share the host's user; None if each box has its own user.
     """
 
     bwrap: Bwrap
@@ -54,14 +54,14 @@ class HostCapabilities:
     keeper: Keeper
 
     def close(self) -> None:
-        """Release all of it."""
+        """Release everything."""
         self.keeper.close()
         self.bwrap.close()
         if self.tree is not None:
             self.tree.close()
 
     def with_languages(self, ready: tuple[str, ...]) -> HostCapabilities:
-        """The same with only those interpreters."""
+        """The same, with the interpreters of these languages only."""
         return replace(self, interpreters={name: self.interpreters[name] for name in ready})
 
     def details(self) -> dict[str, str]:
@@ -89,11 +89,11 @@ class HostCapabilities:
 
 
 def find_capabilities(use_cgroups: bool) -> HostCapabilities:
-    """Look for the tools.
+    """Find the tools.
 
     Raises:
-        RuntimeFailure: bwrap or Python is missing, or out of the boxes' users' reach; or there is
-            no place for the jobs' files.
+        RuntimeFailure: bwrap or Python is missing, or boxes' users cannot execute it; or there is
+            no folder for the jobs' files.
     """
     bwrap = find_bwrap(Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None))
     interpreters = find_interpreters()

@@ -1,4 +1,4 @@
-"""What a bubblewrap box looks like from inside: the command line of ``bwrap``."""
+"""The command line of ``bwrap``, which decides what a box looks like from inside."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sandbox_host.runtimes.interpreters import Interpreter
 _TOP_LEVEL = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 _ETC = ("ld.so.cache", "alternatives")
 
-#: Processes of a box that are not the program's: ``bwrap`` itself and the box's PID 1.
+#: A box's processes that are not the program's: ``bwrap`` itself and the box's PID 1.
 OWN_PROCESSES = 2
 
-#: Read-only copies of the job's files.
+#: Where a program sees its job's files read-only.
 _INPUT = "/in"
 
 _ISOLATION = [
@@ -28,11 +28,12 @@ _ISOLATION = [
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Open files that ``bwrap`` inherits, by number; it reads each of them once.
+    """Descriptors that ``bwrap`` inherits.
 
     Attributes:
-        identity: `IDENTITY_FILES` by path.
-        status: where it says how far it is.
+        identity: of `IDENTITY_FILES`, by path; each is read once.
+        seccomp: of the filter, read once; None for no filter.
+        status: of the pipe to which ``bwrap`` reports its progress.
     """
 
     identity: dict[str, int]
@@ -41,7 +42,7 @@ class Descriptors:
 
 
 def root_arguments(interpreters: Iterable[Interpreter]) -> list[str]:
-    """A minimal read-only root: the system's programs and libraries, and nothing of its data."""
+    """A minimal read-only root: the system's programs and libraries, but none of its data."""
     arguments = ["--ro-bind", "/usr", "/usr"]
     for name in _TOP_LEVEL:
         path = Path("/") / name
@@ -56,7 +57,7 @@ def root_arguments(interpreters: Iterable[Interpreter]) -> list[str]:
     return arguments
 
 
-#: ``/etc`` files that make user names and host names resolve.
+#: Files in ``/etc`` that make user names and host names resolve.
 IDENTITY_FILES = {
     "/etc/passwd": f"sandbox:x:{BOX_UID}:{BOX_UID}:sandbox:{WORKSPACE}:/bin/sh\n".encode(),
     "/etc/group": f"sandbox:x:{BOX_UID}:\n".encode(),
@@ -70,10 +71,10 @@ def box_arguments(
     """The options of one box, from the namespaces to the working directory.
 
     Args:
-        root: of `root_arguments`.
-        inherited: what else it is made of.
-        inputs: the folder to see as ``/in``.
-        disk_bytes: of all that is writable.
+        root: see `root_arguments`.
+        inherited: the descriptors to use.
+        inputs: the folder to show as ``/in``.
+        disk_bytes: size of the writable space.
     """
     arguments = [*_ISOLATION]
     arguments += root
@@ -92,13 +93,13 @@ def box_arguments(
     return [*arguments, "--json-status-fd", str(inherited.status)]
 
 
-#: Enters the cgroup whose files come before the dash, by itself, which costs next to nothing: the
-#: kernel makes whoever moves another process wait for all processors.
+#: Enters the cgroup whose files precede the dash, then executes what follows it. A process that
+#: enters by itself does so almost for free; to move another one, the kernel waits for all CPUs.
 _ENTER = 'while [ "$1" != - ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@"'
 
 
 def entering(group: Cgroup | None, command: list[str]) -> list[str]:
-    """``command`` behind the shell that enters ``group`` and becomes it."""
+    """The command of a shell that enters ``group`` and then executes ``command``."""
     if group is None:
         return command
     entrances = [str(entrance) for entrance in group.entrances()]

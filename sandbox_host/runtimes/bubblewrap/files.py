@@ -1,7 +1,7 @@
-"""The writable part of a bubblewrap box, held open from outside and beyond the box's end.
+"""The writable space of a bubblewrap box, kept open from outside, also after the box's end.
 
-A descriptor keeps a tmpfs alive when the box's mounts are gone with its last process, so there is
-nothing to unmount, and nothing is left when this host dies.
+A descriptor keeps a tmpfs alive when the box's mounts have gone with its last process. So nothing
+has to be unmounted, and nothing is left when this host dies.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ _INODE_BYTES = 1024
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-# Numbers that all architectures share (asm-generic/unistd.h), linux/mount.h.
+# System calls with the same number on all architectures (asm-generic/unistd.h); linux/mount.h.
 _FSCONFIG, _FSPICK = 431, 433
 _FSPICK_CLOEXEC, _FSPICK_EMPTY_PATH = 0x1, 0x8
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_RECONFIGURE = 1, 7
 
 
 class BoxFiles:
-    """The tmpfs mounts of the box whose PID 1 is ``init``; its root must have been laid out.
+    """The tmpfs mounts of the box whose PID 1 is ``init``; its root must be complete.
 
-    Reached through ``/proc/PID/root``, which a root host may, and so may an ordinary one, whose
-    user owns the box's user namespace.
+    They are opened through ``/proc/PID/root``. A root host may do that, and so may an ordinary one,
+    because its user owns the box's user namespace.
 
     Attributes:
-        workspace: the program's working directory, open.
-        adjustable: the mounts can be changed from here: the kernel holds the limit on inodes, else
-            whoever watches must; and the box can be given another size.
+        workspace: descriptor of the program's working directory.
+        adjustable: whether the mounts can be changed from here. If so, the kernel limits inodes,
+            and the box can be resized; if not, somebody must watch the number of inodes.
     """
 
     def __init__(self, init: int) -> None:
-        """Open.
+        """Open the mounts.
 
         Raises:
             OSError: the box is gone.
@@ -63,13 +63,13 @@ class BoxFiles:
         return descriptor
 
     def resize(self, size_bytes: int) -> None:
-        """Give the writable space another size.
+        """Change the size of the writable space.
 
         Raises:
             RuntimeFailure: it is not `adjustable`.
         """
         if not (self.adjustable and _adjust(self._box, b"size", size_bytes)):
-            raise RuntimeFailure("the box cannot be given another size")
+            raise RuntimeFailure("the box cannot be resized")
 
     def used_bytes(self) -> int:
         """Bytes that the workspace, ``/tmp`` and the output folder hold together."""
@@ -77,7 +77,7 @@ class BoxFiles:
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
     def memory_bytes(self) -> int:
-        """Memory behind all that is writable, ``/dev/shm`` and inodes included."""
+        """Memory behind the whole writable space, with ``/dev/shm`` and inodes."""
         total = 0
         for descriptor in (self._box, self._shm):
             found = os.fstatvfs(descriptor)
@@ -86,7 +86,7 @@ class BoxFiles:
         return total
 
     def has_too_many_inodes(self) -> bool:
-        """Whether the limit on inodes is passed, where the kernel does not hold it."""
+        """Whether the limit on inodes is exceeded; False if the kernel enforces it."""
         if self.adjustable:
             return False
         return any(
@@ -108,16 +108,16 @@ class BoxFiles:
         try:
             return await asyncio.shield(collecting)
         finally:
-            await asyncio.wait({collecting})  # it reads through descriptors that are closed next
+            await asyncio.wait({collecting})  # it uses descriptors that are closed afterwards
 
     def close(self) -> None:
-        """Let go; the kernel frees the memory."""
+        """Close the descriptors; the kernel then frees the memory."""
         while self._opened:
             os.close(self._opened.pop())
 
 
 def _adjust(mount: int, option: bytes, value: int) -> bool:
-    """Set an option of a tmpfs that is mounted already, as a root host may; whether it is set."""
+    """Change an option of a mounted tmpfs, which takes root; whether that succeeded."""
     libc = ctypes.CDLL(None, use_errno=True)
     context = libc.syscall(_FSPICK, mount, b"", _FSPICK_EMPTY_PATH | _FSPICK_CLOEXEC)
     if context < 0:

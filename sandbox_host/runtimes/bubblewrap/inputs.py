@@ -1,6 +1,6 @@
-"""Where a job's files lie as they came: a folder of this machine that a box sees as ``/in``.
+"""The folders on this machine that boxes see as ``/in``, with the job's original files.
 
-It is bound read-only when the box is made, and filled from here when there is a job. Nobody but the
+Such a folder is bound read-only when the box is made, and filled when there is a job. Only the
 box's own user may enter it.
 """
 
@@ -19,11 +19,11 @@ from sandbox_host.linux.host_folders import new_folders, reap_folders
 from sandbox_host.linux.processes import acting_as
 from sandbox_host.runtimes.base import RuntimeFailure
 
-#: In memory where there is room.
+#: Where to make them; in memory, if there is room.
 _PLACES = ("/dev/shm", "/run", "/tmp", "/var/tmp")  # noqa: S108 - made by mkdtemp
 _PREFIX = "qlp-in-"
 
-#: What must be free in such a place: the files of a few jobs that bring all they may.
+#: Bytes that must be free there: enough for a few jobs of the maximum size.
 _ROOM = 4 * MAX_INPUT_BYTES
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -31,10 +31,10 @@ _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class InputFolders:
-    """The folders of one host's boxes, in one that its keeper removes.
+    """The input folders of one host's boxes, all in one folder, which the keeper removes.
 
     Raises:
-        RuntimeFailure: it can be made nowhere; says what was tried.
+        RuntimeFailure: that folder can be made nowhere; it says what was tried.
     """
 
     def __init__(self) -> None:
@@ -46,13 +46,13 @@ class InputFolders:
             tried.append(f"{folder.parent}: less than {_ROOM} bytes are free")
             folder.rmdir()
         else:
-            raise RuntimeFailure(f"no place for the jobs' files: {'; '.join(tried)}")
+            raise RuntimeFailure(f"no folder for the jobs' files: {'; '.join(tried)}")
         folder.chmod(0o711)
         self.path = folder
         self._serial = itertools.count()
 
     def make(self, user: int | None) -> InputFolder:
-        """An empty one for the box of ``user``; None: of this process's own.
+        """Make an empty folder for the box of ``user``; None is this process's own user.
 
         Raises:
             OSError: the kernel refuses.
@@ -61,10 +61,10 @@ class InputFolders:
 
 
 class InputFolder:
-    """One box's.
+    """One box's input folder.
 
     Attributes:
-        path: for ``bwrap`` to bind.
+        path: where it is, for ``bwrap`` to bind.
     """
 
     def __init__(self, path: Path, user: int | None) -> None:
@@ -74,12 +74,12 @@ class InputFolder:
         self.path = path
         self._user = user
 
-    def lay(self, workspace: int, files: Mapping[str, bytes]) -> None:
-        """Lay ``files``, and copies of them for the program to change; before it starts.
+    def write(self, workspace: int, files: Mapping[str, bytes]) -> None:
+        """Write ``files``, and copies that the program may change; call it before it starts.
 
         Args:
-            workspace: the folder that the copies go into, open.
-            files: by relative path.
+            workspace: descriptor of the folder for the copies.
+            files: content by relative path.
 
         Raises:
             OSError: the kernel refuses.
@@ -88,22 +88,22 @@ class InputFolder:
             originals = os.open(self.path, _OPEN_FOLDER)
             try:
                 for path, content in files.items():
-                    _lay_file(originals, path, content, 0o444)
-                    _lay_file(workspace, path, content, 0o644)
+                    _write_file(originals, path, content, 0o444)
+                    _write_file(workspace, path, content, 0o644)
             finally:
                 os.close(originals)
 
     def remove(self) -> None:
-        """Delete it; a box that still runs keeps what it has open."""
+        """Delete it; files that a running box has open stay until it closes them."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
 def reap_inputs() -> int:
-    """Remove what hosts of the past have left; of how many."""
+    """Remove the folders that dead hosts have left; the number of hosts."""
     return reap_folders(_PREFIX)
 
 
-def _lay_file(folder: int, path: str, content: bytes, mode: int) -> None:
+def _write_file(folder: int, path: str, content: bytes, mode: int) -> None:
     *parents, name = path.split("/")
     with contextlib.ExitStack() as opened:
         for parent in parents:

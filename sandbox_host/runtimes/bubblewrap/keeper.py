@@ -1,13 +1,12 @@
-"""Ends a host's boxes when the host is gone, however it went; also a program of its own.
+"""Kills a host's boxes when the host is gone, however it ended; this module is also a program.
 
-``bwrap`` arms its parent-death signals late: when its first process is killed before the second is
-told to go on, that one waits for ever. So each host has a keeper, a process that does nothing but
-wait for the end of a pipe that only a living host holds open, and then kills what bears the host's
-name: every box's PID 1 keeps the arguments that ``bwrap`` was started with. Last it removes the
-folder with the boxes' files.
+``bwrap`` sets its parent-death signals late: if its first process is killed before it has told the
+second one to continue, the second waits for ever. So each host has a keeper, a process that waits
+for the end of a pipe which only the living host holds open. Then it kills every process marked with
+the host's name (each box's PID 1 keeps the arguments that ``bwrap`` was started with), and removes
+the folder with the boxes' files.
 
-As a program it needs nothing but the standard library of some Python:
-``python3 -I -S -c … NAME FOLDER``.
+As a program, it needs only the standard library: ``python3 -I -S -c … NAME FOLDER``.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: An option of ``bwrap`` that does nothing, and what its value, the host's name, begins with.
+#: An option of ``bwrap`` without effect, used as a mark; the prefix of its value, the host's name.
 OPTION, PREFIX = "--unsetenv", "qlp-box-"
 
-#: Bytes of a command line within which the option stands, behind the path of ``bwrap``.
+#: Bytes of a command line to read; the mark follows the path of ``bwrap``, so it lies within.
 _BEGINNING = 1024
 
-#: Scans that must find nothing before a keeper believes that nothing is left, seconds between.
+#: Scans in a row that must find nothing before the keeper ends; seconds between scans.
 _EMPTY_SCANS = 5
 _PAUSE_SECONDS = 0.02
 
@@ -36,16 +35,16 @@ class Keeper:
     """The keeper of this host's boxes.
 
     Args:
-        host: name of this host process, `sandbox_host.linux.processes.host_tag`.
-        python: executes the keeper.
-        folder: to be removed in the end.
+        host: name of this host process, see `sandbox_host.linux.processes.host_tag`.
+        python: the interpreter that executes the keeper.
+        folder: what it removes at the end.
 
     Attributes:
-        mark: the first options to start ``bwrap`` with.
+        mark: the first options for ``bwrap``.
     """
 
     def __init__(self, host: str, python: str, folder: Path) -> None:
-        """Start it."""
+        """Start the keeper."""
         self.mark = [OPTION, PREFIX + host]
         self._process = subprocess.Popen(
             [python, "-I", "-S", "-c", Path(__file__).read_text(), host, folder],
@@ -56,14 +55,14 @@ class Keeper:
         )
 
     def close(self) -> None:
-        """End it, and with it any box that is left."""
+        """End the keeper, which kills any box that is left."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
 
 def kill_boxes(whose: Callable[[str], bool]) -> int:
-    """Kill the boxes whose hosts' names satisfy ``whose``; how many there were."""
+    """Kill the boxes of those hosts whose name satisfies ``whose``; the number of boxes."""
     killed = 0
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (host := _host_of(entry)) is not None and whose(host):
@@ -87,7 +86,7 @@ def _host_of(pid: str) -> str | None:
 
 
 def main() -> None:
-    """Wait for the host's end, then kill until nothing is left."""
+    """Wait for the host's end, then kill boxes until none is left."""
     host, folder = sys.argv[1:]
     while os.read(0, 1):
         pass

@@ -25,23 +25,23 @@ from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
 from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
 from sandbox_host.runtimes.pool.leaving import Leaving
 
-#: Memory of the kernel's behind a box that waits, where no group counts it; measured: page tables
-#: 130 KB, slab 120 to 300, stacks 45.
+#: Kernel memory behind a waiting box, for when no cgroup counts it. Measured: page tables 130 KB,
+#: slab 120 to 300 KB, stacks 45 KB.
 _KERNEL_BYTES = 384 * 1024
 
-#: Numbers this process's boxes, whoever makes them.
+#: Numbers the boxes of this process, across all makers.
 _serial = itertools.count()
 
 
 class BoxMaker:
-    """Makes boxes, and lets them go in the background.
+    """Makes boxes, and removes them in the background.
 
     Args:
-        capabilities: what they are made of.
+        capabilities: what this machine offers for boxes.
 
     Attributes:
-        adjustable: a box that waits can be given any job's limits; known once one was made.
-        leaving: those let go.
+        adjustable: whether a waiting box can be given any job's limits; known once one was made.
+        leaving: the boxes being removed.
     """
 
     def __init__(self, capabilities: HostCapabilities) -> None:
@@ -50,7 +50,7 @@ class BoxMaker:
         self._capabilities = capabilities
 
     async def make(self, limits: JobLimits) -> BwrapBox:
-        """A box whose shell waits for a job.
+        """Make a box whose shell waits for a job.
 
         Raises:
             RuntimeFailure: it cannot be made; nothing of it is left.
@@ -70,7 +70,9 @@ class BoxMaker:
         try:
             await box.closing.aclose()
         except OSError as error:
-            security_event("leftover_box", f"a box's cgroup stays: {error}", box=str(box.init))
+            security_event(
+                "leftover_box", f"a box's cgroup was not removed: {error}", box=str(box.init)
+            )
 
     async def _make(self, made: contextlib.AsyncExitStack, limits: JobLimits) -> BwrapBox:
         capabilities, user = self._capabilities, self._user(made)
@@ -116,10 +118,12 @@ class BoxMaker:
                 await process.ready()
                 return init
         except TimeoutError:
-            raise RuntimeFailure(f"bwrap had no box after {SETUP_SECONDS:.0f} s") from None
+            raise RuntimeFailure(
+                f"bwrap had not set up the box after {SETUP_SECONDS:.0f} s"
+            ) from None
         except RuntimeFailure as failure:
             await process.aclose()
-            raise RuntimeFailure(f"{failure}: {process.last_words()}") from None
+            raise RuntimeFailure(f"{failure}: {process.last_message()}") from None
 
 
 def _launch(
@@ -129,20 +133,20 @@ def _launch(
     user: Identity,
     group: Cgroup | None,
 ) -> BwrapProcess:
-    """Start ``bwrap``, with what it copies into the box in memory files."""
+    """Start ``bwrap``; what it copies into the box is passed in memory files."""
     with contextlib.ExitStack() as opened:
         handed: list[int] = []
 
-        def hold(name: str, content: bytes) -> int:
+        def file(name: str, content: bytes) -> int:
             descriptor = sealed_file(name, content)
             opened.callback(os.close, descriptor)
             handed.append(descriptor)
             return descriptor
 
         identity = {
-            path: hold("etc", content) for path, content in command_line.IDENTITY_FILES.items()
+            path: file("etc", content) for path, content in command_line.IDENTITY_FILES.items()
         }
-        profile = None if capabilities.filter is None else hold("seccomp", capabilities.filter)
+        profile = None if capabilities.filter is None else file("seccomp", capabilities.filter)
 
         def command(status: int) -> list[str]:
             inherited = command_line.Descriptors(identity, profile, status)
@@ -160,7 +164,7 @@ def _launch(
 
 
 def _seen(bwrap: int, init: int) -> GroupUsage:
-    """What a box that waits has used, where no group counts; setting it up is the kernel's work."""
+    """What a waiting box has used, without a cgroup; its CPU time so far is system time."""
     inside = [init, *descendants(init)]
     memory = private_bytes([bwrap, *inside]) + _KERNEL_BYTES
     return GroupUsage(0.0, run_ms(inside), memory, oom_kills=0)

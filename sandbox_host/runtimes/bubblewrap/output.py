@@ -1,4 +1,4 @@
-"""What comes out of a bubblewrap box: the words of who sets it up, marks, the program's output."""
+"""Separates what a bubblewrap box writes: messages from its setup, marks, the program's output."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from sandbox_host.run.output import CappedStream
 from sandbox_host.runtimes.bubblewrap.shell import MARKS
 
-#: Bytes kept of what ``bwrap`` and the shell have to say before there is a program.
-_WORDS = 4096
+#: Bytes kept of the messages of ``bwrap`` and the shell, before the program starts.
+_MESSAGE_BYTES = 4096
 
 
 class BoxOutput:
-    """Sorts it.
+    """Takes a box's stdout and stderr.
 
     Args:
-        on_flood: called when a stream of the program's has gone far past any use.
+        on_flood: called when the program has written far too much to a stream.
 
     Attributes:
         ready: set when the shell has marked that it waits, or when it never will (`end`).
-        started: set when it has marked that the program begins, or when it never will.
+        started: set when the shell has marked the program's start, or when it never will.
     """
 
     def __init__(self, on_flood: Callable[[], None]) -> None:
@@ -28,8 +28,8 @@ class BoxOutput:
         self.started = asyncio.Event()
         self._on_flood = on_flood
         self._marks = b""
-        self._words = CappedStream(_WORDS)
-        self._streams = (self._words, self._words)
+        self._messages = CappedStream(_MESSAGE_BYTES)
+        self._streams = (self._messages, self._messages)
 
     @property
     def was_ready(self) -> bool:
@@ -38,15 +38,15 @@ class BoxOutput:
 
     @property
     def has_started(self) -> bool:
-        """Whether it has marked that the program begins."""
+        """Whether the shell has marked the program's start."""
         return len(self._marks) == len(MARKS)
 
     def direct(self, stdout: CappedStream, stderr: CappedStream) -> None:
-        """Where the program's output goes."""
+        """Set the streams that take the program's output."""
         self._streams = stdout, stderr
 
     def on_stdout(self, data: bytes) -> None:
-        """Take the next bytes of stdout: the program's own come after the marks."""
+        """Take the next bytes of stdout; those after the marks are the program's."""
         lacking = len(MARKS) - len(self._marks)
         self._marks += data[:lacking]
         if self.was_ready:
@@ -61,14 +61,15 @@ class BoxOutput:
         self._feed(self._streams[1], data)
 
     def end(self) -> None:
-        """Let go whoever waits for a mark; what was written may still come."""
+        """Stop waiting for marks; output that was already written may still come."""
         self.ready.set()
         self.started.set()
 
-    def last_words(self) -> str:
-        """What was said last, for boxes whose program has not started."""
-        said = "\n".join(dict.fromkeys(stream.text() for stream in (self._words, self._streams[1])))
-        return (said.strip().splitlines() or ["no message"])[-1]
+    def last_message(self) -> str:
+        """The last line written in a box whose program has not started."""
+        streams = (self._messages, self._streams[1])
+        text = "\n".join(dict.fromkeys(stream.text() for stream in streams))
+        return (text.strip().splitlines() or ["no message"])[-1]
 
     def _feed(self, stream: CappedStream, data: bytes) -> None:
         stream.feed(data)

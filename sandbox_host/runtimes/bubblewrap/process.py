@@ -1,7 +1,7 @@
-"""One running ``bwrap``: start it, hold its program back, read its output, wait for its end.
+"""One ``bwrap`` process: starts it, starts its program later, reads its output, waits for its end.
 
-The box's own shell holds the program back: it waits for a line on the program's standard input,
-which says what to execute, and ends where none comes (`sandbox_host.runtimes.bubblewrap.shell`).
+The box's shell waits for a line on standard input that says what to execute, and ends if none comes
+(`sandbox_host.runtimes.bubblewrap.shell`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from sandbox_host.runtimes.bubblewrap.output import BoxOutput
 
 _STATUS_LIMIT = 16 * 1024
 
-#: Seconds in which ``bwrap`` says which process is the PID 1 of its box; it takes milliseconds.
+#: Seconds to wait for ``bwrap`` to report its box's PID 1, which takes milliseconds.
 _LEARN_SECONDS = 5.0
 
 
 class BwrapProcess:
     """A started box that waits for its program.
 
-    Construct it on the event loop's own thread: ``--die-with-parent`` follows the *thread* that
-    forked (PR_SET_PDEATHSIG, prctl(2)), and a pool's thread may end before the host does.
+    Construct it on the event loop's thread: ``--die-with-parent`` is bound to the *thread* that
+    forked (PR_SET_PDEATHSIG, prctl(2)), and a thread of a thread pool may end before the host does.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class BwrapProcess:
         arguments: Callable[[int], list[str]],
         inherited: Sequence[int],
     ) -> None:
-        """Start.
+        """Start ``bwrap``.
 
         Args:
-            arguments: the command, given the number of the status pipe.
-            inherited: further descriptors the command names.
+            arguments: gives the command for the status pipe's descriptor.
+            inherited: further descriptors that the command names.
         """
-        #: Of ``bwrap``, which is outside of the box.
+        #: The PID of ``bwrap``, which is outside the box.
         self.pid = -1
         self.kill_reason: Kill | None = None
-        #: Called once, right before the host kills the box for a reason.
+        #: Called once, right before the host kills the box.
         self.before_kill: Callable[[], None] = lambda: None
         self._init: int | None = None
         self._init_pid = -1
@@ -92,9 +92,9 @@ class BwrapProcess:
 
     @staticmethod
     def _pipe(stack: contextlib.ExitStack, *, child_writes: bool) -> tuple[int, int]:
-        """A pipe whose child end is closed here when ``stack`` ends."""
+        """A pipe; this process's copy of the child's end is closed when ``stack`` exits."""
         read, write = os.pipe()
-        # The program is another user and may open it by its name, such as /dev/stdin.
+        # The program has another user ID and may open the pipe by a name, such as /dev/stdin.
         os.fchmod(read, 0o602 if child_writes else 0o604)
         stack.callback(os.close, write if child_writes else read)
         return read, write
@@ -116,30 +116,30 @@ class BwrapProcess:
         self._init_ended.set()
 
     async def init_pid(self) -> int:
-        """The box's PID 1 as this host sees it, while the program is still held back.
+        """The box's PID 1, in this host's PID namespace; call it before the program starts.
 
         Raises:
-            RuntimeFailure: ``bwrap`` ended before it had set the box up.
+            RuntimeFailure: ``bwrap`` ended before it had set up the box.
         """
         await self._status_line.wait()
         pid = self._statuses().get("child-pid")
         if not isinstance(pid, int):
             raise RuntimeFailure("bwrap ended before the box was set up")
-        # Held before the program runs, so that the number cannot come to mean another process.
+        # Opened before the program runs, so that the PID cannot have been reused.
         self._init, self._init_pid = os.pidfd_open(pid), pid
         self._loop.add_reader(self._init, self._on_init_end)
         return pid
 
     async def ready(self) -> None:
-        """Wait until the box is as its program will see it.
+        """Wait until the box is set up and its shell waits.
 
         Raises:
-            RuntimeFailure: ``bwrap`` ended before.
+            RuntimeFailure: ``bwrap`` ended before that.
         """
         await self._output.ready.wait()
         if not self._output.was_ready:
             raise RuntimeFailure("bwrap ended before the box was set up")
-        # Held while the shell waits that becomes it, so that its end can be asked for.
+        # The shell will become the program; this descriptor lets us ask how it ended.
         with contextlib.suppress(ProcessLookupError, StopIteration):
             self._program = os.pidfd_open(next(descendants(self._init_pid)))
 
@@ -150,15 +150,15 @@ class BwrapProcess:
     async def start(
         self, line: bytes, stdin: bytes, streams: tuple[CappedStream, CappedStream]
     ) -> None:
-        """Have the program started; returns when it begins.
+        """Have the program started; returns when it starts.
 
         Args:
             line: for the box's shell.
             stdin: for the program.
-            streams: where its stdout and stderr go.
+            streams: take its stdout and stderr.
 
         Raises:
-            BoxGone: the box ended before.
+            BoxGone: the box ended before that.
         """
         output = self._output
         output.direct(*streams)
@@ -167,11 +167,11 @@ class BwrapProcess:
         if not output.has_started:
             await self._readers[0].ended.wait()  # the mark may still be in the pipe
         if not output.has_started:
-            raise BoxGone(f"the box ended: {self.last_words()}")
+            raise BoxGone(f"the box ended: {self.last_message()}")
 
-    def last_words(self) -> str:
-        """What ``bwrap`` or the shell said last, for boxes whose program has not started."""
-        return self._output.last_words()
+    def last_message(self) -> str:
+        """The last message of ``bwrap`` or the shell, in a box whose program has not started."""
+        return self._output.last_message()
 
     def kill(self, reason: Kill | None = None) -> None:
         """Kill the box and all in it; the first reason given is the one recorded."""
@@ -189,25 +189,26 @@ class BwrapProcess:
         """Wait for the end of the box and of its output.
 
         Returns:
-            The program's return code, see `Ending.returncode`; and what the box's PID 1 and the
-            processes it waited for used, where this host adopts orphans
+            The program's return code (see `Ending.returncode`), and the usage of the box's PID 1
+            and the processes it waited for. The usage is None unless this host adopts orphans
             (`sandbox_host.linux.processes.adopt_orphans`).
         """
         await self._exited.wait()
         code = self._process.wait()  # its pidfd is readable: returns at once
         usage = None
         if self._init is not None:
-            # bwrap reports the program's end while PID 1, and with it a daemon, may still live;
-            # its parent-death signal ends both.
+            # bwrap ends when the program has; PID 1, and daemons with it, may still run for a
+            # moment, until PID 1's parent-death signal ends them.
             await self._init_ended.wait()
             usage = _reap_adopted(self._init_pid)
         await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
         return self._returncode(code), usage
 
     def _returncode(self, code: int) -> int:
-        """The program's, as the kernel has it; else as ``bwrap`` hands it on, as shells do.
+        """The program's return code from the kernel, or else from ``bwrap``.
 
-        Then a program's own exit code from 129 to 192 reads as a signal.
+        ``bwrap`` encodes signals as shells do, so a program's exit code from 129 to 192 is then
+        taken for a signal.
         """
         known = None if self._program is None else returncode_of(self._program)
         if known is not None:
@@ -216,11 +217,11 @@ class BwrapProcess:
 
     @property
     def program_ran(self) -> bool:
-        """Whether ``bwrap`` got as far as starting the program; known after `wait`."""
+        """Whether ``bwrap`` reported the program's exit; known after `wait`."""
         return "exit-code" in self._statuses()
 
     async def aclose(self) -> None:
-        """Make sure that nothing is left: kill, reap, close."""
+        """Kill the box if it still runs, reap it, and close all descriptors."""
         if self._process.returncode is None:
             await self._learn_init()
             self.kill()
@@ -237,16 +238,16 @@ class BwrapProcess:
         self._init, self._outer, self._program = None, -1, None
 
     async def _learn_init(self) -> None:
-        """Know the box's PID 1 before a kill: while it is set up, it does not die with ``bwrap``.
+        """Learn the box's PID 1 before a kill: during setup it does not die with ``bwrap``.
 
-        Where ``bwrap`` has not said it in time, there is none yet.
+        If ``bwrap`` does not report it in time, there is no PID 1 yet.
         """
         if self._init is None:
             with contextlib.suppress(TimeoutError, RuntimeFailure, ProcessLookupError):
                 await asyncio.wait_for(self.init_pid(), _LEARN_SECONDS)
 
     def _statuses(self) -> dict[str, object]:
-        """The JSON documents of ``--json-status-fd``, one a line, as one mapping."""
+        """The JSON documents of ``--json-status-fd``, one per line, merged into one mapping."""
         merged: dict[str, object] = {}
         for line in self._status.splitlines():
             with contextlib.suppress(ValueError):
@@ -255,7 +256,7 @@ class BwrapProcess:
 
 
 def _reap_adopted(pid: int) -> resource.struct_rusage | None:
-    """Usage of an ended process if it became this host's child; None where it did not."""
+    """Reap an ended process that became this host's child; its usage, or None if it did not."""
     try:
         reaped, _, usage = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:

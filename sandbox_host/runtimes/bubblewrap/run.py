@@ -1,4 +1,4 @@
-"""One program in a bubblewrap box: started, watched, concluded."""
+"""Runs one program in a bubblewrap box: starts it, watches it, makes its result."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from sandbox_host.runtimes.bubblewrap.command_line import OWN_PROCESSES
 
 
 async def run_in(
-    box: BwrapBox, record: RunRecord, command: list[str], wanted_dead: asyncio.Event
+    box: BwrapBox, record: RunRecord, command: list[str], kill_requested: asyncio.Event
 ) -> RunResult:
-    """Run the record's job in ``box``, which nothing has used before; it has ended then.
+    """Run the record's job in ``box``, which nothing has used before; the box ends with it.
 
     Raises:
         BoxGone: the box died before the program started.
@@ -33,12 +33,12 @@ async def run_in(
     try:
         await box.begin(record.job, command, (record.stdout, record.stderr))
         record.started = time.perf_counter()
-        return await _see_through(box, record, wanted_dead)
+        return await _supervise(box, record, kill_requested)
     finally:
         await asyncio.shield(box.process.aclose())
 
 
-async def _see_through(box: BwrapBox, record: RunRecord, wanted_dead: asyncio.Event) -> RunResult:
+async def _supervise(box: BwrapBox, record: RunRecord, kill_requested: asyncio.Event) -> RunResult:
     process, files, limits = box.process, box.files, box.limits
     watch = ProgramWatch(lambda: descendants(box.init))
     watchdog = MemoryWatchdog(
@@ -54,7 +54,7 @@ async def _see_through(box: BwrapBox, record: RunRecord, wanted_dead: asyncio.Ev
             limits.wall_seconds, process.kill, Kill.DEADLINE
         )
         running.callback(deadline.cancel)
-        in_background(running, when(wanted_dead, partial(process.kill, Kill.REQUEST)))
+        in_background(running, when(kill_requested, partial(process.kill, Kill.REQUEST)))
         in_background(running, watch.watch(too_many_inodes))
         if box.group is None:
             process.before_kill = watchdog.sample_cpu
@@ -73,8 +73,8 @@ async def _see_through(box: BwrapBox, record: RunRecord, wanted_dead: asyncio.Ev
         disk_full=files.is_full(),
     )
     if not process.program_ran and ending.kill is None and not ending.oom:
-        # PID 1 has the program's own user, which may write to its memory. To run it again would
-        # not help.
+        # PID 1 has the program's own user, so the program can write to its memory. To run it again
+        # would not help.
         security_event("agent_killed", "a program ended its box", box=str(box.init))
     record.behaviour = Behaviour(executed=watch.executed, network_attempts=box.network.attempts())
     usage = _usage(wall_ms, counted.since(box.before), files.used_bytes())
@@ -87,10 +87,10 @@ def _without_group(
     watch: ProgramWatch,
     processes: int,
 ) -> GroupUsage:
-    """Usage as far as it is known: a kill's own sample, else the processes that were waited for.
+    """The usage as far as it is known: sampled before a kill, or of the processes waited for.
 
-    Nothing counts the processes that the kernel refuses; to have been seen at the limit is taken
-    for it.
+    Nothing counts the processes that the kernel refuses. If as many as the limit were seen at once,
+    the limit counts as reached.
     """
     user, system = watchdog.cpu_user_ms, watchdog.cpu_system_ms
     if rusage is not None:

@@ -1,10 +1,10 @@
-"""The bubblewrap runtime: a fresh set of namespaces per program, no daemon, no image.
+"""The bubblewrap runtime: fresh namespaces for each program, without a daemon or images.
 
-``bwrap`` is always started by an unprivileged user: started as root it leaves the program mapped to
-root, with the host's sysctls and shadow file within reach. A root host therefore gives each box a
-user id of its own. Limits are held by a cgroup per box where one can be made, else by resource
-limits and `MemoryWatchdog`; `Readiness` says which. Boxes are made ahead of jobs where there is
-demand, and used once.
+``bwrap`` is always started as an unprivileged user. Started as root, it would leave the program
+mapped to root, with the host's sysctls and shadow file in reach. So a root host gives each box its
+own user ID. Limits are enforced by a cgroup per box if cgroups can be made, else by resource limits
+and `MemoryWatchdog`; `Readiness` says which. Boxes are made ahead of jobs, as demand suggests, and
+used once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sandbox_host.runtimes.base import (
     RunResult,
     RuntimeFailure,
 )
-from sandbox_host.runtimes.bubblewrap.binary import reap_shelters
+from sandbox_host.runtimes.bubblewrap.binary import reap_copies
 from sandbox_host.runtimes.bubblewrap.box import BwrapBox
 from sandbox_host.runtimes.bubblewrap.capabilities import HostCapabilities, find_capabilities
 from sandbox_host.runtimes.bubblewrap.inputs import reap_inputs
@@ -44,7 +44,7 @@ _FIX_BWRAP = (
     " kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu); in a container, run it privileged"
 )
 
-#: The pool's only kind of box: a box becomes its program's language with its job.
+#: The pool's only kind of box: boxes are the same for all languages.
 _ANY = "any"
 
 
@@ -60,7 +60,7 @@ class _Provisioned:
     def of(
         cls, capabilities: HostCapabilities, pool_bytes: int, on_trouble: Callable[[], None]
     ) -> _Provisioned:
-        """Boxes of ``capabilities``; none is made ahead before the pool is started."""
+        """Prepare to make boxes; the pool makes none before it is started."""
         maker = BoxMaker(capabilities)
 
         async def make(_kind: str) -> BwrapBox:
@@ -73,7 +73,7 @@ class _Provisioned:
     async def aclose(self) -> None:
         """End all boxes and release the rest."""
         await self.pool.aclose()
-        await self.maker.leaving.settled()
+        await self.maker.leaving.wait_until_none()
         await asyncio.to_thread(self.capabilities.close)
 
 
@@ -86,8 +86,8 @@ class BubblewrapRuntime:
         """Prepare; nothing is probed before `preflight`.
 
         Args:
-            use_cgroups: False holds limits by resource limits even where cgroups could be made.
-            pool_memory_bytes: of all boxes that wait for a job; 0 to keep none waiting.
+            use_cgroups: if False, limits are enforced by resource limits even if cgroups work.
+            pool_memory_bytes: for all waiting boxes; 0 keeps none waiting.
         """
         self._use_cgroups = use_cgroups
         self._pool_bytes = pool_memory_bytes
@@ -138,7 +138,7 @@ class BubblewrapRuntime:
             raise RuntimeFailure(str(error)) from error
 
     def pool_state(self) -> dict[str, object]:
-        """See `Pooled.pool_state`; a box that waits is of no language yet."""
+        """See `Pooled.pool_state`; a waiting box fits every language."""
         return self._provisioned.pool.state() if self._provisioned is not None else {}
 
     def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
@@ -153,7 +153,7 @@ class BubblewrapRuntime:
         boxes = kill_boxes(lambda host: not is_alive(host.rpartition("-")[0]))
         tree = self._provisioned.capabilities.tree if self._provisioned else None
         boxes = max(boxes, tree.reap() if tree else 0)
-        return boxes + reap_shelters() + reap_inputs()
+        return boxes + reap_copies() + reap_inputs()
 
     async def aclose(self) -> None:
         """See `Runtime.aclose`."""

@@ -1,7 +1,7 @@
-"""The folder of one confined program: laid out, measured, collected from, removed.
+"""The folder of one confined program: makes it, measures it, collects artifacts, removes it.
 
-Nothing but modes and Landlock keeps it apart, and the program arranges it as it likes; so every
-name is reached through the descriptor of its folder, and links are not followed.
+It is separated only by modes and Landlock, and the program controls its content. So every entry is
+opened relative to its folder's descriptor, and links are not followed.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from sandbox_host.runtimes.confined.open_files import OpenFiles
 _PREFIX = "qlp-confined-"
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: Folders in one another beyond which a folder counts as full: each costs a descriptor to measure.
+#: Nesting at which a folder counts as full; measuring takes an open descriptor per level.
 _MAX_DEPTH = 64
 
-#: Sectors of ``st_blocks``, stat(2).
+#: The unit of ``st_blocks``, bytes; stat(2).
 _SECTOR = 512
 
 #: Kernel memory behind one inode in shared memory and its name, bytes.
 _INODE_BYTES = 1024
 
-#: Where POSIX semaphores and shared memory lie.
+#: Where POSIX semaphores and shared memory are.
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only looked through
 
 
 def make_base() -> Path:
-    """A folder for this host's programs, which other users may pass through but not list."""
+    """Make a folder for this host's programs; other users can enter it but not list it."""
     base = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{host_tag()}-"))
     base.chmod(0o711)
     return base
 
 
 def reap_bases() -> int:
-    """Remove what dead hosts have left; how many programs' folders that were."""
+    """Remove what dead hosts have left; the number of programs' folders."""
     removed = 0
     for base in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         tag = base.name.removeprefix(_PREFIX).rpartition("-")[0]
-        with contextlib.suppress(FileNotFoundError):  # its host tidies up, or another one reaps
+        with contextlib.suppress(FileNotFoundError):  # another host may remove it meanwhile
             if base.is_symlink() or base.stat().st_uid != os.geteuid() or is_alive(tag):
                 continue
             for folder in base.iterdir():
@@ -64,9 +64,9 @@ class Measured:
     """What a program's files take.
 
     Attributes:
-        disk_bytes: on disks and in shared memory.
-        memory_bytes: of these in memory, which disks may be as well, and in the kernel's buffers.
-        full: that is past the limit on bytes or inodes, or cannot be told.
+        disk_bytes: on disk and in shared memory.
+        memory_bytes: the part of these in memory (all, if the disk is a tmpfs), and kernel buffers.
+        full: whether the limit on bytes or inodes is exceeded, or cannot be checked.
     """
 
     disk_bytes: int = 0
@@ -79,13 +79,13 @@ class ProgramFolder:
 
     Args:
         path: where to make it.
-        files: laid into ``work``.
-        uid: the program's user; None where that is this host's own.
+        files: written into ``work``.
+        uid: the program's user; None for this host's own.
 
     Raises:
-        InvalidJob: the kernel cannot take the files' names.
+        InvalidJob: the kernel cannot accept the files' names.
         OSError: the folder cannot be made.
-        RuntimeFailure: a file cannot be laid.
+        RuntimeFailure: a file cannot be written.
     """
 
     def __init__(self, path: Path, files: dict[str, bytes], uid: int | None) -> None:
@@ -96,7 +96,7 @@ class ProgramFolder:
         try:
             for folder in (self.work, self.tmp, self.out):
                 self._folder(folder)
-            self._lay(files)
+            self._write(files)
             if uid is not None:
                 os.chown(path, uid, uid)
             shared = None if uid is None else SHARED_MEMORY
@@ -107,7 +107,7 @@ class ProgramFolder:
             remove_tree(path)
             raise
 
-    def _lay(self, files: dict[str, bytes]) -> None:
+    def _write(self, files: dict[str, bytes]) -> None:
         try:
             for name, content in files.items():
                 self._file(self.work / name, content)
@@ -130,12 +130,12 @@ class ProgramFolder:
     def measure(
         self, limit_bytes: int, pids: Iterable[int] = (), reaper: int | None = None
     ) -> Measured:
-        """What there is now, that which the program has open after its deletion included.
+        """What the program's files take now, including deleted files that it has open.
 
         Args:
-            limit_bytes: of all of it, and of any one file (RLIMIT_FSIZE).
+            limit_bytes: for all files together, and for each one (RLIMIT_FSIZE).
             pids: see `OpenFiles.look`.
-            reaper: see there.
+            reaper: see `OpenFiles.look`.
         """
         held = self._open_files.look(pids, reaper)
         meter = _Meter(limit_bytes, held.disk_bytes)
@@ -154,7 +154,7 @@ class ProgramFolder:
         )
 
     def collect(self, max_bytes: int) -> Collected:
-        """The artifacts; call it when nothing of the program runs any more."""
+        """The artifacts; call it when none of the program's processes runs any more."""
         try:
             out = os.open("out", _OPEN_FOLDER, dir_fd=self._descriptor)
         except OSError as error:
@@ -166,7 +166,7 @@ class ProgramFolder:
             os.close(out)
 
     def remove(self) -> None:
-        """Delete all of it, and what the program left in shared memory."""
+        """Delete the folder, and what the program has left in shared memory."""
         os.close(self._descriptor)
         remove_tree(self.path)
         if self._uid is not None:
@@ -177,7 +177,7 @@ class ProgramFolder:
 
 
 def _is_in_memory(path: Path) -> bool:
-    """Whether what lies there is on a tmpfs; proc_pid_mountinfo(5)."""
+    """Whether ``path`` is on a tmpfs or ramfs; see proc_pid_mountinfo(5)."""
     device = path.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -205,7 +205,7 @@ class _Meter:
             for entry in entries:
                 if self.inodes > MAX_INODES or self._too_deep:
                     return
-                with contextlib.suppress(OSError):  # it vanished, or may not be looked into
+                with contextlib.suppress(OSError):  # it has gone, or this host may not enter it
                     self._count(folder, entry, depth)
 
     def _count(self, folder: int, entry: os.DirEntry[str], depth: int) -> None:
@@ -229,7 +229,7 @@ class _Meter:
                 self._add(found)
 
     def _add(self, found: os.stat_result) -> None:
-        """Count a file or folder; a file of several names once."""
+        """Count a file or folder; a file with several hard links once."""
         self.inodes += 1
         if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
             if (found.st_dev, found.st_ino) in self._links:
@@ -237,13 +237,13 @@ class _Meter:
             self._links.add((found.st_dev, found.st_ino))
         taken = found.st_blocks * _SECTOR
         if found.st_size == self._file_limit and stat.S_ISREG(found.st_mode):
-            # It cannot grow; and ext4 forgets blocks for a moment, while it writes them to disk.
+            # It cannot grow any more; ext4 reports too few blocks while it writes them to disk.
             taken = max(taken, found.st_size)
         self.bytes += taken
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder however deep: each folder found is first brought to the top.
+    """Delete a folder of any depth: each subfolder is first moved to the top.
 
     So neither the stack nor the number of open files grows with the depth.
     """
@@ -262,7 +262,7 @@ def _remove_entry(top: int, name: str, serial: int) -> int:
     if not _is_folder(top, name):
         os.unlink(name, dir_fd=top)
         return serial
-    os.chmod(name, 0o700, dir_fd=top)  # ours to look into, where this host is not root
+    os.chmod(name, 0o700, dir_fd=top)  # so that this host may enter it if it is not root
     folder = os.open(name, _OPEN_FOLDER, dir_fd=top)
     try:
         for inner in os.listdir(folder):

@@ -1,11 +1,11 @@
-"""Starts confined programs; a program of its own, of one thread, with the standard library alone.
+"""Starts confined programs. This is a separate program: one thread, standard library only.
 
-``python3 -I -S -c SOURCE`` with a SOCK_SEQPACKET socket as standard input. Each message carries
-descriptors: a file with the request as JSON, the program's stdin, stdout and stderr, and a stream
-socket, the run's own. For each, a supervisor is forked, which forks the program. The supervisor
-writes a line of JSON when the program has started and one when nothing of it runs any more, and
-kills the program at the first byte on that socket or at its end: when the host is gone, so are its
-programs. To be forked costs a millisecond, a new Python a dozen.
+Run as ``python3 -I -S -c SOURCE`` with a SOCK_SEQPACKET socket as standard input. Each message
+carries descriptors: a file with the request as JSON, the program's stdin, stdout and stderr, and a
+stream socket for this run. For each message a supervisor is forked, which forks the program. The
+supervisor writes a line of JSON to the run's socket when the program has started, and another when
+none of its processes runs any more. It kills the program when a byte arrives on that socket or the
+socket is closed; so programs end with their host. A fork takes 1 ms, starting a new Python a dozen.
 
 Sources: landlock(7), ``linux/landlock.h``, seccomp(2), prctl(2), and the kernel's
 Documentation/userspace-api/landlock.rst.
@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
-# The same numbers on all architectures but for seccomp.
+# System call numbers; except for seccomp, they are the same on all architectures.
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 
@@ -47,19 +47,19 @@ RIGHTS = {
     "shared": READ | WRITE | TRUNCATE | MAKE_REG | REMOVE_FILE,
     "own": READ | READ_DIR | EXECUTE | WRITE | TRUNCATE | REFER | REMOVE_DIR | REMOVE_FILE | MAKING,
 }
-#: All rights on files that each version of the interface knows, and what it knows besides.
+#: All rights on files that each version of the interface knows.
 KNOWN_FS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 TCP, SCOPES = 0b11, 0b11
 TCP_SINCE, SCOPES_SINCE = 4, 6
 
 
 def landlock_version() -> int:
-    """Version of the kernel's Landlock interface; 0 where there is none."""
+    """The version of the kernel's Landlock interface; 0 if there is none."""
     return max(0, int(LIBC.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 
 def checked(result: int, what: str) -> int:
-    """``result`` of a C call, unless it says that the call failed."""
+    """The ``result`` of a C call; raises OSError if the call failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
@@ -67,16 +67,16 @@ def checked(result: int, what: str) -> int:
 
 
 def prctl(option: int, value: int) -> None:
-    """Set an option of this process, or raise OSError."""
+    """Set an option of this process; raises OSError if the kernel refuses."""
     checked(LIBC.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
 
 
 def restrict(version: int, paths: dict[str, str]) -> None:
-    """Enter a Landlock domain in which only ``paths`` (path to a name of `RIGHTS`) can be used.
+    """Enter a Landlock domain with access to ``paths`` only (path to a name in `RIGHTS`).
 
-    Without paths, files are left alone and only signals and abstract sockets are held inside. To
-    move files between folders must be granted all the same: a domain that does not speak of it
-    refuses it.
+    Without paths, access to files is not restricted; only signals and abstract sockets are confined
+    to the domain. Even then, moving files between folders must be granted, because a domain that
+    does not mention it denies it.
     """
     files = KNOWN_FS[max(known for known in KNOWN_FS if known <= version)] if paths else REFER
     attributes = struct.pack(
@@ -94,7 +94,7 @@ def restrict(version: int, paths: dict[str, str]) -> None:
 
 
 def add_rule(ruleset: int, path: str, rights: int) -> None:
-    """Grant ``rights`` below ``path``, where that exists."""
+    """Grant ``rights`` below ``path``, if it exists."""
     try:
         parent = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -114,10 +114,10 @@ def filter_calls(program: bytes, flags: int) -> None:
 
 
 def become(request: dict[str, Any]) -> NoReturn:
-    """Turn this process into the program.
+    """Restrict this process and execute the program in it.
 
     Raises:
-        OSError: a restriction or the program itself was refused; nothing was executed.
+        OSError: the kernel refused a restriction or the program; nothing was executed.
     """
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
@@ -141,17 +141,17 @@ def give_up_root(uid: int) -> None:
     """Become an ordinary user, with no way back."""
     for capability in range(64):
         if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break  # past the last, or CAP_SETPCAP is missing, and no_new_privs holds alone
+            break  # past the last one; or CAP_SETPCAP is missing, and no_new_privs must suffice
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
 
 
 def start(request: dict[str, Any], streams: list[int]) -> int:
-    """Fork the program; its pid.
+    """Fork and execute the program; its PID.
 
     Raises:
-        OSError: it did not come to execute anything; the message says why.
+        OSError: it could not be executed; the message says why.
     """
     failed_r, failed_w = os.pipe()
     pid = os.fork()
@@ -163,7 +163,7 @@ def start(request: dict[str, Any], streams: list[int]) -> int:
         os.closerange(4, 65536)
         try:
             become(request)
-        except BaseException as error:  # noqa: BLE001 - said, and nothing else can be done here
+        except BaseException as error:  # noqa: BLE001 - all that can be done here is to report it
             number = getattr(error, "errno", None) or 0
             os.write(3, f"{number} {error}".encode()[:4000])
         os._exit(127)
@@ -172,13 +172,13 @@ def start(request: dict[str, Any], streams: list[int]) -> int:
         problem = pipe.read()
     if problem:
         os.waitpid(pid, 0)
-        number, _, said = problem.decode(errors="replace").partition(" ")
-        raise OSError(int(number), said)
+        number, _, message = problem.decode(errors="replace").partition(" ")
+        raise OSError(int(number), message)
     return pid
 
 
 def supervise(request: dict[str, Any], streams: list[int], control: int) -> None:
-    """Start the program, see it to its end or kill it, and say how it ended."""
+    """Start the program, wait for its end or kill it, and report how it ended."""
     woken_r, woken_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken_w, warn_on_full_buffer=False)
@@ -211,19 +211,20 @@ def supervise(request: dict[str, Any], streams: list[int], control: int) -> None
 
 
 def prove_scope() -> None:
-    """Raise OSError unless signals cannot leave the domain: `kill_all` relies on it."""
+    """Raise OSError unless signals are confined to the domain, on which `kill_all` relies."""
     try:
         os.kill(os.getppid(), 0)
     except PermissionError:
         return
-    raise OSError(errno.ENOSYS, "Landlock does not hold signals inside")
+    raise OSError(errno.ENOSYS, "Landlock does not confine signals")
 
 
 def kill_all(uid: int | None) -> None:
-    """Kill whatever the program has started, in one step that no fork can outrun.
+    """Kill everything that the program has started, in one step that no fork can outrun.
 
-    In a domain that holds signals inside, all that this process can reach is the program's; else a
-    process of the program's own user does it, again if the program was faster.
+    If ``uid`` is None, this process is in a domain that confines signals, so all it can reach is
+    the program's. Else a process with the program's user does it, and again if the program killed
+    that process first.
     """
     if uid is None:
         with contextlib.suppress(ProcessLookupError):
@@ -242,13 +243,13 @@ def kill_all(uid: int | None) -> None:
 
 
 def has_children() -> bool:
-    """Whether anything of the program is left; orphans are this process's."""
+    """Whether any of the program's processes is left; orphans become this process's children."""
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return bool(file.read().strip())
 
 
 def reap(program: int) -> int | None:
-    """Reap what has ended; the status of ``program`` if that has."""
+    """Reap ended children; the wait status of ``program`` if it is among them."""
     status = None
     while True:
         try:
@@ -262,7 +263,7 @@ def reap(program: int) -> int | None:
 
 
 def reap_all(program: int, status: int | None) -> int:
-    """Wait for all that is left; the return code of ``program``, negative for a signal."""
+    """Wait for all children to end; the return code of ``program``, negative for a signal."""
     while True:
         try:
             pid, ended = os.waitpid(-1, 0)
@@ -274,10 +275,10 @@ def reap_all(program: int, status: int | None) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def say(control: int, **words: object) -> None:
-    """Tell the host, unless it is gone."""
+def say(control: int, **facts: object) -> None:
+    """Report to the host, unless it is gone."""
     with contextlib.suppress(OSError):
-        os.write(control, json.dumps(words).encode() + b"\n")
+        os.write(control, json.dumps(facts).encode() + b"\n")
 
 
 def serve(requests: socket.socket) -> None:
@@ -293,7 +294,7 @@ def serve(requests: socket.socket) -> None:
                 with os.fdopen(request, "rb") as file:
                     wanted = json.load(file)
                 supervise(wanted, streams, control)
-            except BaseException as error:  # noqa: BLE001 - said, and nothing else can be done
+            except BaseException as error:  # noqa: BLE001 - all that can be done is to report it
                 say(control, error=str(error), errno=getattr(error, "errno", None))
             os._exit(0)
         for descriptor in descriptors:
@@ -301,7 +302,7 @@ def serve(requests: socket.socket) -> None:
 
 
 def main() -> None:
-    """Say what the kernel offers, then serve."""
+    """Report the kernel's Landlock version, then serve."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors need no reaping
     requests = socket.socket(fileno=0)
     requests.send(json.dumps({"landlock": landlock_version()}).encode())

@@ -1,9 +1,9 @@
-"""What a confined program holds beyond its folder's names: open files that have none, and buffers.
+"""Finds what a confined program holds apart from named files: deleted open files, and buffers.
 
-A file that was deleted lives on while a process has it open, maps or executes it. It is found
-through ``/proc``, as the program's own user, which needs no capability (ptrace(2),
-``PTRACE_MODE_READ_FSCREDS``). What would hide it from there, such as a file in flight between
-sockets or in a table of one thread, the filter refuses (`seccomp.confined_filters`).
+A deleted file exists for as long as a process has it open, maps or executes it. It is found through
+``/proc``, as the program's own user, which needs no capability (ptrace(2),
+``PTRACE_MODE_READ_FSCREDS``). What would hide a file from ``/proc``, such as passing it through a
+socket or a descriptor table of one thread, is refused by the filter (`seccomp.confined_filters`).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pathlib import Path
 from sandbox_host.linux.processes import acting_as
 from sandbox_host.run.job import MAX_INODES
 
-#: Sectors of ``st_blocks``, stat(2).
+#: The unit of ``st_blocks``, bytes; stat(2).
 _SECTOR = 512
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
-#: Most that one end of a socket pair (twice ``net.core.wmem_max``) and a pipe can hold, and what
-#: all together hold before it counts: ordinary programs keep theirs nearly empty.
+#: The most that one end of a socket pair (twice ``net.core.wmem_max``) and a pipe can buffer; and
+#: how much all of them may before it counts, since ordinary programs keep theirs nearly empty.
 _SOCKET_BYTES, _PIPE_BYTES = 416 * 1024, 64 * 1024
 _FREE_BUFFER_BYTES = 16 * 1024**2
 
-#: Open files of all processes together: looking at each takes some 10 µs, twice that on a busy
-#: machine, and as long as a look takes a program goes on writing.
+#: Maximum open files of all processes together. Each takes about 10 µs to look at, twice that on a
+#: busy machine, and the program keeps writing meanwhile.
 _MAX_OPEN = 4096
 
-#: Bytes of ``/proc/PID/maps`` read in one look; a large program of many processes has 8 MB.
+#: Maximum bytes of ``/proc/PID/maps`` per look; a large program with many processes has 8 MB.
 _MAX_MAPS = 16 * 1024**2
 
-#: Looks in a row at which a process may be closed to its own user: it is while it becomes another
-#: program, and for good where it made itself so. One that ends is, while its memory is freed, which
-#: takes a third of a second for a gigabyte, and does nothing more.
+#: Looks in a row at which a process may be inaccessible to its own user. It is inaccessible while
+#: it executes another program, or for good if it made itself so. (It also is while it ends and its
+#: memory is freed, a third of a second per gigabyte; then it can do nothing more, and is ignored.)
 _MAX_CLOSED = 3
 
 _DELETED = b" (deleted)"
@@ -46,18 +46,18 @@ _PF_EXITING = 0x4  # linux/sched.h
 
 @dataclass
 class Held:
-    """What was found at one look.
+    """What one look has found.
 
     Attributes:
-        disk: bytes of each file without a name, by device and inode number.
-        memory: the same of those in shared memory.
-        mapped: size in the address space of files without names, by inode number, and whether
-            they are in shared memory.
-        written: bytes that may have gone into files so far: by calls, and into pages that were
-            touched and are mapped no more.
+        disk: bytes of each deleted file on disk, by device and inode number.
+        memory: the same for deleted files in shared memory.
+        mapped: by inode number of mapped deleted files: their size in the address space, and
+            whether they are in shared memory.
+        written: bytes that may have been written to files so far, by system calls or through pages
+            that are not mapped any more.
         entries: open files looked at.
         maps: bytes of maps looked at.
-        uncountable: there is more open than is looked at, or a process that is closed to this host.
+        uncountable: more files are open than are looked at, or a process is inaccessible.
     """
 
     disk: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -72,12 +72,12 @@ class Held:
 
     @property
     def disk_bytes(self) -> int:
-        """Of files on disks and in shared memory."""
+        """Bytes of files on disk and in shared memory."""
         return sum(self.disk.values()) + sum(self.memory.values())
 
     @property
     def memory_bytes(self) -> int:
-        """Of files in shared memory, and of buffers as far as they may hold much."""
+        """Bytes of files in shared memory, and of buffers beyond `_FREE_BUFFER_BYTES`."""
         buffers = len(self.pipes) * _PIPE_BYTES + len(self.sockets) * _SOCKET_BYTES
         return sum(self.memory.values()) + max(0, buffers - _FREE_BUFFER_BYTES)
 
@@ -86,9 +86,9 @@ class OpenFiles:
     """Looks at one program's open files.
 
     Args:
-        uid: the program's user; None where that is this host's own.
+        uid: the program's user; None for this host's own.
         folder: where it may make files.
-        shared: where it may make files in memory; None where it may not.
+        shared: where it may make files in shared memory; None if it may not.
     """
 
     def __init__(self, uid: int | None, folder: Path, shared: Path | None) -> None:
@@ -101,11 +101,11 @@ class OpenFiles:
         self._written = 0
 
     def look(self, pids: Iterable[int], reaper: int | None) -> Held:
-        """What the processes ``pids`` hold; for a thread of its own, whose user it changes.
+        """What the processes ``pids`` hold; call it in a worker thread, whose user it changes.
 
         Args:
-            pids: the program's.
-            reaper: inherits what those used that have ended; None where none run any more.
+            pids: the program's processes.
+            reaper: the process whose counters include ended ones; None after the program's end.
         """
         held = Held()
         if reaper is not None:
@@ -181,9 +181,10 @@ class OpenFiles:
             held.mapped[int(inode)] = max(known, extent), in_memory
 
     def _settle(self, held: Held) -> None:
-        """Count what is mapped and not open as large as it was last seen.
+        """Count files that are mapped but not open, with the size they had when last seen open.
 
-        What was never seen was made since the last look, out of what was written since.
+        A file that was never seen open was made since the last look; the bytes written since then
+        are divided among such files.
         """
         open_ones = {inode for kind in (held.disk, held.memory) for _, inode in kind}
         unseen = held.mapped.keys() - open_ones - self._sizes.keys()
@@ -201,10 +202,10 @@ class OpenFiles:
 
 
 def _with_files(pid: int) -> str | None:
-    """The process in ``/proc``, or one of its threads where its first has ended before others.
+    """A process's folder in ``/proc``; another thread's, if the first thread has ended.
 
     Raises:
-        PermissionError: it is closed to this user.
+        PermissionError: it is inaccessible to this user.
     """
     closed: PermissionError | None = None
     for task in _tasks(pid):
@@ -232,13 +233,13 @@ def _tasks(pid: int) -> Iterator[str]:
 
 
 def _written(process: str) -> int:
-    """See `Held.written`; of a process and the children that it has waited for, proc(5).
+    """`Held.written` of a process and of the children it has waited for; proc(5).
 
     Raises:
-        OSError: it is gone, or closed to this user.
+        OSError: it is gone, or inaccessible to this user.
     """
     by_calls = 0
-    with contextlib.suppress(FileNotFoundError):  # a kernel without such accounts
+    with contextlib.suppress(FileNotFoundError):  # a kernel without I/O accounting
         lines = Path(f"{process}/io").read_bytes().splitlines()
         by_calls = int(dict(line.split(b": ") for line in lines)[b"wchar"])
     fields = Path(f"{process}/stat").read_text().rpartition(")")[2].split()

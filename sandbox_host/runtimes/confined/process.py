@@ -1,4 +1,4 @@
-"""One confined program, and the process that starts them all."""
+"""Talks to the launcher of confined programs, and to the supervisor of each program."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from sandbox_host.run.verdicts import Kill
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.confined import launcher as confined_launcher
 
-#: Seconds in which the launcher says what the kernel offers, and a supervisor that its program
-#: runs or, once killed, does not any more.
+#: Seconds in which the launcher must report what the kernel offers, and a supervisor that its
+#: program has started or, after a kill, has ended.
 _ANSWER_SECONDS = 10.0
 
 
 class Launcher:
-    """`launcher` as a process.
+    """The process that runs `launcher`.
 
     Args:
-        python: executes it.
+        python: the interpreter that executes it.
 
     Attributes:
-        landlock: version of the kernel's Landlock interface, 0 where there is none.
+        landlock: version of the kernel's Landlock interface; 0 if there is none.
 
     Raises:
         RuntimeFailure: it did not start.
@@ -55,10 +55,10 @@ class Launcher:
             self.landlock = int(json.loads(self._socket.recv(4096))["landlock"])
         except (OSError, ValueError) as error:
             self.close()
-            raise RuntimeFailure(f"the launcher of programs did not start: {error}") from None
+            raise RuntimeFailure(f"the program launcher did not start: {error}") from None
 
     def start(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        """Have a program started, given its stdin, stdout, stderr and its run's own socket.
+        """Request the start of a program; the descriptors are its stdio and the run's socket.
 
         Raises:
             RuntimeFailure: the launcher is gone.
@@ -67,19 +67,19 @@ class Launcher:
         try:
             socket.send_fds(self._socket, [b"+"], [file, *descriptors])
         except OSError as error:
-            raise RuntimeFailure(f"the launcher of programs is gone: {error}") from None
+            raise RuntimeFailure(f"the program launcher is gone: {error}") from None
         finally:
             os.close(file)
 
     def close(self) -> None:
-        """End it; programs that run go on until their own sockets are closed."""
+        """End the launcher; running programs continue until their own sockets are closed."""
         self._socket.close()
         self._process.wait()
 
 
 @dataclass(frozen=True)
 class ProgramEnd:
-    """What a supervisor says at the end: see `Ending.returncode`, and CPU time."""
+    """A supervisor's report at the end: the return code (see `Ending`) and CPU times."""
 
     returncode: int
     user_ms: float
@@ -87,7 +87,7 @@ class ProgramEnd:
 
 
 class ConfinedProcess:
-    """A program that is being started; construct it on the event loop's thread."""
+    """A program that is being started, or runs; construct it on the event loop's thread."""
 
     def __init__(
         self,
@@ -96,14 +96,14 @@ class ConfinedProcess:
         streams: tuple[CappedStream, CappedStream],
     ) -> None:
         self.kill_reason: Kill | None = None
-        self._said = b""
-        self._words: dict[str, Any] = {}
+        self._partial_line = b""
+        self._reported: dict[str, Any] = {}
         self._started = asyncio.Event()
         with contextlib.ExitStack() as theirs:
 
             def pipe(*, inward: bool) -> tuple[int, int]:
                 read, write = os.pipe()
-                # The program is another user and may open it by its name, such as /dev/stdin.
+                # The program has another user ID and may open it by a name, such as /dev/stdin.
                 os.fchmod(read, 0o604 if inward else 0o602)
                 ours, other = (write, read) if inward else (read, write)
                 theirs.callback(os.close, other)
@@ -119,7 +119,7 @@ class ConfinedProcess:
             self._readers = [
                 PipeReader(stdout, self._flood_guard(streams[0])),
                 PipeReader(stderr, self._flood_guard(streams[1])),
-                PipeReader(self._control, self._hear),
+                PipeReader(self._control, self._on_report),
             ]
             try:
                 launcher.start(request, [stdin_r, stdout_w, stderr_w, other.fileno()])
@@ -135,17 +135,17 @@ class ConfinedProcess:
 
         return sink
 
-    def _hear(self, data: bytes) -> None:
-        *lines, self._said = (self._said + data).split(b"\n")
+    def _on_report(self, data: bytes) -> None:
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
         for line in lines:
-            self._words |= json.loads(line)
+            self._reported |= json.loads(line)
         self._started.set()
 
     async def started(self, stdin: bytes) -> int:
-        """Wait until the program runs, and give it its input; the pid of its supervisor.
+        """Wait until the program has started, and send it its input; the PID of its supervisor.
 
         Raises:
-            InvalidJob: the kernel cannot take its arguments.
+            InvalidJob: the kernel cannot accept its arguments.
             RuntimeFailure: it could not be started.
         """
         ended = asyncio.ensure_future(self._readers[2].ended.wait())
@@ -157,17 +157,17 @@ class ConfinedProcess:
         finally:
             ended.cancel()
             starting.cancel()
-        if "pid" not in self._words:
-            why = str(self._words.get("error", "?"))
-            refused = OSError(self._words.get("errno") or 0, why)
+        if "pid" not in self._reported:
+            why = str(self._reported.get("error", "?"))
+            refused = OSError(self._reported.get("errno") or 0, why)
             raise refused_for_good(refused, "args") or RuntimeFailure(
                 f"the program was not started: {why}"
             )
         self._stdin.send(stdin)
-        return int(self._words["pid"])
+        return int(self._reported["pid"])
 
     def kill(self, reason: Kill | None = None) -> None:
-        """Have the program and all it started killed; the first reason given is recorded."""
+        """Have the program and all it has started killed; the first reason is recorded."""
         if self._readers[2].ended.is_set():
             return
         self.kill_reason = self.kill_reason or reason
@@ -175,24 +175,24 @@ class ConfinedProcess:
             os.write(self._control, b"-")
 
     async def wait(self) -> ProgramEnd:
-        """Wait until nothing of the program runs any more.
+        """Wait until none of the program's processes runs any more.
 
         Raises:
-            RuntimeFailure: the supervisor was lost.
+            RuntimeFailure: the supervisor ended without a report.
         """
         await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
-        if "returncode" not in self._words:
-            raise RuntimeFailure(f"the supervisor was lost: {self._words.get('error', 'no word')}")
-        words = self._words
+        report = self._reported
+        if "returncode" not in report:
+            raise RuntimeFailure(f"the supervisor was lost: {report.get('error', 'no report')}")
         return ProgramEnd(
-            int(words["returncode"]), float(words["user_ms"]), float(words["system_ms"])
+            int(report["returncode"]), float(report["user_ms"]), float(report["system_ms"])
         )
 
     async def aclose(self) -> None:
-        """Kill what still runs, wait for its end, close.
+        """Kill what still runs, wait for its end, and close all descriptors.
 
         Raises:
-            RuntimeFailure: something did not end; it may still run.
+            RuntimeFailure: a process did not end; it may still run.
         """
         self.kill()
         try:

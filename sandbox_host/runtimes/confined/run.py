@@ -1,4 +1,4 @@
-"""One confined program: started, watched, concluded."""
+"""Runs one confined program: starts it, watches it, makes its result."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sandbox_host.runtimes.confined.folder import SHARED_MEMORY, Measured, Progr
 from sandbox_host.runtimes.confined.process import ConfinedProcess, Launcher, ProgramEnd
 from sandbox_host.runtimes.interpreters import Interpreter
 
-#: What a program may use besides its folder, and how; see `confined_launcher.RIGHTS`.
+#: What a program may use besides its folder, and how; see `RIGHTS` in `launcher`.
 _PATHS = {
     **dict.fromkeys(("/usr", "/lib", "/lib64", "/bin", "/sbin"), "execute"),
     **dict.fromkeys(
@@ -42,28 +42,28 @@ _PATHS = {
         "read",
     ),
     **dict.fromkeys(("/dev/null", "/dev/full", "/dev/random", "/dev/urandom"), "device"),
-    "/dev/zero": "read",  # to write to it is to share memory that is not counted
+    "/dev/zero": "read",  # to map it writable would give shared memory that is not counted
 }
 
-#: Seconds between looks at the files, the share of one CPU that looking may take, and seconds
-#: beyond which no look is put off for it.
+#: Seconds between measurements of the files; the share of one CPU that they may take; and the
+#: longest pause that this share may cause, seconds.
 _INTERVAL = 0.01
 _SHARE = 0.2
 _LONGEST = 0.2
 
-#: Seconds after the deadline when a program that should be dead counts as lost.
+#: Seconds after its deadline at which a program that still runs counts as lost.
 _GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class HostCapabilities:
-    """What runs are made with.
+    """What this machine offers for confined programs.
 
     Attributes:
         interpreters: by language.
         filters: see `seccomp.confined_filters`.
-        cpus: what programs get one of.
-        log: of refused system calls, where they can be read.
+        cpus: assigns a CPU to each program.
+        log: of refused system calls; None if the kernel's records cannot be read.
     """
 
     interpreters: dict[str, Interpreter]
@@ -82,17 +82,17 @@ class ConfinedRun:
         capabilities: HostCapabilities,
         folder: ProgramFolder,
         uid: int | None,
-        wanted_dead: asyncio.Event,
+        kill_requested: asyncio.Event,
     ) -> None:
         self._record = record
         self._capabilities = capabilities
         self._folder = folder
         self._uid = uid
-        self._wanted_dead = wanted_dead
+        self._kill_requested = kill_requested
         self._files = Measured()
 
-    async def to_its_end(self, command: list[str]) -> RunResult:
-        """Start the program and conclude; nothing of it runs any more then."""
+    async def run(self, command: list[str]) -> RunResult:
+        """Run the program to its end; afterwards none of its processes is left."""
         streams = (self._record.stdout, self._record.stderr)
         with contextlib.ExitStack() as noted:
             refusals = None
@@ -108,11 +108,11 @@ class ConfinedRun:
         return refusal.uid == self._uid
 
     def _request(self, command: list[str]) -> dict[str, Any]:
-        """What `launcher` is to do."""
+        """The request to `launcher`."""
         job, folder = self._record.job, self._folder
         binds = {found.bind for found in self._capabilities.interpreters.values() if found.bind}
         own = dict.fromkeys((str(folder.work), str(folder.tmp), str(folder.out)), "own")
-        # Only a user id of its own keeps others out of what a program has there.
+        # In shared memory, only a user ID of its own protects a program's files from others.
         shared = {} if self._uid is None else {str(SHARED_MEMORY): "shared"}
         return {
             "command": [*command, *job.command(str(folder.work))[1:]],
@@ -127,10 +127,10 @@ class ConfinedRun:
         }
 
     def _limits(self) -> dict[str, int]:
-        """Resource limits of each process; those on memory and disk are well above the totals."""
+        """Resource limits per process; those on memory and disk are well above the totals."""
         limits = self._record.job.job.limits
-        # With the host's own user id the kernel counts the host's processes too, wherever they are,
-        # and the supervisor; then this is as near as can be had.
+        # With the host's own user ID, the kernel also counts all of the host's processes, and the
+        # supervisor; their number now is the best estimate.
         others = 0 if self._uid is not None else _threads_of(os.geteuid()) + 1
         return {
             "RLIMIT_NPROC": limits.processes + others,
@@ -141,7 +141,7 @@ class ConfinedRun:
             "RLIMIT_MEMLOCK": 0,
             "RLIMIT_MSGQUEUE": 0,
             "RLIMIT_SIGPENDING": PENDING_SIGNALS,
-            # Should nobody be left to end it.
+            # In case nobody is left to kill it.
             "RLIMIT_CPU": math.ceil(limits.wall_seconds + _GRACE_SECONDS),
         }
 
@@ -162,7 +162,7 @@ class ConfinedRun:
                 limits.wall_seconds, process.kill, Kill.DEADLINE
             )
             running.callback(deadline.cancel)
-            in_background(running, when(self._wanted_dead, partial(process.kill, Kill.REQUEST)))
+            in_background(running, when(self._kill_requested, partial(process.kill, Kill.REQUEST)))
             in_background(running, watch.watch())
             in_background(running, watchdog.watch())
             in_background(running, self._watch_files(process, supervisor))
@@ -173,7 +173,7 @@ class ConfinedRun:
         wall_ms = (time.perf_counter() - record.started) * 1e3
         last, self._files = self._files, await self._measure()
         full = last.full or self._files.full
-        # What had no name is gone with the program that was killed for it.
+        # Deleted files are gone with the program that was killed because of them.
         disk_bytes = max(self._files.disk_bytes, last.disk_bytes if last.full else 0)
         peak = max(watch.peak, watchdog.peak_processes)
         record.behaviour = self._behaviour(watch, refusals)
@@ -193,7 +193,7 @@ class ConfinedRun:
         return Ending(
             end.returncode,
             kill,
-            # Nothing counts refusals: to have been seen at the limit is taken for it.
+            # Nothing counts refused processes; if the limit was seen in use, it counts as reached.
             process_limit=peak >= self._record.job.job.limits.processes,
             disk_full=full or end.returncode == -signal.SIGXFSZ,
         )
@@ -206,7 +206,7 @@ class ConfinedRun:
         return Behaviour(
             executed=watch.executed,
             refused_syscalls=calls,
-            network_attempts=calls.get("socket", 0),  # none but those of IP families are logged
+            network_attempts=calls.get("socket", 0),  # only those of IP families are logged
         )
 
     async def _watch_files(self, process: ConfinedProcess, supervisor: int) -> None:
@@ -219,14 +219,14 @@ class ConfinedRun:
         process.kill(Kill.DISK)
 
     async def _measure(self, supervisor: int | None = None) -> Measured:
-        """What its files take now, while it runs below ``supervisor``, or after its end."""
+        """What the files take now; ``supervisor`` is None after the program's end."""
         limit = self._record.job.job.limits.disk_bytes
         pids = descendants(supervisor) if supervisor is not None else ()
         return await asyncio.to_thread(self._folder.measure, limit, pids, supervisor)
 
 
 def _threads_of(uid: int) -> int:
-    """Processes and threads that a user has now: RLIMIT_NPROC counts them all."""
+    """The processes and threads that a user has now; RLIMIT_NPROC counts them all."""
     total = 0
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):

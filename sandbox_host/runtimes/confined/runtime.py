@@ -1,9 +1,9 @@
-"""The confined-process runtime: for a container without the privilege to make namespaces.
+"""The confined runtime, for containers that are not allowed to make namespaces.
 
-Weaker than a box of its own, so it runs only where it is named in ``QLP_SANDBOX_RUNTIMES``: what
-keeps a program apart is Landlock, seccomp, resource limits and, where this host is root in its
-container, a user id of its own. It shares this host's process numbers, host name and memory, and
-sees that other processes exist.
+It isolates less than a box, so it is used only if ``QLP_SANDBOX_RUNTIMES`` names it. A program is
+confined by Landlock, seccomp, resource limits and, if this host is root in its container, its own
+user ID. It shares the PID namespace, host name and memory with this host, and sees that other
+processes exist.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from sandbox_host.runtimes.confined.run import ConfinedRun, HostCapabilities
 from sandbox_host.runtimes.confined.users import kill_strays
 from sandbox_host.runtimes.interpreters import command_of, find_interpreters
 
-#: The version of Landlock that keeps signals inside: without it a program that has this host's own
-#: user id could kill this host.
-_SIGNALS_HELD_SINCE = 6
+#: The first version of Landlock that confines signals. Without that, a program with this host's own
+#: user ID could kill this host.
+_SIGNALS_CONFINED_SINCE = 6
 
 _FIX = (
     "run the container as root, or on Linux 6.12 or later, with Landlock among the kernel's"
@@ -76,7 +76,7 @@ class ConfinedRuntime:
         self._serial = 0
 
     async def preflight(self) -> Readiness:
-        """See what the kernel offers and run the canary."""
+        """Find out what the kernel offers, and run the canary."""
         if sys.platform != "linux":
             return Readiness(False, "Landlock needs Linux", "use the docker runtime")
         try:
@@ -134,7 +134,7 @@ class ConfinedRuntime:
             with _user() as uid:
                 async with self._folder(self._provisioned.base, job, uid) as folder:
                     run = ConfinedRun(record, capabilities, folder, uid, control.kill)
-                    return await run.to_its_end([command[0]])
+                    return await run.run([command[0]])
         except NoUserFree as error:
             raise RuntimeFailure(str(error)) from None
         except OSError as error:
@@ -176,17 +176,17 @@ def _user() -> Iterator[int | None]:
 
 
 def _provision() -> _Provisioned:
-    """Find what is needed.
+    """Find what the runtime needs.
 
     Raises:
-        RuntimeFailure: the machine lacks it.
+        RuntimeFailure: this machine lacks something.
     """
     if not seccomp.supported():
         raise RuntimeFailure("there is no seccomp table for this architecture")
     interpreters = find_interpreters()
     launcher = Launcher(shutil.which("python3", path="/usr/bin") or sys.executable)
     own = os.geteuid() != 0
-    needed = _SIGNALS_HELD_SINCE if own else 1
+    needed = _SIGNALS_CONFINED_SINCE if own else 1
     if launcher.landlock < needed:
         found = launcher.landlock
         launcher.close()

@@ -1,4 +1,4 @@
-"""What is left running under the user ids of confined programs."""
+"""Kills what dead hosts have left running under the user IDs of confined programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandbox_host.linux.box_users import CONFINED_USERS
 
 
 def kill_strays() -> int:
-    """Kill processes of user ids that no living host holds; how many users had some."""
+    """Kill the processes of user IDs that no living host has reserved; the number of users."""
     found: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():

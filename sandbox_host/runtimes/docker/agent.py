@@ -1,24 +1,24 @@
-"""PID 1 of a docker box. Its source text is the container's command; it never runs in the host.
+"""The agent: PID 1 of a docker box. Its source is the container's command; the host never runs it.
 
-It waits for one job header on stdin, lays the files, starts the program as its child, and tells
-the child's end. A program that *were* PID 1 would ignore its own SIGKILL. Stdin
-stays open for as long as the host lives: its end means that the host is gone, and PID 1 then ends,
-which kills everything in the box.
+It waits for one job's header on stdin, writes the files, starts the program as its child, and
+reports the child's end. (If the program were PID 1, the kernel would ignore a SIGKILL that it sends
+to itself.) Stdin stays open while the host lives. Its end means that the host is gone; the agent
+then ends, which kills everything in the box.
 
-It starts as the container's root, with the capabilities to become others. Before it reads a word
-it is a user of its own, and the program becomes another one, without any capability: what a user
-may do to its own processes (signals, limits, scheduling, memory) the program cannot do to this one.
+It starts as the container's root, with the capabilities to change users. Before it reads anything
+it switches to a user of its own. The program gets another user, and no capability: so it cannot do
+to the agent what a user may do to its own processes (signals, limits, scheduling, memory).
 
-Marks tell the host how far it is: ``READY`` when it waits for the header, ``STARTED`` before the
-program runs, and ``ENDED`` with the program's return code when nothing of it runs any more. Its
-arguments are the numbers of the two users, its own first, and perhaps a folder with pipes of the
-host's: then the program writes into those, and the marks go into a third, which the program cannot
-reach. Otherwise the marks enclose the program's stdout: it can write nothing before the first two,
-nor after the last, which the agent's exit with 0 vouches for.
+Marks report its progress to the host: ``READY`` when it waits for the header, ``STARTED`` before
+the program runs, and ``ENDED`` with the program's return code when nothing of it runs any more. Its
+arguments are two user IDs, its own and the program's, and optionally a folder with the host's
+pipes. With pipes, the program writes to two of them, and the marks go to a third, which the program
+cannot reach. Without, the marks enclose the program's stdout: the program can write nothing before
+the first two, and nothing after the last, which is genuine if the agent exits with 0.
 
-Standard library only, of any Python 3.9+, and as little of it as can be: every import costs every
-box some milliseconds of CPU. (``_signal`` is ``signal`` without ``enum``, ``_ctypes`` is enough
-of ``ctypes`` for one call.)
+It uses the standard library only, of Python 3.9 or later, and as little of it as possible: every
+import costs each box some milliseconds of CPU. (``_signal`` is ``signal`` without ``enum``, and
+``_ctypes`` is enough of ``ctypes`` for one call.)
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ import time
 
 _LENGTH_DIGITS = 12
 _STARTUP_FAILED = 125
-#: Exit status where the files cannot be laid out, plus the number of the error.
-_NOT_LAID = 128
+#: Exit status if the files cannot be written; the errno is added to it.
+_FILES_REFUSED = 128
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
 
 # linux/prctl.h, linux/capability.h
@@ -43,7 +43,7 @@ _KILL, _SETGID, _SETUID, _SETPCAP = (1 << number for number in (5, 6, 7, 8))
 
 
 def _call(name: str, *arguments: int | bytes) -> int:
-    """Call a function of the C library; ctypes itself would take milliseconds to import."""
+    """Call a function of the C library; to import ctypes itself would take milliseconds."""
     library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
     return int(_ctypes.call_function(_ctypes.dlsym(library, name), arguments))
 
@@ -54,12 +54,12 @@ def _checked(result: int) -> None:
 
 
 def _set_dumpable(flag: int) -> None:
-    """Where 0, ``/proc/PID/{fd,mem,…}`` of this process are closed even to its own user."""
+    """Set the dumpable flag; if 0, not even this user can access ``/proc/PID/{fd,mem,…}`` of it."""
     _checked(_call("prctl", _PR_SET_DUMPABLE, flag, 0, 0, 0))
 
 
 def _set_capabilities(held: int) -> None:
-    """Hold these and no others, see capset(2): three words each for low and high numbers."""
+    """Have these capabilities and no others; capset(2) takes three words each, low and high."""
     header = _CAPABILITY_VERSION_3.to_bytes(4, sys.byteorder) + bytes(4)
     word = held.to_bytes(4, sys.byteorder)
     _checked(_call("capset", header, word + word + bytes(16)))
@@ -72,7 +72,7 @@ def _become(user: int) -> None:
 
 
 def _become_agent(user: int) -> None:
-    """Be nobody's root and nobody's victim, and still able to make processes another user's."""
+    """Switch to the agent's user: not root, protected from others, yet able to change users."""
     _checked(_call("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0))
     _become(user)
     _set_capabilities(_KILL | _SETGID | _SETUID | _SETPCAP)
@@ -80,17 +80,17 @@ def _become_agent(user: int) -> None:
 
 
 def _become_program(user: int) -> None:
-    """Be an ordinary user, for good."""
+    """Switch to the program's user, without any capability and with no way back."""
     for capability in range(64):
         if _call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
-            break  # past the last
+            break  # past the last one
     _become(user)
     _set_capabilities(0)
-    _set_dumpable(1)  # else its own /proc were closed to it
+    _set_dumpable(1)  # or the program could not access its own /proc
 
 
 def _open_pipe(path: str) -> int:
-    """The writing end of a pipe whose reading end the host holds already."""
+    """Open the write end of a pipe whose read end the host has open already."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(descriptor, True)
     return descriptor
@@ -108,7 +108,7 @@ def _read_exactly(count: int) -> bytes:
 
 
 def _read_header() -> list[bytes]:
-    """Fields, each as ``<length>:<bytes>``, after the length of all of them."""
+    """Read the header: its length, then fields, each as ``<length>:<bytes>``."""
     header = _read_exactly(int(_read_exactly(_LENGTH_DIGITS)))
     fields, at = [], 0
     while at < len(header):
@@ -120,15 +120,15 @@ def _read_header() -> list[bytes]:
 
 
 def _take(fields: list[bytes]) -> list[bytes]:
-    """The next group of fields: a count, then as many."""
+    """Remove and return the next group of fields: a count, then as many fields."""
     count = int(fields.pop(0))
     group = fields[:count]
     del fields[:count]
     return group
 
 
-def _lay(user: int, folders: list[bytes], files: list[bytes]) -> None:
-    """Make folders and files that are ``user``'s, which takes a process that is."""
+def _write_files(user: int, folders: list[bytes], files: list[bytes]) -> None:
+    """Make folders and files that belong to ``user``, in a child process with that user."""
     pid = os.fork()
     if pid:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -144,7 +144,7 @@ def _lay(user: int, folders: list[bytes], files: list[bytes]) -> None:
             with open(path, "wb") as file:
                 file.write(content)
     except OSError as error:
-        os._exit(_NOT_LAID + (error.errno or 0))
+        os._exit(_FILES_REFUSED + (error.errno or 0))
     os._exit(0)
 
 
@@ -162,7 +162,7 @@ def _start(
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
         _become_program(user)
-        # Where memory runs out the program is to die of it, not this process.
+        # If memory runs out, the kernel should kill the program, not the agent.
         with open("/proc/self/oom_score_adj", "w") as adjustment:
             adjustment.write("1000")
         for number in (_signal.SIGINT, _signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGTERM):
@@ -176,7 +176,7 @@ def _start(
 
 
 def _file_of(stdin: bytes) -> int:
-    """A file in memory that holds ``stdin``, at its beginning."""
+    """An in-memory file with ``stdin``, positioned at its start."""
     source = os.memfd_create("stdin")
     with open(source, "wb", closefd=False) as file:
         file.write(stdin)
@@ -185,10 +185,10 @@ def _file_of(stdin: bytes) -> int:
 
 
 def _wakeup() -> int:
-    """A descriptor that is readable after a child has ended; gVisor has no pidfd_open(2)."""
+    """A descriptor that becomes readable when a child ends; gVisor has no pidfd_open(2)."""
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     _signal.signal(_signal.SIGCHLD, lambda _number, _frame: None)
-    # Full, it wakes all the same; a warning would go where the program's output goes.
+    # A full pipe wakes as well; a warning about it would end up in the program's output.
     _signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     return reading
 
@@ -196,7 +196,7 @@ def _wakeup() -> int:
 def _wait(pid: int, wakeup: int, seconds: float) -> int:
     """Reap orphans until ``pid`` ends; its return code, negative for a signal.
 
-    Gives up when the host is gone, or long after the deadline.
+    If the host is gone, or long after the deadline, it ends the box instead.
     """
     watch = select.poll()
     watch.register(wakeup, select.POLLIN)
@@ -216,7 +216,7 @@ def _wait(pid: int, wakeup: int, seconds: float) -> int:
 
 
 def _end_all() -> None:
-    """Kill whatever the program left running, and wait until it is gone."""
+    """Kill what the program has left running, and wait until it is gone."""
     try:
         os.kill(-1, _signal.SIGKILL)
         while True:
@@ -226,9 +226,9 @@ def _end_all() -> None:
 
 
 def _tell_end(marks: int, returncode: int) -> None:
-    """Write the last mark; into the program's stdout, it waits for room there.
+    """Write the last mark; if ``marks`` is the program's stdout, wait until there is room.
 
-    The program may have made that non-blocking, as Node.js does, and left it full.
+    The program may have made it non-blocking, as Node.js does, and left it full.
     """
     os.set_blocking(marks, True)
     os.write(marks, _ENDED + returncode.to_bytes(2, "big", signed=True))
@@ -237,13 +237,13 @@ def _tell_end(marks: int, returncode: int) -> None:
 def main() -> None:
     """Run the one job."""
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    # An engine that is told to stop asks first; nothing in the box may.
+    # The engine sends SIGTERM when it is told to stop; programs in the box cannot send it.
     _signal.signal(_signal.SIGTERM, lambda _number, _frame: os._exit(_STARTUP_FAILED))
     os.umask(0o022)
     agent, user = int(sys.argv[1]), int(sys.argv[2])
     marks, out, err = 1, 1, 2
     for descriptor in (out, err):
-        os.fchown(descriptor, user, user)  # it may open what its /dev/stdout leads to
+        os.fchown(descriptor, user, user)  # so that the program may open its /dev/stdout
     _become_agent(agent)
     if len(sys.argv) > 3:
         marks, out, err = (_open_pipe(f"{sys.argv[3]}/{name}") for name in ("marks", "out", "err"))
@@ -252,7 +252,7 @@ def main() -> None:
     workspace, seconds, stdin = _take(fields)
     folders, files = _take(fields), _take(fields)
     if folders or files:
-        _lay(user, folders, files)
+        _write_files(user, folders, files)
     command, pairs = _take(fields), _take(fields)
     environment = dict(zip(pairs[::2], pairs[1::2]))  # noqa: B905
     os.environ.clear()
@@ -269,7 +269,7 @@ def main() -> None:
     _tell_end(marks, returncode)
     if marks == 1:
         os._exit(0)
-    os.read(0, 1)  # the host looks at the box, and then lets it go
+    os.read(0, 1)  # until the host has read the box's counters and closes stdin
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One docker box, from creation to removal: container, stream, workspace, pipes, cgroup."""
+"""One docker box: its container, stream, workspace, pipes and cgroup."""
 
 from __future__ import annotations
 
@@ -23,58 +23,59 @@ from sandbox_host.runtimes.docker.settings import agent_header
 from sandbox_host.runtimes.docker.stream import Attached, FifoReader, Sink, Withheld
 from sandbox_host.runtimes.docker.workspace import Workspace
 
-#: The agent's marks; its source knows the same. The last one's length includes the return code.
+#: The agent's marks, as in its source. The last one's length includes the return code.
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
 _ENDED_BYTES = 3
-_NOT_LAID = 128
+_FILES_REFUSED = 128
 
-#: The agent's exit status where it ends by itself: nobody is left to work for.
+#: The agent's exit status when it ends by itself, because the host seems to be gone.
 _GAVE_UP = 125
 
-#: Seconds that an engine which starts again takes at least, before it ends what it finds running.
+#: Minimum seconds that a restarting engine takes before it ends the containers it finds running.
 _ENGINE_LOST_SECONDS = 0.2
 
 #: Seconds in which the agent must be ready, and in which a killed box's streams must end.
 _READY_SECONDS = 20.0
 _DEAD_SECONDS = 10.0
 
-#: Seconds between looks at whether a killed box is empty.
+#: Seconds between checks whether a killed box is empty.
 _LOOK_SECONDS = 0.005
 
-#: Bytes kept of what the agent itself has to say, which is a traceback if anything.
-_WORDS = 4096
+#: Bytes kept of the agent's own messages, usually a traceback.
+_MESSAGE_BYTES = 4096
 
-#: Bytes of a shim process, which a waiting box also costs; measured: 13 MB.
+#: Memory of a waiting box's shim process; measured.
 _SHIM_BYTES = 13 * 1024**2
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What boxes of an OCI runtime need beside their programs: processes, and bytes of memory."""
+    """What an OCI runtime needs in a box besides the program: processes, and bytes of memory."""
 
     processes: int = 1
     memory_bytes: int = 0
 
 
-#: Of the engine's default runtime: the agent.
+#: Of the engine's default runtime: one process, the agent.
 NO_OVERHEAD = Overhead()
 
 
 @dataclass(frozen=True)
 class ProgramEnd:
-    """How a program ended: see `Ending.returncode`, and whether the engine saw memory run out."""
+    """How a program ended: its return code (see `Ending`), and whether memory ran out."""
 
     returncode: int
     oom: bool = False
 
 
 @dataclass(frozen=True)
-class Belongings:
-    """What is made for one box on this host.
+class BoxResources:
+    """What this host has made for one box.
 
     Attributes:
-        user: of its program.
-        workspace, group: where this host makes them.
+        user: the program's user.
+        workspace: None if the engine makes the writable space.
+        group: the cgroup above the container's; None if this host makes none.
     """
 
     user: BoxUser
@@ -82,9 +83,9 @@ class Belongings:
     group: Cgroup | None
 
     def release(self) -> None:
-        """Give up all of it; what is left in the cgroup is killed."""
+        """Release everything; processes left in the cgroup are killed."""
         if self.group is not None:
-            with contextlib.suppress(OSError):  # the reaper tries again
+            with contextlib.suppress(OSError):  # the reaper will try again
                 self.group.remove()
         if self.workspace is not None:
             self.workspace.close()
@@ -95,11 +96,11 @@ class DockerBox:
     """A box that waits for a job, then runs it.
 
     Args:
-        engine: that runs the container.
-        container: its id.
-        attached: its stream, attached before it was started.
-        own: the box's; `close` gives it up.
-        limits: those it was made with.
+        engine: runs the container.
+        container: its ID.
+        attached: its stream, attached before the container was started.
+        own: what this host has made for the box; `close` releases it.
+        limits: the limits it was made with.
         overhead: added to a job's limits.
     """
 
@@ -108,7 +109,7 @@ class DockerBox:
         engine: DockerEngine,
         container: str,
         attached: Attached,
-        own: Belongings,
+        own: BoxResources,
         limits: JobLimits,
         overhead: Overhead,
     ) -> None:
@@ -125,10 +126,10 @@ class DockerBox:
         self._readers: dict[str, FifoReader] = {}
         self._ready = asyncio.Event()
         self._started = asyncio.Event()
-        self._told = b""
-        self._words = CappedStream(_WORDS)
-        self._out = Withheld(_ENDED, _ENDED_BYTES, self._words.feed)
-        attached.direct({1: self._on_stdout, 2: self._words.feed})
+        self._end_mark = b""
+        self._messages = CappedStream(_MESSAGE_BYTES)
+        self._out = Withheld(_ENDED, _ENDED_BYTES, self._messages.feed)
+        attached.direct({1: self._on_stdout, 2: self._messages.feed})
         if workspace is not None and workspace.pipes:
             self._readers["marks"] = FifoReader(workspace.pipes["marks"], self._on_marks)
 
@@ -138,16 +139,16 @@ class DockerBox:
 
     @property
     def _returncode(self) -> int | None:
-        if len(self._told) < _ENDED_BYTES:
+        if len(self._end_mark) < _ENDED_BYTES:
             return None
-        return int.from_bytes(self._told[-2:], "big", signed=True)
+        return int.from_bytes(self._end_mark[-2:], "big", signed=True)
 
     async def ready(self) -> None:
         """Wait until the agent waits for a job.
 
         Raises:
-            BoxGone: the box died meanwhile, without a word.
-            RuntimeFailure: the agent fails, or takes too long.
+            BoxGone: the box died before that, without a message.
+            RuntimeFailure: the agent failed, or took too long.
         """
         ready = asyncio.create_task(self._ready.wait())
         try:
@@ -159,11 +160,11 @@ class DockerBox:
         finally:
             ready.cancel()
         if not self._ready.is_set():
-            words = self._words.text().strip().splitlines()
-            if self._attached.ended.done() and not words:
+            lines = self._messages.text().strip().splitlines()
+            if self._attached.ended.done() and not lines:
                 raise BoxGone(self.container)
-            said = words[-1] if words else f"no word in {_READY_SECONDS:.0f} s"
-            raise RuntimeFailure(f"the box did not get ready: {said}")
+            why = lines[-1] if lines else f"no message within {_READY_SECONDS:.0f} s"
+            raise RuntimeFailure(f"the box did not get ready: {why}")
         if self.workspace is not None:
             self.workspace.hide_pipes()
         if self.seen_group is not None:
@@ -174,15 +175,15 @@ class DockerBox:
 
     @property
     def seen_group(self) -> Cgroup | None:
-        """The group whose processes are the program's: of gVisor's box one sees gVisor alone."""
+        """The group with the program's processes; None for gVisor, which hides them."""
         return self.own_group if self.overhead == NO_OVERHEAD else None
 
     def network_attempts(self) -> int | None:
-        """How often programs tried to reach beyond the box; None where that cannot be told."""
+        """How often programs tried to reach the network; None if that is not known."""
         return None if self._network is None else self._network.attempts()
 
     async def broken(self) -> None:
-        """See `pool.Box.broken`: a box that waits has no other way to end."""
+        """See `pool.Box.broken`; a waiting box ends only if something is wrong with it."""
         await asyncio.wait({self._attached.ended})
 
     def cost_bytes(self) -> int | None:
@@ -191,12 +192,12 @@ class DockerBox:
         return None if used is None else used + _SHIM_BYTES
 
     def memory_was_full(self) -> bool:
-        """Whether the processes' memory once reached the limit."""
+        """Whether the memory in use has ever reached the limit."""
         peak = self.group.usage().peak_memory_bytes if self.group is not None else None
         return (peak or 0) >= self._limits.memory_bytes + self.overhead.memory_bytes
 
     def fit(self, limits: JobLimits) -> None:
-        """Give the box a job's own limits.
+        """Set a job's limits.
 
         Raises:
             OSError: the kernel refuses.
@@ -209,16 +210,16 @@ class DockerBox:
         self._limits = limits
 
     async def begin(self, job: PreparedJob, out: Sink, err: Sink) -> None:
-        """Lay the files and have the agent start the program, whose output goes to the sinks.
+        """Write the files and have the agent start the program; the sinks take its output.
 
         Raises:
             BoxGone: the box died before the program started.
             OSError: the kernel refuses a file or a limit.
-            RuntimeFailure: the agent does not read.
+            RuntimeFailure: the agent does not read the job.
         """
         self.fit(job.job.limits)
         if self.workspace is not None:
-            self.workspace.lay(job)
+            self.workspace.write(job)
         if self._piped and self.workspace is not None:
             for name, sink in (("out", out), ("err", err)):
                 self._readers[name] = FifoReader(self.workspace.pipes[name], sink)
@@ -228,20 +229,22 @@ class DockerBox:
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await self._attached.send(
-                    agent_header(job, files_are_laid=self.workspace is not None)
+                    agent_header(job, files_are_written=self.workspace is not None)
                 )
         except TimeoutError:
-            raise RuntimeFailure(f"the box took no job in {_READY_SECONDS:.0f} s") from None
+            raise RuntimeFailure(
+                f"the box did not read the job within {_READY_SECONDS:.0f} s"
+            ) from None
         except OSError:
             raise BoxGone(self.container) from None
 
     async def ended(self) -> ProgramEnd:
-        """Wait for the program's end, and for the last of its output.
+        """Wait for the ends of the program and of its output.
 
         Raises:
             BoxGone: the box died before the program started.
-            InvalidJob: its kernel cannot take the files' names.
-            RuntimeFailure: nobody knows how it ended.
+            InvalidJob: the box's kernel cannot accept the files' names.
+            RuntimeFailure: it is not known how the program ended.
         """
         ends = {reader.ended for reader in self._readers.values()}
         await asyncio.wait(ends or {self._attached.ended})
@@ -252,7 +255,7 @@ class DockerBox:
             raise BoxGone(self.container)
         ended = await self._engine.ended(self.container)
         if not self._started.is_set():
-            number = ended.status - _NOT_LAID
+            number = ended.status - _FILES_REFUSED
             refused = OSError(number, os.strerror(max(0, number)))
             raise refused_for_good(refused, "files") or BoxGone(self.container)
         if not self._piped:
@@ -260,37 +263,37 @@ class DockerBox:
         if self._returncode is not None:
             return ProgramEnd(self._returncode, ended.oom)
         if not (ended.oom or self.memory_was_full()):
-            await self._blame(ended, before)
+            await self._check_who_ended_it(ended, before)
         return ProgramEnd(KILLED, ended.oom)
 
     def _take_end(self, ended: Ended) -> None:
-        """Tell the agent's last mark from the program's output, once the stream is over."""
+        """Separate the agent's last mark from the program's output, after the stream's end."""
         if ended.status == 0:
-            self._told = self._out.rest
+            self._end_mark = self._out.rest
         else:
             self._out.release()
 
-    async def _blame(self, ended: Ended, before: float) -> None:
-        """Tell whose doing it is that the agent has died under a program that ran.
+    async def _check_who_ended_it(self, ended: Ended, before: float) -> None:
+        """Find out who ended the agent while a program ran.
 
         Args:
             ended: how the box ended.
-            before: seconds by which the engine's stream ended before it.
+            before: seconds by which the engine's stream had ended earlier than the box.
 
         Raises:
-            RuntimeFailure: the engine's, or of somebody who told the engine to.
+            RuntimeFailure: the engine did, or somebody told the engine to.
         """
         lost = before > _ENGINE_LOST_SECONDS
         if lost or ended.status == _GAVE_UP or await self._engine.was_killed(self.container):
             raise RuntimeFailure("the box was killed from outside")
-        # The program should not be able to. Whatever way it found: to run it again would not help.
+        # The program did, which should not be possible. To run it again would not help.
         security_event("agent_killed", "a program ended its box", box=self.container)
 
     async def kill(self) -> None:
-        """Kill all that runs in the box, and wait until it is dead.
+        """Kill everything in the box, and wait until it has ended.
 
         Raises:
-            RuntimeFailure: it does not die.
+            RuntimeFailure: it does not end.
         """
         ends = {reader.ended for reader in self._readers.values()}
         if self.own_group is not None:
@@ -301,7 +304,7 @@ class DockerBox:
         _, alive = await asyncio.wait(ends, timeout=_DEAD_SECONDS)
         if alive:
             raise RuntimeFailure(f"the killed box had not ended after {_DEAD_SECONDS:.0f} s")
-        if self._out.rest:  # the program's output, or the agent's word, had it just ended
+        if self._out.rest:  # the program's output, or the agent's mark if the program just ended
             try:
                 self._take_end(await self._engine.ended(self.container))
             except RuntimeFailure:
@@ -309,7 +312,7 @@ class DockerBox:
 
     @staticmethod
     async def _kill_all(group: Cgroup) -> None:
-        """Kill without the engine: at once, and also when there is none any more."""
+        """Kill without the engine, which is faster and works even if the engine is gone."""
         give_up = time.monotonic() + _DEAD_SECONDS
         while (pids := group.pids()) and time.monotonic() < give_up:
             for pid in pids:  # the first is the agent, and all others die with it
@@ -318,7 +321,7 @@ class DockerBox:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:
-        """Remove the container and all that was made for it; may be called in any state.
+        """Remove the container and everything made for it; works in any state.
 
         Raises:
             RuntimeFailure: the engine did not remove it.
@@ -335,7 +338,7 @@ class DockerBox:
             await asyncio.to_thread(self._own.release)
 
     def _on_stdout(self, data: bytes) -> None:
-        """The attached stdout: before the program's own come the agent's two marks."""
+        """Take the next bytes of stdout: the agent's first two marks, then the program's output."""
         if not self._piped and not self._started.is_set():
             marks, data = data[:1], data[1:]
             self._note(marks)
@@ -353,17 +356,17 @@ class DockerBox:
             if mark == _READY:
                 self._ready.set()
             else:
-                self._words.feed(mark)
+                self._messages.feed(mark)
         elif not self._started.is_set():
             self._started.set()
         else:
-            self._told += mark
+            self._end_mark += mark
             if self._returncode is not None:
                 self._readers["marks"].close()
 
 
 def group_limits(limits: JobLimits, overhead: Overhead) -> GroupLimits:
-    """Limits of the group above a container, which hold whatever the container's own allow."""
+    """The limits of the group above a container; they apply whatever the container's own allow."""
     return GroupLimits(
         memory_bytes=limits.memory_bytes + overhead.memory_bytes,
         processes=limits.processes + overhead.processes,

@@ -1,4 +1,4 @@
-"""What this host and its engine can do together for a box, best first."""
+"""What this host and its engine can offer for boxes, best first."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from sandbox_host.runtimes.docker.box import NO_OVERHEAD, Overhead
 from sandbox_host.runtimes.docker.engine import EngineFacts
 from sandbox_host.runtimes.docker.settings import APPARMOR_PROFILE
 
-#: What becomes of artifacts where a box's space is the engine's alone.
+#: Why there are no artifacts if only the engine can access a box's writable space.
 NOT_COLLECTED = "not collected: this host cannot mount where the engine sees it"
 
-#: gVisor's kernel is a process of the box: its threads and its memory count as the box's. It needs
-#: some hundred threads to start, so the limit on processes does not count a program's alone.
-#: Measured: 19 MB while it waits, 27 MB with a small Python program.
+#: gVisor's kernel is a process in the box, so its threads and memory count as the box's. It needs
+#: some hundred threads to start, so the limit on processes is not exact for the program alone.
+#: Measured memory: 19 MB while it waits, 27 MB with a small Python program.
 _GVISOR = Overhead(processes=1024, memory_bytes=64 * 1024**2)
 
 
 @dataclass(frozen=True)
 class HostCapabilities:
-    """What a box is made with.
+    """What boxes are made with.
 
     Attributes:
-        facts: of the engine.
-        tree: where boxes' groups are made; None to have the engine hold the limits.
+        facts: about the engine.
+        tree: where boxes' cgroups are made; None if the engine enforces the limits.
         workspaces: this host mounts the boxes' writable space.
-        pipes: programs write into pipes of this host.
-        engine_runtime: of the engine's OCI runtimes; None for its default.
-        overhead: of that runtime.
-        drawback: why nothing better works here; empty where nothing better is known.
+        pipes: programs write to pipes made by this host.
+        engine_runtime: name of an OCI runtime of the engine; None for its default.
+        overhead: that runtime's.
+        drawback: why nothing better works here; empty if this is the best.
     """
 
     facts: EngineFacts
@@ -44,7 +44,7 @@ class HostCapabilities:
 
     @property
     def adjustable(self) -> bool:
-        """Whether a box that waits can be given any job's limits."""
+        """Whether a waiting box can be given any job's limits."""
         return self.tree is not None and self.workspaces
 
     @property
@@ -83,7 +83,7 @@ class HostCapabilities:
 
 
 def candidates(facts: EngineFacts, engine_runtime: str | None) -> list[HostCapabilities]:
-    """Capabilities to try, best first; the last needs nothing but the engine."""
+    """The capabilities to try, best first; the last ones need nothing but the engine."""
     gvisor = _is_gvisor(engine_runtime)
     best = HostCapabilities(
         facts,
@@ -101,7 +101,7 @@ def candidates(facts: EngineFacts, engine_runtime: str | None) -> list[HostCapab
 
 
 def tree_beside(facts: EngineFacts) -> CgroupTree | None:
-    """Cgroups that the engine can put containers under: a local engine that uses cgroupfs."""
+    """The cgroups to put containers under; only with a local engine that uses cgroupfs."""
     if not facts.local or facts.cgroup_driver != "cgroupfs":
         return None
     try:

@@ -1,4 +1,4 @@
-"""The few engine calls a box needs, each in a thread and with a deadline."""
+"""The engine calls that boxes need, each in a thread and with a deadline."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: Seconds an engine call may take; the HTTP client's own timeout ends the thread a little later.
+#: Seconds an engine call may take; the HTTP client's own timeout is a little longer.
 _CALL_SECONDS = 20.0
 _THREADS = 32
 
 
 class ImageMissing(RuntimeFailure):
-    """The engine answers but does not have the image."""
+    """The engine answers, but does not have the image."""
 
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What the engine says about itself.
+    """What the engine reports about itself.
 
     Attributes:
-        version: of the engine.
+        version: the engine's version.
         seccomp: it applies seccomp profiles.
         apparmor: it confines containers with AppArmor.
         cgroup_driver: ``cgroupfs`` or ``systemd``.
-        local: it is reached through a socket of this machine.
+        local: it is reached through a socket on this machine.
         runtimes: names of its OCI runtimes.
-        first_uid: the host's number for the containers' root: 0 unless users are remapped.
+        first_uid: the user ID of the containers' root on this host; 0 unless users are remapped.
     """
 
     version: str
@@ -58,7 +58,7 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a container ended: its exit status, and whether the engine saw the memory limit kill."""
+    """How a container ended: its exit status, and whether the engine saw an OOM kill."""
 
     status: int
     oom: bool
@@ -74,7 +74,7 @@ class DockerEngine:
     async def call(
         self, purpose: str, work: Callable[[docker.APIClient], _T], seconds: float = _CALL_SECONDS
     ) -> _T:
-        """Do ``work`` with the low-level client.
+        """Run ``work`` with the low-level client in a thread; ``purpose`` is for error messages.
 
         Raises:
             RuntimeFailure: the engine refused, could not be reached, or took too long.
@@ -116,13 +116,13 @@ class DockerEngine:
         """The image's digest.
 
         Raises:
-            ImageMissing: it is not there.
+            ImageMissing: the engine does not have it.
         """
         found = await self.call("look for the image", lambda api: api.inspect_image(image))
         return str(found["Id"])
 
     async def create(self, settings: dict[str, Any]) -> str:
-        """Create a container; its id. See `settings.container_settings`."""
+        """Create a container with `settings.container_settings`; its ID."""
         plain = {key: settings[key] for key in settings.keys() - {"host_config", "ulimits"}}
         limits = [
             docker.types.Ulimit(name=name, soft=value, hard=value)
@@ -136,13 +136,13 @@ class DockerEngine:
         return await self.call("create the box", work)
 
     async def attach(self, container: str) -> socket.socket:
-        """A two-way stream to the container's stdio; attach before starting it."""
+        """Open a two-way stream to the container's stdio; call it before `start`."""
 
         def work(api: Any) -> socket.socket:  # noqa: ANN401
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
             opened = api.attach_socket(container, params=params)
-            # docker-py hands out a file around the socket; a descriptor of our own outlives it.
-            # Closed through its response: the other way round, that one fails when collected.
+            # docker-py returns a file that wraps the socket; our own descriptor outlives it. The
+            # response is closed rather than the file, or its finalizer would fail.
             own = socket.socket(fileno=socket.dup(opened.fileno()))
             opened._response.close()
             own.setblocking(False)
@@ -151,16 +151,16 @@ class DockerEngine:
         return await self.call("attach to the box", work)
 
     async def start(self, container: str) -> None:
-        """Start it."""
+        """Start a container."""
         await self.call("start the box", lambda api: api.start(container))
 
     async def kill(self, container: str) -> None:
-        """Kill it; one that has ended already is fine."""
+        """Kill a container; one that has ended already is no error."""
         with contextlib.suppress(RuntimeFailure):
             await self.call("kill the box", lambda api: api.kill(container))
 
     async def ended(self, container: str) -> Ended:
-        """Wait until it has ended."""
+        """Wait until a container has ended."""
 
         def work(api: Any) -> Ended:  # noqa: ANN401
             api.wait(container, timeout=_CALL_SECONDS)
@@ -170,10 +170,10 @@ class DockerEngine:
         return await self.call("wait for the box's end", work)
 
     async def was_killed(self, container: str) -> bool:
-        """Whether somebody has told this engine to end a container that has ended just now."""
+        """Whether somebody has told this engine to kill a container that has just ended."""
 
         def work(api: Any) -> bool:  # noqa: ANN401
-            # The engine notes it only once the container is dead.
+            # The engine records the event only when the container has ended.
             until = int(time.time()) + 1
             wanted = {"container": container, "event": "kill"}
             return any(True for _ in api.events(since=0, until=until, filters=wanted))
@@ -181,10 +181,10 @@ class DockerEngine:
         return await self.call("ask for the box's events", work)
 
     async def remove(self, container: str) -> None:
-        """Kill if need be, and delete; one that is gone already is fine.
+        """Delete a container, running or not; one that is gone already is no error.
 
         Raises:
-            RuntimeFailure: the engine did not; the reaper will.
+            RuntimeFailure: the engine did not delete it; the reaper will.
         """
 
         def work(api: Any) -> None:  # noqa: ANN401
@@ -194,14 +194,14 @@ class DockerEngine:
         await self.call("remove the box", work)
 
     async def boxes(self) -> dict[str, str]:
-        """Every box of every host: container id to the value of its host label."""
+        """The boxes of all hosts: container ID to the value of its host label."""
         found = await self.call(
             "list boxes", lambda api: api.containers(all=True, filters={"label": HOST_LABEL})
         )
         return {entry["Id"]: entry["Labels"][HOST_LABEL] for entry in found}
 
     def close(self) -> None:
-        """Drop the connection; calls still under way end with their own timeouts."""
+        """Close the connection; calls in progress end by their own timeouts."""
         if self._client is not None:
             self._client.close()
             self._client = None
@@ -209,7 +209,7 @@ class DockerEngine:
 
 
 def _first_uid(options: str, data_root: str) -> int:
-    """With remapped users the engine names its data root after them: ``…/<uid>.<gid>``."""
+    """See `EngineFacts`; with remapped users the engine's data root is ``…/<uid>.<gid>``."""
     uid = data_root.rpartition("/")[2].partition(".")[0]
     return int(uid) if "name=userns" in options and uid.isdecimal() else 0
 

@@ -1,4 +1,4 @@
-"""Makes docker boxes with what this host and its engine can do together."""
+"""Makes and removes docker boxes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox_host.linux.cgroups.types import Cgroup
 from sandbox_host.linux.folders import make_folder
 from sandbox_host.run.events import security_event
 from sandbox_host.runtimes.base import RuntimeFailure
-from sandbox_host.runtimes.docker.box import Belongings, DockerBox, group_limits
+from sandbox_host.runtimes.docker.box import BoxResources, DockerBox, group_limits
 from sandbox_host.runtimes.docker.capabilities import HostCapabilities
 from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.settings import AGENT_UID, Plan, container_settings
@@ -20,25 +20,25 @@ from sandbox_host.runtimes.docker.stream import Attached
 from sandbox_host.runtimes.docker.workspace import WORKSPACES, Workspace
 from sandbox_host.runtimes.pool.leaving import Leaving
 
-#: Limits that no job is over; a container whose group holds the job's own has these.
+#: Limits that no job exceeds, for containers whose parent group has the job's own limits.
 _CEILINGS = JobLimits(memory_bytes=2 * 1024**3, processes=512, disk_bytes=1024**3, wall_seconds=300)
 
-#: Numbers this process's boxes, whoever makes them.
+#: Numbers the boxes of this process, across all makers.
 _serial = itertools.count()
 
 
 class BoxMaker:
-    """Makes boxes, and lets them go in the background.
+    """Makes boxes, and removes them in the background.
 
     Args:
-        engine: that runs them.
-        capabilities: what they are made with.
-        tag: names this host.
-        stuck: takes the ids of containers that could not be removed, and the names of those that
-            may have been made by a call that failed.
+        engine: runs them.
+        capabilities: what this host and its engine offer for boxes.
+        tag: names this host process.
+        stuck: collects the IDs of containers that could not be removed, and the names of those
+            that a failed call may have made.
 
     Attributes:
-        leaving: those let go.
+        leaving: the boxes being removed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class BoxMaker:
         self.leaving = Leaving()
 
     async def make(self, image: str, limits: JobLimits) -> DockerBox:
-        """A box whose agent waits for a job.
+        """Make a box whose agent waits for a job.
 
         Raises:
             RuntimeFailure: it cannot be made; nothing of it is left.
@@ -61,7 +61,7 @@ class BoxMaker:
             user = DOCKER_USERS.take()
         except NoUserFree as error:
             raise RuntimeFailure(f"prepare a box: {error}") from None
-        own = Belongings(user, *await asyncio.to_thread(self._prepare, name, limits, user))
+        own = BoxResources(user, *await asyncio.to_thread(self._prepare, name, limits, user))
         try:
             container = await self._create(image, limits, name, own)
         except BaseException:
@@ -98,7 +98,8 @@ class BoxMaker:
                 return None, group
             host, first = WORKSPACES / self._tag, capabilities.facts.first_uid
             make_folder(WORKSPACES, 0o711, exist_ok=True)
-            # Remapped, the containers' root is nobody here, and goes through the folder as such.
+            # With remapped users the containers' root is an ordinary user here, and must be able
+            # to pass through the folder.
             make_folder(host, 0o711 if first else 0o700, exist_ok=True)
             size, pipes = limits.disk_bytes, capabilities.pipes
             workspace = Workspace(
@@ -106,10 +107,10 @@ class BoxMaker:
             )
             return workspace, group
         except OSError as error:
-            Belongings(user, None, group).release()
+            BoxResources(user, None, group).release()
             raise RuntimeFailure(f"prepare a box: {error}") from error
 
-    async def _create(self, image: str, limits: JobLimits, name: str, own: Belongings) -> str:
+    async def _create(self, image: str, limits: JobLimits, name: str, own: BoxResources) -> str:
         capabilities = self.capabilities
         container = f"qlp-{self._tag}-{name}"
         plan = Plan(
@@ -131,10 +132,10 @@ class BoxMaker:
         try:
             return await self._engine.create(container_settings(plan))
         except BaseException:
-            self._stuck.add(container)  # the engine may have got that far
+            self._stuck.add(container)  # the engine may have made it nevertheless
             raise
 
-    async def _remove(self, container: str, own: Belongings) -> None:
+    async def _remove(self, container: str, own: BoxResources) -> None:
         try:
             await self._engine.remove(container)
         finally:
@@ -149,5 +150,5 @@ class BoxMaker:
         except RuntimeFailure as error:
             self._stuck.add(container)
             security_event(
-                "leftover_box", f"a box stays until it is reaped: {error}", box=container
+                "leftover_box", f"a box was not removed; it will be reaped: {error}", box=container
             )

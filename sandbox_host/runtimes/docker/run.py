@@ -1,4 +1,4 @@
-"""One run in a docker box: wait for its end or bring it about, then account for it."""
+"""Runs one program in a docker box: starts it, waits for its end or kills it, makes its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandbox_host.runtimes.docker.stream import Sink
 
 _KILLED = ProgramEnd(KILLED)
 
-#: Whether the program has left anything cannot be seen there, so every result says so.
+#: Without a workspace, the host cannot see whether there are artifacts; every result says so.
 _UNSEEN = Collected(skipped=(SkippedArtifact(name=".", reason=NOT_COLLECTED),))
 
 _NOTHING = GroupUsage(None, None, None, 0)
@@ -29,12 +29,14 @@ _NOTHING = GroupUsage(None, None, None, 0)
 
 @dataclass
 class _Account:
-    """What the host saw of one run.
+    """What the host observed of one run.
 
     Attributes:
-        before: the group's counters when the box was given the job: making it is not the job's.
+        before: the group's counters when the box got the job; what making the box used is not the
+            job's usage.
         own: counters of the container's own group at the end, or before a kill removed it.
-        executed, most_seen: programs, and processes alive at once, as samples showed them.
+        executed: the programs seen in samples.
+        most_seen: the most processes seen alive at once in a sample.
     """
 
     kill: Kill | None = None
@@ -63,7 +65,7 @@ async def run_in(box: DockerBox, record: RunRecord, control: RunControl) -> RunR
     try:
         async with _programs_seen(box, account):
             seconds = record.job.job.limits.wall_seconds
-            await _see_through(box, account, seconds, flooded, control.kill)
+            await _supervise(box, account, seconds, flooded, control.kill)
     except asyncio.CancelledError:
         with contextlib.suppress(RuntimeFailure):  # its removal kills it as well
             await asyncio.shield(box.kill())
@@ -73,7 +75,7 @@ async def run_in(box: DockerBox, record: RunRecord, control: RunControl) -> RunR
 
 
 def _until(flooded: asyncio.Event, stream: CappedStream) -> Sink:
-    """Feeds ``stream``, and says when it has gone far past any use."""
+    """A sink that feeds ``stream``, and sets ``flooded`` when far too much was written."""
 
     def feed(data: bytes) -> None:
         stream.feed(data)
@@ -99,16 +101,16 @@ async def _programs_seen(box: DockerBox, account: _Account) -> AsyncIterator[Non
         account.executed, account.most_seen = watch.executed, watch.peak
 
 
-async def _see_through(
+async def _supervise(
     box: DockerBox,
     account: _Account,
     seconds: float,
     flooded: asyncio.Event,
-    wanted_dead: asyncio.Event,
+    kill_requested: asyncio.Event,
 ) -> None:
-    """Wait for the program's end; kill it at its deadline, when it floods, or on request."""
+    """Wait for the program's end; kill it at its deadline, for too much output, or on request."""
     ended = asyncio.create_task(box.ended())
-    others = [asyncio.create_task(event.wait()) for event in (flooded, wanted_dead)]
+    others = [asyncio.create_task(event.wait()) for event in (flooded, kill_requested)]
     try:
         await asyncio.wait({ended, *others}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if box.own_group is not None:
@@ -120,7 +122,7 @@ async def _see_through(
         for task in (ended, *others):
             task.cancel()
     account.kill = Kill.DEADLINE
-    if wanted_dead.is_set():
+    if kill_requested.is_set():
         account.kill = Kill.REQUEST
     elif flooded.is_set():
         account.kill = Kill.OUTPUT
@@ -136,7 +138,7 @@ def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult
         collected = workspace.collect(limits.artifact_bytes) if workspace is not None else _UNSEEN
     except OSError as error:
         raise RuntimeFailure(f"collect artifacts: {error}") from error
-    # The engine may miss the kernel's event; a kill at the limit has no other cause.
+    # The engine may miss the kernel's event; but a SIGKILL at the limit has no other cause.
     at_limit = account.ended.returncode == KILLED and box.memory_was_full()
     ending = Ending(
         returncode=account.ended.returncode,
@@ -158,7 +160,7 @@ def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult
 
 
 def _most_processes(box: DockerBox, account: _Account, used: GroupUsage) -> int | None:
-    """As the kernel counted them, less the agent; as sampled, where making the box took more."""
+    """The kernel's count without the agent; the sampled one, if making the box had more at once."""
     if box.overhead != NO_OVERHEAD or used.peak_processes is None:
         return None
     if used.peak_processes > (account.before.peak_processes or 0):

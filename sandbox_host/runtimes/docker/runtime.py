@@ -1,8 +1,8 @@
-"""The docker runtime: a hardened container per program, made ahead of it where there is demand.
+"""The docker runtime: a hardened container per program, made ahead of jobs as demand suggests.
 
-The end of a run is taken from the host's own record, the agent's and the engine's, never from what
-the program printed. What a box is made with depends on what this host may do beside its engine: a
-host that is root on the engine's machine makes each box's cgroup and mounts its writable space.
+How a run ended is known from the host's own observation, the agent and the engine, never from what
+the program printed. What a box is made with depends on this host's privileges: a host that is root
+on the engine's machine makes each box's cgroup and mounts its writable space.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from sandbox_host.settings import DEFAULT_IMAGES
 
 log = logging.getLogger(__name__)
 
-#: The language of the canary; without its image the runtime is not ready.
+#: The canary's language; without its image, the runtime is not ready.
 _CANARY = "python"
 
 
@@ -48,7 +48,7 @@ class _Provisioned:
     """What runs are made with.
 
     Attributes:
-        images: ids of the images that are there, by language.
+        images: IDs of the images that the engine has, by language.
         offered: the languages whose programs run.
     """
 
@@ -72,9 +72,9 @@ class DockerRuntime:
         """Prepare; nothing is probed before `preflight`.
 
         Args:
-            images: names of the images, with ``{language}`` in it; without, one for all languages.
-            engine_runtime: one of the engine's OCI runtimes, such as ``runsc``; None for its own.
-            pool_memory_bytes: of all boxes that wait for a job; 0 to keep none waiting.
+            images: the images' name with ``{language}`` in it, or one image for all languages.
+            engine_runtime: an OCI runtime of the engine, such as ``runsc``; None for its default.
+            pool_memory_bytes: for all waiting boxes; 0 keeps none waiting.
         """
         self.name = f"docker+{engine_runtime}" if engine_runtime else "docker"
         self._images = images
@@ -87,7 +87,7 @@ class DockerRuntime:
         self._on_trouble: Callable[[], None] = lambda: None
 
     async def preflight(self) -> Readiness:
-        """Ask the engine, look for the images, run the canary, and begin to fill the pool."""
+        """Ask the engine, find the images, run the canary, and start to fill the pool."""
         try:
             facts = await self._engine.facts()
             images = await self._find_images()
@@ -95,10 +95,10 @@ class DockerRuntime:
             await self._release()
             fix = "start a Docker engine, or point DOCKER_HOST at one this user may use"
             return Readiness(False, str(error), fix)
-        lacking = self._lacking(facts, images)
-        if lacking is not None:
+        unready = self._unready(facts, images)
+        if unready is not None:
             await self._release()
-            return lacking
+            return unready
         try:
             if self._provisioned is not None and self._provisioned.images == images:
                 await run_canary(self)
@@ -143,14 +143,14 @@ class DockerRuntime:
         try:
             boxes = await self._engine.boxes()
         except RuntimeFailure:
-            return 0  # no engine, no boxes; preflight reports it
+            return 0  # there is no engine, which preflight reports
         dead = self._stuck | {box for box, host in boxes.items() if not is_alive(host)}
         for box in dead:
             try:
                 await self._engine.remove(box)
                 self._stuck.discard(box)
             except RuntimeFailure as error:
-                security_event("leftover_box", f"a box still stays: {error}", box=box)
+                security_event("leftover_box", f"a box was again not removed: {error}", box=box)
         await asyncio.to_thread(reap_workspaces)
         if self._provisioned is not None and self._provisioned.capabilities.tree is not None:
             await asyncio.to_thread(self._provisioned.capabilities.tree.reap)
@@ -172,14 +172,15 @@ class DockerRuntime:
         return self._images.replace("{language}", language)
 
     def _no_image(self, language: str) -> tuple[str, str]:
-        """Why a language is not offered, and what helps."""
+        """Why a language is not offered, and what to do."""
         image = self._image_of(language)
         build = f"build it: python -m sandbox_host.images.build --language {language}"
         if "{language}" not in self._images:
             build += f" --image {image}"
         return f"the engine has no working image {image}", build
 
-    def _lacking(self, facts: EngineFacts, images: dict[str, str]) -> Readiness | None:
+    def _unready(self, facts: EngineFacts, images: dict[str, str]) -> Readiness | None:
+        """What the engine lacks; None if it has what is needed."""
         runtime = self._engine_runtime
         if runtime is not None and runtime not in facts.runtimes:
             reason = f"the engine has no runtime {runtime}"
@@ -187,10 +188,10 @@ class DockerRuntime:
         return None if _CANARY in images else Readiness(False, *self._no_image(_CANARY))
 
     async def _provision(self, facts: EngineFacts, images: dict[str, str]) -> None:
-        """Find the best capabilities with which the canary runs, and the languages that do.
+        """Find the best capabilities with which the canary runs, and the languages that run.
 
         Raises:
-            RuntimeFailure: it runs with none.
+            RuntimeFailure: the canary runs with none.
         """
         *better, last = await asyncio.to_thread(candidates, facts, self._engine_runtime)
         drawback = ""
@@ -210,10 +211,10 @@ class DockerRuntime:
             self._use(provisioned.capabilities, images, offered).pool.start()
 
     async def _prove(self, capabilities: HostCapabilities, images: dict[str, str]) -> None:
-        """Run the canary; without cgroups of ours where the engine's are others.
+        """Run the canary; if our cgroups counted nothing, the engine uses others: do without ours.
 
         Raises:
-            RuntimeFailure: it does not fly.
+            RuntimeFailure: the canary does not run.
         """
         self._use(capabilities, images, tuple(images))
         canary = await run_canary(self)
@@ -225,7 +226,7 @@ class DockerRuntime:
         try:
             return bool(await languages_that_run(self, (language,)))
         except RuntimeFailure as error:
-            log.warning("no %s here: %s", language, error)
+            log.warning("%s programs cannot run here: %s", language, error)
             return False
 
     def _use(
@@ -245,14 +246,14 @@ class DockerRuntime:
         if provisioned is None:
             return
         await provisioned.pool.aclose()
-        await provisioned.maker.leaving.settled()
+        await provisioned.maker.leaving.wait_until_none()
         if provisioned.capabilities.tree is not None:
             provisioned.capabilities.tree.close()
 
     def _readiness(self) -> Readiness:
         provisioned = self._provisioned
         if provisioned is None:
-            return Readiness(False, "the canary's engine went away", "see the engine's own log")
+            return Readiness(False, "the engine went away", "see the engine's own log")
         images = {f"image of {name}": provisioned.images[name] for name in provisioned.offered}
         return Readiness(
             True,
@@ -268,5 +269,5 @@ def _counted(canary: SandboxResult) -> bool:
 
 
 def _of_box(limits: JobLimits) -> tuple[int, int, int]:
-    """The limits that a box is made with."""
+    """The limits that are fixed when a box is made, unless it is adjustable."""
     return limits.memory_bytes, limits.processes, limits.disk_bytes

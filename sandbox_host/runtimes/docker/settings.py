@@ -1,4 +1,4 @@
-"""How a docker box is set up: the container's settings and the header its agent reads."""
+"""The settings of a docker box's container, and the header that its agent reads."""
 
 from __future__ import annotations
 
@@ -21,34 +21,35 @@ from sandbox_host.runtimes.base import (
 )
 from sandbox_host.runtimes.docker.workspace import PIPES, Workspace
 
-#: Label of every box; its value names the host process that made it.
+#: Label of every box's container; its value names the host process that made it.
 HOST_LABEL = "qlp.sandbox.host"
 
-#: Digits of the length that goes before the header; the agent's source knows the same number.
+#: Digits of the length that precedes the header, as in the agent's source.
 _LENGTH_DIGITS = 12
 
-#: Seconds after the deadline when the agent ends the box by itself, should the host fail to.
+#: Seconds after the deadline at which the agent ends the box itself, in case the host fails to.
 _GRACE_SECONDS = 10.0
 
-#: The engine's own profile, which it loads into kernels that have AppArmor.
+#: The engine's own profile, which it loads if the kernel has AppArmor.
 APPARMOR_PROFILE = "docker-default"
 
-#: User of a box's first process. No program has it, in no box.
+#: The user of every box's agent; no program has it.
 AGENT_UID = 65_533
 
-#: What that process, which starts as the container's root, needs to make others of itself.
+#: What the agent, which starts as the container's root, needs to become other users.
 _AGENT_CAPABILITIES = ["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"]
 
 _AGENT = resources.files("sandbox_host.runtimes.docker").joinpath("agent.py").read_text()
 
-#: Docker's default profile as Debian ships it with engine 20.10.24 (Apache-2.0,
+#: Docker's default profile as shipped by Debian with engine 20.10.24 (Apache-2.0,
 #: https://github.com/moby/moby/blob/v20.10.24/profiles/seccomp/default.json), reduced to amd64 and
-#: arm64 and to what needs no capability, minus: ptrace and process_vm_* (reach other processes),
-#: io_uring_* (bypasses the filter), mq_* (a writable queue outside the box's limits), memfd_secret,
-#: file handles, fanotify, keyrings, io_setup (one quota for the whole machine), all socket families
-#: but UNIX, IPv4 and IPv6 (vsock reaches the hypervisor; pairs of UNIX only, since naming a family
-#: may load its module), and modify_ldt (16-bit code segments, home of many of the kernel's faults);
-#: prlimit64 of the caller alone; personality without the 32-bit personas.
+#: arm64 and to what needs no capability. Also removed: ptrace and process_vm_* (reach other
+#: processes), io_uring_* (bypasses the filter), mq_* (a writable queue outside the box's limits),
+#: memfd_secret, file handles, fanotify, keyrings, io_setup (one quota for the whole machine), all
+#: socket families but UNIX, IPv4 and IPv6 (vsock reaches the hypervisor; socket pairs are UNIX
+#: alone, since naming a family may load its module), and modify_ldt (16-bit code segments, the
+#: source of many kernel bugs). prlimit64 works on the caller alone; personality lacks the 32-bit
+#: personas.
 SECCOMP_PROFILE = json.dumps(
     json.loads(
         resources.files("sandbox_host.runtimes.docker").joinpath("seccomp.json").read_text()
@@ -59,20 +60,21 @@ SECCOMP_PROFILE = json.dumps(
 
 @dataclass(frozen=True)
 class Plan:
-    """What one container is to be.
+    """What to make one container with.
 
     Attributes:
-        image: id of the image.
-        name: of the container; no other has ever had it.
+        image: the image's ID.
+        name: the container's name, which no other has ever had.
         host: this host process, for the label.
-        uid: user and group of the program, as the container numbers them.
-        limits: ceilings, where the job's own are held by the group above it, else the job's.
-        seccomp, apparmor: whether the engine applies such profiles.
-        engine_runtime: of the engine's OCI runtimes; None for its default.
-        cgroup_parent: absolute cgroup path that the engine is to put the container under.
-        workspace: its writable space; None to have the engine mount a tmpfs.
-        extra_processes: beside the program's: the agent, and what a runtime needs for itself.
-        extra_memory_bytes: that a runtime needs for itself.
+        uid: the program's user and group ID inside the container.
+        limits: the job's; or ceilings, if the group above the container has the job's limits.
+        seccomp: the engine applies seccomp profiles.
+        apparmor: the engine applies AppArmor profiles.
+        engine_runtime: name of an OCI runtime of the engine; None for its default.
+        cgroup_parent: absolute path of the cgroup to put the container under.
+        workspace: the writable space; None to have the engine mount a tmpfs.
+        extra_processes: allowed besides the program's, for the agent and the OCI runtime.
+        extra_memory_bytes: allowed besides the program's, for the OCI runtime.
     """
 
     image: str
@@ -90,7 +92,7 @@ class Plan:
 
 
 def container_settings(plan: Plan) -> dict[str, Any]:
-    """Arguments of docker-py's ``create_container`` besides ``host_config``'s, which are inside."""
+    """Arguments for docker-py's ``create_container``; those of ``host_config`` are nested."""
     security = ["no-new-privileges:true"]
     if plan.seccomp:
         security.append(f"seccomp={SECCOMP_PROFILE}")
@@ -140,10 +142,10 @@ def _writable(plan: Plan) -> dict[str, Any]:
     return {"tmpfs": {BOX: f"{options},{size}", OUTPUT: f"{options},{size}"}}
 
 
-def agent_header(job: PreparedJob, *, files_are_laid: bool) -> bytes:
-    """What the agent reads from stdin; its source says how."""
+def agent_header(job: PreparedJob, *, files_are_written: bool) -> bytes:
+    """The header that the agent reads from stdin, in the format of its source."""
     folders, files = [], {}
-    if not files_are_laid:
+    if not files_are_written:
         folders = [WORKSPACE, TEMPORARY]
         files = {f"{WORKSPACE}/{path}": content for path, content in job.files.items()}
     fields = (

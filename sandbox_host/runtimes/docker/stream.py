@@ -1,6 +1,6 @@
-"""What comes out of a docker box: frames of the attached stream, or pipes of the host's.
+"""Reads a docker box's output, from frames of the attached stream or from the host's pipes.
 
-Frames have eight bytes before them: stream number, three zeros, length in big-endian order; see
+Each frame has a header of eight bytes: stream number, three zeros, length in big-endian order; see
 https://docs.docker.com/engine/api/v1.41/#operation/ContainerAttach.
 """
 
@@ -20,7 +20,7 @@ Sink = Callable[[bytes], None]
 
 
 class Demultiplexer:
-    """Sorts framed bytes; ``sinks`` maps a stream's number to what takes its bytes."""
+    """Separates framed streams; ``sinks`` maps a stream's number to what takes its bytes."""
 
     def __init__(self, sinks: dict[int, Sink]) -> None:
         self.sinks = sinks
@@ -29,7 +29,7 @@ class Demultiplexer:
         self._left = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes, however they are cut."""
+        """Take the next bytes, which may be divided anywhere."""
         data = self._pending + data
         offset = 0
         while offset < len(data):
@@ -48,15 +48,15 @@ class Demultiplexer:
 
 
 class Withheld:
-    """Hands bytes on but for what may be the stream's last ones, ``mark`` and all after it.
+    """Passes bytes on, but withholds what may be the stream's trailer, which begins with ``mark``.
 
     Args:
-        mark: one byte; rare in text, so that hardly anything waits for what comes after it.
-        length: bytes of the last part, the mark included.
-        sink: takes what is not withheld.
+        mark: one byte; rare in text, so that bytes are rarely withheld.
+        length: bytes of the trailer, the mark included.
+        sink: takes the bytes that are not withheld.
 
     Attributes:
-        rest: the last part, if the stream ends now.
+        rest: the trailer, if the stream ends now.
     """
 
     def __init__(self, mark: bytes, length: int, sink: Sink) -> None:
@@ -74,7 +74,7 @@ class Withheld:
             self._sink(data[:passed])
 
     def release(self) -> None:
-        """Hand on what was withheld: it was no last part."""
+        """Pass on what was withheld, because it was no trailer."""
         rest, self.rest = self.rest, b""
         if rest:
             self._sink(rest)
@@ -83,10 +83,10 @@ class Withheld:
 class Attached:
     """The attached stream of a container, read until the engine closes it at the container's end.
 
-    Reading never stops at a cap: a client that does not read blocks kill, wait and remove.
+    Reading does not stop at any limit: a client that does not read blocks kill, wait and remove.
 
     Attributes:
-        ended: done when the stream is over, whoever ended it.
+        ended: done when the stream has ended, whoever ended it.
     """
 
     def __init__(self, connection: socket.socket, sinks: dict[int, Sink]) -> None:
@@ -100,19 +100,19 @@ class Attached:
         return 0.0 if self._over is None else time.monotonic() - self._over
 
     def direct(self, sinks: dict[int, Sink]) -> None:
-        """Give what comes from now on to others."""
+        """Replace the sinks."""
         self._demultiplexer.sinks = sinks
 
     async def send(self, data: bytes) -> None:
         """Write to the box's stdin.
 
         Raises:
-            OSError: the stream is over.
+            OSError: the stream has ended.
         """
         await asyncio.get_running_loop().sock_sendall(self._connection, data)
 
     async def close(self) -> None:
-        """Hang up; the agent ends when its stdin does."""
+        """Close the stream; the agent ends when its stdin does."""
         self.ended.cancel()
         await asyncio.gather(self.ended, return_exceptions=True)
         self._connection.close()
@@ -123,7 +123,7 @@ class Attached:
             while data := await loop.sock_recv(self._connection, _CHUNK):
                 self._demultiplexer.feed(data)
         except OSError:
-            return  # an engine that died ends its streams that way
+            return  # this is how the streams of an engine that died end
         finally:
             self._over = time.monotonic()
 
@@ -146,7 +146,7 @@ class FifoReader:
         self._sink = sink
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
-        # Not ready before its first writer comes, although that one is not waited for (pipe(7)).
+        # A FIFO without a writer yet is not readable, so this does not see an early end (pipe(7)).
         self._loop.add_reader(descriptor, self._read)
 
     def _read(self) -> None:

@@ -1,9 +1,8 @@
 """The writable space of one docker box: a tmpfs that this host mounts and the engine binds.
 
-The host lays the job's files straight into it, can change its size when a waiting box is given a
-job, sees how full it is, and reads the artifacts out of it when nothing in the box runs any more.
-It also holds the pipes that the agent and the program write into; their names are gone before the
-program starts.
+The host writes the job's files directly into it, can resize it when a waiting box gets a job, sees
+how full it is, and reads the artifacts when nothing in the box runs any more. It also has the pipes
+that the agent and the program write to; their names are removed before the program starts.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from sandbox_host.runtimes.base import BOX, OUTPUT, files_refused
 
 log = logging.getLogger(__name__)
 
-#: Below it a folder for each host, and in that one for each box.
+#: Contains a folder for each host, with a folder for each box.
 WORKSPACES = Path("/run/qlp-sandbox")
 
-#: Where the job's files lie as they came, for the program to read.
+#: Where a program sees its job's files read-only.
 INPUT = "/in"
 
-#: The pipes' folder as the agent sees it, and their names.
+#: The pipes' folder inside the box, and their names.
 PIPES = f"{INPUT}/.agent"
 _MARKS = "marks"
 _PIPE_NAMES = (_MARKS, "out", "err")
 
-#: Files and folders that every workspace has of its own, beside those that the limit is for.
+#: Inodes that a workspace itself needs, besides those that the limit is for.
 _OWN_INODES = 32
 _PAGE = 4096
 
@@ -45,7 +44,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Space:
-    """How full a workspace is: bytes that the program filled, and whether it has any room left."""
+    """How full a workspace is: bytes used by the program, and whether no room is left."""
 
     used_bytes: int
     full: bool
@@ -55,11 +54,11 @@ class Workspace:
     """One box's space.
 
     Args:
-        folder: to be made and mounted on; its parent is there.
-        owner: user and group that the box's program has, as this host numbers them.
-        agent: the same of the box's agent.
-        size_bytes: what the program may fill.
-        pipes: make those, too.
+        folder: where to make and mount it; the parent must exist.
+        owner: user and group ID of the box's program on this host.
+        agent: user and group ID of the box's agent on this host.
+        size_bytes: how much the program may write.
+        pipes: whether to make pipes.
 
     Raises:
         OSError: it cannot be mounted.
@@ -72,7 +71,7 @@ class Workspace:
         self._owner = owner
         self._agent = agent
         self._root = -1
-        self._laid_bytes = 0
+        self._original_bytes = 0
         self.pipes: dict[str, int] = {}
         make_folder(folder, 0o711)
         try:
@@ -81,12 +80,12 @@ class Workspace:
             folder.rmdir()
             raise
         try:
-            self._furnish(pipes)
+            self._make_entries(pipes)
         except BaseException:
             self.close()
             raise
 
-    def _furnish(self, pipes: bool) -> None:
+    def _make_entries(self, pipes: bool) -> None:
         for name in ("in", "box", "out", "box/work", "box/tmp"):
             make_folder(self.folder / name, 0o755)
         for name in ("out", "box/work", "box/tmp"):
@@ -97,8 +96,8 @@ class Workspace:
         home = self.folder / "in" / ".agent"
         make_folder(home, 0o755)
         for name in _PIPE_NAMES:
-            # Of the program's user, so that it may open what its /dev/stdout leads to; but for the
-            # marks, which are the agent's alone.
+            # The program's user owns its pipes, so that the program may open its /dev/stdout. The
+            # pipe for the marks is the agent's alone.
             owner, mode = (self._agent, 0o200) if name == _MARKS else (self._owner, 0o220)
             os.mkfifo(home / name, 0)
             os.chown(home / name, owner, self._agent)
@@ -106,7 +105,7 @@ class Workspace:
             self.pipes[name] = os.open(home / name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def mounts(self) -> list[dict[str, Any]]:
-        """What the engine is to bind, as its API has it: it refuses what it does not see."""
+        """The mounts for the engine's API; the engine refuses folders that it cannot see."""
         return [
             {
                 "Type": "bind",
@@ -118,30 +117,30 @@ class Workspace:
         ]
 
     def hide_pipes(self) -> None:
-        """Remove the pipes' names; the agent has opened them."""
+        """Remove the pipes' names, after the agent has opened them."""
         shutil.rmtree(self.folder / "in" / ".agent", ignore_errors=True)
 
-    def lay(self, job: PreparedJob) -> None:
-        """Lay the job's files, and give the workspace the job's size; before the program starts.
+    def write(self, job: PreparedJob) -> None:
+        """Set the job's size and write its files; call it before the program starts.
 
         Raises:
-            InvalidJob: the kernel cannot take the files' names.
+            InvalidJob: the kernel cannot accept the files' names.
             OSError: the kernel refuses the size.
-            RuntimeFailure: it refuses a file.
+            RuntimeFailure: the kernel refuses a file.
         """
-        laid = sum(-(-len(content) // _PAGE) * _PAGE for content in job.files.values())
+        originals = sum(-(-len(content) // _PAGE) * _PAGE for content in job.files.values())
         size, inodes = job.job.limits.disk_bytes, MAX_INODES + _OWN_INODES
-        # Of the two copies of each file only the writable one counts against the limit.
-        resize_tmpfs(self.folder, size + laid, inodes + entries_of(job.files))
+        # There are two copies of each file; only the writable one counts against the limit.
+        resize_tmpfs(self.folder, size + originals, inodes + entries_of(job.files))
         try:
             for path, content in job.files.items():
-                self._lay_file("in", path, content, 0)
-                self._lay_file("box/work", path, content, self._owner)
+                self._write_file("in", path, content, 0)
+                self._write_file("box/work", path, content, self._owner)
         except OSError as error:
             raise files_refused(error) from error
-        self._laid_bytes = laid
+        self._original_bytes = originals
 
-    def _lay_file(self, place: str, path: str, content: bytes, owner: int) -> None:
+    def _write_file(self, place: str, path: str, content: bytes, owner: int) -> None:
         folder = self.folder / place
         *parents, name = path.split("/")
         for parent in parents:
@@ -154,13 +153,13 @@ class Workspace:
         os.chown(file, owner, owner)
 
     def space(self) -> Space:
-        """How full it is now; `Space.used_bytes` includes the job's files in the workspace."""
+        """How full it is now; the writable copies of the job's files count as used."""
         found = os.fstatvfs(self._root)
         used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        return Space(max(0, used - self._laid_bytes), found.f_bfree == 0 or found.f_ffree == 0)
+        return Space(max(0, used - self._original_bytes), found.f_bfree == 0 or found.f_ffree == 0)
 
     def collect(self, max_bytes: int) -> Collected:
-        """The artifacts; when nothing in the box runs any more."""
+        """The artifacts; call it when nothing in the box runs any more."""
         folder = os.open("out", _FOLDER, dir_fd=self._root)
         try:
             return collect(folder, max_bytes)
@@ -168,7 +167,7 @@ class Workspace:
             os.close(folder)
 
     def close(self) -> None:
-        """Unmount; what a box still holds of it goes with the box."""
+        """Unmount and delete it; what a box still has open exists until the box ends."""
         for descriptor in (self._root, *self.pipes.values()):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -177,19 +176,19 @@ class Workspace:
 
 
 def remove_workspace(folder: Path) -> None:
-    """Unmount and delete one workspace's folder; logs what cannot be."""
+    """Unmount and delete a workspace's folder; a failure is logged."""
     try:
-        with contextlib.suppress(OSError):  # it may not be mounted (any more)
+        with contextlib.suppress(OSError):  # it may not be mounted
             unmount(folder)
         folder.rmdir()
     except FileNotFoundError:
         return
     except OSError as error:
-        log.warning("a box's folder stays: %s", error)
+        log.warning("a box's folder could not be removed: %s", error)
 
 
 def reap_workspaces() -> None:
-    """Remove the workspaces of hosts that died."""
+    """Remove the workspaces of dead hosts."""
     for host in WORKSPACES.glob("*"):
         if is_alive(host.name):
             continue

@@ -1,24 +1,24 @@
-"""How many boxes should wait: what recent jobs ask for, and how a memory budget is shared out."""
+"""Decides how many boxes should wait, from recent jobs and a memory budget."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-#: Seconds over which arrivals are averaged, so that a burst shows at once; and seconds after which
-#: half of a rate once seen is forgotten, so that the next burst finds boxes waiting.
+#: Seconds over which arrivals are averaged, short so that a burst shows at once; and the half-life,
+#: in seconds, of the highest rate, long so that the next burst finds boxes waiting.
 _AVERAGED = 2.0
-_HALF_FORGOTTEN = 30.0
+_HALF_LIFE = 30.0
 
-#: Arrivals bunch: boxes for twice the average are kept.
+#: Jobs arrive in bursts, so boxes for twice the rate are kept.
 _SAFETY = 2.0
 
 
 class Demand:
-    """Jobs per second of one language: the average of the last moments, and its fading peak.
+    """The arrival rate of one language's jobs: a short average, and its decaying peak.
 
     Args:
-        least: boxes for the jobs that come after quiet.
+        least: boxes wanted without any demand.
     """
 
     def __init__(self, least: int = 1) -> None:
@@ -28,7 +28,7 @@ class Demand:
         self._seen = -math.inf
 
     def arrived(self, now: float) -> None:
-        """Note a job; ``now`` in seconds of any clock that never goes back."""
+        """Record a job; ``now`` is in seconds of any monotonic clock."""
         self._fade(now)
         self._average += 1 / _AVERAGED
         self._peak = max(self._peak, self._average)
@@ -39,22 +39,22 @@ class Demand:
         return self._peak
 
     def wanted(self, now: float, seconds_to_make: float) -> int:
-        """Boxes that should wait: as many jobs as come while one is made, with some to spare."""
+        """Boxes that should wait: as many as jobs arrive while one is made, and some to spare."""
         return self._least + math.ceil(round(_SAFETY * self.rate(now) * seconds_to_make, 1))
 
     def _fade(self, now: float) -> None:
         passed, self._seen = now - self._seen, now
         self._average *= math.exp(-passed / _AVERAGED)
-        self._peak = max(self._average, self._peak * 0.5 ** (passed / _HALF_FORGOTTEN))
+        self._peak = max(self._average, self._peak * 0.5 ** (passed / _HALF_LIFE))
 
 
 def share(wanted: Mapping[str, int], room: int) -> dict[str, int]:
-    """Boxes for each language out of ``room`` for all: one each first, then those who lack most.
+    """Divide ``room`` boxes among languages: first one each, then to those farthest from the wish.
 
-    Where there is not even one for each, the languages that want most have them.
+    If there is not one for each, the languages that want most get them.
 
     Args:
-        wanted: boxes by language, at least one for each.
+        wanted: boxes wanted by language, at least one each.
         room: boxes in all.
     """
     given = dict.fromkeys(wanted, 0)

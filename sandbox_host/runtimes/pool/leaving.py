@@ -1,4 +1,4 @@
-"""Boxes on their way out: what is left to do with them goes on in the background."""
+"""Boxes that are being removed, in the background."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any, TypeVar
 
 B = TypeVar("B")
 
-#: Boxes that may be on their way out before another job is begun.
+#: How many boxes may be in removal when another job begins.
 _MAX_LEAVING = 16
 
 
 class Leaving:
-    """Those of one runtime."""
+    """The boxes of one runtime that are being removed."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, work: Coroutine[None, None, None]) -> None:
-        """Have ``work`` done, which does not raise."""
+        """Run ``work``, which removes a box and does not raise."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def thinned(self) -> None:
-        """Wait while too many boxes are leaving: each still has its memory and processes."""
+    async def wait_until_few(self) -> None:
+        """Wait while too many boxes are being removed; each still has memory and processes."""
         while len(self._tasks) >= _MAX_LEAVING:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    async def settled(self) -> None:
-        """Wait until none is."""
+    async def wait_until_none(self) -> None:
+        """Wait until all are removed."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
 
 async def made_or_discarded(making: Coroutine[Any, Any, B], discard: Callable[[B], None]) -> B:
-    """The box that is made; where the caller is cancelled, it is discarded once it is there."""
+    """The box that ``making`` makes; if the caller is cancelled, it is discarded once made."""
     task = asyncio.create_task(making)
 
     def discard_made(made: asyncio.Task[B]) -> None:

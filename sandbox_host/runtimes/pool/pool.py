@@ -1,7 +1,7 @@
-"""Boxes that wait for jobs, made ahead of them and used once.
+"""A pool of boxes that are made ahead of jobs and used once.
 
-It knows nothing of what a box is. A job takes one that waits, or the next one made; the pool makes
-new ones in the background, few at a time, as many as recent demand and its budget of memory say.
+The pool does not depend on what a box is. A job takes a waiting box, or the next one made. The pool
+makes new ones in the background, few at a time; recent demand and its memory budget say how many.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from sandbox_host.runtimes.pool.demand import Demand, share
 
 log = logging.getLogger(__name__)
 
-#: Boxes made at once ahead of need: while jobs run, and while none does.
+#: Boxes made at the same time ahead of jobs: while jobs run, and while none runs.
 _MAKING_BESIDE_JOBS = 1
 _MAKING_AT_REST = 2
 
-#: Seconds for which a new box is put off while others wait: most jobs have ended then, and their
-#: results are on the way.
+#: Seconds by which making a box is deferred while others wait: by then most jobs have ended and
+#: their results are being sent.
 _DEFERRED_SECONDS = 0.1
 
-#: Seconds between looks at a demand that fades; and between attempts after a failed one.
+#: Seconds between checks of the decaying demand; seconds between attempts after failures.
 _LOOK_SECONDS = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
@@ -38,14 +38,14 @@ _GUESSED_BYTES = 24 * 1024**2
 
 
 class Box(Protocol):
-    """What the pool must know of a box."""
+    """What the pool needs of a box."""
 
     async def broken(self) -> None:
         """Return when the box can no longer take a job."""
         ...
 
     def cost_bytes(self) -> int | None:
-        """Memory that it takes while it waits; None where that cannot be measured."""
+        """Memory that it takes while it waits; None if that cannot be measured."""
         ...
 
 
@@ -54,7 +54,7 @@ B = TypeVar("B", bound=Box)
 
 @dataclass
 class _Queue(Generic[B]):
-    """One language's boxes."""
+    """One language's waiting boxes, and the jobs that wait for one."""
 
     demand: Demand
     waiting: dict[B, asyncio.Task[None]] = field(default_factory=dict)
@@ -74,10 +74,10 @@ class BoxPool(Generic[B]):
 
     Args:
         languages: those to keep boxes for.
-        make: a new box for a language, ready for its job.
-        discard: lets a box go that no job has used; returns at once.
+        make: makes a box for a language, ready for its job.
+        discard: removes a box that no job has used; returns at once.
         budget_bytes: memory of all boxes that wait or are being made; 0 keeps none waiting.
-        on_trouble: called when a box cannot be made and no job is there to be told.
+        on_trouble: called when a box cannot be made and no job waits for it.
         least: boxes of each language that wait without demand.
     """
 
@@ -105,15 +105,15 @@ class BoxPool(Generic[B]):
         self._error: str | None = None
 
     def start(self) -> None:
-        """Begin to make boxes, on the running loop; it may have begun already."""
+        """Start to make boxes, on the running loop; does nothing if it has started already."""
         if self._replenishing is None:
             self._replenishing = asyncio.create_task(self._replenish())
 
     async def take(self, language: str) -> tuple[B, bool]:
-        """A box for one job, and whether it was waiting; `done` must be called after the job.
+        """Take a box for one job; also whether it was waiting. Call `done` after the job.
 
         Raises:
-            RuntimeFailure: the box this job would have had cannot be made.
+            RuntimeFailure: the box for this job cannot be made.
         """
         queue = self._queues[language]
         queue.demand.arrived(time.monotonic())
@@ -133,12 +133,12 @@ class BoxPool(Generic[B]):
             self._wake.set()
 
     def done(self) -> None:
-        """A job that took a box has ended."""
+        """Note that a job which took a box has ended."""
         self._in_use -= 1
         self._wake.set()
 
     async def _wait_for_box(self, language: str, queue: _Queue[B]) -> B:
-        """The next box made, of which there are at least as many as jobs that wait for one."""
+        """The next box made; as many are being made as jobs wait for one."""
         waiter: asyncio.Future[B] = asyncio.get_running_loop().create_future()
         queue.waiters.append(waiter)
         if queue.making < len(queue.waiters):
@@ -174,7 +174,7 @@ class BoxPool(Generic[B]):
         }
 
     async def aclose(self) -> None:
-        """Make no more, and discard what waits; boxes under way are waited for."""
+        """Make no more boxes, wait for those being made, and discard all that wait."""
         self._closed = True
         if self._replenishing is not None:
             self._replenishing.cancel()
@@ -192,7 +192,7 @@ class BoxPool(Generic[B]):
                     await self._wake.wait()
 
     def _plan(self) -> bool:
-        """Bring every queue nearer to what it should hold; whether making a box was deferred."""
+        """Bring every queue nearer to its target; whether making a box was deferred."""
         now = time.monotonic()
         wanted = {
             name: queue.demand.wanted(now, self._make_seconds)
@@ -260,7 +260,7 @@ class BoxPool(Generic[B]):
         self._hand_over(queue, box)
 
     def _failed(self, language: str, queue: _Queue[B], error: BaseException) -> None:
-        """Tell the job that would have had the box; make none of its kind ahead for a while."""
+        """Fail the job that waits for the box; make none of its language ahead for a while."""
         self._error = str(error)
         queue.rest_until = time.monotonic() + queue.pause
         queue.pause = min(2 * queue.pause, _LONGEST_PAUSE)

@@ -68,7 +68,7 @@ async def _try(
     run: Callable[[B, bool], Awaitable[RunResult]],
     make: Callable[[], Coroutine[Any, Any, B]] | None,
 ) -> RunResult:
-    await discarder.leaving.thinned()
+    await discarder.leaving.wait_until_few()
     if make is not None:
         box, warm = await made_or_discarded(make(), discarder.discard), False
     else:

@@ -1,9 +1,9 @@
-"""Client of a session pool's data plane: Azure Container Apps dynamic sessions.
+"""Client for the data plane of a session pool, of Azure Container Apps dynamic sessions.
 
 Source: Azure/azure-rest-api-specs, ``specification/app/data-plane/DynamicSessions``, API version
-`API_VERSION`. A session begins with the first request that names its identifier. Where the pool has
-no room for another one, that request is answered with 404; where too many begin at once, with 429.
-An unknown API version is answered with 401.
+`API_VERSION`. A session begins with the first request that has its identifier. If the pool has no
+room for another session, that request gets a 404; if too many sessions begin at once, a 429. An
+unknown API version gets a 401.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 API_VERSION = "2025-10-02-preview"
 SCOPE = "https://dynamicsessions.io/.default"
 
-#: Seconds a request may be tried again, and may take each time.
+#: Seconds for which a request is retried; seconds that each attempt may take.
 RETRY_SECONDS = 12.0
 _REQUEST_SECONDS = 30.0
 
-#: Seconds before its end at which a token is exchanged.
+#: Seconds before its expiry at which a token is replaced.
 _TOKEN_MARGIN_SECONDS = 300.0
 
 _MAX_JSON_BYTES = 4 * 1024**2
@@ -48,19 +48,19 @@ _UNAUTHORIZED, _NOT_FOUND, _TOO_MANY_REQUESTS, _SERVER_ERROR = 401, 404, 429, 50
 
 
 class Unanswered(RuntimeFailure):
-    """A request did not come through, or its answer did not; it may have been carried out."""
+    """A request, or its answer, was lost; the request may have been carried out."""
 
 
 class TooMuch(RuntimeFailure):
-    """An answer is larger than it may be."""
+    """An answer is larger than allowed."""
 
 
 class Refused(RuntimeFailure):
-    """The service said no.
+    """The service refused a request.
 
     Attributes:
-        status: of HTTP.
-        pause: seconds that the answer asks to wait.
+        status: the HTTP status.
+        pause: seconds that the answer asks to wait; None if it does not.
     """
 
     def __init__(self, message: str, status: int, pause: float | None) -> None:
@@ -74,7 +74,7 @@ class SessionPool:
 
     Args:
         endpoint: its management endpoint.
-        retry_seconds: how long a request is tried again.
+        retry_seconds: for how long a request is retried.
     """
 
     def __init__(self, endpoint: str, retry_seconds: float = RETRY_SECONDS) -> None:
@@ -85,7 +85,7 @@ class SessionPool:
         self._token: AccessToken | None = None
 
     async def upload(self, session: str, name: str, content: bytes) -> None:
-        """Put a file into the session's file area; begins the session.
+        """Put a file into the session's file area, which begins the session.
 
         Raises:
             RuntimeFailure: the pool has no room for another session, or does not answer.
@@ -93,10 +93,10 @@ class SessionPool:
         await self._request("upload", session, "files", file=(name, content))
 
     async def execute(self, session: str, code: str, seconds: int, stream_limit: int) -> Any:  # noqa: ANN401
-        """Begin to execute Python ``code``; the execution as the API describes it.
+        """Begin to execute Python ``code``; the execution in the API's format.
 
-        The service ends it after ``seconds``, and hands over ``stream_limit`` characters of stdout
-        and of stderr each. Not repeated when its answer is lost: the code may run already.
+        The service ends it after ``seconds``, and returns at most ``stream_limit`` characters each
+        of stdout and stderr. It is not retried if the answer is lost: the code may be running.
         """
         body = {
             "codeInputType": "Inline",
@@ -108,7 +108,7 @@ class SessionPool:
         return _json(await self._request("execute", session, "executions", body=body))
 
     async def execution(self, session: str, execution: str) -> Any:  # noqa: ANN401
-        """How an execution stands."""
+        """The state of an execution, in the API's format."""
         path = f"executions/{quote(execution, safe='')}"
         return _json(await self._request("poll", session, path))
 
@@ -116,17 +116,17 @@ class SessionPool:
         """The content of a file.
 
         Raises:
-            TooMuch: more than ``limit`` bytes.
+            TooMuch: it has more than ``limit`` bytes.
             Refused: there is no such file.
         """
         path = f"files/{quote(name, safe='')}/content"
         return await self._request("download", session, path, limit=limit)
 
     async def delete(self, session: str) -> None:
-        """End the session and all that runs in it; one that has ended is fine.
+        """End the session and all that runs in it; one that has ended already is no error.
 
         Raises:
-            RuntimeFailure: it may go on until the pool ends it.
+            RuntimeFailure: it may continue until the pool ends it.
         """
         try:
             await self._request("delete", session, "session", method="DELETE")
@@ -141,7 +141,7 @@ class SessionPool:
         await self._forget_token()
 
     async def _request(self, purpose: str, session: str, path: str, **request: Any) -> bytes:  # noqa: ANN401
-        """Send a request, again where that can help and cannot harm, within `retry_seconds`."""
+        """Send a request; for `retry_seconds`, retry it when that may help and cannot do harm."""
         deadline = time.monotonic() + self._retry_seconds
         backoff = Backoff(first=0.25, ceiling=_MAX_PAUSE_SECONDS)
         renewed = False
@@ -214,7 +214,7 @@ class SessionPool:
         return self._token.token
 
     async def _forget_token(self) -> None:
-        """Drop the token with its credential, which would hand out the same one again."""
+        """Drop the token and its credential, which would return the same token again."""
         self._token = None
         credential, self._credential = self._credential, None
         if credential is not None:
@@ -222,7 +222,7 @@ class SessionPool:
 
 
 def _may_pass(purpose: str, error: Refused) -> bool:
-    """Whether the same request may come through a little later."""
+    """Whether the same request may succeed a little later."""
     if error.status == _TOO_MANY_REQUESTS:
         return True
     if purpose == "upload" and error.status == _NOT_FOUND:  # no room in the pool
@@ -244,9 +244,9 @@ def _json(raw: bytes) -> Any:  # noqa: ANN401
 
 
 async def _error_of(response: aiohttp.ClientResponse) -> str:
-    """Code and message of an error answer, cut short."""
+    """Code and message of an error answer, at most 300 characters."""
     try:
-        said = json.loads(await read_at_most(response, _MAX_JSON_BYTES))["error"]
-        return f"{said['code']}: {said['message']}"[:300]
+        error = json.loads(await read_at_most(response, _MAX_JSON_BYTES))["error"]
+        return f"{error['code']}: {error['message']}"[:300]
     except (TooLarge, ValueError, KeyError, TypeError):
         return response.reason or ""

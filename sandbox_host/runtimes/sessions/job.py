@@ -1,4 +1,4 @@
-"""What goes into a session and what comes out of it: archives, order, report."""
+"""What a session gets and returns: archives, the launcher's request and its report."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sandbox_host.run.job import PreparedJob
 from sandbox_host.run.output import FLOOD_BYTES
 from sandbox_host.runtimes.base import environment_of
 
-#: A session's file area, and names in it.
+#: A session's file area, and file names in it.
 _AREA = "/mnt/data"
 JOB_ARCHIVE, ARTIFACTS = "job.tar", "artifacts.tar"
 
-#: Bytes an archive takes beside its contents: headers and padding of all entries.
+#: Bytes that an archive may take besides its contents: headers and padding of all entries.
 ARCHIVE_OVERHEAD = 8 * 1024**2
 
 _MAX_ENTRIES = 4096
@@ -31,15 +31,16 @@ _LAUNCHER = files("sandbox_host.runtimes.sessions").joinpath("launcher.py").read
 
 
 class Report(BaseModel):
-    """What the launcher says of a run; see `launcher` for what that is worth.
+    """The launcher's report on a run; see `launcher` for how far it can be trusted.
 
     Attributes:
         returncode: exit code, or the negated number of the signal that ended the program.
-        killed: why the launcher killed it, where it did.
-        stdout_bytes, stderr_bytes: written, kept or not.
+        killed: why the launcher killed it, if it did.
+        stdout_bytes: bytes written, kept or not.
+        stderr_bytes: bytes written, kept or not.
         packed: files in the archive of artifacts.
-        skipped: files left out of it, the first of them.
-        more: how many more were.
+        skipped: the first files left out of it.
+        more: how many more were left out.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -54,15 +55,15 @@ class Report(BaseModel):
 
 
 class NotStarted(BaseModel):
-    """What the launcher says where the session's kernel refused the job's files or arguments."""
+    """The launcher's report if the session's kernel refused the job's files or arguments."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     errno: int = Field(ge=0, le=4095)
 
 
-class Said(RootModel[Report | NotStarted]):
-    """What a launcher says in the end."""
+class LauncherOutput(RootModel[Report | NotStarted]):
+    """The value of the code that a session executes."""
 
 
 class SkippedName(BaseModel):
@@ -73,7 +74,7 @@ class SkippedName(BaseModel):
 
 
 def archive_of(job: PreparedJob) -> bytes:
-    """The job's files below ``work``, and its standard input."""
+    """An archive with the job's files below ``work``, and its standard input."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path, content in job.files.items():
@@ -89,10 +90,10 @@ def _add(archive: tarfile.TarFile, path: str, content: bytes) -> None:
 
 
 def code_of(job: PreparedJob) -> str:
-    """Python code whose value is the report."""
+    """Python code that runs the program; its value is a `LauncherOutput`."""
     root = f"{_AREA}/run"
     workspace, temporary = f"{root}/work", f"{root}/tmp"  # noqa: S108 - inside the session
-    order: dict[str, Any] = {
+    request: dict[str, Any] = {
         "archive": f"{_AREA}/{JOB_ARCHIVE}",
         "artifacts": f"{_AREA}/{ARTIFACTS}",
         "root": root,
@@ -103,11 +104,11 @@ def code_of(job: PreparedJob) -> str:
         "flood_bytes": FLOOD_BYTES,
         "artifact_bytes": job.job.limits.artifact_bytes,
     }
-    return f"{_LAUNCHER}\n\nlaunch(json.loads({json.dumps(order)!r}))\n"
+    return f"{_LAUNCHER}\n\nlaunch(json.loads({json.dumps(request)!r}))\n"
 
 
 def unpack(archive: bytes, room: int, report: Report) -> Collected:
-    """The artifacts in ``archive``, which is the program's to arrange: regular files only."""
+    """The artifacts in ``archive``, whose content the program controls: only regular files."""
     skipped: list[SkippedArtifact] = []
     with tempfile.TemporaryDirectory(prefix="qlp-session-") as folder:
         try:
@@ -126,7 +127,7 @@ def unpack(archive: bytes, room: int, report: Report) -> Collected:
 
 
 def skipped_in(report: Report) -> list[SkippedArtifact]:
-    """What the launcher says it left out."""
+    """The files that the launcher has reported as left out."""
     return [skipped_artifact(one.name, one.reason) for one in report.skipped]
 
 

@@ -1,9 +1,9 @@
 """Runs *inside* a session, sent there as source: starts the program and reports how it ended.
 
-It stands alone, on whatever Python the session has. The program is a process of its own with
-streams of its own, so what it prints cannot be taken for the report. But it is the same user as
-this launcher, and a session is not divided any further: a hostile program can falsify what is said
-of its own run. Of no other, since a session is used once.
+It depends on nothing but the session's Python. The program is a separate process with its own
+streams, so its output cannot be taken for the report. But it has the same user as this launcher,
+and a session has no further isolation: a hostile program can falsify the report on its own run. It
+cannot falsify any other, since a session is used once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import threading
 from collections.abc import Callable
 from typing import IO, Any
 
-#: Files looked at, and those said to be left out.
+#: Files looked at, and skipped files named in the report.
 _MAX_FILES, _MAX_SKIPPED = 4096, 16
-#: Characters of a name that the host takes.
+#: Maximum characters of a name that the host accepts.
 _MAX_NAME = 4096
 
 
@@ -43,30 +43,30 @@ class _Stream:
                 self._on_flood()
 
     def text(self) -> str:
-        """What was kept; a process that has left the group may still hold the pipe."""
+        """What was kept; the wait is bounded, since a process may have left the group."""
         self._thread.join(2)
         return bytes(self.kept).decode("utf-8", "replace")
 
 
-def launch(order: dict[str, Any]) -> str:
-    """Run the program that ``order`` describes (`job.code_of`); the report as JSON."""
-    root = order["root"]
+def launch(request: dict[str, Any]) -> str:
+    """Run the program that ``request`` describes (`job.code_of`); the report as JSON."""
+    root = request["root"]
     shutil.rmtree(root, ignore_errors=True)
     for folder in ("work", "tmp", "out"):
         os.makedirs(os.path.join(root, folder))
     try:
-        with tarfile.open(order["archive"]) as archive:
+        with tarfile.open(request["archive"]) as archive:
             archive.extractall(root)  # noqa: S202 - made by the host itself # nosec B202
         with open(os.path.join(root, "stdin"), "rb") as stdin:
-            report = _run(order, stdin)
+            report = _run(request, stdin)
     except OSError as error:
         return json.dumps({"errno": error.errno or 0})
-    report.update(_pack(os.path.join(root, "out"), order["artifacts"], order["artifact_bytes"]))
+    report.update(_pack(os.path.join(root, "out"), request["artifacts"], request["artifact_bytes"]))
     return json.dumps(report)
 
 
 class _Packer:
-    """Archives what lies in a folder, as far as it fits; the host looks at it closely."""
+    """Archives the files in a folder, as far as they fit; the host checks the archive."""
 
     def __init__(self, folder: str, room: int) -> None:
         self.packed, self.more = 0, 0
@@ -118,14 +118,14 @@ def _pack(folder: str, archive_path: str, room: int) -> dict[str, Any]:
     return {"packed": packer.packed, "skipped": packer.skipped, "more": packer.more}
 
 
-def _run(order: dict[str, Any], stdin: IO[bytes]) -> dict[str, Any]:
-    command, environment = order["command"], dict(order["environment"])
+def _run(request: dict[str, Any], stdin: IO[bytes]) -> dict[str, Any]:
+    command, environment = request["command"], dict(request["environment"])
     environment["PATH"] = os.environ.get("PATH", environment["PATH"])
     if command[0] == "python3":
         command = [sys.executable, *command[1:]]
     process = subprocess.Popen(
         command,
-        cwd=os.path.join(order["root"], "work"),
+        cwd=os.path.join(request["root"], "work"),
         env=environment,
         stdin=stdin,
         stdout=subprocess.PIPE,
@@ -140,11 +140,11 @@ def _run(order: dict[str, Any], stdin: IO[bytes]) -> dict[str, Any]:
 
     assert process.stdout is not None
     assert process.stderr is not None
-    cap, flood = order["output_bytes"], order["flood_bytes"]
+    cap, flood = request["output_bytes"], request["flood_bytes"]
     stdout = _Stream(process.stdout, cap, flood, lambda: kill("output"))
     stderr = _Stream(process.stderr, cap, flood, lambda: kill("output"))
     try:
-        process.wait(order["wall_seconds"])
+        process.wait(request["wall_seconds"])
     except subprocess.TimeoutExpired:
         kill("deadline")
         process.wait()

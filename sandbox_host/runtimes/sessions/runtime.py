@@ -1,9 +1,9 @@
 """The sessions runtime: programs run in Azure Container Apps dynamic sessions, one session each.
 
-A session is a Hyper-V guest of a pool of the kind ``PythonLTS``. Its file area takes the job as one
-archive, a launcher (`launcher`) is executed in its kernel, and the archive of what the
-program left in its output folder is fetched before the session is deleted. The pool fixes memory,
-disk and processes and keeps the network off; the job's own limits on them are not enforced.
+A session is a Hyper-V guest in a pool of type ``PythonLTS``. The job is uploaded to its file area
+as one archive, `launcher` is executed in it, and an archive of the program's artifacts is
+downloaded before the session is deleted. The pool determines memory, disk and processes and turns
+the network off; the job's own limits on these are not enforced.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from sandbox_host.runtimes.sessions.job import (
     ARCHIVE_OVERHEAD,
     ARTIFACTS,
     JOB_ARCHIVE,
+    LauncherOutput,
     NotStarted,
     Report,
-    Said,
     archive_of,
     code_of,
     skipped_in,
@@ -51,30 +51,30 @@ from sandbox_host.runtimes.sessions.job import (
 
 log = logging.getLogger(__name__)
 
-#: Languages that a ``PythonLTS`` session has an interpreter for.
+#: Languages for which a ``PythonLTS`` session has an interpreter.
 LANGUAGES = ("python", "shell")
 
-#: Seconds that the service lets code run at most, and that unpacking, starting and packing may
-#: take of them.
+#: Maximum seconds for which the service runs code; the part of them kept for unpacking, starting
+#: and packing.
 MAX_EXECUTION_SECONDS = 220
 _LAUNCH_SECONDS = 10
 MAX_WALL_SECONDS = MAX_EXECUTION_SECONDS - _LAUNCH_SECONDS
 
-#: Seconds after which this host gives up on an execution that should have ended.
+#: Seconds after its end was due at which this host gives up on an execution.
 _GRACE_SECONDS = 15.0
 
-#: Seconds that deleting a session may take; past that, the pool's own cooldown ends it.
+#: Seconds that deleting a session may take; if it takes longer, the pool's cooldown ends it.
 _DELETE_SECONDS = 5.0
 
 _FIRST_POLL_SECONDS, _POLL_SECONDS = 0.05, 1.0
 
-#: What the service says in place of output when an execution took too long.
+#: What the service returns instead of output when an execution took too long.
 _SERVICE_TIMED_OUT = "Request timed out"
 
 _UNFINISHED = frozenset({"NotStarted", "Running"})
 _KILLS = {"deadline": Kill.DEADLINE, "output": Kill.OUTPUT, None: None}
 
-#: The usual one but for the user, who may be root in a guest of his own.
+#: The usual canary without the check of the user, who may be root in a guest of its own.
 _CANARY = """\
 import os, sys
 assert os.getpid() != 1, "the program is PID 1"
@@ -83,7 +83,7 @@ sys.stdout.write(sys.stdin.read())
 """
 
 _FIX = (
-    "see that QLP_SANDBOX_SESSIONS_ENDPOINT is the management endpoint of a PythonLTS pool, that"
+    "check that QLP_SANDBOX_SESSIONS_ENDPOINT is the management endpoint of a PythonLTS pool, that"
     " this host's identity has the role Azure ContainerApps Session Executor on it, and that the"
     " pool has room"
 )
@@ -102,7 +102,7 @@ class SessionsRuntime:
         self._pool = pool
 
     async def preflight(self) -> Readiness:
-        """Run the canary in a session of its own."""
+        """Run the canary in a session."""
         try:
             await run_canary(self, _CANARY)
         except RuntimeFailure as error:
@@ -123,24 +123,24 @@ class SessionsRuntime:
         )
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
-        """See `Runtime.run`; output is told of when the program has ended."""
+        """See `Runtime.run`; output is reported only when the program has ended."""
         _check(job)
         control = control or RunControl()
         record = RunRecord.of(job, self.name, control)
         session = f"{job.job.run_id.hex}{secrets.token_hex(8)}"
         async with self._deleted_afterwards(session):
             working = asyncio.create_task(self._work(session, record))
-            dying = asyncio.create_task(control.kill.wait())
+            killed = asyncio.create_task(control.kill.wait())
             try:
-                await asyncio.wait({working, dying}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({working, killed}, return_when=asyncio.FIRST_COMPLETED)
                 return working.result() if working.done() else _killed(record, Kill.REQUEST)
             finally:
                 working.cancel()
-                dying.cancel()
-                await asyncio.gather(working, dying, return_exceptions=True)
+                killed.cancel()
+                await asyncio.gather(working, killed, return_exceptions=True)
 
     async def reap(self) -> int:
-        """Nothing: the pool itself ends sessions that nobody uses any more."""
+        """Remove nothing: the pool itself ends sessions that are not used any more."""
         return 0
 
     async def aclose(self) -> None:
@@ -178,7 +178,7 @@ class SessionsRuntime:
         return record.result(ending, usage, await self._artifacts(session, job, report))
 
     async def _execute(self, session: str, job: PreparedJob) -> dict[str, Any] | None:
-        """The execution when it has ended; None when it should have and did not."""
+        """The execution after its end; None if it did not end in time."""
         seconds = math.ceil(job.job.limits.wall_seconds) + _LAUNCH_SECONDS
         code, stream_limit = code_of(job), job.job.limits.output_bytes + 1
         try:
@@ -217,28 +217,29 @@ def _check(job: PreparedJob) -> None:
 
 
 def _checked(execution: Any) -> dict[str, Any]:  # noqa: ANN401
-    """An execution as the API describes it, with the fields that are needed to follow it."""
+    """An execution in the API's format, with the fields that are needed to follow it."""
     if not isinstance(execution, dict) or not isinstance(execution.get("status"), str):
-        raise RuntimeFailure("the session pool's answer describes no execution")
+        raise RuntimeFailure("the session pool's answer is not an execution")
     if execution["status"] in _UNFINISHED and not isinstance(execution.get("id"), str):
-        raise RuntimeFailure("the session pool did not name the execution it began")
+        raise RuntimeFailure("the session pool's answer has no ID of the execution")
     return execution
 
 
 def _report_of(execution: dict[str, Any], result: dict[str, Any]) -> Report | None:
-    """The launcher's report; None where the service ended the execution for taking too long.
+    """The launcher's report; None if the service ended the execution because it took too long.
 
     Raises:
-        InvalidJob: the session's kernel cannot take the job's names or arguments.
-        RuntimeFailure: the session failed, and the program with it or not.
+        InvalidJob: the session's kernel cannot accept the job's file names or arguments.
+        RuntimeFailure: the session failed; the program may have run.
     """
     if execution["status"] != "Succeeded":
-        said = str(result.get("stderr") or execution.get("error") or execution["status"])
-        if said.startswith(_SERVICE_TIMED_OUT):
+        problem = str(result.get("stderr") or execution.get("error") or execution["status"])
+        if problem.startswith(_SERVICE_TIMED_OUT):
             return None
-        raise RuntimeFailure(f"the session failed: {said.strip().splitlines()[-1][:300]}")
+        raise RuntimeFailure(f"the session failed: {problem.strip().splitlines()[-1][:300]}")
     try:
-        report = read_as(Said, str(result.get("executionResult")).encode(errors="replace")).root
+        output = str(result.get("executionResult")).encode(errors="replace")
+        report = read_as(LauncherOutput, output).root
     except ValidationError:
         raise RuntimeFailure("the session's launcher gave no report") from None
     if isinstance(report, NotStarted):
@@ -250,7 +251,7 @@ def _report_of(execution: dict[str, Any], result: dict[str, Any]) -> Report | No
 
 
 def _feed(stream: CappedStream, text: object, written: int) -> None:
-    """Give ``stream`` what the session handed over, which may be less than was written."""
+    """Give ``stream`` what the session returned, which may be less than was written."""
     stream.feed(str(text or "").encode(errors="replace"))
     stream.total = max(stream.total, written)
 

@@ -22,7 +22,7 @@ from sandbox_host.linux.processes import host_tag
 from sandbox_host.linux.quotas import SHARED
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.bubblewrap import binary as bwrap_binary
-from sandbox_host.runtimes.bubblewrap.binary import Identity, find_bwrap, reap_shelters
+from sandbox_host.runtimes.bubblewrap.binary import Identity, find_bwrap, reap_copies
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
 from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime
 from tests.fixtures.sandbox import ROOT, prepared, run
@@ -131,7 +131,7 @@ async def test_the_wheels_bwrap_works_from_under_a_private_home(wheel: Path) -> 
     result = await run(runtime, prepared("print('from the wheel')"))
     assert (result.verdict, result.stdout) == (Verdict.SUCCEEDED, "from the wheel\n")
     assert runtime._provisioned is not None
-    shelter = runtime._provisioned.capabilities.bwrap.shelter
+    shelter = runtime._provisioned.capabilities.bwrap.copy_folder
     await runtime.aclose()
     assert shelter is not None
     assert not shelter.exists()
@@ -234,7 +234,7 @@ def test_copies_of_bwrap_that_a_dead_host_left_are_removed_and_others_kept() -> 
     left.mkdir()
     kept.mkdir()
     try:
-        reap_shelters()  # or another host of this machine, which starts at the same time
+        reap_copies()  # or another host of this machine, which starts at the same time
         assert not left.exists()
         assert kept.exists()
     finally:
