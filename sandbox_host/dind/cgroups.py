@@ -6,6 +6,8 @@ import contextlib
 import subprocess
 from pathlib import Path
 
+from sandbox_host.linux.mountinfo import read_mounts
+
 _ROOT = Path("/sys/fs/cgroup")
 
 
@@ -17,11 +19,9 @@ def make_writable() -> None:
     Raises:
         OSError: the kernel refuses.
     """
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        point, options = left.split()[4:6]
-        if right.startswith("cgroup") and "ro" in options.split(","):
-            command = ["mount", "-o", "remount,bind,rw", point]
+    for mount in read_mounts():
+        if mount.kind in ("cgroup", "cgroup2") and "ro" in mount.options:
+            command = ["mount", "-o", "remount,bind,rw", str(mount.point)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
             if done.returncode != 0:
                 raise OSError(done.stderr.strip())

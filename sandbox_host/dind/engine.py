@@ -20,6 +20,7 @@ import requests
 from sandbox_host.dind.images import Unprepared
 from sandbox_host.host.engine_status import EngineStatus
 from sandbox_host.linux.folders import make_file, make_folder
+from sandbox_host.linux.mountinfo import read_mounts
 
 log = logging.getLogger(__name__)
 
@@ -235,10 +236,6 @@ def _configure() -> None:
 
 
 def _is_overlay(folder: Path) -> bool:
-    """Whether ``folder`` lies on an overlay file system; see proc_pid_mountinfo(5)."""
-    kinds = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        kinds[left.split()[4]] = right.split()[0]
-    nearest = next(str(at) for at in (folder, *folder.parents) if str(at) in kinds)
-    return kinds[nearest] == "overlay"
+    """Whether ``folder`` lies on an overlay file system."""
+    kinds = {mount.point: mount.kind for mount in read_mounts()}
+    return next(kinds[at] for at in (folder, *folder.parents) if at in kinds) == "overlay"

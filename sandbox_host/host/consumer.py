@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.exceptions import MessageLockLostError
@@ -32,12 +31,11 @@ from sandbox_host.host.recent_runs import RecentRuns
 from sandbox_host.host.status import HostStatus
 from sandbox_host.host.supervisor import Supervisor
 from sandbox_host.net.backoff import Backoff
+from sandbox_host.run.background import unless_set
 from sandbox_host.run.events import run_ended
 from sandbox_host.run.job import PreparedJob
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 #: Seconds that abandoning a job's message may take while the host stops.
 _ABANDON_SECONDS = 5.0
@@ -92,7 +90,7 @@ class Consumer:
     async def _work(self) -> None:
         backoff = Backoff()
         while not self._stop.is_set():
-            if await self._unless_stopped(self._supervisor.available()) is None:
+            if await unless_set(self._stop, self._supervisor.available()) is None:
                 return
             try:
                 async with self._bus.link() as link:
@@ -102,7 +100,7 @@ class Consumer:
                 pause = backoff.next()
                 self._status.failed(f"Service Bus: {type(error).__name__}: {error}")
                 log.warning("Service Bus is unavailable (%s); retrying in %.1f s", error, pause)
-                await self._unless_stopped(asyncio.sleep(pause, result=True))
+                await unless_set(self._stop, asyncio.sleep(pause))
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
@@ -115,25 +113,12 @@ class Consumer:
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         """Receive and handle messages, one after the other, while there is a runtime."""
         while not self._stop.is_set() and self._supervisor.runtime is not None:
-            if await self._unless_stopped(self._runner.wait_for_capacity()) is None:
+            if await unless_set(self._stop, self._runner.wait_for_capacity()) is None:
                 return
-            message = await self._unless_stopped(link.receive())
+            message = await unless_set(self._stop, link.receive())
             backoff.reset()
             if message is not None:
                 await self._settle(link, message)
-
-    async def _unless_stopped(self, work: Awaitable[_T]) -> _T | None:
-        """What ``work`` returns, or None if the host is asked to stop first."""
-        working = asyncio.ensure_future(work)
-        stopping = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            if not working.done():
-                working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
-        return None if working.cancelled() else working.result()
 
     async def _settle(self, link: Link, message: ServiceBusReceivedMessage) -> None:
         """Handle one message; whatever happens, it is settled or abandoned.
@@ -161,7 +146,7 @@ class Consumer:
             self._status.failed(f"{type(error).__name__}: {error}")
             # An abandoned message is delivered again at once, perhaps to this host. Holding it
             # first keeps its delivery attempts from being used up.
-            await self._unless_stopped(asyncio.sleep(_pause(message), result=True))
+            await unless_set(self._stop, asyncio.sleep(_pause(message)))
             await link.abandon(message)
 
     async def _handle(self, link: Link, message: ServiceBusReceivedMessage) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
 from contextlib import AbstractContextManager
-from typing import TypeVar
 from uuid import UUID
 
 from domain.contracts.job import SandboxResult, Verdict
@@ -18,14 +15,12 @@ from sandbox_host.host.messages import failure
 from sandbox_host.host.status import HostStatus
 from sandbox_host.host.supervisor import Supervisor
 from sandbox_host.host.uploads import Uploader
+from sandbox_host.run.background import unless_set
 from sandbox_host.run.events import run_ended
 from sandbox_host.run.job import InvalidJob, PreparedJob
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime, RuntimeFailure
 
 log = logging.getLogger(__name__)
-
-
-Done = TypeVar("Done")
 
 
 class NotNow(Exception):
@@ -94,7 +89,7 @@ class Runner:
         control = RunControl()
         # Followed from here on, so that a job cancelled while it waits for memory never starts.
         with self._following(job, control):
-            fetched = await _unless(control.kill, self._inputs.fetch(job))
+            fetched = await unless_set(control.kill, self._inputs.fetch(job))
             if fetched is None:
                 return _killed(job)
             job = fetched
@@ -117,18 +112,6 @@ class Runner:
         readiness = self._supervisor.readiness.get(runtime.name)
         local = readiness is None or readiness.local
         return job.job.limits.memory_bytes if local else 0
-
-
-async def _unless(kill: asyncio.Event, work: Coroutine[None, None, Done]) -> Done | None:
-    """The result of ``work``; None if ``kill`` is set first, which cancels the work."""
-    working, killed = asyncio.create_task(work), asyncio.create_task(kill.wait())
-    try:
-        await asyncio.wait({working, killed}, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        for task in (working, killed):
-            task.cancel()
-        await asyncio.wait({working, killed})
 
 
 def _killed(job: PreparedJob) -> RunResult:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+#: Flags that open a folder as a descriptor, but not through a link.
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 def make_folder(path: Path, mode: int, *, exist_ok: bool = False) -> None:
     """Make one folder; its parent must exist.

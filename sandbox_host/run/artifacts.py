@@ -26,6 +26,7 @@ from domain.contracts.job import (
     RelativePath,
     SkippedArtifact,
 )
+from sandbox_host.linux.folders import OPEN_FOLDER
 
 #: Limits of the walk: how deep folders may be nested, and entries looked at in all.
 _MAX_DEPTH = 16
@@ -34,7 +35,6 @@ _MAX_ENTRIES = 4096
 _NAME: TypeAdapter[str] = TypeAdapter(RelativePath, config=ConfigDict(regex_engine="python-re"))
 _MAX_NAME, _MAX_REASON = 255, 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Non-blocking, so as not to hang on a FIFO that has replaced a file.
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -138,7 +138,7 @@ class _Collector:
         if stat.S_ISDIR(found.st_mode):
             if depth == _MAX_DEPTH:
                 raise _Skip(f"lies more than {_MAX_DEPTH} folders deep")
-            opened = os.open(name, _OPEN_FOLDER, dir_fd=folder)
+            opened = os.open(name, OPEN_FOLDER, dir_fd=folder)
             try:
                 self.walk(opened, f"{path}/", depth + 1)
             finally:

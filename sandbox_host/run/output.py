@@ -66,6 +66,17 @@ class CappedStream:
         return self._text
 
 
+def stopping_floods(stream: CappedStream, on_flood: Callable[[], None]) -> Callable[[bytes], None]:
+    """A sink that feeds ``stream``, and calls ``on_flood`` once far too much was written."""
+
+    def feed(data: bytes) -> None:
+        stream.feed(data)
+        if stream.flooded:
+            on_flood()
+
+    return feed
+
+
 def cut_to_json_size(text: str, cap: int) -> str:
     """The longest beginning of ``text`` that takes at most ``cap`` bytes inside a JSON string."""
     if json_bytes(text) <= cap:

@@ -17,6 +17,7 @@ from sandbox_host.linux.cgroups.files import PREFIX
 from sandbox_host.linux.cgroups.types import CgroupsUnavailable, CgroupTree
 from sandbox_host.linux.cgroups.v1 import V1Tree
 from sandbox_host.linux.cgroups.v2 import V2Tree
+from sandbox_host.linux.mountinfo import read_mounts
 from sandbox_host.linux.processes import host_tag
 
 #: Numbers this process's trees, so that closing one leaves the others alone.
@@ -33,7 +34,7 @@ def open_tree(*, at_root: bool = False) -> CgroupTree:
     Raises:
         CgroupsUnavailable: says what is missing.
     """
-    mounts = list(_cgroup_mounts(Path("/proc/self/mountinfo").read_text()))
+    mounts = list(_cgroup_mounts())
     own = {} if at_root else _own_paths(Path("/proc/self/cgroup").read_text())
     tag = f"{PREFIX}{host_tag()}-{next(_serial)}"
     try:
@@ -66,15 +67,12 @@ class _Mount:
         return folder if folder.is_dir() else self.point
 
 
-def _cgroup_mounts(mountinfo: str) -> Iterator[_Mount]:
-    for line in mountinfo.splitlines():
-        left, _, right = line.partition(" - ")
-        fields, (kind, _, options) = left.split(), right.split(maxsplit=2)
-        point = Path(fields[4].replace("\\040", " "))
-        if kind == "cgroup":
-            yield _Mount(1, fields[3], point, frozenset(options.split(",")))
-        elif kind == "cgroup2":
-            yield _Mount(2, fields[3], point, frozenset())
+def _cgroup_mounts() -> Iterator[_Mount]:
+    for mount in read_mounts():
+        if mount.kind == "cgroup":
+            yield _Mount(1, mount.root, mount.point, frozenset(mount.super_options))
+        elif mount.kind == "cgroup2":
+            yield _Mount(2, mount.root, mount.point, frozenset())
 
 
 def _own_paths(text: str) -> dict[str, str]:

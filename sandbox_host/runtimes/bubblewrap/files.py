@@ -10,14 +10,13 @@ import asyncio
 import ctypes
 import os
 
+from sandbox_host.linux.folders import OPEN_FOLDER
 from sandbox_host.run.artifacts import Collected, collect
 from sandbox_host.run.job import MAX_INODES
 from sandbox_host.runtimes.base import BOX, WORKSPACE, RuntimeFailure
 
 #: Kernel memory behind one tmpfs inode and its name, bytes.
 _INODE_BYTES = 1024
-
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # System calls with the same number on all architectures (asm-generic/unistd.h); linux/mount.h.
 _FSCONFIG, _FSPICK = 431, 433
@@ -58,7 +57,7 @@ class BoxFiles:
         )
 
     def _open(self, path: str, folder: int) -> int:
-        descriptor = os.open(path, _OPEN_FOLDER, dir_fd=folder)
+        descriptor = os.open(path, OPEN_FOLDER, dir_fd=folder)
         self._opened.append(descriptor)
         return descriptor
 

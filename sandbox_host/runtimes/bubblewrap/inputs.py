@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from domain.contracts.job import MAX_INPUT_BYTES
-from sandbox_host.linux.folders import make_folder
+from sandbox_host.linux.folders import OPEN_FOLDER, make_folder
 from sandbox_host.linux.host_folders import new_folders, reap_folders
 from sandbox_host.linux.processes import acting_as
 from sandbox_host.runtimes.base import RuntimeFailure
@@ -26,7 +26,6 @@ _PREFIX = "qlp-in-"
 #: Bytes that must be free there: enough for a few jobs of the maximum size.
 _ROOM = 4 * MAX_INPUT_BYTES
 
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -85,7 +84,7 @@ class InputFolder:
             OSError: the kernel refuses.
         """
         with acting_as(self._user):
-            originals = os.open(self.path, _OPEN_FOLDER)
+            originals = os.open(self.path, OPEN_FOLDER)
             try:
                 for path, content in files.items():
                     _write_file(originals, path, content, 0o444)
@@ -109,7 +108,7 @@ def _write_file(folder: int, path: str, content: bytes, mode: int) -> None:
         for parent in parents:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(parent, 0o700, dir_fd=folder)
-            folder = os.open(parent, _OPEN_FOLDER, dir_fd=folder)
+            folder = os.open(parent, OPEN_FOLDER, dir_fd=folder)
             opened.callback(os.close, folder)
             os.fchmod(folder, 0o755)
         descriptor = os.open(name, _OPEN_NEW, mode, dir_fd=folder)

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox_host.linux.folders import make_file, make_folder
+from sandbox_host.linux.folders import OPEN_FOLDER, make_file, make_folder
+from sandbox_host.linux.mountinfo import read_mounts
 from sandbox_host.linux.processes import host_tag, is_alive
 from sandbox_host.run.artifacts import Collected, collect, skipped_artifact
 from sandbox_host.run.job import MAX_INODES
@@ -22,7 +23,6 @@ from sandbox_host.runtimes.base import files_refused
 from sandbox_host.runtimes.confined.open_files import OpenFiles
 
 _PREFIX = "qlp-confined-"
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: Nesting at which a folder counts as full; measuring takes an open descriptor per level.
 _MAX_DEPTH = 64
@@ -102,7 +102,7 @@ class ProgramFolder:
             shared = None if uid is None else SHARED_MEMORY
             self._in_memory = _is_in_memory(path)
             self._open_files = OpenFiles(uid, path, shared)
-            self._descriptor = os.open(path, _OPEN_FOLDER)
+            self._descriptor = os.open(path, OPEN_FOLDER)
         except BaseException:
             remove_tree(path)
             raise
@@ -156,7 +156,7 @@ class ProgramFolder:
     def collect(self, max_bytes: int) -> Collected:
         """The artifacts; call it when none of the program's processes runs any more."""
         try:
-            out = os.open("out", _OPEN_FOLDER, dir_fd=self._descriptor)
+            out = os.open("out", OPEN_FOLDER, dir_fd=self._descriptor)
         except OSError as error:
             why = f"the output folder cannot be read: {error.strerror}"
             return Collected(skipped=(skipped_artifact(".", why),))
@@ -177,14 +177,11 @@ class ProgramFolder:
 
 
 def _is_in_memory(path: Path) -> bool:
-    """Whether ``path`` is on a tmpfs or ramfs; see proc_pid_mountinfo(5)."""
-    device = path.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        if left.split()[2] == wanted:
-            return right.split()[0] in ("tmpfs", "ramfs")
-    return False
+    """Whether ``path`` is on a tmpfs or ramfs."""
+    number = path.stat().st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    kind = next((mount.kind for mount in read_mounts() if mount.device == device), "")
+    return kind in ("tmpfs", "ramfs")
 
 
 class _Meter:
@@ -216,7 +213,7 @@ class _Meter:
         if depth == _MAX_DEPTH:
             self._too_deep = True
             return
-        inner = os.open(entry.name, _OPEN_FOLDER, dir_fd=folder)
+        inner = os.open(entry.name, OPEN_FOLDER, dir_fd=folder)
         try:
             self.walk(inner, depth + 1)
         finally:
@@ -247,7 +244,7 @@ def remove_tree(path: Path) -> None:
 
     So neither the stack nor the number of open files grows with the depth.
     """
-    top = os.open(path, _OPEN_FOLDER)
+    top = os.open(path, OPEN_FOLDER)
     try:
         serial = 0
         while names := os.listdir(top):
@@ -263,7 +260,7 @@ def _remove_entry(top: int, name: str, serial: int) -> int:
         os.unlink(name, dir_fd=top)
         return serial
     os.chmod(name, 0o700, dir_fd=top)  # so that this host may enter it if it is not root
-    folder = os.open(name, _OPEN_FOLDER, dir_fd=top)
+    folder = os.open(name, OPEN_FOLDER, dir_fd=top)
     try:
         for inner in os.listdir(folder):
             if not _is_folder(folder, inner):

@@ -8,15 +8,15 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sandbox_host.linux.pipes import PipeReader, PipeWriter
 from sandbox_host.linux.processes import sealed_file
 from sandbox_host.run.job import refused_for_good
-from sandbox_host.run.output import CappedStream
+from sandbox_host.run.output import CappedStream, stopping_floods
 from sandbox_host.run.verdicts import Kill
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.confined import launcher as confined_launcher
@@ -116,9 +116,10 @@ class ConfinedProcess:
             theirs.callback(other.close)
             self._control = mine.detach()
             self._stdin = PipeWriter(stdin)
+            kill = partial(self.kill, Kill.OUTPUT)
             self._readers = [
-                PipeReader(stdout, self._flood_guard(streams[0])),
-                PipeReader(stderr, self._flood_guard(streams[1])),
+                PipeReader(stdout, stopping_floods(streams[0], kill)),
+                PipeReader(stderr, stopping_floods(streams[1], kill)),
                 PipeReader(self._control, self._on_report),
             ]
             try:
@@ -126,14 +127,6 @@ class ConfinedProcess:
             except BaseException:
                 self._close()
                 raise
-
-    def _flood_guard(self, stream: CappedStream) -> Callable[[bytes], None]:
-        def sink(data: bytes) -> None:
-            stream.feed(data)
-            if stream.flooded:
-                self.kill(Kill.OUTPUT)
-
-        return sink
 
     def _on_report(self, data: bytes) -> None:
         *lines, self._partial_line = (self._partial_line + data).split(b"\n")

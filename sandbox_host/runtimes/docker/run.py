@@ -12,12 +12,11 @@ from domain.contracts.job import Behaviour, SkippedArtifact, Usage
 from sandbox_host.linux.behaviour import ProgramWatch
 from sandbox_host.linux.cgroups.types import GroupUsage
 from sandbox_host.run.artifacts import Collected
-from sandbox_host.run.output import CappedStream
+from sandbox_host.run.output import stopping_floods
 from sandbox_host.run.verdicts import KILLED, Ending, Kill
 from sandbox_host.runtimes.base import RunControl, RunRecord, RunResult, RuntimeFailure
 from sandbox_host.runtimes.docker.box import NO_OVERHEAD, DockerBox, ProgramEnd
 from sandbox_host.runtimes.docker.capabilities import NOT_COLLECTED
-from sandbox_host.runtimes.docker.stream import Sink
 
 _KILLED = ProgramEnd(KILLED)
 
@@ -59,7 +58,9 @@ async def run_in(box: DockerBox, record: RunRecord, control: RunControl) -> RunR
     flooded = asyncio.Event()
     record.started = time.perf_counter()
     try:
-        await box.begin(record.job, _until(flooded, record.stdout), _until(flooded, record.stderr))
+        out = stopping_floods(record.stdout, flooded.set)
+        err = stopping_floods(record.stderr, flooded.set)
+        await box.begin(record.job, out, err)
     except OSError as error:
         raise RuntimeFailure(f"give the box its job: {error}") from error
     try:
@@ -72,17 +73,6 @@ async def run_in(box: DockerBox, record: RunRecord, control: RunControl) -> RunR
         raise
     account.wall_ms = (time.perf_counter() - record.started) * 1e3
     return await asyncio.to_thread(_conclude, box, record, account)
-
-
-def _until(flooded: asyncio.Event, stream: CappedStream) -> Sink:
-    """A sink that feeds ``stream``, and sets ``flooded`` when far too much was written."""
-
-    def feed(data: bytes) -> None:
-        stream.feed(data)
-        if stream.flooded:
-            flooded.set()
-
-    return feed
 
 
 @contextlib.asynccontextmanager

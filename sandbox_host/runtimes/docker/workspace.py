@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox_host.linux.folders import make_file, make_folder
+from sandbox_host.linux.folders import OPEN_FOLDER, make_file, make_folder
 from sandbox_host.linux.mounts import mount_tmpfs, resize_tmpfs, unmount
 from sandbox_host.linux.processes import is_alive
 from sandbox_host.run.artifacts import Collected, collect
@@ -38,8 +38,6 @@ _PIPE_NAMES = (_MARKS, "out", "err")
 #: Inodes that a workspace itself needs, besides those that the limit is for.
 _OWN_INODES = 32
 _PAGE = 4096
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Workspace:
             make_folder(self.folder / name, 0o755)
         for name in ("out", "box/work", "box/tmp"):
             os.chown(self.folder / name, self._owner, self._owner)
-        self._root = os.open(self.folder, _FOLDER)
+        self._root = os.open(self.folder, OPEN_FOLDER)
         if not pipes:
             return
         home = self.folder / "in" / ".agent"
@@ -160,7 +158,7 @@ class Workspace:
 
     def collect(self, max_bytes: int) -> Collected:
         """The artifacts; call it when nothing in the box runs any more."""
-        folder = os.open("out", _FOLDER, dir_fd=self._root)
+        folder = os.open("out", OPEN_FOLDER, dir_fd=self._root)
         try:
             return collect(folder, max_bytes)
         finally:

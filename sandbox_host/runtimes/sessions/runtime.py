@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from domain.contracts.job import Usage
 from domain.contracts.strict_json import read_as
 from sandbox_host.run.artifacts import Collected, named_and_counted, skipped_artifact
+from sandbox_host.run.background import unless_set
 from sandbox_host.run.job import InvalidJob, PreparedJob, refused_for_good
 from sandbox_host.run.output import CappedStream
 from sandbox_host.run.verdicts import KILLED, Ending, Kill
@@ -129,15 +130,8 @@ class SessionsRuntime:
         record = RunRecord.of(job, self.name, control)
         session = f"{job.job.run_id.hex}{secrets.token_hex(8)}"
         async with self._deleted_afterwards(session):
-            working = asyncio.create_task(self._work(session, record))
-            killed = asyncio.create_task(control.kill.wait())
-            try:
-                await asyncio.wait({working, killed}, return_when=asyncio.FIRST_COMPLETED)
-                return working.result() if working.done() else _killed(record, Kill.REQUEST)
-            finally:
-                working.cancel()
-                killed.cancel()
-                await asyncio.gather(working, killed, return_exceptions=True)
+            result = await unless_set(control.kill, self._work(session, record))
+            return result or _killed(record, Kill.REQUEST)
 
     async def reap(self) -> int:
         """Remove nothing: the pool itself ends sessions that are not used any more."""
