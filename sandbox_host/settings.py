@@ -113,7 +113,7 @@ class Settings(BaseModel):
     @classmethod
     def _by_language(cls, value: str) -> str:
         if "{language}" not in value:
-            raise ValueError(f"must hold {{language}}, as in {DEFAULT_IMAGES}")
+            raise ValueError(f"must contain {{language}}, as in {DEFAULT_IMAGES}")
         return value
 
     @model_validator(mode="after")

@@ -113,7 +113,7 @@ class Bus:
 
     @contextlib.asynccontextmanager
     async def link(self) -> AsyncIterator[Link]:
-        """A link over connections of its own.
+        """Open a link with its own connections.
 
         Raises:
             BUS_ERRORS: the namespace cannot be reached, or refuses.

@@ -108,7 +108,7 @@ class Runner:
         return self._heartbeat.following(job.job, control)
 
     def _memory_of(self, runtime: Runtime, job: PreparedJob) -> int:
-        """Bytes of this machine's memory that the program may come to use."""
+        """Bytes of this machine's memory that the program may use."""
         readiness = self._supervisor.readiness.get(runtime.name)
         local = readiness is None or readiness.local
         return job.job.limits.memory_bytes if local else 0

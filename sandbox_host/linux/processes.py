@@ -68,7 +68,7 @@ def stop_ignoring_signals() -> None:
 def returncode_of(pidfd: int) -> int | None:
     """How a process ended, after it was reaped and whosever child it was.
 
-    Uses PIDFD_GET_INFO (``linux/pidfd.h``), which tells since Linux 6.15.
+    Uses PIDFD_GET_INFO (``linux/pidfd.h``), which reports this since Linux 6.15.
 
     Returns:
         Its exit code, or the negated number of the signal that ended it; None if the kernel does

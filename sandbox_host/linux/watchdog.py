@@ -118,7 +118,7 @@ def _owners(pids: list[int]) -> list[int]:
 def _borrows_memory(pid: int) -> bool:
     """Whether ``pid`` still uses the memory of its parent, which waits: vfork(2), posix_spawn(3).
 
-    It does if the parent's thread whose last child it is, is in such a call.
+    It does if a thread of the parent is in such a call, and ``pid`` is that thread's last child.
     """
     with contextlib.suppress(OSError):
         parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]

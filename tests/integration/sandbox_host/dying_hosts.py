@@ -26,14 +26,14 @@ from tests.fixtures.sandbox import prepared, run
 _LIFE = 0.12
 
 
-async def _equipped(use_cgroups: bool) -> BubblewrapRuntime:
+async def _started(use_cgroups: bool) -> BubblewrapRuntime:
     runtime = BubblewrapRuntime(use_cgroups=use_cgroups)
     readiness = await runtime.preflight()
     assert readiness.ready, readiness.reason
     return runtime
 
 
-def _equip_anew(runtime: BubblewrapRuntime) -> None:
+def _provision_again(runtime: BubblewrapRuntime) -> None:
     """Give a fork a keeper and groups of its own, as every host has them, and a pool."""
     assert runtime._provisioned is not None
     inputs = InputFolders()
@@ -57,13 +57,13 @@ async def _busy(runtime: BubblewrapRuntime, marker: str) -> None:
 def main() -> None:
     """Let one host after the other die."""
     mode, rounds, marker = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    runtime = asyncio.run(_equipped(mode == "cgroups"))
+    runtime = asyncio.run(_started(mode == "cgroups"))
     chance = random.Random(marker)
     for _ in range(rounds):
         ready, begun = os.pipe()
         host = os.fork()
         if host == 0:
-            _equip_anew(runtime)
+            _provision_again(runtime)
             os.write(begun, host_tag().encode())
             asyncio.run(_busy(runtime, marker))
             os._exit(1)
