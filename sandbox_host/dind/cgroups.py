@@ -14,7 +14,7 @@ _ROOT = Path("/sys/fs/cgroup")
 def make_writable() -> None:
     """Remount this container's cgroups writable; in a privileged container they are already.
 
-    Other containers' stay out of reach: a container sees the hierarchy from its own group downwards.
+    Others stay out of reach: a container sees the hierarchy from its own group downwards.
 
     Raises:
         OSError: the kernel refuses.
