@@ -1,0 +1,76 @@
+"""Work that is given up when an event is set."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sandbox_host.run.background import unless_set
+
+
+async def _answer() -> int:
+    return 42
+
+
+async def test_work_that_ends_first_gives_its_result() -> None:
+    assert await unless_set(asyncio.Event(), _answer()) == 42
+
+
+async def test_work_is_cancelled_when_the_event_is_set_first() -> None:
+    event, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> int:
+        begun.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.set()
+
+    waiting = asyncio.create_task(unless_set(event, work()))
+    await begun.wait()
+    event.set()
+    assert await waiting is None
+    assert cancelled.is_set()
+
+
+async def test_a_result_that_comes_in_spite_of_the_cancellation_is_not_lost() -> None:
+    event, begun = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> str:
+        begun.set()
+        try:
+            return await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            return "a message"
+
+    waiting = asyncio.create_task(unless_set(event, receive()))
+    await begun.wait()
+    event.set()
+    assert await waiting == "a message"
+
+
+async def test_what_the_work_raises_is_raised() -> None:
+    async def work() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await unless_set(asyncio.Event(), work())
+
+
+async def test_nobody_works_on_for_a_caller_that_was_cancelled() -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            cancelled.set()
+
+    waiting = asyncio.create_task(unless_set(asyncio.Event(), work()))
+    await begun.wait()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert cancelled.is_set()
