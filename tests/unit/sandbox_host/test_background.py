@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -23,9 +24,10 @@ async def test_work_is_cancelled_when_the_event_is_set_first() -> None:
     async def work() -> int:
         begun.set()
         try:
-            return await asyncio.get_running_loop().create_future()
+            await asyncio.get_running_loop().create_future()
         finally:
             cancelled.set()
+        return 42
 
     waiting = asyncio.create_task(unless_set(event, work()))
     await begun.wait()
@@ -39,10 +41,9 @@ async def test_a_result_that_comes_in_spite_of_the_cancellation_is_not_lost() ->
 
     async def receive() -> str:
         begun.set()
-        try:
-            return await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            return "a message"
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        return "a message"
 
     waiting = asyncio.create_task(unless_set(event, receive()))
     await begun.wait()
