@@ -85,7 +85,9 @@ class HostCapabilities:
     def _cpu(self) -> str:
         if self.tree is not None:
             return "held by the cgroup"
-        return "not held (CAP_SYS_NICE is missing)" if self.cpus is None else self.cpus.described()
+        return (
+            "not held (CAP_SYS_NICE is missing)" if self.cpus is None else self.cpus.description()
+        )
 
 
 def find_capabilities(use_cgroups: bool) -> HostCapabilities:

@@ -107,7 +107,7 @@ class ConfinedRuntime:
                 "isolation": isolation,
                 "languages": ", ".join(languages),
                 "limits": "rlimits; memory, disk and inodes held by sampling",
-                "cpu": provisioned.capabilities.cpus.described(),
+                "cpu": provisioned.capabilities.cpus.description(),
                 "seccomp": "on",
                 "apparmor": "whatever the container has",
                 "user": user,
