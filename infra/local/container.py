@@ -24,6 +24,7 @@ from domain.access.store import ApiKeys
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
 from infra.local.postgres.cluster import ADMIN, APP_LOGIN
+from infra.local.servicebus.connection_string import connection_string
 
 SECRETS = Path("/run/qlp")
 TENANT = "demo"
@@ -43,16 +44,8 @@ def make_secrets(folder: Path = SECRETS) -> None:
     """Make what is missing; what is there stays, since the database remembers it."""
     for name in (_OWNER, _APP, _RUN_TOKENS, _BUS):
         _write_once(folder / name, secrets.token_urlsafe(32))
-    _write_once(folder / _CONNECTION, connection_string((folder / _BUS).read_text()))
-
-
-def connection_string(key: str) -> str:
-    """Of the bus, for clients in the other containers."""
-    return (
-        f"Endpoint=sb://servicebus:{_PORTS['servicebus']};"
-        "SharedAccessKeyName=RootManageSharedAccessKey;"
-        f"SharedAccessKey={key};UseDevelopmentEmulator=true;"
-    )
+    bus = connection_string("servicebus", _PORTS["servicebus"], (folder / _BUS).read_text())
+    _write_once(folder / _CONNECTION, bus)
 
 
 def _write_once(path: Path, content: str) -> None:

@@ -1,7 +1,8 @@
-"""Free ports for servers that bind them a moment later, and again when they are restarted."""
+"""TCP ports of servers on this machine: free ones, remembered ones, unusable ones."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import secrets
 import socket
@@ -9,19 +10,19 @@ from pathlib import Path
 
 _HOST = "127.0.0.1"
 
-#: Where Linux takes ports from that nobody has named: for clients, and for servers that ask for 0.
+#: The ports that Linux gives to clients, and to servers that ask for port 0.
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _FIRST = 20_000
 _TRIES = 50
 
 
 def free_port() -> int:
-    """A port that is free now, and that the system will not hand to anybody who asks for any.
+    """A free port outside the range from which the system picks ports by itself.
 
-    One of its own choice could be another program's before it is bound, or while its server is
-    down.
+    A port from that range could be given to another program before the server binds it, or while
+    the server is restarted.
     """
-    count = _named_ports()
+    count = _ports_below_ephemeral()
     for _ in range(_TRIES):
         port = _FIRST + secrets.randbelow(count) if count > 0 else 0
         with socket.socket() as probe:
@@ -33,21 +34,39 @@ def free_port() -> int:
     raise OSError(f"no free port was found on {_HOST}")
 
 
+def why_unusable(port: int) -> str | None:
+    """The system's reason why a server cannot listen on ``port``; None if it can."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return None
+
+
+def port_argument(text: str) -> int:
+    """A port on a command line, 0 for any free one; for `argparse`."""
+    if not (text.isascii() and text.isdigit()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
 class RememberedPorts:
-    """Ports by name, the same each time unless somebody else has taken one meanwhile.
+    """Ports by name, the same each time unless another program has taken one in the meantime.
 
     Args:
-        file: keeps them, as JSON.
+        file: where they are kept, as JSON.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def of(self, name: str) -> int:
-        """The port that ``name`` had before, if it is free, else another one that is."""
+        """The port that ``name`` had before if it is free, else another free one."""
         known = self._known()
         port = known.get(name)
-        if port is None or not _is_free(port):
+        if port is None or why_unusable(port) is not None:
             port = free_port()
             self._file.write_text(json.dumps({**known, name: port}))
         return port
@@ -61,18 +80,8 @@ class RememberedPorts:
         return {name: port for name, port in given if type(port) is int and 0 < port < 65536}
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _named_ports() -> int:
-    """How many ports from `_FIRST` on are only given to those who name them."""
+def _ports_below_ephemeral() -> int:
+    """How many ports from `_FIRST` on the system never picks by itself."""
     try:
         return int(_EPHEMERAL.read_text().split()[0]) - _FIRST
     except (OSError, ValueError, IndexError):

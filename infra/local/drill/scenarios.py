@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +13,7 @@ from typing import Any
 
 from infra.local.drill.backup import DrillError, Dump, PhysicalBackup, Server
 from infra.local.drill.clients import AcceptedIntent, Clients
+from infra.local.stack.qlp import run_qlp
 from infra.local.stack.stack import Endpoints, LocalStack
 
 _SERVED_SECONDS = 300.0
@@ -170,14 +168,16 @@ class Drill:
         return heads
 
     async def _heads(self) -> str:
-        status, output = await self._qlp("log", "heads", "--json")
-        if status:
-            raise DrillError(f"qlp log heads: {output}")
-        return output
+        done = await run_qlp(self._endpoints, "log", "heads", "--json")
+        if done.status:
+            raise DrillError(f"qlp log heads: {done.errors.strip()}")
+        return done.output
 
     async def _checks(self, heads: Path) -> dict[str, int]:
-        _, listed = await self._qlp("projections", "list", "--json")
-        names = [str(each["name"]) for each in json.loads(listed)["items"]]
+        listed = await run_qlp(self._endpoints, "projections", "list", "--json")
+        if listed.status:
+            raise DrillError(f"qlp projections list: {listed.errors.strip()}")
+        names = [str(each["name"]) for each in json.loads(listed.output)["items"]]
         commands = {
             "log verify": ("log", "verify"),
             "log verify --heads": ("log", "verify", "--heads", str(heads)),
@@ -186,18 +186,9 @@ class Drill:
         }
         statuses = {}
         for name, command in commands.items():
-            statuses[name], output = await self._qlp(*command)
-            if statuses[name]:
-                self._log(f"{name} exits with {statuses[name]}:\n{output.strip()[-2000:]}")
+            done = await run_qlp(self._endpoints, *command)
+            statuses[name] = done.status
+            if done.status:
+                printed = (done.output + done.errors).strip()[-2000:]
+                self._log(f"{name} exits with {done.status}:\n{printed}")
         return statuses
-
-    async def _qlp(self, *arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "domain.operations", *arguments),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "DATABASE_URL": self._endpoints.database_url},
-        )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode()

@@ -24,6 +24,7 @@ from infra.local.functions_host.errors import HostStartupError
 from infra.local.functions_host.host import Address, FunctionsHost
 from infra.local.functions_host.host_json import read_host_json
 from infra.local.functions_host.settings import LocalSettings
+from infra.local.ports import port_argument
 
 DEFAULT_PORT = 7071  # that of Core Tools
 DEFAULT_GRACE_SECONDS = 10.0
@@ -73,7 +74,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("infra.local.functions_host", description=__doc__)
     parser.add_argument("--app-dir", type=_absolute, required=True, help="has function_app.py")
     parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=_port, help="0 takes a free one; default 7071")
+    parser.add_argument("--port", type=port_argument, help="0 takes a free one; default 7071")
     parser.add_argument(
         "--settings", type=_absolute, help="default: local.settings.json in --app-dir, if there"
     )
@@ -93,12 +94,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def _absolute(text: str) -> Path:
     return Path(text).resolve()  # before indexing changes the working directory
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
 
 
 def _local_settings(app_dir: Path, path: Path | None) -> LocalSettings:

@@ -21,6 +21,7 @@ from infra.local.postgres.files import (
     account_for_initdb,
     change_owner,
 )
+from infra.local.private_files import write_private
 
 HOST = "127.0.0.1"
 ADMIN = "postgres"
@@ -83,7 +84,7 @@ def load_passwords(path: Path, files: Files) -> Passwords:
         )
     passwords = {user: secrets.token_hex(24) for user in (ADMIN, APP_LOGIN)}
     staging = path.with_suffix(".new")
-    _write_private(staging, json.dumps(passwords))
+    write_private(staging, json.dumps(passwords))
     staging.rename(path)
     return passwords
 
@@ -135,7 +136,7 @@ def _initialise(files: Files, admin_password: str) -> None:
     password_file = files.data.with_name(f"{files.data.name}.pw")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(mode=0o700)
-    _write_private(password_file, admin_password)
+    write_private(password_file, admin_password)
     identity: dict[str, Any] = {}
     if files.owner is not None:
         account = account_for_initdb()
@@ -194,11 +195,3 @@ def _require_empty(directory: Path) -> None:
             f"{directory} holds something that is not a PostgreSQL cluster: "
             "choose another data directory"
         )
-
-
-def _write_private(path: Path, content: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())

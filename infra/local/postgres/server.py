@@ -11,13 +11,12 @@ from __future__ import annotations
 import fcntl
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from infra.local.ports import free_port
+from infra.local.ports import free_port, why_unusable
 from infra.local.postgres.cluster import (
     ADMIN,
     APP_LOGIN,
@@ -188,12 +187,8 @@ class EmbeddedPostgres:
         if self._port is None:
             self._port = free_port()
             return
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, self._port))
-            except OSError as error:
-                raise PortTaken(
-                    f"port {self._port} on {HOST} cannot be used ({error.strerror}): "
-                    "stop what listens there, or choose another port"
-                ) from None
+        if (why := why_unusable(self._port)) is not None:
+            raise PortTaken(
+                f"port {self._port} on {HOST} cannot be used ({why}): "
+                "stop what listens there, or choose another port"
+            )

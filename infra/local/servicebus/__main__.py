@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from infra.local.ports import port_argument
 from infra.local.servicebus.broker.config import DEFAULT_CONFIG, ConfigError, load_config
 from infra.local.servicebus.server import Broker
 
@@ -59,22 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
-        "--port", type=_port, default=5672, help="AMQP port, 0 for any (%(default)s)"
+        "--port", type=port_argument, default=5672, help="AMQP port, 0 for any (%(default)s)"
     )
     parser.add_argument(
-        "--health-port", type=_port, default=0, help="HTTP port, 0 for any (%(default)s)"
+        "--health-port", type=port_argument, default=0, help="HTTP port, 0 for any (%(default)s)"
     )
     key = parser.add_mutually_exclusive_group(required=True)
     key.add_argument("--key-file", type=Path, help="file that holds the shared access key")
     key.add_argument("--key-env", metavar="VAR", help="environment variable that holds it")
     return parser
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError(text)
-    return port
 
 
 def _read_key(options: argparse.Namespace) -> str:

@@ -15,9 +15,8 @@ from infra.local.servicebus.broker.config import NamespaceConfig
 from infra.local.servicebus.broker.dispatcher import Dispatcher
 from infra.local.servicebus.broker.namespace import Namespace
 from infra.local.servicebus.broker.stored import Status
+from infra.local.servicebus.connection_string import KEY_NAME, connection_string
 from infra.local.servicebus.limits import Limits
-
-KEY_NAME = "RootManageSharedAccessKey"
 
 
 def wall_clock_ms() -> int:
@@ -67,10 +66,7 @@ class Broker:
     @property
     def connection_string(self) -> str:
         """What ServiceBusClient.from_connection_string takes; it holds the key."""
-        return (
-            f"Endpoint=sb://{self.host}:{self.port};SharedAccessKeyName={KEY_NAME};"
-            f"SharedAccessKey={self._key};UseDevelopmentEmulator=true;"
-        )
+        return connection_string(self.host, self.port, self._key)
 
     @property
     def connections(self) -> int:

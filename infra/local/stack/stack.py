@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,8 +24,10 @@ import psycopg
 from domain.access.store import ApiKeys
 from domain.database.migrate import MigrationError, migrate
 from domain.database.pool import open_pool
-from infra.local.ports import RememberedPorts
+from infra.local.ports import RememberedPorts, why_unusable
 from infra.local.postgres.server import EmbeddedPostgres
+from infra.local.private_files import write_private
+from infra.local.servicebus.connection_string import connection_string
 from infra.local.stack.child import Child
 from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError, WrongSetting
 from infra.local.stack.foreign_database import Confirm, may_migrate
@@ -204,17 +205,14 @@ class LocalStack:
                 *("--key-file", str(key_file), "--health-port", "0"),
             ],
         )
-        return (
-            f"Endpoint=sb://127.0.0.1:{ready['port']};"
-            f"SharedAccessKeyName=RootManageSharedAccessKey;"
-            f"SharedAccessKey={key_file.read_text().strip()};UseDevelopmentEmulator=true;"
-        )
+        return connection_string("127.0.0.1", ready["port"], key_file.read_text().strip())
 
     async def _start_functions(
         self, database: Database, bus: str, port: int, sandbox_url: str
     ) -> str:
         values = self._settings(database, bus, sandbox_url)
-        self._write_private("env", "".join(f"{k}='{v}'\n" for k, v in values.items()))
+        lines = "".join(f"{name}='{value}'\n" for name, value in values.items())
+        write_private(self._config.data / "env", lines)
         ready = await self._spawn(
             "functions",
             [
@@ -261,7 +259,7 @@ class LocalStack:
             key = await keys.create(TENANT, "operator", "local stack")
         finally:
             await pool.close()
-        self._write_private("api-key", key + "\n")
+        write_private(path, key + "\n")
         return key
 
     async def _migrate(self, admin_url: str) -> None:
@@ -338,14 +336,8 @@ class LocalStack:
     def _secret(self, name: str) -> Path:
         path = self._config.data / name
         if not path.exists():
-            self._write_private(name, secrets.token_urlsafe(32) + "\n")
+            write_private(path, secrets.token_urlsafe(32) + "\n")
         return path
-
-    def _write_private(self, name: str, text: str) -> None:
-        path = self._config.data / name
-        path.touch(mode=0o600)
-        path.chmod(0o600)
-        path.write_text(text)
 
 
 def _environment(*prefixes: str) -> dict[str, str]:
@@ -373,19 +365,13 @@ async def _keep_running(child: Child, on_ended: OnEnded) -> None:
 
 def _require_free(ports: dict[str, int]) -> None:
     """Ports by their settings; all that are taken are named at once."""
-    problems = {setting: why for setting, port in ports.items() if (why := _unusable(port))}
+    problems = {
+        setting: f"port {port} cannot be used ({why})"
+        for setting, port in ports.items()
+        if (why := why_unusable(port)) is not None
+    }
     if problems:
         raise StackError(
             f"{'; '.join(problems.values())}; choose others, or any free ones: "
             f"make up {' '.join(f'{setting}=0' for setting in problems)}"
         )
-
-
-def _unusable(port: int) -> str | None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            return f"port {port} cannot be used ({error.strerror})"
-    return None

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from time import monotonic
@@ -18,6 +16,7 @@ from azure.servicebus.aio import ServiceBusClient
 
 from domain.application.service import intent_id_for
 from infra.local.stack.config import StackError
+from infra.local.stack.qlp import run_qlp
 from infra.local.stack.report import Report
 from infra.local.stack.stack import TENANT, Endpoints
 
@@ -193,16 +192,10 @@ class Tour:
         return _Step("An operator replays the client's stream", lines, {"matches": True})
 
     async def _qlp(self, *arguments: str) -> Any:  # noqa: ANN401 parsed JSON
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "domain.operations", *arguments),
-            env={**os.environ, "DATABASE_URL": self._endpoints.database_url},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        stdout, stderr = await process.communicate()
-        if process.returncode != 0:
-            raise StackError(f"qlp {' '.join(arguments)}: {stderr.decode().strip()}")
-        return json.loads(stdout)
+        done = await run_qlp(self._endpoints, *arguments)
+        if done.status != 0:
+            raise StackError(f"qlp {' '.join(arguments)}: {done.errors.strip()}")
+        return json.loads(done.output)
 
 
 class _Step:

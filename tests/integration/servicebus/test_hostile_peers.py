@@ -20,8 +20,9 @@ from infra.local.servicebus.amqp.answers import performative
 from infra.local.servicebus.amqp.frames import AMQP_HEADER, EMPTY_FRAME, encode_frame
 from infra.local.servicebus.broker.config import DEFAULT_CONFIG, load_config
 from infra.local.servicebus.codec.types import UInt
+from infra.local.servicebus.connection_string import KEY_NAME
 from infra.local.servicebus.limits import Limits
-from infra.local.servicebus.server import KEY_NAME, Broker
+from infra.local.servicebus.server import Broker
 from tests.integration.servicebus.sdk import Handler, Sdk, make_sdk
 
 KEY = "0123456789abcdef" * 2

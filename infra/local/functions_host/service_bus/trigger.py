@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import InitVar, dataclass
 from datetime import timedelta
 
 from azure.servicebus import ServiceBusReceivedMessage
@@ -37,23 +38,20 @@ _FIRST_ATTEMPT_SECONDS = 5.0
 _CANCEL_AGAIN_SECONDS = 0.5
 
 
+@dataclass(eq=False)
 class Listener(ABC):
     """Receives for one function until stopped."""
 
-    def __init__(
-        self,
-        function: HostedFunction,
-        invoker: Invoker,
-        options: ServiceBusOptions,
-        client: ServiceBusClient,
-    ) -> None:
-        trigger = function.trigger
+    function: HostedFunction
+    invoker: Invoker
+    options: ServiceBusOptions
+    client: InitVar[ServiceBusClient]
+
+    def __post_init__(self, client: ServiceBusClient) -> None:
+        trigger = self.function.trigger
         assert isinstance(trigger, ServiceBusTrigger)
-        self.function = function
         self.trigger = trigger
-        self.invoker = invoker
-        self.options = options
-        self.link = ServiceBusLink(client, trigger, options.prefetch_count)
+        self.link = ServiceBusLink(client, trigger, self.options.prefetch_count)
         self._receiving: asyncio.Task[None] | None = None
         self._processing: set[asyncio.Task[None]] = set()
 
@@ -153,16 +151,10 @@ class Listener(ABC):
 class SingleListener(Listener):
     """Cardinality one."""
 
-    def __init__(
-        self,
-        function: HostedFunction,
-        invoker: Invoker,
-        options: ServiceBusOptions,
-        client: ServiceBusClient,
-    ) -> None:
-        super().__init__(function, invoker, options, client)
-        self._slots = asyncio.Semaphore(options.max_concurrent_calls)
-        self._renewal = timedelta(seconds=options.max_auto_lock_renewal_seconds)
+    def __post_init__(self, client: ServiceBusClient) -> None:
+        super().__post_init__(client)
+        self._slots = asyncio.Semaphore(self.options.max_concurrent_calls)
+        self._renewal = timedelta(seconds=self.options.max_auto_lock_renewal_seconds)
 
     async def receive_next(self) -> None:
         """Wait for a free slot, then for a message."""

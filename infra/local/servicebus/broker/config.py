@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from infra.local.json_comments import blank_comments
 from infra.local.servicebus.broker.durations import UNLIMITED_MS, parse_duration
 from infra.local.servicebus.broker.stored import EntitySettings
 
@@ -21,8 +22,6 @@ DEFAULT_CONFIG = (
     Path(__file__).resolve().parents[3] / "terraform" / "modules" / "messaging" / "servicebus.json"
 )
 
-#: A string, or a ``//`` comment outside of one.
-_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*')
 _NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9])?$")
 _MAX_CONFIG_BYTES = 1024 * 1024
 _MINUTE_MS = 60_000
@@ -65,14 +64,13 @@ def load_config(path: Path) -> NamespaceConfig:
 
 
 def parse_config(text: str) -> NamespaceConfig:
-    """Parse the text of a configuration file; ``//`` comments are allowed.
+    """Parse the text of a configuration file; comments are allowed.
 
     Raises:
         ConfigError: not JSON, or a value is wrong or not supported.
     """
-    bare = _STRING_OR_COMMENT.sub(lambda m: "" if m[0].startswith("//") else m[0], text)
     try:
-        root = json.loads(bare)
+        root = json.loads(blank_comments(text))
     except json.JSONDecodeError as error:
         raise ConfigError(f"line {error.lineno}: not valid JSON: {error.msg}") from None
     except RecursionError:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from infra.local.servicebus.broker.entity import Clock, Entity
+from infra.local.servicebus.broker.entity import Clock, Entity, ignore_change
 from infra.local.servicebus.broker.topic import Topic
 
 #: Wall clocks jump (suspend, NTP); no timer sleeps longer than this, in seconds.
@@ -58,7 +58,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """Stop the timer."""
-        self._node.on_change = lambda: None
+        self._node.on_change = ignore_change
         if self._timer is not None:
             self._timer.cancel()
 

@@ -27,8 +27,8 @@ from infra.local.servicebus.errors import LockLost, MessageNotFound, NotAllowed
 Clock = Callable[[], int]
 
 
-def _ignore() -> None:
-    """Nobody watches the entity."""
+def ignore_change() -> None:
+    """The ``on_change`` of an entity or topic that no dispatcher serves."""
 
 
 class Entity:
@@ -55,7 +55,7 @@ class Entity:
         self.settings = settings
         self.dead_letters = dead_letters
         self.quota = quota
-        self.on_change: Callable[[], None] = _ignore
+        self.on_change: Callable[[], None] = ignore_change
         self._clock = clock
         self._sequence_numbers = sequence_numbers
         self._table = MessageTable(quota)

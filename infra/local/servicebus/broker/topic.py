@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from infra.local.servicebus.broker.deadlines import Deadlines
-from infra.local.servicebus.broker.entity import Clock, Entity
+from infra.local.servicebus.broker.entity import Clock, Entity, ignore_change
 from infra.local.servicebus.broker.messages import Content
 from infra.local.servicebus.broker.stored import Quota, SequenceNumbers
 from infra.local.servicebus.errors import MessageNotFound
-
-
-def _ignore() -> None:
-    """Nobody watches the topic."""
 
 
 class Topic:
@@ -23,7 +19,7 @@ class Topic:
     ) -> None:
         self.path = path
         self.subscriptions = subscriptions
-        self.on_change: Callable[[], None] = _ignore
+        self.on_change: Callable[[], None] = ignore_change
         self._clock = clock
         self._quota = quota
         self._sequence_numbers = SequenceNumbers()
