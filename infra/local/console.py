@@ -34,33 +34,33 @@ _EPILOG = (
 )
 
 Yes = Annotated[
-    bool, typer.Option("--yes", help="Create the schema in another's database (QLP_DATABASE_URL).")
+    bool, typer.Option("--yes", help="Create the schema in QLP_DATABASE_URL without asking.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 @cli.command(epilog=_EPILOG)
 def up(
     json: AsJson = False,
-    tour: Annotated[bool, typer.Option(help="Show the main job first.")] = True,
+    tour: Annotated[bool, typer.Option(help="Take the tour first.")] = True,
     yes: Yes = False,
 ) -> None:
     """Start everything, take the tour, then serve until Ctrl-C.
 
-    A part that dies is started again.
+    A part that ends by itself is started again.
     """
     _run(_report(json), tour=tour, serve=True, yes=yes)
 
 
 @cli.command(epilog=_EPILOG)
 def demo(json: AsJson = False, yes: Yes = False) -> None:
-    """Start everything, take the tour, stop: exits with 0 if all of it worked, else with 1."""
+    """Start everything, take the tour, stop. Exits with 0 if every step worked, else with 1."""
     _run(_report(json), tour=True, serve=False, yes=yes)
 
 
 @cli.command()
 def reset(
-    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only print what would be deleted.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete the local stack's data: database, keys and logs."""
@@ -102,7 +102,7 @@ def _run(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
 
 
 def _give_up(report: Report, error: StackError) -> NoReturn:
-    """Say why; exits with 2 if a setting is wrong, else with 1."""
+    """Report the reason and exit: with 2 if a setting is wrong, else with 1."""
     report.failed(redact(str(error)))
     raise typer.Exit(2 if isinstance(error, WrongSetting) else 1) from None
 
@@ -128,7 +128,8 @@ async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
         report.healthy(monotonic() - started)
         if os.environ.get("DATABASE_URL") not in (None, "", endpoints.database_url):
             report.note(
-                "DATABASE_URL is not the local stack's; to use that database: QLP_DATABASE_URL"
+                "DATABASE_URL is not the stack's database and is ignored; "
+                "to use it, set QLP_DATABASE_URL"
             )
         page = await Tour(endpoints, report).run() if tour else None
         if serve:
@@ -139,7 +140,7 @@ async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
 
 
 def _confirmed(question: str) -> bool:
-    """Whether the person at the terminal agrees; nobody else does."""
+    """Whether somebody at a terminal has said yes; without a terminal the answer is no."""
     return sys.stdin.isatty() and asked(question)
 
 
@@ -157,7 +158,7 @@ def _examples(endpoints: Endpoints, data: Path, page: str | None) -> list[tuple[
     api = f"{endpoints.http_url}/api/intents"
     key = f"-H 'X-API-Key: {endpoints.api_key}'"
     save = (
-        "Save the plot's page, to open it in a browser",
+        "Save the page with the plot, to open it in a browser",
         f"curl -sS {endpoints.http_url}{page} {key} -o plot.html",
     )
     return [

@@ -1,8 +1,8 @@
 """``python -m infra.local.container PART``: what the containers of ``compose.yaml`` run.
 
-Secrets are made at the first start and lie in volumes, one per circle of those who may know them:
-``owner`` (the tables' owner), ``app`` (the application) and ``bus``. They are in no file of the
-host, in no environment that ``docker inspect`` shows, and in no log.
+The first start creates the secrets. They are in three volumes, by who may read them: ``owner`` (the
+password of the tables' owner), ``app`` (the application's) and ``bus`` (the Service Bus key). They
+are not in files of the host, in environments that ``docker inspect`` shows, or in logs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _APP = "app/database-password"
 _RUN_TOKENS = "app/run-token-key"
 _BUS = "bus/key"
 _CONNECTION = "bus/connection"
-#: Of a container, on the networks that compose.yaml gives it.
+#: All interfaces of a container; compose.yaml says in which networks it is.
 _ALL_INTERFACES = "0.0.0.0"  # noqa: S104 # nosec B104
 _PORTS = {"postgres": 5432, "servicebus": 5672, "health": 5673, "functions": 7071}
 
 
 def make_secrets(folder: Path = SECRETS) -> None:
-    """Make what is missing; what is there stays, since the database remembers it."""
+    """Create the secrets that are missing; existing ones stay, since the database uses them."""
     for name in (_OWNER, _APP, _RUN_TOKENS, _BUS):
         _write_once(folder / name, secrets.token_urlsafe(32))
     bus = connection_string("servicebus", _PORTS["servicebus"], (folder / _BUS).read_text())
@@ -54,13 +54,13 @@ def _write_once(path: Path, content: str) -> None:
     staging = path.with_suffix(".new")
     staging.touch(mode=0o600)
     staging.write_text(content)
-    # Others' accounts read it, the server's among them; only they mount the volume.
+    # Other accounts must read it, such as PostgreSQL's; compose.yaml limits who mounts the volume.
     staging.chmod(0o444)
     staging.rename(path)
 
 
 def settings(folder: Path = SECRETS) -> dict[str, str]:
-    """Those of the application, from the template, the environment and the secrets."""
+    """The application's settings, from the template, the environment and the secrets."""
     template = json.loads((_ROOT / "local.settings.template.json").read_text())
     given = ("QLP_", "OPENAI_", "AZURE_OPENAI_")
     return {
@@ -73,7 +73,7 @@ def settings(folder: Path = SECRETS) -> dict[str, str]:
 
 
 def owner_url(folder: Path = SECRETS) -> str:
-    """Connection of the tables' owner."""
+    """Connection URL of the tables' owner."""
     return _url(ADMIN, (folder / _OWNER).read_text())
 
 
@@ -85,14 +85,14 @@ def _url(user: str, password: str) -> str:
 
 
 async def set_up(owner: str, app: str, password: str) -> None:
-    """Bring the database to where the application can start; again and again does no harm.
+    """Prepare the database for the application; does nothing that is already done.
 
     Args:
-        owner: connection of the tables' owner.
-        app: connection of the application's login.
-        password: of that login.
+        owner: connection URL of the tables' owner.
+        app: connection URL of the application's login.
+        password: the password that this login gets.
     """
-    await migrate(owner)  # makes the role qlp_app, too
+    await migrate(owner)  # also creates the role qlp_app
     async with await psycopg.AsyncConnection.connect(owner, autocommit=True) as connection:
         found = await connection.execute("select from pg_roles where rolname = %s", [APP_LOGIN])
         verb = sql.SQL("create" if await found.fetchone() is None else "alter")
@@ -110,7 +110,7 @@ async def set_up(owner: str, app: str, password: str) -> None:
 
 
 def _exec_module(environment: Mapping[str, str], *arguments: str) -> None:
-    """Become another program, so that it gets the container's signals itself."""
+    """Replace this process by a Python module, so that it receives the container's signals."""
     os.execve(  # noqa: S606 - there is no shell
         sys.executable, [sys.executable, "-m", *arguments], {**os.environ, **environment}
     )

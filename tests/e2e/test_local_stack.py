@@ -208,9 +208,11 @@ async def test_anothers_database_gets_the_schema_only_if_that_is_agreed_to(
     open_path: Path, foreign: str
 ) -> None:
     with psycopg.connect(foreign, autocommit=True) as owner:
-        assert "is empty, and gets QLP's schema only if" in await refused(open_path, foreign)
+        assert "is empty; QLP's schema is created there only if" in await refused(
+            open_path, foreign
+        )
         owner.execute("create table customers (id integer)")
-        assert "holds 1 tables of others" in await refused(open_path, foreign)
+        assert "has other tables (1)" in await refused(open_path, foreign)
         assert owner.execute("select to_regclass('events')").fetchall() == [(None,)]
         owner.execute("create table schema_migrations (version text)")
         assert "that is not QLP's" in await refused(open_path, foreign)
@@ -232,7 +234,7 @@ async def test_a_login_that_may_not_migrate_is_told_in_a_line(
     login = make_conninfo(foreign, user=role, password="nobodys")
     try:
         said = await refused(open_path, login, "--yes")
-        assert "give the URL of the tables' owner" in said
+        assert "use the URL of the tables' owner" in said
         assert said.startswith("QLP_DATABASE_URL: this login may not")
     finally:
         postgres_server.execute("drop role {}", role)

@@ -1,1 +1,1 @@
-"""Loses the database of a running stack on purpose, brings it back, and measures both."""
+"""Deletes the database of a running stack, restores it, and measures the loss and the time."""

@@ -1,4 +1,4 @@
-"""``python -m infra.local.drill``: lose the database of a stack of its own, and measure."""
+"""``python -m infra.local.drill``: delete the database of a separate stack, restore it, measure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def _log(line: str) -> None:
 
 
 async def drill(scenario: str, seconds: float, clients: int, pause: float = 0) -> Figures:
-    """Run one scenario on a stack of its own, on free ports, which is gone afterwards.
+    """Run one scenario on a separate stack, on free ports; the stack is deleted afterwards.
 
     Args:
-        scenario: of `SCENARIOS`.
-        seconds: for which clients submit before the loss.
-        clients: that submit one intent after the other, until intents are accepted again.
-        pause: of a client after each intent that was accepted, seconds.
+        scenario: one of `SCENARIOS`.
+        seconds: how long clients submit before the database is deleted.
+        clients: how many clients submit, one intent after the other, until the service accepts
+            intents again.
+        pause: seconds that a client waits after each accepted intent.
 
     Raises:
         DrillError: a step failed.
@@ -51,12 +52,12 @@ async def drill(scenario: str, seconds: float, clients: int, pause: float = 0) -
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="qlp-drill-") as made:
         folder = Path(made)
-        folder.chmod(0o755)  # for root, the server has an account of its own
+        folder.chmod(0o755)  # under root, PostgreSQL runs as another account
         yield folder
 
 
 def main() -> int:
-    """Print the figures as JSON, one line per scenario."""
+    """Run the scenarios and print the figures of each as a line of JSON."""
     parser = argparse.ArgumentParser("infra.local.drill", description=__doc__)
     parser.add_argument(
         "scenarios",
@@ -65,8 +66,10 @@ def main() -> int:
         metavar="|".join(SCENARIOS),
         help="default: all",
     )
-    parser.add_argument("--seconds", type=float, default=10, help="of load before (default: 10)")
-    parser.add_argument("--clients", type=int, default=4, help="that submit (default: 4)")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="of load before the loss (default: 10)"
+    )
+    parser.add_argument("--clients", type=int, default=4, help="how many submit (default: 4)")
     parser.add_argument(
         "--pause", type=float, default=0, help="seconds between a client's intents (default: 0)"
     )
@@ -79,7 +82,7 @@ def main() -> int:
             _log(f"failed: {error}")
             return 1
         except KeyboardInterrupt:
-            _log("interrupted; the stack of the drill is gone")
+            _log("interrupted; the drill's stack is deleted")
             return 130
         print(json.dumps(figures.as_dict()), flush=True)
     return 0

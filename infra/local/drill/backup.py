@@ -1,7 +1,8 @@
-"""Backups of the embedded PostgreSQL, and their restoring.
+"""Backing up and restoring the embedded PostgreSQL.
 
-A physical backup is what Azure keeps, too: a copy of the cluster's files, and the log of all
-changes since, to be played up to any moment. A dump is one moment, and fits into any cluster.
+A physical backup is what Azure keeps, too: a copy of the cluster's files and the write-ahead log
+since then, which can be replayed up to any moment. A dump holds one moment and can be restored into
+any cluster.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from infra.local.postgres.files import Files, change_owner, locate
 from infra.local.stack.child import Child
 
 _RECOVERY = """
-# The log's files lie in pg_wal already: there is no archive to ask.
+# The write-ahead log is in pg_wal already; there is no archive.
 restore_command = 'false'
 recovery_target_action = 'promote'
-# Nobody is let in before the last change is back.
+# No connections before the last change is restored.
 hot_standby = 'off'
 """
 
@@ -35,7 +36,7 @@ class DrillError(Exception):
 
 
 class Server:
-    """The stack's PostgreSQL as an operator of its machine sees it."""
+    """The stack's PostgreSQL server and its files."""
 
     def __init__(self, data_dir: Path, child: Child, admin_url: str) -> None:
         self.admin_url = admin_url
@@ -53,11 +54,11 @@ class Server:
             cursor = await connection.execute("select clock_timestamp()")
             [moment] = await cursor.fetchone() or [None]
         if not isinstance(moment, datetime):
-            raise DrillError("the server does not tell the time")
+            raise DrillError("the server did not return its time")
         return moment
 
     async def run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs to its end.
+        """Run one of PostgreSQL's programs and wait for it.
 
         Raises:
             DrillError: it failed.
@@ -78,26 +79,26 @@ class Server:
         )
 
     async def lose(self) -> None:
-        """SIGKILL it and delete all its files, as a lost disk would."""
+        """Kill the server and delete all its files, to simulate the loss of its disk."""
         pid = int((self.data / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
         await self._child.ended()
         await asyncio.to_thread(shutil.rmtree, self.data)
 
     async def put_files(self, base: Path) -> None:
-        """Put the files of a backup to where the server has its own."""
+        """Copy the files of a backup to the server's data directory."""
         await asyncio.to_thread(shutil.copytree, base, self.data, symlinks=True)
         self.data.chmod(0o700)
         if self._files.owner is not None:
             await asyncio.to_thread(change_owner, self._files.owner, self.data)
 
     async def start(self, seconds: float = 300) -> None:
-        """Start it and wait until it lets clients in; makes an empty cluster where none is."""
+        """Start the server and wait until it accepts connections; without files, it is empty."""
         await self._child.start(seconds)
 
 
 class PhysicalBackup:
-    """A copy of the cluster in ``folder``, and all changes since, which keep coming."""
+    """A copy of the cluster in ``folder``, and the write-ahead log since then."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self._server = server
@@ -106,7 +107,7 @@ class PhysicalBackup:
 
     @contextlib.asynccontextmanager
     async def recording(self) -> AsyncIterator[None]:
-        """Take the copy, and follow the changes until the end of the block or of the server."""
+        """Copy the cluster, and receive the log until the block or the server ends."""
         self._wal.mkdir(parents=True)
         url = f"--dbname={self._server.admin_url}"
         slot = ("--slot=drill", "--if-not-exists")
@@ -124,17 +125,17 @@ class PhysicalBackup:
             await receiver.communicate()
 
     async def restore(self, until: datetime | None = None) -> None:
-        """Lay the copy and play the changes: all, or those before ``until``."""
+        """Restore the copy and replay the log, all of it or up to ``until``."""
         await self._server.put_files(await asyncio.to_thread(self._prepared, until))
         await self._server.start()
 
     def size(self) -> int:
-        """Bytes of the copy and of the changes."""
+        """Size of the copy and the log, in bytes."""
         return _size(self._base) + _size(self._wal)
 
     def _prepared(self, until: datetime | None) -> Path:
         for segment in self._wal.iterdir():
-            # The one that was being written counts as well: its rest is zeros.
+            # The segment that was being written is valid as well; its rest is zeros.
             shutil.copy2(segment, self._base / "pg_wal" / segment.name.removesuffix(".partial"))
         target = "" if until is None else f"recovery_target_time = '{until.isoformat()}'\n"
         with (self._base / "postgresql.auto.conf").open("a") as settings:
@@ -144,27 +145,27 @@ class PhysicalBackup:
 
 
 class Dump:
-    """Everything in the database at one moment, as one file."""
+    """The whole database at one moment, as one file."""
 
     def __init__(self, server: Server, folder: Path) -> None:
         self._server = server
         self._file = folder / "qlp.dump"
 
     async def take(self) -> None:
-        """Write the file; the application goes on meanwhile."""
+        """Write the file while the application keeps working."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         url = f"--dbname={self._server.admin_url}"
         await self._server.run("pg_dump", url, "--format=custom", f"--file={self._file}")
 
     async def restore(self) -> None:
-        """Make a new cluster and fill it, in one transaction."""
+        """Create a new cluster and load the file in one transaction."""
         await self._server.start()
         url = f"--dbname={self._server.admin_url}"
         filling = ("--single-transaction", "--exit-on-error")
         await self._server.run("pg_restore", url, *filling, str(self._file))
 
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file, in bytes."""
         return self._file.stat().st_size
 
 

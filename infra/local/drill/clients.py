@@ -1,4 +1,4 @@
-"""Clients that submit intents all the time, and remember what they were promised."""
+"""Clients that submit intents continuously and remember which were accepted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ENDED = ("succeeded", "failed", "cancelled")
 
 @dataclass(frozen=True, slots=True)
 class AcceptedIntent:
-    """An intent that was accepted: by which key, and when (seconds of `monotonic`)."""
+    """An accepted intent, its idempotency key, and when it was accepted (`monotonic` seconds)."""
 
     intent_id: str
     key: str
@@ -31,7 +31,7 @@ class AcceptedIntent:
 
 @dataclass(slots=True)
 class Clients:
-    """Some clients of one stack."""
+    """The clients of one stack; ``refusals`` counts other answers by status or error."""
 
     session: aiohttp.ClientSession
     base: str
@@ -41,7 +41,7 @@ class Clients:
     @classmethod
     @contextlib.asynccontextmanager
     async def connected(cls, endpoints: Endpoints) -> AsyncIterator[Clients]:
-        """Clients with the stack's own key."""
+        """Clients that use the stack's API key."""
         timeout = aiohttp.ClientTimeout(total=60)
         headers = {"X-API-Key": endpoints.api_key}
         async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
@@ -49,7 +49,7 @@ class Clients:
 
     @contextlib.asynccontextmanager
     async def submitting(self, count: int, pause: float) -> AsyncIterator[None]:
-        """``count`` clients submit until the end of the block, with a ``pause`` in seconds."""
+        """Let ``count`` clients submit until the block ends, with pauses of ``pause`` seconds."""
         tasks = [asyncio.create_task(self._submit_for_ever(pause)) for _ in range(count)]
         try:
             yield
@@ -59,30 +59,30 @@ class Clients:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def load_for(self, seconds: float) -> None:
-        """Let ``seconds`` pass; more on a slow machine, until an intent was accepted since.
+        """Wait ``seconds``, and longer if no intent has been accepted in this time.
 
         Raises:
-            DrillError: none was for a minute.
+            DrillError: none was accepted for another minute.
         """
         began = monotonic()
         await asyncio.sleep(seconds)
         await self.first_accepted_after(began, seconds + _FIRST_SECONDS)
 
     async def first_accepted_after(self, moment: float, seconds: float) -> float:
-        """When the first intent since ``moment`` was accepted.
+        """Wait until an intent is accepted after ``moment``; returns when that was.
 
         Raises:
-            DrillError: none was within ``seconds``.
+            DrillError: none was accepted within ``seconds``.
         """
         while monotonic() < moment + seconds:
             for intent in reversed(self.accepted):
                 if intent.at > moment:
                     return intent.at
             await asyncio.sleep(_PAUSE_SECONDS)
-        raise DrillError(f"nothing was accepted for {seconds:.0f} s: {self.refusals}")
+        raise DrillError(f"no intent was accepted for {seconds:.0f} s: {self.refusals}")
 
     async def submit(self, key: str) -> str | None:
-        """Submit once; the intent's id if it was accepted."""
+        """Submit an intent once; returns its id if it was accepted."""
         body = {"program": {"language": "python", "files": {"main.py": "print(6 * 7)"}}}
         try:
             async with self.session.post(
@@ -98,7 +98,7 @@ class Clients:
         return None
 
     async def outcome(self, intent_id: str, seconds: float) -> str | None:
-        """How an intent ended; None if nobody knows it.
+        """The final status of an intent; None if the service does not know it.
 
         Raises:
             DrillError: it has not ended after ``seconds``.
@@ -126,7 +126,7 @@ class Clients:
             await asyncio.sleep(pause)
 
     async def _until_accepted(self, key: str) -> str:
-        """Who got no answer asks again, with the same key."""
+        """Repeat a submission with the same key until it is accepted."""
         while True:
             if intent_id := await self.submit(key):
                 return intent_id

@@ -1,4 +1,4 @@
-"""What is lost, how it is brought back, and what must hold afterwards."""
+"""The scenarios: what is lost, how it is restored, and what is checked afterwards."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Figures:
 
     Attributes:
         scenario: its name.
-        accepted: intents accepted before the loss.
-        lost: how many of them were unknown afterwards.
-        lost_seconds: age of the oldest of them at the loss: the recovery point.
-        served_seconds: from the loss to the first intent that was accepted again.
-        ended_seconds: from the loss until every intent that was kept had ended.
-        restore_seconds: of these, until the server let clients in.
-        backup_mib: what was read to restore.
-        outcomes: how many of the kept intents ended how.
-        refused: answers that clients got meanwhile, by kind.
-        resubmitted: lost intents that their clients submitted again, under their old ids.
-        checks: exit status of each check of the operator's command line.
+        accepted: number of intents accepted before the loss.
+        lost: how many of them were unknown after the restore.
+        lost_seconds: age of the oldest lost intent at the time of the loss: the recovery point.
+        served_seconds: from the loss until an intent was accepted again.
+        ended_seconds: from the loss until all intents that were not lost had ended.
+        restore_seconds: from the loss until the server accepted connections.
+        backup_mib: size of the backup.
+        outcomes: number of intents that were not lost, by final status.
+        refused: number of other answers that clients got in between, by status or error.
+        resubmitted: number of lost intents that clients submitted again and got the same id for.
+        checks: exit status of each ``qlp`` command that checks the result.
     """
 
     scenario: str
@@ -56,13 +56,12 @@ class Figures:
     checks: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; seconds and sizes to one decimal."""
-        rounded = {k: round(v, 1) if isinstance(v, float) else v for k, v in asdict(self).items()}
-        return rounded
+        """For JSON; seconds and sizes rounded to one decimal."""
+        return {k: round(v, 1) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
 class Drill:
-    """One drill on a running stack; what it loses and writes is all in ``folder``."""
+    """One drill on a running stack, whose data and backups are in ``folder``."""
 
     def __init__(
         self,
@@ -86,12 +85,12 @@ class Drill:
         self._dump = Dump(self._server, folder / "backup")
 
     async def disaster(self) -> Figures:
-        """The server and its disk are gone; everything up to the last change is restored."""
+        """The server and its disk are lost; everything up to the last change is restored."""
         async with Clients.connected(self._endpoints) as clients, self._copy.recording():
             return await self._lose("disaster", clients, None)
 
     async def mistake(self) -> Figures:
-        """The database is brought back to a moment in the past, as after a fatal command."""
+        """The database is restored to an earlier moment, as after a wrong command."""
         async with Clients.connected(self._endpoints) as clients, self._copy.recording():
             async with clients.submitting(self._clients, self._pause):
                 await clients.load_for(self._seconds / 2)
@@ -99,7 +98,7 @@ class Drill:
             return await self._lose("mistake", clients, moment, known)
 
     async def move(self) -> Figures:
-        """A dump is restored into a new cluster, as after the loss of a region or an upgrade."""
+        """A dump is restored into a new cluster, as after the loss of a region, or to upgrade."""
         async with Clients.connected(self._endpoints) as clients:
             async with clients.submitting(self._clients, self._pause):
                 await clients.load_for(self._seconds / 2)
@@ -153,15 +152,15 @@ class Drill:
         return dict(Counter(outcome for outcome in found if outcome)), lost
 
     async def _heads_since(self, known: str) -> str:
-        """Heads of the log that witness what came after ``known``; any where that is empty.
+        """Heads of the log that cover events after ``known``; the current heads if it is empty.
 
-        The first seal after it may hold events from before, the second cannot.
+        The first seal after ``known`` may cover earlier events, the second cannot.
         """
         heads, newer = known or await self._heads(), 2 if known else 0
         deadline = monotonic() + _SEALED_SECONDS
         while newer:
             if monotonic() > deadline:
-                raise DrillError(f"nothing was sealed for {_SEALED_SECONDS:.0f} s")
+                raise DrillError(f"no events were sealed for {_SEALED_SECONDS:.0f} s")
             found = await self._heads()
             newer -= found != heads
             heads = found

@@ -1,8 +1,8 @@
 """Command line: ``python -m infra.local.functions_host --app-dir DIR --port N``.
 
-When everything listens, one line of JSON goes to stdout: ``{"ready": true, "url": …, "functions":
-[…]}``. Logs go to stderr. Exit codes: 0 after SIGTERM or SIGINT, 2 if the app, its settings or the
-port do not allow a start.
+When the host is ready, it prints a line of JSON to stdout: ``{"ready": true, "url": …,
+"functions": […]}``. Logs go to stderr. Exit codes: 0 after SIGTERM or SIGINT, 2 if the app, its
+settings or the port keep it from starting.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from infra.local.functions_host.host_json import read_host_json
 from infra.local.functions_host.settings import LocalSettings
 from infra.local.ports import port_argument
 
-DEFAULT_PORT = 7071  # that of Core Tools
+DEFAULT_PORT = 7071  # as in Core Tools
 DEFAULT_GRACE_SECONDS = 10.0
 
 logger = logging.getLogger("infra.local.functions_host")
@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_connections() -> None:
-    """Settings that say where something is are right or not set, whatever the app does with them.
+    """Check all connection settings that are set, whether the app uses them or not.
 
     Raises:
-        HostStartupError: names the one that is wrong, never its value.
+        HostStartupError: names the wrong setting, but not its value.
     """
     for name in CHECKS:
         try:
@@ -72,19 +72,24 @@ def _check_connections() -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("infra.local.functions_host", description=__doc__)
-    parser.add_argument("--app-dir", type=_absolute, required=True, help="has function_app.py")
-    parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=port_argument, help="0 takes a free one; default 7071")
     parser.add_argument(
-        "--settings", type=_absolute, help="default: local.settings.json in --app-dir, if there"
+        "--app-dir", type=_absolute, required=True, help="directory of function_app.py"
+    )
+    parser.add_argument("--bind", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=port_argument, help="0 picks a free one; default: 7071")
+    parser.add_argument(
+        "--settings", type=_absolute, help="default: local.settings.json in --app-dir, if it exists"
     )
     parser.add_argument(
         "--state-dir",
         type=_absolute,
-        help="remembers timers across restarts; default: they are forgotten",
+        help="keeps timers across restarts; default: they are not kept",
     )
     parser.add_argument(
-        "--grace", type=float, default=DEFAULT_GRACE_SECONDS, help="seconds to finish at the end"
+        "--grace",
+        type=float,
+        default=DEFAULT_GRACE_SECONDS,
+        help="seconds that running functions have to finish when the host stops",
     )
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"]
@@ -117,7 +122,7 @@ async def _serve(host: FunctionsHost, address: Address, grace: float) -> None:
         print(json.dumps(ready), flush=True)
         host.start_timers()
         await stopping
-    logger.info("stopping; functions that run have %g s", grace)
+    logger.info("stopping; running functions have %g s to finish", grace)
     starting.cancel()
     await asyncio.wait([starting])
     await host.stop(grace)
@@ -126,18 +131,18 @@ async def _serve(host: FunctionsHost, address: Address, grace: float) -> None:
 
 def _on_signal(stop: asyncio.Event, number: int) -> None:
     if stop.is_set():
-        os._exit(128 + number)  # asked twice: at once
+        os._exit(128 + number)  # a second signal ends the process immediately
     stop.set()
 
 
 def _leave_threads_behind() -> None:
-    """End the process although a synchronous function still runs; Python would wait for it."""
+    """End the process even if a synchronous function still runs; Python would wait for it."""
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("function_")]
     for thread in threads:
         thread.join(0.2)
     late = [thread.name for thread in threads if thread.is_alive()]
     if late:
-        logger.warning("%d synchronous functions still run and are left behind", len(late))
+        logger.warning("%d synchronous functions still run and end with the process", len(late))
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)

@@ -13,12 +13,12 @@ import azure.functions as func
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 _MAX_TRACESTATE = 512
 
-#: What ``context.thread_local_storage`` is; one for the whole process, as in the worker.
+#: The value of ``context.thread_local_storage``; one per process, as in the worker.
 thread_local = threading.local()
 
 
 class TraceContext:
-    """Trace context of the caller if it sent a valid one, else a new, unsampled trace."""
+    """The caller's trace context if it sent a valid one, else that of a new, unsampled trace."""
 
     def __init__(self, trace_parent: str | None, trace_state: str | None) -> None:
         valid = trace_parent is not None and _TRACEPARENT.match(trace_parent)
@@ -38,10 +38,10 @@ class TraceContext:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Empty: the attributes belong to the real host's own telemetry."""
+        """Empty: on Azure, they belong to the host's own telemetry."""
         return {}
 
-    # The worker's class still has these deprecated spellings.
+    # Deprecated spellings that the worker's class still has.
     Traceparent = trace_parent
     Tracestate = trace_state
     Attributes = attributes
@@ -52,7 +52,7 @@ def _new_trace_parent() -> str:
 
 
 class RetryContext:
-    """Zeros: this host runs no retry policy, and the real one ignores them on Service Bus."""
+    """Zeros: this host has no retry policies, and the real one ignores them for Service Bus."""
 
     retry_count = 0
     max_retry_count = 0
@@ -61,7 +61,7 @@ class RetryContext:
 
 
 class Context(func.Context):
-    """What the worker passes as ``context``."""
+    """The ``context`` argument, as the worker passes it."""
 
     def __init__(
         self, invocation_id: str, name: str, directory: str, trace: Mapping[str, str]
@@ -93,7 +93,7 @@ class Context(func.Context):
 
     @property
     def trace_context(self) -> TraceContext:  # type: ignore[override]  # base not exported
-        """Where this invocation belongs in a distributed trace."""
+        """The distributed trace that this invocation belongs to."""
         return self._trace
 
     @property

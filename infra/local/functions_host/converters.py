@@ -1,4 +1,4 @@
-"""Microsoft's converters between host data and function arguments, with types."""
+"""Microsoft's converters between host data and function arguments, with type annotations."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["Converter", "Datum", "converter"]
 
 
 class Converter(Protocol):
-    """A binding's converter in azure.functions."""
+    """The converter of a binding in azure.functions."""
 
     def decode(self, data: Datum, *, trigger_metadata: Mapping[str, Datum] | None) -> object:
         """Return the function's argument."""
 
     def encode(self, obj: object, *, expected_type: type | None) -> Datum:
-        """Return a result as host data; NotImplementedError for a type it does not take."""
+        """Return a result as host data; NotImplementedError for a type that is not supported."""
 
     def check_input_type_annotation(self, pytype: object) -> bool:
-        """Tell whether a parameter may be annotated so; may raise TypeError."""
+        """Return whether a parameter may have this annotation; may raise TypeError."""
 
     def check_output_type_annotation(self, pytype: object) -> bool:
-        """Tell whether a function may return this type."""
+        """Return whether a function may return this type."""
 
 
 def converter(binding_type: str) -> Converter:

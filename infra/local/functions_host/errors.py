@@ -1,4 +1,4 @@
-"""The one error that keeps the host from starting."""
+"""The error that is raised when the host cannot start."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from __future__ import annotations
 class HostStartupError(Exception):
     """The app, its settings or this machine keep the host from starting.
 
-    The text names what is wrong and how to put it right; it is shown without a stack.
+    The message says what is wrong and how to correct it; it is shown without a traceback.
     """

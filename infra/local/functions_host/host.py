@@ -1,4 +1,4 @@
-"""The host: everything started in order and stopped in order."""
+"""The host: starts and stops its parts in order."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from infra.local.functions_host.timer.trigger import (
 
 logger = logging.getLogger(__name__)
 
-#: Once functions had their time: for settling their messages, and for sending their responses.
+#: After the grace period: for settling messages, and for sending the last bytes of responses.
 _SETTLE_SECONDS = 3.0
 _LAST_BYTES_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen; port 0 takes a free one."""
+    """Where to listen; port 0 picks a free one."""
 
     host: str
     port: int
@@ -52,8 +52,8 @@ class Address:
 class FunctionsHost:
     """Serves indexed functions until stopped.
 
-    Everything that the app or its settings can get wrong is found by the constructor, so that
-    ``start`` fails for reasons of the machine only.
+    The constructor finds everything that is wrong with the app or its settings, so that ``start``
+    fails only for reasons of the machine.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class FunctionsHost:
         self.url = ""
 
     async def start(self, address: Address) -> None:
-        """Listen, and start receiving. A broker that is down is waited for in the background."""
+        """Listen, and start to receive. An unreachable broker is retried in the background."""
         self._runner = web.ServerRunner(
             self._http.web_server(), shutdown_timeout=_LAST_BYTES_SECONDS
         )
@@ -132,11 +132,11 @@ class FunctionsHost:
         await asyncio.gather(*(item.start() for item in self._listeners))
 
     async def stop(self, grace: float) -> None:
-        """Accept and receive no more, give what runs ``grace`` seconds, then cancel it."""
+        """Stop accepting and receiving; cancel functions that still run after ``grace`` seconds."""
         if self._runner is not None and self._runner.server is not None:
             for site in list(self._runner.sites):
                 await site.stop()
-            self._runner.server.pre_shutdown()  # idle connections take no further request
+            self._runner.server.pre_shutdown()  # idle connections accept no further requests
         for timer, task in zip(self._timers, self._timer_tasks, strict=False):
             if not timer.in_run:
                 task.cancel()
@@ -149,7 +149,7 @@ class FunctionsHost:
             )
         for task in self._timer_tasks:
             task.cancel()
-        # Nothing runs any more, or may any longer; a settlement still may need a moment.
+        # No function runs any more, or the rest is cancelled; messages may still need settling.
         settling = 0.0 if self._invoker.in_flight else _SETTLE_SECONDS
         await asyncio.gather(*(item.finish(settling) for item in self._listeners))
         for client in self._clients.values():
@@ -159,7 +159,7 @@ class FunctionsHost:
         self._invoker.close()
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return name, trigger and route, entity or schedule of every function."""
+        """Return every function's name and trigger, with its route, entity or schedule."""
         prefix = self._config.http.route_prefix
         return [_describe(function, prefix) for function in self.functions]
 
@@ -189,8 +189,8 @@ def _manual_argument(function: HostedFunction, text: str) -> object:
 def _warn_of_overlaps(router: Router) -> None:
     for first, second in router.overlaps():
         logger.warning(
-            "routes overlap: %s (%s) answers before %s (%s), because the host tries functions in "
-            "the order of their names; add a constraint such as {id:guid}, or rename one",
+            "routes overlap: %s (%s) is tried before %s (%s), because the host orders functions by "
+            "name; add a constraint such as {id:guid}, or rename one",
             first.function.name,
             first.template.text,
             second.function.name,

@@ -1,4 +1,4 @@
-"""host.json: the parts that a local host can honour.
+"""host.json: the options that this host supports.
 
 Source: https://learn.microsoft.com/azure/azure-functions/functions-host-json and, for Service Bus
 (extension 5.x), https://learn.microsoft.com/azure/azure-functions/functions-bindings-service-bus
@@ -30,9 +30,9 @@ class HttpOptions:
     """``extensions.http``; -1 means no limit.
 
     Attributes:
-        route_prefix: goes before every route, without slashes at its ends.
-        max_outstanding_requests: requests accepted at once, queued ones included; above: 429.
-        max_concurrent_requests: functions that run at once.
+        route_prefix: precedes every route; has no slashes at its ends.
+        max_outstanding_requests: requests that run or wait at the same time; more get 429.
+        max_concurrent_requests: functions that run at the same time.
     """
 
     route_prefix: str = "api"
@@ -54,7 +54,7 @@ class ServiceBusOptions:
 
 @dataclass(frozen=True)
 class HostConfig:
-    """host.json; ``function_timeout`` in seconds, None for no limit."""
+    """The options of host.json; ``function_timeout`` in seconds, None for no limit."""
 
     http: HttpOptions = HttpOptions()
     service_bus: ServiceBusOptions = ServiceBusOptions()
@@ -62,7 +62,7 @@ class HostConfig:
 
 
 class _Section:
-    """One object of host.json, read with errors that name the full key."""
+    """One object of host.json; errors name the full key."""
 
     def __init__(self, path: Path, name: str, value: object) -> None:
         if value is not None and not isinstance(value, dict):
@@ -94,7 +94,7 @@ class _Section:
 
 
 def read_host_json(path: Path) -> HostConfig:
-    """Read host.json; HostStartupError names the key that is wrong and what it should be."""
+    """Read host.json; HostStartupError names the wrong key and what its value must be."""
     if not path.exists():
         raise HostStartupError(
             f"{path} is missing; a minimal one is "
@@ -139,8 +139,8 @@ def _service_bus(section: _Section) -> ServiceBusOptions:
     if section.values.get("autoCompleteMessages", True) is not True:
         raise section.fail(
             "autoCompleteMessages",
-            "must be true: a Python function cannot settle a message itself, so each one would "
-            "come back until it is dead-lettered",
+            "must be true: a Python function cannot settle a message itself, so each message would "
+            "be delivered again until it is dead-lettered",
         )
     defaults = ServiceBusOptions()
     maximum = section.integer("maxMessageBatchSize", defaults.max_message_batch_size, 1, 10_000)

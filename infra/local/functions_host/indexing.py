@@ -1,7 +1,7 @@
-"""From ``function_app.py`` to indexed functions: import, read the bindings once, resolve settings.
+"""Indexing: import ``function_app.py``, read the functions' bindings, resolve their settings.
 
-What the Python worker does at start (``loader.index_function_app`` in azure-functions-runtime) and
-what the host then makes of the bindings.
+This follows what the Python worker does at start (``loader.index_function_app`` in
+azure-functions-runtime), and what the host then does with the bindings.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _TRIGGERS = ("httpTrigger", "serviceBusTrigger", "timerTrigger")
 def load(app_dir: Path, environ: Mapping[str, str]) -> list[HostedFunction]:
     """Import the app and index its functions, in the order of registration.
 
-    ``get_functions`` of the app is called once: a second call fails in azure-functions 1.x.
-    Settings must already be in the environment, since the app may read them when imported.
+    The app's ``get_functions`` is called once: in azure-functions 1.x a second call fails. Settings
+    must already be in the environment, since the app may read them when it is imported.
     """
     if not (app_dir / f"{MODULE}.py").is_file():
         raise HostStartupError(f"{app_dir}: there is no {MODULE}.py; --app-dir names its directory")
@@ -53,7 +53,7 @@ def load(app_dir: Path, environ: Mapping[str, str]) -> list[HostedFunction]:
     registered = _registered(_import_app())
     if len(registered) > MAX_FUNCTIONS:
         raise HostStartupError(
-            f"{MODULE}.py has {len(registered)} functions; {MAX_FUNCTIONS} is most"
+            f"{MODULE}.py has {len(registered)} functions; at most {MAX_FUNCTIONS} are allowed"
         )
     _check_names([str(function.get_function_name()) for function in registered])
     indexed = (_index_unless_disabled(function, environ) for function in registered)
@@ -61,13 +61,13 @@ def load(app_dir: Path, environ: Mapping[str, str]) -> list[HostedFunction]:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Apply the real host's rules for names (Utility.IsValidFunctionName)."""
+    """Check names by the real host's rules (Utility.IsValidFunctionName)."""
     seen: dict[str, str] = {}
     for name in names:
         if not _NAME.match(name) or name.lower() == "host":
             raise HostStartupError(
-                f"function {name!r}: a name starts with a letter, has letters, digits, - and _, "
-                "at most 128, and is not host"
+                f"function {name!r}: a name starts with a letter, has at most 128 letters, digits, "
+                "- and _, and is not host"
             )
         if name.lower() in seen:
             raise HostStartupError(
@@ -78,20 +78,20 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _index_unless_disabled(function: Function, environ: Mapping[str, str]) -> HostedFunction | None:
-    """Index a function; a disabled one that this host cannot index is left out."""
+    """Index a function; return None for a disabled one that this host cannot index."""
     try:
         return _index(function, environ)
     except HostStartupError as error:
         if not settings.is_disabled(str(function.get_function_name()), environ):
             raise
-        logger.info("left out, since it is disabled: %s", error)
+        logger.info("skipped a disabled function: %s", error)
         return None
 
 
 def _import_app() -> FunctionRegister:
     try:
         module = importlib.import_module(MODULE)
-    except BaseException as error:  # SystemExit in an app's module must not look like our own
+    except BaseException as error:  # SystemExit in the app's module must not end the host
         if isinstance(error, KeyboardInterrupt):
             raise
         raise HostStartupError(

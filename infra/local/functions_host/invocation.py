@@ -1,4 +1,4 @@
-"""Running a function as the Python worker does: on the loop or in a thread, timed and counted."""
+"""Running a function as the Python worker does: on the event loop or in a thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_TRACE: Mapping[str, str] = {}
 
 
 class FunctionFailedError(Exception):
-    """The function raised, timed out or broke a worker rule; it has been logged with its stack."""
+    """The function raised, timed out or broke a rule of the worker; this has been logged."""
 
 
 def thread_count(environ: Mapping[str, str]) -> int:
@@ -37,7 +37,7 @@ def thread_count(environ: Mapping[str, str]) -> int:
 
 
 class Invoker:
-    """Runs functions and knows how many are running.
+    """Runs functions and counts those that are running.
 
     ``timeout`` is ``functionTimeout`` in seconds, None for no limit. A coroutine that exceeds it is
     cancelled; a synchronous function cannot be stopped and keeps its thread until it returns.
@@ -55,8 +55,8 @@ class Invoker:
     ) -> object:
         """Call ``function`` and return its result.
 
-        ``trace`` may hold ``traceparent`` and ``tracestate``. Whatever goes wrong inside is logged
-        and becomes FunctionFailedError; only the cancellation of the calling task passes through.
+        ``trace`` may hold ``traceparent`` and ``tracestate``. Any error of the function is logged
+        and raised as FunctionFailedError; the cancellation of the calling task is passed on.
         """
         invocation_id = str(uuid.uuid4())
         arguments = {function.trigger.parameter: argument}
@@ -88,13 +88,13 @@ class Invoker:
             return result
         except (GeneratorExit, KeyboardInterrupt):
             raise
-        except BaseException as error:  # sys.exit() in a function ends that call only
+        except BaseException as error:  # sys.exit() in a function ends only its call
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 logger.warning("function %s was cancelled (%s)", function.name, invocation_id)
                 raise
             if deadline.expired():
-                logger.error(  # the stack would show this host, not the function
+                logger.error(  # a traceback would show this host, not the function
                     "function %s exceeded functionTimeout of %g s (%s)",
                     function.name,
                     self._timeout,
@@ -128,7 +128,7 @@ class Invoker:
             self._idle.set()
 
     async def drain(self, seconds: float) -> bool:
-        """Wait until nothing runs; False if something still did after ``seconds``."""
+        """Wait until no function runs; False if one still does after ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -137,7 +137,7 @@ class Invoker:
         return True
 
     def close(self) -> None:
-        """Take no more calls for threads; does not wait for those that run."""
+        """Start no more threads; does not wait for those that run."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

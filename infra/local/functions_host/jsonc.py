@@ -13,9 +13,12 @@ MAX_BYTES = 1024**2
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``, or raise HostStartupError naming the file and the place.
+    """Return the JSON object in ``path``.
 
-    Comments are allowed because Newtonsoft.Json, which reads these files on Azure, allows them.
+    Comments are allowed, since Newtonsoft.Json, which reads these files on Azure, allows them.
+
+    Raises:
+        HostStartupError: names the file and the position in it.
     """
     try:
         if path.stat().st_size > MAX_BYTES:

@@ -1,4 +1,4 @@
-"""Logging to stderr: lines for people on a terminal, JSON lines otherwise."""
+"""Logging to stderr: text on a terminal, otherwise JSON lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO
 
 from domain.contracts.redaction import redact
 
-#: Loggers that tell at INFO what the host says itself, once, or that nobody wants to read.
+#: Loggers whose INFO records are of no use, or repeat what the host logs itself.
 _QUIET = ("azure", "aiohttp", "asyncio", "uamqp")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -32,13 +32,13 @@ class JsonFormatter(logging.Formatter):
                 line[name] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        elif record.exc_text:  # without the secrets that were in it
+        elif record.exc_text:  # secrets have been removed from it
             line["exception"] = record.exc_text
         return redact(json.dumps(line, default=str, ensure_ascii=False))
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
-    """Send all logging to ``stream`` (stderr) from ``level`` on."""
+    """Log everything from ``level`` on to ``stream`` (default: stderr)."""
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(

@@ -1,4 +1,4 @@
-"""What the host knows of a function: its triggers, as read from the bindings."""
+"""What the host knows about a function: its trigger, as read from the bindings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class HttpTrigger:
 
     Attributes:
         parameter: the function's argument.
-        route: template without the route prefix.
-        methods: upper-case methods, or None for all.
+        route: the route template, without the route prefix.
+        methods: in upper case, or None for all methods.
         auth_level: ANONYMOUS, FUNCTION or ADMIN.
     """
 
@@ -29,10 +29,10 @@ class ServiceBusTrigger:
     """A ``serviceBusTrigger`` binding on a queue, or on a topic's subscription.
 
     Attributes:
-        connection: name of the setting with the connection.
-        many: a call gets a list of messages.
-        body: what the argument is made from: text (must be UTF-8) or binary.
-        plain: the parameter is annotated ``str`` or ``bytes`` and gets the body alone.
+        connection: name of the connection setting.
+        many: the function gets a list of messages.
+        body: how the message body is read: as text (must be UTF-8) or binary.
+        plain: ``str`` or ``bytes`` if the parameter is annotated so and gets only the body.
     """
 
     parameter: str
@@ -55,8 +55,8 @@ class TimerTrigger:
     """A ``timerTrigger`` binding.
 
     Attributes:
-        schedule: NCRONTAB expression or TimeSpan.
-        use_monitor: remember the schedule across restarts; None leaves it to the interval.
+        schedule: an NCRONTAB expression or a TimeSpan.
+        use_monitor: keep the schedule across restarts; None decides by the interval.
     """
 
     parameter: str
@@ -70,12 +70,12 @@ Trigger = HttpTrigger | ServiceBusTrigger | TimerTrigger
 
 @dataclass(frozen=True)
 class HostedFunction:
-    """A function that passed the worker's rules.
+    """A function that the worker's rules allow.
 
     Attributes:
         call: the user's function.
-        directory: where its source lies; reaches it as ``context.function_directory``.
-        bindings: resolved bindings, for ``GET /admin/functions``.
+        directory: the directory of its source, for ``context.function_directory``.
+        bindings: with their settings resolved, for ``GET /admin/functions``.
     """
 
     name: str

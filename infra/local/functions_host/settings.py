@@ -1,4 +1,4 @@
-"""App settings: ``local.settings.json`` below the environment, and ``%NAME%`` in bindings.
+"""App settings: the environment and ``local.settings.json``, and ``%NAME%`` in bindings.
 
 Source: https://learn.microsoft.com/azure/azure-functions/functions-develop-local#local-settings-file
 """
@@ -18,10 +18,10 @@ _REFERENCE = re.compile(r"%([^%]*)%")
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """What ``local.settings.json`` says.
+    """The contents of ``local.settings.json``.
 
     Attributes:
-        values: app settings, name to value.
+        values: app settings by name.
         http_port: ``Host.LocalHttpPort``, or None.
     """
 
@@ -30,7 +30,7 @@ class LocalSettings:
 
 
 def read_local_settings(path: Path) -> LocalSettings:
-    """Read a ``local.settings.json``; HostStartupError names the entry that is wrong."""
+    """Read a ``local.settings.json``; HostStartupError names the wrong entry."""
     document = jsonc.read_object(path)
     if document.get("IsEncrypted"):
         raise HostStartupError(
@@ -57,7 +57,7 @@ def _http_port(path: Path, section: object) -> int | None:
 
 
 def export(values: Mapping[str, str], environ: MutableMapping[str, str]) -> None:
-    """Put the settings into the environment; what is already there wins, as in Core Tools."""
+    """Add the settings to the environment; existing variables stay, as in Core Tools."""
     for name, value in values.items():
         environ.setdefault(name, value)
 
@@ -65,7 +65,8 @@ def export(values: Mapping[str, str], environ: MutableMapping[str, str]) -> None
 def resolve(text: str, environ: Mapping[str, str], where: str) -> str:
     """Replace every ``%NAME%`` by the setting's value.
 
-    ``where`` (function and binding) goes into the HostStartupError for a missing setting.
+    Raises:
+        HostStartupError: a setting is missing; names it and ``where`` (function and binding).
     """
 
     def value_of(match: re.Match[str]) -> str:
@@ -84,7 +85,7 @@ def resolve(text: str, environ: Mapping[str, str], where: str) -> str:
 
 
 def lookup(name: str, environ: Mapping[str, str]) -> str | None:
-    """Return the setting, where ``a:b`` and ``a.b`` may be written ``a__b`` (as on Linux plans)."""
+    """Return a setting; for ``a:b`` and ``a.b`` also as ``a__b``, the spelling on Linux plans."""
     for spelling in (name, name.replace(":", "__"), name.replace(".", "__").replace(":", "__")):
         if (value := environ.get(spelling)) is not None:
             return value
@@ -92,7 +93,7 @@ def lookup(name: str, environ: Mapping[str, str]) -> str | None:
 
 
 def is_disabled(function_name: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether ``AzureWebJobs.<function>.Disabled`` is true or 1.
+    """Return whether ``AzureWebJobs.<function>.Disabled`` is true or 1.
 
     Source: https://learn.microsoft.com/azure/azure-functions/disable-function
     """

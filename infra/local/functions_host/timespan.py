@@ -9,9 +9,9 @@ _TIMESPAN = re.compile(r"(?:(\d{1,4})\.)?(\d{1,4}):(\d{1,2})(?::(\d{1,2})(?:\.(\
 
 
 def parse(text: str) -> timedelta:
-    """Return the duration; ValueError says what was expected.
+    """Return the duration; ValueError says what is expected.
 
-    In ``24:00:00`` the first number cannot be hours, and is days, as in .NET and as documented at
+    A first number above 23, as in ``24:00:00``, means days: this is so in .NET and documented at
     https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer#timespan
     """
     match = _TIMESPAN.match(text.strip())

@@ -1,7 +1,7 @@
-"""The Python worker's rules for a function's signature, checked before anything is served.
+"""The Python worker's rules for a function's signature, checked at start.
 
-They are those of ``functions.Registry`` in azure-functions-runtime 1.3 (and worker 4.x): what
-passes here loads on Azure, and what the worker refuses is refused here for the same reason.
+They are the rules of ``functions.Registry`` in azure-functions-runtime 1.3 (and worker 4.x): what
+is accepted here loads on Azure, and what the worker refuses is refused here for the same reason.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class Signature:
     """What the worker learns from a function's signature.
 
     Attributes:
-        is_async: it is a coroutine function and runs on the event loop; else in a thread.
-        requires_context: it takes ``context``.
-        has_return: a ``$return`` binding takes its result; without one it must return None.
-        plain: str or bytes if the trigger's parameter is annotated so.
+        is_async: it is a coroutine function and runs on the event loop, not in a thread.
+        requires_context: it has the parameter ``context``.
+        has_return: it has a ``$return`` binding; without one it must return None.
+        plain: ``str`` or ``bytes`` if the trigger's parameter is annotated so.
+        directory: the directory of its source.
     """
 
     is_async: bool
@@ -82,7 +83,7 @@ def _check_names(where: str, parameters: set[str], bound: set[str]) -> None:
     if extra := sorted(parameters - bound):
         raise HostStartupError(
             f"{where}: parameters without a binding: {', '.join(extra)}; "
-            "a parameter is named like its binding's arg_name"
+            "name the parameter like the binding's arg_name (or trigger_arg_name)"
         )
     if missing := sorted(bound - parameters):
         raise HostStartupError(
@@ -94,7 +95,7 @@ def _check_names(where: str, parameters: set[str], bound: set[str]) -> None:
 def _check_parameter(
     where: str, name: str, annotation: object, binding_type: str
 ) -> type[str] | type[bytes] | None:
-    """Return str or bytes if the parameter takes the plain body, which only Service Bus offers."""
+    """Return str or bytes if a Service Bus trigger's parameter takes only the body, else None."""
     if binding_type == "serviceBusTrigger" and annotation in (str, bytes):
         return annotation
     try:
@@ -124,11 +125,11 @@ def _is_async(where: str, call: Callable[..., Any]) -> bool:
     if inspect.iscoroutinefunction(call):
         return True
     if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
-        raise HostStartupError(f"{where}: a generator cannot be a function; return one value")
+        raise HostStartupError(f"{where}: a function cannot be a generator; return one value")
     if inspect.iscoroutinefunction(inspect.unwrap(call)):
         logger.warning(
-            "%s: a plain function wraps a coroutine function. The worker calls it in a thread and "
-            "fails if it returns a coroutine: make the wrapper `async def` and await inside",
+            "%s: a plain function wraps a coroutine function. The worker runs it in a thread and "
+            "fails if it returns a coroutine: make the wrapper `async def` and await inside it",
             where,
         )
     return False

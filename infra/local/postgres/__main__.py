@@ -14,10 +14,10 @@ from infra.local.postgres.server import EmbeddedPostgres
 
 
 async def serve(server: EmbeddedPostgres, database: str) -> int:
-    """Run ``server`` until SIGTERM or SIGINT; prints one JSON line when it is ready.
+    """Run ``server`` until SIGTERM or SIGINT; prints a line of JSON when it is ready.
 
     Returns:
-        The exit code: 0 after a requested stop, 1 if the server ended by itself.
+        The exit code: 0 after a signal, 1 if the server ended by itself.
     """
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -47,7 +47,7 @@ async def serve(server: EmbeddedPostgres, database: str) -> int:
 
 
 def main() -> int:
-    """Entry of ``python -m infra.local.postgres``."""
+    """The entry point of ``python -m infra.local.postgres``."""
     parser = argparse.ArgumentParser(prog="infra.local.postgres", description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--port", type=int, help="default: a free one")

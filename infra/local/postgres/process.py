@@ -1,4 +1,4 @@
-"""Starting, watching and ending the embedded PostgreSQL's server process."""
+"""Starting, watching and stopping the embedded PostgreSQL's server process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 MAX_LOG_BYTES = 8 * 1024**2
 
-#: Neither the status line nor the end of a process that is not our child can be awaited.
+#: Pause between looks at the status line, and at a process that is not our child.
 POLL_SECONDS = 0.01
 
 
@@ -29,7 +29,7 @@ def launch(files: Files, port: int, log: Path) -> subprocess.Popen[bytes]:
 
     Raises:
         PortTaken: the port is in use.
-        EmbeddedPostgresError: it did not come up; with the end of its log.
+        EmbeddedPostgresError: it did not start; with the end of its log.
     """
     deadline = time.monotonic() + START_SECONDS
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
@@ -59,7 +59,7 @@ def launch(files: Files, port: int, log: Path) -> subprocess.Popen[bytes]:
         with log.open("rb") as written:
             written.seek(said_before)
             said = written.read(MAX_LOG_BYTES).decode(errors="replace")
-        # The sessions of a server that was killed end a moment after it.
+        # Backends of a server that was killed end slightly later than the server.
         if "is still in use" not in said or time.monotonic() > deadline:
             raise _failure(said, port)
         time.sleep(POLL_SECONDS)
@@ -72,14 +72,14 @@ def _failure(said: str, port: int) -> EmbeddedPostgresError:
 
 
 def end_at_once(process: subprocess.Popen[bytes]) -> None:
-    """Make a server that is not wanted after all end without ceremony; it may have ended."""
+    """Stop a server immediately, with SIGQUIT; it may have ended already."""
     if process.poll() is None:
         process.send_signal(signal.SIGQUIT)
         wait_or_kill(process)
 
 
 def _becomes_ready(process: subprocess.Popen[bytes], data: Path, deadline: float) -> bool:
-    """Follow the status line that the server keeps in postmaster.pid, as pg_ctl does.
+    """Wait for the status "ready" in postmaster.pid, as pg_ctl does.
 
     Returns:
         False if the process ended or ``deadline`` (of `time.monotonic`) passed.
@@ -95,10 +95,10 @@ def _becomes_ready(process: subprocess.Popen[bytes], data: Path, deadline: float
 
 
 def wait_or_kill(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that was asked to end.
+    """Wait for a process that has been told to stop.
 
     Raises:
-        EmbeddedPostgresError: it did not within `STOP_SECONDS`, and was killed.
+        EmbeddedPostgresError: it did not stop within `STOP_SECONDS`, and was killed.
     """
     try:
         process.wait(STOP_SECONDS)
@@ -112,12 +112,12 @@ def wait_or_kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def remove_leftover(data: Path) -> None:
-    """End the server that a killed supervisor left behind, and clear a pid file that lies.
+    """Stop the server that a killed supervisor left running, and delete its pid file.
 
-    The caller holds the supervisor's lock, so a server on ``data`` has lost its supervisor.
+    The caller holds the supervisor's lock, so a server on ``data`` has no supervisor.
 
     Raises:
-        EmbeddedPostgresError: the server does not end.
+        EmbeddedPostgresError: the server does not stop.
     """
     pid_file = data / "postmaster.pid"
     try:
@@ -134,12 +134,12 @@ def remove_leftover(data: Path) -> None:
                 f"PostgreSQL (process {pid}) still runs on {data} without a supervisor: stop it"
             )
         time.sleep(POLL_SECONDS)
-    # The number may belong to another program by now, which PostgreSQL would take for a server.
+    # Another process may have this id by now, and PostgreSQL would take it for a running server.
     pid_file.unlink(missing_ok=True)
 
 
 def _serves(pid: int, data: Path) -> bool:
-    """Whether process ``pid`` is a PostgreSQL server on ``data``; a zombie is none."""
+    """Whether process ``pid`` is a PostgreSQL server on ``data`` and not a zombie."""
     return os.fsencode(f"postgres -D {data} ") in _command_line(pid)
 
 

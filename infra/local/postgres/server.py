@@ -1,9 +1,9 @@
-"""An embedded PostgreSQL with pgvector: one server process, its data in one directory.
+"""An embedded PostgreSQL with pgvector: one server process, with its data in one directory.
 
-It listens on 127.0.0.1 only, with random passwords kept beside the data directory in
-``<data_dir>.credentials.json`` (mode 0600), and has no Unix socket. `infra.local.postgres.files`
-says where the files lie for root. The supervisor holds ``<data_dir>.lock`` while it runs the
-server, so a server left behind by a killed supervisor is recognised and replaced at the next start.
+It listens on 127.0.0.1 only and has no Unix socket. Its random passwords are kept beside the data
+directory in ``<data_dir>.credentials.json`` (mode 0600). `infra.local.postgres.files` says where
+the files are under root. The supervisor holds ``<data_dir>.lock`` while it runs the server; so the
+next start recognises a server that a killed supervisor left running, and replaces it.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from infra.local.postgres.process import (
 
 
 class DataDirInUse(EmbeddedPostgresError):
-    """Another supervisor runs a server on the data directory."""
+    """Another process runs a server on the data directory."""
 
 
 class EmbeddedPostgres:
-    """One server over one data directory; not for use by several threads at once.
+    """One server with one data directory; not for use by several threads at once.
 
     Args:
-        data_dir: made at the first start, with its parents.
-        port: None picks a free one at the first start and keeps it for this object's life.
+        data_dir: created at the first start, with its parents.
+        port: None picks a free one at the first start; later starts of this object reuse it.
     """
 
     def __init__(self, data_dir: Path, port: int | None = None) -> None:
@@ -66,31 +66,31 @@ class EmbeddedPostgres:
 
     @property
     def bin_dir(self) -> Path:
-        """Where ``pg_dump`` and the other programs of this server lie; known once started."""
+        """The directory of ``pg_dump`` and this server's other programs; known once started."""
         if self._files is None:
             raise EmbeddedPostgresError("the server has not been started")
         return self._files.bin
 
     @property
     def admin_url(self) -> str:
-        """Superuser connection to the maintenance database."""
+        """Connection URL of the superuser to the database ``postgres``."""
         return self.admin_url_for("postgres")
 
     def admin_url_for(self, database: str) -> str:
-        """Superuser connection to ``database``: for migrations and operators."""
+        """Connection URL of the superuser to ``database``: for migrations and operators."""
         return self._url(ADMIN, database)
 
     def app_url(self, database: str) -> str:
-        """The application's connection: a login that has what the role ``qlp_app`` is granted."""
+        """Connection URL of the application's login, a member of the role ``qlp_app``."""
         return self._url(APP_LOGIN, database)
 
     def start(self) -> None:
-        """Start the server and wait until it accepts connections; idempotent.
+        """Start the server and wait until it accepts connections; does nothing if it runs.
 
         Raises:
             PortTaken: the port is in use.
-            DataDirInUse: another supervisor has the data directory.
-            EmbeddedPostgresError: anything else, with the end of the server's log.
+            DataDirInUse: another process uses the data directory.
+            EmbeddedPostgresError: it did not start, with the end of the server's log.
         """
         if self._process is not None and self._process.poll() is None:
             return
@@ -108,7 +108,7 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Fast, clean shutdown: sessions are ended, everything is written; idempotent.
+        """Shut down cleanly, ending all sessions; does nothing if it does not run.
 
         Raises:
             EmbeddedPostgresError: it did not stop in time and was killed.
@@ -122,7 +122,7 @@ class EmbeddedPostgres:
             self._release_lock()
 
     def kill(self) -> None:
-        """SIGKILL the server as a crash would; a later `start` recovers."""
+        """Kill the server, to simulate a crash; the next `start` recovers its data."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -134,7 +134,7 @@ class EmbeddedPostgres:
         return self._process.wait() if self._process else 0
 
     def destroy(self) -> None:
-        """Stop the server and delete its data, wherever it lies, and the files beside it."""
+        """Stop the server and delete its data, wherever it is, and the files beside it."""
         self.stop()
         if self.data_dir.exists():
             shutil.rmtree(self.data_dir.resolve())

@@ -1,1 +1,1 @@
-"""An AMQP 1.0 broker that the unmodified azure-servicebus SDK takes for Service Bus."""
+"""An AMQP 1.0 broker that serves the unmodified azure-servicebus SDK as Service Bus does."""

@@ -16,22 +16,22 @@ from infra.local.ports import port_argument
 from infra.local.servicebus.broker.config import DEFAULT_CONFIG, ConfigError, load_config
 from infra.local.servicebus.server import Broker
 
-#: For the default limit of 10,000 connections, and to spare.
+#: Enough file descriptors for the default limit of 10,000 connections.
 _DESCRIPTORS = 10_240
 _EPILOG = """\
-Once it listens, the broker prints one line of JSON on standard output:
+When the broker is ready, it prints a line of JSON on standard output:
   {"ready": true, "port": 5672, "healthPort": 5673, "namespace": "qlp"}
 
 Clients connect with the azure-servicebus SDK, unmodified:
   Endpoint=sb://127.0.0.1:PORT;SharedAccessKeyName=RootManageSharedAccessKey;\\
   SharedAccessKey=KEY;UseDevelopmentEmulator=true;
-("true" must be lower case, or the SDK uses TLS on port 5671.)
+("true" must be in lower case, or the SDK uses TLS on port 5671.)
 
   curl http://127.0.0.1:HEALTH_PORT/health                  readiness and queue depths
   curl -X POST -H "Authorization: Bearer KEY" http://127.0.0.1:HEALTH_PORT/reset
                                                             drop all messages
 
-Messages live in memory: they are gone when the broker stops.
+Messages are kept in memory and lost when the broker stops.
 
 Exit status: 0 after a signal, 2 if an option or the configuration is wrong or a port is taken.
 
@@ -42,7 +42,7 @@ Example:
 
 
 class _Refusal(Exception):
-    """What to tell the user before exiting with status 2."""
+    """An error that is printed before exiting with status 2."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         type=Path,
         default=DEFAULT_CONFIG,
-        help="entities, in the emulator's format (default: what Terraform deploys)",
+        help="entities, in the emulator's format (default: those that Terraform deploys)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
@@ -82,19 +82,19 @@ def _read_key(options: argparse.Namespace) -> str:
         except (OSError, UnicodeDecodeError) as error:
             raise _Refusal(f"--key-file: {error}") from None
     if not key.strip():
-        raise _Refusal(f"{source}: holds no key")
+        raise _Refusal(f"{source}: contains no key")
     return str(key.strip())
 
 
 def _raise_descriptor_limit() -> None:
-    """Allow for many connections; the usual soft limit is 1024 file descriptors."""
+    """Raise the soft limit, usually 1024, on file descriptors, to allow many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if wanted > soft:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError) as error:
-            logging.warning("at most %d connections fit: %s", soft, error)
+            logging.warning("at most %d file descriptors are available: %s", soft, error)
 
 
 async def _serve(options: argparse.Namespace) -> None:
@@ -133,7 +133,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the broker; returns the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     _raise_descriptor_limit()

@@ -1,4 +1,4 @@
-"""What the broker refuses, with the names that AMQP and Service Bus give to the refusal.
+"""The broker's errors, with the error conditions of AMQP and Service Bus.
 
 Sources: AMQP 1.0 part 2.8.15 to 2.8.18 for ``amqp:…`` conditions; Service Bus' AMQP protocol guide
 for ``com.microsoft:…`` conditions and management status codes.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 
 class BusError(Exception):
-    """A refusal that is answered to the peer; the connection goes on.
+    """An error that is reported to the peer; the connection stays open.
 
     Attributes:
-        condition: AMQP symbol for dispositions, detaches and ``errorCondition``.
-        status: HTTP-like code for ``$cbs`` and ``$management`` replies.
+        condition: AMQP symbol in dispositions, detaches and ``errorCondition``.
+        status: HTTP-like status code in replies of ``$cbs`` and ``$management``.
     """
 
     condition = "amqp:internal-error"
@@ -41,42 +41,42 @@ class MessageTooLarge(BusError):
 
 
 class QuotaExceeded(BusError):
-    """An entity holds as many bytes as it may."""
+    """An entity has reached its maximum size."""
 
     condition = "amqp:resource-limit-exceeded"
     status = 403
 
 
 class LockLost(BusError):
-    """The lock has expired, or the message was settled already."""
+    """The lock has expired, or the message is settled already."""
 
     condition = "com.microsoft:message-lock-lost"
     status = 410
 
 
 class MessageNotFound(BusError):
-    """No message with that sequence number is in the required state."""
+    """There is no message with this sequence number in the required state."""
 
     condition = "com.microsoft:message-not-found"
     status = 404
 
 
 class EntityNotFound(BusError):
-    """No entity has that address."""
+    """There is no entity with this address."""
 
     condition = "amqp:not-found"
     status = 404
 
 
 class NotAllowed(BusError):
-    """The entity does not take part in this operation."""
+    """The entity does not allow this operation."""
 
     condition = "amqp:not-allowed"
     status = 400
 
 
 class Unsupported(BusError):
-    """The operation exists in Service Bus and not here."""
+    """Service Bus has the operation, but this broker does not."""
 
     condition = "amqp:not-implemented"
     status = 501
@@ -90,7 +90,7 @@ class Unauthorized(BusError):
 
 
 class ProtocolError(Exception):
-    """The peer broke AMQP; the connection is closed with ``condition``."""
+    """The peer violated AMQP; the connection is closed with ``condition``."""
 
     def __init__(self, condition: str, description: str) -> None:
         super().__init__(description)

@@ -1,4 +1,4 @@
-"""Every bound of the broker in one place."""
+"""All limits of the broker."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on sizes (bytes), counts and times (seconds).
+    """Limits on sizes (bytes), counts and times (seconds).
 
-    ``max_message_bytes`` is that of Service Bus Standard. ``idle_timeout`` is what Service Bus
-    announces (240 s); the SDK sends an empty frame at half of what is announced.
+    ``max_message_bytes`` is the limit of Service Bus Standard. ``idle_timeout`` is the value that
+    Service Bus announces (240 s); the SDK sends an empty frame after half of the announced time.
     """
 
     max_message_bytes: int = 256 * 1024

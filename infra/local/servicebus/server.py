@@ -1,4 +1,4 @@
-"""The broker: its listeners, its life cycle, and its HTTP endpoints."""
+"""The broker: its AMQP listener, its HTTP endpoints, start and stop."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from infra.local.servicebus.limits import Limits
 
 
 def wall_clock_ms() -> int:
-    """Milliseconds since the epoch. The wall clock, since the SDK compares lock ends with its."""
+    """Milliseconds since the epoch; the SDK compares the ends of locks with the wall clock."""
     return time.time_ns() // 1_000_000
 
 
 class Broker:
-    """A Service Bus namespace on this machine; messages live in memory.
+    """A Service Bus namespace on this machine; messages are kept in memory.
 
     Args:
         config: the entities.
-        key: the shared access key that clients and ``POST /reset`` must know.
+        key: the shared access key, for clients and ``POST /reset``.
         port: AMQP port, 0 for any free one.
         health_port: HTTP port, 0 for any free one.
 
     Raises:
-        ValueError: the key is too short, or would not fit into a connection string.
+        ValueError: the key is too short, or cannot be part of a connection string.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Broker:
         if len(key) < 16:
             raise ValueError("the shared access key must have at least 16 characters")
         if ";" in key or not key.isprintable() or " " in key:
-            raise ValueError("the shared access key must hold no semicolons and no spaces")
+            raise ValueError("the shared access key must not contain semicolons or spaces")
         self.host = host
         self.port = port
         self.health_port = health_port
@@ -65,16 +65,16 @@ class Broker:
 
     @property
     def connection_string(self) -> str:
-        """What ServiceBusClient.from_connection_string takes; it holds the key."""
+        """The connection string for clients; it contains the key."""
         return connection_string(self.host, self.port, self._key)
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     async def start(self) -> None:
-        """Listen; on return, ``port`` and ``health_port`` are those in use.
+        """Start to listen; then ``port`` and ``health_port`` are the actual ports.
 
         Raises:
             OSError: a port is taken.
@@ -123,7 +123,7 @@ class Broker:
             await self._web.cleanup()
 
     def depths(self) -> dict[str, dict[str, int]]:
-        """Messages per entity by status, with its dead letters and the bytes that it holds."""
+        """For each entity, its messages by status, its dead letters, and its size in bytes."""
         depths: dict[str, dict[str, int]] = {}
         for entity in self._namespace.entities():
             if entity.dead_letters is None:

@@ -1,1 +1,1 @@
-"""The whole system on one machine: starts it, shows it, serves it, stops it."""
+"""Runs the whole system on one machine: starts it, takes the tour, serves, stops it."""

@@ -1,4 +1,4 @@
-"""A child process that says on its standard output when it is ready."""
+"""A child process that prints a line of JSON on standard output when it is ready."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 class Child:
     """One supervised process; its standard error goes to a log file.
 
-    It gets a session of its own, so that Ctrl-C reaches only the stack, which then stops its
-    children in order; and on Linux it is told when the stack dies without a chance to stop it.
+    It runs in a session of its own, so that Ctrl-C reaches only the stack, which then stops its
+    children in order. On Linux it gets SIGTERM if the stack itself is killed.
     """
 
     def __init__(
@@ -44,17 +44,18 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """The process id of the last start; None before the first."""
         return self._process.pid if self._process else None
 
     async def start(self, timeout: float) -> dict[str, Any]:
         """Start it, for the first time or again, and wait for its ready line.
 
         Returns:
-            the JSON object of the ready line.
+            the JSON object in the ready line.
 
         Raises:
-            StackError: it ended or stayed silent for ``timeout`` seconds; with its last words.
+            StackError: it ended, with the last lines of its log; or there was no ready line within
+                ``timeout`` seconds.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.touch(mode=0o600)
@@ -105,26 +106,26 @@ class Child:
         return self._process.stdout
 
     def last_words(self) -> str:
-        """The last lines that it has logged since it was started."""
+        """The last five lines that it has logged since its last start."""
         with self.log.open("rb") as log:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 65536))
             lines = log.read().decode(errors="replace").strip().splitlines()
         return "\n".join(lines[-5:]) or f"nothing was logged; see {self.log}"
 
     async def ended(self) -> int:
-        """Wait until it ends; its exit code."""
+        """Wait until it ends; returns its exit code."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
         return await self._process.wait()
 
     async def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
+        """End it with SIGKILL, to simulate a crash."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
 
     async def stop(self, grace: float = 15.0) -> None:
-        """Ask it to end; after ``grace`` seconds, end it."""
+        """Send SIGTERM, and SIGKILL if it still runs after ``grace`` seconds."""
         process = self._process
         if process is None:
             return
@@ -149,7 +150,7 @@ def _die_with_parent() -> Callable[[], None] | None:
 
     def ask_for_signal() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the line above
+        if os.getppid() != parent:  # the parent died before prctl
             os._exit(1)
 
     return ask_for_signal

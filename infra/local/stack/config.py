@@ -1,4 +1,4 @@
-"""Where the local stack keeps its data and which ports it uses."""
+"""Settings of the local stack: its data, its ports, its database."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from infra.local.servicebus.broker.config import DEFAULT_CONFIG
 
 ROOT = Path(__file__).resolve().parents[3]
 
-
-#: What is for the stack itself, and not for any of its parts.
+#: Settings of the stack itself, which it does not pass on to its parts.
 STACK_SETTINGS = frozenset(
     ("QLP_DATA_DIR", "QLP_HTTP_PORT", "QLP_AMQP_PORT", "QLP_SERVICE_BUS_CONFIG", "QLP_DATABASE_URL")
 )
 
 
 class StackError(Exception):
-    """The stack cannot do what was asked; the message says why and what helps."""
+    """The stack cannot do what was asked; the message says why and what to do."""
 
 
-#: What the stack sets itself, whatever there is.
+#: Settings of its parts that the stack always sets itself.
 _SET_BY_STACK = frozenset(
     (
         *("DATABASE_URL", "DATABASE_ADMIN_URL", "QLP_SANDBOX_URL"),
@@ -34,7 +33,7 @@ _SET_BY_STACK = frozenset(
 
 
 class WrongSetting(StackError):
-    """A setting keeps the stack from being started."""
+    """The stack cannot start, because a setting is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,9 @@ class StackConfig:
         root: the checkout.
         app: the function app's directory.
         data: everything the stack writes: database, keys, logs.
-        http_port, amqp_port: the endpoints for clients and producers; 0 picks a free one.
-        database_url: an existing PostgreSQL (its owner) to use in place of the embedded one.
+        http_port, amqp_port: where clients and producers connect; 0 picks a free port.
+        database_url: an existing database to use instead of the embedded PostgreSQL, with a login
+            that may create the schema.
         service_bus_config: the broker's entities, in the format of Microsoft's emulator.
     """
 
@@ -62,11 +62,11 @@ class StackConfig:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> StackConfig:
         """Read the `STACK_SETTINGS`.
 
-        DATABASE_URL is the application's, so that whoever has read the stack's own ``env`` into a
-        shell can start it again from there.
+        The stack's own database is QLP_DATABASE_URL. DATABASE_URL is the application's, so that the
+        stack can be started again from a shell that has read its ``env`` file.
 
         Raises:
-            WrongSetting: a port is not a port, or a connection setting cannot be read.
+            WrongSetting: a port is out of range, or a connection setting is malformed.
         """
         env = os.environ if environment is None else environment
         return cls(
@@ -81,7 +81,7 @@ class StackConfig:
 
 
 def _connections(env: Mapping[str, str]) -> dict[str, str | None]:
-    """The connection settings that the stack uses or hands on, as clients take them."""
+    """The connection settings that the stack uses or passes on, checked and normalised."""
     remember_all(env)
     try:
         return {name: connection_setting(env, name) for name in CHECKS.keys() - _SET_BY_STACK}

@@ -1,4 +1,4 @@
-"""Asks before a database that is somebody else's gets this product's schema."""
+"""Asks before the schema is created in a database that the stack did not create itself."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from infra.local.stack.config import StackError
 
 _SQL = load_statements(Path(__file__).with_name("foreign_database.sql"))
 
-#: Whether whoever started the stack agrees with what is said.
+#: Asks the user who started the stack a question; whether the answer is yes.
 Confirm = Callable[[str], bool]
 
 
 async def may_migrate(url: str, confirm: Confirm) -> None:
-    """Return if a database has this product's schema, or may get it.
+    """Return if a database has QLP's schema already, or the user agrees to create it there.
 
     Raises:
-        StackError: it cannot be reached, holds somebody else's migrations, or nobody agrees.
+        StackError: it cannot be reached, has another product's migrations, or the user declines.
     """
     try:
         async with await Connection.connect(url) as connection:
@@ -38,11 +38,11 @@ async def may_migrate(url: str, confirm: Confirm) -> None:
     if others_migrations:
         raise StackError(
             f"QLP_DATABASE_URL: {where} has a table schema_migrations that is not QLP's; "
-            "name an empty database"
+            "use an empty database"
         )
-    holds = f"holds {tables} tables of others" if tables else "is empty"
-    if not confirm(f"{where} {holds} and has no schema of QLP yet. Create it there?"):
+    holds = f"has other tables ({tables})" if tables else "is empty"
+    if not confirm(f"{where} {holds} and does not have QLP's schema yet. Create it there?"):
         raise StackError(
-            f"QLP_DATABASE_URL: {where} {holds}, and gets QLP's schema only if that is agreed to: "
+            f"QLP_DATABASE_URL: {where} {holds}; QLP's schema is created there only if you agree: "
             "make up ARGS=--yes"
         )

@@ -1,5 +1,5 @@
 -- name: whose
--- Whether the schema is this product's, whether somebody else migrates here, and tables there are.
+-- Whether QLP's schema is there, whether there is any table schema_migrations, how many tables.
 select coalesce(
         (select count(*) = 2 from pg_attribute
          where attrelid = to_regclass('public.schema_migrations')

@@ -1,4 +1,4 @@
-"""What the stack tells whoever started it: for people, or JSON lines for programs."""
+"""What the stack prints: text for people, or JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from infra.local.stack.stack import Endpoints
 
 
 class Report(Protocol):
-    """Receives what happens, in order."""
+    """Receives what happens, in the order in which it happens."""
 
     def part(self, name: str, seconds: float) -> None:
-        """A part of the stack stands."""
+        """A part of the stack is ready, ``seconds`` after it was started."""
 
     def healthy(self, seconds: float) -> None:
-        """All parts are healthy, ``seconds`` after the start."""
+        """All parts are healthy, ``seconds`` after the stack was started."""
 
     def step(self, title: str, lines: list[str], seconds: float, **facts: Any) -> None:  # noqa: ANN401
-        """A step of the tour succeeded."""
+        """A step of the tour succeeded: ``lines`` are for people, ``facts`` for programs."""
 
     def timeline(self, intent_id: str, events: list[dict[str, Any]]) -> None:
         """The events of one intent: ``type``, ``ms`` since the first, ``delta_ms``, ``note``."""
@@ -31,20 +31,20 @@ class Report(Protocol):
         """Something did not work."""
 
     def serving(self, endpoints: Endpoints, examples: list[tuple[str, str]]) -> None:
-        """The stack serves; ``examples`` are (what it does, command to copy)."""
+        """The stack serves; ``examples`` are pairs of a title and a command to copy."""
 
     def ended(self, name: str, code: int, last_words: str) -> None:
-        """A part ended by itself, with these last lines of its log; it is started again."""
+        """A part ended by itself and is started again; ``last_words`` ends its log."""
 
     def note(self, what: str) -> None:
-        """Something to know beside it."""
+        """A remark that is not an error."""
 
     def stopped(self) -> None:
         """Everything has stopped; the data is kept."""
 
 
 class HumanReport:
-    """Readable on a terminal, with a little colour where there is one."""
+    """Text for a terminal, in colour where the terminal has it."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)

@@ -37,29 +37,29 @@ TENANT = "demo"
 _START_SECONDS = 60.0
 _HEALTH_SECONDS = 60.0
 _POLL_SECONDS = 0.05
-#: A part that ends so often within so many seconds is not started again.
+#: A part that ends 5 times within 120 seconds is not started again.
 _MOST_ENDS, _ENDS_SECONDS = 5, 120.0
 _FIRST_PAUSE = 0.25
-#: What children may see of the environment of whoever starts the stack.
+#: Variables that children inherit from the environment of the user who starts the stack.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "DOCKER_HOST", "XDG_RUNTIME_DIR")
 
 T = TypeVar("T")
 
-#: Told the name of each part once it stands, and how many seconds that took.
+#: Called with the name of each part once it is ready, and the seconds that it took.
 OnReady = Callable[[str, float], None]
 
-#: Told the name of a part that ended by itself, its exit code, and the last lines of its log.
+#: Called with the name of a part that ended by itself, its exit code, and the end of its log.
 OnEnded = Callable[[str, int, str], None]
 
 
 def _decline(_question: str) -> bool:
-    """Nobody is there to agree."""
+    """The answer where there is no user to ask."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Connection URLs: of the application's login, and of the tables' owner."""
+    """Connection URLs of the application's login and of the tables' owner."""
 
     app: str
     admin: str
@@ -67,15 +67,15 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where the running stack is reached.
+    """Where the parts of a running stack are reached.
 
     Attributes:
-        http_url: base of the HTTP API, without ``/api``.
+        http_url: base URL of the HTTP API, without ``/api``.
         service_bus: connection string for producers.
-        database_url: for operators.
-        database_admin_url: of the tables' owner.
-        sandbox_url: base of the sandbox host's health endpoints.
-        api_key: of a client of the tenant `TENANT`.
+        database_url: the application's login, for operators.
+        database_admin_url: the tables' owner.
+        sandbox_url: base URL of the sandbox host's health endpoints.
+        api_key: a key with the role operator of the tenant `TENANT`.
     """
 
     http_url: str
@@ -89,17 +89,20 @@ class Endpoints:
 class LocalStack:
     """PostgreSQL, Service Bus, the sandbox host and the functions host.
 
-    Ports are settled before a process starts, so that a child which is started again (see
-    `children`) is found where it was; and they stay the same when the stack is.
+    Ports are chosen before a process starts, so that a child that is started again listens where it
+    did before. They are remembered, and stay the same when the stack itself is started again.
+
+    Attributes:
+        children: the running parts by name.
     """
 
     def __init__(self, config: StackConfig, on_ready: OnReady, confirm: Confirm = _decline) -> None:
-        """Compose it.
+        """Prepare a stack; nothing is started.
 
         Args:
-            config: of the stack.
-            on_ready: told what stands.
-            confirm: asked before somebody else's database gets this product's schema.
+            config: its settings.
+            on_ready: called for each part that is ready.
+            confirm: asked before the schema is created in a database of the user's.
         """
         self._config = config
         self._on_ready = on_ready
@@ -110,10 +113,10 @@ class LocalStack:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Endpoints]:
-        """Start everything, yield the endpoints once all is healthy, stop everything.
+        """Start all parts, yield the endpoints once they are healthy, stop all parts.
 
         Raises:
-            StackError: it runs already, a port is taken, or a part did not start.
+            StackError: the stack runs already, a port is taken, or a part did not start.
         """
         self._take_lock()
         try:
@@ -124,26 +127,26 @@ class LocalStack:
             self._release_lock()
 
     async def destroy(self) -> None:
-        """Delete everything the stack has written, wherever it lies.
+        """Delete everything that the stack has written, wherever it is.
 
         Raises:
-            StackError: it runs, or the folder is not a stack's.
+            StackError: the stack runs, or the folder does not belong to a stack.
         """
         if not (self._config.data / "lock").is_file():
-            raise StackError(f"{self._config.data} is no stack's data; nothing was deleted")
+            raise StackError(f"{self._config.data} is not a stack's data; nothing was deleted")
         self._take_lock("stop it first")
         try:
             postgres = EmbeddedPostgres(self._config.data / "postgres")
-            await asyncio.to_thread(postgres.destroy)  # for root it may lie elsewhere
+            await asyncio.to_thread(postgres.destroy)  # under root, the files may be elsewhere
             await asyncio.to_thread(shutil.rmtree, self._config.data)
         finally:
             self._release_lock()
 
     async def supervise(self, on_ended: OnEnded) -> None:
-        """Start each part again that ends by itself, until it is cancelled.
+        """Restart every part that ends by itself, until cancelled.
 
         Raises:
-            StackError: a part ends again and again.
+            StackError: a part keeps ending.
         """
         tasks = [
             asyncio.create_task(_keep_running(child, on_ended)) for child in self.children.values()
@@ -165,7 +168,7 @@ class LocalStack:
             self._timed("PostgreSQL", self._start_postgres()),
             self._timed("Service Bus", self._start_service_bus()),
         )
-        # Each of the two is told where the other will be.
+        # The functions host and the sandbox host each need the other's address to start.
         http_port = self._config.http_port or self._ports.of("http")
         sandbox_port = self._ports.of("sandbox")
         sandbox_url = f"http://127.0.0.1:{sandbox_port}"
@@ -272,16 +275,16 @@ class LocalStack:
         except psycopg.errors.InsufficientPrivilege as error:
             raise StackError(
                 f"{named}: this login may not do what the schema needs "
-                f"({error.diag.message_primary}); give the URL of the tables' owner"
+                f"({error.diag.message_primary}); use the URL of the tables' owner"
             ) from None
         except psycopg.Error as error:
             said = error.diag.message_primary or type(error).__name__
-            raise StackError(f"{named}: the schema cannot be had here: {said}") from None
+            raise StackError(f"{named}: the schema cannot be created: {said}") from None
 
     async def _wait_until_healthy(self, http_url: str, api_key: str) -> None:
         deadline = monotonic() + _HEALTH_SECONDS
         report: Any = None
-        headers = {"X-API-Key": api_key}  # strangers are told the status alone
+        headers = {"X-API-Key": api_key}  # without a key, the answer has only the status
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while monotonic() < deadline:
                 with contextlib.suppress(aiohttp.ClientError, TimeoutError):
@@ -317,7 +320,7 @@ class LocalStack:
         try:
             if not data.is_dir():
                 data.mkdir(parents=True)
-                data.chmod(0o755)  # whatever the umask is: it holds programs' secrets
+                data.chmod(0o755)  # despite the umask: PostgreSQL's account enters it
             lock = data / "lock"
             lock.touch(mode=0o600)
             self._lock = lock.open("a+")
@@ -327,7 +330,7 @@ class LocalStack:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise StackError(f"the stack of {data} is running already; {advice}") from None
+            raise StackError(f"the stack in {data} is running already; {advice}") from None
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -341,7 +344,7 @@ class LocalStack:
 
 
 def _environment(*prefixes: str) -> dict[str, str]:
-    """Settings for a part; those of the stack itself are not."""
+    """The settings that begin with one of ``prefixes``, without those of the stack itself."""
     return {
         key: value
         for key, value in os.environ.items()
@@ -358,13 +361,13 @@ async def _keep_running(child: Child, on_ended: OnEnded) -> None:
         if len(ends) == _MOST_ENDS and ends[-1] - ends[0] < _ENDS_SECONDS:
             raise StackError(f"{child.name} ended {_MOST_ENDS} times in a row; see {child.log}")
         await asyncio.sleep(_FIRST_PAUSE * 2 ** (len(ends) - 1))
-        # What does not start has ended too.
+        # A part that does not start again has ended, and counts as such in the next round.
         with contextlib.suppress(StackError):
             await child.start(_START_SECONDS)
 
 
 def _require_free(ports: dict[str, int]) -> None:
-    """Ports by their settings; all that are taken are named at once."""
+    """Refuse ports that are taken, given by the names of their settings; names them all."""
     problems = {
         setting: f"port {port} cannot be used ({why})"
         for setting, port in ports.items()

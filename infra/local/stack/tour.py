@@ -1,4 +1,4 @@
-"""The tour: a client, a producer and an operator use the running stack through its endpoints."""
+"""The tour: a client, a producer and an operator use the running stack."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SHOUT = """\
 tr 'a-z' 'A-Z' < /dev/stdin
 """
 
-#: Bars as a PNG: signature, header, compressed rows that each begin with filter 0, end.
+#: Writes a bar chart as PNG: signature, header, compressed rows that each begin with filter 0, end.
 _PLOT = """\
 import os, struct, zlib
 totals, width, height = {"Jan": 120, "Feb": 95, "Mar": 143}, 300, 160
@@ -57,17 +57,20 @@ print("plotted", ", ".join(totals))
 
 
 class Tour:
-    """Steps of a client, a producer and an operator, each through the public door of its user."""
+    """Steps of a client, a producer and an operator, each through its public interface."""
 
     def __init__(self, endpoints: Endpoints, report: Report) -> None:
         self._endpoints = endpoints
         self._report = report
 
     async def run(self) -> str:
-        """Take all steps; the address of the page with the plot.
+        """Take all steps.
+
+        Returns:
+            the path of the page that shows the plot.
 
         Raises:
-            StackError: a step did not end as it should; says what came instead.
+            StackError: a step had another result than expected, which the message contains.
         """
         async with aiohttp.ClientSession(
             headers={"X-API-Key": self._endpoints.api_key},
@@ -104,13 +107,13 @@ class Tour:
         async with session.get(f"{self._endpoints.http_url}{address}") as response:
             picture = await response.read()
         if response.status != 200 or not picture.startswith(b"\x89PNG"):
-            raise StackError(f"GET {address}: {response.status}, and no picture: {picture[:200]!r}")
+            raise StackError(f"GET {address}: {response.status}, not a PNG: {picture[:200]!r}")
         return _Step(
             "A client has a plot drawn and looks at it",
             [
                 *lines,
                 f"GET {address} → {artifact['media_type']}, {len(picture):,} bytes",
-                f"GET {_page(intent['id'])} → all of it on a page for a browser",
+                f"GET {_page(intent['id'])} → the whole result as a page for a browser",
             ],
             {"intent_id": intent["id"], "artifact": artifact["href"]},
         )
@@ -164,7 +167,7 @@ class Tour:
                 return intent
             if monotonic() > deadline:
                 raise StackError(f"the producer's intent did not end: {json.dumps(intent)}")
-            await asyncio.sleep(0.02)  # until the bus has delivered it, there is no intent
+            await asyncio.sleep(0.02)  # there is no intent until the bus has delivered the message
 
     async def _show_timeline(self, session: aiohttp.ClientSession, intent_id: str) -> None:
         url = f"{self._endpoints.http_url}/api/intents/{intent_id}/events"
@@ -199,7 +202,7 @@ class Tour:
 
 
 class _Step:
-    """What a step did, for people (``lines``) and programs (``facts``)."""
+    """What a step did: ``lines`` for people, ``facts`` for programs."""
 
     def __init__(self, title: str, lines: list[str], facts: dict[str, Any]) -> None:
         self.title = title
@@ -224,7 +227,7 @@ def _outcome_lines(intent: dict[str, Any]) -> list[str]:
 
 
 def timeline(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Events with milliseconds since the first one and since the one before."""
+    """Events with the milliseconds since the first event and since the one before."""
     moments = [datetime.fromisoformat(record["recorded_at"]) for record in records]
     lines = []
     for index, record in enumerate(records):

@@ -120,6 +120,6 @@ def test_malformed_values_are_refused(data: bytes) -> None:
 
 
 def test_a_plain_int_is_not_guessed() -> None:
-    with pytest.raises(TypeError, match="int has no obvious AMQP type"):
+    with pytest.raises(TypeError, match="int has no unambiguous AMQP type"):
         encode(5)
     assert encode(uuid.UUID(int=1))[0] == 0x98

@@ -1,9 +1,10 @@
-"""The host's own endpoints under ``/admin``, for this machine only.
+"""The host's own endpoints under ``/admin``, for clients on this machine only.
 
 ``GET /admin/host/status``, ``GET /admin/functions``, ``GET`` and ``POST /admin/functions/NAME``:
 see https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http. Keys are not
-asked for, as in Core Tools. Requests must come from loopback and name it in Host, and a POST must
-be JSON: so a web page in the developer's browser cannot reach them, by DNS rebinding or a form.
+needed, as in Core Tools. Requests must come from a loopback address and have one in Host, and a
+POST must be JSON; so a web page in the developer's browser cannot reach them through DNS rebinding
+or a form.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ManualArgument = Callable[[HostedFunction, str], object]
 class Admin:
     """Answers requests below ``/admin``.
 
-    ``manual_argument`` makes a function's argument from the ``input`` of a manual run.
+    ``manual_argument`` creates a function's argument from the ``input`` of a manual run.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Admin:
         self._running: set[asyncio.Task[None]] = set()
 
     async def handle(self, request: web.BaseRequest, path: str) -> web.Response:
-        """Answer one request; 404 for what is not there, 403 from elsewhere."""
+        """Answer a request; 403 if it comes from another machine, 404 for an unknown path."""
         if not _is_local(request):
             return web.Response(status=403)
         parts = path.strip("/").lower().split("/")[1:]
@@ -96,7 +97,7 @@ class Admin:
         if request.content_type != "application/json":
             return web.Response(status=415, text="Content-Type must be application/json\n")
         if isinstance(function.trigger, HttpTrigger):
-            return web.Response(status=400, text="call an HTTP function by its route\n")
+            return web.Response(status=400, text="call an HTTP function through its route\n")
         try:
             text = _input_of(await _read(request))
             argument = self._manual_argument(function, text)
@@ -119,12 +120,12 @@ async def _read(request: web.BaseRequest) -> bytes:
     async for chunk in request.content.iter_any():
         body += chunk
         if len(body) > MAX_INPUT_BYTES:
-            raise ValueError(f"the body may have {MAX_INPUT_BYTES} bytes")
+            raise ValueError(f"the body may have at most {MAX_INPUT_BYTES} bytes")
     return body
 
 
 def _input_of(body: bytes) -> str:
-    """Return ``input`` as text: a string as it is, other JSON as JSON; missing means empty."""
+    """Return ``input`` as text: a string unchanged, other values as JSON, empty if missing."""
     try:
         document = json.loads(body or b"{}")
     except (ValueError, RecursionError):

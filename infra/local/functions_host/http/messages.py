@@ -1,7 +1,7 @@
-"""HTTP requests and responses in the shapes that reach and leave a function.
+"""Converts HTTP requests to a function's argument, and its result to a response.
 
-Requests follow the host's GrpcMessageConversionExtensions.ToRpcHttp, responses the worker's
-converter, which is called as it is.
+Requests are converted like the host's GrpcMessageConversionExtensions.ToRpcHttp does it, responses
+by the worker's own converter.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from infra.local.functions_host.converters import converter
 
 _ENCODE = converter("http").encode
 
-# The server frames the body itself; a function's own idea of its length could split the response.
+# The server sets these itself; values from a function could allow response splitting.
 _FRAMING_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "keep-alive"})
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, token
@@ -29,7 +29,7 @@ MAX_QUERY_FIELDS = 1024  # ASP.NET's FormOptions.DefaultValueCountLimit
 
 
 class UnacceptableRequestError(Exception):
-    """The request cannot be given to a function; the client gets 400."""
+    """The request cannot be passed to a function; the client gets 400."""
 
 
 def function_request(
@@ -63,7 +63,7 @@ def _headers(request: web.BaseRequest) -> dict[str, str]:
         if not value.isascii():
             try:
                 value.encode()
-            except UnicodeEncodeError:  # undecodable bytes, kept by aiohttp as surrogates
+            except UnicodeEncodeError:  # aiohttp keeps bytes that are not UTF-8 as surrogates
                 raise UnacceptableRequestError(f"the header {name} is not UTF-8") from None
     return headers
 
@@ -84,8 +84,8 @@ def _query(query: str) -> dict[str, str]:
 def web_response(result: object) -> web.Response:
     """Return the response for a function's result.
 
-    The worker takes ``str`` (text/plain, 200) and ``func.HttpResponse``; anything else, None
-    included, raises TypeError, and so does a status code that is none.
+    The worker accepts ``str`` (text/plain, 200) and ``func.HttpResponse``. Anything else, None
+    included, raises TypeError, as does an invalid status code.
     """
     try:
         encoded = _ENCODE(result, expected_type=None)

@@ -51,7 +51,7 @@ _PLAIN: dict[str, Predicate] = {
 
 
 def parse(text: str) -> Predicate:
-    """Return the test for a constraint such as ``int`` or ``range(1,9)``; ValueError if unknown."""
+    """Return the check of a constraint such as ``int`` or ``range(1,9)``; ValueError if unknown."""
     match = _CALL.match(text.strip())
     name = match[1].lower() if match else ""
     argument = match[2] if match else None

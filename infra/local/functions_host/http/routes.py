@@ -1,12 +1,12 @@
 """Route templates of HTTP triggers and their order.
 
-The real host hands templates to ASP.NET's router *in alphabetical order of function names* and
-takes the first that fits, with no precedence of literal over parameter segments
-(https://github.com/Azure/azure-functions-host/issues/9876, still open). So does this router, and it
-names overlapping routes at start, because which one answers depends on the functions' names.
+The real host passes templates to ASP.NET's router *in alphabetical order of function names* and
+takes the first that matches; literal segments have no precedence over parameters
+(https://github.com/Azure/azure-functions-host/issues/9876, still open). This router does the same,
+and warns of overlapping routes at start, because the functions' names decide which one answers.
 
-A wrong method does not match, so the answer is 404, not 405 (azure-functions-host#10098). HEAD is
-added to a route with GET, and gets 405 on a route without (WebScriptHostHttpRoutesManager).
+A route does not match another method, so the answer is 404, not 405 (azure-functions-host#10098).
+A route with GET also takes HEAD; a route without it answers 405 (WebScriptHostHttpRoutesManager).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Parameter:
     catch_all: bool
 
     def accepts(self, value: str) -> bool:
-        """Tell whether every constraint holds."""
+        """Return whether ``value`` satisfies every constraint."""
         return all(constraint(value) for constraint in self.constraints)
 
 
 @dataclass(frozen=True)
 class Template:
-    """A compiled route template, matched without regard to case and to a final slash."""
+    """A compiled route template; case and a final slash do not matter in a match."""
 
     text: str
     pattern: re.Pattern[str]
@@ -51,7 +51,7 @@ class Template:
     segments: Sequence[str | Parameter | None] = field(repr=False)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Return the route values for a decoded path, or None if it does not fit."""
+        """Return the route values of a decoded path, or None if it does not match."""
         match = self.pattern.match(path)
         if match is None:
             return None
@@ -68,12 +68,12 @@ class Template:
 
     @property
     def takes_the_rest(self) -> bool:
-        """Whether it fits every path below its fixed beginning, as a function's that comes last."""
+        """Whether it is literal segments and a catch-all: a fallback for paths below them."""
         *fixed, last = self.segments or [""]
         return _is_catch_all(last) and all(isinstance(segment, str) for segment in fixed)
 
     def overlaps(self, other: Template) -> bool:
-        """Tell whether some path fits both, as far as single segments can say."""
+        """Return whether some path matches both, judged segment by segment."""
         for mine, theirs in zip(self.segments, other.segments, strict=False):
             if _is_catch_all(mine) or _is_catch_all(theirs):
                 return True
@@ -102,7 +102,7 @@ def _segments_overlap(mine: str | Parameter | None, theirs: str | Parameter | No
 
 
 def _constraints_apart(mine: str | Parameter | None, theirs: str | Parameter | None) -> bool:
-    """Different constraints may or may not be disjoint: take them as the author's distinction."""
+    """Both have constraints; whether these are disjoint is unknown, so assume that they are."""
     return (
         isinstance(mine, Parameter)
         and isinstance(theirs, Parameter)
@@ -112,7 +112,7 @@ def _constraints_apart(mine: str | Parameter | None, theirs: str | Parameter | N
 
 
 def compile_template(text: str) -> Template:
-    """Compile ``api/items/{id:int}/{*rest}``; ValueError says what is wrong with it."""
+    """Compile a template such as ``api/items/{id:int}/{*rest}``; ValueError if it is not valid."""
     parameters: list[Parameter] = []
     segments: list[str | Parameter | None] = []
     pattern = ""
@@ -165,20 +165,20 @@ def _parameter(match: re.Match[str]) -> Parameter:
 
 @dataclass(frozen=True)
 class Route:
-    """One function's route."""
+    """The route of one function."""
 
     function: HostedFunction
     template: Template
     methods: frozenset[str] | None
 
     def allows(self, method: str) -> bool:
-        """Tell whether a request with ``method`` reaches the function."""
+        """Return whether the function takes requests with ``method``."""
         return self.methods is None or method in self.methods
 
 
 @dataclass(frozen=True)
 class Match:
-    """What a request leads to; ``function`` None means 405 with ``allow``."""
+    """The function for a request; None means 405, with ``allow`` as its Allow header."""
 
     function: HostedFunction | None
     values: Mapping[str, str]
@@ -193,7 +193,7 @@ class Router:
         self.routes = [_route(function, prefix) for function in by_name]
 
     def match(self, method: str, path: str) -> Match | None:
-        """Return the first route that takes ``method`` and the decoded ``path``; None means 404."""
+        """Return the first match for ``method`` and the decoded ``path``; None means 404."""
         for route in self.routes:
             if route.allows(method):
                 values = route.template.match(path)
@@ -204,7 +204,7 @@ class Router:
         return None
 
     def overlaps(self) -> list[tuple[Route, Route]]:
-        """Return pairs of routes that some request fits both of."""
+        """Return the pairs of routes that some request matches both of."""
         return [
             (first, second)
             for index, first in enumerate(self.routes)
@@ -228,7 +228,7 @@ def _route(function: HostedFunction, prefix: str) -> Route:
         raise HostStartupError(f"function {function.name}, route: {error}") from error
     if template.segments and template.segments[0] == "admin":
         raise HostStartupError(
-            f"function {function.name}: the route {template.text!r} is the host's own; "
+            f"function {function.name}: the route {template.text!r} is reserved for the host; "
             "set extensions.http.routePrefix or choose another route"
         )
     methods = trigger.methods
@@ -238,9 +238,9 @@ def _route(function: HostedFunction, prefix: str) -> Route:
 
 
 def decode_path(raw: str) -> str | None:
-    """Percent-decode a request path as Kestrel does; None if it is not acceptable (400).
+    """Percent-decode a request path as Kestrel does; None if it is not valid (400).
 
-    ``%2F`` stays encoded, so that it cannot make a new segment; ``.`` and ``..`` segments are
+    ``%2F`` stays encoded, so that it does not separate segments; ``.`` and ``..`` segments are
     resolved; a NUL is refused.
     """
     if not raw.startswith("/"):
@@ -253,7 +253,7 @@ def decode_path(raw: str) -> str | None:
 
 
 def _without_dot_segments(path: str) -> str:
-    """RFC 3986, section 5.2.4."""
+    """Resolve ``.`` and ``..`` as in RFC 3986, section 5.2.4."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:

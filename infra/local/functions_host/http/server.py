@@ -1,7 +1,7 @@
-"""The HTTP side: limits, routing, invocation and the host's own pages.
+"""The HTTP server: limits, routing, invocation and the host's own pages.
 
-aiohttp's low-level server is used, without its router and middlewares, which would cost more than
-everything here.
+It is aiohttp's low-level server, without router and middlewares, which would take more time per
+request than everything here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from infra.local.functions_host.model import HostedFunction
 
 logger = logging.getLogger(__name__)
 
-#: Source: FUNCTIONS_REQUEST_BODY_SIZE_LIMIT, 100 MB by default.
+#: Azure's default of FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: 100 MB.
 DEFAULT_MAX_BODY_BYTES = 104_857_600
 
 _HOME = "The local Azure Functions host is running.\n"
@@ -48,7 +48,7 @@ def max_body_bytes(environ: Mapping[str, str]) -> int:
 
 
 class HttpServer:
-    """Answers every request of the host."""
+    """Answers all requests to the host."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class HttpServer:
         self._warned_of_chunks = False
 
     def web_server(self) -> web.Server:
-        """Return the aiohttp server; a disconnecting client does not cancel its handler."""
+        """Return the aiohttp server; a client that disconnects does not cancel its handler."""
         return web.Server(
             self.handle,
             request_factory=self._make_request,
             handler_cancellation=False,
-            auto_decompress=False,  # ASP.NET hands the function what was sent
+            auto_decompress=False,  # as ASP.NET, which passes on what was sent
             access_log=None,
-            lingering_time=1.0,  # for a client that still sends what was refused
+            lingering_time=1.0,  # for a client that is still sending a refused body
             keepalive_timeout=130.0,  # Kestrel's KeepAliveTimeout
             max_field_size=32 * 1024,  # Kestrel's MaxRequestHeadersTotalSize
         )
@@ -105,7 +105,7 @@ class HttpServer:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever the client or the function does."""
         target = request.raw_path
-        if not target.startswith("/"):  # absolute-form, which a server must accept (RFC 9112)
+        if not target.startswith("/"):  # absolute-form, which servers must accept (RFC 9112)
             target = request.rel_url.raw_path
         path = decode_path(target.partition("?")[0])
         if path is None:
@@ -135,9 +135,9 @@ class HttpServer:
             body = await self._read_body(request)
         except web.HTTPRequestEntityTooLarge:
             response = web.Response(status=413)
-            response.force_close()  # the rest of the body is not worth reading
+            response.force_close()  # the rest of the body is not read
             return response
-        except web.RequestPayloadError:  # broken chunks, or the client left in the middle
+        except web.RequestPayloadError:  # malformed chunks, or the client disconnected
             return web.Response(status=400)
         try:
             argument = function_request(request, body, match.values)
@@ -157,7 +157,7 @@ class HttpServer:
         except FunctionFailedError:
             return web.Response(status=500)
         except (TypeError, ValueError):  # a result that cannot be a response
-            logger.exception("function %s returned something else than a response", function.name)
+            logger.exception("function %s did not return a response", function.name)
             return web.Response(status=500)
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
@@ -170,7 +170,7 @@ class HttpServer:
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await request.read()
         if length is None:
-            # ToRpcHttp passes the body on only if ContentLength > 0.
+            # The real host's ToRpcHttp passes a body on only if ContentLength > 0.
             self._warn_of_chunks(request)
             return b""
         return body
@@ -180,7 +180,7 @@ class HttpServer:
             self._warned_of_chunks = True
             logger.warning(
                 "%s %s came in chunks, without Content-Length: as on Azure, the function gets an "
-                "empty body (told once)",
+                "empty body (logged once)",
                 request.method,
                 request.path,
             )

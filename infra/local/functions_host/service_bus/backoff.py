@@ -11,8 +11,8 @@ _CAP_SECONDS = 5.0
 class Backoff:
     """How long to wait before the next attempt.
 
-    Doubles from 0.1 s to a cap of 5 s: a developer restarts a broker and looks at once. Half of
-    each wait is random, so that many triggers do not come back in step.
+    The wait doubles from 0.1 s up to 5 s: a developer who restarts a broker does not want to wait.
+    Half of it is random, so that triggers do not all reconnect at the same time.
     """
 
     def __init__(self) -> None:

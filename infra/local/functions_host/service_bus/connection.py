@@ -1,4 +1,4 @@
-"""From a ``connection`` setting's name to a Service Bus client.
+"""Resolves a trigger's ``connection`` to a Service Bus client.
 
 Source: https://learn.microsoft.com/azure/azure-functions/functions-bindings-service-bus#connections
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Connection:
-    """Either a connection string, or a namespace to be entered with an identity."""
+    """Either a connection string, or a namespace to which an identity has access."""
 
     connection_string: str | None = None
     namespace: str | None = None
@@ -30,15 +30,15 @@ class Connection:
     managed: bool = False
 
     def client(self) -> ServiceBusClient:
-        """Return a client that does not retry by itself: its owner knows better when to."""
-        complete_decoder()  # the real host's SDK, in .NET, reads every type
+        """Return a client that does not retry by itself; `ServiceBusLink` decides when to."""
+        complete_decoder()  # the real host's .NET SDK decodes all AMQP types
         if self.connection_string is not None:
             return ServiceBusClient.from_connection_string(self.connection_string, retry_total=0)
         assert self.namespace is not None
         return ServiceBusClient(self.namespace, self._credential(), retry_total=0)
 
     def _credential(self) -> AsyncTokenCredential:
-        # Imported here: it takes 0.3 s, and a local broker has no identities.
+        # Imported here, because it takes 0.3 s and a local broker needs no identity.
         from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 
         if self.managed:
@@ -47,7 +47,7 @@ class Connection:
 
 
 def resolve_connection(name: str, environ: Mapping[str, str], where: str) -> Connection:
-    """Resolve the setting; HostStartupError names the function and both ways to set it."""
+    """Resolve a connection; HostStartupError names the function and both possible settings."""
     for prefix in (name, f"AzureWebJobs{name}"):
         if text := settings.lookup(prefix, environ):
             return Connection(

@@ -1,10 +1,11 @@
-"""One trigger's way to its entity, which survives the broker: receive, settle, renew.
+"""A trigger's connection to its entity: receives, settles, renews locks, reconnects.
 
-Two receivers of the SDK, because all calls on one read from its socket in turns of SOCKET_TIMEOUT
-and may read what another call waits for: with a single one the median from send to start of the
-function was 20 ms, and 200 messages a second the most. So one only receives. The other never asks
-for messages; it settles and renews through the management link, by lock token, one call at a time.
-That also settles a message that was received before the broker restarted, if its lock still holds.
+It has two of the SDK's receivers. All calls on one receiver read from the same socket, for up to
+SOCKET_TIMEOUT each, and may read what another call waits for: with a single receiver, the median
+time from send to the function's start was 20 ms, and the maximum 200 messages per second. So one
+receiver only receives. The other never asks for messages; it settles and renews by lock token over
+the management link, one call at a time. This also settles a message that was received before the
+broker restarted, if its lock is still valid.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ SOCKET_TIMEOUT = 0.05
 RECEIVE_WAIT_SECONDS = 60.0
 SETTLE_ATTEMPTS = 5
 
-#: A batch ends when no further message comes for this long; the .NET client waits 20 ms, too.
+#: A batch ends when no message arrives for this long; the .NET client also waits 20 ms.
 BATCH_GAP_SECONDS = 0.02
 
 
 class ServiceBusLink:
-    """The receiver of one trigger."""
+    """The connection of one trigger."""
 
     def __init__(
         self, client: ServiceBusClient, trigger: ServiceBusTrigger, prefetch_count: int
@@ -55,12 +56,12 @@ class ServiceBusLink:
         self.first_attempt_made = asyncio.Event()
 
     async def keep_open(self) -> None:
-        """Return when the receiver is open, however long that takes; log changes of state once."""
+        """Open the receivers, retrying until that succeeds; logs each change of state once."""
         backoff = Backoff()
         while True:
             try:
                 await self._open_both()
-            except Exception as error:  # noqa: BLE001  # whatever it is, the broker may come back
+            except Exception as error:  # noqa: BLE001  # whatever the error is, retry
                 self.report(error)
                 self.first_attempt_made.set()
                 await asyncio.sleep(backoff.next())
@@ -70,7 +71,7 @@ class ServiceBusLink:
                 return
 
     async def _open_both(self) -> None:
-        """Open at once what is not open; a settler in use opens itself."""
+        """Open both receivers at the same time; a settler that is in use opens itself."""
         opening = [self._receiver.__aenter__()]
         if not self._settling.locked():
             opening.append(self._open_settler())
@@ -83,7 +84,7 @@ class ServiceBusLink:
             return await self._settler.__aenter__()
 
     def report(self, error: Exception) -> None:
-        """Log that the entity cannot be reached, once until that changes."""
+        """Log why the entity cannot be reached; the same reason only once in a row."""
         if isinstance(error, MessagingEntityNotFoundError):
             self._log_state(
                 "missing",
@@ -114,18 +115,18 @@ class ServiceBusLink:
             logger.log(level, text, *arguments)
 
     async def receive_one(self) -> ServiceBusReceivedMessage | None:
-        """Wait for a message, at most a minute. Cancelling loses none: it stays in the broker."""
+        """Wait up to a minute for a message. Cancelling loses none: it stays in the broker."""
         started = time.monotonic()
         messages = await self._receiver.receive_messages(1, RECEIVE_WAIT_SECONDS)
         if not messages and time.monotonic() - started < RECEIVE_WAIT_SECONDS / 2:
-            # After a frame it could not read the SDK's receiver returns at once, for ever.
+            # After a frame that it could not decode, the SDK's receiver always returns immediately.
             broken, self._receiver = self._receiver, self._new_receiver()
             await broken.close()
-            raise ConnectionError("the receiver stopped by itself and is replaced")
+            raise ConnectionError("the receiver has stopped and is replaced")
         return messages[0] if messages else None
 
     async def receive_more(self, count: int, seconds: float) -> list[ServiceBusReceivedMessage]:
-        """Return up to ``count`` messages that are there, or come within ``seconds``."""
+        """Return up to ``count`` messages that have arrived, or arrive within ``seconds``."""
         return await self._receiver.receive_messages(count, seconds)
 
     async def complete(self, message: ServiceBusReceivedMessage) -> None:
@@ -133,18 +134,18 @@ class ServiceBusLink:
         await self._settle("completed", self._settler.complete_message, message)
 
     async def abandon(self, message: ServiceBusReceivedMessage) -> None:
-        """Give the message back at once, with its delivery count raised."""
+        """Return the message to the entity immediately, with its delivery count raised."""
         await self._settle("abandoned", self._settler.abandon_message, message)
 
     async def _settle(
         self, outcome: str, operation: Callable[..., Any], message: ServiceBusReceivedMessage
     ) -> None:
-        """Settle, over a reconnect if need be; failing that, the message comes again."""
+        """Settle, reconnecting if necessary; if that fails, the message is delivered again."""
         backoff = Backoff()
         for attempt in range(1, SETTLE_ATTEMPTS + 1):
             try:
                 async with self._settling:
-                    await self._settler.__aenter__()  # does nothing if it is open
+                    await self._settler.__aenter__()  # does nothing if it is open already
                     await operation(message)
             except MessageAlreadySettled:
                 return
@@ -160,7 +161,7 @@ class ServiceBusLink:
                 if attempt == SETTLE_ATTEMPTS:
                     logger.warning(
                         "message %s of %s could not be %s and is delivered again when its lock "
-                        "runs out: %s",
+                        "expires: %s",
                         message.message_id,
                         self._entity,
                         outcome,
@@ -174,7 +175,7 @@ class ServiceBusLink:
     async def renew_until_cancelled(
         self, message: ServiceBusReceivedMessage, longest: timedelta
     ) -> None:
-        """Renew the message's lock at half of its time, for at most ``longest`` from now."""
+        """Renew the message's lock at half of its duration, for at most ``longest`` from now."""
         end = datetime.now(UTC) + longest
         while True:
             now = datetime.now(UTC)
@@ -195,11 +196,11 @@ class ServiceBusLink:
                     "message %s: its lock was lost while the function ran", message.message_id
                 )
                 return
-            except Exception as error:  # noqa: BLE001  # try again while the lock may still hold
+            except Exception as error:  # noqa: BLE001  # retry, since the lock may still be valid
                 logger.debug("message %s: lock not renewed: %r", message.message_id, error)
 
     async def close(self) -> None:
-        """Disconnect; what was received but not started goes back without counting as delivered."""
+        """Disconnect; messages that were only prefetched return without counting as delivered."""
         await asyncio.gather(self._receiver.close(), self._settler.close())
 
 

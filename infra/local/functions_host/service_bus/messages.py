@@ -1,9 +1,9 @@
-"""Service Bus messages in the shape that reaches a function.
+"""Converts Service Bus messages to a function's argument.
 
-The metadata are those of the extension's ServiceBusTriggerBindingStrategy, typed as the host's
-GrpcMessageConversionExtensions types them, and decoded by Microsoft's converter. So a function sees
-here what it sees on Azure, the flaws included: no locked_until, and in a batch the empty entries of
-string arrays dropped, which shifts the rest (Azure/Azure-Functions#2084).
+The metadata are those of the extension's ServiceBusTriggerBindingStrategy, with the types of the
+host's GrpcMessageConversionExtensions, decoded by Microsoft's converter. So a function gets what it
+gets on Azure, including its flaws: there is no locked_until, and in a batch, empty entries of
+string arrays are dropped, which shifts the following ones (Azure/Azure-Functions#2084).
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _STRINGS = (
     ("ReplyToSessionId", "reply_to_session_id"),
     ("PartitionKey", "partition_key"),
 )
-# With the .NET value of a missing time: MaxValue for ExpiresAt, else default(DateTimeOffset).
+# The third element is .NET's value of a missing time: MaxValue, or default(DateTimeOffset).
 _TIMES = (
     ("ExpiresAtUtc", "expires_at_utc", "9999-12-31T23:59:59.9999999"),
     ("EnqueuedTimeUtc", "enqueued_time_utc", "0001-01-01T00:00:00"),
 )
 
-# The same mapping under its new and its old name; the converter needs the old one.
+# The application properties under their new and their old name; the converter reads the old one.
 _PROPERTIES = ("Application", "User")
 
 
 class UnreadableBodyError(Exception):
-    """The body cannot become the function's argument; the delivery counts as failed."""
+    """The body cannot be converted to the function's argument; the delivery counts as failed."""
 
 
 def single_argument(trigger: ServiceBusTrigger, message: ServiceBusReceivedMessage) -> object:
@@ -102,7 +102,7 @@ def batch_argument(
 
 
 def manual_argument(trigger: ServiceBusTrigger, text: str) -> object:
-    """Return the argument for a manual run: a message with nothing but a body."""
+    """Return the argument for a manual run: a message that has only a body."""
     if trigger.plain is not None:
         return text.encode() if trigger.plain is bytes else text
     if trigger.many:
@@ -113,12 +113,12 @@ def manual_argument(trigger: ServiceBusTrigger, text: str) -> object:
 
 
 def delivery_count(message: ServiceBusReceivedMessage) -> int:
-    """Return which delivery this is, from 1 on; AMQP counts the earlier, failed ones."""
+    """Return the number of this delivery, from 1; AMQP counts the failed deliveries before it."""
     return (message.delivery_count or 0) + 1
 
 
 def trace_of(message: ServiceBusReceivedMessage) -> dict[str, str]:
-    """Return the ``traceparent`` that Azure SDKs put into ``Diagnostic-Id``, if there is one."""
+    """Return the ``traceparent`` that Azure's SDKs send as ``Diagnostic-Id``, if there is one."""
     value = _text((message.application_properties or {}).get(b"Diagnostic-Id"))
     return {"traceparent": value} if value else {}
 
@@ -129,11 +129,11 @@ def _decode(data: Datum, metadata: Mapping[str, Datum]) -> object:
 
 def _body(trigger: ServiceBusTrigger, message: ServiceBusReceivedMessage) -> str | bytes:
     if message.body_type is AmqpMessageBodyType.VALUE and message.body is None:
-        content = b""  # so the .NET SDK takes a value that is null
+        content = b""  # as the .NET SDK reads a null value
     elif message.body_type is not AmqpMessageBodyType.DATA:
         raise UnreadableBodyError(
             f"message {message.message_id} has an AMQP body of type {message.body_type.value}; "
-            "functions take data sections, which is what the SDK sends for str and bytes"
+            "functions only take data sections, which the SDK sends for str and bytes"
         )
     else:
         content = b"".join(bytes(section) for section in message.body)
@@ -149,7 +149,7 @@ def _body(trigger: ServiceBusTrigger, message: ServiceBusReceivedMessage) -> str
 
 
 def _strings(values: Sequence[object]) -> Datum:
-    """ToRpcStringArray: null and empty entries are left out."""
+    """As the host's ToRpcStringArray: without null and empty entries."""
     return Datum(SimpleNamespace(string=[value for value in values if value]), "collection_string")
 
 
@@ -164,7 +164,7 @@ def _text(value: object) -> str | None:
 
 
 def _dotnet_time(moment: datetime | None, missing: str) -> str:
-    """``DateTimeOffset.DateTime`` as Newtonsoft writes it: no zone, no trailing zeros."""
+    """A time as Newtonsoft.Json writes ``DateTimeOffset.DateTime``: no zone, no trailing zeros."""
     if moment is None:
         return missing
     text = moment.replace(tzinfo=None).isoformat()
@@ -179,7 +179,7 @@ def _properties(message: ServiceBusReceivedMessage) -> dict[str, Any]:
 
 
 def _property(value: object) -> object:
-    """A property as Newtonsoft writes it; what JSON has no form for is text."""
+    """A property as Newtonsoft.Json writes it; types that JSON lacks become strings."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, Timestamp):
@@ -198,7 +198,7 @@ _EARLIEST, _LATEST = "0001-01-01T00:00:00", "9999-12-31T23:59:59.9999999Z"
 
 
 def _iso(milliseconds: int) -> str:
-    """A timestamp as a .NET DateTime, which ends where those end."""
+    """A timestamp as a .NET DateTime, limited to the range of that type."""
     try:
         moment = _EPOCH + timedelta(milliseconds=milliseconds)
     except OverflowError:

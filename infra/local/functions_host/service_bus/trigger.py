@@ -1,8 +1,9 @@
-"""Service Bus triggers: receive what can be started, run it, settle it.
+"""Service Bus triggers: receive messages, run the function, settle the messages.
 
-As the extension's ServiceBusListener: with cardinality one up to ``maxConcurrentCalls`` messages
-run at once; with cardinality many one batch runs at a time. A message is received only when a slot
-is free (unless host.json asks for prefetching), so no lock runs out while it waits here.
+As in the extension's ServiceBusListener, with cardinality one up to ``maxConcurrentCalls`` messages
+are processed at the same time; with cardinality many, one batch at a time. A message is received
+only when a slot is free (unless host.json sets prefetchCount), so that its lock does not expire
+while it waits here.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _CANCEL_AGAIN_SECONDS = 0.5
 
 @dataclass(eq=False)
 class Listener(ABC):
-    """Receives for one function until stopped."""
+    """Receives messages for one function until stopped."""
 
     function: HostedFunction
     invoker: Invoker
@@ -56,7 +57,7 @@ class Listener(ABC):
         self._processing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Start receiving; returns once the broker has answered or refused, or lets one wait."""
+        """Start receiving; returns after the first attempt to connect, or after 5 s."""
         self._receiving = asyncio.create_task(self._receive_for_ever())
         with suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_ATTEMPT_SECONDS):
@@ -69,23 +70,23 @@ class Listener(ABC):
             try:
                 await self.receive_next()
                 backoff.reset()
-            except Exception as error:  # noqa: BLE001  # the broker went away, or its answer is odd
+            except Exception as error:  # noqa: BLE001  # connection errors have many types
                 self.link.report(error)
                 await asyncio.sleep(backoff.next())
 
     @abstractmethod
     async def receive_next(self) -> None:
-        """Receive what can be started and start it."""
+        """Receive messages and start to process them."""
 
     def spawn(self, messages: Sequence[ServiceBusReceivedMessage]) -> asyncio.Task[None]:
-        """Process messages in a task of their own."""
+        """Process ``messages`` in a task of their own."""
         task = asyncio.create_task(self._process(messages))
         self._processing.add(task)
         task.add_done_callback(self._processing.discard)
         return task
 
     async def _process(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
-        """Run the function once; complete on return, abandon on any failure."""
+        """Run the function; complete the messages if it returns, abandon them if it fails."""
         try:
             try:
                 argument, trace = self.argument(messages)
@@ -97,13 +98,13 @@ class Listener(ABC):
                 logger.error("function %s: %s", self.function.name, error)
             await self._abandon(messages)
         except asyncio.CancelledError:
-            # The host leaves: give the messages back instead of letting their locks run out.
+            # The host stops: abandon the messages rather than let their locks expire.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_ABANDON_AT_EXIT_SECONDS):
                     await self._abandon(messages)
             raise
         except Exception:
-            logger.exception("function %s: its argument cannot be made", self.function.name)
+            logger.exception("function %s: its argument cannot be created", self.function.name)
             await self._abandon(messages)
         else:
             await asyncio.gather(*(self.link.complete(message) for message in messages))
@@ -111,14 +112,14 @@ class Listener(ABC):
     async def _abandon(self, messages: Sequence[ServiceBusReceivedMessage]) -> None:
         await asyncio.gather(*(self.link.abandon(message) for message in messages))
 
-    def ended(self) -> None:  # noqa: B027  # only single messages have slots
+    def ended(self) -> None:  # noqa: B027  # only SingleListener has slots
         """Called when the function has returned or failed, before its messages are settled."""
 
     @abstractmethod
     def argument(
         self, messages: Sequence[ServiceBusReceivedMessage]
     ) -> tuple[object, Mapping[str, str]]:
-        """Return the function's argument and the trace that it belongs to."""
+        """Return the function's argument and its trace context."""
 
     async def run(
         self,
@@ -130,15 +131,15 @@ class Listener(ABC):
         await self.invoker.run(self.function, argument, trace)
 
     async def stop(self) -> None:
-        """Receive no more; what runs goes on."""
+        """Stop receiving; running functions continue."""
         while self._receiving is not None and not self._receiving.done():
-            # Again, if need be: Python 3.11's wait_for, which the SDK reads with, loses a
-            # cancellation that comes together with its result.
+            # Repeated, because Python 3.11's wait_for, which the SDK uses to read, loses a
+            # cancellation that arrives together with its result.
             self._receiving.cancel()
             await asyncio.wait([self._receiving], timeout=_CANCEL_AGAIN_SECONDS)
 
     async def finish(self, seconds: float) -> None:
-        """Wait for what runs, cancel what still does after ``seconds``, and disconnect."""
+        """Wait ``seconds`` for messages that are processed, cancel the rest, and disconnect."""
         if self._processing:
             _, late = await asyncio.wait(self._processing, timeout=seconds)
             for task in late:
@@ -149,7 +150,7 @@ class Listener(ABC):
 
 
 class SingleListener(Listener):
-    """Cardinality one."""
+    """Cardinality one: each message by itself."""
 
     def __post_init__(self, client: ServiceBusClient) -> None:
         super().__post_init__(client)
@@ -191,15 +192,15 @@ class SingleListener(Listener):
             renewal.cancel()
 
     def ended(self) -> None:
-        """Free the slot: settling needs none."""
+        """Free the slot; settling needs none."""
         self._slots.release()
 
 
 class BatchListener(Listener):
-    """Cardinality many; locks are not renewed, as in the extension."""
+    """Cardinality many: batches; locks are not renewed, as in the extension."""
 
     async def receive_next(self) -> None:
-        """Gather a batch and wait until it is processed."""
+        """Receive a batch and wait until it is processed."""
         first = await self.link.receive_one()
         if first is not None:
             await asyncio.wait([self.spawn(await self._gather([first]))])
@@ -207,7 +208,7 @@ class BatchListener(Listener):
     async def _gather(
         self, messages: list[ServiceBusReceivedMessage]
     ) -> list[ServiceBusReceivedMessage]:
-        """Add what comes without a gap; below the minimum, wait ``maxBatchWaitTime`` for more."""
+        """Add messages until a gap; below the minimum, wait up to ``maxBatchWaitTime`` for more."""
         options = self.options
         end = time.monotonic() + options.max_batch_wait_seconds
         wait = BATCH_GAP_SECONDS
@@ -218,7 +219,7 @@ class BatchListener(Listener):
                 wait = BATCH_GAP_SECONDS if more else end - time.monotonic()
                 if not more and (len(messages) >= options.min_message_batch_size or wait <= 0):
                     break
-        except Exception as error:  # noqa: BLE001  # those received are started all the same
+        except Exception as error:  # noqa: BLE001  # the messages received so far are processed
             self.link.report(error)
         return messages
 

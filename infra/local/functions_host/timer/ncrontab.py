@@ -1,8 +1,8 @@
 """NCRONTAB: ``{second} {minute} {hour} {day} {month} {day-of-week}``, or five without seconds.
 
-Grammar and meaning of https://github.com/atifaziz/NCrontab, which the timer extension uses: names
-for months and days, lists, ranges, steps (``3/5`` means from 3 on, every fifth), Sunday is 0, and a
-restricted day *and* a restricted day of the week must both hold.
+Grammar and meaning are those of https://github.com/atifaziz/NCrontab, which the timer extension
+uses: names for months and days, lists, ranges, steps (``3/5`` is every fifth value from 3 on).
+Sunday is 0. If both day and day of the week are restricted, both must match.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
 
 _ITEM = re.compile(r"(?P<first>\*|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d{1,4}))?\Z")
 
-#: A day in 400 years that never comes (30 February) is reported instead of searched for.
+#: The search for a next occurrence ends after this; 30 February never occurs.
 _SEARCH_YEARS = 8
 
 
 @dataclass(frozen=True)
 class CronSchedule:
-    """A parsed expression; every field is the sorted tuple of values it allows."""
+    """A parsed expression; each field holds the values that it allows, sorted."""
 
     seconds: tuple[int, ...]
     minutes: tuple[int, ...]
@@ -76,7 +76,7 @@ class CronSchedule:
 
 
 def parse(expression: str) -> CronSchedule:
-    """Parse an expression; ValueError names the field that is wrong and what it may hold."""
+    """Parse an expression; ValueError names the wrong field and what it may contain."""
     parts = expression.split()
     if len(parts) == 5:
         parts.insert(0, "0")
@@ -87,7 +87,7 @@ def parse(expression: str) -> CronSchedule:
         )
     values = [_field(part, *field) for part, field in zip(parts, _FIELDS, strict=True)]
     schedule = CronSchedule(*values)
-    schedule.next_after(datetime.now(UTC))  # refuses 30 February
+    schedule.next_after(datetime.now(UTC))  # refuses dates that never occur
     return schedule
 
 

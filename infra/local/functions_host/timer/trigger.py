@@ -1,8 +1,8 @@
 """Timer triggers: one loop per function, so a timer never overlaps with itself.
 
-As in the WebJobs TimerListener: an occurrence missed while the function runs is skipped; one missed
-while the host was down runs at start as past due, if the schedule is monitored (``use_monitor``, by
-default for intervals of a minute and more) and the host has a directory to remember it in.
+As in the WebJobs TimerListener, occurrences missed while the function runs are skipped. One missed
+while the host was down runs at start, as past due, if the host has a ``--state-dir`` and the
+schedule is monitored (``use_monitor``, by default for intervals of a minute and more).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from infra.local.functions_host.timer import ncrontab
 
 logger = logging.getLogger(__name__)
 
-#: The wall clock may jump (a laptop that sleeps); it is looked at this often.
+#: Upper limit of a sleep, since the wall clock may jump (a laptop that was suspended).
 MAX_SLEEP_SECONDS = 30.0
 
 _MONITORED_FROM = timedelta(minutes=1)
@@ -35,7 +35,7 @@ NextAfter = Callable[[datetime], datetime]
 
 
 class Clock(Protocol):
-    """Time as the timers see it."""
+    """The time source of the timers."""
 
     def now(self) -> datetime:
         """Return the current time, aware, UTC."""
@@ -58,14 +58,14 @@ class SystemClock:
 
 @dataclass
 class ScheduleStatus:
-    """When the timer last ran and should run next; None before its first run."""
+    """When the timer last ran (None before its first run) and runs next."""
 
     last: datetime | None
     next: datetime
 
 
 class StatusStore:
-    """Remembers schedules in a directory, one JSON file per function; None remembers nothing."""
+    """Stores schedules in a directory, one JSON file per function; without one, nowhere."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -73,7 +73,7 @@ class StatusStore:
             directory.mkdir(parents=True, exist_ok=True)
 
     def load(self, function: str) -> ScheduleStatus | None:
-        """Return what was remembered; an unreadable file counts as nothing, with a warning."""
+        """Return what was stored; an unreadable file is ignored with a warning."""
         if self._directory is None:
             return None
         path = self._path(self._directory, function)
@@ -87,13 +87,11 @@ class StatusStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning(
-                "timer %s: %s cannot be read, starting afresh: %s", function, path, error
-            )
+            logger.warning("timer %s: %s cannot be read and is ignored: %s", function, path, error)
             return None
 
     def save(self, function: str, status: ScheduleStatus) -> None:
-        """Remember ``status``; a crash leaves the old or the new one, never half a file."""
+        """Store ``status``; after a crash the file holds either the old or the new one."""
         if self._directory is None:
             return
         path = self._path(self._directory, function)
@@ -102,7 +100,7 @@ class StatusStore:
             draft.write_text(json.dumps(_status_json(status)), encoding="utf-8")
             draft.replace(path)
         except OSError as error:
-            logger.error("timer %s: its schedule is not remembered: %s", function, error)
+            logger.error("timer %s: its schedule cannot be stored: %s", function, error)
 
     @staticmethod
     def _path(directory: Path, function: str) -> Path:
@@ -110,7 +108,7 @@ class StatusStore:
 
 
 def next_occurrence(schedule: str) -> NextAfter:
-    """Return the schedule as a function of time; ValueError if it is no NCRONTAB or TimeSpan."""
+    """Return the function from a time to the next run; ValueError if ``schedule`` is not valid."""
     if " " in schedule.strip():
         return ncrontab.parse(schedule).next_after
     interval = timespan.parse(schedule)
@@ -120,7 +118,7 @@ def next_occurrence(schedule: str) -> NextAfter:
 
 
 class TimerLoop:
-    """Runs one timer function on its schedule, until cancelled; ``in_run`` while it runs."""
+    """Runs a timer function on its schedule until cancelled; ``in_run`` while it is running."""
 
     def __init__(
         self, function: HostedFunction, invoker: Invoker, store: StatusStore, clock: Clock
@@ -173,7 +171,7 @@ class TimerLoop:
             logger.info("timer %s runs again at its next occurrence", self._function.name)
         finally:
             self.in_run = False
-        # After a long run the occurrences in between are skipped; a TimeSpan counts from the start.
+        # Occurrences during the run are skipped; a TimeSpan counts from the start of the run.
         after = self._next_after(started)
         now = self._clock.now()
         status = ScheduleStatus(started, after if after > now else self._next_after(now))
@@ -182,7 +180,7 @@ class TimerLoop:
 
 
 def timer_request(status: ScheduleStatus | None, *, past_due: bool) -> object:
-    """Return the ``func.TimerRequest``, made by the worker's converter from the host's JSON."""
+    """Return the ``func.TimerRequest`` that the worker's converter makes of the host's JSON."""
     document = {
         "Schedule": {"AdjustForDST": True},
         "ScheduleStatus": _status_json(status) if status else None,

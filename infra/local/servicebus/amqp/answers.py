@@ -1,7 +1,7 @@
-"""What the broker writes: performatives, termini and outcomes, encoded.
+"""Encoding of the performatives, termini and outcomes that the broker sends.
 
 Source: OASIS AMQP 1.0 part 2.7 and 3.4. Every field is encoded explicitly, nulls included:
-azure-servicebus up to 7.14.3 indexes into the list without looking at its length.
+azure-servicebus up to 7.14.3 accesses fields without checking the length of the list.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from infra.local.servicebus.codec.types import Array, Described, Symbol, UByte, 
 
 
 def performative(code: int, *fields: object) -> bytes:
-    """Encode a performative or another described list with a small descriptor."""
+    """Encode a performative, or another described list with a descriptor below 256."""
     return b"\x00\x53" + bytes((code,)) + encode_list(fields)
 
 
 def error(condition: str, description: str) -> Described:
-    """An ``error``; its info map is never empty, since the SDK hangs on an empty one."""
+    """An ``error``; its info map is never empty, because the SDK hangs on an empty one."""
     info = {Symbol("condition"): condition}
     return Described(ULong(ERROR), [Symbol(condition), description[:1024], info])
 
@@ -43,17 +43,17 @@ REJECTED_STATE = performative(REJECTED, None)
 
 
 def rejected_state(condition: str, description: str) -> bytes:
-    """A refusal of a delivery or of a settlement."""
+    """The outcome of a refused delivery or settlement."""
     return performative(REJECTED, error(condition, description))
 
 
 def modified_state(delivery_failed: bool, undeliverable_here: bool) -> bytes:
-    """Confirms an abandon (``delivery_failed``) or a defer (``undeliverable_here``)."""
+    """The outcome of an abandon (``delivery_failed``) or a defer (``undeliverable_here``)."""
     return performative(MODIFIED, delivery_failed, undeliverable_here, None)
 
 
 def encode_open(container: str, max_frame: int, channel_max: int, idle_ms: int) -> bytes:
-    """Our half of the connection parameters."""
+    """The broker's ``open``."""
     channels = b"\x60" + struct.pack(">H", channel_max)
     head = [encode(v) for v in (container, None, UInt(max_frame))]
     tail = [encode(v) for v in (UInt(idle_ms), None, None, None, None, None)]
@@ -62,7 +62,7 @@ def encode_open(container: str, max_frame: int, channel_max: int, idle_ms: int) 
 
 
 def encode_begin(remote_channel: int, next_outgoing_id: int, window: int, handle_max: int) -> bytes:
-    """Our half of the session parameters."""
+    """The broker's ``begin``."""
     channel = b"\x60" + struct.pack(">H", remote_channel)
     rest = (UInt(next_outgoing_id), UInt(window), UInt(window), UInt(handle_max), None, None, None)
     raw = channel + b"".join([encode(value) for value in rest])
@@ -70,7 +70,7 @@ def encode_begin(remote_channel: int, next_outgoing_id: int, window: int, handle
 
 
 def terminus(code: int, address: str | None) -> Described:
-    """A source (11 fields) or a target (7) with nothing but an address."""
+    """A source (11 fields) or a target (7 fields) that has only an address."""
     count = 11 if code == SOURCE else 7
     return Described(ULong(code), [address] + [None] * (count - 1))
 
@@ -81,7 +81,7 @@ def encode_attach(
     target: Described | None,
     max_message_bytes: int,
 ) -> bytes:
-    """Our half of the link the peer asked for, under the peer's own handle."""
+    """The ``attach`` that answers the peer's, with the same handle."""
     properties = {Symbol("com.microsoft:max-message-batch-size"): ULong(max_message_bytes)}
     return performative(
         ATTACH,
@@ -107,7 +107,7 @@ _U32 = struct.Struct(">I").pack
 
 
 def encode_transfer(handle: int, delivery_id: int, tag: bytes, settled: bool, more: bool) -> bytes:
-    """The performative of one frame of a delivery, hand-packed since it is the hot path."""
+    """The ``transfer`` of one frame of a delivery; encoded by hand, because it is a hot path."""
     raw = b"".join(
         (
             b"\x70",
@@ -124,7 +124,7 @@ def encode_transfer(handle: int, delivery_id: int, tag: bytes, settled: bool, mo
 
 
 def encode_disposition(role: bool, first: int, last: int, state: bytes) -> bytes:
-    """A settling disposition; ``role`` is True if the broker received the deliveries."""
+    """A ``disposition`` that settles; ``role`` is True if the broker received the deliveries."""
     raw = b"".join(
         (
             b"\x41" if role else b"\x42",
@@ -141,11 +141,11 @@ def encode_disposition(role: bool, first: int, last: int, state: bytes) -> bytes
 
 
 def encode_sasl_mechanisms() -> bytes:
-    """Those of Service Bus, but for the one with certificates."""
+    """The SASL mechanisms of Service Bus, except EXTERNAL, which needs certificates."""
     names = ("MSSBCBS", "PLAIN", "ANONYMOUS")
     return performative(SASL_MECHANISMS, Array([Symbol(name) for name in names]))
 
 
 def encode_sasl_outcome(code: int) -> bytes:
-    """``0`` is success, ``1`` an authentication failure."""
+    """The SASL outcome: ``0`` is success, ``1`` an authentication failure."""
     return performative(SASL_OUTCOME, UByte(code), None)

@@ -1,4 +1,4 @@
-"""Decides what a link that a peer asks for leads to."""
+"""Attaching links: to entities, to ``$cbs`` and to ``$management`` nodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SESSION_FILTER = "com.microsoft:session-filter"
 
 
 class Attacher:
-    """Answers attaches with links to entities, to ``$cbs`` and to ``$management`` nodes."""
+    """Creates the links that peers ask for, or refuses them."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class Attacher:
         self._dispatchers = dispatchers
 
     def __call__(self, session: Session, attach: Attach) -> Link | None:
-        """Attach and return the link, or refuse it with a detach and return None."""
+        """Return the attached link, or refuse it with a detach and return None."""
         limit = session.limits.max_message_bytes
         try:
             link = self._link(session, attach)
         except BusError as error:
-            # An attach without terminus, then a detach: the SDK raises at once. With the
-            # terminus repeated, it would take the link for attached.
+            # An attach without a terminus, then a detach: the SDK raises immediately. With the
+            # terminus, it would consider the link attached.
             session.send(encode_attach(attach, None, None, limit))
             session.refuse(attach.handle, error.condition, str(error))
             return None
@@ -91,7 +91,7 @@ class Attacher:
     def _management_link(self, session: Session, attach: Attach, address: Address) -> Link:
         path = address.path
         node = self._namespace.node(path)
-        # A token may be for the node alone: JavaScript's SDK asks for no other to list rules.
+        # A token for only the node is enough: the JavaScript SDK lists rules with such a token.
         claimed = f"{path}{MANAGEMENT}"
         if attach.role:
             return ReplyLink(session, attach.handle, path, claimed, _address(attach.target))

@@ -1,4 +1,4 @@
-"""What a connection's tokens allow it to reach."""
+"""Which paths a connection may use, by its tokens."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _MAX_GRANTS = 256
 
 
 class Authorisation:
-    """The latest grant for each path, while it is valid."""
+    """The valid grants of a connection, the latest one for each path."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._by_path: dict[str, Grant] = {}
 
     def admit(self, grant: Grant) -> None:
-        """Add a grant, replacing an earlier one for the same path.
+        """Add a grant; it replaces an existing one for the same path.
 
         Raises:
             ProtocolError: the peer has put too many tokens.
@@ -32,16 +32,16 @@ class Authorisation:
         return any(g.covers(path) and g.expires_at > now for g in self._by_path.values())
 
     def authorise(self, path: str) -> None:
-        """Refuse a path that no valid grant covers.
+        """Check that a valid grant covers ``path``.
 
         Raises:
-            Unauthorized: the peer has to put a token at ``$cbs`` first.
+            Unauthorized: none does; the peer must put a token at ``$cbs`` first.
         """
         if not self.covers(path):
             raise Unauthorized(f"no valid token covers {path}; put one at $cbs first")
 
     def seconds_to_next_expiry(self) -> float | None:
-        """Forget expired grants; None if no grant is left."""
+        """Remove expired grants; returns None if no grant is left."""
         now = self._clock()
         self._by_path = {p: g for p, g in self._by_path.items() if g.expires_at > now}
         if not self._by_path:

@@ -1,8 +1,8 @@
 """Claims-based security: shared access signatures, checked at the ``$cbs`` node.
 
 Source: OASIS CBS draft 00; "Service Bus access control with Shared Access Signatures" for the
-token: ``SharedAccessSignature sr=<uri>&sig=<HMAC-SHA256>&se=<expiry>&skn=<key name>``, where the
-signature covers the encoded ``sr``, a newline and ``se``.
+token: ``SharedAccessSignature sr=<uri>&sig=<HMAC-SHA256>&se=<expiry>&skn=<key name>``. What is
+signed is the encoded ``sr``, a newline and ``se``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Grant:
     expires_at: int
 
     def covers(self, path: str) -> bool:
-        """Whether ``path`` (in lower case) is the granted one or below it."""
+        """Whether ``path`` (in lower case) is the granted path or below it."""
         return not self.path or path == self.path or path.startswith(self.path + "/")
 
 
 class SharedKey:
-    """The namespace's one shared access key."""
+    """The namespace's only shared access key."""
 
     def __init__(self, name: str, key: str, clock: Clock) -> None:
         self.name = name
@@ -43,11 +43,11 @@ class SharedKey:
         self._clock = clock
 
     def is_key(self, candidate: str) -> bool:
-        """Whether ``candidate`` is the key itself; takes the same time for any answer."""
+        """Whether ``candidate`` is the key; compares in constant time."""
         return hmac.compare_digest(candidate.encode(), self._key)
 
     def sign_in(self, name: str, key: str) -> Grant | None:
-        """Access to the whole namespace for whoever knows its key, while the connection lasts."""
+        """Access to the whole namespace, until the connection ends; None if the key is wrong."""
         if not (self.is_key(key) and hmac.compare_digest(name.encode(), self.name.encode())):
             return None
         return Grant("", _FOR_EVER)
@@ -56,7 +56,7 @@ class SharedKey:
         """Check a shared access signature.
 
         Raises:
-            Unauthorized: malformed, expired, or not signed with the key.
+            Unauthorized: it is malformed, expired, or not signed with the key.
         """
         if not isinstance(token, str) or not token.startswith(_PREFIX) or len(token) > _MAX_TOKEN:
             raise Unauthorized("the token is not a shared access signature")
@@ -81,7 +81,7 @@ def _path(resource: str) -> str:
 
 
 def answer(request: Request, shared_key: SharedKey) -> tuple[Reply, Grant | None]:
-    """Answer a request to ``$cbs``; a bad token is refused by status, never by ``rejected``."""
+    """Answer a request to ``$cbs``; a bad token is refused by status, not by ``rejected``."""
     try:
         if request.operation != "put-token":
             raise Unsupported(f"$cbs does not know the operation {request.operation[:80]!r}")

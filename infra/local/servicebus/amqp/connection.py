@@ -49,11 +49,11 @@ _MIN_PEER_IDLE_MS = 1000
 
 
 class Connection(asyncio.Protocol):
-    """A peer, from its first byte to its last.
+    """The connection of one peer.
 
     Args:
-        connections: the set of open connections, which this one enters and leaves.
-        sign_in: checks a name and a key that come with SASL PLAIN.
+        connections: the set of open connections; this one adds and removes itself.
+        sign_in: checks the name and the key of SASL PLAIN.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the handshake clock, or hang up if there are too many connections."""
+        """Start the handshake timeout, or abort if there are too many connections."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = self._outbox.transport = transport
         if len(self._connections) >= self.limits.max_connections:
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._set_timer("handshake", self.limits.handshake_timeout, self._handshake_overdue)
 
     def data_received(self, data: bytes) -> None:
-        """Answer all complete frames, then write all answers at once."""
+        """Answer all complete frames, then write the answers together."""
         if self._closing:
             return
         self._last_received = self._loop.time()
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         self._set_timer("stall", self.limits.write_stall_timeout, self.abort)
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Continue reading and delivering."""
         self._paused = False
         self._cancel_timer("stall")
         if self._transport is not None and not self._closing:
@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
                 session.offer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the peer; messages it has locked stay locked until their locks expire."""
+        """Close the sessions; messages locked by the peer stay locked until their locks expire."""
         self._closing = True
         self._connections.discard(self)
         for name in list(self._timers):
@@ -144,38 +144,38 @@ class Connection(asyncio.Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether frames are still answered."""
+        """Whether it is not closing: frames are still answered."""
         return not self._closing
 
     def writable(self) -> bool:
-        """Whether the peer takes data."""
+        """Whether the peer reads what is sent."""
         return not self._paused and self.open
 
     def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
-        """Write a frame, together with what else is written in this turn of the loop."""
+        """Write a frame, together with all others of this turn of the event loop."""
         self._outbox.write(encode_frame(channel, body, payload))
 
     def account_incomplete(self, size: int) -> None:
-        """Account for bytes of incomplete deliveries.
+        """Add to the size of incomplete deliveries, or subtract.
 
         Raises:
-            ProtocolError: the connection holds too many.
+            ProtocolError: the connection has too many bytes of them.
         """
         self._held_bytes += size
         if self._held_bytes > self.limits.max_assembling_bytes:
             raise ProtocolError("amqp:resource-limit-exceeded", "too many incomplete deliveries")
 
     def admit(self, grant: Grant) -> None:
-        """Remember what a token covers. Raises ProtocolError if there are too many."""
+        """Add a token's grant. Raises ProtocolError if there are too many."""
         self._authorisation.admit(grant)
         self._check_grants()
 
     def authorise(self, path: str) -> None:
-        """Refuse a path that no valid token covers. Raises Unauthorized."""
+        """Check that a valid token covers ``path``. Raises Unauthorized."""
         self._authorisation.authorise(path)
 
     def fail(self, condition: str, description: str) -> None:
-        """Close with an error."""
+        """Close the connection with an error."""
         if self._closing:
             return
         _log.info("closing a connection: %s: %s", condition, description)
@@ -218,7 +218,9 @@ class Connection(asyncio.Protocol):
             raise ProtocolError("amqp:not-allowed", "a second open")
         self._opened = True
         max_frame = 2**32 - 1 if frame.max_frame_size is None else frame.max_frame_size
-        idle_ms = int(self.limits.idle_timeout * 500)  # half of it, as the standard advises
+        idle_ms = int(
+            self.limits.idle_timeout * 500
+        )  # half of the timeout, as the standard recommends
         own = self.limits.max_frame_bytes
         self.send(0, encode_open(_CONTAINER, own, self.limits.max_sessions - 1, idle_ms))
         if max_frame < _MIN_FRAME:
@@ -258,13 +260,13 @@ class Connection(asyncio.Protocol):
         session = self._sessions.get(channel)
         if session is not None:
             session.on_frame(frame, encoded, end)
-        elif channel not in self._ended:  # the SDK detaches after the end of its session
+        elif channel not in self._ended:  # the SDK sends detaches after it has ended a session
             raise ProtocolError("amqp:not-allowed", f"channel {channel} has no session")
 
     # closing
 
     def _hang_up(self) -> None:
-        """Say nothing more and wait for the peer to hang up, so that it can read our last words."""
+        """Stop sending and wait until the peer closes, so that it can read what was sent."""
         self._closing = True
         self._outbox.flush()
         if self._transport is None or self._transport.is_closing():
@@ -275,7 +277,7 @@ class Connection(asyncio.Protocol):
         self._set_timer("close", self.limits.close_timeout, self.abort)
 
     def abort(self) -> None:
-        """Hang up at once; what is not sent is lost."""
+        """Close immediately; data that is not sent yet is lost."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -309,7 +311,7 @@ class Connection(asyncio.Protocol):
         self._set_timer("heartbeat", max(left, self._peer_idle / 10), self._heartbeat)
 
     def _check_grants(self) -> None:
-        """Detach links whose token has expired; close if there was never a token."""
+        """Detach links whose token has expired; close the connection if no token is left."""
         left = self._authorisation.seconds_to_next_expiry()
         for session in self._sessions.values():
             for link in session.links():

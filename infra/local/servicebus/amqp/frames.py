@@ -1,4 +1,4 @@
-"""AMQP 1.0 framing: protocol headers, and frames cut out of a byte stream.
+"""AMQP 1.0 framing: splits a byte stream into protocol headers and frames.
 
 Source: OASIS AMQP 1.0 part 2.2 and 2.3.
 """
@@ -19,7 +19,7 @@ _HEAD = struct.Struct(">IBBH")
 
 
 class FrameReader:
-    """Cuts a byte stream into frames; holds at most one incomplete frame and one read."""
+    """Splits a byte stream into frames; buffers at most one incomplete frame and one read."""
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._max_frame_bytes = max_frame_bytes
@@ -27,14 +27,14 @@ class FrameReader:
         self._pos = 0
 
     def feed(self, data: bytes) -> None:
-        """Append what was read from the socket."""
+        """Add data that was read from the socket."""
         if self._pos:
             del self._buffer[: self._pos]
             self._pos = 0
         self._buffer += data
 
     def protocol_header(self) -> bytes | None:
-        """The next eight bytes, or None until they are there."""
+        """The next eight bytes, or None if they have not arrived yet."""
         if len(self._buffer) - self._pos < HEADER_BYTES:
             return None
         header = bytes(self._buffer[self._pos : self._pos + HEADER_BYTES])
@@ -42,11 +42,11 @@ class FrameReader:
         return header
 
     def peek(self, count: int) -> bytes:
-        """Up to ``count`` bytes that are next, left in place."""
+        """Up to ``count`` of the next bytes, which stay in the buffer."""
         return bytes(self._buffer[self._pos : self._pos + count])
 
     def frame(self) -> tuple[int, int, bytes] | None:
-        """The next frame as (type, channel, body), or None until it is complete.
+        """The next frame as type, channel and body, or None if it is not complete yet.
 
         Raises:
             ProtocolError: ``amqp:connection:framing-error``.

@@ -1,7 +1,7 @@
-"""The beginning of a connection: protocol headers and SASL.
+"""The start of a connection: protocol headers and SASL.
 
-Source: OASIS AMQP 1.0 part 2.2 and 5.3; RFC 4616 for PLAIN. Whoever comes without a key, by
-ANONYMOUS or by MSSBCBS, which is the same under Microsoft's name, brings a token to ``$cbs`` later.
+Source: OASIS AMQP 1.0 part 2.2 and 5.3; RFC 4616 for PLAIN. A peer that uses ANONYMOUS, or MSSBCBS,
+which is Microsoft's name for the same, has to put a token at ``$cbs`` later.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from infra.local.servicebus.amqp.outbox import Outbox
 from infra.local.servicebus.amqp.performatives import SaslInit, parse
 from infra.local.servicebus.errors import ProtocolError
 
-#: Gives access for a name and a key, or None if they are not those of the namespace.
+#: Returns the grant for a key's name and value, or None if they are wrong.
 SignIn = Callable[[str, str], Grant | None]
 
 _WITHOUT_KEY = ("ANONYMOUS", "MSSBCBS")
@@ -29,7 +29,7 @@ _TLS_HANDSHAKE = b"\x16\x03"
 
 
 class Handshake:
-    """Answers what comes before the first AMQP frame."""
+    """Answers everything before the first AMQP frame."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Handshake:
         """Answer the next header or frame; False if it is not complete yet.
 
         Raises:
-            ProtocolError: the peer speaks something else.
+            ProtocolError: the peer uses another protocol, or a wrong key.
         """
         return self._read_init() if self._expects_init else self._read_header()
 
@@ -58,7 +58,7 @@ class Handshake:
         if self._reader.peek(2) == _TLS_HANDSHAKE:
             raise ProtocolError(
                 "amqp:not-implemented",
-                "the peer speaks TLS; the connection string needs UseDevelopmentEmulator=true "
+                "the peer uses TLS; the connection string needs UseDevelopmentEmulator=true "
                 "in lower case",
             )
         header = self._reader.protocol_header()
@@ -69,7 +69,7 @@ class Handshake:
             self._outbox.write(encode_frame(0, encode_sasl_mechanisms(), kind=SASL_FRAME))
             self._expects_init = True
             return True
-        self._outbox.write(AMQP_HEADER)  # also the answer to a header that we do not know
+        self._outbox.write(AMQP_HEADER)  # also the answer to an unknown header
         if header != AMQP_HEADER:
             raise ProtocolError("amqp:not-implemented", f"unknown protocol header {header!r}")
         self.done = True
@@ -93,7 +93,7 @@ class Handshake:
         return True
 
     def _has_key(self, init: SaslInit) -> bool:
-        """Whether a PLAIN response names the key: ``authzid NUL name NUL key`` (RFC 4616)."""
+        """Whether a PLAIN response has the right key: ``authzid NUL name NUL key`` (RFC 4616)."""
         parts = (init.initial_response or b"").split(b"\x00")
         if init.mechanism != "PLAIN" or len(parts) != 3:
             return False

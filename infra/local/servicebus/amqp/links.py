@@ -1,4 +1,4 @@
-"""Links: what peers send to the broker, and what the broker sends to them."""
+"""Links, on which peers send to the broker or receive from it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _SERIAL_MASK = 2**32 - 1
 _SETTLED_SENDER = 1
 
 
-#: Takes a message and its format; raises BusError to have it rejected.
+#: Called with each message and its format; raises BusError to reject it.
 Sink = Callable[[bytes, int], None]
 
 
 class LinkSession(Protocol):
-    """What a link asks of its session.
+    """The part of a session that links use.
 
     Attributes:
-        limits: the bounds that hold for it.
+        limits: the broker's limits.
         unsettled: the link and lock token of each delivery that the peer has not settled.
     """
 
@@ -38,7 +38,7 @@ class LinkSession(Protocol):
     unsettled: dict[int, tuple[ConsumerLink, uuid.UUID]]
 
     def account_incomplete(self, size: int) -> None:
-        """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
+        """Add to the size of incomplete deliveries; raises ProtocolError if it is too large."""
 
     def can_deliver(self) -> bool:
         """Whether another delivery may be sent now."""
@@ -47,15 +47,15 @@ class LinkSession(Protocol):
         """Send a message; returns its delivery-id."""
 
     def settle_incoming(self, delivery_id: int, state: bytes) -> None:
-        """Tell the peer what became of a message it sent."""
+        """Send the outcome of a message that the peer has sent."""
 
     def send_flow(
         self, handle: int | None, delivery_count: int, credit: int, drain: bool = False
     ) -> None:
-        """State the session's window, and with a handle a link's credit."""
+        """Send the session's window and, with a handle, a link's credit."""
 
     def forget_deliveries(self, link: ConsumerLink) -> None:
-        """Drop the deliveries of a detached link."""
+        """Forget the unsettled deliveries of a detached link."""
 
 
 class IncomingLink:
@@ -78,18 +78,18 @@ class IncomingLink:
         self._size = 0
 
     def grant_credit(self) -> None:
-        """Let the peer send, once half of the credit is used up."""
+        """Renew the peer's credit when half of it is used."""
         if self._credit <= self._limits.link_credit // 2:
             self._credit = self._limits.link_credit
             self._session.send_flow(self.handle, self._delivery_count, self._credit)
 
     def on_flow(self, flow: Flow) -> None:
-        """Answer a peer that asks for our state."""
+        """Send the link's state if the peer asks for it."""
         if flow.echo:
             self._session.send_flow(self.handle, self._delivery_count, self._credit)
 
     def on_transfer(self, transfer: Transfer, payload: bytes) -> None:
-        """Collect the frames of a delivery; with the last, hand it over and settle."""
+        """Collect the frames of a delivery; after the last, process the message and settle it."""
         first = self._first
         if first is None:
             first = self._begin(transfer)
@@ -119,7 +119,7 @@ class IncomingLink:
         return transfer
 
     def _hand_over(self, first: Transfer) -> bytes:
-        """The outcome, encoded."""
+        """Process the complete message; returns the encoded outcome."""
         payload = b"".join(self._chunks)
         size = self._size
         self._drop_chunks()
@@ -140,12 +140,12 @@ class IncomingLink:
         self._size = 0
 
     def close(self) -> None:
-        """Forget an incomplete delivery."""
+        """Drop an incomplete delivery."""
         self._drop_chunks()
 
 
 class _CreditedLink:
-    """A link on which the peer receives, with the credit it has given."""
+    """A link on which the peer receives, as far as it has given credit."""
 
     def __init__(self, session: LinkSession, handle: int, path: str | None) -> None:
         self.handle = handle
@@ -155,11 +155,11 @@ class _CreditedLink:
         self._credit = 0
 
     def on_flow(self, flow: Flow) -> None:
-        """Take the peer's credit (AMQP 1.0 part 2.6.7)."""
+        """Apply the credit that the peer gives (AMQP 1.0 part 2.6.7)."""
         if flow.link_credit is not None:
             limit = (flow.delivery_count or 0) + flow.link_credit
             credit = (limit - self._delivery_count) & _SERIAL_MASK
-            # A peer that took credit back before it saw our last deliveries is owed nothing.
+            # Negative if the peer reduced its credit before it received the latest deliveries.
             self._credit = credit if credit <= _SERIAL_MASK // 2 else 0
         self.offer()
         if flow.drain:
@@ -170,15 +170,15 @@ class _CreditedLink:
             self._session.send_flow(self.handle, self._delivery_count, self._credit, drained)
 
     def on_transfer(self, _transfer: Transfer, _payload: bytes) -> None:
-        """Refuse what only a sender may do."""
+        """Refuse a transfer, which only a sender may send."""
         raise ProtocolError("amqp:not-allowed", "a transfer on a link that receives")
 
     def offer(self) -> None:
-        """Send what there is, as far as credit and window go."""
+        """Send what is available, as far as credit and window allow."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Forget what is not sent."""
+        """Drop what has not been sent."""
 
     def _send(self, tag: bytes, payload: bytes, settled: bool) -> int:
         self._credit -= 1
@@ -187,7 +187,7 @@ class _CreditedLink:
 
 
 class ReplyLink(_CreditedLink):
-    """Carries the replies of a ``$cbs`` or ``$management`` node."""
+    """Sends the replies of a ``$cbs`` or ``$management`` node."""
 
     def __init__(
         self, session: LinkSession, handle: int, node: str, path: str | None, target: str | None
@@ -199,14 +199,14 @@ class ReplyLink(_CreditedLink):
         self._sent = 0
 
     def reply(self, payload: bytes) -> None:
-        """Send a reply, now or when there is credit."""
+        """Send a reply, now or as soon as there is credit."""
         if len(self._replies) >= self._session.limits.max_pending_replies:
             raise ProtocolError("amqp:resource-limit-exceeded", "replies are not being received")
         self._replies.append(payload)
         self.offer()
 
     def offer(self) -> None:
-        """Send the replies that there is credit for."""
+        """Send waiting replies, as far as there is credit."""
         while self._replies and self._credit > 0:
             self._sent += 1
             self._send(self._sent.to_bytes(8, "big"), self._replies.popleft(), settled=True)
@@ -230,7 +230,7 @@ class ConsumerLink(_CreditedLink):
         self._deletes = settle_mode == _SETTLED_SENDER
 
     def on_flow(self, flow: Flow) -> None:
-        """Take credit; a drain gets what is there before it is answered."""
+        """Apply credit; before a drain is answered, available messages are delivered."""
         if flow.drain and flow.link_credit:
             super().on_flow(flow._replace(drain=False, echo=False))
             while self.ready() and self._entity.has_ready():
@@ -239,12 +239,12 @@ class ConsumerLink(_CreditedLink):
         super().on_flow(flow)
 
     def offer(self) -> None:
-        """Stand in line for messages."""
+        """Queue for messages if it is ready."""
         if self.ready():
             self._dispatcher.request(self)
 
     def ready(self) -> bool:
-        """Whether the peer has given credit and takes data."""
+        """Whether the peer has given credit and the session can deliver."""
         return self._credit > 0 and self._session.can_deliver()
 
     def deliver(self) -> None:
@@ -260,15 +260,15 @@ class ConsumerLink(_CreditedLink):
         self._session.unsettled[delivery_id] = (self, token)
 
     def settle(self, token: uuid.UUID, state: Described | None, frame: bytes) -> bytes:
-        """Apply the peer's outcome; the answer repeats it, or says why it did not apply."""
+        """Apply the peer's outcome; returns it, or ``rejected`` with the reason if that failed."""
         return settle(self._entity, token, state, frame)
 
     def is_locked(self, token: uuid.UUID) -> bool:
-        """Whether a lock still stands."""
+        """Whether a lock is still valid."""
         return self._entity.is_locked(token)
 
     def close(self) -> None:
-        """Leave the line; what was delivered stays locked until it is settled or expires."""
+        """Leave the queue; delivered messages stay locked until they are settled or expire."""
         self._dispatcher.forget(self)
         self._session.forget_deliveries(self)
 

@@ -1,4 +1,4 @@
-"""Operations of ``{entity}/$management``.
+"""The operations of an entity's ``$management`` node.
 
 Source: "AMQP 1.0 in Azure Service Bus: request-response-based operations".
 """
@@ -31,18 +31,18 @@ from infra.local.servicebus.errors import (
     Unsupported,
 )
 
-#: Messages and lock tokens in one request.
+#: Limit on the messages, sequence numbers or lock tokens in one request.
 _MAX_ITEMS = 4096
 _VENDOR = "com.microsoft:"
 _EMPTY_STATUS = 204
 
 
 class Management:
-    """Answers the requests of clients to one entity or topic.
+    """Answers management requests for one entity or topic.
 
     Args:
-        node: what the requests are about.
-        max_message_bytes: bound on a scheduled message, and on the messages in a reply.
+        node: the entity or topic.
+        max_message_bytes: limit on a scheduled message, and on the messages in a reply.
     """
 
     def __init__(self, node: Entity | Topic, max_message_bytes: int) -> None:
@@ -50,7 +50,7 @@ class Management:
         self._max_message_bytes = max_message_bytes
 
     def answer(self, request: Request) -> Reply:
-        """Carry out a request; refusals are replies too."""
+        """Carry out a request; an error becomes a reply, too."""
         operation = _OPERATIONS.get(request.operation.removeprefix(_VENDOR))
         try:
             if operation is None or not request.operation.startswith(_VENDOR):
@@ -62,7 +62,7 @@ class Management:
 
     def _entity(self) -> Entity:
         if isinstance(self._node, Topic):
-            raise NotAllowed(f"{self._node.path} is a topic; it holds no messages to receive")
+            raise NotAllowed(f"{self._node.path} is a topic; receive from one of its subscriptions")
         return self._node
 
     def _renew_lock(self, request: Request) -> dict[str, Any]:
@@ -85,14 +85,14 @@ class Management:
     def _schedule(self, request: Request) -> dict[str, Any]:
         contents = [self._scheduled(item) for item in _items(request, "messages", dict)]
         if isinstance(self._node, Entity) and self._node.dead_letters is None:
-            raise NotAllowed(f"{self._node.path} takes no messages from senders")
+            raise NotAllowed(f"{self._node.path} does not accept messages from senders")
         numbers = self._node.enqueue(contents)
         return {"sequence-numbers": Array([Long(number) for number in numbers])}
 
     def _scheduled(self, item: dict[Any, Any]) -> Content:
         payload = item.get("message")
         if not isinstance(payload, bytes):
-            raise InvalidRequest("messages: an item holds no message")
+            raise InvalidRequest("messages: an item contains no message")
         if len(payload) > self._max_message_bytes:
             raise MessageTooLarge(f"a message takes more than {self._max_message_bytes} bytes")
         content = parse_message(payload)
@@ -123,7 +123,7 @@ class Management:
 
 
 def refusal(error: BusError) -> Reply:
-    """The reply that carries an error."""
+    """The reply that reports an error."""
     return _reply(error.status, str(error)[:1024], error.condition)
 
 
@@ -145,7 +145,7 @@ def _properties_to_modify(request: Request) -> Entries:
     return NO_ENTRIES
 
 
-#: What JavaScript's SDK repeats among the properties that it sets.
+#: Names that the JavaScript SDK also sends among the properties to modify.
 _DEAD_LETTER_NAMES = frozenset(
     (
         *(b"DeadLetterReason", b"DeadLetterErrorDescription"),
@@ -180,7 +180,7 @@ _OPERATIONS: dict[str, Callable[[Management, Request], dict[str, Any] | None]] =
 def _items(request: Request, name: str, kind: type) -> list[Any]:
     items = request.argument(name, list)
     if not 0 < len(items) <= _MAX_ITEMS or not all(isinstance(item, kind) for item in items):
-        raise InvalidRequest(f"{name} must hold 1 to {_MAX_ITEMS} items of type {kind.__name__}")
+        raise InvalidRequest(f"{name} must have 1 to {_MAX_ITEMS} items of type {kind.__name__}")
     return list(items)
 
 

@@ -1,4 +1,4 @@
-"""Outgoing bytes of a connection, written in as few system calls as possible."""
+"""Buffers a connection's outgoing bytes, to write them in few system calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Outbox:
-    """Collects what is written in one turn of the event loop and writes it at once."""
+    """Collects what is written in one turn of the event loop, and writes it together."""
 
     def __init__(self, high_water_bytes: int) -> None:
         self.transport: asyncio.Transport | None = None
@@ -18,11 +18,11 @@ class Outbox:
         self.last_sent = self._loop.time()
 
     def expect_flush(self) -> None:
-        """The caller will flush at the end of this turn; nothing needs to be scheduled."""
+        """The caller promises to flush at the end of this turn, so no flush is scheduled."""
         self._flush_is_due = True
 
     def write(self, data: bytes) -> None:
-        """Add bytes; beyond the high-water mark they go out now, so that back-pressure shows."""
+        """Add bytes; above the high-water mark they are flushed, so that back-pressure works."""
         self._parts.append(data)
         self._size += len(data)
         if self._size >= self._high_water_bytes:
@@ -32,7 +32,7 @@ class Outbox:
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Hand everything to the transport."""
+        """Write everything to the transport."""
         self._flush_is_due = False
         if not self._parts:
             return

@@ -1,4 +1,4 @@
-"""AMQP 1.0 performatives: their codes, and parsing with type checks.
+"""AMQP 1.0 performatives: codes, and parsing with type checks.
 
 Source: OASIS AMQP 1.0 part 2.7 (performatives) and 5.3.3 (SASL).
 """
@@ -22,7 +22,7 @@ _UINT_MAX = 2**32 - 1
 
 
 class Open(NamedTuple):
-    """Connection parameters of the peer."""
+    """The peer's connection parameters."""
 
     container_id: str
     hostname: str | None
@@ -32,7 +32,7 @@ class Open(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """Session parameters of the peer."""
+    """The peer's session parameters."""
 
     remote_channel: int | None
     next_outgoing_id: int
@@ -41,7 +41,7 @@ class Begin(NamedTuple):
 
 
 class Attach(NamedTuple):
-    """A link the peer wants. ``role`` is True if the peer receives."""
+    """A link that the peer asks for. ``role`` is True if the peer receives."""
 
     name: str
     handle: int
@@ -53,7 +53,7 @@ class Attach(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Session window and, with a handle, link credit."""
+    """The session window and, with a handle, link credit."""
 
     next_incoming_id: int | None
     incoming_window: int
@@ -83,7 +83,7 @@ class Transfer(NamedTuple):
 
 
 class Disposition(NamedTuple):
-    """Outcome of deliveries ``first`` to ``last``. ``role`` is True if the peer receives them."""
+    """The outcome of deliveries ``first`` to ``last``; ``role``: whether the peer received them."""
 
     role: bool
     first: int
@@ -108,7 +108,7 @@ class Close(NamedTuple):
 
 
 class SaslInit(NamedTuple):
-    """The mechanism the peer chose, and what it says with it."""
+    """The mechanism that the peer chose, and its first response."""
 
     mechanism: str
     initial_response: bytes | None
@@ -129,11 +129,10 @@ def _instance_of(kind: type) -> Callable[[object], bool]:
 
 _BOOL, _STR, _BYTES, _DESCRIBED = map(_instance_of, (bool, str, bytes, Described))
 
-#: The check of each field; a field whose annotation admits None may be null.
+#: By code: the type, a check for each field, and a bit mask of the mandatory fields.
 _CHECKS: dict[
     int, tuple[Callable[..., Performative], tuple[Callable[[object], bool], ...], int]
 ] = {
-    # code: (type, checks, how many leading or marked fields are mandatory as a bit mask)
     OPEN: (Open, (_STR, _STR, _is_uint, _is_uint, _is_uint), 0b1),
     BEGIN: (Begin, (_is_uint,) * 4, 0b1110),
     ATTACH: (Attach, (_STR, _is_uint, _BOOL, _is_uint, _is_uint, _DESCRIBED, _DESCRIBED), 0b111),
@@ -155,10 +154,10 @@ def parse(body: bytes) -> tuple[Performative, int]:
     """Parse the performative of a frame body.
 
     Returns:
-        The performative and the position of the payload behind it.
+        The performative, and the position of the payload after it.
 
     Raises:
-        ProtocolError: not a performative, or a field is missing or of the wrong type.
+        ProtocolError: it is no performative, or a field is missing or of the wrong type.
     """
     try:
         value, pos = decode(body)
@@ -168,7 +167,7 @@ def parse(body: bytes) -> tuple[Performative, int]:
         raise ProtocolError("amqp:decode-error", "a frame does not start with a performative")
     shape = _CHECKS.get(value.descriptor) if isinstance(value.descriptor, int) else None
     if shape is None:
-        raise ProtocolError("amqp:not-implemented", "a frame holds an unknown performative")
+        raise ProtocolError("amqp:not-implemented", "a frame contains an unknown performative")
     build, checks, mandatory = shape
     fields = value.value[: len(checks)]
     fields += [None] * (len(checks) - len(fields))

@@ -1,7 +1,7 @@
 """Requests to ``$cbs`` and ``$management`` nodes, and their replies.
 
-Source: AMQP Management 1.0 working draft and CBS draft 00, as Service Bus' AMQP protocol guide
-uses them: a reply's correlation-id is the request's message-id, of the same AMQP type.
+Source: AMQP Management 1.0 working draft and CBS draft 00, as used in Service Bus' AMQP protocol
+guide: a reply's correlation-id is the request's message-id, with the same AMQP type.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Request:
-    """A request; ``message_id`` is kept encoded so that the reply can repeat it as it is.
+    """A request.
 
-    ``encoded_value`` is ``value`` as it came, with the AMQP types of its numbers.
+    Attributes:
+        message_id: still encoded, so that the reply can repeat it unchanged.
+        encoded_value: ``value`` as it arrived, with the AMQP types of its numbers.
     """
 
     message_id: bytes
@@ -46,7 +48,7 @@ class Request:
         """A mandatory entry of the body.
 
         Raises:
-            InvalidRequest: missing, or of the wrong type.
+            InvalidRequest: it is missing, or of the wrong type.
         """
         value = self.value.get(name) if isinstance(self.value, dict) else None
         if not isinstance(value, kind):
@@ -56,18 +58,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply; its application properties carry status code and description."""
+    """A reply; its application properties contain the status code and the description."""
 
     application_properties: dict[str, Any]
     value: Any = field(default_factory=dict)
 
 
 def parse_request(payload: bytes) -> Request:
-    """Read a request message.
+    """Parse a request message.
 
     Raises:
-        MalformedMessage: not an AMQP message.
-        InvalidRequest: without a message-id.
+        MalformedMessage: it is not an AMQP message.
+        InvalidRequest: it has no message-id, or a section is malformed.
     """
     message_id, reply_to = b"", None
     application_properties: Mapping[Any, Any] = {}

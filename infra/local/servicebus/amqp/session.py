@@ -1,4 +1,4 @@
-"""One AMQP session: its window, its links, and the deliveries that await settlement."""
+"""An AMQP session: its window, its links, and its unsettled deliveries."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ from infra.local.servicebus.errors import ProtocolError
 from infra.local.servicebus.limits import Limits
 
 _SERIAL_MASK = 2**32 - 1
-#: Bytes of a transfer frame beside its payload, rounded up.
+#: Bytes of a transfer frame without its payload, rounded up.
 _TRANSFER_OVERHEAD = 96
 
 
 class SessionConnection(Protocol):
-    """What a session, and who attaches its links, asks of the connection.
+    """The part of a connection that sessions, and the attaching of links, use.
 
     Attributes:
-        limits: the bounds that hold for it.
-        peer_max_frame: bytes that the peer takes in a frame.
+        limits: the broker's limits.
+        peer_max_frame: the largest frame, in bytes, that the peer accepts.
     """
 
     limits: Limits
     peer_max_frame: int
 
     def writable(self) -> bool:
-        """Whether the peer takes data."""
+        """Whether the peer reads what is sent."""
 
     def send(self, channel: int, body: bytes, payload: bytes = b"") -> None:
         """Write a frame."""
 
     def account_incomplete(self, size: int) -> None:
-        """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
+        """Add to the size of incomplete deliveries; raises ProtocolError if it is too large."""
 
     def admit(self, grant: Grant) -> None:
-        """Remember what a token covers; raises ProtocolError if there are too many."""
+        """Add a token's grant; raises ProtocolError if there are too many."""
 
     def authorise(self, path: str) -> None:
-        """Refuse a path that no valid token covers; raises Unauthorized."""
+        """Check that a valid token covers ``path``; raises Unauthorized."""
 
 
 class Session:
@@ -95,11 +95,11 @@ class Session:
         self.send(encode_begin(channel, 0, window, self.limits.max_handles))
 
     def send(self, body: bytes, payload: bytes = b"") -> None:
-        """Write a frame on the session's channel."""
+        """Write a frame to the session's channel."""
         self.connection.send(self._channel, body, payload)
 
     def account_incomplete(self, size: int) -> None:
-        """Account for bytes of incomplete deliveries; raises ProtocolError if they are too many."""
+        """Add to the size of incomplete deliveries; raises ProtocolError if it is too large."""
         self.connection.account_incomplete(size)
 
     def links(self) -> list[Link]:
@@ -107,7 +107,7 @@ class Session:
         return list(self._links.values())
 
     def reply_link(self, node: str, reply_to: str | None) -> ReplyLink | None:
-        """Where replies of a node go: the link that asked for ``reply_to``, or any."""
+        """The link for replies of a node: the one with the target ``reply_to``, else any."""
         links = [
             link
             for link in self._links.values()
@@ -120,7 +120,7 @@ class Session:
         """Answer one frame, whose performative ends at ``end`` in ``encoded``.
 
         Raises:
-            ProtocolError: the peer broke AMQP.
+            ProtocolError: the peer violated AMQP.
         """
         if isinstance(frame, Transfer):
             self._on_transfer(frame, encoded[end:])
@@ -133,7 +133,7 @@ class Session:
         elif isinstance(frame, Detach):
             self._on_detach(frame)
         else:
-            raise ProtocolError("amqp:not-allowed", "a frame that no session expects")
+            raise ProtocolError("amqp:not-allowed", "a frame that is not allowed in a session")
 
     def can_deliver(self) -> bool:
         """Whether another delivery may be sent now."""
@@ -147,13 +147,13 @@ class Session:
         )
 
     def offer(self) -> None:
-        """Let every link send what it can, since the window or the connection has opened."""
+        """Let all links send what they can, after the window or the connection has opened."""
         for link in self._links.values():
             if isinstance(link, ConsumerLink | ReplyLink):
                 link.offer()
 
     def send_delivery(self, handle: int, tag: bytes, payload: bytes, settled: bool) -> int:
-        """Send a message in as many frames as it takes; returns its delivery-id."""
+        """Send a message in as many frames as it needs; returns its delivery-id."""
         delivery_id = self._next_delivery_id
         self._next_delivery_id = (delivery_id + 1) & _SERIAL_MASK
         chunk = self.connection.peer_max_frame - _TRANSFER_OVERHEAD
@@ -165,13 +165,13 @@ class Session:
         return delivery_id
 
     def settle_incoming(self, delivery_id: int, state: bytes) -> None:
-        """Tell the peer what became of a message it sent."""
+        """Send the outcome of a message that the peer has sent."""
         self.send(encode_disposition(True, delivery_id, delivery_id, state))
 
     def send_flow(
         self, handle: int | None, delivery_count: int, credit: int, drain: bool = False
     ) -> None:
-        """State our window, and with a handle a link's credit."""
+        """Send the session's window and, with a handle, a link's credit."""
         self._incoming_window = self.limits.session_window
         link: tuple[UInt | None, ...] = (None,) * 4
         fields = (
@@ -185,23 +185,23 @@ class Session:
         self.send(performative(FLOW, *fields, *link, drain, False, None))
 
     def detach(self, link: Link, condition: str, description: str) -> None:
-        """End a link from our side."""
+        """Detach a link with an error."""
         self._links.pop(link.handle, None)
         link.close()
         self.refuse(link.handle, condition, description)
 
     def refuse(self, handle: int, condition: str, description: str) -> None:
-        """Detach a handle with an error, and ignore it until the peer has detached too."""
+        """Detach a handle with an error, and ignore it until the peer has detached, too."""
         self._refused.add(handle)
         self.send(performative(DETACH, UInt(handle), True, error(condition, description)))
 
     def forget_deliveries(self, link: ConsumerLink) -> None:
-        """Drop the deliveries of a detached link; their locks stand until they expire."""
+        """Forget a detached link's unsettled deliveries; their locks stay until they expire."""
         for delivery_id in [d for d, (owner, _) in self.unsettled.items() if owner is link]:
             del self.unsettled[delivery_id]
 
     def close(self) -> None:
-        """Forget the links; nothing is released, as nothing was asked to be."""
+        """Close the links; locked messages stay locked until their locks expire."""
         for link in self.links():
             link.close()
         self._links.clear()
@@ -264,7 +264,7 @@ class Session:
 
     def _on_disposition(self, disposition: Disposition, encoded: bytes) -> None:
         if not disposition.role:
-            return  # about the peer's own deliveries, which we have settled already
+            return  # about deliveries from the peer, which are settled already
         first = disposition.first
         last = first if disposition.last is None else disposition.last
         if last - first >= len(self.unsettled):
@@ -282,7 +282,7 @@ class Session:
             self.offer()
 
     def _answer(self, disposition: Disposition, delivery_id: int, state: bytes) -> None:
-        """Confirm, unless the peer has settled already and does not listen any more."""
+        """Send the outcome, unless the peer has settled the delivery already."""
         if not disposition.settled:
             self.send(encode_disposition(False, delivery_id, delivery_id, state))
 

@@ -1,7 +1,8 @@
-"""Outcomes that receivers send for deliveries, applied to an entity.
+"""Applies the outcomes that receivers send for deliveries.
 
-Source: AMQP 1.0 part 3.4; "AMQP 1.0 in Azure Service Bus", section on settlement. Accepted is
-complete; modified is abandon, or defer if undeliverable here; rejected is dead-letter.
+Source: AMQP 1.0 part 3.4; "AMQP 1.0 in Azure Service Bus", section on settlement. ``accepted``
+means complete; ``modified`` abandon, or defer if undeliverable-here is set; ``rejected``
+dead-letter.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from infra.local.servicebus.codec.decode import described_fields
 from infra.local.servicebus.codec.types import Described
 from infra.local.servicebus.errors import BusError, InvalidRequest, LockLost
 
-#: The answer about a delivery that is not the peer's any more.
-LOCK_LOST_STATE = rejected_state(LockLost.condition, "the lock has expired, or is settled")
+#: The answer for a delivery that the peer no longer holds.
+LOCK_LOST_STATE = rejected_state(
+    LockLost.condition, "the lock has expired, or the message is settled"
+)
 
 
 def settle(entity: Entity, token: uuid.UUID, state: Described | None, frame: bytes) -> bytes:
-    """Apply an outcome to a locked message; ``frame`` is the encoded disposition it came with.
+    """Apply an outcome to a locked message; ``frame`` is the encoded disposition with it.
 
     Returns:
-        The state to answer with: the outcome itself, or ``rejected`` with the error.
+        The outcome to answer with: the same, or ``rejected`` with the error.
     """
     try:
         return _apply(entity, token, state, frame)
@@ -53,7 +56,7 @@ def _apply(entity: Entity, token: uuid.UUID, state: Described | None, frame: byt
         changes = _changes(frame, _ANNOTATIONS_OF_MODIFIED)
         if elsewhere is True:
             entity.defer(token, changes)
-        else:  # an abandon counts, whether it says that the delivery failed or not
+        else:  # an abandon raises the delivery count even if delivery-failed is not set
             entity.release(token, delivery_failed=True, changes=changes)
         return modified_state(failed is True, elsewhere is True)
     if code == REJECTED:
@@ -63,13 +66,13 @@ def _apply(entity: Entity, token: uuid.UUID, state: Described | None, frame: byt
     raise InvalidRequest("the disposition carries an unknown outcome")
 
 
-#: Indexes that lead from a disposition to the map with properties that the receiver sets.
+#: Field indexes from a disposition to the map of properties that the receiver sets.
 _ANNOTATIONS_OF_MODIFIED, _INFO_OF_REJECTED = (4, 2), (4, 0, 2)
 _DEAD_LETTER_NAMES = frozenset((b"DeadLetterReason", b"DeadLetterErrorDescription"))
 
 
 def _changes(frame: bytes, path: tuple[int, ...], but: Collection[bytes] = ()) -> Entries:
-    """Properties that an outcome sets, with the AMQP types that the receiver has given them.
+    """The properties that an outcome sets, with their AMQP types.
 
     Raises:
         MalformedMessage, MessageTooLarge: they cannot be application properties.
@@ -84,7 +87,7 @@ def _changes(frame: bytes, path: tuple[int, ...], but: Collection[bytes] = ()) -
 
 
 def _dead_letter_details(fields: list[object]) -> tuple[str | None, str | None]:
-    """Reason and description, in the info map of the error."""
+    """Reason and description: of the error's info map, else of the error itself."""
     error = fields[0] if fields else None
     if not isinstance(error, Described) or not isinstance(error.value, list):
         return None, None

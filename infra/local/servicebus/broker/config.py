@@ -1,7 +1,7 @@
 """Reads the configuration file of Microsoft's Service Bus emulator.
 
-Source: "Configure the Service Bus emulator" (``UserConfig.Namespaces[0]…``). What this broker does
-not do is refused at start, naming the entity and the property, rather than ignored.
+Source: "Configure the Service Bus emulator" (``UserConfig.Namespaces[0]…``). Features that this
+broker lacks are not ignored but refused at start, with the names of the entity and the property.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from infra.local.json_comments import blank_comments
 from infra.local.servicebus.broker.durations import UNLIMITED_MS, parse_duration
 from infra.local.servicebus.broker.stored import EntitySettings
 
-#: The application's entities: Terraform makes them from the same file.
+#: The application's entities; Terraform creates them from the same file.
 DEFAULT_CONFIG = (
     Path(__file__).resolve().parents[3] / "terraform" / "modules" / "messaging" / "servicebus.json"
 )
@@ -53,7 +53,7 @@ def load_config(path: Path) -> NamespaceConfig:
     """Read a configuration file.
 
     Raises:
-        ConfigError: unreadable, not JSON, or a value is wrong or not supported.
+        ConfigError: the file is unreadable or not JSON, or a value is wrong or not supported.
     """
     try:
         if path.stat().st_size > _MAX_CONFIG_BYTES:
@@ -67,7 +67,7 @@ def parse_config(text: str) -> NamespaceConfig:
     """Parse the text of a configuration file; comments are allowed.
 
     Raises:
-        ConfigError: not JSON, or a value is wrong or not supported.
+        ConfigError: the text is not JSON, or a value is wrong or not supported.
     """
     try:
         root = json.loads(blank_comments(text))
@@ -80,7 +80,7 @@ def parse_config(text: str) -> NamespaceConfig:
     user.refuse_others("Namespaces", "Logging")
     namespaces = user.objects("Namespaces")
     if len(namespaces) != 1:
-        raise user.error(f"one is needed, {len(namespaces)} are given", "Namespaces")
+        raise user.error(f"exactly one is needed, there are {len(namespaces)}", "Namespaces")
     namespace = _namespace(namespaces[0])
     if document.unsupported:
         raise ConfigError("\n".join(document.unsupported))
@@ -93,7 +93,7 @@ def _namespace(node: _Object) -> NamespaceConfig:
     queues = {q.name(taken): _queue(q) for q in node.entities("Queues")}
     topics = {t.name(taken): _topic(t) for t in node.entities("Topics")}
     if not queues and not topics:
-        raise node.error("no Queues and no Topics")
+        raise node.error("has neither Queues nor Topics")
     return NamespaceConfig(node.name({}), queues, topics)
 
 
@@ -127,7 +127,7 @@ def _subscription(node: _Object, topic_ttl: int | None) -> EntitySettings:
 
 
 def _require_default_rule(rule: _Object) -> None:
-    """Accept the rule every subscription starts with, which takes all messages."""
+    """Accept only the default rule of a subscription, which selects all messages."""
     properties = rule.object("Properties")
     kind = properties.get("FilterType", str, "Sql")
     if kind == "Sql":
@@ -174,10 +174,10 @@ def _settings(node: _Object, topic_ttl: int | None = None) -> EntitySettings:
 
 
 class _Object:
-    """A JSON object that knows its path and its entity, for errors.
+    """A JSON object, with its path and its entity for errors.
 
     Attributes:
-        unsupported: features that the document asks for and the broker does not have.
+        unsupported: features in the document that the broker lacks.
     """
 
     def __init__(
@@ -196,20 +196,20 @@ class _Object:
         return ConfigError(f"{self._child(key) or 'the document'}: {problem}{entity}")
 
     def not_supported(self, problem: str, key: str) -> None:
-        """Note a feature that the broker does not have; all of them are refused together."""
+        """Record a feature that the broker lacks; all of them are refused together."""
         self.unsupported.append(str(self.error(problem, key)))
 
     def _child(self, key: str) -> str:
         return ".".join(part for part in (self.path, key) if part)
 
     def object(self, key: str) -> _Object:
-        """A nested object; an absent one is empty, except for the root."""
+        """A nested object; a missing one counts as empty, except in the root."""
         if key not in self._value and not self.path:
             raise self.error("missing", key)
         return _Object(self._value.get(key, {}), self._child(key), self._entity, self.unsupported)
 
     def objects(self, key: str) -> list[_Object]:
-        """A list of objects; an absent one is empty."""
+        """A list of objects; a missing one counts as empty."""
         items = self.get(key, list, [])
         return [
             _Object(item, f"{self._child(key)}[{index}]", self._entity, self.unsupported)
@@ -217,7 +217,7 @@ class _Object:
         ]
 
     def entities(self, key: str) -> list[_Object]:
-        """A list of objects whose Name is an entity's; an absent list is empty."""
+        """A list of entities, which have a Name; a missing list counts as empty."""
         objects = self.objects(key)
         for item in objects:
             name = str(item._value.get("Name", ""))[:260]
@@ -225,14 +225,14 @@ class _Object:
         return objects
 
     def get(self, key: str, kind: type[_T], default: _T) -> _T:
-        """A value of a type."""
+        """A value of type ``kind``."""
         value = self._value.get(key, default)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise self.error(f"must be of type {kind.__name__}", key)
         return value
 
     def name(self, taken: dict[str, str]) -> str:
-        """The Name, unique without regard to case."""
+        """The Name, which must not be in ``taken``, regardless of case."""
         name = self.get("Name", str, "")
         if not _NAME.match(name) or len(name) > 260 or "/subscriptions/" in name.lower():
             raise self.error(f"{name[:80]!r} is not an entity name", "Name")
@@ -252,7 +252,7 @@ class _Object:
             raise self.error(str(problem), key) from None
 
     def time_to_live(self) -> int | None:
-        """DefaultMessageTimeToLive in milliseconds; absent or .NET's largest TimeSpan is None."""
+        """DefaultMessageTimeToLive in milliseconds; None if missing, or .NET's largest TimeSpan."""
         key = "DefaultMessageTimeToLive"
         ttl = self.duration(key, UNLIMITED_MS)
         if ttl < 1000:
@@ -260,12 +260,12 @@ class _Object:
         return None if ttl >= UNLIMITED_MS else ttl
 
     def refuse_feature(self, key: str) -> None:
-        """Refuse a boolean property that asks for what the broker does not do."""
+        """Refuse a boolean property if it turns on a feature that the broker lacks."""
         if self.get(key, bool, False):
             self.not_supported("true is not supported; set it to false", key)
 
     def refuse_others(self, *known: str) -> None:
-        """Refuse a key that would be ignored."""
+        """Refuse keys other than ``known``."""
         for key in self._value:
             if key not in known:
                 raise self.error(f"unknown; known are {', '.join(known)}", key)

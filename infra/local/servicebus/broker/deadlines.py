@@ -1,22 +1,22 @@
-"""Heaps whose entries can be taken back: deadlines, and sequence numbers in order."""
+"""Heaps with removable entries: deadlines, and a queue of sequence numbers."""
 
 from __future__ import annotations
 
 import heapq
 
-#: A heap is rebuilt once it holds twice as many entries as are valid, beyond this many.
+#: A heap is rebuilt when it has this many entries more than twice the valid ones.
 _SLACK = 64
 
 
 class Deadlines:
-    """One deadline per key; memory is proportional to the keys that have one."""
+    """One deadline per key; its memory is proportional to the number of keys."""
 
     def __init__(self) -> None:
         self._current: dict[int, int] = {}
         self._heap: list[tuple[int, int]] = []
 
     def set(self, key: int, when: int | None) -> None:
-        """Replace the deadline of ``key``; None takes it away."""
+        """Set the deadline of ``key``; None removes it."""
         if when is None:
             self._current.pop(key, None)
         elif self._current.get(key) != when:
@@ -33,7 +33,7 @@ class Deadlines:
         return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now: int) -> int | None:
-        """Take away one key whose deadline is not after ``now``."""
+        """Remove and return one key whose deadline is not after ``now``."""
         when = self.next()
         if when is None or when > now:
             return None
@@ -43,7 +43,7 @@ class Deadlines:
 
 
 class ReadyQueue:
-    """Sequence numbers, handed out lowest first; memory is proportional to its length."""
+    """Sequence numbers in ascending order; its memory is proportional to their number."""
 
     def __init__(self) -> None:
         self._members: set[int] = set()
@@ -53,18 +53,18 @@ class ReadyQueue:
         return len(self._members)
 
     def add(self, sequence_number: int) -> None:
-        """Put in a number that is not in the queue."""
+        """Add a number that is not in the queue."""
         self._members.add(sequence_number)
         heapq.heappush(self._heap, sequence_number)
 
     def discard(self, sequence_number: int) -> None:
-        """Take out a number wherever it stands."""
+        """Remove a number."""
         self._members.discard(sequence_number)
         if len(self._heap) > 2 * len(self._members) + _SLACK:
             self._heap = sorted(self._members)
 
     def first(self) -> int | None:
-        """The lowest number, left in place."""
+        """The lowest number, which stays in the queue."""
         while self._heap and self._heap[0] not in self._members:
             heapq.heappop(self._heap)
         return self._heap[0] if self._heap else None

@@ -1,4 +1,4 @@
-"""Brings an entity's messages to waiting receivers, and wakes it at its next deadline."""
+"""Delivers an entity's messages to waiting receivers, and acts on its deadlines."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Protocol
 from infra.local.servicebus.broker.entity import Clock, Entity, ignore_change
 from infra.local.servicebus.broker.topic import Topic
 
-#: Wall clocks jump (suspend, NTP); no timer sleeps longer than this, in seconds.
+#: Upper limit of a timer, in seconds, since the wall clock may jump (suspend, NTP).
 _LONGEST_SLEEP = 60.0
 
 
 class Receiver(Protocol):
-    """A link that takes messages of one entity."""
+    """A link that receives an entity's messages."""
 
     def ready(self) -> bool:
-        """Whether it has credit and its connection takes data."""
+        """Whether it has credit and its connection can be written to."""
 
     def deliver(self) -> None:
-        """Take the next message of the entity."""
+        """Send the entity's next message."""
 
 
 class Dispatcher:
-    """The one wake-up of an entity or topic: after a change, on credit, and at deadlines."""
+    """Runs an entity or topic after changes, when receivers give credit, and at deadlines."""
 
     def __init__(self, node: Entity | Topic, clock: Clock) -> None:
         self._node = node
@@ -38,26 +38,26 @@ class Dispatcher:
         node.on_change = self.notify
 
     def request(self, receiver: Receiver) -> None:
-        """Put a receiver in line; it stays there while it is ready."""
+        """Queue a receiver; it stays queued while it is ready."""
         if receiver not in self._members:
             self._members.add(receiver)
             self._waiting.append(receiver)
             self.notify()
 
     def forget(self, receiver: Receiver) -> None:
-        """Take a detached receiver out of the line."""
+        """Remove a detached receiver from the queue."""
         if receiver in self._members:
             self._members.discard(receiver)
             self._waiting.remove(receiver)
 
     def notify(self) -> None:
-        """Run soon, once for any number of changes."""
+        """Run in the next turn of the event loop, once for any number of changes."""
         if not self._run_scheduled:
             self._run_scheduled = True
             self._loop.call_soon(self._run)
 
     def close(self) -> None:
-        """Stop the timer."""
+        """Stop reacting to changes and deadlines."""
         self._node.on_change = ignore_change
         if self._timer is not None:
             self._timer.cancel()
@@ -71,7 +71,7 @@ class Dispatcher:
         self._arm()
 
     def _deliver(self, entity: Entity) -> None:
-        """Hand out messages in turn, so that competing receivers share them."""
+        """Deliver to the receivers in turn, so that they share the messages."""
         while entity.has_ready() and self._waiting:
             receiver = self._waiting.popleft()
             if receiver.ready():

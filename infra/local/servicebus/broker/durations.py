@@ -10,7 +10,7 @@ _DURATION = re.compile(
     r"(?:(?P<seconds>\d{1,8}(?:\.\d{1,7})?)S)?)?\Z"
 )
 _DAY_MS = 24 * 60 * 60 * 1000
-#: .NET's ``TimeSpan.MaxValue`` is 10675199 days and a bit; Service Bus means "for ever" with it.
+#: In Service Bus, .NET's ``TimeSpan.MaxValue`` (10675199 days and a few hours) means no limit.
 UNLIMITED_MS = 10_675_199 * _DAY_MS
 
 

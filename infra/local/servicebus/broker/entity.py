@@ -1,7 +1,7 @@
-"""The state of one queue, subscription or dead-letter queue; no protocol, no event loop.
+"""A queue, a subscription or a dead-letter queue, without protocol and event loop.
 
-Every public method first applies what is overdue (lock expiry, scheduled messages, time to live),
-so a late timer never shows. Times are milliseconds since the epoch, from an injected clock.
+Every public method first applies what is due (expired locks, scheduled messages, time to live), so
+a late timer has no effect. Times are milliseconds since the epoch, from a clock that is passed in.
 
 Source of the behaviour: Service Bus documentation, "Message transfers, locks, and settlement",
 "Message expiration", "Message sequencing and timestamps", "Overview of dead-letter queues".
@@ -32,14 +32,14 @@ def ignore_change() -> None:
 
 
 class Entity:
-    """One ordered store of messages with locks.
+    """Messages in order of their sequence numbers, some of them locked.
 
     Args:
-        path: how it is named in answers, for example ``q`` or ``t/Subscriptions/s``.
-        dead_letters: where messages that cannot be consumed go; None in a dead-letter queue.
+        path: its name in answers, for example ``q`` or ``t/Subscriptions/s``.
+        dead_letters: its dead-letter queue; None if it is one itself.
 
     Attributes:
-        on_change: called after each change that may concern a waiting receiver or a timer.
+        on_change: called after each change that may matter to a waiting receiver or a timer.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Entity:
         self._table = MessageTable(quota)
 
     def enqueue(self, contents: Sequence[Content]) -> list[int]:
-        """Store all of ``contents`` or none; those with a time in the future are scheduled.
+        """Store all of ``contents`` or none; those for a time in the future are scheduled.
 
         Returns:
             Their sequence numbers.
@@ -76,16 +76,16 @@ class Entity:
         return numbers
 
     def publish(self, content: Content, topic_sequence_number: int) -> None:
-        """Store what a topic hands on; the topic has asked the quota."""
+        """Store a message of a topic, which has checked the quota."""
         now = self.advance()
         self._admit(StoredMessage(content, topic_sequence_number=topic_sequence_number), now)
         self.on_change()
 
     def cancel_scheduled(self, sequence_numbers: Sequence[int]) -> None:
-        """Drop scheduled messages, all or none.
+        """Delete scheduled messages, all or none.
 
         Raises:
-            MessageNotFound: one is unknown, or has been enqueued meanwhile.
+            MessageNotFound: one is unknown, or has been enqueued already.
         """
         self.advance()
         for message in self._require(sequence_numbers, Status.SCHEDULED):
@@ -98,7 +98,7 @@ class Entity:
         return self._table.ready_count() > 0
 
     def acquire(self) -> StoredMessage | None:
-        """Lock the first available message."""
+        """Lock and return the first active message."""
         now = self.advance()
         message = self._table.first_ready()
         if message is not None:
@@ -106,7 +106,7 @@ class Entity:
         return message
 
     def take(self) -> StoredMessage | None:
-        """Remove the first available message: receive-and-delete."""
+        """Remove and return the first active message: receive-and-delete."""
         self.advance()
         message = self._table.first_ready()
         if message is not None:
@@ -120,11 +120,11 @@ class Entity:
     def release(
         self, token: uuid.UUID, delivery_failed: bool, changes: Entries = NO_ENTRIES
     ) -> None:
-        """Unlock a message, counting the delivery (abandon) or not.
+        """Unlock a message; ``delivery_failed`` raises its delivery count, as an abandon does.
 
         Raises:
             LockLost: nothing is changed.
-            MessageTooLarge: with the application properties ``changes``; nothing is changed.
+            MessageTooLarge: because of the application properties ``changes``; nothing is changed.
         """
         message = self._locked(token)
         self._change(message, changes)
@@ -132,7 +132,7 @@ class Entity:
         self.on_change()
 
     def defer(self, token: uuid.UUID, changes: Entries = NO_ENTRIES) -> None:
-        """Set a locked message aside; it is received by sequence number only.
+        """Defer a locked message: from now on it is received only by its sequence number.
 
         Raises:
             LockLost, MessageTooLarge: as `release`.
@@ -154,7 +154,7 @@ class Entity:
 
         Raises:
             LockLost, MessageTooLarge: as `release`.
-            NotAllowed: this is one.
+            NotAllowed: this is a dead-letter queue.
         """
         message = self._locked(token)
         if self.dead_letters is None:
@@ -163,7 +163,7 @@ class Entity:
         self._move_to_dead_letters(message, reason, description)
 
     def renew(self, tokens: Sequence[uuid.UUID]) -> list[int]:
-        """Lock for another lock duration, all or none. Returns the new ends. Raises LockLost."""
+        """Renew locks, all or none. Returns their new ends. Raises LockLost."""
         now = self.advance()
         for token in tokens:
             self._find(token)
@@ -183,7 +183,7 @@ class Entity:
         """
         now = self.advance()
         messages = self._require(sequence_numbers, Status.DEFERRED)
-        # A deferred message expires when it is asked for, not before.
+        # Deferred messages expire only when they are received.
         expired = [m for m in messages if m.expires_at is not None and m.expires_at <= now]
         for message in expired:
             self._expire(message)
@@ -198,17 +198,17 @@ class Entity:
         return messages
 
     def browse(self, first: int) -> Iterator[StoredMessage]:
-        """All messages from sequence number ``first`` on, whatever their state."""
+        """All messages from sequence number ``first`` on, in any state."""
         self.advance()
         return self._table.from_number(first)
 
     def is_locked(self, token: uuid.UUID) -> bool:
-        """Whether a lock still stands."""
+        """Whether a lock is still valid."""
         self.advance()
         return self._table.locked_by(token) is not None
 
     def next_deadline(self) -> int | None:
-        """When something happens without a call, in ms since the epoch."""
+        """When the next lock or message is due, in ms since the epoch."""
         return self._table.next_deadline()
 
     def counts(self) -> dict[Status, int]:
@@ -217,19 +217,19 @@ class Entity:
         return self._table.counts()
 
     def clear(self) -> None:
-        """Drop every message; locks on them are lost."""
+        """Delete all messages; their locks are lost."""
         for message in self._table.all():
             self._table.remove(message)
         self.on_change()
 
     def advance(self) -> int:
-        """Apply what is overdue. Returns the time, in ms since the epoch."""
+        """Apply what is due. Returns the current time in ms since the epoch."""
         now = self._clock()
         while (message := self._table.pop_due(now)) is not None:
             if message.status is Status.LOCKED:
                 self._unlock(message, delivery_failed=True)
             elif message.status is Status.SCHEDULED:
-                # It joins the queue as if it had been sent now, with a new sequence number.
+                # It is enqueued as if it were sent now, with a new sequence number.
                 self._table.remove(message)
                 self._activate(message, now)
             else:
@@ -308,7 +308,7 @@ class Entity:
     def receive_dead_letter(
         self, message: StoredMessage, reason: str | None, description: str | None
     ) -> None:
-        """Take over a message under its sequence number; it does not expire any more."""
+        """Add a message with its sequence number; it no longer expires."""
         message.content = with_dead_letter(message.content, reason, description)
         message.deferred = False
         message.expires_at = message.due_at = None

@@ -1,7 +1,7 @@
-"""The messages of one entity with their indexes: by sequence number, lock, status and deadline.
+"""The messages of one entity, indexed by sequence number, lock, status and deadline.
 
-This is the storage seam: whoever makes messages durable writes behind these five mutations
-(``insert``, ``remove``, ``move``, ``lock`` and ``extend_lock``).
+To make messages durable, one would store them in the five methods that change the table:
+``insert``, ``remove``, ``move``, ``lock`` and ``extend_lock``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SLACK = 64
 
 
 class MessageTable:
-    """Holds messages; what may happen to them is the entity's business."""
+    """Holds messages; the rules for them are in `Entity`."""
 
     def __init__(self, quota: Quota) -> None:
         self.quota = quota
@@ -34,7 +34,7 @@ class MessageTable:
         return self._messages.get(sequence_number)
 
     def locked_by(self, token: uuid.UUID) -> StoredMessage | None:
-        """The message that a lock token locks."""
+        """The message that is locked with ``token``."""
         return self._locks.get(token)
 
     def ready_count(self) -> int:
@@ -66,7 +66,7 @@ class MessageTable:
         return self._deadlines.next()
 
     def pop_due(self, now: int) -> StoredMessage | None:
-        """A message whose deadline has come; it has no deadline any more."""
+        """Return a message that is due, and remove its deadline."""
         sequence_number = self._deadlines.pop_due(now)
         return None if sequence_number is None else self._messages[sequence_number]
 
@@ -82,7 +82,7 @@ class MessageTable:
         self._enter(message, status)
 
     def remove(self, message: StoredMessage) -> None:
-        """Take a message out."""
+        """Remove a message."""
         self._leave(message)
         self._deadlines.set(message.sequence_number, None)
         del self._messages[message.sequence_number]
@@ -91,13 +91,13 @@ class MessageTable:
             self._order = sorted(self._messages)
 
     def move(self, message: StoredMessage, status: Status) -> None:
-        """Put a message into another status; a lock on it is gone."""
+        """Give a message another status; a lock on it is removed."""
         self._leave(message)
         self._counts[status] += 1
         self._enter(message, status)
 
     def lock(self, message: StoredMessage, until: int) -> None:
-        """Lock a message under a new token."""
+        """Lock a message with a new token."""
         self.move(message, Status.LOCKED)
         message.lock = Lock(uuid.uuid4(), until)
         self._locks[message.lock.token] = message

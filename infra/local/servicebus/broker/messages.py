@@ -1,9 +1,9 @@
-"""Messages taken apart, once, when they arrive.
+"""Parsing of messages when they arrive.
 
-Bodies and properties stay the bytes that the sender wrote.
+Bodies and properties are kept as the bytes that the sender wrote.
 
-Source: OASIS AMQP 1.0 part 3.2 (message format); the SDK writes delivery annotations last, so
-sections are accepted in any order.
+Source: OASIS AMQP 1.0 part 3.2 (message format). Sections are accepted in any order, since the SDK
+writes delivery annotations last.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from infra.local.servicebus.codec.encode import encode, encode_compound
 from infra.local.servicebus.codec.types import Described
 from infra.local.servicebus.errors import MalformedMessage, MessageTooLarge
 
-#: ``message-format`` of a transfer whose data sections are messages themselves.
+#: The ``message-format`` of a batch: a transfer whose data sections are messages.
 BATCH_FORMAT = 0x80013700
 
 HEADER, DELIVERY_ANNOTATIONS, ANNOTATIONS, PROPERTIES = 0x70, 0x71, 0x72, 0x73
 APPLICATION_PROPERTIES, DATA, SEQUENCE, VALUE, FOOTER = 0x74, 0x75, 0x76, 0x77, 0x78
 
 SCHEDULED_TIME = b"x-opt-scheduled-enqueue-time"
-#: Annotations that are the broker's; a sender's own (a message sent on as received) are dropped.
+#: Annotations that only the broker sets; a sender that forwards a received message may have them.
 _BROKER_ANNOTATIONS = frozenset(
     (
         b"x-opt-sequence-number",
@@ -38,7 +38,7 @@ _BROKER_ANNOTATIONS = frozenset(
     )
 )
 
-#: Service Bus' bounds on one application property, and on all that is not body (its quotas page).
+#: Service Bus' limits on one application property, and on all but the body (its quotas page).
 MAX_PROPERTY_BYTES, MAX_PROPERTIES_BYTES = 32 * 1024, 64 * 1024
 
 _ID = (str, int, bytes, uuid.UUID)
@@ -61,7 +61,7 @@ _PROPERTY_FIELDS: tuple[tuple[str, tuple[type, ...]], ...] = (
 
 
 class Entries(NamedTuple):
-    """The inside of a map: the number of keys and values, and their encoding."""
+    """The entries of a map: the number of keys and values, and their encoding."""
 
     length: int
     raw: bytes
@@ -73,14 +73,14 @@ _NULL = b"\x40"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a sender sent, shared by all subscriptions of a topic.
+    """A message as it was sent; the subscriptions of a topic share it.
 
     Attributes:
-        ttl_ms: ``ttl`` of the header, if any.
-        annotations: message annotations without the broker's.
-        properties: the encoded section, or nothing.
-        body: body and footer sections, encoded.
-        scheduled_for: when to enqueue it, in ms since the epoch, if the sender said so.
+        ttl_ms: the header's ``ttl``, if any.
+        annotations: message annotations, without those that only the broker sets.
+        properties: the encoded section.
+        body: the encoded body and footer sections.
+        scheduled_for: when to enqueue it, in ms since the epoch, if it is scheduled.
     """
 
     durable: bool
@@ -94,7 +94,7 @@ class Content:
 
     @property
     def size(self) -> int:
-        """Bytes that the content takes, without the broker's own bookkeeping."""
+        """Size in bytes, without the broker's own data about the message."""
         maps = len(self.annotations.raw) + len(self.application_properties.raw)
         return maps + len(self.properties) + len(self.body)
 
@@ -103,7 +103,7 @@ def split_batch(payload: bytes) -> list[bytes]:
     """The messages in the data sections of a batch.
 
     Raises:
-        MalformedMessage: not a batch, or an empty one.
+        MalformedMessage: it is not a batch, or an empty one.
     """
     messages = []
     for code, start, end in iterate_sections(payload):
@@ -113,16 +113,16 @@ def split_batch(payload: bytes) -> list[bytes]:
                 raise MalformedMessage("a data section of a batch is not binary")
             messages.append(value)
     if not messages:
-        raise MalformedMessage("a batch holds no message")
+        raise MalformedMessage("a batch contains no message")
     return messages
 
 
 def parse_message(payload: bytes) -> Content:
-    """Take a message apart; one without an id gets one, as from Service Bus.
+    """Parse a message; one without an id gets one, as in Service Bus.
 
     Raises:
-        MalformedMessage: truncated, without a body, or a section is not what it claims to be.
-        MessageTooLarge: what is not body takes more than `MAX_PROPERTIES_BYTES`.
+        MalformedMessage: it is truncated, has no body, or a section is malformed.
+        MessageTooLarge: all but the body takes more than `MAX_PROPERTIES_BYTES`.
     """
     header: list[object] = []
     annotations, scheduled_for = NO_ENTRIES, None
@@ -141,7 +141,9 @@ def parse_message(payload: bytes) -> Content:
             application_properties = simple_entries(value)
         elif code != DELIVERY_ANNOTATIONS:
             if code != DATA:
-                _decode(value)  # data is opaque; anything else must not break a consumer
+                _decode(
+                    value
+                )  # data may be any bytes, but consumers must be able to decode the rest
             body.append(section(code, value))
     if not body:
         raise MalformedMessage("the message has no body section")
@@ -163,7 +165,7 @@ def parse_message(payload: bytes) -> Content:
 def require_properties_fit(
     annotations: Entries, application_properties: Entries, properties: bytes
 ) -> None:
-    """Raise MessageTooLarge if what is not body takes more than Service Bus allows."""
+    """Raise MessageTooLarge if all but the body takes more than Service Bus allows."""
     size = len(annotations.raw) + len(application_properties.raw) + len(properties)
     if size > MAX_PROPERTIES_BYTES:
         raise MessageTooLarge(
@@ -172,7 +174,7 @@ def require_properties_fit(
 
 
 def _identified(properties: bytes) -> bytes:
-    """The encoded properties with a message id: the sender's, or a new GUID without hyphens."""
+    """The encoded properties, with a new GUID (no hyphens) as message id if there is none."""
     fields = _decode_list(properties, len(_PROPERTY_FIELDS)) if properties else []
     for value, (name, types) in zip(fields, _PROPERTY_FIELDS, strict=False):
         if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
@@ -187,12 +189,12 @@ def _identified(properties: bytes) -> bytes:
 
 
 def section(code: int, value: bytes) -> bytes:
-    """A section with the short form of its descriptor, the only one that the SDK reads."""
+    """A section, with the short form of its descriptor: the SDK reads no other."""
     return b"\x00\x53" + bytes((code,)) + value
 
 
 def iterate_sections(payload: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each section as (code, start, end) of its value."""
+    """Each section as its code, and the start and end of its value."""
     pos = 0
     while pos < len(payload):
         if payload[pos] != 0x00:
@@ -225,7 +227,7 @@ def _decode_list(value: bytes, most: int) -> list[object]:
 
 
 def map_inside(value: bytes) -> Entries:
-    """The inside of an encoded map. Raises MalformedMessage."""
+    """The entries of an encoded map. Raises MalformedMessage."""
     if value[0] == 0xC1:
         return Entries(value[2], value[3:])
     if value[0] == 0xD1:
@@ -234,7 +236,7 @@ def map_inside(value: bytes) -> Entries:
 
 
 def map_entries(raw: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Each entry of a map as (text of the key, encoded key and value, encoded value)."""
+    """Each entry as the bytes of its key's text, the encoded key and value, the encoded value."""
     pos = 0
     while pos < len(raw):
         try:
@@ -250,7 +252,7 @@ def map_entries(raw: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def _own_annotations(value: bytes) -> tuple[Entries, int | None]:
-    """The sender's annotations, and when the message is to be enqueued if they say so."""
+    """The sender's own annotations, and the time for which the message is scheduled, if any."""
     _decode(value)
     kept = []
     scheduled_for = None
@@ -267,9 +269,9 @@ def _own_annotations(value: bytes) -> tuple[Entries, int | None]:
 
 
 def simple_entries(value: bytes) -> Entries:
-    """The entries of an encoded map, once it is sure that it is flat.
+    """The entries of an encoded map, whose values must be simple.
 
-    A described value counts as flat if what it describes does: so .NET sends times and URIs.
+    A described simple value counts as simple: .NET sends times and URIs in this way.
 
     Raises:
         MalformedMessage: names the property that AMQP does not allow.
@@ -294,12 +296,12 @@ def simple_entries(value: bytes) -> Entries:
             )
         count += 2
     if count != inside.length:
-        raise MalformedMessage("the application properties do not fill their size")
+        raise MalformedMessage("the application properties are shorter than their size")
     return inside
 
 
 def changes_in(value: bytes, but: Collection[bytes] = ()) -> Entries:
-    """An encoded map of properties that a receiver sets, as application properties.
+    """The properties in an encoded map that a receiver sets, as application properties.
 
     Raises:
         MalformedMessage, MessageTooLarge: as `simple_entries`.

@@ -1,4 +1,4 @@
-"""The entities of a namespace, and the addresses under which they are reached."""
+"""The entities of a namespace, and their addresses."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _MAX_ADDRESS = 1024
 
 @dataclass(frozen=True)
 class Address:
-    """Where a link leads: a path in lower case, and whether it is the path's management node."""
+    """The address of a link: a path in lower case; ``management`` for its management node."""
 
     path: str
     management: bool = False
 
 
 def parse_address(text: object) -> Address:
-    """Read the address of a terminus, a full URI or a bare path.
+    """Parse the address of a terminus: a URI or only a path.
 
     Raises:
-        EntityNotFound: not an address.
+        EntityNotFound: it is not an address.
     """
     if not isinstance(text, str) or not text or len(text) > _MAX_ADDRESS:
         raise EntityNotFound("the link has no address")
@@ -45,7 +45,7 @@ def parse_address(text: object) -> Address:
 
 
 class Namespace:
-    """All queues, topics, subscriptions and dead-letter queues of a configuration."""
+    """The queues, topics, subscriptions and dead-letter queues of a configuration."""
 
     def __init__(self, config: NamespaceConfig, clock: Clock, max_entity_bytes: int) -> None:
         self.name = config.name
@@ -68,11 +68,11 @@ class Namespace:
         yield from self._entities.values()
 
     def source(self, path: str) -> Entity:
-        """What a receiver attaches to.
+        """The entity at which a receiver attaches.
 
         Raises:
-            EntityNotFound: no such entity.
-            NotAllowed: a topic, which is received from through its subscriptions.
+            EntityNotFound: there is no such entity.
+            NotAllowed: it is a topic; messages are received from its subscriptions.
         """
         entity = self._entities.get(path)
         if entity is not None:
@@ -82,11 +82,11 @@ class Namespace:
         raise EntityNotFound(f"The messaging entity '{path}' could not be found.")
 
     def target(self, path: str) -> Entity | Topic:
-        """What a sender attaches to.
+        """The entity or topic at which a sender attaches.
 
         Raises:
-            EntityNotFound: no such entity.
-            NotAllowed: a subscription or a dead-letter queue.
+            EntityNotFound: there is no such entity.
+            NotAllowed: it is a subscription or a dead-letter queue.
         """
         topic = self.topics.get(path)
         if topic is not None:
@@ -95,15 +95,15 @@ class Namespace:
         if entity is None:
             raise EntityNotFound(f"The messaging entity '{path}' could not be found.")
         if entity.dead_letters is None or "/subscriptions/" in path:
-            raise NotAllowed(f"{entity.path} takes no messages from senders")
+            raise NotAllowed(f"{entity.path} does not accept messages from senders")
         return entity
 
     def node(self, path: str) -> Entity | Topic:
-        """What a management node belongs to. Raises EntityNotFound."""
+        """The entity or topic of a management node. Raises EntityNotFound."""
         return self.topics.get(path) or self.source(path)
 
     def clear(self) -> None:
-        """Drop every message."""
+        """Delete all messages."""
         for topic in self.topics.values():
             topic.clear()
         for entity in self._entities.values():

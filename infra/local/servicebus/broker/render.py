@@ -1,6 +1,6 @@
-"""Messages put together for a receiver.
+"""Encoding of messages for receivers.
 
-Only the header is rebuilt; annotations and application properties get entries spliced in, and
+The header is encoded anew, entries are added to annotations and application properties, and
 everything else is the bytes that the sender wrote.
 
 Source: OASIS AMQP 1.0 part 3.2; the annotations are those of Service Bus' AMQP protocol guide.
@@ -26,7 +26,7 @@ from infra.local.servicebus.codec.types import Long, Symbol, UByte, UInt
 
 
 class BrokerProperties(NamedTuple):
-    """What the broker says about a message when it hands it out; times in ms since the epoch."""
+    """The properties that the broker adds to a delivered message; times in ms since the epoch."""
 
     delivery_count: int
     ttl_ms: int | None
@@ -38,7 +38,7 @@ class BrokerProperties(NamedTuple):
 
 
 def with_properties(content: Content, changes: Entries) -> Content:
-    """``content`` with application properties that a receiver has set, replacing earlier ones.
+    """``content`` with application properties that a receiver has set, replacing existing ones.
 
     Raises:
         MessageTooLarge: the properties would take more than Service Bus allows.
@@ -51,7 +51,7 @@ def with_properties(content: Content, changes: Entries) -> Content:
 
 
 def with_dead_letter(content: Content, reason: str | None, description: str | None) -> Content:
-    """``content`` with the application properties of a dead letter, replacing earlier ones."""
+    """``content`` with the application properties of a dead letter, replacing existing ones."""
     texts = {"DeadLetterReason": reason, "DeadLetterErrorDescription": description}
     return _replaced(
         content,
@@ -63,7 +63,7 @@ def with_dead_letter(content: Content, reason: str | None, description: str | No
 
 
 def _replaced(content: Content, entries: dict[bytes, bytes]) -> Content:
-    """``content`` with these entries of application properties; an empty one only goes."""
+    """``content`` with ``entries`` as application properties; an empty entry is removed."""
     earlier = map_entries(content.application_properties.raw)
     kept = [entry for key, entry, _ in earlier if key not in entries]
     kept += [entry for entry in entries.values() if entry]
@@ -81,7 +81,7 @@ _I32 = struct.Struct(">i").pack
 
 
 def render(content: Content, stamp: BrokerProperties) -> bytes:
-    """Put a message together for a receiver."""
+    """Encode a message for a receiver."""
     header = encode_list(
         (
             content.durable,

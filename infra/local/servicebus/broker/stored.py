@@ -1,4 +1,4 @@
-"""What an entity keeps per message, its settings, and the bound on its bytes."""
+"""An entity's settings, its stored messages, and the quota on its size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from infra.local.servicebus.broker.messages import Content
 from infra.local.servicebus.broker.render import BrokerProperties, render
 from infra.local.servicebus.errors import QuotaExceeded
 
-#: Memory that a stored message takes beside its bytes, measured on CPython 3.11, rounded up.
+#: Memory that a message takes in addition to its content, measured on CPython 3.11, rounded up.
 _BOOKKEEPING_BYTES = 1024
 
 
 class Status(enum.Enum):
-    """Where a message stands."""
+    """The state of a message."""
 
     ACTIVE = "active"
     LOCKED = "locked"
@@ -39,7 +39,7 @@ class EntitySettings:
 
 
 class Lock(NamedTuple):
-    """A receiver's claim on a message until a time in ms since the epoch."""
+    """A lock on a message; it ends at ``until``, in ms since the epoch."""
 
     token: uuid.UUID
     until: int
@@ -47,7 +47,7 @@ class Lock(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class StoredMessage:
-    """One message in one entity.
+    """A message in an entity.
 
     Attributes:
         due_at: when an unlocked message expires, or a scheduled one is enqueued.
@@ -66,7 +66,7 @@ class StoredMessage:
     topic_sequence_number: int | None = None
 
     def render(self) -> bytes:
-        """The message as a receiver gets it."""
+        """The message, encoded for a receiver."""
         state = 1 if self.deferred else _WIRE_STATES.get(self.status, 0)
         return render(
             self.content,
@@ -83,19 +83,19 @@ class StoredMessage:
 
 
 class SequenceNumbers:
-    """Numbers shared by an entity and its dead-letter queue, so that they stay unique."""
+    """The sequence numbers of an entity and its dead-letter queue, unique across both."""
 
     def __init__(self) -> None:
         self._last = 0
 
     def next(self) -> int:
-        """One more than the last."""
+        """The next number."""
         self._last += 1
         return self._last
 
 
 class Quota:
-    """Bytes that an entity and its dead-letter queue hold together."""
+    """The limit on the bytes that an entity and its dead-letter queue hold together."""
 
     def __init__(self, path: str, limit_bytes: int) -> None:
         self.used = 0
@@ -104,14 +104,14 @@ class Quota:
 
     @staticmethod
     def cost(content: Content) -> int:
-        """What storing ``content`` takes."""
+        """The bytes that ``content`` counts for."""
         return content.size + _BOOKKEEPING_BYTES
 
     def require(self, more: int) -> None:
-        """Refuse ``more`` bytes that do not fit.
+        """Check that ``more`` bytes fit.
 
         Raises:
-            QuotaExceeded: with the figures.
+            QuotaExceeded: they do not; with the figures.
         """
         if self.used + more > self._limit_bytes:
             raise QuotaExceeded(

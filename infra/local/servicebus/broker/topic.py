@@ -1,4 +1,4 @@
-"""A topic: hands each message to all of its subscriptions."""
+"""A topic: copies each message to all of its subscriptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infra.local.servicebus.errors import MessageNotFound
 
 
 class Topic:
-    """Holds scheduled messages itself, and nothing else."""
+    """Holds only scheduled messages; all others are in its subscriptions."""
 
     def __init__(
         self, path: str, subscriptions: dict[str, Entity], clock: Clock, quota: Quota
@@ -27,7 +27,7 @@ class Topic:
         self._deadlines = Deadlines()
 
     def enqueue(self, contents: Sequence[Content]) -> list[int]:
-        """Give all of ``contents`` to every subscription, or none to any.
+        """Add all of ``contents`` to every subscription, or none to any.
 
         Returns:
             Their sequence numbers in the topic.
@@ -55,10 +55,10 @@ class Topic:
         return numbers
 
     def cancel_scheduled(self, sequence_numbers: Sequence[int]) -> None:
-        """Drop scheduled messages, all or none.
+        """Delete scheduled messages, all or none.
 
         Raises:
-            MessageNotFound: one is unknown, or has been published meanwhile.
+            MessageNotFound: one is unknown, or has been published already.
         """
         self.advance()
         numbers = set(sequence_numbers)
@@ -79,13 +79,13 @@ class Topic:
         return self._deadlines.next()
 
     def clear(self) -> None:
-        """Drop the scheduled messages."""
+        """Delete the scheduled messages."""
         for number in list(self._scheduled):
             self._forget(number)
         self.on_change()
 
     def advance(self) -> int:
-        """Publish what is due; a time that has come is stronger than a subscription's quota."""
+        """Publish the messages that are due, even if a subscription's quota is exceeded."""
         now = self._clock()
         while (number := self._deadlines.pop_due(now)) is not None:
             self._publish(self._forget(number), number)

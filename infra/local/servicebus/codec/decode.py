@@ -1,4 +1,4 @@
-"""AMQP 1.0 types: decoding of untrusted bytes, with bounds.
+"""AMQP 1.0 types: decoding of untrusted bytes.
 
 Source: OASIS AMQP 1.0 part 1 (types).
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.local.servicebus.codec.types import Described, Symbol
 
-#: Nesting of lists, maps, arrays and described values; the SDK's decoder stops at 64.
+#: Limit on the nesting of lists, maps, arrays and described values; the SDK's decoder allows 64.
 MAX_DEPTH = 32
 
 
@@ -24,10 +24,10 @@ def decode(buf: bytes, pos: int = 0) -> tuple[Any, int]:
     """Decode one value at ``pos``.
 
     Returns:
-        The value and the position behind it.
+        The value, and the position after it.
 
     Raises:
-        DecodeError: truncated, nested deeper than ``MAX_DEPTH``, or not AMQP.
+        DecodeError: the value is truncated, nested deeper than ``MAX_DEPTH``, or not AMQP.
     """
     try:
         return _decode(buf, pos, 0)
@@ -38,13 +38,13 @@ def decode(buf: bytes, pos: int = 0) -> tuple[Any, int]:
 
 
 def skip(buf: bytes, pos: int) -> int:
-    """Return the position behind the value at ``pos`` without looking into it.
+    """Return the position after the value at ``pos``, without decoding it.
 
-    The upper half of an AMQP constructor is the width of what follows (part 1.2), so this costs
-    the same for any value.
+    The upper four bits of an AMQP constructor give the width of what follows (part 1.2), so this
+    takes the same time for any value.
 
     Raises:
-        DecodeError: truncated, or not a constructor.
+        DecodeError: the value is truncated, or does not start with a constructor.
     """
     try:
         while buf[pos] == 0x00:
@@ -55,10 +55,10 @@ def skip(buf: bytes, pos: int) -> int:
 
 
 def described_fields(buf: bytes) -> list[bytes]:
-    """The fields of an encoded, described list, each as encoded; none of anything else.
+    """The fields, still encoded, of an encoded described list; none for any other value.
 
     Raises:
-        DecodeError: truncated.
+        DecodeError: the list is truncated.
     """
     if buf[:1] != b"\x00":
         return []
@@ -157,7 +157,7 @@ def _variable(wide: bool, convert: Callable[[bytes], Any]) -> _Decoder:
 
 
 def _compound_bounds(buf: bytes, pos: int, wide: bool, depth: int) -> tuple[int, int, int]:
-    """Position of the content, its end, and the number of elements."""
+    """The positions of a compound value's first element and of its end, and its element count."""
     if depth >= MAX_DEPTH:
         raise DecodeError(f"values are nested deeper than {MAX_DEPTH}")
     if wide:
@@ -181,7 +181,7 @@ def _list(wide: bool) -> _Decoder:
             item, pos = _decode(buf, pos, depth + 1)
             items.append(item)
         if pos != end:
-            raise DecodeError("a list does not fill its size")
+            raise DecodeError("a list is shorter than its size")
         return items, end
 
     return decoder
@@ -207,7 +207,7 @@ def _array(wide: bool) -> _Decoder:
         pos, end, count = _compound_bounds(buf, pos, wide, depth)
         code = buf[pos]
         element = _DECODERS.get(code)
-        # Elements without width would let a few bytes claim billions of elements.
+        # With elements of zero width, a few bytes could declare billions of elements.
         if element is None or code >> 4 in (0x0, 0x4):
             raise DecodeError(f"arrays of 0x{code:02x} are not supported")
         pos += 1
@@ -216,7 +216,7 @@ def _array(wide: bool) -> _Decoder:
             item, pos = element(buf, pos, depth + 1)
             items.append(item)
         if pos != end:
-            raise DecodeError("an array does not fill its size")
+            raise DecodeError("an array is shorter than its size")
         return items, end
 
     return decoder

@@ -30,30 +30,30 @@ def encode(value: object) -> bytes:
     """Encode ``None``, ``bool``, ``str``, ``bytes``, ``UUID``, lists, maps and the wrapper types.
 
     Raises:
-        TypeError: a plain ``int`` or another type without an obvious AMQP type.
+        TypeError: a plain ``int``, or another type with no unambiguous AMQP type.
     """
     encoder = _ENCODERS.get(type(value))
     if encoder is None:
-        raise TypeError(f"{type(value).__name__} has no obvious AMQP type")
+        raise TypeError(f"{type(value).__name__} has no unambiguous AMQP type")
     return encoder(value)
 
 
 def encode_sized(code8: int, code32: int, raw: bytes) -> bytes:
-    """Constructor, length and ``raw`` of a variable-width value, in its shorter form."""
+    """A variable-width value: constructor, length and ``raw``, in the shorter possible form."""
     if len(raw) < 256:
         return bytes((code8, len(raw))) + raw
     return bytes((code32,)) + _U32.pack(len(raw)) + raw
 
 
 def encode_compound(code8: int, code32: int, count: int, raw: bytes) -> bytes:
-    """Constructor, size, count and the encoded elements ``raw`` of a list or map."""
+    """A list or map: constructor, size, count and the encoded elements ``raw``."""
     if len(raw) < 255 and count < 256:
         return bytes((code8, len(raw) + 1, count)) + raw
     return bytes((code32,)) + _U32_PAIR.pack(len(raw) + 4, count) + raw
 
 
 def encode_list(items: Sequence[Any]) -> bytes:
-    """A list, in its shorter form."""
+    """A list, in the shorter possible form."""
     return encode_compound(0xC0, 0xD0, len(items), b"".join([encode(item) for item in items]))
 
 

@@ -1,8 +1,7 @@
 """Python types for the AMQP 1.0 types that Python lacks.
 
-Source: OASIS AMQP 1.0 part 1 (types). Decoded integers are plain ``int``; to encode one, its AMQP
-type is chosen with the wrappers below (``UInt(5)``), since Python has one integer type and AMQP
-has ten.
+Source: OASIS AMQP 1.0 part 1 (types). Decoded integers are plain ``int``. To encode
+one, wrap it in a type below (``UInt(5)``): Python has one integer type, and AMQP several.
 """
 
 from __future__ import annotations
