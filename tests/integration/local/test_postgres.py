@@ -142,7 +142,7 @@ def test_data_of_another_major_version_is_refused(servers: Servers) -> None:
     server = servers.start()
     server.stop()
     (server.data_dir / "PG_VERSION").write_text("15\n")
-    with pytest.raises(EmbeddedPostgresError, match="made by PostgreSQL 15"):
+    with pytest.raises(EmbeddedPostgresError, match="is of PostgreSQL 15"):
         server.start()
 
 

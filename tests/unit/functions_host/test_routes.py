@@ -73,7 +73,7 @@ def test_a_wrong_template_is_refused_at_start_with_the_function(template: str) -
 
 
 def test_a_route_below_admin_is_refused() -> None:
-    with pytest.raises(HostStartupError, match="the host's own"):
+    with pytest.raises(HostStartupError, match="reserved for the host"):
         Router([function("f", "admin/x")], "")
 
 

@@ -218,9 +218,7 @@ class Connection(asyncio.Protocol):
             raise ProtocolError("amqp:not-allowed", "a second open")
         self._opened = True
         max_frame = 2**32 - 1 if frame.max_frame_size is None else frame.max_frame_size
-        idle_ms = int(
-            self.limits.idle_timeout * 500
-        )  # half of the timeout, as the standard recommends
+        idle_ms = int(self.limits.idle_timeout * 500)  # half of it, as the standard recommends
         own = self.limits.max_frame_bytes
         self.send(0, encode_open(_CONTAINER, own, self.limits.max_sessions - 1, idle_ms))
         if max_frame < _MIN_FRAME:

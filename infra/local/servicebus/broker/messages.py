@@ -141,9 +141,7 @@ def parse_message(payload: bytes) -> Content:
             application_properties = simple_entries(value)
         elif code != DELIVERY_ANNOTATIONS:
             if code != DATA:
-                _decode(
-                    value
-                )  # data may be any bytes, but consumers must be able to decode the rest
+                _decode(value)  # consumers must be able to decode it; data may be any bytes
             body.append(section(code, value))
     if not body:
         raise MalformedMessage("the message has no body section")

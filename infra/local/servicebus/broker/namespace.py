@@ -14,7 +14,6 @@ from infra.local.servicebus.errors import EntityNotFound, NotAllowed
 
 CBS = "$cbs"
 MANAGEMENT = "/$management"
-_DEAD_LETTERS = "/$deadletterqueue"
 _MAX_ADDRESS = 1024
 
 
