@@ -44,7 +44,7 @@ lint-security: $(INSTALLED)
 	@.venv/bin/bandit --quiet --recursive --configfile pyproject.toml \
 	  function_app.py functions domain sandbox_host infra
 	@git ls-files -z -- ':!tests' | xargs -0 -n 150 -P 2 .venv/bin/detect-secrets-hook --no-verify
-	@.venv/bin/shellcheck .ci/run .ci/pre-commit tests/fixtures/compose_parts/postgres-entrypoint
+	@.venv/bin/shellcheck .ci/run .ci/pre-commit tests/support/compose/postgres-entrypoint
 
 lint-images: $(INSTALLED)
 	@.venv/bin/hadolint $(shell git ls-files '*Dockerfile')

@@ -19,8 +19,8 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from tests.benchmarks.lean_http import load, request
-from tests.fixtures.functions_host import HostProcess, write_app
-from tests.fixtures.servicebus import BrokerProcess
+from tests.support.functions_host import HostProcess, write_app
+from tests.support.servicebus.broker import BrokerProcess
 
 SECONDS = 3.0
 MESSAGES = 100

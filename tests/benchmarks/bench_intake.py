@@ -19,7 +19,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from infra.local.stack.stack import TENANT
-from tests.fixtures.stack import RunningStack, running_stack, submission
+from tests.support.stack import RunningStack, running_stack, submission
 
 BEHIND = ("advance_intent", "record_sandbox_result", "relay_events", "recover_stalled",
           "run_projections", "seal_log")  # fmt: skip

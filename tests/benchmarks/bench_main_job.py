@@ -18,7 +18,7 @@ from typing import Any
 
 from infra.local.stack.config import StackError
 from tests.benchmarks.statistics_of import percentile
-from tests.fixtures.stack import Client, running_stack
+from tests.support.stack import Client, running_stack
 
 PROGRAM = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
 

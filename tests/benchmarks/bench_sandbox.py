@@ -24,7 +24,7 @@ from sandbox_host.runtimes.choice import RuntimeOptions, make_runtime
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from sandbox_host.settings import DEFAULT_IMAGES, RuntimeName
 from tests.benchmarks.statistics_of import percentile
-from tests.fixtures.sandbox import prepared
+from tests.support.sandbox.runtimes import prepared
 
 _PYTHON = "/usr/bin/python3"
 _PROGRAM = "print(1)"

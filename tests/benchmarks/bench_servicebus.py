@@ -17,7 +17,7 @@ from pathlib import Path
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver, ServiceBusSender
 
-from tests.fixtures.servicebus import BrokerProcess
+from tests.support.servicebus.broker import BrokerProcess
 
 _BODY = b"x" * 1024
 _ROUNDS = 5

@@ -17,7 +17,7 @@ from statistics import median
 from infra.local.stack.config import ROOT
 from tests.benchmarks.lean_http import load, request
 from tests.benchmarks.statistics_of import percentile
-from tests.fixtures.stack import Client, running_stack
+from tests.support.stack import Client, running_stack
 
 APP = """
 import azure.functions as func

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.fixtures.stack import Client, RunningStack, running_stack
+from tests.support.stack import Client, RunningStack, running_stack
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")

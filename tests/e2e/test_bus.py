@@ -19,14 +19,14 @@ from domain.contracts.envelope import event_key
 from domain.database.pool import open_pool
 from domain.messaging.amqp_copy import decoded
 from domain.messaging.rejected import RejectedMessage, RejectedMessages
-from tests.fixtures.odd_messages import (
+from tests.support.servicebus.raw_messages import (
     ODD_PROPERTIES,
     UNREADABLE_BODIES,
     data,
     raw_message,
     send_raw,
 )
-from tests.fixtures.stack import ECHO, Client, RunningStack, submission
+from tests.support.stack import ECHO, Client, RunningStack, submission
 
 
 def tenant_of(client: Client, stack: RunningStack) -> Any:

@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.fixtures.compose import Composed
-from tests.fixtures.stack import Client
+from tests.support.compose.composed import Composed
+from tests.support.stack import Client
 
 SIX_BY_SEVEN = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
 

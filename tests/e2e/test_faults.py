@@ -21,7 +21,7 @@ from azure.servicebus.aio import ServiceBusClient
 from domain.application.service import intent_id_for
 from infra.local.servicebus.broker.config import DEFAULT_CONFIG
 from infra.local.stack.stack import TENANT
-from tests.fixtures.stack import Client, RunningStack, running_stack, submission
+from tests.support.stack import Client, RunningStack, running_stack, submission
 
 INTENTS = 100
 WORKERS = 8

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.intents.content import MAX_CONTENT_BYTES
-from tests.fixtures.stack import ECHO, Client, Reply, RunningStack
+from tests.support.stack import ECHO, Client, Reply, RunningStack
 
 PRINT_42 = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
 #: An id that no intent has; the same in every worker, as names of tests have to be.

@@ -25,7 +25,7 @@ from psycopg.conninfo import make_conninfo
 
 from domain.database.migrate import migrate
 from infra.local.stack.config import ROOT
-from tests.fixtures.postgres import Server
+from tests.support.postgres import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -15,8 +15,8 @@ import pytest_asyncio
 from domain.access.store import ApiKeys, Role
 from domain.database.pool import open_pool
 from tests.e2e.test_bus import rejections
-from tests.fixtures.stack import ECHO, Client, RunningStack, submission
-from tests.integration.operations.recording import qlp
+from tests.support.stack import ECHO, Client, RunningStack, submission
+from tests.support.intents.recorder import qlp
 
 FAILING = {"language": "python", "files": {"main.py": "raise SystemExit(3)"}}
 

@@ -13,7 +13,7 @@ import pytest
 from domain.application.service import intent_id_for
 from infra.local.stack.stack import TENANT
 from tests.e2e.test_qlp import qlp
-from tests.fixtures.stack import Reply, RunningStack, running_stack, submission
+from tests.support.stack import Reply, RunningStack, running_stack, submission
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

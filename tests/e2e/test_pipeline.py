@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.stack.config import ROOT
-from tests.fixtures.stack import Client, RunningStack
+from tests.support.stack import Client, RunningStack
 
 pytestmark = pytest.mark.timeout(240)
 

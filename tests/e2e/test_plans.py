@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.thinking import thinking_stack
-from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program, repaired, step
-from tests.fixtures.stack import Client, RunningStack
+from tests.support.openai.chat import OpenAIServer, Reply, fault, program, repaired, step
+from tests.support.stack import Client, RunningStack
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -11,8 +11,8 @@ from uuid import uuid4
 import psycopg
 
 from tests.e2e.test_bus import rejections, tenant_of
-from tests.fixtures.qlp import Said, run_qlp
-from tests.fixtures.stack import ECHO, Client, RunningStack
+from tests.support.qlp import Said, run_qlp
+from tests.support.stack import ECHO, Client, RunningStack
 
 
 async def qlp(stack: RunningStack | None, *arguments: str, url: str | None = None) -> Said:

@@ -14,8 +14,8 @@ from yarl import URL
 
 import function_app  # noqa: F401 declares the routes
 from functions.routes import ROUTES, Route
-from tests.fixtures.stack import ECHO, Client, Reply, RunningStack
-from tests.fixtures.trace_contexts import KEPT, PARENT, RESTARTED, TRACE
+from tests.support.stack import ECHO, Client, Reply, RunningStack
+from tests.support.trace_contexts import KEPT, PARENT, RESTARTED, TRACE
 
 #: An id that no intent and no run has.
 _NOBODYS = "7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.test_http import problem
 from tests.e2e.test_runs import leaving, python
-from tests.fixtures.stack import Client, Reply, RunningStack
+from tests.support.stack import Client, Reply, RunningStack
 
 #: The smallest PNG: one transparent pixel.
 PIXEL = base64.b64decode(

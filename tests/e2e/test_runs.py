@@ -28,7 +28,7 @@ from domain.runs.tokens import RunTokens
 from domain.settings import Settings
 from tests.e2e.test_bus import rejections, tenant_of
 from tests.e2e.test_http import problem
-from tests.fixtures.stack import Client, Reply, RunningStack, submission
+from tests.support.stack import Client, Reply, RunningStack, submission
 
 _MINUTE = {"wall_seconds": 60}
 SLEEP = {

@@ -11,10 +11,10 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.thinking import thinking_stack
-from tests.fixtures.openai_server import OpenAIServer, Reply, fault, program
-from tests.fixtures.stack import Client, RunningStack
-from tests.integration.operations.recording import qlp
-from tests.integration.planning import wire_forms
+from tests.support.openai.chat import OpenAIServer, Reply, fault, program
+from tests.support.stack import Client, RunningStack
+from tests.support.intents.recorder import qlp
+from tests.support.openai import wire_forms
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.openai_embeddings import EmbeddingsServer
-from tests.fixtures.stack import ECHO, Client, Reply, RunningStack, running_stack
+from tests.support.openai.embeddings import EmbeddingsServer
+from tests.support.stack import ECHO, Client, Reply, RunningStack, running_stack
 
 _NOBODYS = "7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"
 

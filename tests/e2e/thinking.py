@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.openai_server import OpenAIServer
-from tests.fixtures.stack import RunningStack, running_stack
+from tests.support.openai.chat import OpenAIServer
+from tests.support.stack import RunningStack, running_stack
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ from tests.evaluation.cases import CASES
 from tests.evaluation.pairs import NEAR_MISSES, PARAPHRASES, REPEATS
 from tests.evaluation.report import as_json, family_of, reuse_as_json, show, show_reuse, totals
 from tests.evaluation.reuse import MODES, Tally, measure
-from tests.fixtures.stack import RunningStack, running_stack
+from tests.support.stack import RunningStack, running_stack
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.evaluation.case import Case, Output
 from tests.evaluation.checkers import judge
-from tests.fixtures.stack import Client
+from tests.support.stack import Client
 
 #: Seconds that one request waits for the end of an intent.
 _WAIT = 30

@@ -13,7 +13,7 @@ from domain.contracts.languages import LANGUAGES
 from tests.evaluation.case import Case, Step
 from tests.evaluation.cases import CASES
 from tests.evaluation.pairs import NEAR_MISSES, PARAPHRASES, REPEATS
-from tests.fixtures.openai_server import Asked, Reply
+from tests.support.openai.chat import Asked, Reply
 
 #: A program that does nothing, and one that fails, in each language.
 _NOTHING = {"python": "pass\n", "node": ";\n", "shell": ":\n", "ruby": "nil\n"}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tests.evaluation.attempt import Unexpected, events_of, solve
 from tests.evaluation.pairs import NEAR_MISSES, PARAPHRASES, REPEATS, Pair
-from tests.fixtures.stack import Client
+from tests.support.stack import Client
 
 Mode = Literal["default", "similar"]
 MODES: tuple[Mode, ...] = ("default", "similar")

@@ -16,7 +16,7 @@ from sandbox_host.runtimes.base import Runtime
 from tests.evaluation.case import Case, Output
 from tests.evaluation.cases import CASES, FAMILIES
 from tests.evaluation.checkers import judge
-from tests.fixtures.sandbox import ensure_image, open_runtime, sandbox_job
+from tests.support.sandbox.runtimes import ensure_image, open_runtime, sandbox_job
 
 
 def each_case() -> pytest.MarkDecorator:

@@ -17,7 +17,7 @@ import pytest
 from infra.local.stack.config import ROOT
 from tests.evaluation.cases import CASES
 from tests.evaluation.oracle import Oracle
-from tests.fixtures.openai_server import Asked, OpenAIServer, Reply
+from tests.support.openai.chat import Asked, OpenAIServer, Reply
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -14,8 +14,8 @@ from domain.planning.wording import difference
 from tests.evaluation.oracle import Oracle, gullible
 from tests.evaluation.pairs import NEAR_MISSES, PARAPHRASES, REPEATS
 from tests.evaluation.reuse import measure
-from tests.fixtures.openai_server import OpenAIServer
-from tests.fixtures.stack import RunningStack, running_stack
+from tests.support.openai.chat import OpenAIServer
+from tests.support.stack import RunningStack, running_stack
 
 pytestmark = pytest.mark.timeout(600)
 

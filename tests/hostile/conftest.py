@@ -10,14 +10,14 @@ import pytest_asyncio
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
-from tests.fixtures.sandbox import open_runtime
-from tests.hostile import bait as baiting
-from tests.hostile.attack import damage_since, launch
-from tests.hostile.bait import Bait
-from tests.hostile.case import Program, anyhow, limits
-from tests.hostile.families import PROBES
-from tests.hostile.host_state import HostState
-from tests.hostile.probing import Finding, makes_sense_here, program_of, read_findings
+from tests.support.sandbox.runtimes import open_runtime
+from tests.support.hostile import bait as baiting
+from tests.support.hostile.attack import damage_since, launch
+from tests.support.hostile.bait import Bait
+from tests.support.hostile.case import Program, anyhow, limits
+from tests.hostile.programs.families import PROBES
+from tests.support.hostile.host_state import HostState
+from tests.support.hostile.probing import Finding, makes_sense_here, program_of, read_findings
 
 #: Memory for boxes that wait, where a runtime keeps them: a few.
 _POOL_BYTES = 256 << 20

@@ -13,12 +13,12 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from sandbox_host.runtimes.base import Runtime
-from tests.hostile.attack import attack
-from tests.hostile.bait import Bait
-from tests.hostile.case import DOCKER, GVISOR, PROBED_RUNTIMES, RUNTIMES, Probe, Program
+from tests.support.hostile.attack import attack
+from tests.support.hostile.bait import Bait
+from tests.support.hostile.case import DOCKER, GVISOR, PROBED_RUNTIMES, RUNTIMES, Probe, Program
 from tests.hostile.conftest import Probed
-from tests.hostile.families import PROBES, PROGRAMS
-from tests.hostile.probing import makes_sense_here
+from tests.hostile.programs.families import PROBES, PROGRAMS
+from tests.support.hostile.probing import makes_sense_here
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,9 +11,9 @@ import pytest
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime
-from tests.hostile.attack import job_of, launch
-from tests.hostile.bait import Bait
-from tests.hostile.case import CONFINED, DOCKER, RUNTIMES, Program, limits
+from tests.support.hostile.attack import job_of, launch
+from tests.support.hostile.bait import Bait
+from tests.support.hostile.case import CONFINED, DOCKER, RUNTIMES, Program, limits
 
 pytestmark = [
     pytest.mark.timeout(240),

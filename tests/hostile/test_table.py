@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.hostile.families import PROBES, PROGRAMS
-from tests.hostile.table import BEGIN, END, PAGE, results_of, tables
+from tests.hostile.programs.families import PROBES, PROGRAMS
+from tests.hostile.programs.table import BEGIN, END, PAGE, results_of, tables
 
 _REPORT = """\
 <testsuites><testsuite>
@@ -33,7 +33,7 @@ def test_the_page_lists_every_program_and_no_failure() -> None:
     results = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
     for programs in PROGRAMS.values():
         for program in programs:
-            assert f"(`{program.name}`)" in results, f"{program.name}: run tests.hostile.table"
+            assert f"(`{program.name}`)" in results, f"{program.name}: run tests.hostile.programs.table"
     assert "not contained" not in results
     assert "failure of the suite" not in results
 

@@ -27,8 +27,8 @@ from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.intents.state import IntentState
 from tests.e2e.test_bus import tenant_of
-from tests.fixtures.openai_server import OpenAIServer, fault, program, repaired, step
-from tests.fixtures.stack import Client, RunningStack, running_stack, submission
+from tests.support.openai.chat import OpenAIServer, fault, program, repaired, step
+from tests.support.stack import Client, RunningStack, running_stack, submission
 
 STREAMS = Path(__file__).with_name("streams")
 

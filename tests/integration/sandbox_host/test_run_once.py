@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from domain.contracts.job import SandboxResult
-from tests.fixtures.sandbox import ROOT, sandbox_job
+from tests.support.sandbox.runtimes import ROOT, sandbox_job
 
 
 @pytest.mark.parametrize("kind", ["a file", "/dev/null"])

@@ -5,7 +5,7 @@ import pytest
 
 from functions.headers import etags, preferred_wait, singleton
 from functions.problems import Problem
-from tests.fixtures.cpu_time import quickly
+from tests.support.cpu_time import quickly
 
 
 def request(**headers: str) -> func.HttpRequest:

@@ -1,0 +1,271 @@
+"""What a follower of the log can rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import aclosing
+from datetime import timedelta
+from uuid import UUID, uuid4, uuid5
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, PoolClosed
+
+from domain.database.pool import open_pool
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, WrongExpectedVersion
+from tests.support.postgres import Database
+
+WRITERS = 16
+SLOW_COMMIT = b"select pg_sleep(%(seconds)s)"
+
+
+async def append(log: EventLog, stream_id: str, version: int, seconds: float = 0.0) -> UUID:
+    command_id = uuid4()
+    event_id = uuid5(command_id, "0")
+    inline = [InlineWrite(SLOW_COMMIT, {"seconds": seconds})] if seconds else []
+    event = NewEvent(event_id, "Happened", 1, {})
+    await log.append(stream_id, "acme", version, command_id, [event], {}, inline)
+    return event_id
+
+
+async def naive_follow(pool: AsyncConnectionPool, done: asyncio.Event) -> set[UUID]:
+    """The reader everybody writes first: ``where position > last``."""
+    seen: set[UUID] = set()
+    last = 0
+    async with pool.connection() as connection:
+        while True:
+            final = done.is_set()
+            rows = await connection.execute(
+                "select position, event_id from events where position > %s order by position",
+                [last],
+            )
+            for position, event_id in await rows.fetchall():
+                last = position
+                seen.add(event_id)
+            if final:
+                return seen
+
+
+async def follow(log: EventLog, expected: int) -> list[UUID]:
+    """What a follower reads until it has ``expected`` events or has waited too long for them."""
+    seen: list[UUID] = []
+    checkpoint = Checkpoint.start()
+    deadline = time.monotonic() + 90
+    while len(seen) < expected and time.monotonic() < deadline:
+        page = await log.read_all(checkpoint, 100)
+        seen += [event.event_id for event in page]
+        checkpoint = page[-1].checkpoint if page else checkpoint
+    return seen
+
+
+async def test_a_follower_misses_nothing_of_concurrent_writers_where_reading_by_position_does(
+    event_log: EventLog, pool: AsyncConnectionPool
+) -> None:
+    done = asyncio.Event()
+    each = 20
+
+    async def write(writer: int) -> list[UUID]:
+        # Every writer holds its transaction open for a different moment after it got its position,
+        # so commits come in another order than positions.
+        return [
+            await append(event_log, f"s-{writer}-{n}", 0, (writer % 4) * 0.004) for n in range(each)
+        ]
+
+    safe = asyncio.create_task(follow(event_log, WRITERS * each))
+    naive = asyncio.create_task(naive_follow(pool, done))
+    written = {
+        event_id
+        for ids in await asyncio.gather(*(write(number) for number in range(WRITERS)))
+        for event_id in ids
+    }
+    done.set()
+
+    followed = await safe
+    assert len(followed) == len(written) == WRITERS * each
+    assert set(followed) == written
+    lost = written - await naive
+    assert lost, "reading by position lost nothing: this test does not show what it should"
+
+
+async def test_events_of_a_stream_are_followed_in_order_under_concurrent_writers(
+    event_log: EventLog,
+) -> None:
+    async def write_to_one_stream(count: int) -> None:
+        for _ in range(count):
+            while True:
+                version = len(await event_log.read_stream("s"))
+                try:
+                    await append(event_log, "s", version)
+                    break
+                except WrongExpectedVersion:
+                    continue
+
+    done = asyncio.Event()
+    order: list[int] = []
+
+    async def watch() -> None:
+        checkpoint = Checkpoint.start()
+        while not (done.is_set() and len(order) == 60):
+            for event in await event_log.read_all(checkpoint, 7):
+                order.append(event.version)
+                checkpoint = event.checkpoint
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*(write_to_one_stream(10) for _ in range(6)))
+    done.set()
+    await asyncio.wait_for(watching, 60)
+    assert order == list(range(1, 61))
+
+
+async def test_an_open_transaction_holds_the_follower_back_and_the_lag_says_so(
+    event_log: EventLog, database: Database
+) -> None:
+    await append(event_log, "s-1", 0)
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as slow:
+        await slow.execute("select pg_current_xact_id()")
+        await append(event_log, "s-2", 0)
+        page = await event_log.read_all(Checkpoint.start())
+        assert [event.stream_id for event in page] == ["s-1"]
+        assert await event_log.head() == page[-1].checkpoint
+        held = await event_log.lag(page[-1].checkpoint)
+        assert held.events == 0
+        assert held.horizon_held_seconds > 0
+    after = await event_log.read_all(page[-1].checkpoint)
+    assert [event.stream_id for event in after] == ["s-2"]
+    lag = await event_log.lag(page[-1].checkpoint)
+    assert (lag.events, lag.horizon_held_seconds) == (1, 0.0)
+    assert lag.seconds > 0
+
+
+async def test_pages_of_any_size_give_every_event_once_and_in_order(event_log: EventLog) -> None:
+    for number in range(13):
+        await append(event_log, f"s-{number}", 0)
+    everything = await event_log.read_all(Checkpoint.start())
+    for size in (1, 2, 5, 13):
+        seen = []
+        checkpoint = Checkpoint.start()
+        while page := await event_log.read_all(checkpoint, size):
+            seen += page
+            checkpoint = page[-1].checkpoint
+        assert seen == everything
+        assert [
+            e async for page in event_log.follow(Checkpoint.start(), size) for e in page
+        ] == seen
+    assert [e.checkpoint for e in everything] == sorted(e.checkpoint for e in everything)
+
+
+async def test_a_follower_that_leaves_or_fails_in_a_page_gives_its_connection_back(
+    database: Database,
+) -> None:
+    pool = await open_pool(database.url, min_size=1, max_size=1, application_name="test")
+    log = EventLog(pool)
+    for number in range(6):
+        await append(log, f"s-{number}", 0)
+
+    async def fail() -> None:
+        async with aclosing(log.follow(Checkpoint.start(), 2)) as pages:
+            async for _ in pages:
+                raise ValueError("no more")
+
+    async with aclosing(log.follow(Checkpoint.start(), 2)) as pages:
+        first = await anext(pages)
+    with pytest.raises(ValueError, match="no more"):
+        await fail()
+    assert await log.read_all(Checkpoint.start(), 2) == first
+    assert pool.get_stats()["pool_available"] == 1
+    await pool.close()
+
+
+async def test_a_follower_is_told_that_the_database_went_away(
+    database: Database, pool: AsyncConnectionPool
+) -> None:
+    log = EventLog(pool)
+    for number in range(4):
+        await append(log, f"s-{number}", 0)
+    pages = log.follow(Checkpoint.start(), 2)
+    assert len(await anext(pages)) == 2
+    await pool.close()  # the page that was asked for ahead is lost with its connection
+    with pytest.raises((psycopg.OperationalError, PoolClosed)):
+        [page async for page in pages]
+
+
+async def test_a_checkpoint_survives_and_can_be_rewound(pool: AsyncConnectionPool) -> None:
+    store = CheckpointStore(pool)
+    async with store.exclusive("projection") as lease:
+        assert await lease.load() == Checkpoint.start()
+        await lease.save(Checkpoint(2**40, 7))
+    async with CheckpointStore(pool).exclusive("projection") as lease:
+        assert await lease.load() == Checkpoint(2**40, 7)
+        await lease.save(Checkpoint.start())
+        assert await lease.load() == Checkpoint.start()
+    [(name, checkpoint, moved)] = await store.all()
+    assert (name, checkpoint) == ("projection", Checkpoint.start())
+    assert moved.utcoffset() == timedelta(0)
+
+
+async def test_only_one_follower_of_a_name_is_active_in_all_processes(
+    pool: AsyncConnectionPool,
+) -> None:
+    active = 0
+
+    async def follow_as(store: CheckpointStore) -> None:
+        nonlocal active
+        async with store.exclusive("relay"):
+            active += 1
+            assert active == 1
+            await asyncio.sleep(0.01)
+            active -= 1
+
+    stores = [CheckpointStore(pool) for _ in range(4)]  # as in four processes
+    await asyncio.gather(*(follow_as(store) for store in stores for _ in range(5)))
+
+
+async def test_other_names_are_not_held_up(pool: AsyncConnectionPool) -> None:
+    store = CheckpointStore(pool)
+    async with store.exclusive("a"), asyncio.timeout(60), store.exclusive("b"):
+        pass
+
+
+async def test_a_cancelled_or_failed_follower_gives_its_lease_up(pool: AsyncConnectionPool) -> None:
+    async def hold(entered: asyncio.Event) -> None:
+        async with CheckpointStore(pool).exclusive("relay"):
+            entered.set()
+            await asyncio.Event().wait()
+
+    entered = asyncio.Event()
+    holder = asyncio.create_task(hold(entered))
+    await entered.wait()
+    waiting = asyncio.create_task(hold(asyncio.Event()))
+    await asyncio.sleep(0.05)
+    waiting.cancel()  # while it waits for the lock
+    holder.cancel()  # while it holds the lock
+    await asyncio.wait({holder, waiting})
+    async with asyncio.timeout(60), CheckpointStore(pool).exclusive("relay"):
+        pass
+
+
+async def test_a_follower_whose_connection_broke_cannot_move_the_checkpoint(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    store = CheckpointStore(pool)
+    lost = False
+    try:
+        async with store.exclusive("relay") as lease:
+            async with await psycopg.AsyncConnection.connect(
+                database.admin_url, autocommit=True
+            ) as admin:
+                await admin.execute(
+                    """select pg_terminate_backend(pid) from pg_locks
+                    where locktype = 'advisory' and granted"""
+                )
+            async with asyncio.timeout(60), CheckpointStore(pool).exclusive("relay") as successor:
+                await successor.save(Checkpoint(9, 9))
+            await lease.save(Checkpoint(1, 1))
+    except psycopg.OperationalError:
+        lost = True
+    assert lost
+    async with store.exclusive("relay") as lease:
+        assert await lease.load() == Checkpoint(9, 9)

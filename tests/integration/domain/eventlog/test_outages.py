@@ -1,0 +1,207 @@
+"""The log across crashes, restarts and restores of its server."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database.migrate import migrate
+from domain.database.pool import open_pool
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, RecordedEvent
+from infra.local.postgres.server import EmbeddedPostgres
+from tests.support.postgres import Servers
+
+#: An append with this beside it does not end before its server does.
+UNFINISHED = [InlineWrite(b"select pg_sleep(600)", {})]
+
+
+async def append(
+    log: EventLog, stream_id: str, version: int = 0, inline: Sequence[InlineWrite] = ()
+) -> None:
+    events = [NewEvent(uuid4(), "Happened", 1, {})]
+    await log.append(stream_id, "acme", version, uuid4(), events, {}, inline)
+
+
+async def wait_for_sleeper(server: EmbeddedPostgres) -> None:
+    query = "select from pg_stat_activity where wait_event = 'PgSleep'"
+    async with await psycopg.AsyncConnection.connect(
+        server.admin_url_for("qlp"), autocommit=True
+    ) as admin:
+        while not await (await admin.execute(query)).fetchall():
+            await asyncio.sleep(0.01)
+
+
+async def everything(log: EventLog, after: Checkpoint) -> list[RecordedEvent]:
+    events: list[RecordedEvent] = []
+    while page := await log.read_all(after, 50):
+        events += page
+        after = page[-1].checkpoint
+    return events
+
+
+async def connect(server: EmbeddedPostgres) -> AsyncConnectionPool:
+    return await open_pool(server.app_url("qlp"), min_size=2, max_size=8, application_name="tests")
+
+
+async def started(servers: Servers) -> EmbeddedPostgres:
+    server = servers.start()
+    server.create_database("qlp")
+    await migrate(server.admin_url_for("qlp"))
+    return server
+
+
+async def test_a_killed_server_loses_no_acknowledged_event_and_the_pool_recovers(
+    servers: Servers,
+) -> None:
+    server = await started(servers)
+    pool = await connect(server)
+    log = EventLog(pool)
+    acknowledged: set[str] = set()
+    stop = asyncio.Event()
+
+    async def write(writer: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            try:
+                await append(log, stream := f"s-{writer}-{number}")
+                acknowledged.add(stream)
+            except psycopg.OperationalError:
+                await asyncio.sleep(0.05)
+
+    writers = [asyncio.create_task(write(number)) for number in range(4)]
+    for number in range(2):
+        before = len(acknowledged)
+        while len(acknowledged) < before + 50:
+            await asyncio.sleep(0.01)
+        in_flight = asyncio.create_task(append(log, f"unfinished-{number}", inline=UNFINISHED))
+        await wait_for_sleeper(server)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        with pytest.raises(psycopg.OperationalError):
+            await in_flight
+    before = len(acknowledged)
+    while len(acknowledged) < before + 50:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.gather(*writers)
+
+    streams = {event.stream_id for event in await everything(log, Checkpoint.start())}
+    assert acknowledged <= streams
+    assert not [stream for stream in streams if stream.startswith("unfinished")]
+    await pool.close()
+
+
+async def test_idle_connections_that_a_restart_closed_are_replaced_unnoticed(
+    servers: Servers,
+) -> None:
+    server = await started(servers)
+    pool = await connect(server)
+    log = EventLog(pool)
+    await append(log, "s-1")
+    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(server.start)
+    for version in range(1, 6):
+        await append(log, "s-1", version)
+    await pool.close()
+
+
+def copy_into_new_cluster(old: EmbeddedPostgres, new: EmbeddedPostgres) -> None:
+    """What an operator does: pg_dump, pg_restore."""
+    dump = subprocess.run(
+        [old.bin_dir / "pg_dump", "--format=custom", old.admin_url_for("qlp")],
+        capture_output=True,
+        check=True,
+    ).stdout
+    subprocess.run(
+        [new.bin_dir / "pg_restore", "--exit-on-error", "-d", new.admin_url_for("qlp")],
+        input=dump,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("ahead", ["old cluster ahead", "new cluster ahead"])
+async def test_followers_of_a_restored_log_neither_stall_nor_skip_nor_repeat(
+    servers: Servers, ahead: str
+) -> None:
+    old, new = await started(servers), servers.start()
+    new.create_database("qlp")
+    burnt = old if ahead.startswith("old") else new
+    with psycopg.connect(burnt.admin_url, autocommit=True) as connection:
+        for _ in range(2_000):
+            connection.execute("select pg_current_xact_id()")
+
+    pool = await connect(old)
+    log = EventLog(pool)
+    for number in range(5):
+        await append(log, f"s-{number}")
+    read = await log.read_all(Checkpoint.start(), 3)
+    async with CheckpointStore(pool).exclusive("follower") as lease:
+        await lease.save(read[-1].checkpoint)
+    await pool.close()
+    copy_into_new_cluster(old, new)
+
+    pool = await connect(new)
+    log = EventLog(pool)
+    async with CheckpointStore(pool).exclusive("follower") as lease:
+        checkpoint = await lease.load()
+        assert [e.stream_id for e in await everything(log, checkpoint)] == ["s-3", "s-4"]
+        await append(log, "s-0", 1)
+        await append(log, "s-5")
+        rest = await everything(log, checkpoint)
+        assert [e.stream_id for e in rest] == ["s-3", "s-4", "s-0", "s-5"]
+        await lease.save(rest[-1].checkpoint)
+        assert await lease.load() == rest[-1].checkpoint == await log.head()
+    assert len(await everything(log, Checkpoint.start())) == 7
+    await pool.close()
+
+
+async def test_a_log_that_is_first_appended_to_after_its_restore_keeps_its_order(
+    servers: Servers,
+) -> None:
+    old, new = await started(servers), servers.start()
+    new.create_database("qlp")
+    with psycopg.connect(old.admin_url, autocommit=True) as connection:
+        for _ in range(2_000):
+            connection.execute("select pg_current_xact_id()")
+    pool = await connect(old)
+    for number in range(3):
+        await append(EventLog(pool), f"s-{number}")
+    await pool.close()
+    copy_into_new_cluster(old, new)
+
+    pool = await connect(new)
+    log = EventLog(pool)
+    await asyncio.gather(*(append(log, f"t-{number}") for number in range(8)))
+    streams = [event.stream_id for event in await everything(log, Checkpoint.start())]
+    assert streams[:3] == ["s-0", "s-1", "s-2"]
+    assert sorted(streams[3:]) == [f"t-{number}" for number in range(8)]
+    await pool.close()
+
+
+async def test_a_checkpoint_without_its_event_is_rebased_on_its_position(servers: Servers) -> None:
+    """The events came into this cluster under new transaction ids, the checkpoint did not."""
+    server = await started(servers)
+    pool = await connect(server)
+    log = EventLog(pool)
+    for number in range(6):
+        await append(log, f"s-{number}")
+    events = await everything(log, Checkpoint.start())
+    async with await psycopg.AsyncConnection.connect(
+        server.admin_url_for("qlp"), autocommit=True
+    ) as admin:
+        await admin.execute(
+            "insert into checkpoints values ('follower', %s, %s, 1)",
+            [str(events[3].transaction_id + 10**6), events[3].position],
+        )
+    async with CheckpointStore(pool).exclusive("follower") as lease:
+        assert await lease.load() == events[3].checkpoint
+    await pool.close()

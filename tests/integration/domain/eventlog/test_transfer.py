@@ -1,0 +1,572 @@
+"""An export carries everything, an import keeps everything, and neither believes a changed file."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg_pool import AsyncConnectionPool
+
+from domain.access.store import ApiKeys
+from domain.application.repository import IntentRepository
+from domain.database.pool import open_pool
+from domain.errors import OperationError
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.intent_streams import UnreadableStream
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
+from domain.eventlog.scan import Filter
+from domain.eventlog.seals import Sealer
+from domain.eventlog.staging import ImportRefused
+from domain.eventlog.transfer import ExportWriter, InvalidExport, read_export
+from domain.intents.events import IntentSubmitted, SandboxRunFinished
+from domain.operations.log_integrity import LogVerifier
+from domain.operations.projections import verify
+from domain.operations.replay import replay
+from domain.operations.transfer import Exported, Imported, export_events, import_events
+from domain.projections.following.parked import parked_streams
+from domain.projections.intents import IntentReads
+from domain.projections.registry import Projections
+from tests.support.postgres import Database, Server
+from tests.support.intents.recorder import Recorder
+from tests.support.intents.specification import INTENT, submitted
+
+EVERYTHING = Filter()
+
+
+@pytest.fixture
+async def target(postgres_server: Server, database_template: str) -> AsyncIterator[Database]:
+    """Another empty log."""
+    name = f"qlp_target_{uuid4().hex[:8]}"
+    postgres_server.execute("create database {} template {}", name, database_template)
+    yield Database(name, postgres_server.admin_url(name), postgres_server.app_url(name))
+    postgres_server.execute("drop database {} with (force)", name)
+
+
+@pytest.fixture
+async def target_pool(target: Database) -> AsyncIterator[AsyncConnectionPool]:
+    opened = await open_pool(target.url, min_size=1, max_size=8, application_name="tests")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def intents(pool: AsyncConnectionPool) -> list[UUID]:
+    """Intents of two tenants, some not ended, their events interleaved."""
+    acme, other = Recorder(pool), Recorder(pool, "other")
+    return list(
+        await asyncio.gather(
+            acme.finished(),
+            acme.finished(verdict="exited", stderr="böse \x00"),
+            acme.cancelled(),
+            acme.running(),
+            other.finished(),
+            other.submitted(),
+        )
+    )
+
+
+async def exported(
+    pool: AsyncConnectionPool, path: Path, wanted: Filter = EVERYTHING,
+    after: Checkpoint = Checkpoint.start(),  # noqa: B008 immutable
+) -> Exported:  # fmt: skip
+    with path.open("wb") as file:
+        return await export_events(pool, wanted, after, file.write)
+
+
+async def imported(database: Database, path: Path) -> Imported:
+    with path.open("rb") as file:
+        return await import_events(database.admin_url, file, confirm=lambda _: True)
+
+
+async def whole(pool: AsyncConnectionPool) -> list[RecordedEvent]:
+    return await EventLog(pool).read_all(Checkpoint.start(), 10_000)
+
+
+def told(events: list[RecordedEvent]) -> list[tuple[Any, ...]]:
+    """Events without where they lie in one log."""
+    return [
+        (e.event_id, e.stream_id, e.version, e.type, e.schema_version, e.tenant_id, e.command_id,
+         e.recorded_at, e.metadata, e.data)
+        for e in events
+    ]  # fmt: skip
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+async def test_an_import_keeps_ids_versions_order_times_and_every_byte(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    odd = b'{"a" : 1.0, "a": 2,\n "big": 123456789012345678901234567890, "u": "\\u00e4"}'
+    await EventLog(pool).append("odd", "acme", 0, uuid4(), [NewEvent(uuid4(), "Odd", 7, odd)], {})
+    done = await exported(pool, first := tmp_path / "first")
+    result = await imported(target, first)
+    assert (result.staged.new, result.staged.streams) == (done.events, 7)
+    assert told(await whole(target_pool)) == told(await whole(pool))
+    await exported(target_pool, second := tmp_path / "second")
+    assert first.read_bytes().splitlines()[:-1] == second.read_bytes().splitlines()[:-1]
+    await Sealer(CheckpointStore(target_pool)).run_until_caught_up()
+    assert (await LogVerifier(target_pool).verify()).intact
+
+
+async def test_lines_are_cloudevents_and_the_trailer_counts_them(
+    pool: AsyncConnectionPool, intents: list[UUID], tmp_path: Path
+) -> None:
+    await exported(pool, path := tmp_path / "export")
+    [*events, last] = lines(path)
+    first = next(event for event in events if event["subject"] == f"intent-{intents[0]}")
+    assert first["specversion"] == "1.0"
+    assert first["type"] == "qlp.IntentSubmitted"
+    assert (first["streamversion"], first["schemaversion"]) == (1, 1)
+    assert first["data"]["content"]["text"] == "a wish"
+    assert all(key.isalnum() and key.islower() for key in first), "not a CloudEvents attribute"
+    assert all(isinstance(v, str | int) for key, v in first.items() if key != "data")
+    assert last["trailer"]["events"] == len(events) == len(await whole(pool))
+
+
+async def test_importing_twice_changes_nothing(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    await exported(pool, path := tmp_path / "export")
+    await imported(target, path)
+    before = await whole(target_pool)
+    again = await imported(target, path)
+    assert (again.staged.new, again.staged.known) == (0, len(before))
+    assert await whole(target_pool) == before
+
+
+async def test_the_read_model_is_brought_along_and_unfinished_intents_are_counted(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    await exported(pool, path := tmp_path / "export")
+    result = await imported(target, path)
+    assert (result.rows, result.unfinished) == (6, 2)
+    repository = IntentRepository(EventLog(target_pool))
+    for intent_id in intents:
+        assert (await replay(repository, IntentReads(target_pool), intent_id)).matches
+    assert await ApiKeys(target_pool).tenant_exists("other")
+
+
+async def test_an_imported_intent_is_carried_on(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    await exported(pool, path := tmp_path / "export")
+    await imported(target, path)
+    log = EventLog(target_pool)
+    stream = f"intent-{intents[3]}"
+    version = len(await log.read_stream(stream))
+    await log.append(stream, "acme", version, uuid4(), [NewEvent(uuid4(), "Next", 1, {})], {})
+    assert (await whole(target_pool))[-1].version == version + 1
+
+
+async def test_an_export_continues_where_the_last_one_ended_and_so_does_the_import(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    done = await exported(pool, first := tmp_path / "first")
+    stream, version = f"intent-{intents[3]}", 3
+    event = NewEvent(uuid4(), "Later", 1, {})
+    await EventLog(pool).append(stream, "acme", version, uuid4(), [event], {})
+    await exported(pool, second := tmp_path / "second", after=done.end)
+    assert [line["type"] for line in lines(second)[:-1]] == ["qlp.Later"]
+    with pytest.raises(ImportRefused, match=r"needs version 1 of .* begins with 4"):
+        await imported(target, second)
+    await imported(target, first)
+    assert (await imported(target, second)).staged.new == 1
+    assert told(await whole(target_pool)) == told(await whole(pool))
+
+
+async def test_events_are_chosen_by_tenant_and_type(
+    pool: AsyncConnectionPool, intents: list[UUID], target: Database, tmp_path: Path
+) -> None:
+    await exported(pool, path := tmp_path / "tenant", Filter("other"))
+    assert {line["tenantid"] for line in lines(path)[:-1]} == {"other"}
+    assert (await imported(target, path)).staged.streams == 2
+    await exported(pool, path := tmp_path / "type", Filter(types=("*RunF*", "IntentCancelle?")))
+    chosen = {line["type"] for line in lines(path)[:-1]}
+    assert chosen == {"qlp.SandboxRunFinished", "qlp.IntentCancelled"}
+    with pytest.raises(ImportRefused, match="export whole streams"):
+        await imported(target, path)
+    assert (await exported(pool, tmp_path / "none", Filter(types=("Intent%",)))).events == 0
+
+
+async def test_events_of_the_future_are_exported_imported_and_counted(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    stream, data = f"intent-{intents[0]}", {"new": {"field": [1, 2.5, None]}}
+    future = [NewEvent(uuid4(), "IntentAudited", 1, data),
+              NewEvent(uuid4(), SandboxRunFinished.type, 9, data)]  # fmt: skip
+    await EventLog(pool).append(stream, "acme", 5, uuid4(), future, {})
+    path = tmp_path / "export"
+    assert (await exported(pool, path)).unknown == 2
+    result = await imported(target, path)
+    assert (result.unknown, result.parked) == (2, 1)
+    [*_, audited, finished] = await EventLog(target_pool).read_stream(stream)
+    assert [(e.type, e.schema_version, e.data) for e in (audited, finished)] == [
+        ("IntentAudited", 1, data), ("SandboxRunFinished", 9, data)
+    ]  # fmt: skip
+    with pytest.raises(UnreadableStream, match="event 7: SandboxRunFinished has schema version 9"):
+        await IntentRepository(EventLog(target_pool)).load(intents[0])
+
+
+async def test_streams_that_cannot_be_folded_are_imported_named_and_parked(
+    target: Database, target_pool: AsyncConnectionPool, tmp_path: Path
+) -> None:
+    strange = [
+        (stored(stream_id=f"intent-{uuid4()}"), "the stream begins with T"),
+        (submission(f"intent-{uuid4()}", "{}"), "Object missing required field"),
+        (submission(f"intent-{uuid4()}", "[]"), "Expected `object`, got `array`"),
+        (submission(f"intent-{uuid4()}", schema_version=2), "of a later release"),
+    ]
+    fine = submission(f"intent-{INTENT}")
+    (path := tmp_path / "export").write_bytes(export(*(event for event, _ in strange), fine))
+    result = await imported(target, path)
+    assert (result.staged.new, result.rows, result.parked) == (5, 1, 4)
+    reasons = dict(each.split(", event 1: ") for each in result.first_parked)
+    listed = {p.stream_id: p.error for p in await parked_streams(target_pool, "intent_states")}
+    assert reasons == listed
+    for event, reason in strange:
+        assert reason in listed[event.stream_id]
+    assert await IntentReads(target_pool).get("acme", INTENT) is not None
+
+
+ODD = [
+    r'{"a": "\ud800"}', r'{"a": "\udc00\ud800", "b": "\u0000"}', '{"a": 1e999}', '{"a": -1e999}',
+    "[1]", '"text"', "null", "12", '{"a": 1, "a": 2}', '{"n": 1234567890123456789012345678901}',
+    '{"deep": ' + "[" * 1200 + "]" * 1200 + "}", ' {"a" :\n1 } ',
+]  # fmt: skip
+
+
+async def test_odd_json_is_carried_as_it_is_and_what_only_postgresql_reads_is_named(
+    pool: AsyncConnectionPool, database: Database, target: Database,
+    target_pool: AsyncConnectionPool, tmp_path: Path,
+) -> None:  # fmt: skip
+    with psycopg.connect(database.admin_url, autocommit=True) as owner:
+        for number, data in enumerate(ODD):
+            owner.execute(
+                """insert into events (event_id, stream_id, version, type, schema_version,
+                tenant_id, command_id, metadata, data) values (gen_random_uuid(), %s, 1,
+                'IntentSubmitted', 1, 'acme', gen_random_uuid(), %s, %s)""",
+                [f"intent-{uuid4()}" if number % 2 else f"odd-{number}", data, data],
+            )
+    done = await exported(pool, path := tmp_path / "export")
+    assert (done.events, done.odd, len(done.first_odd)) == (len(ODD), 5, 5)
+    assert "odd-0, event 1" in done.first_odd
+    result = await imported(target, path)
+    assert (result.staged.new, result.parked) == (len(ODD), len(ODD) // 2)
+    stored_here = [(e.stream_id, e.data_json, e.metadata_json) for e in await whole(target_pool)]
+    assert stored_here == [(e.stream_id, e.data_json, e.metadata_json) for e in await whole(pool)]
+    assert [data for _, data, _ in stored_here] == ODD
+    assert (await LogVerifier(target_pool).verify()).intact
+    for name in ("intent_states", "usage_daily"):
+        await Projections(target_pool).run_until_caught_up()
+        assert (await verify(target_pool, name)).differing == 0
+
+
+async def test_text_that_the_database_does_not_take_for_json_is_refused_by_its_line(
+    target: Database, tmp_path: Path
+) -> None:
+    for field in ("data", "metadata"):
+        events = [stored(), stored(version=2, **{field: '{"a": NaN}'})]
+        (path := tmp_path / "export").write_bytes(export(*events))
+        said = "storeddata" if field == "data" else field
+        with pytest.raises(ImportRefused, match=f"line 2: {said}: not JSON"):
+            await imported(target, path)
+
+
+async def test_an_export_that_begins_behind_the_log_is_refused(
+    pool: AsyncConnectionPool, intents: list[UUID], tmp_path: Path
+) -> None:
+    done = await exported(pool, tmp_path / "whole")
+    assert (await exported(pool, tmp_path / "rest", after=done.end)).events == 0
+    for behind in (
+        Checkpoint(done.end.transaction_id, done.end.position + 1),
+        Checkpoint(2**70, 1),
+    ):
+        with pytest.raises(OperationError, match="lies beyond the end of this log"):
+            await exported(pool, tmp_path / "none", after=behind)
+
+
+async def test_a_dry_run_verifies_and_imports_nothing(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    await exported(pool, path := tmp_path / "export")
+    seen: list[int] = []
+    with path.open("rb") as file:
+        result = await import_events(
+            target.admin_url, file, confirm=lambda _: False, progress=seen.append
+        )
+    assert result.staged.new == len(await whole(pool))
+    assert seen[-1] < path.stat().st_size
+    assert await whole(target_pool) == []
+
+
+async def test_a_clash_refuses_the_whole_file(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    await exported(pool, path := tmp_path / "export")
+    stream = f"intent-{intents[4]}"
+    event = NewEvent(uuid4(), "Other", 1, {})
+    await EventLog(target_pool).append(stream, "other", 0, uuid4(), [event], {})
+    with pytest.raises(ImportRefused, match=rf"line \d+: subject: version 1 of '{stream}' clashes"):
+        await imported(target, path)
+    assert len(await whole(target_pool)) == 1
+
+
+async def test_an_import_that_breaks_off_leaves_nothing(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await exported(pool, path := tmp_path / "export")
+
+    def broken(_: object) -> None:
+        raise ConnectionError("gone in between")
+
+    monkeypatch.setattr("domain.operations.transfer.row_of", broken)
+    with pytest.raises(ConnectionError):
+        await imported(target, path)
+    assert await whole(target_pool) == []
+
+
+async def test_a_stream_written_to_during_the_import_is_not_mixed_up(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    """An append that was committed after the comparison takes a version of the file."""
+    await exported(pool, path := tmp_path / "export")
+    stream = f"intent-{intents[0]}"
+    async with await psycopg.AsyncConnection.connect(target.admin_url) as other:
+        await other.execute(
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, metadata, data)
+            values (gen_random_uuid(), %s, 1, 'T', 1, 'acme', gen_random_uuid(), '{}', '{}')""",
+            [stream],
+        )
+        importing = asyncio.create_task(imported(target, path))
+        async with await psycopg.AsyncConnection.connect(
+            target.admin_url, autocommit=True
+        ) as watching:
+            waits = b"select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+            waiting = 0
+            while not waiting:
+                [[waiting]] = await (await watching.execute(waits)).fetchall()
+        await other.commit()
+        with pytest.raises(ImportRefused, match="import again"):
+            await importing
+    assert [event.type for event in await whole(target_pool)] == ["T"]
+
+
+def change(key: str, value: Any) -> Callable[[list[bytes]], None]:
+    def apply(content: list[bytes]) -> None:
+        line = json.loads(content[2])
+        if value is None:
+            del line[key]
+        else:
+            line[key] = value
+        content[2] = json.dumps(line).encode() + b"\n"
+
+    return apply
+
+
+def trail(**values: Any) -> Callable[[list[bytes]], None]:
+    def apply(content: list[bytes]) -> None:
+        trailer = {**json.loads(content[-1])["trailer"], **values}
+        content[-1] = json.dumps({"trailer": trailer}, separators=(",", ":")).encode() + b"\n"
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (lambda content: content.pop(), "the trailer is missing: the file was cut off"),
+        (lambda content: content.pop(1), r"trailer.events: says \d+, the file has"),
+        (lambda content: content.insert(1, content.pop(2)), "trailer.sha256: the lines before"),
+        (lambda content: content.append(b"x\n"), "nothing may follow the trailer"),
+        (lambda content: content.insert(2, b"{\n"), "line 3: not JSON"),
+        (lambda content: content.insert(2, b"[]\n"), "line 3: line: must be an object"),
+        (lambda content: content.clear(), "line 1: the file is empty"),
+        (lambda content: content.append(content.pop()[:-9]), "the file was cut off"),
+        (lambda content: content.append(content.pop(3)[:50]) or content.pop(3), "line 4: ends in"),
+        (lambda content: content.insert(0, content.pop(0)[:-1] + b"\r\n"), "line 1: ends with CR"),
+        (lambda content: content.insert(0, b"\xef\xbb\xbf" + content.pop(0)), "byte order mark"),
+        (lambda content: content.insert(0, gzip.compress(content.pop(0))), "compressed with gzip"),
+        (lambda content: content.insert(0, content.pop(0).decode().encode("utf-16")), "UTF-16"),
+        (lambda content: content.insert(0, content.pop(0).decode().encode("utf-16-le")), "UTF-16"),
+        (lambda content: content.insert(0, content.pop(0).decode().encode("utf-16-be")), "UTF-16"),
+        (lambda content: content.insert(0, b"[" + content.pop(0)), "a JSON array"),
+        (trail(events=1), "trailer.events: says 1"),
+        (trail(sha256="0" * 64), "trailer.sha256"),
+        (trail(sha256=None), "trailer.sha256: Input should be a valid string"),
+        (change("id", str(uuid4())), "line 3: digest: does not fit the event"),
+        (change("id", "x"), "line 3: id: Input should be a valid UUID"),
+        (change("subject", "other"), "line 3: digest"),
+        (change("subject", "a\x00b"), "line 3: subject: .*NUL"),
+        (change("type", "IntentSubmitted"), "line 3: type: must begin with 'qlp.'"),
+        (change("time", "2026-01-01T00:00:00.000001Z"), "line 3: digest"),
+        (change("time", "2026-01-01T00:00:00"), "line 3: time: .*timezone"),
+        (change("time", 1767225600), "line 3: time: .*must be a time"),
+        (change("time", "1767225600"), "line 3: time: .*must be a time"),
+        (change("streamversion", "2"), "line 3: streamversion: Input should be a valid integer"),
+        (change("schemaversion", True), "line 3: schemaversion: Input should be a valid integer"),
+        (trail(events="3"), "trailer.events: Input should be a valid integer"),
+        (change("streamversion", 0), "line 3: streamversion: .*greater than or equal to 1"),
+        (change("streamversion", 2**31), "line 3: streamversion"),
+        (change("schemaversion", 2), "line 3: digest"),
+        (change("tenantid", "evil"), "line 3: digest"),
+        (change("commandid", None), "line 3: commandid: Field required"),
+        (change("metadata", "{}"), "line 3: digest"),
+        (change("metadata", "[]"), "line 3: digest"),
+        (change("data", {"x": 1}), "line 3: digest"),
+        (change("data", []), "line 3: digest"),
+        (change("storeddata", "{}"), "line 3: storeddata: says something else than data"),
+        (change("digest", "0" * 64), "line 3: digest: does not fit"),
+        (change("extension", "1"), "line 3: extension: Extra inputs"),
+        (change("specversion", "2.0"), "line 3: specversion: Input should be '1.0'"),
+    ],
+)  # fmt: skip
+def test_a_changed_file_is_refused_with_line_and_field(
+    damage: Callable[[list[bytes]], None], complaint: str
+) -> None:
+    content = EXPORT.splitlines(keepends=True)
+    assert len(list(read_export(io.BytesIO(b"".join(content))))) == 4
+    damage(content)
+    with pytest.raises(InvalidExport, match=complaint):
+        list(read_export(io.BytesIO(b"".join(content))))
+
+
+def stored(**values: Any) -> StoredEvent:
+    event = StoredEvent(1, 1, uuid4(), "s", 1, "T", 1, "acme", uuid4(),
+                        datetime.now(UTC), "{}", "{}", b"")._replace(**values)  # fmt: skip
+    return event._replace(digest=event_digest(event))
+
+
+def submission(stream_id: str, data: str | None = None, **values: Any) -> StoredEvent:
+    data = msgspec.json.encode(submitted()).decode() if data is None else data
+    return stored(stream_id=stream_id, type=IntentSubmitted.type, data=data, **values)
+
+
+def export(*events: StoredEvent) -> bytes:
+    writer = ExportWriter()
+    return b"".join([*map(writer.line, events), writer.trailer(Checkpoint(1, 1))])
+
+
+OUT_OF_BOUNDS = (
+    msgspec.json.encode(submitted()).decode().replace('"path":"main.py"', '"path":"../main.py"')
+)
+
+EXPORT = export(*(stored(version=n, metadata='{"a":1}', data='{"b":2}') for n in range(1, 5)))
+
+
+REFUSED: list[tuple[list[StoredEvent], str]] = [
+    ([stored(), stored()], "line 2: streamversion: the same as on line 1"),
+    ([stored(version=2), stored()], "line 2: streamversion: 1 of 's' comes after 2"),
+    ([stored(), stored(version=3)], "line 2: streamversion: the log needs version 1|gaps"),
+    ([stored(), stored(version=2, tenant_id="b")], "line 2: tenantid: 'b', but .* 'acme'"),
+    (
+        [stored(event_id=(same := uuid4())), stored(event_id=same, version=2)],
+        "line 2: id: the same as on line 1",
+    ),
+    ([submission(f"intent-{INTENT}", OUT_OF_BOUNDS)], "version 1: data: .*relative path"),
+    ([submission("s", OUT_OF_BOUNDS)], "version 1: data: .*relative path"),
+    ([submission(f"intent-{uuid4()}")], f"of intent {INTENT} .* is of another"),
+    ([submission(f"intent-{INTENT}", tenant_id="evil")], "of tenant 'acme', .* of another"),
+]
+
+
+async def test_events_that_cannot_be_a_log_are_refused_although_the_file_is_whole(
+    target: Database, target_pool: AsyncConnectionPool, tmp_path: Path
+) -> None:
+    for events, complaint in REFUSED:
+        (path := tmp_path / "export").write_bytes(export(*events))
+        with pytest.raises(ImportRefused, match=complaint):
+            await imported(target, path)
+        assert await whole(target_pool) == []
+
+
+VALUES = st.text(max_size=9) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.text(max_size=5), VALUES, max_size=3), st.booleans(), st.booleans())
+def test_whatever_json_is_stored_comes_back_byte_for_byte(
+    data: Any, spaced: bool, escaped: bool
+) -> None:
+    separators = (", ", ": ") if spaced else (",", ":")
+    event = stored(data=json.dumps(data, separators=separators, ensure_ascii=escaped))
+    [back] = read_export(io.BytesIO(export(event)))
+    assert back.event == event._replace(position=0, transaction_id=0)
+
+
+async def test_an_export_takes_the_same_memory_for_any_number_of_events(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    peaks = []
+    for events in (4_000, 16_000):
+        with psycopg.connect(database.admin_url, autocommit=True) as owner:
+            owner.execute(
+                """insert into events (event_id, stream_id, version, type, schema_version,
+                tenant_id, command_id, metadata, data)
+                select gen_random_uuid(), gen_random_uuid()::text, 1, 'T', 1, 'acme',
+                gen_random_uuid(), '{}', json_build_object('x', repeat('x', 300))
+                from generate_series(1, %s)""",
+                [events],
+            )
+        tracemalloc.start()
+        await export_events(pool, EVERYTHING, Checkpoint.start(), lambda _: None)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.3

@@ -1,0 +1,178 @@
+"""A rebuild that is shared among processes: the same rows, and nothing left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.intent_streams import stream_of
+from domain.operations.projections import rebuild, verify
+from domain.projections.following.parked import parked_streams
+from domain.projections.rebuild.contract import Progress, RebuildFailed
+from domain.projections.rebuild.intents import IntentStatesBuilder
+from domain.projections.rebuild.rebuild import Rebuild
+from domain.projections.rebuild.workers import FoldingHere, FoldingProcesses
+from tests.support.postgres import Database
+from tests.support.intents.histories import Histories, table
+
+ROWS = b"select * from intent_states order by id"
+
+
+def workers_of(pid: int) -> list[int]:
+    """The processes that fold for the process ``pid``."""
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in read(task / "children").split()
+    ]
+    return [c for c in children if b"rebuild.worker_process" in read(Path(f"/proc/{c}/cmdline"))]
+
+
+def read(path: Path) -> bytes:
+    """A file below ``/proc``; nothing of a thread or process that has ended since."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+class Seen:
+    """The greatest number of workers that there were at once."""
+
+    workers = 0
+
+    def __call__(self, _progress: Progress) -> None:
+        self.workers = max(self.workers, len(workers_of(os.getpid())))
+
+
+async def test_processes_fold_the_rows_that_one_would(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool
+) -> None:
+    histories = Histories.over(pool)
+    await histories.mixture(20)
+    bad = await histories.succeeded()
+    before = await table(pool, ROWS)
+    [[events]] = await table(pool, b"select count(*) from events")
+    async with owner.connection() as connection:
+        await connection.execute("alter table events disable trigger events_immutable")
+        await connection.execute(
+            "update events set data = '{}' where stream_id = %s and version = 4", [stream_of(bad)]
+        )
+    seen = Seen()
+    rebuilt = await rebuild(owner, "intent_states", on_progress=seen, page=37, workers=3).run()
+    assert (rebuilt.events, seen.workers) == (events, 3)
+    assert workers_of(os.getpid()) == []
+    assert await table(pool, ROWS) == before
+    [parked] = await parked_streams(pool, "intent_states")
+    assert (parked.stream_id, parked.from_version) == (stream_of(bad), 4)
+    assert (await verify(pool, "intent_states")).unfoldable == 1
+
+
+async def test_a_short_rebuild_starts_no_process_and_a_long_one_does(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database
+) -> None:
+    await Histories.over(pool).mixture(20)
+    before = await table(pool, ROWS)
+    for alone_until, expected in ((10**6, 0), (60, 2)):
+        processes = FoldingProcesses(database.admin_url, "none", 2)
+        builder = IntentStatesBuilder(FoldingHere(owner), 20, (alone_until, processes))
+        seen = Seen()
+        await Rebuild(owner, builder, seen).run()
+        assert seen.workers == expected
+        assert await table(pool, ROWS) == before
+
+
+async def test_a_killed_worker_ends_the_rebuild_which_goes_on_where_it_was(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool
+) -> None:
+    await Histories.over(pool).mixture(20)
+    before = await table(pool, ROWS)
+
+    def kill_one(progress: Progress) -> None:
+        if progress.events > 100:
+            for worker in workers_of(os.getpid()):
+                os.kill(worker, signal.SIGKILL)
+
+    with pytest.raises(RebuildFailed, match="ended with -9: run it again"):
+        await rebuild(owner, "intent_states", on_progress=kill_one, page=20, workers=2).run()
+    assert workers_of(os.getpid()) == []
+    rebuilt = await rebuild(owner, "intent_states", on_progress=Seen(), workers=2).run()
+    assert rebuilt.resumed_from > 100
+    assert await table(pool, ROWS) == before
+    assert (await verify(pool, "intent_states")).differing == 0
+
+
+async def test_a_worker_without_the_database_is_an_outage(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database
+) -> None:
+    await Histories.over(pool).mixture(20)
+
+    others = make_conninfo(database.admin_url, dbname="postgres")
+    admit = sql.SQL("alter database {} allow_connections {}")
+    name = sql.Identifier(database.name)
+    cut = False
+
+    def cut_off(progress: Progress) -> None:
+        nonlocal cut
+        if progress.events > 100 and not cut:
+            with psycopg.connect(others, autocommit=True) as other:
+                other.execute(admit.format(name, sql.SQL("false")))
+                other.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where application_name = 'qlp-fold' and datname = %s",
+                    [database.name],
+                )
+            cut = True
+
+    with pytest.raises(psycopg.OperationalError):
+        await rebuild(owner, "intent_states", on_progress=cut_off, page=10, workers=2).run()
+    assert workers_of(os.getpid()) == []
+    with psycopg.connect(others, autocommit=True) as other:
+        other.execute(admit.format(name, sql.SQL("true")))
+    rebuilt = await rebuild(owner, "intent_states", on_progress=Seen(), workers=2).run()
+    assert rebuilt.resumed_from > 100
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+async def test_workers_end_with_the_command(
+    pool: AsyncConnectionPool, database: Database, how: signal.Signals
+) -> None:
+    await Histories.over(pool).mixture(20)
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "domain.operations", "projections", "rebuild", "intent_states"),
+        *("--workers", "2", "--rate", "20", "--yes", "--json"),
+        env={**os.environ, "DATABASE_URL": database.url, "DATABASE_ADMIN_URL": database.admin_url},
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert command.stdout is not None
+    async for line in command.stdout:
+        if json.loads(line)["events"] >= 50:
+            break
+    workers = [os.pidfd_open(pid) for pid in workers_of(command.pid)]
+    assert len(workers) == 2
+    if how is signal.SIGINT:
+        os.killpg(command.pid, how)  # as a terminal does
+    else:
+        command.kill()
+    assert await command.wait() != 0
+    for worker in workers:
+        ended, _, _ = await asyncio.to_thread(select.select, [worker], [], [], 60)
+        os.close(worker)
+        assert ended
+
+
+async def test_only_streams_can_be_shared(owner: AsyncConnectionPool) -> None:
+    with pytest.raises(ValueError, match="workers: usage_daily takes the log's events in their"):
+        rebuild(owner, "usage_daily", on_progress=Seen(), workers=2)

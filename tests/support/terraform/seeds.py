@@ -1,0 +1,134 @@
+"""Mistakes, each with the rule that must find it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.support.terraform.rules import identity, network, services
+from tests.support.terraform.rules import Rule
+
+
+@dataclass(frozen=True)
+class Seed:
+    """``old`` in ``file`` becomes ``new``; then ``rule`` says ``finding``."""
+
+    rule: Rule
+    finding: str
+    file: str
+    old: str
+    new: str
+
+
+SEEDS = [
+    Seed(
+        network.no_public_network_access,
+        "module.database.azurerm_postgresql_flexible_server.this answers public networks",
+        "modules/database/main.tf",
+        "public_network_access_enabled = !var.private",
+        "public_network_access_enabled = true",
+    ),
+    Seed(
+        network.every_service_has_private_endpoints,
+        "1 private endpoint(s) for vault missing",
+        "endpoints.tf",
+        'key-vault     = { zone = "key-vault", subresource',
+        'key-vault     = { zone = "none", subresource',
+    ),
+    Seed(
+        network.nothing_calls_the_internet,
+        "lets out to Internet",
+        "main.tf",
+        "app_https_egress       = var.language_model != null || ",
+        "app_https_egress       = true || ",
+    ),
+    Seed(
+        network.the_firewall_prevents,
+        "the firewall is in mode Detection",
+        "modules/edge/waf.tf",
+        "var.waf_mode",
+        '"Detection"',
+    ),
+    Seed(
+        network.connections_are_encrypted,
+        "module.app_service.azurerm_linux_function_app.this: minimum_tls_version is 1.1",
+        "modules/app_service/app.tf",
+        ' minimum_tls_version               = "1.3"',
+        ' minimum_tls_version               = "1.1"',
+    ),
+    Seed(
+        identity.outputs_hold_no_secret,
+        "output url shows application_insights_connection_string",
+        "outputs.tf",
+        'value       = "https://',
+        "value       = nonsensitive(module.monitoring.application_insights_connection_string) == "
+        '"" ? "" : "https://',
+    ),
+    Seed(
+        identity.the_sandbox_does_its_job_and_nothing_else,
+        "it is granted ['peek', 'pull-image', 'receive-jobs', 'send-results']",
+        "access.tf",
+        "  sandbox_grants = merge(\n    {\n",
+        "  sandbox_grants = merge(\n    {\n"
+        '      "peek" = { role = "Reader", scope = module.messaging.queue_ids["intents"] }\n',
+    ),
+    Seed(
+        identity.the_application_reaches_every_entity,
+        "the application lacks send-intents: Azure Service Bus Data Sender",
+        "access.tf",
+        '    { for name, id in module.messaging.queue_ids : "send-${name}" => { role = '
+        "local.bus_sender, scope = id } },\n",
+        "",
+    ),
+    Seed(
+        identity.roles_are_narrow,
+        'azurerm_role_assignment.sandbox["peek"] grants Reader',
+        "access.tf",
+        "",
+        "",
+    ),
+    Seed(
+        identity.identities_sign_in_without_secrets,
+        "the bus takes shared keys",
+        "modules/messaging/main.tf",
+        "local_auth_enabled            = false",
+        "local_auth_enabled            = true",
+    ),
+    Seed(
+        services.the_bus_is_what_the_application_expects,
+        "intents is {'lock_ms': 300000, 'deliveries': 10, 'ttl_ms': 1209600000, "
+        "'dead_letters_expired': True} and should be {'lock_ms': 60000",
+        "modules/messaging/main.tf",
+        "name         = each.key\n  namespace_id = azurerm_servicebus_namespace.this.id\n\n"
+        "  lock_duration                        = each.value.LockDuration",
+        "name         = each.key\n  namespace_id = azurerm_servicebus_namespace.this.id\n\n"
+        '  lock_duration                        = "PT5M"',
+    ),
+    Seed(
+        services.vectors_are_allowed,
+        "azure.extensions lacks VECTOR",
+        "modules/database/main.tf",
+        '"VECTOR"',
+        '"PG_TRGM"',
+    ),
+    Seed(
+        services.everything_is_diagnosed,
+        "diagnostic settings are needed",
+        "diagnostics.tf",
+        '      database        = { id = module.database.id, groups = ["allLogs"] }\n',
+        "",
+    ),
+    Seed(
+        services.data_is_kept,
+        "locks are ['key-vault', 'service-bus']",
+        "locks.tf",
+        "    database    = module.database.id\n",
+        "",
+    ),
+    Seed(
+        services.everything_is_tagged,
+        "azurerm_private_endpoint.this",
+        "endpoints.tf",
+        "  tags                          = local.tags\n",
+        "",
+    ),
+]
