@@ -1,4 +1,4 @@
-"""The Service Bus doors, driven with the plain SDK against the whole stack."""
+"""The Service Bus queues, as producers use them, with the plain SDK against the whole stack."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ import pytest
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.access.store import ApiKeys
 from domain.application.service import intent_id_for
 from domain.contracts.envelope import event_key
-from domain.database.pool import open_pool
 from domain.messaging.amqp_copy import decoded
-from domain.messaging.rejected import RejectedMessage, RejectedMessages
 from tests.support.servicebus.raw_messages import (
     ODD_PROPERTIES,
     UNREADABLE_BODIES,
@@ -29,21 +26,6 @@ from tests.support.servicebus.raw_messages import (
 from tests.support.stack import ECHO, Client, RunningStack, submission
 
 
-def tenant_of(client: Client, stack: RunningStack) -> Any:
-    async def look_up() -> str:
-        pool = await open_pool(
-            stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
-        )
-        try:
-            principal = await ApiKeys(pool).verify(client.key or "")
-            assert principal is not None
-            return principal.tenant_id
-        finally:
-            await pool.close()
-
-    return look_up()
-
-
 async def arrived(client: Client, event: dict[str, Any]) -> Any:
     """The finished intent of a producer's event."""
     key = event_key(event["source"], event["id"])
@@ -52,27 +34,6 @@ async def arrived(client: Client, event: dict[str, Any]) -> Any:
         while (reply := await client.get(f"/intents/{intent_id}", Prefer="wait=20")).status == 404:
             await asyncio.sleep(0.05)
     return reply.body
-
-
-async def rejections(stack: RunningStack, marker: str, count: int = 1) -> list[RejectedMessage]:
-    """The rejected messages with ``marker`` in body or id, once there are ``count``."""
-    pool = await open_pool(
-        stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
-    )
-    try:
-        async with asyncio.timeout(60):
-            while True:
-                page = await RejectedMessages(pool).list(limit=200)
-                found = [
-                    item
-                    for item in page.items
-                    if marker.encode() in item.body or marker in (item.message_id or "")
-                ]
-                if len(found) >= count:
-                    return found
-                await asyncio.sleep(0.05)
-    finally:
-        await pool.close()
 
 
 async def dead_letters_of(stack: RunningStack, entity: str, marker: str) -> list[str]:
@@ -97,7 +58,7 @@ async def purge_dead_letters(stack: RunningStack, entity: str) -> None:
 
 
 async def test_a_producers_program_runs(stack: RunningStack, client: Client) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     event = submission(tenant, {"text": "echo", "program": {**ECHO, "stdin": "from the bus"}})
     await stack.publish("intents", json.dumps(event))
     intent = await arrived(client, event)
@@ -109,7 +70,7 @@ async def test_the_trace_of_a_producer_is_carried_on(
     stack: RunningStack, client: Client, form: str
 ) -> None:
     trace = "1af7651916cd43dd8448eb211c80319c"
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     event = submission(tenant, {"program": ECHO}, traceparent=form.format(trace))
     await stack.publish("intents", json.dumps(event))
     intent = await arrived(client, event)
@@ -118,7 +79,7 @@ async def test_the_trace_of_a_producer_is_carried_on(
 
 
 async def test_the_same_event_twice_is_one_intent(stack: RunningStack, client: Client) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     event = submission(tenant, {"program": ECHO})
     await stack.publish("intents", *[json.dumps(event)] * 5)
     await arrived(client, event)
@@ -148,20 +109,20 @@ async def test_the_same_event_twice_is_one_intent(stack: RunningStack, client: C
 async def test_a_broken_message_is_set_aside_with_the_reason_and_harms_no_other(
     stack: RunningStack, client: Client, change: dict[str, Any], reason: str, says: str
 ) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     good = [submission(tenant, {"program": ECHO}) for _ in range(2)]
     marker = uuid4().hex
     broken = {**submission(tenant, {"text": "x"}), "id": marker, **change}
     await stack.publish("intents", *(json.dumps(event) for event in (good[0], broken, good[1])))
     for event in good:
         assert (await arrived(client, event))["status"] == "succeeded"
-    [rejected] = await rejections(stack, marker)
+    [rejected] = await stack.rejections(marker)
     assert (rejected.reason, rejected.source) == (reason, "intents")
     assert says in rejected.description
 
 
 async def test_whatever_cloudevents_allows_is_taken(stack: RunningStack, client: Client) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     data = {"text": "echo", "program": ECHO}
     source = "/subscriptions/0f/resourceGroups/" + "r" * 900
     events = [
@@ -184,7 +145,7 @@ async def test_whatever_cloudevents_allows_is_taken(stack: RunningStack, client:
 async def test_what_is_refused_says_why_in_the_producers_words_and_whose_it_is(
     stack: RunningStack, client: Client
 ) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"specversion": None}, "specversion: is missing"),
         ({"time": 1522949460}, "time: must be a time"),
@@ -201,7 +162,7 @@ async def test_what_is_refused_says_why_in_the_producers_words_and_whose_it_is(
     events = [submission(tenant, {"text": "x"}) | change for change, _ in wrong]
     await stack.publish("intents", *map(json.dumps, events))
     for event, (_, says) in zip(events, wrong, strict=True):
-        [rejected] = await rejections(stack, event["id"])
+        [rejected] = await stack.rejections(event["id"])
         assert rejected.description.startswith(says)
         assert (rejected.tenant_id, rejected.message_id) == (tenant, event["id"])
 
@@ -209,7 +170,7 @@ async def test_what_is_refused_says_why_in_the_producers_words_and_whose_it_is(
 async def test_batches_and_binary_mode_are_refused_by_their_names(
     stack: RunningStack, client: Client
 ) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     in_batch, in_binary = uuid4().hex, uuid4().hex
     batch = json.dumps([submission(tenant, {"text": "x"}, id=in_batch)])
     event = submission(tenant, {"text": in_binary})
@@ -220,15 +181,15 @@ async def test_batches_and_binary_mode_are_refused_by_their_names(
         application_properties={f"cloudEvents:{name}": value for name, value in event.items()},
     )
     await stack.publish("intents", ServiceBusMessage(batch), binary)
-    [rejected] = await rejections(stack, in_batch)
+    [rejected] = await stack.rejections(in_batch)
     assert "application/cloudevents-batch+json" in rejected.description
-    [rejected] = await rejections(stack, in_binary)
+    [rejected] = await stack.rejections(in_binary)
     assert "binary mode" in rejected.description
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\xfd", b"[]", b"{", b'{"id": "\\ud800"}'])
 async def test_no_bytes_stop_the_queue(stack: RunningStack, client: Client, body: bytes) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     event = submission(tenant, {"program": ECHO})
     await stack.publish("intents", body, json.dumps(event), body)
     assert (await arrived(client, event))["status"] == "succeeded"
@@ -237,7 +198,7 @@ async def test_no_bytes_stop_the_queue(stack: RunningStack, client: Client, body
 async def test_messages_that_no_function_can_read_are_recorded_and_harm_no_other(
     stack: RunningStack, client: Client
 ) -> None:
-    tenant, marker = await tenant_of(client, stack), uuid4().hex
+    tenant, marker = await stack.tenant_of(client), uuid4().hex
     unreadable = [
         raw_message(body, message_id=f"{name} {marker}") for name, body in UNREADABLE_BODIES.items()
     ]
@@ -253,7 +214,7 @@ async def test_messages_that_no_function_can_read_are_recorded_and_harm_no_other
         await send_raw(sender, *unreadable[:2], *odd, *unreadable[2:])
     for event in good.values():
         await arrived(client, event)
-    found = await rejections(stack, marker, len(unreadable))
+    found = await stack.rejections(marker, len(unreadable))
     assert {item.message_id for item in found} == {f"{name} {marker}" for name in UNREADABLE_BODIES}
     assert {(item.reason, item.source) for item in found} == {("UnsupportedBody", "intents")}
     assert "bytes" in found[0].description
@@ -265,7 +226,7 @@ async def test_messages_that_no_function_can_read_are_recorded_and_harm_no_other
 async def test_a_message_that_fails_unexpectedly_is_tried_again_later(
     stack: RunningStack, client: Client
 ) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     event = submission(tenant, {"text": "not yet"})
     check = (
         f"alter table intent_states add constraint no_{uuid4().hex} check (tenant_id <> '{tenant}')"
@@ -324,5 +285,5 @@ async def test_a_forged_result_for_another_tenants_intent_is_refused(
     await stack.publish("sandbox-results", json.dumps(forged))
     finished = await client.finished(intent["id"])
     assert finished["outcome"]["stdout"] == "me\n"
-    [rejected] = await rejections(stack, run_id)
+    [rejected] = await stack.rejections(run_id)
     assert rejected.reason == "UnknownIntent"

@@ -1,15 +1,14 @@
-"""The HTTP doors, driven over real HTTP against the whole stack."""
+"""The HTTP endpoints, called over real HTTP on the whole stack."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from domain.intents.content import MAX_CONTENT_BYTES
-from tests.support.stack import ECHO, Client, Reply, RunningStack
+from tests.support.stack import ECHO, Client, RunningStack, problem
 
 PRINT_42 = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
 #: An id that no intent has; the same in every worker, as names of tests have to be.
@@ -19,16 +18,6 @@ SLEEP = {
     "files": {"main.sh": "sleep 60"},
     "limits": {"wall_seconds": 60},
 }
-
-
-def problem(reply: Reply, status: int, name: str) -> Any:
-    assert reply.status == status, reply.body
-    assert reply.headers["Content-Type"] == "application/problem+json"
-    assert reply.body["type"] == f"urn:qlp:problem:{name}"
-    assert reply.body["status"] == status
-    assert reply.body["title"]
-    assert reply.body["detail"]
-    return reply.body
 
 
 async def test_a_submitted_program_runs_and_its_outcome_is_returned(client: Client) -> None:

@@ -86,14 +86,14 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
 ) -> None:
     process = await local("up", "--json", data=open_path)
     said = await lines_until(process, "serving")
-    doors = said[-1]
-    headers = {"X-API-Key": doors["api_key"]}
+    serving = said[-1]
+    headers = {"X-API-Key": serving["api_key"]}
     async with aiohttp.ClientSession(headers=headers) as session:
-        async with session.get(f"{doors['url']}/intents") as response:
+        async with session.get(f"{serving['url']}/intents") as response:
             first = (await response.json())["items"]
         assert len(first) == 3
         [drawn] = [line["artifact"] for line in said if "artifact" in line]
-        async with session.get(doors["url"].removesuffix("/api") + drawn) as response:
+        async with session.get(serving["url"].removesuffix("/api") + drawn) as response:
             with Image.open(BytesIO(await response.read())) as plot:
                 assert (plot.format, plot.size) == ("PNG", (300, 160))
                 assert plot.getpixel((50, 159)) != plot.getpixel((50, 0)) == (255, 255, 255)
@@ -105,8 +105,8 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
         assert (await asyncio.to_thread(psutil.wait_procs, children, 60))[1] == []
 
         again = await local("up", "--json", "--no-tour", data=open_path)
-        doors = (await lines_until(again, "serving"))[-1]
-        async with session.get(f"{doors['url']}/intents") as response:
+        serving = (await lines_until(again, "serving"))[-1]
+        async with session.get(f"{serving['url']}/intents") as response:
             assert (await response.json())["items"] == first
         again.send_signal(signal.SIGTERM)
         assert await again.wait() == 0
@@ -160,7 +160,7 @@ async def healthy(url: str, api_key: str) -> None:
 
 async def test_a_part_that_dies_is_started_again_and_all_is_where_it_was(open_path: Path) -> None:
     process = await local("up", "--json", "--no-tour", data=open_path)
-    doors = (await lines_until(process, "serving"))[-1]
+    serving = (await lines_until(process, "serving"))[-1]
     for name in ("functions_host", "servicebus", "infra.local.postgres", "sandbox_host"):
         [part] = [
             child
@@ -170,14 +170,14 @@ async def test_a_part_that_dies_is_started_again_and_all_is_where_it_was(open_pa
         part.kill()
         end = (await lines_until(process, "ended"))[-1]
         assert (end["code"], bool(end["last_words"])) == (-signal.SIGKILL, True)
-        await healthy(doors["url"], doors["api_key"])
+        await healthy(serving["url"], serving["api_key"])
     process.send_signal(signal.SIGINT)
     await process.communicate()
 
     # From a shell that has read the stack's own settings, in which DATABASE_URL is the app's login.
     again = await local("up", "--json", "--no-tour", data=open_path, **env_of(open_path))
     said = await lines_until(again, "serving")
-    assert said[-1] == doors
+    assert said[-1] == serving
     assert "note" not in [line["what"] for line in said]
     again.send_signal(signal.SIGINT)
     await again.communicate()

@@ -14,9 +14,8 @@ import pytest_asyncio
 
 from domain.access.store import ApiKeys, Role
 from domain.database.pool import open_pool
-from tests.e2e.test_bus import rejections
+from tests.support.qlp import qlp
 from tests.support.stack import ECHO, Client, RunningStack, submission
-from tests.support.intents.recorder import qlp
 
 FAILING = {"language": "python", "files": {"main.py": "raise SystemExit(3)"}}
 
@@ -167,7 +166,7 @@ async def test_rejected_messages_are_shown_to_their_tenant_only(
         *[json.dumps(submission(name, {"broken": marker})) for name in ("demo", tenant.name)],
     )
     async with asyncio.timeout(60):
-        while len(await rejections(stack, marker)) < 2:
+        while len(await stack.rejections(marker)) < 2:
             await asyncio.sleep(0.05)
     items = (await tenant.operator.get("/operations/rejected")).body["items"]
     assert [marker in item["body"] for item in items] == [True]

@@ -12,7 +12,6 @@ import pytest
 
 from domain.application.service import intent_id_for
 from infra.local.stack.stack import TENANT
-from tests.e2e.test_qlp import qlp
 from tests.support.stack import Reply, RunningStack, running_stack, submission
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -111,7 +110,7 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
         await stack.publish("intents", *(json.dumps(event) for event in events))
         if begin is read_only:
             assert (await client.get(f"/intents/{running}")).status == 200, "reading goes on"
-            said = await qlp(stack, "keys", "create", "--tenant", TENANT)
+            said = await stack.qlp("keys", "create", "--tenant", TENANT)
             assert said.code == 1
             assert said.err.startswith("qlp: the database is read-only: ")
             assert said.err.count("\n") == 1
@@ -130,7 +129,7 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
                 assert found["outcome"]["stdout"].startswith("number ")
         await until_health_is(stack, "ok")
         monkeypatch.setenv("ServiceBusConnection", stack.endpoints.service_bus)
-        letters = await qlp(stack, "dead-letters", "list", "--json")
+        letters = await stack.qlp("dead-letters", "list", "--json")
         assert letters.json["items"] == []
         log = (stack.data / "logs" / "functions.log").read_text()
         assert "Traceback" not in log

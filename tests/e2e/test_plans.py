@@ -10,9 +10,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from tests.e2e.thinking import thinking_stack
 from tests.support.openai.chat import OpenAIServer, Reply, fault, program, repaired, step
-from tests.support.stack import Client, RunningStack
+from tests.support.stack import Client, RunningStack, thinking_stack
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -4,51 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 
-from tests.e2e.test_bus import rejections, tenant_of
-from tests.support.qlp import Said, run_qlp
+from tests.support.qlp import qlp
 from tests.support.stack import ECHO, Client, RunningStack
 
 
-async def qlp(stack: RunningStack | None, *arguments: str, url: str | None = None) -> Said:
-    database = url if stack is None else stack.endpoints.database_url
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DATABASE")}
-    environment |= ({"DATABASE_URL": database} if database else {}) | {"COLUMNS": "200"}
-    return await run_qlp(*arguments, environment=environment)
-
-
 async def test_streams_are_listed_by_tenant_and_page(stack: RunningStack, client: Client) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     ids = {f"intent-{(await client.run({'program': ECHO}))['id']}" for _ in range(3)}
-    first = (await qlp(stack, "streams", "list", "--tenant", tenant, "--limit", "2", "--json")).json
+    first = (await stack.qlp("streams", "list", "--tenant", tenant, "--limit", "2", "--json")).json
     rest = await qlp(
         *(stack, "streams", "list", "--tenant", tenant, "--after", first["next"], "--json")
     )
     items = first["items"] + rest.json["items"]
     assert {item["stream_id"] for item in items} == ids
     assert {item["version"] for item in items} == {5}
-    table = await qlp(stack, "streams", "list", "--tenant", tenant)
+    table = await stack.qlp("streams", "list", "--tenant", tenant)
     assert all(stream_id in table.out for stream_id in ids)
 
 
 async def test_a_stream_is_shown_with_its_events(stack: RunningStack, client: Client) -> None:
     intent = await client.run({"program": {**ECHO, "stdin": "look here"}})
-    shown = (await qlp(stack, "streams", "show", intent["id"], "--json")).json["items"]
+    shown = (await stack.qlp("streams", "show", intent["id"], "--json")).json["items"]
     assert [event["version"] for event in shown] == [1, 2, 3, 4, 5]
     assert "look here" in json.dumps(shown[0]["data"])
-    assert "look here" in (await qlp(stack, "streams", "show", f"intent-{intent['id']}")).out
+    assert "look here" in (await stack.qlp("streams", "show", f"intent-{intent['id']}")).out
 
 
 async def test_a_replay_agrees_with_an_untouched_read_model(
     stack: RunningStack, client: Client
 ) -> None:
     intent = await client.run({"program": ECHO})
-    said = await qlp(stack, "streams", "replay", intent["id"], "--json")
+    said = await stack.qlp("streams", "replay", intent["id"], "--json")
     assert said.code == 0
     assert said.json["matches"] is True
     statuses = [step["status"] for step in said.json["steps"]]
@@ -63,26 +54,26 @@ async def test_a_replay_finds_a_read_model_that_was_tampered_with(
         connection.execute(
             "update intent_states set status = 'failed' where id = %s", [intent["id"]]
         )
-    said = await qlp(stack, "streams", "replay", intent["id"], "--json")
+    said = await stack.qlp("streams", "replay", intent["id"], "--json")
     assert said.code == 1
     assert said.json["differences"] == {"status": ["succeeded", "failed"]}
-    assert "status" in (await qlp(stack, "streams", "replay", intent["id"])).out
+    assert "status" in (await stack.qlp("streams", "replay", intent["id"])).out
 
 
 async def test_a_key_opens_the_door_until_it_is_revoked(stack: RunningStack) -> None:
     tenant = f"tenant-{uuid4().hex[:8]}"
-    key = (await qlp(stack, "keys", "create", "--tenant", tenant, "--label", "ci")).out.strip()
-    listed = (await qlp(stack, "keys", "list", "--json")).json["items"]
+    key = (await stack.qlp("keys", "create", "--tenant", tenant, "--label", "ci")).out.strip()
+    listed = (await stack.qlp("keys", "list", "--json")).json["items"]
     [entry] = [item for item in listed if item["tenant_id"] == tenant]
     assert (entry["role"], entry["label"], entry["revoked_at"]) == ("client", "ci", None)
     assert key.rpartition("_")[2] not in json.dumps(listed)
 
-    dry = await qlp(stack, "keys", "revoke", entry["id"], "--dry-run")
+    dry = await stack.qlp("keys", "revoke", entry["id"], "--dry-run")
     assert "would revoke" in dry.out
     assert (await stack.client_with(key).get("/intents")).status == 200
 
-    other = (await qlp(stack, "keys", "create", "--tenant", tenant, "--json")).json["key"]
-    assert (await qlp(stack, "keys", "revoke", other.split("_")[1])).code == 0
+    other = (await stack.qlp("keys", "create", "--tenant", tenant, "--json")).json["key"]
+    assert (await stack.qlp("keys", "revoke", other.split("_")[1])).code == 0
     assert (await stack.client_with(other).get("/intents")).status == 401
 
 
@@ -90,10 +81,10 @@ async def test_a_rejected_message_can_be_looked_at(stack: RunningStack) -> None:
     marker = uuid4().hex
     body = json.dumps({"broken": marker, "bell": "\x1b]0;mine\x07"}, ensure_ascii=False)
     await stack.publish("intents", body)
-    [rejected] = await rejections(stack, marker)
-    listed = (await qlp(stack, "rejected", "list", "--json", "--limit", "200")).json["items"]
+    [rejected] = await stack.rejections(marker)
+    listed = (await stack.qlp("rejected", "list", "--json", "--limit", "200")).json["items"]
     assert str(rejected.id) in [item["id"] for item in listed]
-    shown = (await qlp(stack, "rejected", "show", str(rejected.id))).out
+    shown = (await stack.qlp("rejected", "show", str(rejected.id))).out
     assert marker in shown
     assert "\x1b" not in shown, "people's words must not steer the terminal"
 
@@ -101,7 +92,7 @@ async def test_a_rejected_message_can_be_looked_at(stack: RunningStack) -> None:
 async def test_read_models_that_follow_the_log_keep_up_by_themselves_and_can_be_rebuilt(
     stack: RunningStack, client: Client
 ) -> None:
-    tenant = await tenant_of(client, stack)
+    tenant = await stack.tenant_of(client)
     await client.run({"program": ECHO})
     await client.run({"program": {**ECHO, "files": {"main.py": "raise SystemExit(3)"}}})
     count = "select submitted, succeeded, failed, runs from usage_daily where tenant_id = %s"
@@ -114,14 +105,14 @@ async def test_read_models_that_follow_the_log_keep_up_by_themselves_and_can_be_
                 await asyncio.sleep(0.2)
     assert health["usage_daily"]["parkedStreams"] == 0
     for name in ("intent_states", "usage_daily", "error_patterns"):
-        rebuilt = await qlp(None, "projections", "rebuild", name, "--yes", url=admin_url(stack))
+        rebuilt = await qlp("projections", "rebuild", name, "--yes", url=admin_url(stack))
         assert rebuilt.code == 0, rebuilt.err
-        assert (await qlp(stack, "projections", "verify", name)).code == 0
+        assert (await stack.qlp("projections", "verify", name)).code == 0
     assert (await client.run({"program": ECHO}))["status"] == "succeeded"
 
 
 async def test_the_schema_is_up_to_date_after_a_start(stack: RunningStack) -> None:
-    said = await qlp(None, "migrate", url=admin_url(stack))
+    said = await qlp("migrate", url=admin_url(stack))
     assert (said.code, said.out) == (0, "nothing to apply\n")
 
 
@@ -146,15 +137,15 @@ async def test_mistakes_are_one_line_and_exit_with_1(stack: RunningStack) -> Non
         ("rejected", "show", str(uuid4())),
         ("rejected", "show", "nonsense"),
     ):
-        said = await qlp(stack, *arguments)
+        said = await stack.qlp(*arguments)
         assert (said.code, said.out) == (1, ""), arguments
         assert said.err.startswith("qlp: "), arguments
 
 
 async def test_an_unreachable_database_is_said_at_once() -> None:
     async with asyncio.timeout(60):
-        said = await qlp(None, "streams", "list", url="postgresql://127.0.0.1:1/none")
+        said = await qlp("streams", "list", url="postgresql://127.0.0.1:1/none")
     assert said.code == 1
     assert "cannot be reached" in said.err
-    missing = await qlp(None, "streams", "list")
+    missing = await qlp("streams", "list")
     assert "DATABASE_URL" in missing.err

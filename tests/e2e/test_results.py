@@ -11,9 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.e2e.test_http import problem
-from tests.e2e.test_runs import leaving, python
-from tests.support.stack import Client, Reply, RunningStack
+from tests.support.stack import Client, Reply, RunningStack, leaving, problem, python
 
 #: The smallest PNG: one transparent pixel.
 PIXEL = base64.b64decode(

@@ -26,9 +26,7 @@ from domain.intents.content import Limits
 from domain.intents.run_decisions import run_id_of
 from domain.runs.tokens import RunTokens
 from domain.settings import Settings
-from tests.e2e.test_bus import rejections, tenant_of
-from tests.e2e.test_http import problem
-from tests.support.stack import Client, Reply, RunningStack, submission
+from tests.support.stack import Client, Reply, RunningStack, leaving, problem, python, submission
 
 _MINUTE = {"wall_seconds": 60}
 SLEEP = {
@@ -36,22 +34,6 @@ SLEEP = {
     "files": {"main.py": "import time; time.sleep(60)"},
     "limits": _MINUTE,
 }
-
-
-def python(code: str, **more: Any) -> dict[str, Any]:
-    return {"program": {"language": "python", "files": {"main.py": code}, **more}}
-
-
-def leaving(files: dict[str, str]) -> dict[str, Any]:
-    """A program that writes ``files``: name to an expression of their bytes."""
-    lines = ["import os, pathlib", "out = pathlib.Path(os.environ['OUT_DIR'])"]
-    for name, content in files.items():
-        lines += [
-            f"path = out / {name!r}",
-            "path.parent.mkdir(parents=True, exist_ok=True)",
-            f"path.write_bytes({content})",
-        ]
-    return python("\n".join(lines))
 
 
 async def started(client: Client, body: dict[str, Any]) -> UUID:
@@ -89,7 +71,7 @@ async def token_of(stack: RunningStack, client: Client, intent_id: UUID) -> str:
         }
     )
     token = settings.run_tokens.issue(
-        run_id_of(intent_id, 1), intent_id, await tenant_of(client, stack)
+        run_id_of(intent_id, 1), intent_id, await stack.tenant_of(client)
     )
     assert token is not None
     return token
@@ -225,7 +207,7 @@ class TestArtifacts:
             await fetch(
                 pool,
                 b"delete from artifact_contents where tenant_id = %(tenant)s",
-                {"tenant": await tenant_of(client, stack)},
+                {"tenant": await stack.tenant_of(client)},
             )
         problem(await client.get(f"/intents/{intent['id']}/artifacts/a.txt"), 410, "gone")
         [listed] = (await client.get(f"/intents/{intent['id']}/artifacts")).body["items"]
@@ -464,9 +446,9 @@ class TestAdmission:
         self, client: Client, stack: RunningStack
     ) -> None:
         program = {"language": "cobol", "files": {"main.cob": f"* {uuid4()}"}}
-        event = submission(await tenant_of(client, stack), {"program": program})
+        event = submission(await stack.tenant_of(client), {"program": program})
         await stack.publish("intents", json.dumps(event))
-        [rejected] = await rejections(stack, event["id"])
+        [rejected] = await stack.rejections(event["id"])
         assert rejected.reason == "InvalidIntent"
         assert rejected.description.startswith("data.program.language: must be one of 'python'")
 
@@ -475,7 +457,7 @@ class TestAdmission:
     ) -> None:
         async with database(stack) as pool:
             await LimitsStore(pool).set(
-                await tenant_of(client, stack),
+                await stack.tenant_of(client),
                 TenantLimits(Limits(wall_seconds=1), Limits(wall_seconds=2, processes=9)),
             )
         over = await client.submit(python("print(1)", limits={"wall_seconds": 3}))
@@ -515,7 +497,7 @@ async def test_reaching_for_the_network_is_recorded_and_raises_a_security_event(
     log = stack.data / "logs" / "functions.log"
     expected = {
         "kind": "network_attempt",
-        "tenant": await tenant_of(client, stack),
+        "tenant": await stack.tenant_of(client),
         "intent": intent["id"],
         "run": intent["outcome"]["run_id"],
         "times": 3,

@@ -1,4 +1,4 @@
-"""What becomes of sentences where a language model is configured, through the public doors."""
+"""What becomes of sentences where a language model is configured, through the public endpoints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from tests.e2e.thinking import thinking_stack
-from tests.support.openai.chat import OpenAIServer, Reply, fault, program
-from tests.support.stack import Client, RunningStack
-from tests.support.intents.recorder import qlp
 from tests.support.openai import wire_forms
+from tests.support.openai.chat import OpenAIServer, Reply, fault, program
+from tests.support.qlp import qlp
+from tests.support.stack import Client, RunningStack, thinking_stack
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -10,14 +10,14 @@ import pytest_asyncio
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
-from tests.support.sandbox.runtimes import open_runtime
+from tests.hostile.programs.families import PROBES
 from tests.support.hostile import bait as baiting
 from tests.support.hostile.attack import damage_since, launch
 from tests.support.hostile.bait import Bait
 from tests.support.hostile.case import Program, anyhow, limits
-from tests.hostile.programs.families import PROBES
 from tests.support.hostile.host_state import HostState
-from tests.support.hostile.probing import Finding, makes_sense_here, program_of, read_findings
+from tests.support.hostile.probing import Probed, makes_sense_here, program_of, read_findings
+from tests.support.sandbox.runtimes import open_runtime
 
 #: Memory for boxes that wait, where a runtime keeps them: a few.
 _POOL_BYTES = 256 << 20
@@ -59,10 +59,6 @@ async def open_target() -> AsyncIterator[Open]:
 async def target(runtime_name: str, open_target: Open) -> Runtime:
     """The runtime that the test is to attack."""
     return await open_target(runtime_name)
-
-
-#: What the probes of one family found, and what they changed.
-Probed = tuple[dict[str, Finding], list[str]]
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,11 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from sandbox_host.runtimes.base import Runtime
+from tests.hostile.programs.families import PROBES, PROGRAMS
 from tests.support.hostile.attack import attack
 from tests.support.hostile.bait import Bait
 from tests.support.hostile.case import DOCKER, GVISOR, PROBED_RUNTIMES, RUNTIMES, Probe, Program
-from tests.hostile.conftest import Probed
-from tests.hostile.programs.families import PROBES, PROGRAMS
-from tests.support.hostile.probing import makes_sense_here
+from tests.support.hostile.probing import Probed, makes_sense_here
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -16,10 +16,10 @@ import pytest
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Pooled, Runtime
+from tests.hostile.programs.families import PROGRAMS
 from tests.support.hostile.attack import damage_since, launch, ordinary_job
 from tests.support.hostile.bait import Bait
 from tests.support.hostile.case import BUBBLEWRAP, DOCKER, Program
-from tests.hostile.programs.families import PROGRAMS
 from tests.support.hostile.host_state import HostState
 
 _CONCURRENCY = 2

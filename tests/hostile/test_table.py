@@ -33,7 +33,9 @@ def test_the_page_lists_every_program_and_no_failure() -> None:
     results = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
     for programs in PROGRAMS.values():
         for program in programs:
-            assert f"(`{program.name}`)" in results, f"{program.name}: run tests.hostile.programs.table"
+            assert f"(`{program.name}`)" in results, (
+                f"{program.name}: run tests.hostile.programs.table"
+            )
     assert "not contained" not in results
     assert "failure of the suite" not in results
 

@@ -26,7 +26,6 @@ from domain.contracts.job import RESULT_TYPE
 from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.intents.state import IntentState
-from tests.e2e.test_bus import tenant_of
 from tests.support.openai.chat import OpenAIServer, fault, program, repaired, step
 from tests.support.stack import Client, RunningStack, running_stack, submission
 
@@ -90,7 +89,7 @@ class Scenarios:
         return str((await self._client.run(python("print('x' * 5000)", output_bytes=100)))["id"])
 
     async def producer_submits_over_service_bus(self) -> str:
-        tenant = await tenant_of(self._client, self._stack)
+        tenant = await self._stack.tenant_of(self._client)
         body = submission(tenant, {"text": f"over the bus {uuid4()}", "program": MEAN})
         await self._stack.publish("intents", json.dumps(body))
         while True:
@@ -149,7 +148,7 @@ class Scenarios:
             "error": "the engine does not answer: start Docker",
         }
         result = submission(
-            await tenant_of(self._client, self._stack), data, type=RESULT_TYPE, subject=intent_id
+            await self._stack.tenant_of(self._client), data, type=RESULT_TYPE, subject=intent_id
         )
         await self._stack.publish("sandbox-results", json.dumps(result))
         await self._client.finished(intent_id)

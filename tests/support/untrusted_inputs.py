@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import RootModel
@@ -16,8 +15,8 @@ from pydantic import RootModel
 from domain.contracts.strict_json import MAX_NODES
 from domain.intents.events import EVENT_TYPES, MAX_EVENT_NODES
 from domain.planning.answers import MAX_ANSWER_NODES, CompareAnswer, PlanAnswer, RepairAnswer
+from tests.support import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
 _READERS = ("read_as", "checked", "parse_body")
 
 #: Readers that are given their type, and the types that are theirs.
@@ -31,7 +30,7 @@ _GIVEN = {
 LAX_READERS = ("model_validate", "model_validate_json", "validate_python", "validate_json")
 
 #: Modules that have pydantic read something else, and why that is as good.
-NO_DOORS = {
+OTHER_READERS = {
     "domain.contracts.strict_json": "it is the reader",
     "domain.models.settings": "texts of the environment",
     "sandbox_host.settings": "texts of the environment",
@@ -182,7 +181,7 @@ EXAMPLES: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class UntrustedInput:
     """A type that is read somewhere, the bound of its reader, and an honest value as JSON."""
 
     type: type[Any]
@@ -194,7 +193,7 @@ class Door:
 
 
 @cache
-def doors() -> tuple[Door, ...]:
+def untrusted_inputs() -> tuple[UntrustedInput, ...]:
     """All of them, each type once, with the widest bound that it is read with."""
     bounds: dict[type[Any], int] = {}
     for module, call in calls(_READERS):
@@ -202,7 +201,7 @@ def doors() -> tuple[Door, ...]:
             bounds[type_] = max(bounds.get(type_, 0), _bound(module, call))
     recorded = _recorded()
     return tuple(
-        Door(type_, bound, recorded.get(type_.__name__) or EXAMPLES[type_.__name__])
+        UntrustedInput(type_, bound, recorded.get(type_.__name__) or EXAMPLES[type_.__name__])
         for type_, bound in bounds.items()
     )
 
@@ -210,8 +209,8 @@ def doors() -> tuple[Door, ...]:
 def calls(names: Collection[str]) -> Iterator[tuple[str, ast.Call]]:
     """The calls of functions and methods of these names, with the module each is in."""
     for folder in ("domain", "functions", "sandbox_host"):
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            module = ".".join(path.relative_to(_ROOT).with_suffix("").parts)
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             if path.stem == "launcher":
                 continue  # text that runs elsewhere
             for node in ast.walk(ast.parse(path.read_text())):
@@ -250,7 +249,7 @@ def _bound(module: str, call: ast.Call) -> int:
 def _recorded() -> dict[str, Any]:
     """An event of each type, as the log has it."""
     found: dict[str, Any] = {}
-    for path in sorted((_ROOT / "tests/recorded_events/streams").glob("*.json")):
+    for path in sorted((ROOT / "tests/recorded_events/streams").glob("*.json")):
         for event in json.loads(path.read_text())["events"]:
             model = EVENT_TYPES.get(event["type"])
             known = found.get(event["type"], {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hostile import (
+from tests.hostile.programs import (
     artifacts,
     forgery,
     kernel,

@@ -295,9 +295,9 @@ except OSError: print("refused")
 import socket
 kept, held = [], 0
 try:
-    door = socket.create_server(("127.0.0.1", 0))
+    server = socket.create_server(("127.0.0.1", 0))
     while held < 192 << 20:
-        kept.append((socket.create_connection(door.getsockname()), door.accept()[0]))
+        kept.append((socket.create_connection(server.getsockname()), server.accept()[0]))
         for end in kept[-1]:
             end.setblocking(False)
             try:

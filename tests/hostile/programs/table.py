@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.support.hostile.case import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, RLIMITS, RUNTIMES
 from tests.hostile.programs.families import PROBES, PROGRAMS
+from tests.support import ROOT
+from tests.support.hostile.case import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, RLIMITS, RUNTIMES
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "security" / "sandbox.md"
+PAGE = ROOT / "docs" / "security" / "sandbox.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 
 _TITLES = {

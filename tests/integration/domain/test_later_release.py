@@ -29,11 +29,12 @@ from domain.projections.registry import Projections
 from domain.projections.verify.contract import CannotCompare
 from domain.settings import Settings
 from functions import intents_http, kills_http, operations_http
-from tests.fixtures import application
-from tests.support.postgres import Database
-from tests.support.servicebus.broker import BrokerProcess
+from tests.support import application
 from tests.support.intents.later_release import later_release
-from tests.support.intents.recorder import TRACEPARENT, Recorder, qlp
+from tests.support.intents.recorder import TRACEPARENT, Recorder
+from tests.support.postgres import Database
+from tests.support.qlp import qlp
+from tests.support.servicebus.broker import BrokerProcess
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from domain.contracts.job import SandboxResult
-from tests.support.sandbox.runtimes import ROOT, sandbox_job
+from tests.support import ROOT
+from tests.support.sandbox.runtimes import sandbox_job
 
 
 @pytest.mark.parametrize("kind", ["a file", "/dev/null"])

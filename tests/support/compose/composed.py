@@ -26,11 +26,10 @@ import pytest_asyncio
 from infra.local.ports import free_port
 from sandbox_host.images import build_dind, debian
 from sandbox_host.images.engine import RECIPE_LABEL, identity_of, recipe, recipe_of
+from tests.support import ROOT
 from tests.support.sandbox.host_container import privileged
 
-ROOT = Path(__file__).resolve().parents[2]
-
-_PARTS = Path(__file__).with_name("compose_parts")
+_PARTS = Path(__file__).parent
 _HOST_BASE = "qlp-sandbox-host-base:debian"
 _BASE = "qlp-test-base:debian"
 _PYTHON = {"bookworm": "3.11", "trixie": "3.13"}

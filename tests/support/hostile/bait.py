@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import ROOT
+
 _IPC_CREAT, _IPC_EXCL, _IPC_RMID = 0o1000, 0o2000, 0
 
 #: How the secret begins; programs look for it without having it in their own text.
@@ -85,7 +87,7 @@ def laid_out() -> Iterator[Bait]:
             "host": os.uname().nodename,
             "address": _address(),
             "home": str(Path.home()),
-            "repository": str(Path(__file__).resolve().parents[2]),
+            "repository": str(ROOT),
         }
         yield Bait(secret, tuple(listeners), {"APP_BAIT": json.dumps(told)})
 

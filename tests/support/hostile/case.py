@@ -85,8 +85,9 @@ class Probe:
     Attributes:
         name: of the case.
         tries: what it attempts.
-        action: Python statements, see `tests.support.hostile.probing`. To raise OSError or ``Refused``, or
-            to be killed by a signal, is to be refused; to end normally is to have reached it.
+        action: Python statements, see `tests.support.hostile.probing`. To raise OSError or
+            ``Refused``, or to be killed by a signal, is to be refused; to end normally is to have
+            reached it.
         open_on: by runtime, why it is *not* refused there, and what that means.
         machine: the only architecture on which it makes sense; empty for every one.
     """

@@ -84,6 +84,10 @@ class Finding:
     detail: str
 
 
+#: What the probes of one family found, and what they changed.
+Probed = tuple[dict[str, Finding], list[str]]
+
+
 def makes_sense_here(probe: Probe) -> bool:
     """Whether its call numbers or machine code are those of this machine."""
     return probe.machine in ("", platform.machine())

@@ -18,8 +18,8 @@ from domain.intents.struct import checked
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.planner import Planner
 from domain.planning.solved import Near, Solved
-from tests.support.openai.chat import MODEL
 from tests.support.intents.specification import NOW, PROGRAM, submitted
+from tests.support.openai.chat import MODEL
 
 TODAY = Author(model=MODEL, prompt="plan@1")
 OLD = Author(model="gpt-old", prompt="plan@1")

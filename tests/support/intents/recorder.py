@@ -1,9 +1,7 @@
-"""Intents in the log, as the application records them, and ``qlp`` as a process."""
+"""Intents in the log, as the application records them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -26,7 +24,6 @@ from domain.intents.content import IntentContent, Limits
 from domain.intents.event_parts import RunOutcome
 from domain.intents.run_decisions import run_id_of
 from domain.intents.struct import checked
-from tests.support.qlp import Said, run_qlp
 
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
@@ -84,22 +81,3 @@ class Recorder:
     async def _do(self, intent_id: UUID, *commands: Command) -> None:
         for command in commands:
             await self._handler.handle(intent_id, command, traceparent=TRACEPARENT)
-
-
-async def qlp(*arguments: str, url: str | None = None, **settings: str) -> Said:
-    """``qlp`` on a database, with no settings but those given."""
-    return await run_qlp(*arguments, environment=_environment(url, settings))
-
-
-async def fed(stdin: bytes, *arguments: str, url: str, **settings: str) -> Said:
-    """`qlp` with something on its standard input."""
-    return await run_qlp(*arguments, environment=_environment(url, settings), stdin=stdin)
-
-
-def _environment(url: str | None, settings: Mapping[str, str]) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("DATABASE", "QLP_", "ServiceBus"))
-    }
-    return {**kept, **({"DATABASE_URL": url} if url else {}), **settings, "COLUMNS": "200"}

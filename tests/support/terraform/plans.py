@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.support import ROOT
+
 TERRAFORM = ROOT / "infra" / "terraform"
 
 #: Apps, and the slots that releases go to first.

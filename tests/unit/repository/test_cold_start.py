@@ -10,9 +10,9 @@ import pytest
 from infra.local.stack.config import ROOT
 
 
-@pytest.mark.parametrize("door", ["function_app", "domain.operations.cli.doctor"])
-def test_the_language_models_sdk_is_imported_by_who_asks_a_model(door: str) -> None:
-    script = f"import sys, {door}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+@pytest.mark.parametrize("module", ["function_app", "domain.operations.cli.doctor"])
+def test_the_language_models_sdk_is_imported_by_who_asks_a_model(module: str) -> None:
+    script = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )

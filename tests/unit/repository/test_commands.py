@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from domain.operations.cli import cli
 from infra.local.stack.stack import TENANT
-from tests.unit.repository.test_references import PAGES, ids
+from tests.support.documents import PAGES, ids
 
 EXAMPLES = [
     pytest.param(line.strip(), page.name, id=f"{ids(page)}: {line.strip()[:60]}")

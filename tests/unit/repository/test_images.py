@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support import ROOT
+
 DOCKERFILES = sorted(
     path
     for folder in ("sandbox_host", "infra/local")

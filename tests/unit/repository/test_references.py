@@ -7,12 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "tests/README.md"})
-
-
-def ids(page: Path) -> str:
-    return str(page.relative_to(ROOT))
+from tests.support import ROOT
+from tests.support.documents import PAGES, ids
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

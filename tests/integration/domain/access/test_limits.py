@@ -1,4 +1,4 @@
-"""Limits of tenants: kept, believed for a while, and enforced at the door."""
+"""Limits of tenants: kept, believed for a while, and enforced when an intent is submitted."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
 from domain.intents.struct import checked
 from domain.projections.intents import IntentReads
-from tests.support.postgres import Database, Server
 from tests.support.intents.recorder import TRACEPARENT
 from tests.support.intents.specification import NOW, submitted
+from tests.support.postgres import Database, Server
 
 FOLDER = Path(module.__file__).with_name("migrations")
 ALL = [f"{migration.version:04}_{migration.name}" for migration in load_migrations()]

@@ -30,7 +30,7 @@ from infra.local.ports import free_port
 from infra.local.stack.config import StackError
 from infra.local.stack.foreign_database import may_migrate
 from tests.support.postgres import Database
-from tests.support.intents.recorder import qlp
+from tests.support.qlp import qlp
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Sequence
 from uuid import uuid4
 
@@ -11,13 +10,12 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.migrate import migrate
 from domain.database.pool import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, RecordedEvent
+from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent
 from infra.local.postgres.server import EmbeddedPostgres
-from tests.support.postgres import Servers
+from tests.support.postgres import Servers, copy_into_new_cluster, everything, started
 
 #: An append with this beside it does not end before its server does.
 UNFINISHED = [InlineWrite(b"select pg_sleep(600)", {})]
@@ -39,23 +37,8 @@ async def wait_for_sleeper(server: EmbeddedPostgres) -> None:
             await asyncio.sleep(0.01)
 
 
-async def everything(log: EventLog, after: Checkpoint) -> list[RecordedEvent]:
-    events: list[RecordedEvent] = []
-    while page := await log.read_all(after, 50):
-        events += page
-        after = page[-1].checkpoint
-    return events
-
-
 async def connect(server: EmbeddedPostgres) -> AsyncConnectionPool:
     return await open_pool(server.app_url("qlp"), min_size=2, max_size=8, application_name="tests")
-
-
-async def started(servers: Servers) -> EmbeddedPostgres:
-    server = servers.start()
-    server.create_database("qlp")
-    await migrate(server.admin_url_for("qlp"))
-    return server
 
 
 async def test_a_killed_server_loses_no_acknowledged_event_and_the_pool_recovers(
@@ -112,20 +95,6 @@ async def test_idle_connections_that_a_restart_closed_are_replaced_unnoticed(
     for version in range(1, 6):
         await append(log, "s-1", version)
     await pool.close()
-
-
-def copy_into_new_cluster(old: EmbeddedPostgres, new: EmbeddedPostgres) -> None:
-    """What an operator does: pg_dump, pg_restore."""
-    dump = subprocess.run(
-        [old.bin_dir / "pg_dump", "--format=custom", old.admin_url_for("qlp")],
-        capture_output=True,
-        check=True,
-    ).stdout
-    subprocess.run(
-        [new.bin_dir / "pg_restore", "--exit-on-error", "-d", new.admin_url_for("qlp")],
-        input=dump,
-        check=True,
-    )
 
 
 @pytest.mark.parametrize("ahead", ["old cluster ahead", "new cluster ahead"])

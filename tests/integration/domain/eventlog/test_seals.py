@@ -28,8 +28,7 @@ from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
 from domain.eventlog.seals import Head, Sealer, SealReads, SealsMissing
 from domain.operations.log_findings import Finding, Kind
 from domain.operations.log_integrity import LogVerifier, Verification
-from tests.support.postgres import Database, Servers
-from tests.integration.domain.eventlog.test_outages import copy_into_new_cluster, everything, started
+from tests.support.postgres import Database, Servers, copy_into_new_cluster, everything, started
 
 Tamper = Callable[[str], Awaitable[None]]
 

@@ -41,9 +41,9 @@ from domain.operations.transfer import Exported, Imported, export_events, import
 from domain.projections.following.parked import parked_streams
 from domain.projections.intents import IntentReads
 from domain.projections.registry import Projections
-from tests.support.postgres import Database, Server
 from tests.support.intents.recorder import Recorder
 from tests.support.intents.specification import INTENT, submitted
+from tests.support.postgres import Database, Server
 
 EVERYTHING = Filter()
 

@@ -16,6 +16,7 @@ from domain.messaging.dead_letter_watch import DeadLetterWatch
 from domain.messaging.rejected import RejectedMessages
 from domain.settings import Settings
 from tests.support.application import background_ended
+from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
 from tests.support.servicebus.raw_messages import (
     ODD_PROPERTIES,
     TRACE_PROPERTIES,
@@ -23,7 +24,6 @@ from tests.support.servicebus.raw_messages import (
     raw_message,
     send_raw,
 )
-from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
 
 NO_ASCII = ODD_PROPERTIES["bytes"][0]
 

@@ -24,9 +24,9 @@ from domain.messaging.amqp_copy import decoded
 from domain.messaging.bus import Entity, bus_client, entities_of, entity_named
 from domain.messaging.dead_letters import DeadLetters, count_dead_letters, open_dead_letters
 from domain.settings import Settings
-from tests.support.servicebus.raw_messages import ODD_PROPERTIES, data, raw_message, send_raw
+from tests.support.qlp import qlp
 from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
-from tests.support.intents.recorder import qlp
+from tests.support.servicebus.raw_messages import ODD_PROPERTIES, data, raw_message, send_raw
 
 INTENTS = Entity("intents")
 PROCESS_MANAGER = Entity("intent-events/process-manager")

@@ -24,10 +24,10 @@ from domain.intents.struct import checked
 from domain.messaging import backlog
 from domain.messaging.relay import NAME as RELAY
 from domain.settings import Settings
-from tests.fixtures import application
+from tests.support import application
+from tests.support.intents.recorder import TRACEPARENT, Recorder
 from tests.support.postgres import Database
 from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
-from tests.support.intents.recorder import TRACEPARENT, Recorder
 
 JOBS, RESULTS, TOPIC, SUBSCRIPTION = (
     *("sandbox-jobs", "sandbox-results"),

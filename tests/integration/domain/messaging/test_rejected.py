@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.messaging.rejected import MAX_BODY_BYTES, RejectedMessages
 from tests.support.postgres import Database
-from tests.support.intents.recorder import qlp
+from tests.support.qlp import qlp
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ from domain.messaging.routing import Destinations
 from domain.operations.redrive import Redrive, Redriven, SelectionChanged, Target, parse_rate
 from domain.operations.selection import Selection, parse_where, preview, selection_of
 from domain.runs.tokens import RunTokens
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
+from tests.support.qlp import qlp
 from tests.support.servicebus.broker import BrokerFactory
-from tests.support.intents.recorder import Recorder, qlp
 
 TO = Destinations("intent-events", "sandbox-jobs")
 ALL = Selection()

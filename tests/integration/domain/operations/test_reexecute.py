@@ -24,9 +24,11 @@ from domain.operations.reexecute import Reexecuted, Reexecution, cost_difference
 from domain.operations.sandbox_process import SandboxCommand
 from domain.operations.selection import Selection, preview
 from sandbox_host.settings import DEFAULT_IMAGES
+from tests.support import ROOT
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
-from tests.support.sandbox.runtimes import ROOT, ensure_image, open_runtime, sandbox_job
-from tests.support.intents.recorder import Recorder, qlp
+from tests.support.qlp import qlp
+from tests.support.sandbox.runtimes import ensure_image, open_runtime, sandbox_job
 
 BUBBLEWRAP = SandboxCommand("bubblewrap", concurrency=2)
 

@@ -13,8 +13,9 @@ from domain.errors import OperationError
 from domain.operations.replay import NoSuchStream
 from domain.operations.time_travel import parse_as_of, travel
 from domain.projections.intent_row import row_of
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
-from tests.support.intents.recorder import Recorder, qlp
+from tests.support.qlp import qlp
 
 
 @pytest.fixture

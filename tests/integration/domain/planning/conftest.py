@@ -12,8 +12,8 @@ from domain.access.store import ApiKeys
 from domain.models.client import open_client
 from domain.models.settings import ModelSettings
 from domain.planning.planner import Planner, make_planner
-from tests.support.openai.chat import OpenAIServer
 from tests.support.intents.planning import Planners, Remembered
+from tests.support.openai.chat import OpenAIServer
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from domain.intents.content import Limits
 from domain.intents.event_parts import RunOutcome
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
-from tests.support.openai.chat import OpenAIServer, program, repaired
 from tests.support.intents.planning import Remembered, failed, intent, solved
+from tests.support.openai.chat import OpenAIServer, program, repaired
 
 
 class TestInjection:

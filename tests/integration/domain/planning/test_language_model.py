@@ -24,9 +24,9 @@ from domain.planning.answers import MAX_ANSWER_BYTES, CompareAnswer
 from domain.planning.language_model import LanguageModel, Reply
 from domain.planning.model_request import ModelRequest, UnusableAnswer
 from domain.planning.prompt_files import Prompt
+from tests.support.openai import wire_forms
 from tests.support.openai.chat import MODEL, OpenAIServer, fault
 from tests.support.openai.chat import Reply as Scripted
-from tests.support.openai import wire_forms
 
 YES = {"reason": "the same", "equivalent": True}
 PROMPT = Prompt("compare", 7, "Compare.")

@@ -11,9 +11,9 @@ from domain.intents.events import IntentPlanned
 from domain.intents.struct import checked
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.planner import Planner
-from tests.support.openai.chat import MODEL, OpenAIServer, repaired
 from tests.support.intents.planning import CALL, TODAY, failed, spent
 from tests.support.intents.specification import NOW, PROGRAM
+from tests.support.openai.chat import MODEL, OpenAIServer, repaired
 
 
 class TestRepair:

@@ -13,7 +13,6 @@ from domain.intents.event_parts import Author
 from domain.planning.budgets import Budget
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
-from tests.support.openai.chat import MODEL, Asked, OpenAIServer, Reply, fault, program
 from tests.support.intents.planning import (
     CALL,
     NO,
@@ -25,6 +24,7 @@ from tests.support.intents.planning import (
     solved,
     spent,
 )
+from tests.support.openai.chat import MODEL, Asked, OpenAIServer, Reply, fault, program
 
 
 class TestReuse:

@@ -19,7 +19,6 @@ from domain.intents.evolve import fold
 from domain.planning.budgets import Budget, TokenBudgets
 from domain.planning.planner import Planner
 from domain.planning.solved import Near
-from tests.support.openai.chat import OpenAIServer, Reply, fault, program, step
 from tests.support.intents.planning import (
     CALL,
     TODAY,
@@ -30,6 +29,7 @@ from tests.support.intents.planning import (
     spent,
 )
 from tests.support.intents.specification import SENTENCE, submitted
+from tests.support.openai.chat import OpenAIServer, Reply, fault, program, step
 
 
 class TestWriting:

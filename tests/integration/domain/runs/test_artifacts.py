@@ -17,8 +17,8 @@ from domain.contracts.job import Artifact, SandboxResult, Verdict
 from domain.database.pool import fetch
 from domain.messaging.inbox import outcome_from
 from domain.runs.artifacts import Artifacts, TooMuch, WrongHash
-from tests.support.postgres import Database
 from tests.support.intents.histories import Histories
+from tests.support.postgres import Database
 
 LIMIT = 1000
 

@@ -31,7 +31,7 @@ TOKENS = RunTokens([b"k" * 32])
 
 
 class Scene:
-    """Intents of the tenant acme, and a door for heartbeats."""
+    """Intents of the tenant acme, and what takes heartbeats."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self.pool = pool
@@ -39,7 +39,7 @@ class Scene:
         self.handler = CommandHandler(IntentRepository(EventLog(pool)), lambda _state: None)
         self.statuses = RunStatuses(pool)
         self.output = RunOutput(pool)
-        self.door = Heartbeats(TOKENS, self.statuses, self.output)
+        self.heartbeats = Heartbeats(TOKENS, self.statuses, self.output)
 
     def beat(
         self, intent_id: UUID, text: str | None = None, attempt: int = 1, tenant: str = "acme"
@@ -51,7 +51,7 @@ class Scene:
         return RunBeat(run_id=run_id, intent_id=intent_id, token=token, output=chunks)
 
     async def orders(self, *beats: RunBeat) -> list[Order]:
-        orders = (await self.door.take(Heartbeat(host="h", runs=beats))).orders
+        orders = (await self.heartbeats.take(Heartbeat(host="h", runs=beats))).orders
         return [orders[beat.run_id] for beat in beats]
 
     async def text(self, intent_id: UUID, attempt: int = 1) -> list[str]:
@@ -136,9 +136,9 @@ async def test_one_query_tells_the_state_of_all_runs(scene: Scene) -> None:
             asked.append(ids)
             return await super().of(ids)
 
-    door = Heartbeats(TOKENS, Counting(scene.pool), scene.output)
+    heartbeats = Heartbeats(TOKENS, Counting(scene.pool), scene.output)
     beats = tuple(scene.beat(each, "x") for each in intents)
-    orders = (await door.take(Heartbeat(host="h", runs=beats))).orders
+    orders = (await heartbeats.take(Heartbeat(host="h", runs=beats))).orders
     assert set(orders.values()) == {Order.CONTINUE}
     assert len(asked) == 1
 

@@ -18,8 +18,8 @@ from domain.intents.commands import CancelIntent
 from domain.intents.event_parts import RunOutcome
 from domain.intents.run_decisions import run_id_of
 from domain.runs.output import POLL_SECONDS, RunOutput, Watched
-from tests.support.postgres import Database
 from tests.support.intents.histories import TRACE, Histories
+from tests.support.postgres import Database
 
 
 def chunk(seq: int, text: str = "x") -> OutputChunk:

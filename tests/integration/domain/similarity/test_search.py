@@ -23,8 +23,8 @@ from domain.similarity.models import INDEX_KINDS, QUERY_OF, IndexKind, list_mode
 from domain.similarity.recall import Recall, SearchHealth, examine_search
 from domain.similarity.search import Conditions, SimilaritySearch
 from domain.similarity.store import EmbeddingStore, Located
-from tests.support.postgres import Database
 from tests.support.intents.similar import RECORDED_QUERY, add_intent, fill, somewhere
+from tests.support.postgres import Database
 
 
 @pytest.fixture

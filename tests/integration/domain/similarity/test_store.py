@@ -23,9 +23,9 @@ from domain.similarity.search import SimilaritySearch
 from domain.similarity.status import EmbedderStatus
 from domain.similarity.store import EmbeddingStore, put_of_intent
 from domain.similarity.sweep import MAX_ATTEMPTS, EmbeddingSweep
+from tests.support.intents.similar import CountingRegistry, add_intent, fill
 from tests.support.openai.embeddings import EmbeddingsServer, error_body
 from tests.support.postgres import Database
-from tests.support.intents.similar import CountingRegistry, add_intent, fill
 
 MODEL = "text-embedding-ada-002"
 

@@ -6,13 +6,12 @@ import fcntl
 import os
 import shutil
 import subprocess
-from functools import cached_property
 from pathlib import Path
 
 import pytest
 
-from tests.support.terraform.plans import ROOT, Plan, Workspace
-from tests.support.terraform.seeds import SEEDS
+from tests.support import ROOT
+from tests.support.terraform.mistakes import Plans
 
 _EMPTY = """\
 terraform {
@@ -22,40 +21,6 @@ terraform {
   }
 }
 """
-
-
-class Plans:
-    """Plans of the configuration as it is, and of a copy with mistakes; each made when asked for.
-
-    The files of tests are shared among processes, and few of them need all plans.
-    """
-
-    def __init__(self, folder: Path, mirror: Path) -> None:
-        self._folder = folder
-        self._mirror = mirror
-
-    @cached_property
-    def workspace(self) -> Workspace:
-        """The configuration as it is."""
-        return Workspace.initialised(self._folder / "as-it-is", self._mirror)
-
-    @cached_property
-    def prod(self) -> Plan:
-        """Of production."""
-        return self.workspace.plan("prod")
-
-    @cached_property
-    def dev(self) -> Plan:
-        """Of development."""
-        return self.workspace.plan("dev")
-
-    @cached_property
-    def mistaken(self) -> Plan:
-        """Of production, with every mistake of `SEEDS`."""
-        mistaken = self.workspace.copy(self._folder / "mistaken")
-        for seed in SEEDS:
-            mistaken.replace(seed.file, seed.old, seed.new)
-        return mistaken.plan("prod")
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.terraform import rules
-from tests.integration.infra.terraform.conftest import Plans
+from tests.support.terraform.mistakes import SEEDS, Plans, Seed
 from tests.support.terraform.plans import TERRAFORM, TerraformFailed, Workspace
 from tests.support.terraform.rules import Rule
 from tests.support.terraform.rules.services import nothing_is_premium
-from tests.support.terraform.seeds import SEEDS, Seed
 
 # On a busy machine a plan takes its time.
 pytestmark = pytest.mark.timeout(300)

@@ -8,8 +8,8 @@ import pytest
 
 from domain.settings import Settings
 from sandbox_host.settings import Settings as SandboxSettings
-from tests.integration.infra.terraform.conftest import Plans
-from tests.support.terraform.plans import ROOT
+from tests.support import ROOT
+from tests.support.terraform.mistakes import Plans
 
 pytestmark = pytest.mark.timeout(300)
 

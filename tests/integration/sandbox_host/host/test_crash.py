@@ -13,9 +13,9 @@ import pytest
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.docker.settings import HOST_LABEL
+from tests.support.sandbox.bus import client_of, processes_with, programs_with, until
 from tests.support.sandbox.engine import PrivateEngine
 from tests.support.sandbox.runtimes import HostProcess, ensure_image, groups_with, sandbox_job
-from tests.support.sandbox.bus import client_of, processes_with, programs_with, until
 from tests.support.servicebus.broker import BrokerProcess
 
 StartHost = Callable[..., HostProcess]

@@ -13,7 +13,6 @@ from uuid import uuid4, uuid5
 
 from domain.contracts.job import JOB_TYPE, RESULT_TYPE, Verdict
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
-from tests.support.sandbox.runtimes import HostProcess, sandbox_job
 from tests.support.sandbox.bus import (
     TRACE,
     client_of,
@@ -22,6 +21,7 @@ from tests.support.sandbox.bus import (
     programs_with,
     until,
 )
+from tests.support.sandbox.runtimes import HostProcess, sandbox_job
 from tests.support.servicebus.broker import BrokerProcess
 
 StartHost = Callable[..., HostProcess]
@@ -313,7 +313,7 @@ async def test_wrong_settings_are_named(tmp_path: Path) -> None:
 async def _start_wrongly(environment: dict[str, str]) -> tuple[int | None, str]:
     import sys
 
-    from tests.support.sandbox.runtimes import ROOT
+    from tests.support import ROOT
 
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sandbox_host"),

@@ -12,7 +12,8 @@ import pytest
 from domain.contracts.languages import LANGUAGES
 from sandbox_host.images.build import build
 from sandbox_host.settings import DEFAULT_IMAGES
-from tests.support.sandbox.runtimes import ROOT, ensure_image
+from tests.support import ROOT
+from tests.support.sandbox.runtimes import ensure_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 

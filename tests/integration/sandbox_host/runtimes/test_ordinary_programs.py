@@ -6,8 +6,8 @@ import asyncio
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
-from tests.support.sandbox.runtimes import prepared, run
 from tests.support.sandbox.ordinary_programs import ORDINARY, Ordinary
+from tests.support.sandbox.runtimes import prepared, run
 
 #: Programs at once: a few, since the machine is shared.
 _AT_ONCE = 3

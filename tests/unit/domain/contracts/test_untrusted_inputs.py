@@ -16,12 +16,19 @@ from pydantic.json_schema import GenerateJsonSchema
 from domain.contracts.strict_json import read_as
 from functions.problems import invalid_fields
 from tests.support.cpu_time import assert_quick
-from tests.support.untrusted_inputs import EXAMPLES, LAX_READERS, NO_DOORS, Door, calls, doors
+from tests.support.untrusted_inputs import (
+    EXAMPLES,
+    LAX_READERS,
+    OTHER_READERS,
+    UntrustedInput,
+    calls,
+    untrusted_inputs,
+)
 
 #: CPU time for a body; idle machines need a tenth. Before there were bounds it was seconds.
 _CPU_SECONDS = 0.15
 
-#: Of a body; the largest that any door takes from strangers.
+#: Of a body; the largest that any input takes from strangers.
 _BYTES = 1024**2
 
 Path = tuple[str | int, ...]
@@ -50,7 +57,7 @@ def leaves(
 
 
 def _tried_by_themselves(value: Any) -> bool:
-    """Whether it is another door's example: its fields are fed there."""
+    """Whether it is another input's example: its fields are fed there."""
     return value in EXAMPLES.values()
 
 
@@ -77,27 +84,31 @@ def wrong_for(value: Any) -> list[Any]:
     return [0, 1, True, "a", "", {"a": 1} if isinstance(value, list) else [["a", "b"]]]
 
 
-@pytest.mark.parametrize("door", doors(), ids=str)
-def test_an_honest_value_is_read_and_has_every_field_of_its_type(door: Door) -> None:
-    assert read_as(door.type, json.dumps(door.example).encode(), max_nodes=door.max_nodes)
-    if door.type.__name__ in EXAMPLES:
-        schema = TypeAdapter(door.type).json_schema(schema_generator=Quiet)
-        assert list(unseen(schema, schema.get("$defs", {}), door.example)) == []
+@pytest.mark.parametrize("untrusted", untrusted_inputs(), ids=str)
+def test_an_honest_value_is_read_and_has_every_field_of_its_type(untrusted: UntrustedInput) -> None:
+    assert read_as(
+        untrusted.type, json.dumps(untrusted.example).encode(), max_nodes=untrusted.max_nodes
+    )
+    if untrusted.type.__name__ in EXAMPLES:
+        schema = TypeAdapter(untrusted.type).json_schema(schema_generator=Quiet)
+        assert list(unseen(schema, schema.get("$defs", {}), untrusted.example)) == []
 
 
-@pytest.mark.parametrize("door", doors(), ids=str)
-def test_a_value_of_another_type_is_refused_at_its_field(door: Door) -> None:
+@pytest.mark.parametrize("untrusted", untrusted_inputs(), ids=str)
+def test_a_value_of_another_type_is_refused_at_its_field(untrusted: UntrustedInput) -> None:
     tried = 0
-    for path, value in leaves(door.example):
-        if any(part in _FREE for part in path) and door.type.__name__ not in EXAMPLES:
+    for path, value in leaves(untrusted.example):
+        if any(part in _FREE for part in path) and untrusted.type.__name__ not in EXAMPLES:
             continue
         for wrong in wrong_for(value):
             if path[-1:] == ("files",) and isinstance(wrong, dict):
                 wrong = {}  # a map of names to texts is the short form
             if path[-1:] == ("status",) and isinstance(value, list) and wrong in ("", "a"):
                 wrong = 1.5  # one alone needs no list
-            body = json.dumps(changed(door.example, path, wrong)).encode()
-            assert path in refused_at(door, body, len(path)), f"{wrong!r} was taken for {value!r}"
+            body = json.dumps(changed(untrusted.example, path, wrong)).encode()
+            assert path in refused_at(untrusted, body, len(path)), (
+                f"{wrong!r} was taken for {value!r}"
+            )
             tried += 1
     assert tried >= 5
 
@@ -105,72 +116,76 @@ def test_a_value_of_another_type_is_refused_at_its_field(door: Door) -> None:
 def test_nothing_else_reads_what_strangers_send() -> None:
     """`read_as` is what bounds and is strict; whatever else pydantic reads is known here."""
     found = {module for module, _ in calls(LAX_READERS)}
-    assert found <= NO_DOORS.keys(), f"read it with read_as: {found - NO_DOORS.keys()}"
+    assert found <= OTHER_READERS.keys(), f"read it with read_as: {found - OTHER_READERS.keys()}"
 
 
-def refused_at(door: Door, body: bytes, depth: int) -> list[Path]:
+def refused_at(untrusted: UntrustedInput, body: bytes, depth: int) -> list[Path]:
     """Where a body is wrong, to some depth."""
     try:
-        read_as(door.type, body, max_nodes=door.max_nodes)
+        read_as(untrusted.type, body, max_nodes=untrusted.max_nodes)
     except ValidationError as error:
         return [each["loc"][:depth] for each in error.errors()]
     return []
 
 
-@pytest.mark.parametrize("door", doors(), ids=str)
-def test_the_worst_that_each_field_can_be_fed_is_judged_quickly(door: Door) -> None:
-    assert_judged_quickly(door, worst_bodies(door))
+@pytest.mark.parametrize("untrusted", untrusted_inputs(), ids=str)
+def test_the_worst_that_each_field_can_be_fed_is_judged_quickly(untrusted: UntrustedInput) -> None:
+    assert_judged_quickly(untrusted, worst_bodies(untrusted))
 
 
-@pytest.mark.parametrize("door", {door.max_nodes: door for door in doors()}.values(), ids=str)
-def test_what_is_far_beyond_the_bounds_is_judged_quickly(door: Door) -> None:
+@pytest.mark.parametrize(
+    "untrusted",
+    {untrusted.max_nodes: untrusted for untrusted in untrusted_inputs()}.values(),
+    ids=str,
+)
+def test_what_is_far_beyond_the_bounds_is_judged_quickly(untrusted: UntrustedInput) -> None:
     """It is counted before its type matters: one type of each bound will do."""
-    assert_judged_quickly(door, floods(door))
+    assert_judged_quickly(untrusted, floods(untrusted))
 
 
-def assert_judged_quickly(door: Door, bodies: Iterator[tuple[str, bytes]]) -> None:
+def assert_judged_quickly(untrusted: UntrustedInput, bodies: Iterator[tuple[str, bytes]]) -> None:
     slowest = ("", 0.0)
     gc.collect()
     gc.disable()  # what other tests have left behind is not this one's cost
     try:
         for name, body in bodies:
             began = time.process_time()
-            judge(door, body)
+            judge(untrusted, body)
             slowest = max(slowest, (name, time.process_time() - began), key=lambda it: it[1])
     finally:
         gc.enable()
-    print(f"{door}: {slowest[1] * 1e3:.1f} ms for {slowest[0]}")
+    print(f"{untrusted}: {slowest[1] * 1e3:.1f} ms for {slowest[0]}")
     assert_quick(slowest[1], _CPU_SECONDS, slowest[0])
 
 
-def judge(door: Door, body: bytes) -> None:
+def judge(untrusted: UntrustedInput, body: bytes) -> None:
     """Read a body and say what is wrong with it, as over HTTP: briefly."""
     said = b""
     try:
-        read_as(door.type, body, max_nodes=door.max_nodes)
+        read_as(untrusted.type, body, max_nodes=untrusted.max_nodes)
     except ValidationError as error:
         said = invalid_fields(error).response().get_body()
     assert len(said) < 10_000
 
 
-def worst_bodies(door: Door) -> Iterator[tuple[str, bytes]]:
+def worst_bodies(untrusted: UntrustedInput) -> Iterator[tuple[str, bytes]]:
     """At each field, the worst of each form up to the bounds."""
     hole = "\x00hole"
     marker = json.dumps(hole).encode()
     fields = {
         tuple("*" if isinstance(part, int) else part for part in path): (path, value)
-        for path, value in leaves(door.example, within=_tried_by_themselves)
+        for path, value in leaves(untrusted.example, within=_tried_by_themselves)
     }
     for path, value in fields.values():
-        before, after = json.dumps(changed(door.example, path, hole)).encode().split(marker)
-        for name, worst in worst_values(door.max_nodes - 120):
+        before, after = json.dumps(changed(untrusted.example, path, hole)).encode().split(marker)
+        for name, worst in worst_values(untrusted.max_nodes - 120):
             if name.startswith("text of") == isinstance(value, str):
                 yield f"{path} {name}", before + worst + after
 
 
-def floods(door: Door) -> Iterator[tuple[str, bytes]]:
+def floods(untrusted: UntrustedInput) -> Iterator[tuple[str, bytes]]:
     """Far beyond the bounds."""
-    whole = json.dumps(door.example).encode()
+    whole = json.dumps(untrusted.example).encode()
     for name, extra in (("unknown keys", b'"k%d":1'), ("one key", b'"k":1')):
         keys = b",".join(extra % number if b"%" in extra else extra for number in range(60_000))
         yield name, whole[:-1] + b"," + keys + b"}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -25,9 +24,10 @@ from domain.intents.events import (
 from domain.intents.evolve import fold
 from domain.intents.struct import plain, without_defaults
 from domain.intents.upcasters import IncompleteUpcasters
+from tests.support import ROOT
 from tests.support.intents.specification import NOW, planned, submitted
 
-STREAMS = sorted((Path(__file__).parents[2] / "recorded_events/streams").glob("*.json"))
+STREAMS = sorted((ROOT / "tests/recorded_events/streams").glob("*.json"))
 RECORDINGS = {path.stem: json.loads(path.read_text("utf-8")) for path in STREAMS}
 RECORDED = [event for recording in RECORDINGS.values() for event in recording["events"]]
 

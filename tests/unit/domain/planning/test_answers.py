@@ -18,8 +18,8 @@ from domain.planning.answers import (
     recorded_explanation,
     schema_of,
 )
-from tests.support.openai.rules import what_is_not_strict
 from tests.support.openai.chat import program, repaired, step
+from tests.support.openai.rules import what_is_not_strict
 
 
 def planned(*steps: dict[str, Any], artifacts: tuple[str, ...] = ()) -> PlanAnswer:

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 from domain.intents.text import text_hash
 from domain.similarity.embedder import DIMENSIONS
 from domain.similarity.lexical_embedder import LexicalEmbedder, normalise
+from tests.support import ROOT
 
 SENTENCE = "Plot the monthly totals of this CSV file, and write them to totals.png"
 
@@ -46,7 +46,7 @@ def test_another_process_gives_the_same_vector() -> None:
         there = subprocess.run(
             [sys.executable, "-c", program, SENTENCE],
             env={"PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parents[3],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=True,

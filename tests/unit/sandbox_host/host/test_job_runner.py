@@ -76,8 +76,8 @@ async def runner_of(
     watching = asyncio.create_task(supervisor.watch())
     await asyncio.wait_for(supervisor.available(), 10)
     budget = MemoryBudget(memory)
-    doors = InputFetcher(app_url), Uploader(app_url)
-    yield Runner(supervisor, budget, heartbeat, *doors, HostStatus())
+    transfers = InputFetcher(app_url), Uploader(app_url)
+    yield Runner(supervisor, budget, heartbeat, *transfers, HostStatus())
     assert budget.reserved == 0
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
@@ -109,8 +109,8 @@ async def test_a_runtime_that_fails_is_suspected_and_the_run_may_be_tried_again(
 
 
 async def test_without_a_runtime_a_job_is_for_another_host() -> None:
-    doors = InputFetcher(None), Uploader(None)
-    runner = Runner(Supervisor([]), MemoryBudget(MIB), None, *doors, HostStatus())
+    transfers = InputFetcher(None), Uploader(None)
+    runner = Runner(Supervisor([]), MemoryBudget(MIB), None, *transfers, HostStatus())
     with pytest.raises(NotNow):
         await runner.run(prepared("1"))
 

@@ -15,8 +15,8 @@ from domain.contracts.languages import LANGUAGES
 from sandbox_host.images.engine import recipe
 from sandbox_host.linux.box_users import DOCKER_USERS
 from sandbox_host.runtimes.base import BOX_UID
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 IMAGES = ROOT / "sandbox_host/images"
 DOCKERFILES = [ROOT / "sandbox_host/Dockerfile", *sorted(IMAGES.glob("*/Dockerfile"))]
 

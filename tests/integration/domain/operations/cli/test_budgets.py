@@ -13,7 +13,7 @@ from domain.operations.doctor.models import examine_models
 from domain.planning.budgets import Budget, TokenBudgets
 from tests.support.openai.chat import OpenAIServer
 from tests.support.postgres import Database
-from tests.support.intents.recorder import qlp
+from tests.support.qlp import qlp
 
 
 @pytest.fixture(autouse=True)

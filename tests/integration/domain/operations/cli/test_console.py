@@ -17,8 +17,9 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
-from tests.support.intents.recorder import Recorder, qlp
+from tests.support.qlp import qlp
 
 COMMAND = (sys.executable, "-m", "domain.operations")
 

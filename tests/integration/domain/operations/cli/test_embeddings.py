@@ -28,10 +28,10 @@ from domain.similarity.migration import Migration
 from domain.similarity.models import list_models
 from domain.similarity.search import SimilaritySearch
 from domain.similarity.store import EmbeddingStore
+from tests.support.intents.similar import add_intent, fill
 from tests.support.openai.embeddings import EmbeddingsServer
 from tests.support.postgres import Database
 from tests.support.qlp import Said, run_qlp
-from tests.support.intents.similar import add_intent, fill
 
 TARGET = "text-embedding-3-small@64"
 TO = ("--to", "text-embedding-3-small", "--dimensions", "64")

@@ -23,8 +23,9 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, NewEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.operations.tail import Tail
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database, Server
-from tests.support.intents.recorder import Recorder, fed, qlp
+from tests.support.qlp import qlp
 
 
 @asynccontextmanager
@@ -170,11 +171,10 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
     await writing
     assert (piped.code, piped.json["staged"]["known"]) == (0, 5)
     arguments = ("events", "import", "-", "--yes", "--json")
-    read = await fed(path.read_bytes(), *arguments, url=url, DATABASE_ADMIN_URL=admin_url)
+    read = await qlp(*arguments, stdin=path.read_bytes(), url=url, DATABASE_ADMIN_URL=admin_url)
     assert (read.code, read.json["staged"]["known"]) == (0, 5)
-    packed = await fed(
-        gzip.compress(path.read_bytes()), *arguments, url=url, DATABASE_ADMIN_URL=admin_url
-    )
+    stdin = gzip.compress(path.read_bytes())
+    packed = await qlp(*arguments, stdin=stdin, url=url, DATABASE_ADMIN_URL=admin_url)
     assert (packed.code, "gunzip -c" in packed.err) == (1, True)
 
 

@@ -12,8 +12,9 @@ from psycopg_pool import AsyncConnectionPool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.seals import Sealer, SealReads
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
-from tests.support.intents.recorder import Recorder, qlp
+from tests.support.qlp import qlp
 
 
 async def sealed(pool: AsyncConnectionPool) -> str:

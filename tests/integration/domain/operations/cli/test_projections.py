@@ -18,9 +18,9 @@ from domain.projections.following.contract import StreamEvent
 from domain.projections.following.runner import Runner
 from domain.projections.following.usage_daily import UsageChange, UsageDaily
 from domain.projections.registry import NAMES, Projections
+from tests.support.intents.histories import Histories, table
 from tests.support.postgres import Database
 from tests.support.qlp import Said, run_qlp
-from tests.support.intents.histories import Histories, table
 
 
 @pytest.fixture(autouse=True)

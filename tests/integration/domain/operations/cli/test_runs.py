@@ -12,8 +12,9 @@ from domain.access.limits import LimitsStore
 from domain.access.store import ApiKeys
 from domain.intents.run_decisions import run_id_of
 from domain.runs.status import RunStatuses
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
-from tests.support.intents.recorder import Recorder, qlp
+from tests.support.qlp import qlp
 
 
 @pytest.fixture

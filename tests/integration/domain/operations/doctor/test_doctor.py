@@ -30,9 +30,10 @@ from domain.operations.doctor.triggers import _tried, examine_triggers
 from domain.operations.log_integrity import LogVerifier
 from domain.projections.intents import IntentReads
 from domain.settings import Settings
+from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
+from tests.support.qlp import qlp
 from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
-from tests.support.intents.recorder import Recorder, qlp
 
 
 async def found(pool: AsyncConnectionPool, check: str, after: float = 60) -> list[Finding]:

@@ -22,8 +22,8 @@ from domain.projections.following.parked import ParkedStream, parked_streams
 from domain.projections.following.runner import ProjectionOutdated, Runner
 from domain.projections.following.usage_daily import UsageChange, UsageDaily
 from domain.projections.registry import Projections
-from tests.support.postgres import Database
 from tests.support.intents.histories import USAGE, Histories, run, table
+from tests.support.postgres import Database
 
 #: Ends the connection at the n-th write of a batch, once; sequences survive a rollback.
 KILL_AT = """

@@ -18,8 +18,8 @@ from domain.intents.events import IntentSucceeded, SandboxRunFinished
 from domain.projections.following.contract import StreamEvent
 from domain.projections.following.runner import Runner, checkpoint_name
 from domain.projections.following.usage_daily import LATENCY_BOUNDS_MS, UsageDaily, bucket_of
-from tests.support.postgres import Database
 from tests.support.intents.histories import AT, TRACE, USAGE, Histories, run, table
+from tests.support.postgres import Database
 
 
 async def test_every_outcome_is_counted_once_for_its_tenant(pool: AsyncConnectionPool) -> None:

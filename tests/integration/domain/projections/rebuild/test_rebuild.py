@@ -17,8 +17,8 @@ from domain.operations.projections import rebuild, verify
 from domain.projections.following.parked import parked_streams
 from domain.projections.rebuild.contract import Progress, RebuildFailed
 from domain.projections.registry import NAMES, Projections
-from tests.support.postgres import Database
 from tests.support.intents.histories import Histories, table
+from tests.support.postgres import Database
 
 
 def ignore(_progress: Progress) -> None:

@@ -23,8 +23,8 @@ from domain.projections.rebuild.contract import Progress, RebuildFailed
 from domain.projections.rebuild.intents import IntentStatesBuilder
 from domain.projections.rebuild.rebuild import Rebuild
 from domain.projections.rebuild.workers import FoldingHere, FoldingProcesses
-from tests.support.postgres import Database
 from tests.support.intents.histories import Histories, table
+from tests.support.postgres import Database
 
 ROWS = b"select * from intent_states order by id"
 

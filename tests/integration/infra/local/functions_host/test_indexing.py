@@ -12,7 +12,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from tests.support.functions_host import ROOT, write_app
+from tests.support import ROOT
+from tests.support.functions_host import write_app
 
 APP = """
 import typing

@@ -17,7 +17,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.functions_host import ROOT, HostFactory, write_app
+from tests.support import ROOT
+from tests.support.functions_host import HostFactory, write_app
 
 HELLO = """
 import os

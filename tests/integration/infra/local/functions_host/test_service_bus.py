@@ -17,6 +17,7 @@ from azure.servicebus.aio import ServiceBusClient
 
 from domain.contracts.amqp_decoding import complete_decoder
 from tests.support.functions_host import HostFactory, HostProcess, write_app
+from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
 from tests.support.servicebus.raw_messages import (
     ODD_PROPERTIES,
     TRACE_PROPERTIES,
@@ -25,7 +26,6 @@ from tests.support.servicebus.raw_messages import (
     raw_message,
     send_raw,
 )
-from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
 
 LOCK_SECONDS = 5
 MAX_DELIVERIES = 3

@@ -22,9 +22,8 @@ from infra.local.postgres import files as postgres_files
 from infra.local.postgres.files import EmbeddedPostgresError
 from infra.local.postgres.process import PortTaken
 from infra.local.postgres.server import DataDirInUse, EmbeddedPostgres
+from tests.support import ROOT
 from tests.support.postgres import Servers
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

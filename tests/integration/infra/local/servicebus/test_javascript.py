@@ -18,9 +18,9 @@ from infra.local.servicebus.amqp.answers import performative
 from infra.local.servicebus.amqp.frames import AMQP_HEADER, encode_frame
 from infra.local.servicebus.amqp.performatives import ATTACH, BEGIN, COORDINATOR, OPEN
 from infra.local.servicebus.codec.types import Described, UInt, ULong
+from tests.support import ROOT
 from tests.support.servicebus.broker import BrokerProcess
 
-ROOT = Path(__file__).resolve().parents[3]
 HOME = ROOT / ".venv" / "javascript-sdk"
 PACKAGES = ("@azure/service-bus@7.9.5", "rhea@3.0.5")
 

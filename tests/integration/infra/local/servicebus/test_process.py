@@ -12,7 +12,8 @@ from pathlib import Path
 
 from azure.servicebus import ServiceBusMessage
 
-from tests.support.servicebus.broker import ROOT, BrokerFactory, BrokerProcess
+from tests.support import ROOT
+from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
 from tests.support.servicebus.sdk import make_sdk
 
 KEY = "0123456789abcdef"

@@ -25,7 +25,8 @@ from sandbox_host.runtimes.bubblewrap import binary as bwrap_binary
 from sandbox_host.runtimes.bubblewrap.binary import Identity, find_bwrap, reap_copies
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
 from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime
-from tests.support.sandbox.runtimes import ROOT, prepared, run
+from tests.support import ROOT
+from tests.support.sandbox.runtimes import dead_host_tag, prepared, run
 
 
 @pytest.mark.timeout(240)
@@ -216,15 +217,6 @@ async def test_a_canary_takes_less_than_a_second() -> None:
         if not readiness.ready:
             pytest.skip(readiness.reason)
     assert min(times) < 1.0, times
-
-
-def dead_host_tag() -> str:
-    """The tag of a process that has ended."""
-    script = "from sandbox_host.linux.processes import host_tag; print(host_tag())"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 @pytest.mark.usefixtures("needs_root")

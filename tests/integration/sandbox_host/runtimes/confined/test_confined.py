@@ -31,8 +31,8 @@ from sandbox_host.runtimes.confined import runtime as confined
 from sandbox_host.runtimes.confined import users as confined_users
 from sandbox_host.runtimes.confined.process import Launcher
 from sandbox_host.runtimes.confined.runtime import ConfinedRuntime
-from tests.support.sandbox.runtimes import ROOT, ensure_image, open_runtime, prepared, run
-from tests.integration.sandbox_host.runtimes.bubblewrap.test_bubblewrap import dead_host_tag
+from tests.support import ROOT
+from tests.support.sandbox.runtimes import dead_host_tag, ensure_image, open_runtime, prepared, run
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")

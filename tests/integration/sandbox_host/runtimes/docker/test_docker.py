@@ -19,7 +19,8 @@ from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from sandbox_host.runtimes.docker.workspace import WORKSPACES
-from tests.support.sandbox.runtimes import ROOT, ensure_image, groups_with, prepared, run
+from tests.support import ROOT
+from tests.support.sandbox.runtimes import ensure_image, groups_with, prepared, run
 
 pytestmark = pytest.mark.docker
 

@@ -18,10 +18,11 @@ from sandbox_host.run.job import InvalidJob
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
 from sandbox_host.runtimes.sessions.api import SessionPool
 from sandbox_host.runtimes.sessions.runtime import SessionsRuntime
-from tests.support.sandbox.runtimes import ROOT, HostProcess, misreported, prepared, run, sandbox_job
+from tests.support import ROOT
 from tests.support.sandbox.bus import client_of
-from tests.support.servicebus.broker import BrokerProcess
+from tests.support.sandbox.runtimes import HostProcess, misreported, prepared, run, sandbox_job
 from tests.support.sandbox.sessions_server import Fault, SessionsServer
+from tests.support.servicebus.broker import BrokerProcess
 
 
 @pytest_asyncio.fixture

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from typer.core import TyperGroup
@@ -15,18 +13,7 @@ from typer.testing import CliRunner
 
 from domain.operations.cli import COMMANDS, cli
 from infra.local.stack.config import ROOT
-
-
-def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    for name in group.list_commands(None):
-        command = group.get_command(None, name)
-        if isinstance(command, TyperGroup):
-            yield from commands(command, (*path, name))
-        else:
-            yield " ".join((*path, name)), command
-
-
-EVERY = dict(commands(get_command(cli)))
+from tests.support.qlp_commands import EVERY
 
 
 def help_of(*arguments: str, width: int = 80) -> str:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from domain.operations.cli import cli
 from infra.local.stack.config import ROOT
-from tests.unit.domain.operations.cli.test_help import EVERY
+from tests.support.qlp_commands import EVERY
 
 #: Each option with a number, by its command; the first as one that has to be there.
 NUMBERS = [

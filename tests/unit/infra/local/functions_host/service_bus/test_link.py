@@ -1,14 +1,18 @@
-"""A receiver of the SDK that gave up is replaced."""
+"""A receiver of the SDK that gave up is replaced, and one that is deaf lets a listener stop."""
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from azure.servicebus.aio import ServiceBusClient
 
+from infra.local.functions_host.host_json import ServiceBusOptions
 from infra.local.functions_host.model import ServiceBusTrigger
 from infra.local.functions_host.service_bus.link import ServiceBusLink
+from infra.local.functions_host.service_bus.trigger import SingleListener
 
 TRIGGER = ServiceBusTrigger("m", "Bus", "q", None, None, False, "text", None)
 
@@ -54,3 +58,33 @@ async def test_a_receiver_that_returns_without_waiting_is_replaced() -> None:
     await link.close()
     assert fresh.closed
     assert settler.closed
+
+
+class DeafReceiver(FakeReceiver):
+    """Loses the first cancellation, as Python 3.11's wait_for may."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.waits = asyncio.Event()
+        self.cancellations = 0
+
+    async def receive_messages(self, count: int, seconds: float) -> list[str]:
+        self.waits.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancellations += 1
+            if self.cancellations > 1:
+                raise
+        raise ConnectionError("the broker is gone")
+
+
+async def test_a_cancellation_that_is_lost_is_repeated() -> None:
+    receiver = DeafReceiver()
+    function = cast(Any, SimpleNamespace(name="f", trigger=TRIGGER))
+    client = cast(ServiceBusClient, FakeClient(receiver, FakeReceiver([])))
+    listener = SingleListener(function, cast(Any, None), ServiceBusOptions(), client)
+    await listener.start()
+    await receiver.waits.wait()
+    await asyncio.wait_for(listener.stop(), 60)
+    assert receiver.cancellations >= 1

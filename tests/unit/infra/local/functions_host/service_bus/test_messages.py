@@ -16,7 +16,12 @@ from infra.local.functions_host.service_bus.messages import UnreadableBodyError,
 from infra.local.servicebus.broker.messages import VALUE, parse_message, section
 from infra.local.servicebus.broker.stored import StoredMessage
 from infra.local.servicebus.codec.encode import encode
-from tests.support.servicebus.raw_messages import ODD_PROPERTIES, UNREADABLE_BODIES, data, raw_message
+from tests.support.servicebus.raw_messages import (
+    ODD_PROPERTIES,
+    UNREADABLE_BODIES,
+    data,
+    raw_message,
+)
 
 TRIGGER = ServiceBusTrigger("m", "Bus", "q", None, None, many=False, body="binary", plain=None)
 

@@ -20,7 +20,13 @@ from infra.local.servicebus.broker.stored import StoredMessage
 from infra.local.servicebus.codec.decode import decode
 from infra.local.servicebus.codec.encode import encode
 from infra.local.servicebus.codec.types import Described, Symbol, Timestamp, UInt, ULong
-from tests.support.servicebus.entities import FakeClock, content, dead_letters, lock_next, make_entity
+from tests.support.servicebus.entities import (
+    FakeClock,
+    content,
+    dead_letters,
+    lock_next,
+    make_entity,
+)
 
 
 def settled(entity: Any, code: int, *fields: object) -> str:

@@ -17,13 +17,13 @@ from infra.local.servicebus.codec.decode import decode
 from infra.local.servicebus.codec.encode import encode
 from infra.local.servicebus.codec.types import Symbol, Timestamp, UInt
 from infra.local.servicebus.errors import MalformedMessage, MessageTooLarge
+from tests.support.servicebus.entities import payload, section
 from tests.support.servicebus.raw_messages import (
     COMPOUND_PROPERTIES,
     ODD_PROPERTIES,
     data,
     raw_message,
 )
-from tests.support.servicebus.entities import payload, section
 
 STAMP = BrokerProperties(
     delivery_count=2,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from tests.support.terraform.rules import identity, network, services
-from tests.support.terraform.rules import Rule
+from tests.support.terraform.plans import Plan, Workspace
+from tests.support.terraform.rules import Rule, identity, network, services
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,37 @@ SEEDS = [
         "",
     ),
 ]
+
+
+class Plans:
+    """Plans of the configuration as it is, and of a copy with mistakes; each made when asked for.
+
+    The files of tests are shared among processes, and few of them need all plans.
+    """
+
+    def __init__(self, folder: Path, mirror: Path) -> None:
+        self._folder = folder
+        self._mirror = mirror
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The configuration as it is."""
+        return Workspace.initialised(self._folder / "as-it-is", self._mirror)
+
+    @cached_property
+    def prod(self) -> Plan:
+        """Of production."""
+        return self.workspace.plan("prod")
+
+    @cached_property
+    def dev(self) -> Plan:
+        """Of development."""
+        return self.workspace.plan("dev")
+
+    @cached_property
+    def mistaken(self) -> Plan:
+        """Of production, with every mistake of `SEEDS`."""
+        mistaken = self.workspace.copy(self._folder / "mistaken")
+        for seed in SEEDS:
+            mistaken.replace(seed.file, seed.old, seed.new)
+        return mistaken.plan("prod")
