@@ -15,7 +15,7 @@ help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
 	@printf '\n%s\n' "For example:"
 	@printf '  %s\n' 'make up ARGS="--no-tour --json"' 'make up QLP_HTTP_PORT=7171 QLP_AMQP_PORT=5772' \
-	  'make test ARGS="tests/unit -k doors"' 'make test WORKERS=0 ARGS="tests/e2e/test_http.py -x"' \
+	  'make test ARGS="tests/unit -k untrusted"' 'make test WORKERS=0 ARGS="tests/e2e/test_http.py -x"' \
 	  'make bench ARGS="main_job submit"' 'make drill ARGS="mistake --clients 2"' 'make reset ARGS=--dry-run'
 
 up: $(INSTALLED) ## Start everything, take the tour, serve until Ctrl-C (ARGS=--json, --no-tour)

@@ -16,7 +16,7 @@ class Prompt:
     """One file of ``prompts/``.
 
     Attributes:
-        version: changes with every change of the text; see ``tests/unit/planning``.
+        version: changes with every change of the text; see ``tests/unit/domain/planning``.
         text: the system message; what people or programs said is never part of it.
     """
 

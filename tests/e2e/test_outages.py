@@ -128,8 +128,9 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
                     await asyncio.sleep(0.1)
                 assert found["outcome"]["stdout"].startswith("number ")
         await until_health_is(stack, "ok")
-        monkeypatch.setenv("ServiceBusConnection", stack.endpoints.service_bus)
-        letters = await stack.qlp("dead-letters", "list", "--json")
+        letters = await stack.qlp(
+            "dead-letters", "list", "--json", ServiceBusConnection=stack.endpoints.service_bus
+        )
         assert letters.json["items"] == []
         log = (stack.data / "logs" / "functions.log").read_text()
         assert "Traceback" not in log

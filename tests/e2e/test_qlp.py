@@ -17,8 +17,8 @@ async def test_streams_are_listed_by_tenant_and_page(stack: RunningStack, client
     tenant = await stack.tenant_of(client)
     ids = {f"intent-{(await client.run({'program': ECHO}))['id']}" for _ in range(3)}
     first = (await stack.qlp("streams", "list", "--tenant", tenant, "--limit", "2", "--json")).json
-    rest = await qlp(
-        *(stack, "streams", "list", "--tenant", tenant, "--after", first["next"], "--json")
+    rest = await stack.qlp(
+        *("streams", "list", "--tenant", tenant, "--after", first["next"], "--json")
     )
     items = first["items"] + rest.json["items"]
     assert {item["stream_id"] for item in items} == ids

@@ -1,7 +1,7 @@
 """Checkers of outputs: strict about the answer, lenient about what no user would mind.
 
-Outputs come from programs that a model wrote: whatever one holds, `judge` says what is wrong with it
-and raises nothing.
+Outputs come from programs that a model wrote: whatever one holds, `judge` says what is wrong with
+it and raises nothing.
 """
 
 from __future__ import annotations
