@@ -38,7 +38,7 @@ async def one_intent(client: Client) -> tuple[float, dict[str, float]]:
     sent, started = time.time(), time.perf_counter()
     intent = await client.run({"program": PROGRAM})
     total = (time.perf_counter() - started) * 1000
-    events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    events = await client.events(intent["id"])
     at = {e["type"]: datetime.fromisoformat(e["recorded_at"]).timestamp() for e in events}
     program = intent["outcome"]["usage"]["wall_ms"]
     sandbox = (at["SandboxRunFinished"] - at["SandboxRunRequested"]) * 1000

@@ -7,12 +7,13 @@ It ends with them: one that idles takes time from others. Docker is behind the s
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.support.openai.chat import OpenAIServer
 from tests.support.stack import Client, RunningStack, running_stack
 
 
@@ -33,3 +34,22 @@ async def stack() -> AsyncIterator[RunningStack]:
 async def client(stack: RunningStack) -> Client:
     """A client of a tenant that nobody else uses."""
     return await stack.new_tenant()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def model() -> AsyncIterator[OpenAIServer]:
+    """A language model, for the stack of one file."""
+    server = OpenAIServer()
+    await server.start()
+    yield server
+    await server.aclose()
+
+
+@pytest.fixture
+def scripted(model: OpenAIServer) -> Iterator[None]:
+    """Each test scripts the model's answers, uses them up, and asks as the API wants it."""
+    model.replies.clear()
+    model.asked.clear()
+    yield
+    assert not model.replies
+    assert model.refused == []

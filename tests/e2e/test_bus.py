@@ -74,7 +74,7 @@ async def test_the_trace_of_a_producer_is_carried_on(
     event = submission(tenant, {"program": ECHO}, traceparent=form.format(trace))
     await stack.publish("intents", json.dumps(event))
     intent = await arrived(client, event)
-    events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    events = await client.events(intent["id"])
     assert {item["traceparent"].split("-")[1] for item in events} == {trace}
 
 
@@ -272,10 +272,8 @@ async def test_a_forged_result_for_another_tenants_intent_is_refused(
     intent = (
         await client.submit({"program": {"language": "shell", "files": {"a": "sleep 2; echo me"}}})
     ).body
-    async with asyncio.timeout(60):
-        while (await client.get(f"/intents/{intent['id']}")).body["status"] != "running":
-            await asyncio.sleep(0.02)
-    events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    await client.until_running(intent["id"])
+    events = await client.events(intent["id"])
     run_id = next(e["data"]["run_id"] for e in events if e["type"] == "SandboxRunRequested")
     forged = submission(
         "nobody",

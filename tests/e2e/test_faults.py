@@ -230,9 +230,7 @@ async def test_a_run_that_was_cut_off_is_run_again_and_recorded_once(impatient: 
         client = stack.client
         program = {"language": "shell", "files": {"main.sh": "sleep 3; echo survived"}}
         intent = (await client.submit({"program": program})).body
-        async with asyncio.timeout(60):
-            while (await client.get(f"/intents/{intent['id']}")).body["status"] != "running":
-                await asyncio.sleep(0.05)
+        await client.until_running(intent["id"])
         await kill_sandbox(stack)
         intents = await all_finished(client, {0: intent["id"]})
         assert intents[0]["outcome"]["stdout"] == "survived\n"

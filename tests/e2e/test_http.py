@@ -8,11 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.intents.content import MAX_CONTENT_BYTES
-from tests.support.stack import ECHO, Client, RunningStack, problem
+from tests.support.stack import ECHO, NOBODYS, Client, RunningStack, problem
 
 PRINT_42 = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
-#: An id that no intent has; the same in every worker, as names of tests have to be.
-_NOBODYS = "7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"
 SLEEP = {
     "language": "shell",
     "files": {"main.sh": "sleep 60"},
@@ -125,7 +123,7 @@ async def test_an_exact_repeat_of_a_solved_sentence_is_reused(client: Client) ->
     first = await client.run({"text": "six by seven", "program": PRINT_42})
     again = await client.run({"text": " six by seven\n"})
     assert (again["status"], again["outcome"]["stdout"]) == ("succeeded", "42\n")
-    events = (await client.get(f"/intents/{again['id']}/events")).body["items"]
+    events = await client.events(again["id"])
     planned = next(event for event in events if event["type"] == "IntentPlanned")
     assert planned["data"]["source"] == "reused"
     assert planned["data"]["reused_from"] == first["id"]
@@ -140,8 +138,7 @@ class TestIdempotency:
         )
         assert len({reply.body["id"] for reply in replies}) == 1
         assert [r.headers["Idempotency-Replayed"] for r in replies].count("false") == 1
-        events = await client.get(f"/intents/{replies[0].body['id']}/events")
-        types = [event["type"] for event in events.body["items"]]
+        types = [event["type"] for event in await client.events(replies[0].body["id"])]
         assert types.count("SandboxRunFinished") == 1
 
     async def test_the_same_key_for_something_else_is_refused(self, client: Client) -> None:
@@ -183,7 +180,7 @@ class TestEvents:
         reply = await client.submit(
             {"program": ECHO}, Prefer="wait=30", traceparent=f"00-{trace}-b7ad6b7169203331-01"
         )
-        events = (await client.get(f"/intents/{reply.body['id']}/events")).body["items"]
+        events = await client.events(reply.body["id"])
         assert {event["traceparent"].split("-")[1] for event in events} == {trace}
         assert reply.headers["traceparent"].split("-")[1] == trace
 
@@ -205,9 +202,7 @@ class TestEvents:
 
     async def test_a_long_poll_that_sees_nothing_ends_in_time(self, client: Client) -> None:
         intent = (await client.submit({"program": SLEEP})).body
-        async with asyncio.timeout(30):
-            while (await client.get(f"/intents/{intent['id']}")).body["status"] != "running":
-                await asyncio.sleep(0.05)
+        await client.until_running(intent["id"])
         started = asyncio.get_running_loop().time()
         reply = await client.get(f"/intents/{intent['id']}/events?after=3&wait=0.5")
         assert reply.body["items"] == []
@@ -282,12 +277,12 @@ class TestAccess:
         [
             ("POST", "/intents"),
             ("GET", "/intents"),
-            ("GET", f"/intents/{_NOBODYS}"),
-            ("GET", f"/intents/{_NOBODYS}/events"),
-            ("POST", f"/intents/{_NOBODYS}/cancel"),
+            ("GET", f"/intents/{NOBODYS}"),
+            ("GET", f"/intents/{NOBODYS}/events"),
+            ("POST", f"/intents/{NOBODYS}/cancel"),
         ],
     )
-    async def test_no_door_opens_without_a_valid_key(
+    async def test_nothing_is_answered_without_a_valid_key(
         self, stack: RunningStack, key: str | None, method: str, path: str
     ) -> None:
         reply = await stack.client_with(key).call(method, path, {} if method == "POST" else None)

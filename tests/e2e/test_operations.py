@@ -12,10 +12,8 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from domain.access.store import ApiKeys, Role
-from domain.database.pool import open_pool
 from tests.support.qlp import qlp
-from tests.support.stack import ECHO, Client, RunningStack, submission
+from tests.support.stack import ECHO, NOBODYS, Client, RunningStack, problem, submission
 
 FAILING = {"language": "python", "files": {"main.py": "raise SystemExit(3)"}}
 
@@ -31,18 +29,8 @@ class Tenant:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def tenant(stack: RunningStack) -> Tenant:
-    name = f"tenant-{uuid4().hex[:12]}"
-    pool = await open_pool(
-        stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
-    )
-    try:
-        keys = ApiKeys(pool)
-        await keys.ensure_tenant(name)
-        roles: tuple[Role, Role] = ("client", "operator")
-        made = [stack.client_with(await keys.create(name, role, "test")) for role in roles]
-    finally:
-        await pool.close()
-    return Tenant(name, *made)
+    client = await stack.new_tenant()
+    return Tenant(await stack.tenant_of(client), client, await stack.operator_of(client))
 
 
 async def replay(operator: Client, **body: Any) -> Any:
@@ -51,7 +39,7 @@ async def replay(operator: Client, **body: Any) -> Any:
 
 ROUTES = [
     ("GET", "/operations/streams"),
-    ("GET", "/operations/streams/7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"),
+    ("GET", f"/operations/streams/{NOBODYS}"),
     ("GET", "/operations/rejected"),
     ("GET", "/operations/dead-letters"),
     ("POST", "/operations/replay"),
@@ -65,7 +53,7 @@ async def test_only_operators_come_in(
 ) -> None:
     body = {"where": "status=failed"} if method == "POST" else None
     refused = await tenant.client.call(method, path, body)
-    assert (refused.status, refused.body["type"]) == (403, "urn:qlp:problem:forbidden")
+    problem(refused, 403, "forbidden")
     assert (await stack.client_with(None).call(method, path, body)).status == 401
 
 
@@ -97,7 +85,7 @@ async def test_a_stream_of_another_tenant_does_not_exist(
     preview = (await replay(tenant.operator, ids=[foreign["id"], mine["id"]])).body["preview"]
     assert (preview["selected"], preview["unknown"]) == (1, [foreign["id"]])
     named = await replay(tenant.operator, where="tenant=somebody-else")
-    assert (named.status, named.body["type"]) == (403, "urn:qlp:problem:forbidden")
+    problem(named, 403, "forbidden")
     assert (await stack.client.get("/operations/streams")).status == 200
 
 
@@ -122,7 +110,7 @@ async def test_a_replay_looks_first_and_executes_what_was_seen(tenant: Tenant) -
     seen = (await replay(tenant.operator, where=where, to="publish")).body
     assert (seen["executed"], seen["result"], seen["preview"]["selected"]) == (False, None, 2)
     changed = await replay(tenant.operator, where=where, to="publish", execute=True, expected=1)
-    assert (changed.status, changed.body["type"]) == (409, "urn:qlp:problem:selection-changed")
+    problem(changed, 409, "selection-changed")
     for _ in range(2):  # again, because it is harmless
         done = await replay(tenant.operator, where=where, to="publish", execute=True, expected=2)
         assert (done.status, done.body["result"]["done"]) == (200, 2)

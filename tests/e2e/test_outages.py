@@ -95,9 +95,7 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
     async with running_stack(open_path / "data") as stack:
         client = stack.client
         running = (await client.submit(body(1, seconds=2))).body["id"]
-        async with asyncio.timeout(60):
-            while (await client.get(f"/intents/{running}")).body["status"] != "running":
-                await asyncio.sleep(0.05)
+        await client.until_running(running)
         begin(stack)
 
         refused = await client.submit(body(2), Idempotency_Key="key-2")

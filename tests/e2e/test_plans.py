@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ import pytest_asyncio
 from tests.support.openai.chat import OpenAIServer, Reply, fault, program, repaired, step
 from tests.support.stack import Client, RunningStack, thinking_stack
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("scripted")]
 
 #: More than travels inside a result: it is uploaded, and fetched by the steps that need it.
 ROWS = 20_000
@@ -37,14 +37,6 @@ print(even, odd, even + odd)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def model() -> AsyncIterator[OpenAIServer]:
-    server = OpenAIServer()
-    await server.start()
-    yield server
-    await server.aclose()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def thinking(model: OpenAIServer) -> AsyncIterator[RunningStack]:
     """A stack whose model is soon given up, and whose stalled intents are soon found."""
     async with thinking_stack(model) as running:
@@ -56,15 +48,6 @@ async def client(thinking: RunningStack) -> Client:
     return await thinking.new_tenant()
 
 
-@pytest.fixture(autouse=True)
-def unscripted(model: OpenAIServer) -> Iterator[None]:
-    """Each test scripts its own answers, and uses them up."""
-    model.replies.clear()
-    model.asked.clear()
-    yield
-    assert not model.replies
-
-
 def sentence(text: str = "do it", **more: Any) -> dict[str, Any]:
     return {"text": f"{text} {uuid4()}", **more}
 
@@ -74,7 +57,7 @@ def plan(*steps: dict[str, Any], expected: tuple[str, ...] = ()) -> dict[str, An
 
 
 async def types_of(client: Client, intent_id: str) -> list[str]:
-    items = (await client.get(f"/intents/{intent_id}/events")).body["items"]
+    items = await client.events(intent_id)
     return [item["type"] for item in items]
 
 
@@ -146,7 +129,7 @@ async def test_artifacts_flow_along_the_edges_and_independent_steps_run_at_once(
     assert [each["name"] for each in of_step.body["items"]] == ["sum.txt"]
     assert (await client.get(f"/intents/{intent['id']}/artifacts?step=none")).status == 404
     assert (await client.get(f"/intents/{intent['id']}/artifacts")).body["items"] == []
-    events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    events = await client.events(intent["id"])
     runs = [
         (event["type"][10:], event["data"].get("step"))
         for event in events

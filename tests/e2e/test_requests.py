@@ -14,11 +14,9 @@ from yarl import URL
 
 import function_app  # noqa: F401 declares the routes
 from functions.routes import ROUTES, Route
-from tests.support.stack import ECHO, Client, Reply, RunningStack
+from tests.support.stack import ECHO, NOBODYS, Client, Reply, RunningStack, problem
 from tests.support.trace_contexts import KEPT, PARENT, RESTARTED, TRACE
 
-#: An id that no intent and no run has.
-_NOBODYS = "7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"
 _ROUTES = [ROUTES[name] for name in sorted(ROUTES)]
 _TAKING = [route for route in _ROUTES if route.body]
 
@@ -26,8 +24,8 @@ _TAKING = [route for route in _ROUTES if route.body]
 def path_of(route: Route) -> str:
     """A path of the route."""
     values = {
-        "id": _NOBODYS,
-        "run_id": _NOBODYS,
+        "id": NOBODYS,
+        "run_id": NOBODYS,
         "sha256": "0" * 64,
         "first": "a",
         "stream": "stdout",
@@ -37,16 +35,6 @@ def path_of(route: Route) -> str:
 
 def name_of(route: Route) -> str:
     return route.name
-
-
-def problem(reply: Reply, status: int, name: str) -> Any:
-    assert (reply.status, reply.headers.get("Content-Type")) == (
-        status,
-        "application/problem+json",
-    ), reply.body
-    assert reply.body["type"] == f"urn:qlp:problem:{name}"
-    assert reply.headers["traceparent"]
-    return reply.body
 
 
 async def send(
@@ -120,7 +108,7 @@ async def test_head_is_answered_wherever_get_is(operator: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "/", "/nosuch", f"/intents/{_NOBODYS}/nosuch", "/health/x", "/sandbox", "/%C3%A4"]
+    "path", ["", "/", "/nosuch", f"/intents/{NOBODYS}/nosuch", "/health/x", "/sandbox", "/%C3%A4"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 async def test_another_path_is_a_problem_too(stack: RunningStack, method: str, path: str) -> None:
@@ -152,7 +140,7 @@ class TestBodies:
         path = f"/intents/{intent['id']}/cancel"
         reply = await send(client, "POST", path, chunked(b'{"reason": "too slow"}'))
         problem(reply, 411, "length-required")
-        events = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+        events = await client.events(intent["id"])
         assert "IntentCancelled" not in [event["type"] for event in events]
 
     @pytest.mark.parametrize(
@@ -248,11 +236,11 @@ class TestHeaders:
 @pytest.mark.parametrize(
     "intent_id",
     [
-        _NOBODYS.replace("-", ""),
-        "{" + _NOBODYS + "}",
-        "urn:uuid:" + _NOBODYS,
-        "７" + _NOBODYS[1:],
-        _NOBODYS[:1] + "_" + _NOBODYS[2:],
+        NOBODYS.replace("-", ""),
+        "{" + NOBODYS + "}",
+        "urn:uuid:" + NOBODYS,
+        "７" + NOBODYS[1:],
+        NOBODYS[:1] + "_" + NOBODYS[2:],
     ],
 )
 async def test_an_id_has_one_form(client: Client, intent_id: str) -> None:
@@ -296,6 +284,6 @@ class TestTraceContext:
     async def test_a_later_version_reaches_every_event(self, client: Client) -> None:
         headers = [("traceparent", f"cc-{TRACE}-1234567890123456-01-later"), ("Prefer", "wait=60")]
         reply = await send(client, "POST", "/intents", json.dumps({"program": ECHO}), headers)
-        events = (await client.get(f"/intents/{reply.body['id']}/events")).body["items"]
+        events = await client.events(reply.body["id"])
         assert {event["traceparent"].split("-")[1] for event in events} == {TRACE}
         assert {event["traceparent"].split("-")[0] for event in events} == {"00"}

@@ -6,8 +6,6 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,11 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
 from domain.access.limits import LimitsStore, TenantLimits
 from domain.contracts.heartbeat import RUN_HEADER
 from domain.contracts.job import MAX_ARTIFACT_BYTES
-from domain.database.pool import fetch, open_pool
+from domain.database.pool import fetch
 from domain.intents.content import Limits
 from domain.intents.run_decisions import run_id_of
 from domain.runs.tokens import RunTokens
@@ -49,7 +46,7 @@ async def started(client: Client, body: dict[str, Any]) -> UUID:
 
 async def moments(client: Client, intent_id: UUID) -> dict[str, datetime]:
     """When each type of event was recorded."""
-    items = (await client.get(f"/intents/{intent_id}/events")).body["items"]
+    items = await client.events(intent_id)
     return {item["type"]: datetime.fromisoformat(item["recorded_at"]) for item in items}
 
 
@@ -75,17 +72,6 @@ async def token_of(stack: RunningStack, client: Client, intent_id: UUID) -> str:
     )
     assert token is not None
     return token
-
-
-@asynccontextmanager
-async def database(stack: RunningStack) -> AsyncIterator[AsyncConnectionPool]:
-    pool = await open_pool(
-        stack.endpoints.database_url, min_size=1, max_size=1, application_name="tests"
-    )
-    try:
-        yield pool
-    finally:
-        await pool.close()
 
 
 async def put(
@@ -203,7 +189,7 @@ class TestArtifacts:
         self, client: Client, stack: RunningStack
     ) -> None:
         intent = await client.run(leaving({"a.txt": "b'fleeting'"}))
-        async with database(stack) as pool:
+        async with stack.pool() as pool:
             await fetch(
                 pool,
                 b"delete from artifact_contents where tenant_id = %(tenant)s",
@@ -316,7 +302,7 @@ class TestKills:
         assert intent["status"] == "cancelled"
         assert intent["outcome"]["verdict"] == "cancelled"
         assert "operator" not in json.dumps(intent)
-        events = (await client.get(f"/intents/{intent_id}/events")).body["items"]
+        events = await client.events(intent_id)
         assert "operator" not in json.dumps(events)
 
     async def test_an_operator_kills_a_run_and_the_intent_says_so(
@@ -340,7 +326,7 @@ class TestKills:
             "failed",
             "killed_by_operator",
         )
-        told = (await client.get(f"/intents/{intent_id}/events")).body["items"]
+        told = await client.events(intent_id)
         wish = next(each["data"] for each in told if each["type"] == "SandboxRunKillRequested")
         assert wish.keys() == {"at", "run_id", "reason"}  # and not who the operator is
         assert wish["reason"] == "maintenance"
@@ -455,7 +441,7 @@ class TestAdmission:
     async def test_a_tenants_ceiling_is_named_and_its_default_is_what_runs_get(
         self, client: Client, stack: RunningStack
     ) -> None:
-        async with database(stack) as pool:
+        async with stack.pool() as pool:
             await LimitsStore(pool).set(
                 await stack.tenant_of(client),
                 TenantLimits(Limits(wall_seconds=1), Limits(wall_seconds=2, processes=9)),
@@ -467,7 +453,7 @@ class TestAdmission:
         ]
         intent = await client.run(python("import time; time.sleep(30)"))
         assert intent["outcome"]["verdict"] == "timed_out"
-        items = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+        items = await client.events(intent["id"])
         [limits] = [e["data"]["limits"] for e in items if e["type"] == "SandboxRunRequested"]
         assert (limits["wall_seconds"], limits["processes"]) == (1, 9)
 

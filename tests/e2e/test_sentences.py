@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -15,17 +15,9 @@ from tests.support.openai.chat import OpenAIServer, Reply, fault, program
 from tests.support.qlp import qlp
 from tests.support.stack import Client, RunningStack, thinking_stack
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("scripted")]
 
 SAME = {"reason": "They ask the same.", "equivalent": True}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def model() -> AsyncIterator[OpenAIServer]:
-    server = OpenAIServer()
-    await server.start()
-    yield server
-    await server.aclose()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -40,26 +32,16 @@ async def client(thinking: RunningStack) -> Client:
     return await thinking.new_tenant()
 
 
-@pytest.fixture(autouse=True)
-def unscripted(model: OpenAIServer) -> Iterator[None]:
-    """Each test scripts its own answers, and uses them up."""
-    model.replies.clear()
-    model.asked.clear()
-    yield
-    assert not model.replies
-    assert model.refused == []
-
-
 async def planned(client: Client, intent: dict[str, Any]) -> dict[str, Any]:
     """What was recorded of the plan."""
-    items = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    items = await client.events(intent["id"])
     data: dict[str, Any] = next(i["data"] for i in items if i["type"] == "IntentPlanned")
     return data
 
 
 async def calls(client: Client, intent: dict[str, Any]) -> list[dict[str, Any]]:
     """The calls of the model that were recorded."""
-    items = (await client.get(f"/intents/{intent['id']}/events")).body["items"]
+    items = await client.events(intent["id"])
     return [item["data"]["call"] for item in items if item["type"] == "LanguageModelCalled"]
 
 

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.openai.embeddings import EmbeddingsServer
-from tests.support.stack import ECHO, Client, Reply, RunningStack, running_stack
-
-_NOBODYS = "7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4"
+from tests.support.stack import ECHO, NOBODYS, Client, Reply, RunningStack, problem, running_stack
 
 
 async def search(client: Client, **body: Any) -> Reply:
@@ -88,7 +86,7 @@ async def test_a_tenant_sees_its_own_alone_operators_too(
     operator = await stack.operator_of(other)
     assert ids(await search(operator, text="secret ledger", limit=50)) == [theirs]
     hidden = await other.get(f"/intents/{mine}/similar")
-    assert (hidden.status, hidden.body["type"]) == (404, "urn:qlp:problem:not-found")
+    problem(hidden, 404, "not-found")
     tried = await other.call("POST", "/intents/search", {"text": "x", "tenant": "acme"})
     assert (tried.status, tried.body["errors"][0]["pointer"]) == (400, "/tenant")
 
@@ -117,9 +115,7 @@ async def test_a_wrong_search_is_told_which_field(
     client: Client, body: dict[str, Any], pointer: str
 ) -> None:
     reply = await search(client, **body)
-    assert reply.status == 400, reply.body
-    assert reply.headers["Content-Type"] == "application/problem+json"
-    assert reply.body["errors"][0]["pointer"] == pointer
+    assert problem(reply, 400, "invalid-request")["errors"][0]["pointer"] == pointer
 
 
 @pytest.mark.parametrize(
@@ -137,7 +133,7 @@ async def test_a_wrong_query_is_told_which_parameter(
 ) -> None:
     intent_id = (await client.submit({"program": ECHO})).body["id"]
     reply = await client.get(f"/intents/{intent_id}/similar?{query}")
-    assert (reply.status, reply.body["errors"][0]["pointer"]) == (400, pointer)
+    assert problem(reply, 400, "invalid-request")["errors"][0]["pointer"] == pointer
 
 
 async def test_what_cannot_be_compared_is_answered_plainly(
@@ -146,7 +142,7 @@ async def test_what_cannot_be_compared_is_answered_plainly(
     bare = (await client.run({"program": ECHO}))["id"]
     nothing = await client.get(f"/intents/{bare}/similar")
     assert (nothing.status, nothing.body["items"]) == (200, [])
-    assert (await client.get(f"/intents/{_NOBODYS}/similar")).status == 404
+    assert (await client.get(f"/intents/{NOBODYS}/similar")).status == 404
     assert (await client.get("/intents/nothing/similar")).status == 404
     stranger = stack.client_with(None)
     assert (await search(stranger, text="x")).status == 401
@@ -177,7 +173,7 @@ async def test_an_outage_of_the_provider_neither_loses_nor_blocks_an_intent(
         # What is recorded can be searched; what is not, cannot now, and the answer says so.
         assert ids(await search(client, text=" sort a list of names\n")) == [first]
         away = await search(client, text="something new")
-        assert (away.status, away.body["type"]) == (503, "urn:qlp:problem:embedder-unavailable")
+        problem(away, 503, "embedder-unavailable")
         assert int(away.headers["Retry-After"]) >= 1
         health = (await client.get("/health")).body["checks"]["embedder"]
         assert health["status"] == "degraded"

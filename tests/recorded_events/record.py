@@ -23,7 +23,6 @@ import msgspec
 
 from domain.application.repository import IntentRepository
 from domain.contracts.job import RESULT_TYPE
-from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.intents.state import IntentState
 from tests.support.openai.chat import OpenAIServer, fault, program, repaired, step
@@ -202,15 +201,10 @@ class ModelScenarios(Scenarios):
 
 async def read(stack: RunningStack, intent_id: str) -> tuple[list[dict[str, Any]], IntentState]:
     """The recorded events of an intent and the state they fold to."""
-    pool = await open_pool(
-        stack.endpoints.database_url, min_size=1, max_size=1, application_name="record"
-    )
-    try:
+    async with stack.pool() as pool:
         repository = IntentRepository(EventLog(pool))
         records = await repository.history(UUID(intent_id))
         state = await repository.load(UUID(intent_id))
-    finally:
-        await pool.close()
     if state is None:
         raise LookupError(f"no events of intent {intent_id}")
     fields = ("type", "schema_version", "data")

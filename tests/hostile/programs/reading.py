@@ -10,6 +10,14 @@ _KEEPER = {
     GVISOR: "PID 1 is the box's own agent, not hidden; nothing of the host's is in it",
 }
 
+_IN_FILES_OF_PROCESSES = """\
+for path in glob.glob('/proc/[0-9]*/{}'):
+    try: found = open(path, errors='replace').read()
+    except OSError: continue
+    if holds_bait(found): break
+else: raise Refused
+"""
+
 PROBES = (
     Probe("shadow", "the host's password hashes", "open('/etc/shadow').read()"),
     Probe(
@@ -55,24 +63,12 @@ else: raise Refused
     Probe(
         "environment-of-host",
         "secrets in the environment of the host's processes",
-        """\
-for path in glob.glob('/proc/[0-9]*/environ'):
-    try: found = open(path, errors='replace').read()
-    except OSError: continue
-    if holds_bait(found): break
-else: raise Refused
-""",
+        _IN_FILES_OF_PROCESSES.format("environ"),
     ),
     Probe(
         "arguments-of-host",
         "secrets in the arguments of the host's processes",
-        """\
-for path in glob.glob('/proc/[0-9]*/cmdline'):
-    try: found = open(path, errors='replace').read()
-    except OSError: continue
-    if holds_bait(found): break
-else: raise Refused
-""",
+        _IN_FILES_OF_PROCESSES.format("cmdline"),
     ),
     Probe(
         "host-processes",
