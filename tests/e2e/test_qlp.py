@@ -60,7 +60,7 @@ async def test_a_replay_finds_a_read_model_that_was_tampered_with(
     assert "status" in (await stack.qlp("streams", "replay", intent["id"])).out
 
 
-async def test_a_key_opens_the_door_until_it_is_revoked(stack: RunningStack) -> None:
+async def test_a_key_is_accepted_until_it_is_revoked(stack: RunningStack) -> None:
     tenant = f"tenant-{uuid4().hex[:8]}"
     key = (await stack.qlp("keys", "create", "--tenant", tenant, "--label", "ci")).out.strip()
     listed = (await stack.qlp("keys", "list", "--json")).json["items"]

@@ -206,7 +206,7 @@ class TestArtifacts:
 
 
 class TestUploads:
-    async def test_only_the_runs_own_token_opens_the_door(
+    async def test_only_the_runs_own_token_is_accepted(
         self, client: Client, stack: RunningStack
     ) -> None:
         intent_id = await started(client, {"program": SLEEP})

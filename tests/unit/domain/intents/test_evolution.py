@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_not_repeated_in_the_error() -> None:
     assert "$.origin" in str(caught.value)
 
 
-def test_only_what_comes_from_elsewhere_is_checked_as_at_the_door() -> None:
+def test_only_what_comes_from_elsewhere_is_held_to_bounds() -> None:
     recorded = plain(submitted())
     recorded["content"]["program"]["files"][0]["path"] = "../main.py"
     data = json.dumps(recorded)

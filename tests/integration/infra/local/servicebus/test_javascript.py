@@ -96,7 +96,7 @@ def test_a_token_for_the_management_node_is_enough_for_it(said: dict[str, Any]) 
     assert "NotImplementedError: 'com.microsoft:enumerate-rules' is not supported" in said["rules"]
 
 
-def test_the_key_itself_opens_the_door_by_sasl_plain(said: dict[str, Any]) -> None:
+def test_the_key_itself_is_accepted_by_sasl_plain(said: dict[str, Any]) -> None:
     assert said["plain"] == "accepted"
     assert said["plainWithAnotherKey"] in ("connection_error", "disconnected")
 
