@@ -6,27 +6,24 @@ It ends with them: one that idles takes time from others. Docker is behind the s
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from tests.support.openai.chat import OpenAIServer
-from tests.support.stack import Client, RunningStack, running_stack
+from tests.support.stack import Client, RunningStack, open_folder, running_stack
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def stack() -> AsyncIterator[RunningStack]:
     """It is shared by the tests of this folder, each with tenants of its own."""
     with (
-        tempfile.TemporaryDirectory(prefix="qlp-test-", ignore_cleanup_errors=True) as folder,
+        open_folder() as folder,
         pytest.MonkeyPatch.context() as settings,
     ):
-        Path(folder).chmod(0o711)
         settings.setenv("QLP_SANDBOX_RUNTIMES", "bubblewrap")
-        async with running_stack(Path(folder) / "stack") as running:
+        async with running_stack(folder / "stack") as running:
             yield running
 
 

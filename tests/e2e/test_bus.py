@@ -13,8 +13,6 @@ import pytest
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.application.service import intent_id_for
-from domain.contracts.envelope import event_key
 from domain.messaging.amqp_copy import decoded
 from tests.support.servicebus.raw_messages import (
     ODD_PROPERTIES,
@@ -23,15 +21,14 @@ from tests.support.servicebus.raw_messages import (
     raw_message,
     send_raw,
 )
-from tests.support.stack import ECHO, Client, RunningStack, submission
+from tests.support.stack import ECHO, Client, RunningStack, intent_of, submission
 
 
 async def arrived(client: Client, event: dict[str, Any]) -> Any:
     """The finished intent of a producer's event."""
-    key = event_key(event["source"], event["id"])
-    intent_id = intent_id_for(event["tenantid"], "service_bus", key)
+    path = f"/intents/{intent_of(event)}"
     async with asyncio.timeout(60):
-        while (reply := await client.get(f"/intents/{intent_id}", Prefer="wait=20")).status == 404:
+        while (reply := await client.get(path, Prefer="wait=20")).status == 404:
             await asyncio.sleep(0.05)
     return reply.body
 

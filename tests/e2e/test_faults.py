@@ -18,10 +18,9 @@ import pytest
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.application.service import intent_id_for
 from infra.local.servicebus.broker.config import DEFAULT_CONFIG
 from infra.local.stack.stack import TENANT
-from tests.support.stack import Client, RunningStack, running_stack, submission
+from tests.support.stack import Client, RunningStack, intent_of, running_stack, saying, submission
 
 INTENTS = 100
 WORKERS = 8
@@ -86,11 +85,7 @@ def impatient(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def body(number: int) -> dict[str, Any]:
     """Most programs are short, some are still running when the fault strikes."""
-    pause = "sleep 1; " if number % 20 == 0 else ""
-    return {
-        "text": f"say {number}",
-        "program": {"language": "shell", "files": {"main.sh": f"{pause}echo number {number}"}},
-    }
+    return saying(number, seconds=1 if number % 20 == 0 else 0)
 
 
 class Load:
@@ -189,10 +184,7 @@ async def test_producers_messages_survive_a_crash_of_the_functions_host(impatien
             await stack.stack.children["functions"].kill()
             await sender.send_messages([ServiceBusMessage(json.dumps(e)) for e in events[30:]])
         await stack.stack.children["functions"].start(60)
-        accepted = {
-            number: str(intent_id_for(TENANT, "service_bus", f"{e['source']}\n{e['id']}"))
-            for number, e in enumerate(events)
-        }
+        accepted = {number: intent_of(event) for number, event in enumerate(events)}
         intents = await all_finished(stack.client, accepted)
         assert all(intent["status"] == "succeeded" for intent in intents.values())
         verify_log(stack.endpoints.database_url, accepted)

@@ -10,9 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from domain.application.service import intent_id_for
 from infra.local.stack.stack import TENANT
-from tests.support.stack import Reply, RunningStack, running_stack, submission
+from tests.support.stack import Reply, RunningStack, intent_of, running_stack, saying, submission
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -55,11 +54,6 @@ def empty(stack: RunningStack) -> None:
 END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'qlp'"
 
 
-def body(number: int, seconds: int = 0) -> dict[str, Any]:
-    files = {"main.sh": f"sleep {seconds}; echo number {number}"}
-    return {"text": f"say {number}", "program": {"language": "shell", "files": files}}
-
-
 async def health(stack: RunningStack) -> Reply:
     return await stack.client_with(None).get("/health")
 
@@ -74,7 +68,7 @@ async def until_health_is(stack: RunningStack, status: str) -> Reply:
 async def submit_until_accepted(stack: RunningStack, number: int) -> str:
     async with asyncio.timeout(60):
         while True:
-            reply = await stack.client.submit(body(number), Idempotency_Key=f"key-{number}")
+            reply = await stack.client.submit(saying(number), Idempotency_Key=f"key-{number}")
             if reply.status != 503:
                 assert reply.status in (200, 202), reply.body
                 return str(reply.body["id"])
@@ -94,17 +88,17 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
     monkeypatch.setenv("QLP_SANDBOX_RUNTIMES", "bubblewrap")
     async with running_stack(open_path / "data") as stack:
         client = stack.client
-        running = (await client.submit(body(1, seconds=2))).body["id"]
+        running = (await client.submit(saying(1, seconds=2))).body["id"]
         await client.until_running(running)
         begin(stack)
 
-        refused = await client.submit(body(2), Idempotency_Key="key-2")
+        refused = await client.submit(saying(2), Idempotency_Key="key-2")
         assert (refused.status, refused.headers["Retry-After"]) == (503, "2"), refused.body
         assert refused.headers["Content-Type"] == "application/problem+json"
         assert problem in refused.body["detail"]
         assert (await until_health_is(stack, "failed")).status == 503
 
-        events = [submission(TENANT, body(number)) for number in range(10, 15)]
+        events = [submission(TENANT, saying(number)) for number in range(10, 15)]
         await stack.publish("intents", *(json.dumps(event) for event in events))
         if begin is read_only:
             assert (await client.get(f"/intents/{running}")).status == 200, "reading goes on"
@@ -116,10 +110,7 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
         end(stack)
 
         accepted = [running, await submit_until_accepted(stack, 2)]
-        accepted += [
-            str(intent_id_for(TENANT, "service_bus", f"{event['source']}\n{event['id']}"))
-            for event in events
-        ]
+        accepted += map(intent_of, events)
         async with asyncio.timeout(100):
             for intent_id in accepted:
                 while (found := await client.finished(intent_id)).get("status") != "succeeded":

@@ -9,15 +9,14 @@ import asyncio
 import os
 from collections import Counter
 from itertools import cycle, islice
-from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
 from domain.contracts.job import Verdict
-from sandbox_host.runtimes.base import Pooled, Runtime
+from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROGRAMS
-from tests.support.hostile.attack import damage_since, launch, ordinary_job
+from tests.support.hostile.attack import boxes_kept, damage_since, launch, ordinary_job
 from tests.support.hostile.bait import Bait
 from tests.support.hostile.case import BUBBLEWRAP, DOCKER, Program
 from tests.support.hostile.host_state import HostState
@@ -96,15 +95,9 @@ async def test_hostile_jobs_in_a_row_leave_nothing_behind(
     assert await damage_since(before, mark, target) == []
     # Those of boxes that wait, and of a connection or two that the engine keeps.
     async with asyncio.timeout(_SETTLE_SECONDS):
-        while _open_descriptors() > descriptors + 20 + _PER_BOX * _boxes_of(target):
+        while _open_descriptors() > descriptors + 20 + _PER_BOX * boxes_kept(target):
             await asyncio.sleep(0.1)
     assert not bait.visitors()
-
-
-def _boxes_of(target: Runtime) -> int:
-    """How many wait, or are being made."""
-    state: Any = cast("Pooled", target).pool_state()
-    return sum(shelf["waiting"] + shelf["making"] for shelf in state["languages"].values())
 
 
 def _open_descriptors() -> int:

@@ -105,13 +105,13 @@ async def damage_since(before: HostState, mark: str, runtime: Runtime) -> list[s
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         now = await asyncio.to_thread(HostState.now, mark)
-        damage = now.damage(before) + now.leftover_boxes(_boxes_kept(runtime))
+        damage = now.damage(before) + now.leftover_boxes(boxes_kept(runtime))
         if not damage or time.monotonic() > deadline:
             return damage
         await asyncio.sleep(0.1)
 
 
-def _boxes_kept(runtime: Runtime) -> int:
+def boxes_kept(runtime: Runtime) -> int:
     """Boxes that wait for jobs, and those being made for it."""
     if not isinstance(runtime, Pooled):
         return 0
