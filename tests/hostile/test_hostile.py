@@ -16,14 +16,11 @@ from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROBES, PROGRAMS
 from tests.support.hostile.attack import attack
 from tests.support.hostile.bait import Bait
-from tests.support.hostile.case import DOCKER, GVISOR, PROBED_RUNTIMES, RUNTIMES, Probe, Program
+from tests.support.hostile.case import PROBED_RUNTIMES, Probe, Program
 from tests.support.hostile.probing import Probed, makes_sense_here
+from tests.support.sandbox.runtimes import GVISOR, RUNTIMES, on_runtime
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def _marks(runtime: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.docker] if runtime.startswith(DOCKER) else []
 
 
 def _on_each_runtime(name: str, cases: list[ParameterSet]) -> pytest.MarkDecorator:
@@ -44,9 +41,7 @@ def _programs_on(runtime: str) -> list[tuple[str, Program]]:
 @_on_each_runtime(
     "program",
     [
-        pytest.param(
-            runtime, program, id=f"{runtime}:{family}:{program.name}", marks=_marks(runtime)
-        )
+        on_runtime(runtime, program, id=f"{runtime}:{family}:{program.name}")
         for runtime in RUNTIMES
         for family, program in _programs_on(runtime)
     ],
@@ -72,9 +67,7 @@ async def test_a_hostile_program_is_contained(
 @_on_each_runtime(
     "family probe",
     [
-        pytest.param(
-            runtime, family, probe, id=f"{runtime}:{family}:{probe.name}", marks=_marks(runtime)
-        )
+        on_runtime(runtime, family, probe, id=f"{runtime}:{family}:{probe.name}")
         for runtime in PROBED_RUNTIMES
         for family, probes in PROBES.items()
         for probe in probes
@@ -98,7 +91,7 @@ async def test_an_attempt_is_refused(
 @_on_each_runtime(
     "family",
     [
-        pytest.param(runtime, family, id=f"{runtime}:{family}", marks=_marks(runtime))
+        on_runtime(runtime, family, id=f"{runtime}:{family}")
         for runtime in PROBED_RUNTIMES
         for family in PROBES
     ],

@@ -13,17 +13,12 @@ from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime
 from tests.support.hostile.attack import job_of, launch
 from tests.support.hostile.bait import Bait
-from tests.support.hostile.case import CONFINED, DOCKER, RUNTIMES, Program, limits
+from tests.support.hostile.case import Program, limits
+from tests.support.sandbox.runtimes import CONFINED, RUNTIMES, on_runtime
 
 pytestmark = [
     pytest.mark.timeout(240),
-    pytest.mark.parametrize(
-        "runtime_name",
-        [
-            pytest.param(name, marks=[pytest.mark.docker] if name.startswith(DOCKER) else [])
-            for name in RUNTIMES
-        ],
-    ),
+    pytest.mark.parametrize("runtime_name", [*map(on_runtime, RUNTIMES)]),
 ]
 
 #: Leaves a mark in every place it can write to or be seen in, then does what stands below it.

@@ -18,8 +18,9 @@ from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROGRAMS
 from tests.support.hostile.attack import boxes_kept, damage_since, launch, ordinary_job
 from tests.support.hostile.bait import Bait
-from tests.support.hostile.case import BUBBLEWRAP, DOCKER, Program
+from tests.support.hostile.case import Program
 from tests.support.hostile.host_state import HostState
+from tests.support.sandbox.runtimes import BUBBLEWRAP, DOCKER, on_runtime
 
 _CONCURRENCY = 2
 
@@ -64,13 +65,7 @@ def _mix() -> tuple[Program, ...]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "runtime_name",
-    [
-        pytest.param(BUBBLEWRAP, id="bubblewrap"),
-        pytest.param(DOCKER, id="docker", marks=pytest.mark.docker),
-    ],
-)
+@pytest.mark.parametrize("runtime_name", [*map(on_runtime, (BUBBLEWRAP, DOCKER))])
 async def test_hostile_jobs_in_a_row_leave_nothing_behind(
     target: Runtime, runtime_name: str, bait: Bait
 ) -> None:

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from domain.contracts.job import SandboxResult, Verdict
-from tests.support.hostile.case import (
-    CONFINED,
-    GVISOR,
-    Otherwise,
-    Predicate,
-    Program,
-    anyhow,
-    every,
-    limits,
-    prints,
-)
+from tests.support.hostile.case import Otherwise, Predicate, Program, anyhow, every, limits, prints
+from tests.support.sandbox.runtimes import CONFINED, GVISOR
 
 _MIB = 1 << 20
 

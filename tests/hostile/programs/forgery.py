@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from domain.contracts.job import Verdict
 from tests.support.hostile.case import (
-    BUBBLEWRAP,
-    RLIMITS,
     Otherwise,
     Program,
     anyhow,
@@ -15,6 +13,7 @@ from tests.support.hostile.case import (
     limits,
     prints,
 )
+from tests.support.sandbox.runtimes import BUBBLEWRAP, RLIMITS
 
 _EXITED = (Verdict.EXITED,)
 _OWN_KEEPER = Otherwise(

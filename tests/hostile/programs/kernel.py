@@ -9,12 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.support.hostile.case import (
-    BUBBLEWRAP,
-    CONFINED,
-    GVISOR,
-    Probe,
-)
+from tests.support.hostile.case import Probe
+from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, GVISOR
 
 _SENTRY = (
     "the sentry, gVisor's own kernel, serves it within the box; the host's kernel never sees it"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from domain.contracts.job import Verdict
 from tests.support.hostile.case import (
-    GVISOR,
     Otherwise,
     Program,
     anyhow,
@@ -15,6 +14,7 @@ from tests.support.hostile.case import (
     limits,
     prints,
 )
+from tests.support.sandbox.runtimes import GVISOR
 
 _TIMED_OUT = (Verdict.TIMED_OUT,)
 _SIGNALLED = (Verdict.SIGNALLED,)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support.hostile.case import GVISOR, Probe
+from tests.support.hostile.case import Probe
+from tests.support.sandbox.runtimes import GVISOR
 
 _SENTRY = "the sentry implements it within the box; the host's network is not behind it"
 

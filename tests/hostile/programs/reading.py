@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support.hostile.case import BUBBLEWRAP, CONFINED, GVISOR, Probe, Program, prints
+from tests.support.hostile.case import Probe, Program, prints
+from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, GVISOR
 
 _SENTRY = "the sentry answers with its own, not the host's"
 _KEEPER = {

@@ -6,10 +6,6 @@ from dataclasses import replace
 
 from domain.contracts.job import SandboxResult, Verdict
 from tests.support.hostile.case import (
-    CONFINED,
-    DOCKER,
-    GVISOR,
-    RLIMITS,
     Otherwise,
     Program,
     anyhow,
@@ -18,6 +14,7 @@ from tests.support.hostile.case import (
     number,
     prints,
 )
+from tests.support.sandbox.runtimes import CONFINED, DOCKER, GVISOR, RLIMITS
 
 _MIB = 1 << 20
 _OUT_OF_MEMORY = (Verdict.OUT_OF_MEMORY,)

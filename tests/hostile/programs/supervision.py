@@ -7,19 +7,8 @@ times, and lose what was recorded of it.
 from __future__ import annotations
 
 from domain.contracts.job import Verdict
-from tests.support.hostile.case import (
-    BUBBLEWRAP,
-    CONFINED,
-    GVISOR,
-    RLIMITS,
-    Otherwise,
-    Probe,
-    Program,
-    every,
-    exited,
-    limits,
-    prints,
-)
+from tests.support.hostile.case import Otherwise, Probe, Program, every, exited, limits, prints
+from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, GVISOR, RLIMITS
 
 _SENTRY = "the sentry keeps the number and schedules by nothing of it"
 _OWN_BOX = "PID 1 is `bwrap`, of the same user, and only waits: it is its own box's"

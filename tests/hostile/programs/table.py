@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 from tests.hostile.programs.families import PROBES, PROGRAMS
 from tests.support import ROOT
-from tests.support.hostile.case import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, RLIMITS, RUNTIMES
+from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, RLIMITS, RUNTIMES
 
 PAGE = ROOT / "docs" / "security" / "sandbox.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"

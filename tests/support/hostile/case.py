@@ -10,14 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from domain.contracts.job import SandboxResult, Verdict
-
-DOCKER = "docker"
-GVISOR = "docker+runsc"
-BUBBLEWRAP = "bubblewrap"
-RLIMITS = "bubblewrap-rlimits"
-CONFINED = "confined"
-
-RUNTIMES = (DOCKER, GVISOR, BUBBLEWRAP, RLIMITS, CONFINED)
+from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, RLIMITS
 
 #: Those that differ in what a program can reach; without cgroups bubblewrap's boxes are the same.
 PROBED_RUNTIMES = (DOCKER, GVISOR, BUBBLEWRAP, CONFINED)

@@ -15,7 +15,16 @@ from domain.contracts.job import Verdict
 from sandbox_host.runtimes.docker.settings import HOST_LABEL
 from tests.support.sandbox.bus import client_of, processes_with, programs_with, until
 from tests.support.sandbox.engine import PrivateEngine
-from tests.support.sandbox.runtimes import HostProcess, ensure_image, groups_with, sandbox_job
+from tests.support.sandbox.runtimes import (
+    BUBBLEWRAP,
+    CONFINED,
+    DOCKER,
+    HostProcess,
+    ensure_image,
+    groups_with,
+    on_runtime,
+    sandbox_job,
+)
 from tests.support.servicebus.broker import BrokerProcess
 
 StartHost = Callable[..., HostProcess]
@@ -36,14 +45,7 @@ def left_of(pid: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    "runtime",
-    [
-        pytest.param("docker", marks=pytest.mark.docker),
-        pytest.param("bubblewrap"),
-        pytest.param("confined"),
-    ],
-)
+@pytest.mark.parametrize("runtime", [*map(on_runtime, (DOCKER, BUBBLEWRAP, CONFINED))])
 async def test_what_a_killed_host_had_begun_the_next_one_finishes_and_clears_away(
     sandbox_bus: BrokerProcess, host_process: StartHost, runtime: str
 ) -> None:
