@@ -1,7 +1,8 @@
 # Two commands are enough: `make up` runs the system, `make test` tests it; both install it first.
 .DEFAULT_GOAL := help
 .PHONY: help up demo test unit lint lint-code lint-security lint-images lint-workflows lint-infra
-.PHONY: lint-terraform lint-checkov terraform-offline format bench evaluate soak drill images reset clean
+.PHONY: lint-terraform lint-checkov terraform-offline format lock bench evaluate soak
+.PHONY: drill images reset clean
 
 PYTHON ?= python3
 # Number of test processes; each takes one file at a time. 0 runs all tests in one process. Tests
@@ -10,6 +11,8 @@ PYTHON ?= python3
 WORKERS ?= 4
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
+# Only what a lock names, and only files with its hashes.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -84,12 +87,21 @@ lint-checkov: .venv-infra/.installed
 
 .venv-infra/.installed: requirements-infra.txt
 	@$(PYTHON) -m venv .venv-infra
-	@.venv-infra/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-infra.txt
+	@.venv-infra/bin/python $(PIP_INSTALL) -r requirements-infra.txt
 	@touch $@
 
 format: $(INSTALLED) ## Format, and fix what can be fixed automatically
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
+
+# In this order: the later ones take the versions of the earlier ones.
+LOCKS := requirements requirements-dev requirements-bench requirements-infra \
+  infra/pipeline/requirements sandbox_host/requirements
+
+lock: $(INSTALLED) ## Make requirements*.txt of requirements*.in, with hashes (ARGS=--upgrade)
+	@for lock in $(LOCKS); do .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --custom-compile-command "make lock" $(ARGS) \
+	  --output-file $$lock.txt $$lock.in || exit 1; done
 
 bench: .venv/.bench-installed ## Benchmarks: medians, ratios against a floor of the same run (ARGS: names)
 	@$(PY) -m tests.benchmarks $(ARGS)
@@ -118,7 +130,7 @@ clean: ## Remove the environment and caches; the local stack's data is kept
 	rm -rf .venv .venv-infra .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 
 .venv/.bench-installed: $(INSTALLED) requirements-bench.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@$(PY) $(PIP_INSTALL) -r requirements-bench.txt
 	@touch $@
 
 $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml
@@ -126,6 +138,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml
 	  { echo "Python 3.11, 3.12 or 3.13 is needed; name one with: make PYTHON=python3.12 …" >&2; exit 1; }
 	@echo "installing into .venv (once)"
 	@$(PYTHON) -m venv .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PY) $(PIP_INSTALL) -r requirements.txt -r requirements-dev.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	  --editable .
 	@touch $@

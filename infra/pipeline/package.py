@@ -53,7 +53,8 @@ def _install(target: Path, python: str, platforms: tuple[str, ...]) -> None:
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
         *("--no-compile", "--only-binary", ":all:", "--python-version", python),
         *(part for tag in platforms for part in ("--platform", tag)),
-        *("--requirement", str(ROOT / "requirements.txt"), "--target", str(target)),
+        *("--require-hashes", "--requirement", str(ROOT / "requirements.txt")),
+        *("--target", str(target)),
     ]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode:

@@ -57,7 +57,7 @@ def build(image: str = DEFAULT_IMAGE, suite: str | None = None, mirror: str | No
 
 def _build_base(folder: Path, suite: str, mirror: str | None, made_by: str) -> None:
     tar, libraries = folder / "root.tar", folder / "opt/qlp/lib"
-    wanted = ["--target", str(libraries), "--requirement", str(_REQUIREMENTS)]
+    wanted = ["--target", str(libraries), "--require-hashes", "--requirement", str(_REQUIREMENTS)]
     machine = platform.machine()
     wheels = ["--only-binary=:all:", f"--python-version={_PYTHON[suite]}"]
     wheels += [f"--platform=manylinux_2_{minor}_{machine}" for minor in (36, 34, 28, 17)]

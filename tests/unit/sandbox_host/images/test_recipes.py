@@ -45,13 +45,6 @@ def test_every_language_has_a_recipe(language: str) -> None:
     assert "USER 1000:1000\n" in dockerfile
 
 
-def test_the_host_pins_what_the_application_pins() -> None:
-    def pins(path: str) -> set[str]:
-        return {line for line in (ROOT / path).read_text().splitlines() if "==" in line}
-
-    assert pins("sandbox_host/requirements.txt") <= pins("requirements.txt")
-
-
 def test_the_hosts_image_holds_all_that_the_host_imports(tmp_path: Path) -> None:
     recipe = (ROOT / "sandbox_host/Dockerfile").read_text().replace("\\\n", " ")
     for line in re.findall(r"^COPY (domain.*|sandbox_host sandbox_host)$", recipe, re.MULTILINE):
