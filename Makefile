@@ -2,13 +2,15 @@
 .DEFAULT_GOAL := help
 .PHONY: help up demo test unit lint lint-code lint-security lint-images lint-workflows lint-infra
 .PHONY: lint-terraform lint-checkov terraform-offline format lock bench evaluate soak
-.PHONY: drill images reset clean
+.PHONY: coverage drill images reset clean
 
 PYTHON ?= python3
 # Number of test processes; each takes one file at a time. 0 runs all tests in one process. Tests
 # mostly wait, so more processes than CPUs pay off. In folder order the slow files come first, so
 # that no process is left with a long one at the end.
 WORKERS ?= 4
+# COVERAGE=1 notes which lines the tests run, in .coverage.
+COVERAGE ?=
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 # Only what a lock names, and only files with its hashes.
@@ -28,10 +30,14 @@ demo: $(INSTALLED) ## Start everything, take the tour, stop: fails if a step fai
 	@$(PY) -m infra.local demo $(ARGS)
 
 test: $(INSTALLED) ## All tests, against real parts (ARGS: passed to pytest)
-	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),--cov --cov-report=) $(ARGS)
 
 unit: $(INSTALLED) ## Only the unit tests, which need no other process
 	@$(PY) -m pytest tests/unit -n 2 --dist loadfile $(ARGS)
+
+coverage: $(INSTALLED) ## Which lines the unit and integration tests run (ARGS: passed to pytest)
+	@$(MAKE) --no-print-directory test COVERAGE=1 ARGS="tests/unit tests/integration $(ARGS)"
+	@$(PY) -m coverage report
 
 # Each of the five can be run by itself; make -j2 lint runs them two at a time.
 lint: lint-code lint-security lint-images lint-workflows lint-infra ## Format, types, imports, secrets, images, workflows, Terraform
@@ -127,7 +133,7 @@ reset: $(INSTALLED) ## Delete the local stack's data (ARGS=--dry-run, --yes)
 	@$(PY) -m infra.local reset $(ARGS)
 
 clean: ## Remove the environment and caches; the local stack's data is kept
-	rm -rf .venv .venv-infra .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .venv-infra .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
 
 .venv/.bench-installed: $(INSTALLED) requirements-bench.txt
 	@$(PY) $(PIP_INSTALL) -r requirements-bench.txt
