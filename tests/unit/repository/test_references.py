@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,31 @@ def test_linked_pages_and_sections_exist(page: Path) -> None:
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked.read_text()), target
+
+
+#: Paths of the repository in code spans: with a folder of it in front, as pages write them.
+PATHS = re.compile(r"`((?:domain|functions|sandbox_host|infra|tests|docs|\.github|\.ci)/[\w./-]*)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_named_files_and_folders_exist(page: Path) -> None:
+    assert not [path for path in PATHS.findall(page.read_text()) if not (ROOT / path).exists()]
+
+
+def test_the_picture_of_the_architecture_is_the_one_that_lint_enforces() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (contract,) = (each for each in contracts if each.get("containers") == ["domain"])
+    rank = {
+        name: number
+        for number, layer in enumerate(contract["layers"])
+        for name in layer.split(" | ")
+    }
+    picture = (ROOT / "docs/architecture.md").read_text().partition("\ndomain/ ")[2]
+    picture = picture.partition("\nsandbox_host/ ")[0]
+    drawn = re.findall(r"^  (\w+)(?:/|\.py) ", picture, re.MULTILINE)
+    assert sorted(drawn) == sorted(rank)
+    assert drawn == sorted(drawn, key=lambda name: rank[name])
 
 
 def anchors(text: str) -> set[str]:
