@@ -13,8 +13,8 @@ WORKERS ?= 4
 COVERAGE ?=
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-# Only what a lock names, and only files with its hashes.
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
+# Only what a lock names, and only files with its hashes; a lock is complete, so pip resolves nothing.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -145,6 +145,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml
 	@echo "installing into .venv (once)"
 	@$(PYTHON) -m venv .venv
 	@$(PY) $(PIP_INSTALL) -r requirements.txt -r requirements-dev.txt
+	@$(PY) -m pip --disable-pip-version-check check >/dev/null
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 	  --editable .
 	@touch $@
