@@ -70,7 +70,9 @@ def test_the_app_indexes_alike_on(version: str, tmp_path: Path) -> None:
         environment = tmp_path / "venv"
         subprocess.run([python, "-m", "venv", str(environment)], check=True)
         install = [str(environment / "bin/python"), "-m", "pip", "install", "-q", "--no-compile"]
-        subprocess.run([*install, "--require-hashes", "-r", str(ROOT / "requirements.txt")], check=True)
+        subprocess.run(
+            [*install, "--require-hashes", "-r", str(ROOT / "requirements.txt")], check=True
+        )
         there = index_with(str(environment / "bin/python"))
     assert there["functions"] == here["functions"]
     assert set(there["functions"]) == declared()
