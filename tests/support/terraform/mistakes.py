@@ -53,7 +53,7 @@ SEEDS = [
     Seed(
         network.connections_are_encrypted,
         "module.app_service.azurerm_linux_function_app.this: minimum_tls_version is 1.1",
-        "modules/app_service/app.tf",
+        "modules/app_service/locals.tf",
         ' minimum_tls_version               = "1.3"',
         ' minimum_tls_version               = "1.1"',
     ),

@@ -1,8 +1,3 @@
-locals {
-  app_name     = "func-${var.name}-${var.suffix}"
-  sandbox_name = "app-${var.name}-sandbox-${var.suffix}"
-}
-
 resource "azurerm_service_plan" "this" {
   #checkov:skip=CKV_AZURE_211:The sku is the environment's choice; development has a small one
   #checkov:skip=CKV_AZURE_225:Set where var.plan.zone_redundant is true

@@ -19,13 +19,7 @@ resource "azurerm_linux_web_app" "sandbox" {
   virtual_network_subnet_id                      = var.subnet_ids.sandbox
   vnet_image_pull_enabled                        = true
 
-  app_settings = merge({
-    AZURE_CLIENT_ID                     = var.sandbox.client_id
-    WEBSITES_PORT                       = var.sandbox.settings["QLP_SANDBOX_HEALTH_PORT"]
-    WEBSITES_ENABLE_APP_SERVICE_STORAGE = "false"
-    # Longer than a host drains: running programs end before it is killed.
-    WEBSITES_CONTAINER_STOP_TIME_LIMIT = "120"
-  }, var.sandbox.settings)
+  app_settings = local.sandbox.settings
 
   identity {
     type         = "UserAssigned"
@@ -33,16 +27,16 @@ resource "azurerm_linux_web_app" "sandbox" {
   }
 
   site_config {
-    always_on                         = true
-    ftps_state                        = "Disabled"
-    http2_enabled                     = true
-    minimum_tls_version               = "1.3"
-    scm_minimum_tls_version           = "1.3"
-    vnet_route_all_enabled            = true
-    health_check_path                 = "/health"
-    health_check_eviction_time_in_min = 5
-    ip_restriction_default_action     = "Deny"
-    scm_ip_restriction_default_action = "Deny" # images come from the registry, nothing is deployed here
+    always_on                         = local.site.always_on
+    ftps_state                        = local.site.ftps_state
+    http2_enabled                     = local.site.http2_enabled
+    minimum_tls_version               = local.site.minimum_tls_version
+    scm_minimum_tls_version           = local.site.minimum_tls_version
+    vnet_route_all_enabled            = local.site.vnet_route_all_enabled
+    health_check_path                 = local.sandbox.health_check_path
+    health_check_eviction_time_in_min = local.site.health_check_eviction_time_in_min
+    ip_restriction_default_action     = local.site.ip_restriction_default_action
+    scm_ip_restriction_default_action = local.sandbox.scm_ip_restriction_default_action
 
     container_registry_use_managed_identity       = true
     container_registry_managed_identity_client_id = var.sandbox.client_id

@@ -19,7 +19,7 @@ resource "azurerm_linux_function_app_slot" "this" {
   webdeploy_publish_basic_authentication_enabled = false
   virtual_network_subnet_id                      = var.subnet_ids.app
 
-  app_settings = merge(local.host_settings, var.app.settings, local.secret_settings)
+  app_settings = local.app.settings
 
   identity {
     type         = "UserAssigned"
@@ -27,57 +27,41 @@ resource "azurerm_linux_function_app_slot" "this" {
   }
 
   site_config {
-    always_on                         = true # the timers: relay, recovery, projections, seals
-    ftps_state                        = "Disabled"
-    http2_enabled                     = true
-    minimum_tls_version               = "1.3"
-    scm_minimum_tls_version           = "1.3"
-    vnet_route_all_enabled            = true
-    health_check_path                 = "/api/health"
-    health_check_eviction_time_in_min = 5
+    always_on                         = local.site.always_on
+    ftps_state                        = local.site.ftps_state
+    http2_enabled                     = local.site.http2_enabled
+    minimum_tls_version               = local.site.minimum_tls_version
+    scm_minimum_tls_version           = local.site.minimum_tls_version
+    vnet_route_all_enabled            = local.site.vnet_route_all_enabled
+    health_check_path                 = local.app.health_check_path
+    health_check_eviction_time_in_min = local.site.health_check_eviction_time_in_min
     use_32_bit_worker                 = false
-    ip_restriction_default_action     = "Deny"
-    # Deploying takes a sign-in with Microsoft Entra and a role; hosted runners have no fixed address.
-    scm_ip_restriction_default_action = var.private ? "Deny" : "Allow"
+    ip_restriction_default_action     = local.site.ip_restriction_default_action
+    scm_ip_restriction_default_action = local.app.scm_ip_restriction_default_action
 
     application_stack {
       python_version = var.app.python_version
     }
 
     dynamic "ip_restriction" {
-      for_each = var.private ? [] : var.inbound.cidrs
+      for_each = local.app_inbound
       content {
-        name       = "client-${ip_restriction.key}"
-        action     = "Allow"
-        priority   = 100 + ip_restriction.key
-        ip_address = ip_restriction.value
-      }
-    }
-
-    dynamic "ip_restriction" {
-      for_each = !var.private && var.inbound.from_front_door ? [var.inbound.front_door_guid] : []
-      content {
-        name        = "front-door"
-        action      = "Allow"
-        priority    = 200
-        service_tag = "AzureFrontDoor.Backend"
-
-        headers {
-          x_azure_fdid      = [ip_restriction.value]
-          x_fd_health_probe = []
-          x_forwarded_for   = []
-          x_forwarded_host  = []
-        }
-      }
-    }
-
-    dynamic "ip_restriction" {
-      for_each = var.private ? [] : [var.subnet_ids.sandbox]
-      content {
-        name                      = "sandbox"
+        name                      = ip_restriction.value.name
         action                    = "Allow"
-        priority                  = 210
-        virtual_network_subnet_id = ip_restriction.value
+        priority                  = ip_restriction.value.priority
+        ip_address                = ip_restriction.value.cidr
+        service_tag               = ip_restriction.value.tag
+        virtual_network_subnet_id = ip_restriction.value.subnet_id
+
+        dynamic "headers" {
+          for_each = ip_restriction.value.front_door_guids
+          content {
+            x_azure_fdid      = [headers.value]
+            x_fd_health_probe = []
+            x_forwarded_for   = []
+            x_forwarded_host  = []
+          }
+        }
       }
     }
   }
@@ -103,13 +87,7 @@ resource "azurerm_linux_web_app_slot" "sandbox" {
   virtual_network_subnet_id                      = var.subnet_ids.sandbox
   vnet_image_pull_enabled                        = true
 
-  app_settings = merge({
-    AZURE_CLIENT_ID                     = var.sandbox.client_id
-    WEBSITES_PORT                       = var.sandbox.settings["QLP_SANDBOX_HEALTH_PORT"]
-    WEBSITES_ENABLE_APP_SERVICE_STORAGE = "false"
-    # Longer than a host drains: running programs end before it is killed.
-    WEBSITES_CONTAINER_STOP_TIME_LIMIT = "120"
-  }, var.sandbox.settings)
+  app_settings = local.sandbox.settings
 
   identity {
     type         = "UserAssigned"
@@ -117,16 +95,16 @@ resource "azurerm_linux_web_app_slot" "sandbox" {
   }
 
   site_config {
-    always_on                         = true
-    ftps_state                        = "Disabled"
-    http2_enabled                     = true
-    minimum_tls_version               = "1.3"
-    scm_minimum_tls_version           = "1.3"
-    vnet_route_all_enabled            = true
-    health_check_path                 = "/health"
-    health_check_eviction_time_in_min = 5
-    ip_restriction_default_action     = "Deny"
-    scm_ip_restriction_default_action = "Deny" # images come from the registry, nothing is deployed here
+    always_on                         = local.site.always_on
+    ftps_state                        = local.site.ftps_state
+    http2_enabled                     = local.site.http2_enabled
+    minimum_tls_version               = local.site.minimum_tls_version
+    scm_minimum_tls_version           = local.site.minimum_tls_version
+    vnet_route_all_enabled            = local.site.vnet_route_all_enabled
+    health_check_path                 = local.sandbox.health_check_path
+    health_check_eviction_time_in_min = local.site.health_check_eviction_time_in_min
+    ip_restriction_default_action     = local.site.ip_restriction_default_action
+    scm_ip_restriction_default_action = local.sandbox.scm_ip_restriction_default_action
 
     container_registry_use_managed_identity       = true
     container_registry_managed_identity_client_id = var.sandbox.client_id
