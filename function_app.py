@@ -8,9 +8,7 @@ from domain.contracts.redaction import guard
 from functions import (
     artifacts_http,
     health,
-    integrity,
     intents_http,
-    kills_http,
     maintenance,
     messages,
     operations_http,
@@ -30,10 +28,8 @@ app.register_functions(artifacts_http.bp)
 app.register_functions(output_http.bp)
 app.register_functions(result_http.bp)
 app.register_functions(operations_http.bp)
-app.register_functions(kills_http.bp)
 app.register_functions(sandbox_http.bp)
 app.register_functions(messages.bp)
 app.register_functions(maintenance.bp)
-app.register_functions(integrity.bp)
 app.register_functions(health.bp)
 app.register_functions(unrouted.bp)

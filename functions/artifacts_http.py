@@ -36,14 +36,14 @@ SAFE = {
 
 
 @endpoint(bp, Route("list_artifacts", "GET", "intents/{id}/artifacts", query=("step",)))
-async def list_artifacts(call: AuthenticatedRequest) -> func.HttpResponse:
+async def list_artifacts(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/artifacts: the files of its result, and which can still be had.
 
     With ``step``, those of another step of its plan.
     """
-    row = await intent_row(call)
-    found = artifacts_of(row, call.query.get("step"))
-    available = await call.app.artifacts.available(
+    row = await intent_row(request)
+    found = artifacts_of(row, request.query.get("step"))
+    available = await request.app.artifacts.available(
         row.tenant_id, {each["sha256"] for each in found}
     )
     items = [{**each, "available": each["sha256"] in available} for each in found]
@@ -57,22 +57,22 @@ async def list_artifacts(call: AuthenticatedRequest) -> func.HttpResponse:
         "get_artifact", "GET", "intents/{id}/artifacts/{first}/{*rest}", query=("step", "inline")
     ),
 )
-async def get_artifact(call: AuthenticatedRequest) -> func.HttpResponse:
+async def get_artifact(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/artifacts/{name}: a file's content, or a part of it.
 
     410 once its time is over. Of what answers HEAD, the host sends the headers.
     """
-    inline = _inline(call.query)
-    row = await intent_row(call)
-    name = _name(call.request)
-    artifacts = artifacts_of(row, call.query.get("step"))
+    inline = _inline(request.query)
+    row = await intent_row(request)
+    name = _name(request.http)
+    artifacts = artifacts_of(row, request.query.get("step"))
     found = next((each for each in artifacts if each["name"] == name), None)
     if found is None:
         raise Problem(404, "not-found", f"This intent has no artifact {name[:255]!r}.")
     media_type, etag = found["media_type"], f'"{found["sha256"]}"'
-    if _matches(call.request.headers.get("if-none-match"), etag):
+    if _matches(request.http.headers.get("if-none-match"), etag):
         return func.HttpResponse(status_code=304, headers={**SAFE, "ETag": etag})
-    content = await call.app.artifacts.content(row.tenant_id, found["sha256"])
+    content = await request.app.artifacts.content(row.tenant_id, found["sha256"])
     if content is None:
         raise Problem(410, "gone", f"The content of {name!r} was kept for its time and is deleted.")
     shown_type = shown_as(media_type, content) if inline else None
@@ -82,7 +82,7 @@ async def get_artifact(call: AuthenticatedRequest) -> func.HttpResponse:
         "Accept-Ranges": "bytes",
         "Content-Disposition": _disposition(name, shown_type is not None),
     }
-    part = _part(call.request, etag, len(content))
+    part = _part(request.http, etag, len(content))
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{len(content)}"
         content = content[part.start : part.stop]

@@ -10,9 +10,9 @@ import azure.functions as func
 
 from domain.access.store import Role
 from domain.app import App, get_app
-from domain.health import Check
+from domain.health import PartHealth, overall
 from domain.retry import reason_to_wait, within
-from functions.http import accepted, authenticated, has_credentials, json_response, routed
+from functions.http import authenticated, checked_query, has_credentials, json_response, routed
 from functions.routes import Route
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ async def health(request: func.HttpRequest, traceparent: str) -> func.HttpRespon
     Strangers, such as a load balancer, see the status alone; clients that of each part and what is
     measured of it; operators also the reasons and the fixes.
     """
-    accepted(_ROUTE, request)
+    checked_query(_ROUTE, request)
     try:
         app = await get_app()
         role = await _role_of(app, request)
@@ -46,8 +46,7 @@ async def health(request: func.HttpRequest, traceparent: str) -> func.HttpRespon
         logger.error("not healthy: %s", reason)
         return json_response({"status": "failed"}, 503)
     checks = await app.health.report()
-    statuses = {check.status for check in checks.values()}
-    status = next(word for word in ("failed", "degraded", "ok") if word in statuses)
+    status = overall(checks.values())
     body: dict[str, Any] = {"status": status}
     if role is not None:
         body["checks"] = {name: _shown(name, check, role) for name, check in checks.items()}
@@ -61,7 +60,7 @@ async def _role_of(app: App, request: func.HttpRequest) -> Role | None:
     return (await within(_KEY_SECONDS, authenticated(app, request))).role
 
 
-def _shown(name: str, check: Check, role: Role) -> Mapping[str, Any]:
+def _shown(name: str, check: PartHealth, role: Role) -> Mapping[str, Any]:
     detail = check.detail
     if role != "operator":
         detail = {} if name == _REPORT else {k: v for k, v in detail.items() if k != _REASON}

@@ -27,38 +27,43 @@ from functions.routes import Route, declare
 
 logger = logging.getLogger(__name__)
 
-#: After what answers 503; seconds.
+#: Sent with a 503, seconds.
 RETRY_AFTER_SECONDS = "2"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, of whoever it is; ``query`` has its parameters by name."""
+    """A request from anybody.
+
+    Attributes:
+        http: the request as the host has it.
+        query: its parameters by name.
+    """
 
     app: App
-    request: func.HttpRequest
+    http: func.HttpRequest
     traceparent: str
     query: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class AuthenticatedRequest(Request):
-    """One authenticated request."""
+    """A request with a valid API key."""
 
     principal: Principal
 
 
 Answer = Callable[[func.HttpRequest, str], Awaitable[func.HttpResponse]]
-Door = Callable[[Request], Awaitable[func.HttpResponse]]
-Endpoint = Callable[[AuthenticatedRequest], Awaitable[func.HttpResponse]]
+PublicHandler = Callable[[Request], Awaitable[func.HttpResponse]]
+Handler = Callable[[AuthenticatedRequest], Awaitable[func.HttpResponse]]
 Function = Callable[[func.HttpRequest], Awaitable[func.HttpResponse]]
 Model = TypeVar("Model")
 
 
 def answered(answer: Answer) -> Function:
-    """An HTTP function out of ``answer``, which is given the ``traceparent`` of its work.
+    """Make an HTTP function of ``answer``, which gets the request and a ``traceparent``.
 
-    Every error is a problem body.
+    Every error becomes a problem body.
     """
 
     @functools.wraps(answer)
@@ -76,8 +81,8 @@ def answered(answer: Answer) -> Function:
                 f"Nothing was changed: this release cannot read the intent ({error}). "
                 "Try again after the next one.",
             ).response()
-        except Exception as error:  # noqa: BLE001 each is a fault of ours, and logged
-            response = _fault_of_ours(error, answer.__name__, traceparent).response()
+        except Exception as error:  # noqa: BLE001 whatever it is, the client gets a 500 and we the traceback
+            response = _server_error(error, answer.__name__, traceparent).response()
         response.headers["traceparent"] = traceparent
         return response
 
@@ -88,7 +93,7 @@ def answered(answer: Answer) -> Function:
 
 
 def routed(bp: func.Blueprint, route: Route) -> Callable[[Answer], Function]:
-    """Puts what `answered` makes at ``route``."""
+    """Register what `answered` makes under ``route``."""
     declare(route)
 
     def put(answer: Answer) -> Function:
@@ -104,14 +109,14 @@ def routed(bp: func.Blueprint, route: Route) -> Callable[[Answer], Function]:
     return put
 
 
-def door(bp: func.Blueprint, route: Route) -> Callable[[Door], Function]:
-    """Puts a function at ``route`` that authenticates its callers itself, if at all."""
+def public_endpoint(bp: func.Blueprint, route: Route) -> Callable[[PublicHandler], Function]:
+    """Register a function that needs no API key; it may authenticate its callers itself."""
 
-    def put(handle: Door) -> Function:
+    def put(handle: PublicHandler) -> Function:
         @functools.wraps(handle)
         async def answer(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
             app = await get_app()
-            query = accepted(route, request)
+            query = checked_query(route, request)
             return await handle(Request(app, request, traceparent, query))
 
         return routed(bp, route)(answer)
@@ -119,20 +124,20 @@ def door(bp: func.Blueprint, route: Route) -> Callable[[Door], Function]:
     return put
 
 
-def endpoint(bp: func.Blueprint, route: Route) -> Callable[[Endpoint], Function]:
-    """Puts a function at ``route`` for those who have an API key."""
-    return _keyed(bp, route, frozenset({"client", "operator"}))
+def endpoint(bp: func.Blueprint, route: Route) -> Callable[[Handler], Function]:
+    """Register a function for callers with an API key."""
+    return _register(bp, route, frozenset({"client", "operator"}))
 
 
-def operator_endpoint(bp: func.Blueprint, route: Route) -> Callable[[Endpoint], Function]:
-    """An `endpoint` for keys of the role ``operator``; all others get 403."""
-    return _keyed(bp, route, frozenset({"operator"}))
+def operator_endpoint(bp: func.Blueprint, route: Route) -> Callable[[Handler], Function]:
+    """Register a function for keys of the role ``operator``; other keys get 403."""
+    return _register(bp, route, frozenset({"operator"}))
 
 
-def _keyed(
+def _register(
     bp: func.Blueprint, route: Route, roles: Collection[Role]
-) -> Callable[[Endpoint], Function]:
-    def put(handle: Endpoint) -> Function:
+) -> Callable[[Handler], Function]:
+    def put(handle: Handler) -> Function:
         @functools.wraps(handle)
         async def answer(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
             app = await get_app()
@@ -143,7 +148,7 @@ def _keyed(
                     "forbidden",
                     "This needs an operator's key: qlp keys create --tenant … --role operator",
                 )
-            query = accepted(route, request)
+            query = checked_query(route, request)
             return await handle(AuthenticatedRequest(app, request, traceparent, query, principal))
 
         return routed(bp, route)(answer)
@@ -151,11 +156,11 @@ def _keyed(
     return put
 
 
-def accepted(route: Route, request: func.HttpRequest) -> dict[str, str]:
-    """The query parameters of a request that brings nothing which the route does not take.
+def checked_query(route: Route, request: func.HttpRequest) -> dict[str, str]:
+    """The query parameters, once it is known that the route takes all that the request brings.
 
     Raises:
-        Problem: 400, 411 or 415, it does.
+        Problem: 400, 411 or 415: a parameter or a body that the route does not take.
     """
     query = route.read_query(request.url)
     if route.body:
@@ -165,8 +170,8 @@ def accepted(route: Route, request: func.HttpRequest) -> dict[str, str]:
     return query
 
 
-def _fault_of_ours(error: Exception, function: str, traceparent: str) -> Problem:
-    """What the client is told of an ``error`` it has no part in; the rest is logged."""
+def _server_error(error: Exception, function: str, traceparent: str) -> Problem:
+    """What the client is told of an error on our side; the details are logged."""
     if reason := reason_to_wait(error):
         logger.error("%s: %s", function, reason)
         outage = outage_of(error)
@@ -183,15 +188,15 @@ def _fault_of_ours(error: Exception, function: str, traceparent: str) -> Problem
 
 
 def has_credentials(request: func.HttpRequest) -> bool:
-    """Whether the request brings an API key, be it valid or not."""
+    """Whether the request brings an API key, valid or not."""
     return bool(request.headers.get("x-api-key") or bearer(request))
 
 
 async def authenticated(app: App, request: func.HttpRequest) -> Principal:
-    """Who calls, by the API key of the request.
+    """The caller, by the request's API key.
 
     Raises:
-        Problem: 401, there is no valid key; 400, there are several.
+        Problem: 401: there is no valid key; 400: there are several.
     """
     key = singleton(request, "X-API-Key") or bearer(request)
     principal = await app.keys.verify(key) if key else None
@@ -228,12 +233,17 @@ def parse_body(
     *,
     passing_over: bool = False,
 ) -> Model:
-    """The request body as ``model``, of so many values and keys.
+    """The request body as ``model``.
 
-    For ``max_bytes`` see `json_body`, for ``passing_over`` `domain.contracts.strict_json.read_as`.
+    Args:
+        request: the request.
+        model: what the body must be.
+        max_bytes: see `json_body`.
+        max_nodes: values and keys in the body, at most.
+        passing_over: see `domain.contracts.strict_json.read_as`.
 
     Raises:
-        Problem: what `json_body` raises; 400 malformed or out of bounds.
+        Problem: what `json_body` raises; 400: malformed or out of bounds.
     """
     body = json_body(request, max_bytes)
     try:

@@ -39,14 +39,18 @@ class Cancellation(BaseModel):
 
 
 @endpoint(bp, Route("submit_intent", "POST", "intents", body=True))
-async def submit_intent(call: AuthenticatedRequest) -> func.HttpResponse:
+async def submit_intent(request: AuthenticatedRequest) -> func.HttpResponse:
     """POST /intents: 202 and where to look; 200 with the outcome if awaited in time."""
-    key = _idempotency_key(call.request)
-    wait = preferred_wait(call.request)
-    content = parse_body(call.request, IntentContent)
+    key = _idempotency_key(request.http)
+    wait = preferred_wait(request.http)
+    content = parse_body(request.http, IntentContent)
     try:
-        handled = await call.app.service.submit(
-            call.principal.tenant_id, content, origin="http", key=key, traceparent=call.traceparent
+        handled = await request.app.service.submit(
+            request.principal.tenant_id,
+            content,
+            origin="http",
+            key=key,
+            traceparent=request.traceparent,
         )
     except NotAdmitted as error:
         raise invalid_field(error.pointer, error.detail) from None
@@ -62,15 +66,17 @@ async def submit_intent(call: AuthenticatedRequest) -> func.HttpResponse:
     row = row_of(handled.state)
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
-        row = await _ended(call, row, wait)
+        row = await _ended(request, row, wait)
     return json_response(_full(row), 200 if row.status in _TERMINAL else 202, headers)
 
 
 @endpoint(bp, Route("get_intent", "GET", "intents/{id}"))
-async def get_intent(call: AuthenticatedRequest) -> func.HttpResponse:
+async def get_intent(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}: the intent and, once it has ended, its outcome."""
-    wait = preferred_wait(call.request)
-    [row] = await detailed(call.app.repository, [await _ended(call, await intent_row(call), wait)])
+    wait = preferred_wait(request.http)
+    [row] = await detailed(
+        request.app.repository, [await _ended(request, await intent_row(request), wait)]
+    )
     return json_response(_full(row))
 
 
@@ -83,15 +89,15 @@ async def get_intent(call: AuthenticatedRequest) -> func.HttpResponse:
         query=("status", "created_after", "created_before", "limit", "cursor"),
     ),
 )
-async def list_intents(call: AuthenticatedRequest) -> func.HttpResponse:
+async def list_intents(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents: the tenant's intents, newest first, page by page."""
-    query = call.query
+    query = request.query
     status = query.get("status")
     if status is not None and status not in list(Status):
         raise invalid_parameter("status", f"must be one of {', '.join(Status)}")
     try:
-        page = await call.app.reads.list(
-            call.principal.tenant_id,
+        page = await request.app.reads.list(
+            request.principal.tenant_id,
             status=status,
             created_after=time_parameter(query, "created_after"),
             created_before=time_parameter(query, "created_before"),
@@ -100,48 +106,48 @@ async def list_intents(call: AuthenticatedRequest) -> func.HttpResponse:
         )
     except InvalidCursor as error:
         raise invalid_parameter("cursor", str(error).removeprefix("cursor: ")) from None
-    items = [row.summary() for row in await detailed(call.app.repository, page.items)]
+    items = [row.summary() for row in await detailed(request.app.repository, page.items)]
     return json_response({"items": items, "next_cursor": page.next_cursor})
 
 
 @endpoint(bp, Route("list_intent_events", "GET", "intents/{id}/events", query=("after", "wait")))
-async def list_intent_events(call: AuthenticatedRequest) -> func.HttpResponse:
+async def list_intent_events(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/events: what happened; with ``wait``, holds until something more does."""
-    after = number_parameter(call.query, "after", default=0, low=0, high=2**31)
-    wait = seconds_parameter(call.query, "wait")
-    row = await intent_row(call)
+    after = number_parameter(request.query, "after", default=0, low=0, high=2**31)
+    wait = seconds_parameter(request.query, "wait")
+    row = await intent_row(request)
     if wait and row.version <= after and row.status not in _TERMINAL:
-        await call.app.watcher.wait(row.id, lambda version, _: version > after, wait)
-    records = await call.app.repository.history(row.id)
+        await request.app.watcher.wait(row.id, lambda version, _: version > after, wait)
+    records = await request.app.repository.history(row.id)
     items = [
-        shown_event(record, call.principal.role) for record in records if record.version > after
+        shown_event(record, request.principal.role) for record in records if record.version > after
     ]
     return json_response({"items": items, "next_after": max(after, len(records))})
 
 
 @endpoint(bp, Route("cancel_intent", "POST", "intents/{id}/cancel", body=True))
-async def cancel_intent(call: AuthenticatedRequest) -> func.HttpResponse:
+async def cancel_intent(request: AuthenticatedRequest) -> func.HttpResponse:
     """POST /intents/{id}/cancel: 200 when it is cancelled, 409 when it had ended before."""
-    intent_id = intent_id_of(call)
-    body = parse_body(call.request, Cancellation) if call.request.get_body() else Cancellation()
+    intent_id = intent_id_of(request)
+    body = parse_body(request.http, Cancellation) if request.http.get_body() else Cancellation()
     try:
-        await call.app.service.cancel(
-            call.principal.tenant_id, intent_id, body.reason, traceparent=call.traceparent
+        await request.app.service.cancel(
+            request.principal.tenant_id, intent_id, body.reason, traceparent=request.traceparent
         )
     except IntentNotFound:
         raise no_intent(str(intent_id)) from None
     except IntentAlreadyFinished as error:
         raise Problem(409, "already-finished", f"{error}; it cannot be cancelled.") from None
-    [row] = await detailed(call.app.repository, [await intent_row(call, intent_id)])
+    [row] = await detailed(request.app.repository, [await intent_row(request, intent_id)])
     return json_response(_full(row))
 
 
-async def _ended(call: AuthenticatedRequest, row: IntentRow, wait: float | None) -> IntentRow:
+async def _ended(request: AuthenticatedRequest, row: IntentRow, wait: float | None) -> IntentRow:
     """The intent's row after waiting up to ``wait`` seconds for its end."""
     if not wait or row.status in _TERMINAL:
         return row
-    await call.app.watcher.wait(row.id, lambda _, status: status in _TERMINAL, wait)
-    return await intent_row(call, row.id)
+    await request.app.watcher.wait(row.id, lambda _, status: status in _TERMINAL, wait)
+    return await intent_row(request, row.id)
 
 
 def _idempotency_key(request: func.HttpRequest) -> str | None:

@@ -26,29 +26,29 @@ def parse_uuid(raw: str) -> UUID:
     return UUID(raw)
 
 
-def intent_id_of(call: AuthenticatedRequest) -> UUID:
+def intent_id_of(request: AuthenticatedRequest) -> UUID:
     """The id in the route.
 
     Raises:
         Problem: 404, it is no id.
     """
-    raw = call.request.route_params.get("id", "")
+    raw = request.http.route_params.get("id", "")
     try:
         return parse_uuid(raw)
     except ValueError:
         # The host takes "intents/search" for an intent, if the method is not that of a search.
-        path = call.request.url.partition("?")[0].partition(PREFIX)[2]
-        raise wrong_method(call.request.method, path) or no_intent(raw[:64]) from None
+        path = request.http.url.partition("?")[0].partition(PREFIX)[2]
+        raise wrong_method(request.http.method, path) or no_intent(raw[:64]) from None
 
 
-async def intent_row(call: AuthenticatedRequest, intent_id: UUID | None = None) -> IntentRow:
+async def intent_row(request: AuthenticatedRequest, intent_id: UUID | None = None) -> IntentRow:
     """The caller's intent, by default the route's.
 
     Raises:
         Problem: 404, the caller's tenant has no such intent.
     """
-    intent_id = intent_id_of(call) if intent_id is None else intent_id
-    row = await call.app.reads.get(call.principal.tenant_id, intent_id)
+    intent_id = intent_id_of(request) if intent_id is None else intent_id
+    row = await request.app.reads.get(request.principal.tenant_id, intent_id)
     if row is None:
         raise no_intent(str(intent_id))
     return row

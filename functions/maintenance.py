@@ -1,13 +1,39 @@
-"""Timer functions: the safety nets behind the fast paths."""
+"""Timer functions: what makes up for crashes and outages, and seals the log."""
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+
 import azure.functions as func
 
-from domain.app import App
-from functions.triggers import on_timer
+from domain.app import App, get_app
+from domain.retry import reason_to_wait
+
+logger = logging.getLogger(__name__)
 
 bp = func.Blueprint()
+
+
+def on_timer(
+    work: Callable[[App], Awaitable[object]],
+) -> Callable[[func.TimerRequest], Awaitable[None]]:
+    """A timer function out of ``work``, which is left to the next run during an outage."""
+
+    @functools.wraps(work)
+    async def function(timer: func.TimerRequest) -> None:
+        try:
+            await work(await get_app())
+        except Exception as error:
+            if (reason := reason_to_wait(error)) is None:
+                raise
+            logger.warning("%s waits for its next run: %s", work.__name__, reason)
+
+    # The host reads names and annotations: it must see this function's, not the wrapped one's.
+    del function.__wrapped__
+    function.__annotations__ = {"timer": func.TimerRequest, "return": None}
+    return function
 
 
 @bp.function_name("relay_events")
@@ -67,3 +93,11 @@ async def fill_embeddings(app: App) -> None:
 async def check_similarity(app: App) -> None:
     """Compare index and exact search on a few stored vectors; what is wrong is logged."""
     await app.operations.check_similarity()
+
+
+@bp.function_name("seal_log")
+@bp.timer_trigger(arg_name="timer", schedule="%QLP_SEAL_SCHEDULE%", use_monitor=False)
+@on_timer
+async def seal_log(app: App) -> None:
+    """Chain the events since the last seal, so that nobody can change them unnoticed."""
+    await app.sealer.run_until_caught_up()

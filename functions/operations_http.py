@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from domain.contracts.strict_json import NullIs
 from domain.database.paging import InvalidCursor
 from domain.errors import OperationError
+from domain.intents.content import NO_NUL
+from domain.intents.refusals import IntentNotFound, NothingRuns
 from domain.messaging.rejected import RejectedMessage
 from domain.operations.doctor.findings import worst
 from domain.operations.redrive import SelectionChanged, Target
@@ -30,7 +32,7 @@ from functions.http import (
     operator_endpoint,
     parse_body,
 )
-from functions.lookup import parse_uuid
+from functions.lookup import intent_id_of, no_intent, parse_uuid
 from functions.parameters import number_parameter
 from functions.presenting import shown_event, shown_intent
 from functions.problems import Problem
@@ -66,14 +68,22 @@ class ReplayRequest(BaseModel):
     expected: int | None = Field(default=None, ge=0)
 
 
+class KillRequest(BaseModel):
+    """Body of a kill: why, for the record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(max_length=1000), NO_NUL] | None = None
+
+
 @operator_endpoint(
     bp, Route("operate_list_streams", "GET", "operations/streams", query=("limit", "after"))
 )
-async def list_streams(call: AuthenticatedRequest) -> func.HttpResponse:
+async def list_streams(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/streams: the tenant's streams by id, page by page."""
-    limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
-    after = _text(call.query, "after")
-    found = await call.app.operations.streams(call.principal.tenant_id, limit, after)
+    limit = number_parameter(request.query, "limit", default=50, low=1, high=200)
+    after = _text(request.query, "after")
+    found = await request.app.operations.streams(request.principal.tenant_id, limit, after)
     next_after = found[-1].stream_id if len(found) == limit else None
     return json_response({"items": found, "next_after": next_after})
 
@@ -81,12 +91,12 @@ async def list_streams(call: AuthenticatedRequest) -> func.HttpResponse:
 @operator_endpoint(
     bp, Route("operate_get_stream", "GET", "operations/streams/{id}", query=("as_of",))
 )
-async def get_stream(call: AuthenticatedRequest) -> func.HttpResponse:
+async def get_stream(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/streams/{id}: events, statuses and state, now or ``as_of`` a moment."""
-    intent_id = _intent_id(call.request.route_params.get("id", ""))
-    raw = _text(call.query, "as_of")
+    intent_id = _intent_id(request.http.route_params.get("id", ""))
+    raw = _text(request.query, "as_of")
     try:
-        then = await call.app.operations.stream(call.principal.tenant_id, intent_id, raw)
+        then = await request.app.operations.stream(request.principal.tenant_id, intent_id, raw)
     except OperationError as error:
         raise Problem(400, "invalid-request", str(error).replace("as-of", "as_of")) from None
     except NoSuchStream as error:
@@ -97,12 +107,12 @@ async def get_stream(call: AuthenticatedRequest) -> func.HttpResponse:
 @operator_endpoint(
     bp, Route("operate_list_rejected", "GET", "operations/rejected", query=("limit", "cursor"))
 )
-async def list_rejected(call: AuthenticatedRequest) -> func.HttpResponse:
+async def list_rejected(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/rejected: messages for the tenant that could not be processed, and why."""
-    limit = number_parameter(call.query, "limit", default=50, low=1, high=200)
-    cursor = call.query.get("cursor")
+    limit = number_parameter(request.query, "limit", default=50, low=1, high=200)
+    cursor = request.query.get("cursor")
     try:
-        page = await call.app.operations.rejected(call.principal.tenant_id, limit, cursor)
+        page = await request.app.operations.rejected(request.principal.tenant_id, limit, cursor)
     except InvalidCursor as error:
         raise Problem(400, "invalid-request", str(error)) from None
     items = [_rejected(message) for message in page.items]
@@ -110,11 +120,11 @@ async def list_rejected(call: AuthenticatedRequest) -> func.HttpResponse:
 
 
 @operator_endpoint(bp, Route("operate_count_dead_letters", "GET", "operations/dead-letters"))
-async def list_dead_letters(call: AuthenticatedRequest) -> func.HttpResponse:
+async def list_dead_letters(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/dead-letters: how many each entity has; they belong to all tenants."""
     try:
         async with asyncio.timeout(_BUS_SECONDS):
-            counts = await call.app.operations.dead_letters()
+            counts = await request.app.operations.dead_letters()
     except (OperationError, TimeoutError) as error:
         raise _bus_away(error) from error
     items = [{"entity": name, "dead_letters": count} for name, count in counts.items()]
@@ -122,11 +132,11 @@ async def list_dead_letters(call: AuthenticatedRequest) -> func.HttpResponse:
 
 
 @operator_endpoint(bp, Route("operate_replay", "POST", "operations/replay", body=True))
-async def replay(call: AuthenticatedRequest) -> func.HttpResponse:
+async def replay(request: AuthenticatedRequest) -> func.HttpResponse:
     """POST /operations/replay: shows what would be replayed; with ``execute`` replays it."""
-    body = parse_body(call.request, ReplayRequest)
-    selection = _selection(call, body)
-    redrive = call.app.operations.redrive
+    body = parse_body(request.http, ReplayRequest)
+    selection = _selection(request, body)
+    redrive = request.app.operations.redrive
     found = await redrive.preview(selection, body.limit)
     shown = {"preview": found.summary(), "executed": body.execute, "result": None}
     if not body.execute:
@@ -134,7 +144,7 @@ async def replay(call: AuthenticatedRequest) -> func.HttpResponse:
     _require_expected(body, found)
     logger.warning(
         "key %s of tenant %s replays %d intents to %s",
-        *(call.principal.key_id, call.principal.tenant_id, len(found.selected), body.to),
+        *(request.principal.key_id, request.principal.tenant_id, len(found.selected), body.to),
     )
     try:
         result = await redrive.execute(
@@ -148,15 +158,35 @@ async def replay(call: AuthenticatedRequest) -> func.HttpResponse:
 
 
 @operator_endpoint(bp, Route("operate_doctor", "GET", "operations/doctor"))
-async def doctor(call: AuthenticatedRequest) -> func.HttpResponse:
+async def doctor(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /operations/doctor: every check of the whole system, with the fixes."""
-    findings = await call.app.operations.examine()
+    findings = await request.app.operations.examine()
     return json_response({"status": worst(findings), "findings": findings})
 
 
-def _selection(call: AuthenticatedRequest, body: ReplayRequest) -> Selection:
+@operator_endpoint(bp, Route("operate_kill_run", "POST", "operations/intents/{id}/kill", body=True))
+async def kill_run(request: AuthenticatedRequest) -> func.HttpResponse:
+    """POST /operations/intents/{id}/kill: has the open runs killed; 409 where nothing runs."""
+    body = parse_body(request.http, KillRequest) if request.http.get_body() else KillRequest()
+    intent_id = intent_id_of(request)
     try:
-        return selection_of(body.ids, body.where).of_tenant(call.principal.tenant_id)
+        killed = await request.app.service.kill(
+            request.principal.tenant_id,
+            intent_id,
+            f"key {request.principal.key_id}",
+            body.reason,
+            traceparent=request.traceparent,
+        )
+    except IntentNotFound:
+        raise no_intent(str(intent_id)) from None
+    except NothingRuns as error:
+        raise Problem(409, "nothing-runs", f"{error}.") from None
+    return json_response({"intent_id": intent_id, "runs": killed}, 202)
+
+
+def _selection(request: AuthenticatedRequest, body: ReplayRequest) -> Selection:
+    try:
+        return selection_of(body.ids, body.where).of_tenant(request.principal.tenant_id)
     except ForeignTenant as error:
         raise Problem(403, "forbidden", str(error)) from None
     except OperationError as error:

@@ -25,19 +25,19 @@ _BEFORE_RUNS = frozenset({Status.SUBMITTED.value, Status.PLANNED.value})
 
 
 @endpoint(bp, Route("get_output", "GET", "intents/{id}/output", query=("after", "run", "wait")))
-async def get_output(call: AuthenticatedRequest) -> func.HttpResponse:
+async def get_output(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/output: what was printed so far; ``wait`` holds until there is more."""
-    after = number_parameter(call.query, "after", default=-1, low=0, high=2**31 - 1)
-    wait = seconds_parameter(call.query, "wait")
+    after = number_parameter(request.query, "after", default=-1, low=0, high=2**31 - 1)
+    wait = seconds_parameter(request.query, "wait")
     deadline = get_running_loop().time() + wait
-    row = await intent_row(call)
+    row = await intent_row(request)
     if wait and row.status in _BEFORE_RUNS:
-        await call.app.watcher.wait(row.id, lambda _, status: status not in _BEFORE_RUNS, wait)
-    run = await _run(call, row)
+        await request.app.watcher.wait(row.id, lambda _, status: status not in _BEFORE_RUNS, wait)
+    run = await _run(request, row)
     if run is None:
         ended = row.completed_at is not None
         return json_response({"run_id": None, "items": [], "next_after": None, "ended": ended})
-    output = call.app.run_output
+    output = request.app.run_output
     progress = await output.progress(run)
     left = deadline - get_running_loop().time()
     if left > 0 and not progress.ended and progress.last_seq <= after:
@@ -55,10 +55,10 @@ async def get_output(call: AuthenticatedRequest) -> func.HttpResponse:
     )
 
 
-async def _run(call: AuthenticatedRequest, row: IntentRow) -> Watched | None:
+async def _run(request: AuthenticatedRequest, row: IntentRow) -> Watched | None:
     """The run that the parameter ``run`` names, else the latest; None where there was none yet."""
-    raw = call.query.get("run")
-    runs = (await call.app.run_statuses.of([row.id])).get(row.id)
+    raw = request.query.get("run")
+    runs = (await request.app.run_statuses.of([row.id])).get(row.id)
     if raw is None:
         return None if runs is None else Watched(runs.latest.run_id, row.id)
     known = {str(run.run_id): run.run_id for run in runs.runs} if runs is not None else {}

@@ -25,15 +25,15 @@ _STREAMS = frozenset({"stdout", "stderr"})
 
 
 @endpoint(bp, Route("get_result", "GET", "intents/{id}/result"))
-async def get_result(call: AuthenticatedRequest) -> func.HttpResponse:
+async def get_result(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/result: a page with its sentence, output and pictures."""
-    row = await intent_row(call)
+    row = await intent_row(request)
     pictures: list[Picture] = []
     room = MAX_PICTURE_BYTES
     for artifact in artifacts_of(row):
         if artifact["size"] > room or not artifact["media_type"].startswith("image/"):
             continue
-        content = await call.app.artifacts.content(row.tenant_id, artifact["sha256"])
+        content = await request.app.artifacts.content(row.tenant_id, artifact["sha256"])
         if content is not None and (kind := picture_type(artifact["media_type"], content)):
             pictures.append(Picture(artifact["name"], kind, content))
             room -= len(content)
@@ -43,12 +43,12 @@ async def get_result(call: AuthenticatedRequest) -> func.HttpResponse:
 
 
 @endpoint(bp, Route("get_printed", "GET", "intents/{id}/result/{stream}"))
-async def get_printed(call: AuthenticatedRequest) -> func.HttpResponse:
+async def get_printed(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/result/stdout and …/stderr: what it printed, as it is."""
-    stream = call.request.route_params.get("stream", "")
+    stream = request.http.route_params.get("stream", "")
     if stream not in _STREAMS:
         raise Problem(404, "not-found", "A result has stdout and stderr.")
-    row = await intent_row(call)
+    row = await intent_row(request)
     if row.outcome is None:
         raise Problem(
             409,

@@ -26,7 +26,14 @@ from domain.runs.inputs import InputGone, NoSuchInput
 from domain.runs.status import RunStatus
 from domain.runs.tokens import RunOwner
 from domain.telemetry import security_event
-from functions.http import Request, bearer, door, json_response, parse_body, unauthenticated
+from functions.http import (
+    Request,
+    bearer,
+    json_response,
+    parse_body,
+    public_endpoint,
+    unauthenticated,
+)
 from functions.lookup import parse_uuid
 from functions.problems import Problem
 from functions.routes import Route
@@ -39,24 +46,24 @@ MAX_HEARTBEAT_BYTES = 1024 * 1024
 _SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="python-re"))
 
 
-@door(bp, Route("sandbox_heartbeat", "POST", HEARTBEAT_ROUTE, body=True))
-async def sandbox_heartbeat(visit: Request) -> func.HttpResponse:
+@public_endpoint(bp, Route("sandbox_heartbeat", "POST", HEARTBEAT_ROUTE, body=True))
+async def sandbox_heartbeat(request: Request) -> func.HttpResponse:
     """POST /sandbox/heartbeat: live output goes in, orders to go on or to kill come back."""
-    _authenticated(visit, _id(visit.request.headers.get(RUN_HEADER, "")))
+    _authenticated(request, _id(request.http.headers.get(RUN_HEADER, "")))
     # A host that is newer than this may say more.
     heartbeat = parse_body(
-        visit.request, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES, passing_over=True
+        request.http, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES, passing_over=True
     )
-    orders = await visit.app.heartbeats.take(heartbeat)
+    orders = await request.app.heartbeats.take(heartbeat)
     return json_response(orders.model_dump(mode="json"))
 
 
-@door(bp, Route("sandbox_upload_artifact", "PUT", ARTIFACT_ROUTE, body=True))
-async def upload_artifact(visit: Request) -> func.HttpResponse:
+@public_endpoint(bp, Route("sandbox_upload_artifact", "PUT", ARTIFACT_ROUTE, body=True))
+async def upload_artifact(request: Request) -> func.HttpResponse:
     """PUT /sandbox/runs/{run_id}/artifacts/{sha256}: 204, also when it was there."""
-    sha256 = _sha256(visit.request.route_params.get("sha256", ""))
-    owner, run = await _awaited_run(visit)
-    content = visit.request.get_body() or b""
+    sha256 = _sha256(request.http.route_params.get("sha256", ""))
+    owner, run = await _awaited_run(request)
+    content = request.http.get_body() or b""
     if len(content) > MAX_ARTIFACT_BYTES:
         raise Problem(
             413,
@@ -64,7 +71,7 @@ async def upload_artifact(visit: Request) -> func.HttpResponse:
             f"The body takes {len(content)} bytes, the limit is {MAX_ARTIFACT_BYTES}.",
         )
     try:
-        await visit.app.artifacts.upload(
+        await request.app.artifacts.upload(
             owner.tenant_id, run.run_id, sha256, content, run.artifact_bytes
         )
     except WrongHash as error:
@@ -74,13 +81,13 @@ async def upload_artifact(visit: Request) -> func.HttpResponse:
     return func.HttpResponse(status_code=204)
 
 
-@door(bp, Route("sandbox_get_input", "GET", INPUT_ROUTE))
-async def get_input(visit: Request) -> func.HttpResponse:
+@public_endpoint(bp, Route("sandbox_get_input", "GET", INPUT_ROUTE))
+async def get_input(request: Request) -> func.HttpResponse:
     """GET /sandbox/runs/{run_id}/inputs/{sha256}: what another step has left for this run."""
-    sha256 = _sha256(visit.request.route_params.get("sha256", ""))
-    owner, run = await _awaited_run(visit)
+    sha256 = _sha256(request.http.route_params.get("sha256", ""))
+    owner, run = await _awaited_run(request)
     try:
-        content = await visit.app.run_inputs.content(owner, run.run_id, sha256)
+        content = await request.app.run_inputs.content(owner, run.run_id, sha256)
     except NoSuchInput as error:
         raise Problem(404, "not-found", f"sha256: {error}.") from None
     except InputGone as error:
@@ -88,25 +95,25 @@ async def get_input(visit: Request) -> func.HttpResponse:
     return func.HttpResponse(content, mimetype="application/octet-stream")
 
 
-async def _awaited_run(visit: Request) -> tuple[RunOwner, RunStatus]:
+async def _awaited_run(request: Request) -> tuple[RunOwner, RunStatus]:
     """The run that the request's token speaks for, whose result is still to come."""
-    run_id = _id(visit.request.route_params.get("run_id", ""))
+    run_id = _id(request.http.route_params.get("run_id", ""))
     if run_id is None:
         raise Problem(400, "invalid-request", "run_id: must be a UUID")
-    owner = _authenticated(visit, run_id)
-    runs = (await visit.app.run_statuses.of([owner.intent_id])).get(owner.intent_id)
+    owner = _authenticated(request, run_id)
+    runs = (await request.app.run_statuses.of([owner.intent_id])).get(owner.intent_id)
     run = runs.awaited(run_id, owner.tenant_id) if runs is not None else None
     if run is None:
         raise Problem(409, "run-ended", "The end of this run is recorded; its token is void.")
     return owner, run
 
 
-def _authenticated(visit: Request, run_id: UUID | None) -> RunOwner:
+def _authenticated(request: Request, run_id: UUID | None) -> RunOwner:
     """Whose run it is that the request's token speaks for."""
-    token = bearer(visit.request)
+    token = bearer(request.http)
     if run_id is None or token is None:
         raise unauthenticated(f"Send the token of a run as bearer, its id in {RUN_HEADER}.")
-    owner = visit.app.tokens.owner_of(token, run_id)
+    owner = request.app.tokens.owner_of(token, run_id)
     if owner is None:
         security_event("failed_authentication", door="run", run=str(run_id))
         raise unauthenticated("The bearer token does not speak for this run.", RUN_REALM)

@@ -86,18 +86,18 @@ class SearchRequest(Filters):
 
 
 @endpoint(bp, Route("search_intents", "POST", "intents/search", body=True))
-async def search_intents(call: AuthenticatedRequest) -> func.HttpResponse:
+async def search_intents(request: AuthenticatedRequest) -> func.HttpResponse:
     """POST /intents/search: the tenant's intents most similar to a sentence."""
-    body = parse_body(call.request, SearchRequest)
+    body = parse_body(request.http, SearchRequest)
     try:
-        found = await call.app.search.by_text(
-            call.principal.tenant_id, body.text, body.limit, body.conditions()
+        found = await request.app.search.by_text(
+            request.principal.tenant_id, body.text, body.limit, body.conditions()
         )
     except EmbeddingUnavailable as error:
         raise _no_vector(error) from None
     except ValueError:
         raise invalid_field("/text", "it has no words to compare; give a sentence") from None
-    return await _answer(call, found)
+    return await _answer(request, found)
 
 
 @endpoint(
@@ -109,22 +109,22 @@ async def search_intents(call: AuthenticatedRequest) -> func.HttpResponse:
         query=("status", "created_after", "created_before", "language", "limit", "threshold"),
     ),
 )
-async def similar_intents(call: AuthenticatedRequest) -> func.HttpResponse:
+async def similar_intents(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/similar: the tenant's other intents most similar to this one.
 
     None where the intent has no sentence to compare, but only a program.
     """
-    filters = _filters(call.query)
-    row = await intent_row(call)
+    filters = _filters(request.query)
+    row = await intent_row(request)
     if not row.user_input:
         return json_response({"model": None, "items": []})
     try:
-        found = await call.app.search.by_intent(row, filters.limit, filters.conditions())
+        found = await request.app.search.by_intent(row, filters.limit, filters.conditions())
     except EmbeddingUnavailable as error:
         raise _no_vector(error) from None
     except ValueError:
         return json_response({"model": None, "items": []})
-    return await _answer(call, found)
+    return await _answer(request, found)
 
 
 def _filters(query: Mapping[str, str]) -> Filters:
@@ -143,8 +143,8 @@ def _filters(query: Mapping[str, str]) -> Filters:
         raise invalid_fields(error) from None
 
 
-async def _answer(call: AuthenticatedRequest, found: Found) -> func.HttpResponse:
-    intents = await detailed(call.app.repository, [item.intent for item in found.items])
+async def _answer(request: AuthenticatedRequest, found: Found) -> func.HttpResponse:
+    intents = await detailed(request.app.repository, [item.intent for item in found.items])
     items: Sequence[dict[str, Any]] = [
         {
             "similarity": round(item.similarity, 6),

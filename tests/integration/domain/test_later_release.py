@@ -28,7 +28,7 @@ from domain.projections.following.parked import parked_streams
 from domain.projections.registry import Projections
 from domain.projections.verify.contract import CannotCompare
 from domain.settings import Settings
-from functions import intents_http, kills_http, operations_http
+from functions import intents_http, operations_http
 from tests.support import application
 from tests.support.intents.later_release import later_release
 from tests.support.intents.recorder import TRACEPARENT, Recorder
@@ -198,7 +198,7 @@ async def test_clients_are_told_and_strangers_are_not(
     status, problem = await call(app, intents_http.cancel_intent, mine, intent, "POST")
     assert (status, problem["type"]) == (409, "urn:qlp:problem:unreadable-intent")
     assert "IntentSucceeded has schema version 2, of a later release" in problem["detail"]
-    for function in (intents_http.cancel_intent, kills_http.kill_run):
+    for function in (intents_http.cancel_intent, operations_http.kill_run):
         assert (await call(app, function, foreign, intent, "POST"))[0] == 404
     status, shown = await call(app, intents_http.get_intent, mine, intent)
     assert (status, shown["status"]) == (200, "succeeded")
@@ -319,7 +319,7 @@ async def test_the_doctor_counts_and_names_the_fix(app: App) -> None:
         found = await DatabaseExam(app.pool, 60).examine()
         return [(f.status, f.detail, f.fix) for f in found if f.check == "later release"]
 
-    assert await findings() == [("ok", "nothing was written by one", "")]
+    assert await findings() == [("ok", "it has written nothing here", "")]
     with later_release(IntentSucceeded):
         intent = await Recorder(app.pool).finished()
     audited = NewEvent(uuid4(), "IntentAudited", 1, {"at": "2031-01-01T00:00:00Z"})
@@ -331,7 +331,7 @@ async def test_the_doctor_counts_and_names_the_fix(app: App) -> None:
     assert "cannot read 1 of IntentSucceeded 2; parked streams: 2; held messages: 1" in newer[1]
     assert newer[2].startswith("deploy the release that wrote them, or a later one")
     assert unknown[:2] == (
-        "warn", "events of unknown types, which are passed over: 1 of IntentAudited 1"
+        "warn", "events of unknown types, which are ignored: 1 of IntentAudited 1"
     )  # fmt: skip
 
 
@@ -346,7 +346,7 @@ async def test_time_travel_shows_what_is_known_and_says_what_is_not(
     assert (len(then.history), then.state["status"]) == (4, "running")
     assert (await travel(app.repository, intent, 4)).unreadable is None
     shown = await qlp("streams", "show", str(intent), "--as-of", "5", url=database.url)
-    assert (shown.code, "nothing is known from there on" in shown.out) == (0, True)
+    assert (shown.code, "unreadable from there on" in shown.out) == (0, True)
     replayed = await qlp("streams", "replay", str(intent), url=database.url)
     assert (replayed.code, "of a later release" in replayed.err) == (1, True)
     nowhere = await qlp("replay", "--where", "tenant=acme", "--json", "--yes", url=database.url)
