@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from domain.contracts.redaction import guard, redact
 from domain.database.migrate import MigrationError, migrate
 from infra.pipeline.azure import Site, database_token, read_secret, set_image
-from infra.pipeline.checks import Finding, run_checks
+from infra.pipeline.checks import CheckResult, run_checks
 from infra.pipeline.client import (
     KEY_VARIABLE,
     Client,
@@ -38,11 +38,11 @@ def _say(line: str) -> None:
     print(redact(line), file=sys.stderr, flush=True)
 
 
-def _show(finding: Finding) -> None:
-    mark = "FAILED" if finding.problem else "ok"
-    _say(f"{mark:7}{finding.name} ({finding.seconds:.1f} s)")
-    if finding.problem:
-        _say(f"       {finding.problem}")
+def _show(result: CheckResult) -> None:
+    mark = "FAILED" if result.problem else "ok"
+    _say(f"{mark:7}{result.name} ({result.seconds:.1f} s)")
+    if result.problem:
+        _say(f"       {result.problem}")
 
 
 async def _wait_healthy(given: argparse.Namespace) -> int:
@@ -55,10 +55,10 @@ async def _wait_healthy(given: argparse.Namespace) -> int:
 async def _verify(url: str, key: str, seconds: float) -> None:
     async with Client.connect(url, key) as client:
         await client.wait_healthy(seconds)
-        findings = await run_checks(client, _show)
-    failed = [finding.name for finding in findings if finding.problem]
+        results = await run_checks(client, _show)
+    failed = [result.name for result in results if result.problem]
     if failed:
-        raise PipelineError(f"{len(failed)} of {len(findings)} checks failed: {'; '.join(failed)}")
+        raise PipelineError(f"{len(failed)} of {len(results)} checks failed: {'; '.join(failed)}")
 
 
 async def _check(given: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ _WAIT = {"Prefer": "wait=30"}
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """Outcome of one check; ``problem`` is empty where it passed."""
 
     name: str
@@ -26,9 +26,9 @@ class Unexpected(Exception):
     """The deployment answered something else; the message shows it."""
 
 
-async def run_checks(client: Client, report: Callable[[Finding], None]) -> list[Finding]:
+async def run_checks(client: Client, report: Callable[[CheckResult], None]) -> list[CheckResult]:
     """Run every check, also after one has failed; ``report`` sees each as it ends."""
-    findings = []
+    results = []
     for name, check in CHECKS.items():
         started = monotonic()
         problem = ""
@@ -36,9 +36,9 @@ async def run_checks(client: Client, report: Callable[[Finding], None]) -> list[
             await check(client)
         except (Unexpected, PipelineError) as error:
             problem = str(error)
-        findings.append(Finding(name, monotonic() - started, problem))
-        report(findings[-1])
-    return findings
+        results.append(CheckResult(name, monotonic() - started, problem))
+        report(results[-1])
+    return results
 
 
 async def _is_healthy(client: Client) -> None:
