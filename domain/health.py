@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -36,20 +36,71 @@ _TROUBLE_SECONDS = 10.0
 
 
 class _NoAnswer(Exception):
-    """The database cannot be asked; the message says why."""
+    """The database does not answer; the message says why."""
+
+
+#: ``ok``; ``degraded``: requests are accepted but wait; ``failed``: they are not accepted.
+HealthStatus = Literal["ok", "degraded", "failed"]
+
+_WORST_FIRST: tuple[HealthStatus, ...] = ("failed", "degraded")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class PartHealth:
     """One part's health.
 
     Attributes:
-        status: ``ok``; ``degraded``: requests are accepted but wait; ``failed``: they are not.
+        status: see `HealthStatus`.
         detail: what was found, and the fix where something is wrong.
     """
 
-    status: Literal["ok", "degraded", "failed"]
+    status: HealthStatus
     detail: dict[str, Any]
+
+
+def overall(parts: Iterable[PartHealth]) -> HealthStatus:
+    """The worst status among ``parts``."""
+    found = {part.status for part in parts}
+    return next((status for status in _WORST_FIRST if status in found), "ok")
+
+
+class SandboxUnreachable(Exception):
+    """The sandbox host does not answer, or something else does; the message says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxHealth:
+    """What a sandbox host says of itself.
+
+    Attributes:
+        ready: whether it takes jobs.
+        report: the body of its ``GET /health``.
+    """
+
+    ready: bool
+    report: dict[str, Any]
+
+
+async def ask_sandbox_host(url: str, seconds: float) -> SandboxHealth:
+    """Ask the sandbox host at ``url`` how it is.
+
+    Raises:
+        SandboxUnreachable: no JSON object came within ``seconds``.
+    """
+    timeout = aiohttp.ClientTimeout(total=seconds)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url.rstrip('/')}/health") as response,
+        ):
+            report = await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise SandboxUnreachable(
+            f"the sandbox host does not answer ({type(error).__name__}); jobs wait"
+        ) from None
+    if not isinstance(report, dict):
+        raise SandboxUnreachable("what answers is not a sandbox host; jobs wait")
+    return SandboxHealth(response.status == 200, report)
 
 
 class Health:
@@ -75,8 +126,8 @@ class Health:
         self._embedder = embedder
         self._dead_letters = dead_letters
 
-    async def report(self) -> dict[str, Check]:
-        """All checks by name."""
+    async def report(self) -> dict[str, PartHealth]:
+        """The health of every part, by its name."""
         log, projections, bus, sandbox, embedder = await asyncio.gather(
             *(self._check_log(), self._check_projections(), self._check_bus()),
             *(self._check_sandbox(), self._check_embedder()),
@@ -91,13 +142,13 @@ class Health:
             "planner": self._planner(),
         }
 
-    def _planner(self) -> Check:
+    def _planner(self) -> PartHealth:
         settings = self._settings
         sources = ["submitted", "reused"]
         if settings.llm_model is None:
             note = "no language model is configured: a new sentence needs a program"
-            return Check("ok", {"sources": sources, "note": note})
-        return Check(
+            return PartHealth("ok", {"sources": sources, "note": note})
+        return PartHealth(
             "ok",
             {
                 "sources": [*sources, "generated", "repaired"],
@@ -106,11 +157,11 @@ class Health:
             },
         )
 
-    async def _check_log(self) -> Check:
+    async def _check_log(self) -> PartHealth:
         try:
             writable, lag = await self._answer(self._look_at_log())
         except _NoAnswer as error:
-            return Check("failed", {"problem": str(error)})
+            return PartHealth("failed", {"problem": str(error)})
         detail: dict[str, Any] = {
             "relayLagEvents": lag.events,
             "relayLagSeconds": round(lag.seconds, 3),
@@ -121,20 +172,20 @@ class Health:
                 "the database is read-only: its disk is full, or it is a standby; "
                 "nothing is accepted until it takes writes again"
             )
-            return Check("failed", detail)
+            return PartHealth("failed", detail)
         if trouble := self._pool.trouble(_TROUBLE_SECONDS):
             detail["problem"] = f"recently: {trouble}"
-            return Check("degraded", detail)
+            return PartHealth("degraded", detail)
         if lag.seconds > RELAY_LAG_SECONDS:
-            detail["problem"] = "events wait to be published: is Service Bus reachable?"
-            return Check("degraded", detail)
-        return Check("ok", detail)
+            detail["problem"] = "events wait to be published; is Service Bus reachable?"
+            return PartHealth("degraded", detail)
+        return PartHealth("ok", detail)
 
-    async def _check_projections(self) -> Check:
+    async def _check_projections(self) -> PartHealth:
         try:
             statuses = await self._answer(self._projections.status())
         except _NoAnswer as error:
-            return Check("degraded", {"problem": str(error)})
+            return PartHealth("degraded", {"problem": str(error)})
         detail: dict[str, Any] = {}
         problems = []
         for status in statuses:
@@ -146,8 +197,8 @@ class Health:
             if status.problem:
                 problems.append(f"{status.name}: {status.problem}")
         if problems:
-            return Check("degraded", {"problem": "; ".join(problems), **detail})
-        return Check("ok", detail)
+            return PartHealth("degraded", {"problem": "; ".join(problems), **detail})
+        return PartHealth("ok", detail)
 
     async def _answer(self, asked: Coroutine[Any, Any, T]) -> T:
         """The database's answer; raises `_NoAnswer` with the reason if there is none."""
@@ -162,51 +213,45 @@ class Health:
             raise _NoAnswer(describe_outage(error)) from None
 
     async def _look_at_log(self) -> tuple[bool, Lag]:
-        """Whether the database takes writes, and how far the relay is behind."""
+        """Whether the database takes writes, and how far the relay lags behind."""
         writable = await self._log.writable()
         return writable, await self._log.lag(await self._checkpoints.of(relay.NAME))
 
-    async def _check_embedder(self) -> Check:
+    async def _check_embedder(self) -> PartHealth:
         try:
             report = await self._answer(self._embedder.report())
         except _NoAnswer as error:
-            return Check("degraded", {"problem": str(error)})
-        return Check("degraded" if report.problem else "ok", report.detail())
+            return PartHealth("degraded", {"problem": str(error)})
+        return PartHealth("degraded" if report.problem else "ok", report.detail())
 
-    async def _check_bus(self) -> Check:
+    async def _check_bus(self) -> PartHealth:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 await self._publisher.open()
         except (PublishFailed, TimeoutError) as error:
             problem = redact(f"Service Bus cannot be reached; events wait in the log: {error}")
-            return Check("degraded", {"problem": problem})
-        return Check("ok", {})
+            return PartHealth("degraded", {"problem": problem})
+        return PartHealth("ok", {})
 
-    def _check_dead_letters(self) -> Check:
+    def _check_dead_letters(self) -> PartHealth:
         counts = self._dead_letters.counts()
         if counts is None:
-            return Check("ok", {"note": "not counted yet"})
+            return PartHealth("ok", {"note": "not counted yet"})
         if not counts:
-            return Check("ok", {})
+            return PartHealth("ok", {})
         shown = ", ".join(
             f"{count}{' or more' if count >= MOST else ''} of {name}"
             for name, count in counts.items()
         )
         problem = f"messages were given up: {shown}; see qlp dead-letters list"
-        return Check("degraded", {"problem": problem, "entities": dict(counts)})
+        return PartHealth("degraded", {"problem": problem, "entities": dict(counts)})
 
-    async def _check_sandbox(self) -> Check:
+    async def _check_sandbox(self) -> PartHealth:
         url = self._settings.sandbox_url
         if url is None:
-            return Check("ok", {"note": "not observed: QLP_SANDBOX_URL is not set"})
-        timeout = aiohttp.ClientTimeout(total=_CHECK_SECONDS)
+            return PartHealth("ok", {"note": "not observed: QLP_SANDBOX_URL is not set"})
         try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(f"{url.rstrip('/')}/health") as response,
-            ):
-                detail = await response.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            problem = f"the sandbox host does not answer ({type(error).__name__}); jobs wait"
-            return Check("degraded", {"problem": problem})
-        return Check("ok" if response.status == 200 else "degraded", detail)
+            health = await ask_sandbox_host(url, _CHECK_SECONDS)
+        except SandboxUnreachable as error:
+            return PartHealth("degraded", {"problem": str(error)})
+        return PartHealth("ok" if health.ready else "degraded", health.report)

@@ -93,14 +93,22 @@ class RejectedMessages:
         )
         return rejected_id
 
-    async def list(self, limit: int = 50, cursor: str | None = None) -> Page[RejectedMessage]:
+    async def list(
+        self, limit: int = 50, cursor: str | None = None, tenant_id: str | None = None
+    ) -> Page[RejectedMessage]:
         """A page of rejected messages, the last seen first.
+
+        Args:
+            limit: at most this many.
+            cursor: where the page before ended.
+            tenant_id: only messages whose envelope names this tenant; None: all.
 
         Raises:
             InvalidCursor: the cursor is not one of ours.
         """
         moment, row_id = decode_cursor(cursor)
         params = {
+            "tenant_id": tenant_id,
             "before_last_seen_at": moment,
             "before_id": row_id,
             "limit": check_limit(limit) + 1,

@@ -17,6 +17,7 @@ select id, source, tenant_id, reason, description, body, message_id, traceparent
     first_seen_at, last_seen_at
 from rejected_messages
 where (last_seen_at, id) < (%(before_last_seen_at)s, %(before_id)s)
+    and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
 order by last_seen_at desc, id desc
 limit %(limit)s
 

@@ -7,9 +7,10 @@ import signal
 
 
 def main() -> None:
-    """Entry point of the ``qlp`` command; an interruption of its import leaves no traceback.
+    """Entry point of the ``qlp`` command; Ctrl-C while it is imported leaves no traceback.
 
-    It ends at once: an exception in the middle of a class becomes another one on its way.
+    It ends the process at once: raised in the middle of an import, KeyboardInterrupt may come out
+    as another exception.
     """
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(130))
     from domain.operations.cli import main as run

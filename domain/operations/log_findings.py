@@ -1,4 +1,4 @@
-"""What can have been done to a sealed log, and how it is found."""
+"""What may have been done to a sealed log, and how it is found."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.seals import Seal, SealedEvent
 
-UNFIT = "its content does not fit its digest"
+UNFIT = "its content does not match its digest"
 
 
 class Kind(StrEnum):
@@ -29,13 +29,13 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One deviation.
+class LogFinding:
+    """A difference between the log and what was sealed.
 
     Attributes:
-        seal: number of the seal it lies in; None behind the last one.
-        positions: first and last position that the seal holds.
-        event_id, position, stream_id, version: of the event, as it was sealed where it was.
+        seal: number of the seal in whose range it lies; None after the last seal.
+        positions: first and last position of that seal.
+        event_id, position, stream_id, version: the event's, as sealed if it was sealed.
     """
 
     kind: Kind
@@ -48,8 +48,8 @@ class Finding:
     version: int | None = None
 
 
-def compare(seal: Seal, found: Sequence[StoredEvent]) -> list[Finding]:
-    """How the events ``found`` in the range of ``seal`` differ from those it names."""
+def compare(seal: Seal, found: Sequence[StoredEvent]) -> list[LogFinding]:
+    """How the events ``found`` in the range of ``seal`` differ from those that it names."""
     sealed = {event.event_id: event for event in seal.events}
     here: dict[UUID, StoredEvent] = {}
     findings = []
@@ -63,21 +63,21 @@ def compare(seal: Seal, found: Sequence[StoredEvent]) -> list[Finding]:
     for event in seal.events:
         now = here.get(event.event_id)
         if now is None:
-            gone = "it is not in the log any more"
+            gone = "it is no longer in the log"
             findings.append(of_event(Kind.EVENT_REMOVED, gone, seal, event))
             continue
         if (change := _changed(event, now)) is not None:
             findings.append(of_event(Kind.EVENT_CHANGED, change, seal, event))
         if now.position != event.position or event.event_id not in in_order:
-            moved = f"it lies at position {now.position} now, in another order"
+            moved = f"it is now at position {now.position}, in another order"
             findings.append(of_event(Kind.EVENT_MOVED, moved, seal, event))
     return findings
 
 
 def _in_order(here: Iterable[UUID], events: Sequence[SealedEvent]) -> set[UUID]:
-    """Those of ``here`` that still lie in the sealed order to each other, as many as can be.
+    """The largest part of ``here`` that is still in the sealed order.
 
-    The longest increasing subsequence of their sealed places: who is not in it was moved.
+    It is the longest increasing subsequence of the sealed places; the other events were moved.
     """
     place = {event.event_id: index for index, event in enumerate(events)}
     lowest: list[int] = []  # lowest[n]: the smallest place that ends a run of n + 1
@@ -99,22 +99,22 @@ def _changed(sealed: SealedEvent, now: StoredEvent) -> str | None:
     if computed == sealed.digest:
         return None if now.digest == sealed.digest else "its digest was overwritten"
     if computed == now.digest:
-        return "its content differs from what was sealed, and its digest was made to fit"
-    return f"{UNFIT}, which still is the sealed one" if now.digest == sealed.digest else UNFIT
+        return "its content differs from what was sealed, and its digest was changed to match"
+    return f"{UNFIT}, which is still the sealed one" if now.digest == sealed.digest else UNFIT
 
 
 def of_event(
     kind: Kind, detail: str, seal: Seal | None, event: StoredEvent | SealedEvent
-) -> Finding:
-    """A finding about ``event``; ``seal`` is None behind the last one."""
+) -> LogFinding:
+    """A finding about ``event``; ``seal`` is None after the last seal."""
     seq, positions = (seal.seq, _positions(seal)) if seal is not None else (None, None)
     where = (event.event_id, event.position, event.stream_id, event.version)
-    return Finding(kind, detail, seq, positions, *where)
+    return LogFinding(kind, detail, seq, positions, *where)
 
 
-def of_seal(seal: Seal, detail: str) -> Finding:
-    """A finding about ``seal`` itself."""
-    return Finding(Kind.SEAL_CHANGED, detail, seal.seq, _positions(seal))
+def of_seal(seal: Seal, detail: str) -> LogFinding:
+    """A finding about the seal itself."""
+    return LogFinding(Kind.SEAL_CHANGED, detail, seal.seq, _positions(seal))
 
 
 def _positions(seal: Seal) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Verifies that the log still is what its seals say."""
+"""Verifies that the log is still what its seals say."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.eventlog.seals import GENESIS, Head, Seal, SealedEvent, SealReads, seal_digest
-from domain.operations.log_findings import UNFIT, Finding, Kind, compare, of_event, of_seal
+from domain.operations.log_findings import UNFIT, Kind, LogFinding, compare, of_event, of_seal
 
-#: Findings that are kept one by one; more are only counted.
+#: Most findings that are kept; more are only counted.
 MAX_FINDINGS = 1000
 
 _SEALS_PAGE = 20
@@ -21,16 +21,17 @@ _SEALS_PAGE = 20
 
 @dataclass(slots=True)
 class Verification:
-    """What was looked at and found.
+    """What was verified, and what was found.
 
     Attributes:
-        seals, events: verified against each other.
-        unsealed: events behind the last seal; only their own digests were verified.
+        seals, events: how many were verified.
+        unsealed: events after the last seal; only their own digests were verified.
         heads: exported heads that were compared.
         suppressed: findings beyond `MAX_FINDINGS`.
-        head: of the last seal: whoever keeps it elsewhere can prove the log up to it.
-        high: the last position that had been given out when this began.
-        high_positions: what has to be said of events beyond it, if it has not moved on since.
+        head: the last seal's; kept elsewhere, it proves the log up to there.
+        high: the last position that had been given out when the verification began.
+        high_positions: findings on events beyond ``high``, unless that position is given out by
+            the end of the verification.
     """
 
     seals: int = 0
@@ -38,31 +39,31 @@ class Verification:
     unsealed: int = 0
     heads: int = 0
     suppressed: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[LogFinding] = field(default_factory=list)
     head: Head | None = field(default=None, compare=False)
     high: int = field(default=0, compare=False, repr=False)
-    high_positions: list[Finding] = field(default_factory=list, compare=False, repr=False)
+    high_positions: list[LogFinding] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def intact(self) -> bool:
         """Whether nothing was found."""
         return not self.findings
 
-    def see(self, event: StoredEvent | SealedEvent, seal: Seal | None) -> None:
-        """Note an event's position if it may be one that was never given out."""
+    def note_position(self, event: StoredEvent | SealedEvent, seal: Seal | None) -> None:
+        """Note an event whose position may never have been given out."""
         if not 1 <= event.position <= self.high and len(self.high_positions) < MAX_FINDINGS:
-            detail = "no such position was given out"
+            detail = "its position was never given out"
             self.high_positions.append(of_event(Kind.OUT_OF_RANGE, detail, seal, event))
 
-    def add(self, finding: Finding) -> None:
-        """Keep a finding, or count it."""
+    def add(self, finding: LogFinding) -> None:
+        """Keep a finding, or only count it."""
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding)
         else:
             self.suppressed += 1
 
 
-#: Called with the number of events verified so far and of all that are sealed.
+#: Called with the number of events verified so far, and of all sealed events.
 Progress = Callable[[int, int], None]
 
 
@@ -79,13 +80,13 @@ class LogVerifier:
         heads: Sequence[Head] = (),
         progress: Progress = lambda _done, _total: None,
     ) -> Verification:
-        """Verify seals from number ``from_seal`` on, their events, and the events behind them.
+        """Verify the seals from ``from_seal`` on, their events, and the events after the last seal.
 
-        Appends and new seals meanwhile do not disturb it.
+        Events may be appended and sealed meanwhile.
 
         Args:
-            from_seal: what lies before it is taken on trust.
-            heads: exported earlier; only they can show that everything was rewritten.
+            from_seal: everything before this seal is trusted.
+            heads: exported earlier; only they can show that the whole log was rewritten.
             progress: see `Progress`.
         """
         result = Verification()
@@ -103,13 +104,13 @@ class LogVerifier:
                 await self._gap(expected, seal, end, result)
                 end = Checkpoint(seal.start.transaction_id, seal.start.position - 1)
             elif seal.previous_digest != (previous.digest if previous else GENESIS):
-                result.add(of_seal(seal, "it does not follow from the seal before it"))
+                result.add(of_seal(seal, "it does not continue the seal before it"))
             await self._verify_seal(seal, end, result)
             previous, end, expected = seal, seal.end, seal.seq + 1
             progress(result.events, total)
         if sealed_to > end:
-            gone = f"the log was sealed up to position {sealed_to.position} once"
-            result.add(Finding(Kind.SEAL_REMOVED, gone, expected))
+            gone = f"the log was once sealed up to position {sealed_to.position}"
+            result.add(LogFinding(Kind.SEAL_REMOVED, gone, expected))
         result.unsealed += await self._verify_unsealed(end, max(end, to), result)
         await self._verify_bounds(result)
         await self._verify_heads(heads, result)
@@ -124,7 +125,7 @@ class LogVerifier:
         found = await self._seals.after(from_seal - 2, 1)
         if found and found[0].seq == from_seal - 1:
             return found[0]
-        result.add(Finding(Kind.SEAL_REMOVED, "the seal is missing", from_seal - 1))
+        result.add(LogFinding(Kind.SEAL_REMOVED, "the seal is missing", from_seal - 1))
         return None
 
     async def _after(self, seq: int) -> AsyncIterator[Seal]:
@@ -135,24 +136,24 @@ class LogVerifier:
 
     async def _gap(self, missing: int, seal: Seal, end: Checkpoint, result: Verification) -> None:
         for seq in range(missing, min(seal.seq, missing + MAX_FINDINGS)):
-            result.add(Finding(Kind.SEAL_REMOVED, "the seal is missing", seq))
+            result.add(LogFinding(Kind.SEAL_REMOVED, "the seal is missing", seq))
         before = Checkpoint(seal.start.transaction_id, seal.start.position - 1)
         result.unsealed += await self._verify_unsealed(end, before, result)
 
     async def _verify_seal(self, seal: Seal, after: Checkpoint, result: Verification) -> None:
         computed = seal_digest(seal.seq, seal.previous_digest, seal.sealed_at, seal.events)
         if computed != seal.digest:
-            result.add(of_seal(seal, "its digest does not fit what it says"))
+            result.add(of_seal(seal, "its content does not match its digest"))
         elif seal.events and (seal.start.position, seal.end.position) != (
             seal.events[0].position,
             seal.events[-1].position,
-        ):  # which its digest does not hold, and the next seal begins behind
-            result.add(of_seal(seal, "it begins or ends at other positions than its events"))
+        ):  # not covered by its digest, but the next seal begins after them
+            result.add(of_seal(seal, "its first or last position is not that of its events"))
         found = [event async for event in self._seals.stored(after, seal.end)]
         for finding in compare(seal, found):
             result.add(finding)
         for event in seal.events:
-            result.see(event, seal)
+            result.note_position(event, seal)
         result.seals += 1
         result.events += len(seal.events)
 
@@ -162,25 +163,25 @@ class LogVerifier:
         count = 0
         async for event in self._seals.stored(after, to):
             count += 1
-            result.see(event, None)
+            result.note_position(event, None)
             if event_digest(event) != event.digest:
                 result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
         return count
 
     async def _verify_bounds(self, result: Verification) -> None:
-        """Find events where none can be, whom no follower meets, or only by accident."""
+        """Find events with impossible positions or transactions: followers may never read them."""
         last = (await self._seals.bounds()).position
         for finding in result.high_positions:
             if finding.position is None or not 1 <= finding.position <= last:
                 result.add(finding)
         for event in await self._seals.strays(MAX_FINDINGS):
-            detail = "no such transaction has begun: it is read in its stream, and never followed"
+            detail = "its transaction has not begun: followers never read it, its stream does"
             result.add(of_event(Kind.OUT_OF_RANGE, detail, None, event))
             if event_digest(event) != event.digest:
                 result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
 
     async def _verify_versions(self, result: Verification) -> None:
-        """Find versions that are missing; those that another finding explains are left out."""
+        """Find missing versions, except those that another finding explains."""
         named = {(finding.stream_id, finding.version) for finding in result.findings}
         events = {finding.event_id for finding in result.findings}
         async for gap in self._seals.gaps():
@@ -198,24 +199,28 @@ class LogVerifier:
                     continue
                 detail = f"versions {first} to {last} of the stream are not in the log"
             where = (*found, gap.stream_id, gap.version)
-            result.add(Finding(kind, detail, None, None, *where))
+            result.add(LogFinding(kind, detail, None, None, *where))
 
     async def _verify_heads(self, heads: Sequence[Head], result: Verification) -> None:
         found = await self._seals.heads_of([head.seq for head in heads])
         for head in heads:
             result.heads += 1
             if head.seq not in found:
-                result.add(Finding(Kind.SEAL_REMOVED, "an exported head names it", head.seq))
+                result.add(
+                    LogFinding(
+                        Kind.SEAL_REMOVED, "it is missing, and an exported head names it", head.seq
+                    )
+                )
             elif found[head.seq].digest != head.digest:
-                detail = f"exported was {head.digest}, now it is {found[head.seq].digest}"
-                result.add(Finding(Kind.HEAD_DIFFERS, detail, head.seq))
+                detail = f"the exported digest is {head.digest}, now it is {found[head.seq].digest}"
+                result.add(LogFinding(Kind.HEAD_DIFFERS, detail, head.seq))
 
     async def _tell_moved_from_removed(self, result: Verification) -> None:
-        """An event that is missing where it was sealed, and lies elsewhere, was moved there."""
+        """Events that are missing where they were sealed, but are elsewhere, were moved there."""
         missing = [f.event_id for f in result.findings if f.kind is Kind.EVENT_REMOVED]
         moved = await self._seals.positions_of([event_id for event_id in missing if event_id])
         result.findings = [
-            replace(f, kind=Kind.EVENT_MOVED, detail=f"it lies at position {moved[f.event_id]} now")
+            replace(f, kind=Kind.EVENT_MOVED, detail=f"it is now at position {moved[f.event_id]}")
             if f.kind is Kind.EVENT_REMOVED and f.event_id in moved
             else f
             for f in result.findings

@@ -1,4 +1,4 @@
-"""What operators do over HTTP: for their own tenant, but for what belongs to all."""
+"""What operators can do over HTTP, for their own tenant; some of it concerns all tenants."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from domain.eventlog.models import StreamInfo
 from domain.messaging.bus import bus_client, entities_of
 from domain.messaging.dead_letters import count_dead_letters
 from domain.messaging.publisher import Publisher
-from domain.messaging.rejected import RejectedMessage
+from domain.messaging.rejected import RejectedMessage, RejectedMessages
 from domain.messaging.routing import Destinations
 from domain.operations.doctor.examine import examine
 from domain.operations.doctor.findings import Finding
 from domain.operations.redrive import Redrive
-from domain.operations.rejected import rejected_of_tenant
 from domain.operations.replay import NoSuchStream
 from domain.operations.time_travel import StreamThen, parse_as_of, travel
 from domain.settings import Settings
@@ -31,7 +30,7 @@ class Operations:
     """The operators' use cases.
 
     Attributes:
-        redrive: sends the effects of selected intents again.
+        redrive: repeats messages of selected intents.
     """
 
     def __init__(
@@ -57,8 +56,8 @@ class Operations:
         """A stream of the tenant as it was at ``as_of``, or is now.
 
         Raises:
-            NoSuchStream: the tenant has none of that id, or had none then.
-            OperationError: that is no moment, or the stream has not come to that version.
+            NoSuchStream: the tenant has no such stream, or had none then.
+            OperationError: ``as_of`` is neither a time nor a version that the stream has reached.
         """
         first = await self._log.read_stream(stream_of(intent_id), limit=1)
         if not first or first[0].tenant_id != tenant_id:
@@ -75,10 +74,10 @@ class Operations:
         Raises:
             InvalidCursor: the cursor is not one of ours.
         """
-        return await rejected_of_tenant(self._pool, tenant_id, limit, cursor)
+        return await RejectedMessages(self._pool).list(limit, cursor, tenant_id)
 
     async def dead_letters(self) -> dict[str, int]:
-        """How many each entity of the bus has, by its name; they belong to all tenants.
+        """The number of dead letters of all tenants, by queue or subscription.
 
         Raises:
             OperationError: the bus refuses, or does not answer.
@@ -89,9 +88,9 @@ class Operations:
         return {entity.name: count for entity, count in zip(entities, counts, strict=True)}
 
     async def check_similarity(self) -> None:
-        """Compare index and exact search on a few stored vectors; what is wrong is logged."""
+        """Compare index and exact search on a few stored vectors; problems are logged."""
         await check_active(self._pool)
 
     async def examine(self) -> list[Finding]:
-        """Every check of the whole system, with the fixes."""
+        """Run every check of the system."""
         return await examine(self._pool, self._settings)

@@ -20,11 +20,11 @@ from domain.projections.verify.contract import Verified
 from domain.projections.verify.following import verify_following
 from domain.projections.verify.intents import verify_intents
 
-#: Events per transaction of a rebuild that holds them in memory, and of one that does not.
+#: Events per transaction of a rebuild that holds them in memory (PAGE), and of one that does not.
 PAGE, RANGE = 2_000, 10_000
 
-#: Processes that share a rebuild unless told otherwise, and the events before they are started:
-#: they take a second to get ready.
+#: Processes that share a rebuild by default. They take a second to start, so the first
+#: ALONE_UNTIL events are folded without them.
 MAX_WORKERS, ALONE_UNTIL = 4, 50_000
 
 
@@ -51,16 +51,16 @@ def rebuild(
     """A rebuild of the projection ``name``, to be planned or run.
 
     Args:
-        pool: of the owner of the tables.
-        name: of the projection.
-        on_progress: told after each page.
-        rate: events per second at most; smaller pages keep to it more evenly.
+        pool: connections of the tables' owner.
+        name: the projection.
+        on_progress: called after each page.
+        rate: events per second, at most; pages get smaller, so that the load is more even.
         page: events per transaction; None: what suits the projection and the rate.
-        workers: processes that fold streams, of 1 none but this one; None: without a rate, and
-            after `ALONE_UNTIL` events, as many as there are cores, at most `MAX_WORKERS`.
+        workers: processes that fold streams; with 1, only this one. None: this one; without a
+            rate, after `ALONE_UNTIL` events, one per core, at most `MAX_WORKERS`.
 
     Raises:
-        ValueError: there is no such projection, or its events cannot be shared among processes.
+        ValueError: there is no such projection, or only one process can rebuild it.
     """
     inline = check_name(name) == INTENT_STATES
     if page is None:
@@ -71,7 +71,9 @@ def rebuild(
     if inline:
         builder = _intents_builder(pool, page, workers if rate is None else workers or 1)
     elif workers is not None and workers > 1:
-        raise ValueError(f"workers: {name} takes the log's events in their order, in one process")
+        raise ValueError(
+            f"workers: {name} needs the events in their order, so only one process can rebuild it"
+        )
     else:
         builder = FollowingBuilder(EventLog(pool), following(name), page)
     return Rebuild(pool, builder, on_progress, rate)
@@ -94,8 +96,8 @@ async def verify(pool: AsyncConnectionPool, name: str, sample: int | None = None
     """Compare the live rows of a projection with a fresh fold of the log; reads only.
 
     Args:
-        pool: of the application or the owner.
-        name: of the projection.
+        pool: connections of the application or the owner.
+        name: the projection.
         sample: about how many random rows; None for all.
 
     Raises:
@@ -104,22 +106,26 @@ async def verify(pool: AsyncConnectionPool, name: str, sample: int | None = None
     if check_name(name) == INTENT_STATES:
         return await verify_intents(pool, sample)
     if sample is not None:
-        raise ValueError(f"sample: {name} adds up all events, so only all of it can be verified")
+        raise ValueError(
+            f"sample: {name} sums up all events, so it can only be verified as a whole"
+        )
     return await verify_following(pool, following(name))
 
 
 async def resume(pool: AsyncConnectionPool, name: str, stream_id: str) -> ParkedStream | None:
-    """Take the missing events of a parked stream and let it go on.
+    """Process the events that a parked stream has missed, and unpark it.
 
     Returns:
-        the stream as it is parked still, with the error of now; None: it goes on.
+        the stream, with the new error, if it is still parked; else None.
 
     Raises:
         ValueError: there is no such projection that follows the log, or the stream is not parked.
         domain.projections.following.runner.ProjectionOutdated: the tables must be rebuilt first.
     """
     if check_name(name) == INTENT_STATES:
-        raise ValueError(f"{name} is written with the events: rebuild it to take parked streams")
+        raise ValueError(
+            f"{name} is written with the events, so parked streams need a rebuild of it"
+        )
     try:
         return await Runner(pool, following(name)).resume(stream_id)
     except LookupError as error:

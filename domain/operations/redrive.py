@@ -1,7 +1,7 @@
-"""Repeats side effects on purpose: announces events again, sends jobs again, or only compares.
+"""Announces events again, sends jobs again, or only compares.
 
-Nothing is written to the log, and message ids are those of the first time. A repeat is therefore
-harmless, and after a crash the same call again is the way on.
+Nothing is written to the log, and message ids are those of the first time. So it is harmless to
+repeat a call, and after a crash that is how to continue.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from domain.runs.tokens import RunTokens
 
 Target = Literal["publish", "sandbox", "nowhere"]
 
-#: Told how many intents are done, of how many.
+#: Called with how many intents are done, and of how many.
 Progress = Callable[[int, int], None]
 
 
 class SelectionChanged(OperationError):
-    """Other intents match now than in the preview; look again, then repeat."""
+    """Other intents match now than in the preview."""
 
 
 @dataclass(slots=True)
@@ -43,9 +43,9 @@ class Redriven:
     """What was done.
 
     Attributes:
-        target: where the effects went.
-        done: intents whose messages the bus has confirmed; for ``nowhere``: that were compared.
-        skipped: intents for which there was nothing to do, and why.
+        target: what was done; see `Redrive.execute`.
+        done: intents whose messages the bus has confirmed; for ``nowhere``, that were compared.
+        skipped: intents for which nothing could be done, and why.
         differences: for ``nowhere``: ``field: (folded, read model)`` of intents that differ.
     """
 
@@ -55,7 +55,7 @@ class Redriven:
     differences: dict[UUID, dict[str, tuple[Any, Any]]] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
-        """For scripts: ids as text, hashes in hexadecimal."""
+        """The same for JSON: ids as text, hashes in hexadecimal."""
         return {
             "target": self.target,
             "done": self.done,
@@ -72,7 +72,7 @@ def _shown(pair: tuple[Any, Any]) -> tuple[Any, ...]:
 
 
 class Redrive:
-    """Re-drives the effects of selected intents; ``publisher`` is not used for ``nowhere``."""
+    """Repeats messages of selected intents; ``nowhere`` needs no ``publisher``."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Redrive:
         self._router = Router(self._repository, destinations, tokens)
 
     async def preview(self, selection: Selection, limit: int) -> Preview:
-        """What `execute` would take on; see `domain.operations.selection.preview`."""
+        """What `execute` would work on; see `domain.operations.selection.preview`."""
         return await preview(self._pool, selection, limit)
 
     async def execute(
@@ -101,7 +101,7 @@ class Redrive:
         per_second: float,
         progress: Progress = lambda _done, _total: None,
     ) -> Redriven:
-        """Re-drive what ``expected`` showed, one intent after the other, oldest first.
+        """Work on what ``expected`` showed, one intent after the other, oldest first.
 
         Args:
             selection: which intents.
@@ -109,25 +109,25 @@ class Redrive:
             target: ``publish`` announces the last event on the topic; ``sandbox`` sends the open
                 run's job; ``nowhere`` folds the stream and compares it with the read model.
             expected: the preview that was agreed to.
-            per_second: intents a second at most.
-            progress: told after every intent.
+            per_second: intents a second, at most.
+            progress: called after every intent.
 
         Raises:
             SelectionChanged: other intents match now than in ``expected``; nothing was done.
-            OperationError: the bus does not take the messages; says how far it came.
+            OperationError: the bus does not take the messages; the message says how far this came.
         """
         now = await self.preview(selection, limit)
         _check_unchanged(expected, now)
         result = Redriven(target)
-        pace = _Pace(per_second)
+        limit_rate = _RateLimit(per_second)
         for number, item in enumerate(now.selected, 1):
-            await pace.wait()
+            await limit_rate.wait()
             try:
                 await self._one(item, target, result)
             except PublishFailed as error:
                 raise OperationError(
-                    f"stopped after {number - 1} of {len(now.selected)} intents: {error}; run the "
-                    "same again once Service Bus is back, repeated messages are recognised"
+                    f"stopped after {number - 1} of {len(now.selected)} intents: {error}; repeat "
+                    "this once Service Bus is back: messages that were sent twice are recognised"
                 ) from error
             progress(number, len(now.selected))
         return result
@@ -158,7 +158,7 @@ class Redrive:
         messages = await self._router.messages_for(cause)
         found = [message for message in messages if message.entity == entity]
         if not found:
-            raise _NothingToDo("it waits for no run: cancelled, or finished since")
+            raise _NothingToDo("it does not wait for a run: it was cancelled or has finished")
         return found
 
     async def _send(self, messages: list[OutgoingMessage]) -> None:
@@ -168,7 +168,7 @@ class Redrive:
 
 
 class _NothingToDo(Exception):
-    """The intent has no such effect to repeat."""
+    """The intent has no such message to repeat."""
 
 
 def _requested_run(records: list[RecordedEvent]) -> RecordedEvent:
@@ -184,12 +184,12 @@ def _check_unchanged(expected: Preview, now: Preview) -> None:
     if agreed != current or expected.matching != now.matching:
         raise SelectionChanged(
             f"the preview showed {expected.matching} intents, now {now.matching} match; selected "
-            f"then or now, not both: {len(agreed ^ current)}. Nothing was done: look again"
+            f"in only one of the two: {len(agreed ^ current)}. Nothing was done: preview again"
         )
 
 
-class _Pace:
-    """Lets through at most so many a second, evenly."""
+class _RateLimit:
+    """Lets callers pass at most so many times a second, at even intervals."""
 
     def __init__(self, per_second: float) -> None:
         self._interval = 1.0 / per_second
@@ -209,7 +209,7 @@ def parse_rate(text: str) -> float:
     """Intents a second, as ``N`` or ``N/s``.
 
     Raises:
-        OperationError: not such a number, from 0.01 to 10,000.
+        OperationError: it is not a number from 0.01 to 10,000.
     """
     number = text.strip().removesuffix("/s")
     rate = float(number) if _RATE.fullmatch(number) else 0.0

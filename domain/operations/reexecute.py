@@ -1,7 +1,7 @@
-"""Runs recorded programs again and says what comes out differently. Writes nothing to the log.
+"""Runs recorded programs again, and compares the results. Writes nothing to the log.
 
-The programs run in a sandbox of their own, outside of the queues: results on `sandbox-results`
-would be recorded. What a program prints may differ by itself (clocks, random numbers).
+The programs run in a sandbox of their own, without the queues: results on `sandbox-results` would
+be recorded. Outputs may differ for reasons of the program's own, such as clocks or random numbers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from domain.operations.sandbox_process import SandboxCommand, SandboxProcess
 from domain.operations.selection import Selected
 from domain.runs.artifacts import Artifacts
 
-#: Costs are compared above these differences alone: below, it is the machine's noise.
+#: Smaller differences of costs are noise of the machine, and not reported.
 NOISE = {"wall_ms": 50.0, "cpu_ms": 50.0, "peak_memory_bytes": 8.0 * 1024**2}
 
 _OUTCOME = (
@@ -36,12 +36,12 @@ _OUTCOME = (
     *("stdout_truncated", "stderr_truncated"),
 )
 
-#: What a job that is handed over as one line may carry beside its program, bytes.
+#: Most bytes of artifacts that a job, sent as one line, may carry besides its program.
 MAX_INPUT_BYTES = 512 * 1024
 
 
 class _InputsMissing(Exception):
-    """What a step needs of others cannot be had; the message says why."""
+    """Artifacts of other steps that a step needs cannot be sent; the message says why."""
 
 
 Progress = Callable[[int, int], None]
@@ -49,12 +49,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One program, then and now; values as ``field: (recorded, now)``.
+    """What differs for one program, as ``field: (recorded, now)``.
 
     Attributes:
-        outcome: verdict, exit code, signal and outputs that differ.
-        costs: time in ms and memory in bytes that differ beyond the tolerance.
-        recorded_by, run_by: runtime, and image where there is one.
+        outcome: of verdict, exit code, signal and outputs.
+        costs: of times in ms and memory in bytes, beyond the tolerance.
+        recorded_by, run_by: the runtime, with its image if it has one.
     """
 
     intent_id: UUID
@@ -66,13 +66,13 @@ class Comparison:
 
 @dataclass(slots=True)
 class Reexecuted:
-    """What came of it, in the order of the selection.
+    """The results, in the order of the selection.
 
     Attributes:
-        total: intents that were selected.
-        same: programs that came out as recorded, at the same cost.
-        changed: those that did not.
-        not_run: programs the sandbox could not run, and why.
+        total: selected intents.
+        same: programs with the recorded outcome and costs.
+        changed: programs whose outcome or costs differ.
+        not_run: programs that the sandbox could not run, and why.
         skipped: intents without a recorded run to compare with, and why.
     """
 
@@ -84,7 +84,7 @@ class Reexecuted:
 
     @property
     def agrees(self) -> bool:
-        """Whether every program ran and came out as recorded, whatever it cost."""
+        """Whether every program ran and had the recorded outcome, whatever its costs."""
         return not self.not_run and not any(each.outcome for each in self.changed)
 
     def summary(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Reexecution:
     Args:
         pool: the application's connections.
         command: how to start the sandbox.
-        tolerance: by what part a cost may differ, 0.5 for 50 %.
+        tolerance: the part by which a cost may differ, 0.5 for 50 %.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Reexecution:
         """Run and compare all of them.
 
         Raises:
-            OperationError: the sandbox cannot run here, or it ended before all was answered.
+            OperationError: the sandbox cannot run here, or ended before it had answered everything.
         """
         result = Reexecuted(total=len(selected))
         waiting: dict[UUID, tuple[UUID, RunOutcome]] = {}
@@ -160,7 +160,7 @@ class Reexecution:
                     result.skipped[item.intent_id] = f"the stream cannot be read: {error}"
                     continue
                 if found is None:
-                    result.skipped[item.intent_id] = "no run of it has ended by itself"
+                    result.skipped[item.intent_id] = "it has no run that the program ended"
                     continue
                 job, outcome = found
                 try:
@@ -174,18 +174,22 @@ class Reexecution:
             process.end_of_jobs()
 
     async def _with_inputs(self, tenant_id: str, job: SandboxJob) -> SandboxJob:
-        """``job`` with the artifacts of other steps among its files: nobody fetches them there."""
+        """``job`` with the artifacts it needs among its files: this sandbox cannot fetch them."""
         if not job.inputs:
             return job
         if len(job.files) + len(job.inputs) > MAX_FILES or (
             sum(wanted.size for wanted in job.inputs) > MAX_INPUT_BYTES
         ):
-            raise _InputsMissing("the artifacts it needs are too many or too large to hand over")
+            raise _InputsMissing(
+                "it needs more artifacts of other steps, or larger ones, than can be sent"
+            )
         files = []
         for wanted in job.inputs:
             content = await self._artifacts.content(tenant_id, wanted.sha256)
             if content is None:
-                raise _InputsMissing(f"{wanted.path!r}, which it needs, is kept no longer")
+                raise _InputsMissing(
+                    f"the artifact {wanted.path!r}, which it needs, has expired and is deleted"
+                )
             encoded = base64.b64encode(content).decode()
             files.append(JobFile(path=wanted.path, content=encoded, encoding="base64"))
         return job.model_copy(update={"files": (*job.files, *files), "inputs": ()})
@@ -225,9 +229,9 @@ def cost_differences(
     now: Mapping[str, float | int | None],
     tolerance: float,
 ) -> dict[str, tuple[float, float]]:
-    """Costs that differ by more than ``tolerance`` of what was recorded, and more than `NOISE`.
+    """Costs that differ by more than ``tolerance`` of the recorded value, and more than `NOISE`.
 
-    What either side did not measure is not compared.
+    Costs that either side did not measure are not compared.
     """
     before, after = _costs(recorded), _costs(now)
     return {
@@ -248,7 +252,7 @@ def _costs(usage: Mapping[str, float | int | None]) -> dict[str, float]:
 
 
 def _recorded(state: IntentState | None) -> tuple[SandboxJob, RunOutcome] | None:
-    """The last run that the program, not the sandbox, has ended, as a job under a new id."""
+    """The last run that the program and not the sandbox has ended, as a job with a new id."""
     if state is None:
         return None
     for run in reversed(state.runs):

@@ -29,9 +29,9 @@ class Replayed:
     """A stream, folded step by step.
 
     Attributes:
-        steps: every event with the status after it.
+        steps: every event, with the status after it.
         differences: fields in which the read model's row differs from the folded state, as
-            ``field: (folded, read model)``; empty when they agree.
+            ``field: (folded, read model)``.
     """
 
     intent_id: UUID
@@ -41,7 +41,7 @@ class Replayed:
 
     @property
     def matches(self) -> bool:
-        """Whether the read model says what the events say."""
+        """Whether the read model agrees with the events."""
         return not self.differences
 
 
@@ -50,7 +50,7 @@ class NoSuchStream(Exception):
 
 
 async def replay(repository: IntentRepository, reads: IntentReads, intent_id: UUID) -> Replayed:
-    """Fold the stream of ``intent_id``; reads only, repeats no message and no effect.
+    """Fold the stream of ``intent_id`` and compare it with the read model; only reads.
 
     Raises:
         NoSuchStream: the log has no such stream.

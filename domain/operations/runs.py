@@ -1,4 +1,4 @@
-"""Runs as operators see them, and the end of one."""
+"""Lists and kills runs, for operators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from domain.runs.status import RunStatuses
 
 _SQL = load_statements(Path(__file__).with_name("runs.sql"))
 
-#: Runs in progress that are looked through for one by its own id.
+#: Most runs in progress that are searched for an id.
 _MOST_RUNNING = 10_000
 
 
@@ -31,8 +31,8 @@ class RunInfo:
 
     Attributes:
         state: ``running``, ``to be killed``, or how it ended.
-        since: when the intent last moved.
-        runtime: that ran it, once it has ended.
+        since: when the intent last changed.
+        runtime: what ran it, once it has ended.
     """
 
     run_id: UUID
@@ -46,9 +46,9 @@ class RunInfo:
 async def list_runs(
     pool: AsyncConnectionPool, *, running: bool, tenant_id: str | None, limit: int
 ) -> list[RunInfo]:
-    """The runs of the intents that moved last; ``running``: only those in progress.
+    """Runs of the most recently changed intents; with ``running``, only those in progress.
 
-    Of an intent that has ended, the run that tells its outcome; else all that are open.
+    Of an intent that has ended, the run with its outcome; of others, all open runs.
     """
     params = {"tenant_id": tenant_id, "limit": limit}
     rows = await fetch(pool, _SQL["running" if running else "recent"], params)
@@ -66,7 +66,7 @@ async def list_runs(
 
 
 async def find_running(pool: AsyncConnectionPool, some_id: UUID) -> RunInfo:
-    """The run in progress that has this id, or whose intent has.
+    """The run in progress with this id, or of the intent with this id.
 
     Raises:
         OperationError: there is none.
@@ -74,14 +74,14 @@ async def find_running(pool: AsyncConnectionPool, some_id: UUID) -> RunInfo:
     for run in await list_runs(pool, running=True, tenant_id=None, limit=_MOST_RUNNING):
         if some_id in (run.run_id, run.intent_id):
             return run
-    raise OperationError(f"nothing runs under the id {some_id}; see `qlp runs list --running`")
+    raise OperationError(f"no run in progress has the id {some_id}; see `qlp runs list --running`")
 
 
 async def kill(pool: AsyncConnectionPool, run: RunInfo, operator: str, reason: str) -> Handled:
-    """Record that ``run`` is to be killed; its host learns it with its next heartbeat.
+    """Record that ``run`` is to be killed; its host is told with its next heartbeat.
 
     Raises:
-        NothingRuns: it has ended since.
+        NothingRuns: it has ended meanwhile.
     """
     handler = CommandHandler(IntentRepository(EventLog(pool)), lambda _state: None)
     command = KillRun(run.run_id, operator, reason, datetime.now(UTC))

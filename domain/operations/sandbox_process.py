@@ -1,6 +1,6 @@
-"""A sandbox as a process of its own, spoken to in JSON lines: jobs in, results out.
+"""A sandbox in a process of its own, which takes jobs and gives results as JSON lines.
 
-`domain` does not import the sandbox host; this is its public door (``sandbox_host.run_once``).
+`domain` does not import the sandbox host; it starts ``sandbox_host.run_once``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from domain.errors import OperationError
 
 RuntimeName = Literal["docker", "bubblewrap"]
 
-#: Bytes of one result's line: both streams full, as JSON.
+#: Longest line of a result, with both outputs full, bytes.
 _MAX_LINE_BYTES = 1024**2
 
 _STOP_SECONDS = 15.0
-_LAST_WORDS_BYTES = 2_000
+_ERROR_TAIL_BYTES = 2_000
 
-#: The sandbox needs no more of the operator's environment, and shall not see its secrets.
+#: All that the sandbox gets of the operator's environment, so that it sees no secrets.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "DOCKER_HOST", "XDG_RUNTIME_DIR")
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class SandboxCommand:
-    """How to start a sandbox; ``image`` None takes the runtime's own."""
+    """How to start a sandbox; if ``image`` is None, with the runtime's default."""
 
     runtime: RuntimeName
     image: str | None = None
@@ -43,7 +43,7 @@ class SandboxCommand:
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[SandboxProcess]:
-        """The running process; it is ended, with its programs, when the block is left."""
+        """The running process; leaving the block ends it and its programs."""
         arguments = ["--runtime", self.runtime, "--concurrency", str(self.concurrency)]
         if self.image is not None:
             arguments += ["--image", self.image]
@@ -62,7 +62,7 @@ class SandboxCommand:
                 yield process
             finally:
                 await process.stop()
-                process.last_words = _tail(errors)
+                process.last_error = _tail(errors)
 
 
 class SandboxProcess:
@@ -71,10 +71,10 @@ class SandboxProcess:
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self._child = child
         self._stopped = False
-        self.last_words = ""
+        self.last_error = ""
 
     async def send(self, job: SandboxJob) -> None:
-        """Hand over a job, waiting while the sandbox is busy; lost if it has ended."""
+        """Send a job, waiting while the sandbox is busy; it is lost if the sandbox has ended."""
         if self._child.stdin is None:
             return
         try:
@@ -84,19 +84,19 @@ class SandboxProcess:
             return  # `check_ended` says why
 
     def end_of_jobs(self) -> None:
-        """There are no more: the sandbox ends once it has answered."""
+        """Say that there are no more jobs: the sandbox ends once it has answered all."""
         if self._child.stdin is not None:
             self._child.stdin.close()
 
     async def results(self) -> AsyncIterator[SandboxResult]:
-        """Results in the order in which runs end, until the sandbox ends."""
+        """Results, in the order in which runs end, until the sandbox ends."""
         if self._child.stdout is None:
             return
         while line := await self._child.stdout.readline():
             yield read_as(SandboxResult, line)
 
     async def stop(self) -> None:
-        """Wait for its end after its last result; otherwise make it end."""
+        """Wait for the end after the last result; without that, terminate the process."""
         if self._child.returncode is None and self._child.stdout and self._child.stdout.at_eof():
             await self._ended()
         if self._child.returncode is None:
@@ -114,18 +114,19 @@ class SandboxProcess:
             return
 
     def check_ended(self, unanswered: int) -> None:
-        """After the block.
+        """Check how the sandbox ended; to be called after the block.
 
         Raises:
-            OperationError: it ended with an error, or without answering ``unanswered`` jobs.
+            OperationError: it failed, or left ``unanswered`` jobs.
         """
         if self._child.returncode or unanswered:
-            words = self.last_words or f"it ended with {self._child.returncode}"
-            raise OperationError(f"the sandbox left {unanswered} programs unanswered: {words}")
+            reason = self.last_error or f"its exit code is {self._child.returncode}"
+            raise OperationError(f"the sandbox did not run {unanswered} programs: {reason}")
 
 
 def _tail(errors: IO[bytes]) -> str:
+    """The last line."""
     size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - _LAST_WORDS_BYTES))
+    errors.seek(max(0, size - _ERROR_TAIL_BYTES))
     lines = errors.read().decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""

@@ -1,4 +1,4 @@
-"""Which intents an operation is for: by id, or by a closed list of conditions."""
+"""Which intents an operation is for: by id, or by conditions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from domain.operations.time_travel import parse_time
 
 _SQL = load_statements(Path(__file__).with_name("selection.sql"))
 
-#: Intents that one operation takes on at most.
+#: Most intents that one operation may select.
 MAX_SELECTED = 100_000
 
 _MAX_VALUE = 200
@@ -29,16 +29,16 @@ _PREVIEWED = 5
 
 
 class ForeignTenant(OperationError):
-    """The caller may not operate on the tenant that was named."""
+    """The caller may not operate on the tenant that the conditions name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Conditions that all must hold; None: any.
+    """Conditions that must all hold; None: any value.
 
     Attributes:
-        code: of the outcome's error, for example ``sandbox_unavailable``.
-        since, until: bounds of the submission: then or later, and earlier.
+        code: the error code of the outcome, for example ``sandbox_unavailable``.
+        since, until: submitted at ``since`` or later, and before ``until``.
     """
 
     ids: tuple[UUID, ...] | None = None
@@ -50,13 +50,13 @@ class Selection:
     until: datetime | None = None
 
     def of_tenant(self, tenant_id: str) -> Selection:
-        """The same within one tenant.
+        """The same selection within one tenant.
 
         Raises:
-            ForeignTenant: it names another tenant.
+            ForeignTenant: the selection names another tenant.
         """
         if self.tenant not in (None, tenant_id):
-            raise ForeignTenant(f"tenant: this key operates on tenant {tenant_id} only")
+            raise ForeignTenant(f"tenant: this key may only operate on tenant {tenant_id}")
         return replace(self, tenant=tenant_id)
 
 
@@ -73,12 +73,12 @@ class Selected:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What an operation would take on.
+    """What an operation would work on.
 
     Attributes:
-        by_status: how many match, by status.
+        by_status: the number of matching intents, by status.
         selected: the oldest of them, up to the limit.
-        unknown: ids that were asked for and do not match.
+        unknown: ids that were asked for, but do not match.
     """
 
     by_status: dict[str, int]
@@ -87,16 +87,16 @@ class Preview:
 
     @property
     def matching(self) -> int:
-        """How many match, beyond the limit too."""
+        """How many intents match, those beyond the limit included."""
         return sum(self.by_status.values())
 
     @property
     def first(self) -> list[Selected]:
-        """A few to look at."""
+        """A few of the selected intents, to be shown."""
         return self.selected[:_PREVIEWED]
 
     def summary(self) -> dict[str, Any]:
-        """For people and scripts, without the whole list."""
+        """A summary for people and scripts, without the whole list."""
         return {
             "matching": self.matching,
             "selected": len(self.selected),
@@ -107,10 +107,10 @@ class Preview:
 
 
 def parse_where(text: str) -> Selection:
-    """A selection out of ``field=value`` conditions, separated by commas.
+    """The selection that ``field=value`` conditions, separated by commas, describe.
 
     Raises:
-        OperationError: names the condition that is wrong, and what there is.
+        OperationError: a condition is wrong; the message names it, and what is possible.
     """
     values: dict[str, str] = {}
     for condition in text.split(","):
@@ -122,7 +122,7 @@ def parse_where(text: str) -> Selection:
                 f"where: {name} needs a value of 1 to {_MAX_VALUE} characters: {name}=…"
             )
         if name in values:
-            raise OperationError(f"where: {name} is there twice; keep one of them")
+            raise OperationError(f"where: {name} is given twice; give it once")
         values[name] = value
     if values.get("status", "failed") not in list(Status):
         raise OperationError(
@@ -143,27 +143,27 @@ def _bound(name: str, values: dict[str, str]) -> datetime | None:
 
 
 def selection_of(ids: Iterable[UUID], where: str | None) -> Selection:
-    """The selection by ids or by conditions.
+    """The selection by ids, or by conditions.
 
     Raises:
-        OperationError: both are given, or none, or too many ids.
+        OperationError: both are given, or neither, or too many ids.
     """
     chosen = tuple(dict.fromkeys(ids))
     if bool(chosen) == (where is not None):
-        raise OperationError("name the intents, or describe them with where: one of the two")
+        raise OperationError("give either ids of intents or where conditions, and not both")
     if len(chosen) > MAX_SELECTED:
-        raise OperationError(f"ids: {len(chosen)}, allowed are {MAX_SELECTED}")
+        raise OperationError(f"ids: {len(chosen)} were given, at most {MAX_SELECTED} are allowed")
     return Selection(ids=chosen) if where is None else parse_where(where)
 
 
 async def preview(pool: AsyncConnectionPool, selection: Selection, limit: int) -> Preview:
-    """Look at what ``selection`` matches now, oldest first.
+    """What ``selection`` matches now, oldest first.
 
     Raises:
         OperationError: the limit is out of bounds.
     """
     if not 1 <= limit <= MAX_SELECTED:
-        raise OperationError(f"limit: {limit}, allowed are 1 to {MAX_SELECTED}")
+        raise OperationError(f"limit: {limit} is not from 1 to {MAX_SELECTED}")
     params = {
         "ids": None if selection.ids is None else [*selection.ids],
         "status": selection.status,
@@ -184,10 +184,10 @@ async def preview(pool: AsyncConnectionPool, selection: Selection, limit: int) -
 
 
 def _code_marker(code: str) -> str:
-    """How the outcome's JSON spells an error code.
+    """An error code as it is written in the outcome's JSON.
 
-    Searched for in the text, because PostgreSQL refuses to take apart JSON that holds ``\\u0000``,
-    which a program may print. A quote inside of a string is escaped, so no output can imitate it.
+    The text is searched for it, because PostgreSQL refuses to parse JSON with ``\\u0000``, which a
+    program may print. Quotes within strings are escaped, so no output can imitate it.
     """
     return '"error":' + orjson.dumps({"code": code}).decode()[:-1]
 

@@ -1,4 +1,4 @@
-"""Follows the log as it grows, for an operator to watch."""
+"""Shows events to an operator as they are recorded."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ POLL_SECONDS = 0.25
 
 
 class Tail:
-    """Yields events as they become readable, each once, until it is stopped or nobody reads them.
+    """Yields events, each once, until it is stopped or nobody reads them any more.
 
-    Gap-safe as every follower: an event is shown once nothing can come before it any more.
+    As with every follower, an event appears as soon as none can come before it any more.
     """
 
     def __init__(self, pool: AsyncConnectionPool, abandoned: Callable[[], bool]) -> None:
-        """``abandoned`` is asked whether nobody reads any more, while nothing happens."""
+        """``abandoned`` says whether nobody reads any more; called while there are no events."""
         self._abandoned = abandoned
         self._scanner = LogScanner(pool)
         self._log = EventLog(pool)
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
-        """End after the events that were read already."""
+        """End after the events that have been read already."""
         self._stopped.set()
 
     async def log(self, wanted: Filter, *, from_start: bool) -> AsyncGenerator[StoredEvent, None]:
@@ -48,7 +48,7 @@ class Tail:
     async def stream(
         self, stream_id: str, wanted: Filter, *, after_version: int | None
     ) -> AsyncGenerator[StoredEvent, None]:
-        """One stream after a version; None: only what comes from now on."""
+        """One stream after a version; None: only events from now on."""
         after = after_version
         if after is None:
             after = await self._scanner.stream_version(stream_id)

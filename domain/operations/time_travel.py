@@ -1,4 +1,4 @@
-"""What a stream said at an earlier moment: its events up to then, and the state they make."""
+"""A stream as of an earlier moment: its events up to then, and the state that they lead to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from domain.intents.state import IntentState
 from domain.operations.replay import NoSuchStream, ReplayStep
 from domain.projections.intent_row import row_of
 
-#: A version of the stream, or a moment by the database's clock; None: now.
+#: A version of the stream, or a time by the database's clock; None: now.
 AsOf = int | datetime | None
 
 _MAX_VERSION = 2**31 - 1
@@ -28,12 +28,12 @@ class StreamThen:
 
     Attributes:
         as_of: what was asked for.
-        version: of the last event by then.
-        latest_version: of the stream today.
-        state: the intent as clients saw it then, see `IntentRow.document`; where something is
-            unreadable, as it was before that, and empty where nothing was.
-        history: every event by then, up to what is unreadable, with the status after it.
-        events: those events.
+        version: the version of the last event by then.
+        latest_version: the stream's version now.
+        state: the intent as clients saw it then, see `IntentRow.document`; if an event is
+            unreadable, as it was before that event, and empty if that is the first.
+        history: every event by then, up to an unreadable one, with the status after it.
+        events: every event by then.
         unreadable: why this release cannot fold them all; None if it can.
     """
 
@@ -52,7 +52,7 @@ def parse_as_of(text: str) -> int | datetime:
     """A version, or a time with its offset from UTC.
 
     Raises:
-        OperationError: neither; says what either looks like.
+        OperationError: it is neither; the message says how either is written.
     """
     if text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= _MAX_VERSION:
         return int(text)
@@ -63,7 +63,7 @@ def parse_time(text: str, field: str, alternative: str = "") -> datetime:
     """An ISO 8601 time with its offset from UTC.
 
     Raises:
-        OperationError: it is none, or has no offset; names ``field``.
+        OperationError: it is none, or has no offset; the message names ``field``.
     """
     example = f"such as 2026-03-01T12:00:00Z{alternative}"
     try:
@@ -83,13 +83,12 @@ def parse_time(text: str, field: str, alternative: str = "") -> datetime:
 async def travel(repository: IntentRepository, intent_id: UUID, as_of: AsOf = None) -> StreamThen:
     """The stream of ``intent_id`` as it was at ``as_of``; only reads.
 
-    From an event on that this release cannot fold, there are events and no states.
-
-    A moment takes in the events recorded then or earlier, by the database's clock.
+    A time includes the events recorded then or earlier, by the database's clock. From an event on
+    that this release cannot fold, the events are there, but no states.
 
     Raises:
-        NoSuchStream: the log has no such stream, or had none at that moment.
-        OperationError: the stream has not come to that version.
+        NoSuchStream: the log has no such stream, or had none at that time.
+        OperationError: the stream has not reached that version.
     """
     records = await repository.history(intent_id)
     if not records:
@@ -126,9 +125,9 @@ def _until(records: list[RecordedEvent], as_of: AsOf) -> list[RecordedEvent]:
     if as_of is None:
         return records
     if isinstance(as_of, datetime):
-        # A prefix, whatever the clock did: a stream without its beginning has no state.
+        # Always a prefix, even if the clock was set back: a state needs the first events.
         return list(takewhile(lambda record: record.recorded_at <= as_of, records))
     latest = records[-1].version
     if as_of > latest:
-        raise OperationError(f"as-of: the stream has {latest} versions, not {as_of}")
+        raise OperationError(f"as-of: the stream's latest version is {latest}, not {as_of}")
     return [record for record in records if record.version <= as_of]

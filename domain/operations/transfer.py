@@ -1,4 +1,4 @@
-"""Exports events from the log, and imports them into another one, with their read model."""
+"""Exports events, and imports them into another log together with their read model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from domain.projections.intents import INTENT_STATES, upsert
 #: Read-model rows written at once.
 _BATCH = 500
 
-#: Odd events and parked streams that are named; all are counted.
+#: Most odd events, and most parked streams, that are listed; all of them are counted.
 MAX_NAMED = 20
 
 
@@ -39,11 +39,11 @@ class Exported:
     """What an export wrote.
 
     Attributes:
-        events: written.
-        unknown: of them of a type or schema version that this release does not know; kept.
-        end: an export of what follows continues after it.
-        odd: of them with data that only PostgreSQL takes for JSON; written as text.
-        first_odd: stream and version of the first of those, at most `MAX_NAMED`.
+        events: the number of events.
+        unknown: events whose type or schema version this release does not know; included.
+        end: where an export of what follows begins.
+        odd: events with data that only PostgreSQL takes for JSON; written as text.
+        first_odd: stream and version of the first odd events, at most `MAX_NAMED`.
     """
 
     events: int
@@ -58,12 +58,12 @@ class Imported:
     """What an import did, or would do.
 
     Attributes:
-        staged: what the file holds and what of it is new.
-        unfinished: imported intents that have not ended; the application carries them on.
-        unknown: events of a type or schema version that this release does not know; kept.
-        rows: of the read model that were brought along.
+        staged: what the file holds, and what of it is new.
+        unfinished: imported intents that have not ended; the application continues them.
+        unknown: events whose type or schema version this release does not know; imported.
+        rows: rows of the read model that were written.
         parked: streams of intents that cannot be folded; they have no row.
-        first_parked: what is wrong with the first of those, at most `MAX_NAMED`.
+        first_parked: what is wrong with the first of them, at most `MAX_NAMED`.
     """
 
     staged: Staged
@@ -81,20 +81,20 @@ async def export_events(
     write: Callable[[bytes], object],
     progress: Callable[[int], None] = lambda _events: None,
 ) -> Exported:
-    """Write the wanted events after a checkpoint, up to the end for now, and a trailer.
+    """Write the wanted events after a checkpoint that are recorded so far, and a trailer.
 
-    Memory stays flat: one part of the log at a time.
+    Takes little memory: reads one part of the log at a time.
 
     Raises:
-        OperationError: the log does not reach as far as ``after``.
+        OperationError: ``after`` lies beyond the log's end.
     """
     scanner, writer, unknown = LogScanner(pool), ExportWriter(), 0
     odd, first_odd = 0, list[str]()
     if after > (head := await EventLog(pool).head()):
         raise OperationError(
             f"after: {after.transaction_id}:{after.position} lies beyond the end of this log, "
-            f"{head.transaction_id}:{head.position}: it is 'next' of an export of another one, or "
-            "of what this one has lost"
+            f"{head.transaction_id}:{head.position}: it comes from an export of another log, or of "
+            "events that this log has lost"
         )
     while (part := await scanner.part(after, wanted)) is not None:
         for event in part.events:
@@ -118,18 +118,18 @@ async def import_events(
 ) -> Imported:
     """Append the events of an export, with their ids, versions, order and times.
 
-    Everything happens in one transaction, the rows of the read model included; importing a file
-    again changes nothing. Followers of the log see nothing new while the transaction lasts.
+    Everything is written in one transaction, rows of the read model included; importing a file
+    again changes nothing. Followers of the log see no new events while the transaction lasts.
 
     Args:
-        admin_url: of the tables' owner, who alone may insert past the append functions.
-        file: the export, read once from where it stands; a pipe will do.
-        confirm: asked once all is verified; what it refuses does not happen.
-        progress: gets the number of bytes read so far.
+        admin_url: signs in as the tables' owner, who alone may insert without the append functions.
+        file: the export, read once from its current position; may be a pipe.
+        confirm: called once the file is verified; if it returns False, nothing is imported.
+        progress: called with the number of bytes read so far.
 
     Raises:
-        domain.eventlog.transfer.InvalidExport: the file is not a whole, unchanged export.
-        ImportRefused: it does not fit into this log.
+        domain.eventlog.transfer.InvalidExport: the file is not a complete, unchanged export.
+        ImportRefused: its events cannot be added to this log.
         OSError: the file cannot be read.
     """
     async with await Connection.connect(admin_url, autocommit=True) as connection:
@@ -143,10 +143,10 @@ async def import_events(
             await staging.begin()
             staged = await staging.check()
             await staging.insert()
-            return await _bring_along(connection, staging, staged)
+            return await _write_read_model(connection, staging, staged)
 
 
-async def _bring_along(
+async def _write_read_model(
     connection: AsyncConnection[Any], staging: Staging, staged: Staged
 ) -> Imported:
     unfinished = unknown = rows = parked = 0
@@ -174,7 +174,7 @@ async def _bring_along(
 
 
 class _Unfoldable(Exception):
-    """A stream that nobody can fold with this release: it is imported, and parked."""
+    """A stream that this release cannot fold: it is imported, and parked."""
 
     def __init__(self, record: RecordedEvent, reason: str) -> None:
         super().__init__(f"{record.stream_id}, event {record.version}: {reason}")
@@ -183,11 +183,11 @@ class _Unfoldable(Exception):
 
 
 def _folded(stream: Sequence[RecordedEvent]) -> IntentState | None:
-    """The state of an intent; None for a stream of something else.
+    """The state of an intent; None if it is another kind of stream.
 
     Raises:
-        _Unfoldable: it cannot be folded, whoever wrote it.
-        ImportRefused: it could be, and says what nobody may.
+        _Unfoldable: this release cannot fold it.
+        ImportRefused: it can be folded, but is out of bounds or contradicts itself.
     """
     first = stream[0]
     try:
@@ -205,17 +205,17 @@ def _folded(stream: Sequence[RecordedEvent]) -> IntentState | None:
         _check_bounds(record)
     if state is not None and (state.id, state.tenant_id) != (intent_id, first.tenant_id):
         raise ImportRefused(
-            f"stream {first.stream_id!r}: its events are of intent {state.id} of tenant "
-            f"{state.tenant_id!r}, the stream is of another"
+            f"stream {first.stream_id!r}: its events belong to intent {state.id} of tenant "
+            f"{state.tenant_id!r}, the stream to another"
         )
     return state
 
 
 def _check_bounds(record: RecordedEvent) -> None:
-    """Hold what can be read to the bounds of the door: it comes from elsewhere.
+    """Check what can be read as if a client had sent it: it comes from outside.
 
     Raises:
-        ImportRefused: it is out of bounds, and nobody would notice later.
+        ImportRefused: it is out of bounds, which nothing would check later.
     """
     try:
         typed(record)

@@ -93,7 +93,7 @@ async def test_a_stream_of_another_tenant_does_not_exist(
     ("path", "says"),
     [
         ("?as_of=noon", "as_of: 'noon' is not a time"),
-        ("?as_of=6", "as_of: the stream has 5 versions, not 6"),
+        ("?as_of=6", "as_of: the stream's latest version is 5, not 6"),
         (f"?as_of={'9' * 201}", "as_of: at most 200"),
     ],
 )

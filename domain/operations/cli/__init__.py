@@ -16,54 +16,54 @@ from domain.contracts.redaction import guard as guard_secrets
 from domain.contracts.redaction import redact
 from domain.operations.cli.group import CommandGroup, command_group, discard_output
 
-#: Each command: the module it is in, its name there, and what the help says of it. Imported when it
-#: is used, because what commands need takes up to a second to import.
+#: Each command's module, its name there, and its line of help. A module is imported when its
+#: command is used, because what commands need takes up to a second to import.
 COMMANDS = {
     "streams": ("streams", "streams", "Look at event streams and replay them."),
     "events": ("events", "events", "Watch, export and import events."),
     "log": ("log", "log", "Verify the event log against its seals."),
     "keys": ("keys", "keys", "Create, list and revoke API keys."),
-    "tenants": ("tenants", "tenants", "What tenants may have."),
-    "runs": ("runs", "runs", "See what runs in the sandbox, and end it."),
-    "rejected": ("rejected", "rejected", "Messages that could not be processed."),
+    "tenants": ("tenants", "tenants", "Limits and budgets of tenants."),
+    "runs": ("runs", "runs", "List runs in the sandbox, and kill them."),
+    "rejected": ("rejected", "rejected", "Show messages that could not be processed."),
     "projections": (
         "projections",
         "projections",
-        "Read models: how they do; rebuild, verify, resume them.",
+        "Show, rebuild, verify and resume read models.",
     ),
     "embeddings": (
         "embeddings",
         "embeddings",
-        "Vectors of sentences: list models, change to another.",
+        "List embedding models, and change to another.",
     ),
     "similarity": (
         "similarity",
         "similarity",
-        "The search for similar intents: check it, change its index.",
+        "Check the search for similar intents, and change its index.",
     ),
     "dead-letters": (
         "dead_letters",
         "dead_letters",
-        "Messages that Service Bus gave up: look, resend, remove.",
+        "List, resend and remove messages that Service Bus gave up.",
     ),
     "replay": ("replay", "replay_command", "Announce intents again, or send their jobs again."),
-    "doctor": ("doctor", "doctor_command", "Examine all that the application stands on."),
+    "doctor": ("doctor", "doctor_command", "Examine everything that the application depends on."),
     "reexecute": ("reexecute", "reexecute_command", "Run recorded programs again, and compare."),
     "migrate": ("schema", "migrate_command", "Apply pending schema migrations."),
 }
 
 
-#: Why standard output cannot be written, where it is not that nobody reads it any more.
+#: Errors of writing standard output, other than that nobody reads it any more.
 _UNWRITABLE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 class _LateGroup(CommandGroup):
-    """A group that imports a command when it is asked for, and none for its own help."""
+    """A group that imports a command when it is used, and none for its own help."""
 
     _helping = False
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 as typer has it
-        """Run what the arguments say; output that cannot be written is told in a line."""
+        """Run the command; if its output cannot be written, say so in one line."""
         try:
             return super().main(*args, **kwargs)
         except OSError as error:
@@ -84,7 +84,7 @@ class _LateGroup(CommandGroup):
         return [*COMMANDS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 as typer has it
-        """The command of a name; None if there is none."""
+        """The command with this name; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute, summary = COMMANDS[cmd_name]
@@ -105,14 +105,14 @@ def _command(name: str, found: Any) -> Any:  # noqa: ANN401 a Typer, or a functi
 
 cli = command_group(
     "Operate QLP: look at event streams, replay them, manage API keys, migrate the schema.\n\n"
-    "Connects to DATABASE_URL; every command takes --json for scripts.",
+    "Connects to DATABASE_URL; every command takes --json, for scripts.",
     _LateGroup,
 )
 
 
 @cli.callback()
 def _root() -> None:
-    """Have a group although no command is registered here."""
+    """Make typer build a group although no command is registered here."""
 
 
 def main() -> None:
@@ -120,6 +120,6 @@ def main() -> None:
     guard_secrets(os.environ)
     try:
         cli()
-    except Exception:  # noqa: BLE001 an error nobody expected: whole, but for secrets
+    except Exception:  # noqa: BLE001 unexpected: the whole traceback, without secrets
         sys.stderr.write(redact(traceback.format_exc()))
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Questions to the person at the terminal."""
+"""Asks the person at the terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import typer
 
 
 def asked(question: str, *, err: bool = False) -> bool:
-    """Whether the person agrees; Ctrl-C is for the question, and not for the event loop.
+    """Whether the person agrees. Ctrl-C ends the question at once.
 
-    The loop only notes it, and cannot look at it before the question is answered.
+    Left to the event loop, Ctrl-C would have no effect until the question is answered.
 
     Args:
-        question: to be answered with yes or no.
+        question: can be answered with yes or no.
         err: ask on standard error.
 
     Raises:
-        typer.Abort: Ctrl-C, or the input's end.
+        typer.Abort: Ctrl-C, or the input ended.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -1,4 +1,4 @@
-"""``qlp tenants budget``: what a tenant may use of language models in a day."""
+"""``qlp tenants budget``: how many tokens of language models a tenant may use in a day."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from domain.operations.cli.console import (
 from domain.operations.cli.group import command_group
 from domain.planning.budgets import Budget, TokenBudgets
 
-budget = command_group("Tokens of language models in a UTC day.")
+budget = command_group("Tokens of language models a day (UTC).")
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
 Tokens = Annotated[
-    str, typer.Argument(help="Tokens in a day; 'default' for QLP_LLM_TOKENS_PER_DAY.")
+    str, typer.Argument(help="Tokens a day, or 'default' for QLP_LLM_TOKENS_PER_DAY.")
 ]
 
 _DEFAULT = "QLP_LLM_TOKENS_PER_DAY"
 
-#: More than any tenant can use; what is above it was mistyped.
+#: More than any tenant can use; a higher number was mistyped.
 _MOST = 10**12
 
 
 @budget.command("show")
 def budget_show(tenant: Tenant, json: AsJson = False) -> None:
-    """Show a tenant's budget and what of it is used today."""
+    """Show a tenant's budget, and how much of it is used today."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         budgets = await _budgets(pool, tenant)
@@ -51,9 +51,9 @@ def budget_show(tenant: Tenant, json: AsJson = False) -> None:
 def budget_set(
     tenant: Tenant, tokens: Tokens, dry_run: DryRun = False, yes: Yes = False, json: AsJson = False
 ) -> None:
-    """Give a tenant a budget of its own; it holds at once, everywhere.
+    """Give a tenant a budget of its own. It takes effect at once, everywhere.
 
-    Calls in progress go on. 0 lets the tenant use no language model.
+    Calls in progress are not cut off. With 0 the tenant cannot use language models.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -101,6 +101,6 @@ def _print(tenant: str, of: Budget, default: int, json: bool, dry_run: bool | No
         return
     if dry_run:
         typer.echo("would be:")
-    source = "the product's" if of.own is None else "its own"
+    source = "default" if of.own is None else "its own"
     columns = ("tokens a day", "whose", "used today", "in progress", "left")
     print_table(columns, [(tokens, source, of.used, of.reserved, left)])

@@ -1,4 +1,4 @@
-"""What all commands of ``qlp`` share: the connection, errors as one line, tables and JSON."""
+"""What all commands of ``qlp`` share: connections, errors in one line, tables and JSON."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from domain.settings import InvalidSettings, database_setting
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.models import IndexingFailed
 
-# A connection that ends with what was done on it is no news; what fails is said by `guard`.
+# psycopg warns of connections that end; what a command needs to say of failures, `guard` says.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, for scripts.")]
-IntentId = Annotated[str, typer.Argument(help="An intent's id, or its stream's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+IntentId = Annotated[str, typer.Argument(help="The id of an intent, or of its stream.")]
 Limit = Annotated[int, whole(1, 1000, help="At most this many.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
-#: Exit code of a command that a wrong setting keeps from beginning.
+#: Exit code of a command that cannot begin because a setting is wrong.
 WRONG_SETTING = 2
 
 
 class Failure(Exception):
-    """What is wrong and what would help, for the operator."""
+    """A command failed; the message says what is wrong and what would help."""
 
 
 _EXPECTED = (
@@ -56,7 +56,7 @@ _EXPECTED = (
 
 
 def database_url() -> str:
-    """DATABASE_URL; without it, or if it is wrong, the command ends and says how to set it."""
+    """DATABASE_URL; if it is missing or wrong, the command ends and says how to set it."""
     url = _setting("DATABASE_URL")
     if url is None:
         message = "DATABASE_URL is not set; for the local stack: set -a; . .qlp/env; set +a"
@@ -65,7 +65,7 @@ def database_url() -> str:
 
 
 def owner_url() -> str:
-    """DATABASE_ADMIN_URL, else DATABASE_URL; if it is wrong, the command ends and says how."""
+    """DATABASE_ADMIN_URL, else DATABASE_URL; if it is wrong, the command ends and says why."""
     return _setting("DATABASE_ADMIN_URL") or database_url()
 
 
@@ -77,11 +77,13 @@ def _setting(name: str) -> str | None:
 
 
 @asynccontextmanager
-async def _pool() -> AsyncIterator[AsyncConnectionPool]:
-    # A first connection by itself: its error comes at once and says why, where a pool waits.
-    await try_connection(database_url())
+async def _pool(url: str, application_name: str, role: str) -> AsyncIterator[AsyncConnectionPool]:
+    # One connection first: it fails at once and says why, where a pool would keep trying.
+    await try_connection(url)
     # Verifying a projection takes three: the fresh tables, the runner's lease, and the log.
-    pool = await open_pool(database_url(), min_size=1, max_size=3, application_name="qlp-cli")
+    pool = await open_pool(
+        url, min_size=1, max_size=3, role=role, application_name=application_name
+    )
     try:
         await check_schema(pool)
         yield pool
@@ -90,31 +92,26 @@ async def _pool() -> AsyncIterator[AsyncConnectionPool]:
 
 
 def run(work: Callable[[AsyncConnectionPool], Awaitable[None]]) -> None:
-    """Run ``work`` on connections to the database; see `guard` for its failures."""
-
-    async def connected() -> None:
-        async with _pool() as pool:
-            await work(pool)
-
-    guard(connected())
+    """Run ``work`` with connections of the application's role; see `guard` for its failures."""
+    _run(work, database_url(), "qlp-cli", "qlp_app")
 
 
 def run_as_owner(
     work: Callable[[AsyncConnectionPool], Awaitable[None]], application_name: str
 ) -> None:
-    """Run ``work`` as the owner of the tables (DATABASE_ADMIN_URL), on up to three connections."""
-    url = owner_url()
+    """Run ``work`` with connections of the tables' owner (DATABASE_ADMIN_URL)."""
+    _run(work, owner_url(), application_name, "none")
 
+
+def _run(
+    work: Callable[[AsyncConnectionPool], Awaitable[None]],
+    url: str,
+    application_name: str,
+    role: str,
+) -> None:
     async def connected() -> None:
-        await try_connection(url)
-        pool = await open_pool(
-            url, min_size=1, max_size=3, role="none", application_name=application_name
-        )
-        try:
-            await check_schema(pool)
+        async with _pool(url, application_name, role) as pool:
             await work(pool)
-        finally:
-            await pool.close()
 
     guard(connected())
 
@@ -122,7 +119,7 @@ def run_as_owner(
 def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work returns
     """Run ``work``; an expected failure becomes one line on standard error and exit code 1.
 
-    A wrong setting becomes exit code `WRONG_SETTING`.
+    If a setting is wrong, the exit code is `WRONG_SETTING`.
     """
 
     async def awaited() -> Any:  # noqa: ANN401
@@ -141,28 +138,30 @@ def guard(work: Awaitable[Any]) -> Any:  # noqa: ANN401 whatever the work return
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Say what is wrong on standard error and end with an exit code."""
+    """Print what is wrong on standard error, and exit with ``code``."""
     typer.echo(typer.style("qlp: ", fg="red") + printable(redact(message)), err=True)
     raise typer.Exit(code)
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on only if the operator agrees, here or beforehand with --yes.
+    """Go on only if the operator agrees, when asked or beforehand with --yes.
 
     Raises:
-        Failure: there is nobody to ask.
+        Failure: standard input is no terminal, so nobody can be asked.
         typer.Abort: they do not agree.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Failure("nobody is there to confirm; look with --dry-run, then repeat with --yes")
+        raise Failure(
+            "nobody can confirm, as standard input is no terminal: try --dry-run, then use --yes"
+        )
     if not asked(question, err=True):
         raise typer.Abort
 
 
 def parse_id(value: str) -> UUID:
-    """``value`` as an id.
+    """``value`` as a UUID.
 
     Raises:
         Failure: it is none.
@@ -174,7 +173,7 @@ def parse_id(value: str) -> UUID:
 
 
 def parse_intent_id(value: str) -> UUID:
-    """The id of an intent, given as such or as its stream's.
+    """The id of an intent, from that or from its stream's id.
 
     Raises:
         Failure: it is neither.
@@ -185,8 +184,22 @@ def parse_intent_id(value: str) -> UUID:
         return parse_id(value)
 
 
+def report(json: bool, value: Any, text: str) -> None:  # noqa: ANN401
+    """Print what was done: ``value`` as JSON, or ``text`` for people."""
+    if json:
+        print_json(value)
+    else:
+        typer.echo(printable(text))
+
+
+def print_json_line(value: Any) -> None:  # noqa: ANN401
+    """Print JSON in one line, at once: for progress."""
+    typer.echo(orjson.dumps(value))
+    sys.stdout.flush()
+
+
 def print_json(value: Any) -> None:  # noqa: ANN401
-    """Indented JSON on standard output; dataclasses, events, ids and times included."""
+    """Print indented JSON; takes dataclasses, events, ids and times too."""
 
     def default(item: Any) -> Any:  # noqa: ANN401
         if isinstance(item, bytes):
@@ -202,12 +215,12 @@ def print_json(value: Any) -> None:  # noqa: ANN401
 def print_table(
     columns: tuple[str, ...], rows: Sequence[Sequence[Any]], empty: str = "nothing"
 ) -> None:
-    """A table on standard output, as wide as it is but on a terminal.
+    """Print a table; on a terminal, no wider than that if it can be.
 
     Args:
         columns: their names.
-        rows: of values, as many as there are columns.
-        empty: what it means that there are no rows.
+        rows: each with a value for every column.
+        empty: printed instead if there are no rows.
     """
     if not rows:
         typer.echo(empty)
@@ -223,12 +236,12 @@ def print_table(
 
 
 def note(message: str) -> None:
-    """Say something beside the output, on standard error."""
+    """Print a remark on standard error, apart from the output."""
     typer.echo(typer.style(printable(message), dim=True), err=True)
 
 
 def printable(text: str) -> str:
-    """``text`` with control characters escaped: people's words must not steer the terminal."""
+    """``text`` with control characters escaped: what users wrote must not steer the terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 

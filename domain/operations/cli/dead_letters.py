@@ -1,4 +1,4 @@
-"""``qlp dead-letters``: what Service Bus gave up delivering."""
+"""``qlp dead-letters``: messages that Service Bus gave up delivering."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from domain.messaging.dead_letters import (
     Settled,
     open_dead_letters,
 )
-from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import (
     AsJson,
     DryRun,
@@ -32,10 +31,11 @@ from domain.operations.cli.console import (
     printable,
 )
 from domain.operations.cli.group import command_group
+from domain.operations.cli.progress import progress_bar
 from domain.settings import Settings
 
 dead_letters = command_group(
-    "Messages that Service Bus gave up: look, resend, remove.\n\n"
+    "List, resend and remove messages that Service Bus gave up.\n\n"
     "Needs ServiceBusConnection or ServiceBusConnection__fullyQualifiedNamespace."
 )
 
@@ -43,18 +43,21 @@ EntityName = Annotated[
     str, typer.Argument(help="A queue, or topic/subscription, as `qlp dead-letters list` shows it.")
 ]
 MessageId = Annotated[
-    list[str] | None, typer.Option("--message-id", help="Only this one; may be repeated.")
+    list[str] | None,
+    typer.Option("--message-id", help="Only the message with this id; may be repeated."),
 ]
 
 
 @dead_letters.command("list")
 def dead_letters_list(
-    entity: Annotated[str | None, typer.Argument(help="Only of this one.")] = None,
+    entity: Annotated[
+        str | None, typer.Argument(help="Only this queue or topic/subscription.")
+    ] = None,
     message_id: MessageId = None,
     limit: Limit = 100,
     json: AsJson = False,
 ) -> None:
-    """List dead letters of every entity, or of one: why, how often tried, how old."""
+    """List dead letters, with the reason, the number of deliveries and the age."""
 
     async def work(settings: Settings) -> None:
         chosen = entities_of(settings) if entity is None else [entity_named(settings, entity)]
@@ -82,7 +85,7 @@ def dead_letters_show(
     message_id: Annotated[str, typer.Argument(help="The message's id.")],
     json: AsJson = False,
 ) -> None:
-    """Show dead letters of one message id with their bodies."""
+    """Show the dead letters with one message id, with their bodies."""
 
     async def work(settings: Settings) -> None:
         chosen = entity_named(settings, entity)
@@ -111,12 +114,12 @@ def dead_letters_resubmit(
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Send dead letters to their entity again, with the same id, body and properties.
+    """Send dead letters to their queue or topic again, with the same id, body and properties.
 
-    The copy is sent before the dead letter is removed: a crash in between leaves both, which
-    consumers recognise by the id. The property qlp-resubmitted counts. A subscription's dead
-    letter goes to its topic, so to every subscription of it. One that no function can read, or
-    that the bus refuses, is named and stays.
+    The copy is sent before the dead letter is removed. A crash in between leaves both; consumers
+    recognise the second by its id. The property qlp-resubmitted counts how often this was done. A
+    subscription's dead letter goes to its topic, and so to every subscription of it. A message that
+    no function can read, or that Service Bus refuses, is listed and remains a dead letter.
     """
     _change("resubmit", entity, message_id, limit, dry_run, yes, json)
 
@@ -130,7 +133,7 @@ def dead_letters_purge(
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Remove dead letters for good."""
+    """Remove dead letters. This cannot be undone."""
     _change("purge", entity, message_id, limit, dry_run, yes, json)
 
 
@@ -170,9 +173,7 @@ async def _settle(
 ) -> Settled:
     settle = letters.resubmit if action == "resubmit" else letters.purge
     with progress_bar(action, quiet) as bar:
-        return await settle(
-            found, lambda done, of: bar.update(bar.task_ids[0], completed=done, total=of)
-        )
+        return await settle(found, bar.show)
 
 
 def _require_all(found: list[DeadLetter], message_ids: list[str] | None, entity: Entity) -> None:
@@ -191,7 +192,16 @@ def _print_preview(found: list[DeadLetter], entity: Entity, action: Action) -> N
 
 def _print_letters(found: list[DeadLetter]) -> None:
     print_table(
-        ("entity", "message", "subject", "age", "tries", "resubmitted", "reason", "description"),
+        (
+            "entity",
+            "message",
+            "subject",
+            "age",
+            "deliveries",
+            "resubmitted",
+            "reason",
+            "description",
+        ),
         [
             (
                 *(each.entity, each.message_id, each.subject, _age(each), each.delivery_count),
@@ -210,7 +220,7 @@ def _print_result(result: Settled) -> None:
     for name, why in result.refused.items():
         typer.echo(printable(f"  {name} was not sent and is still a dead letter: {why}"))
     for name in result.missing:
-        typer.echo(printable(f"  {name} is gone, or held by somebody else"))
+        typer.echo(printable(f"  {name} is gone, or locked by another receiver"))
 
 
 def _age(letter: DeadLetter) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""``qlp doctor``: examine everything the application stands on."""
+"""``qlp doctor``: examine everything that the application depends on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor_command(json: AsJson = False) -> None:
-    """Examine database, event log, Service Bus and sandbox; say what is wrong and the fix.
+    """Examine database, event log, Service Bus, sandbox and models; say what is wrong and the fix.
 
-    Changes nothing: forbidden statements are tried in transactions that are rolled back.
-    Exits with 1 if something fails.
+    Changes nothing: statements that must be refused are tried in transactions that are rolled back.
+    Exits with 1 if a check fails.
     """
 
     async def work() -> None:

@@ -1,19 +1,15 @@
-"""``qlp embeddings``: which models' vectors there are; change to another model."""
+"""``qlp embeddings``: list embedding models, and change to another."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Annotated, Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
 
-import orjson
 import typer
 from azure.identity.aio import DefaultAzureCredential
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from domain.models.client import open_client
 from domain.models.settings import ModelSettings
@@ -24,35 +20,38 @@ from domain.operations.cli.console import (
     Yes,
     confirm,
     print_json,
+    print_json_line,
     print_table,
+    report,
     run,
     run_as_owner,
 )
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
+from domain.operations.cli.progress import progress_bar
 from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.indexing import exclusive_connection
 from domain.similarity.migration import Migration, MigrationPlan, OnProgress, drop_model
 from domain.similarity.models import IndexKind, count_owed, list_models, model_id
 
-embeddings = command_group("Vectors of sentences: list models, change to another.")
+embeddings = command_group("List embedding models, and change to another.")
 
-#: A migration waits for a provider that is away for so long, and goes on later when run again.
+#: How long a migration waits for a provider that does not answer; run again later, it continues.
 _BUDGET_SECONDS = 300.0
 
 Kind = Annotated[
     str | None,
     typer.Option(
         "--index",
-        help="How its vectors are searched: binary, hnsw, halfvec, ivfflat, exact; by default as "
-        "the active model's, or halfvec if that finds too little.",
+        help="Index of its vectors: binary, hnsw, halfvec, ivfflat or exact. By default that of "
+        "the active model, or halfvec if that one misses too much.",
     ),
 ]
 
 
 @embeddings.command("list")
 def embeddings_list(json: AsJson = False) -> None:
-    """List models with their vectors, sizes and index; and how many intents wait for a vector."""
+    """List models with their vectors, index and sizes, and how many intents wait for a vector."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         models, owed = await list_models(pool), await count_owed(pool)
@@ -68,9 +67,7 @@ def embeddings_list(json: AsJson = False) -> None:
         ]
         print_table(("model", "state", "vectors", "size", "index", "size", "active since"), rows)
         if owed:
-            typer.echo(
-                f"{owed} intents wait for a vector; the function fill_embeddings tries again"
-            )
+            typer.echo(f"{owed} intents wait for a vector; the function fill_embeddings retries")
 
     run(work)
 
@@ -79,21 +76,21 @@ def embeddings_list(json: AsJson = False) -> None:
 def embeddings_migrate(
     to: Annotated[str, typer.Option(help="A model of the provider, or lexical-v1.")],
     dimensions: Annotated[
-        int | None, whole(1, 1536, help="For a model that can shorten its vectors.")
+        int | None, whole(1, 1536, help="Length of its vectors, for a model that can shorten them.")
     ] = None,
     index: Kind = None,
     drop_old: Annotated[
-        bool, typer.Option("--drop-old", help="Throw away the vectors of all other models after.")
+        bool, typer.Option("--drop-old", help="Delete the vectors of all other models afterwards.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Give all intents vectors of another model, then search by it.
+    """Give all intents vectors of another model, then search with that model.
 
-    As the owner of the tables (DATABASE_ADMIN_URL), with the provider's settings. Says first what
-    it will cost. The old model serves until the new one is whole, then they are exchanged at once.
-    Killed, it goes on from where it was when it is run again; nothing is paid for twice.
+    Needs the owner of the tables (DATABASE_ADMIN_URL) and the provider's settings. Shows first what
+    it will cost. The old model is searched until the new one is complete, then they are swapped.
+    If it is killed, run it again: it continues where it was, and nothing is paid for twice.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -114,52 +111,60 @@ def embeddings_migrate(
 
             plan = await migration(lambda *_: None).plan()
             if dry_run:
-                _say(json, {"would_migrate": plan}, describe(plan))
+                report(json, {"would_migrate": plan}, describe(plan))
                 return
             if not json:
                 typer.echo(describe(plan), err=True)
-            confirm(f"change from {plan.source} to {plan.target}?", yes)
-            with _progress(json) as tell:
-                done = await migration(tell).run()
+            confirm(f"Change from {plan.source} to {plan.target}?", yes)
+            with progress_bar("fill", quiet=json) as bar:
+
+                def show(stage: str, done: int, total: int) -> None:
+                    if json:
+                        print_json_line({"stage": stage, "done": done, "total": total})
+                    bar.show(done, max(total, 1), stage)
+
+                done = await migration(show).run()
             cost = "" if done.usd is None else f", {done.usd:.4f} USD"
             recall = "" if done.recall is None else f", recall {done.recall:.3f}"
             lines = (
-                f"{done.target} is active: {done.intents:,} intents got vectors this time, "
+                f"{done.target} is active: {done.intents:,} intents got vectors in this run, "
                 f"{done.tokens:,} tokens{cost}{recall}"
             )
             if done.refused:
-                lines += f"\n{done.refused} texts were refused: their intents are not found"
-            lines += "".join(f"\ndropped the vectors of {model}" for model in done.dropped)
-            _say(json, done, lines)
+                lines += (
+                    f"\n{done.refused} texts were refused: the search does not find their intents"
+                )
+            lines += "".join(f"\ndeleted the vectors of {model}" for model in done.dropped)
+            report(json, done, lines)
 
     run_as_owner(work, "qlp-embeddings")
 
 
 @embeddings.command("drop")
 def embeddings_drop(
-    model: Annotated[str, typer.Argument(help="A model, as `qlp embeddings list` names it.")],
+    model: Annotated[str, typer.Argument(help="A model, as `qlp embeddings list` shows it.")],
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Throw away the vectors of a model that is not active; to have them again is to pay again."""
+    """Delete the vectors of a model that is not active. Getting them back costs again."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         found = next((m for m in await list_models(pool) if m.model == model), None)
         if found is None or found.state == "active":
-            what = "is active: migrate to another model first" if found else "has no vectors here"
+            what = "is active: migrate to another model first" if found else "has no vectors"
             raise Failure(f"{model} {what}; see `qlp embeddings list`")
         text = f"the {found.vectors:,} vectors of {model}"
         if dry_run:
-            _say(json, {"would_drop": found}, f"would drop {text}")
+            report(json, {"would_drop": found}, f"would delete {text}")
             return
-        confirm(f"drop {text}?", yes)
+        confirm(f"Delete {text}?", yes)
         try:
             async with exclusive_connection(pool) as connection:
                 await drop_model(connection, model)
         except pg.RaiseException as error:
             raise Failure(str(error.diag.message_primary)) from None
-        _say(json, {"dropped": found}, f"dropped {text}")
+        report(json, {"dropped": found}, f"deleted {text}")
 
     run_as_owner(work, "qlp-embeddings")
 
@@ -174,9 +179,7 @@ def parse_kind(raw: str) -> IndexKind:
         case "binary" | "hnsw" | "halfvec" | "ivfflat" | "exact":
             return raw
         case _:
-            raise Failure(
-                f"there is no index {raw!r}: take binary, hnsw, halfvec, ivfflat or exact"
-            )
+            raise Failure(f"there is no index {raw!r}; use binary, hnsw, halfvec, ivfflat or exact")
 
 
 def describe(plan: MigrationPlan) -> str:
@@ -186,8 +189,8 @@ def describe(plan: MigrationPlan) -> str:
         lines = [f"{plan.target} is active already"]
     else:
         lines.append(
-            f"{plan.intents:,} intents lack its vectors; "
-            f"{plan.texts:,} different texts are new to it"
+            f"{plan.intents:,} intents have no vector of it yet; "
+            f"{plan.texts:,} different texts must be embedded"
         )
         if plan.tokens_most:
             lines.append(
@@ -195,12 +198,12 @@ def describe(plan: MigrationPlan) -> str:
                 f"at most {plan.tokens_most:,}, {_usd(plan.usd_most)}"
             )
         lines.append(f"about {duration(plan.seconds)}, index included")
-    lines += [f"then the vectors of {model} are thrown away" for model in plan.drops]
+    lines += [f"then the vectors of {model} are deleted" for model in plan.drops]
     return "\n".join(lines)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say it."""
+    """A duration for people."""
     if seconds < 90:
         return f"{max(round(seconds), 1)} s"
     if seconds < 5400:
@@ -221,42 +224,6 @@ async def _embedders() -> AsyncIterator[tuple[EmbedderRegistry, ModelSettings]]:
             await client.close()
         if credential is not None:
             await credential.close()
-
-
-@contextmanager
-def _progress(json: bool) -> Iterator[OnProgress]:
-    """A bar on standard error; with ``json`` a line on standard output for each step."""
-    if json:
-
-        def line(stage: str, done: int, total: int) -> None:
-            typer.echo(orjson.dumps({"stage": stage, "done": done, "total": total}))
-            sys.stdout.flush()
-
-        yield line
-        return
-    with Progress(
-        *(TextColumn("{task.description:7}"), BarColumn(), TaskProgressColumn()),
-        *(TextColumn("{task.completed:,} of {task.total:,}"), TimeRemainingColumn()),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task("fill", total=1)
-        stages = ["fill"]
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage != stages[-1]:
-                stages.append(stage)
-                bar.reset(task)
-            bar.update(task, description=stage, completed=done, total=max(total, 1))
-
-        yield show
-
-
-def _say(json: bool, value: Any, text: str) -> None:  # noqa: ANN401 a dataclass or JSON
-    if json:
-        print_json(value)
-    else:
-        typer.echo(text)
 
 
 def _usd(usd: float | None) -> str:

@@ -1,4 +1,4 @@
-"""``qlp events``: watch events as they come, export them, and import them elsewhere."""
+"""``qlp events``: watch events as they are recorded, export them, and import them elsewhere."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from domain.eventlog.models import Checkpoint
 from domain.eventlog.scan import Filter
 from domain.eventlog.staging import Staged
 from domain.eventlog.transfer import encode_line
-from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import (
     AsJson,
     DryRun,
     Failure,
     Yes,
     confirm,
+    note,
     owner_url,
     print_json,
     printable,
     run,
 )
 from domain.operations.cli.group import command_group, discard_output, nobody_reads
+from domain.operations.cli.progress import progress_bar
 from domain.operations.tail import Tail
 from domain.operations.transfer import Imported, export_events, import_events
 
@@ -65,7 +66,7 @@ def events_tail(
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, tail.stop)
         if sys.stdout.isatty():
-            _say("waiting for events; Ctrl-C ends")
+            note("waiting for events; Ctrl-C ends")
         show = _show_json if json else _show
         async with aclosing(
             _followed(tail, Filter(tenant, tuple(types or ())), stream, start)
@@ -108,7 +109,7 @@ def _show_json(event: StoredEvent) -> bytes:
 
 
 def _written(show: Callable[[StoredEvent], bytes], event: StoredEvent) -> bool:
-    """Whether there still is somebody who reads: ``| head`` goes away in between."""
+    """Write an event; False if nobody reads any more, as after ``| head``."""
     try:
         sys.stdout.buffer.write(show(event))
         sys.stdout.buffer.flush()
@@ -125,23 +126,20 @@ def events_export(
     types: Types = None,
     after: Annotated[
         str | None,
-        typer.Option(help="Only what follows an earlier export: 'next' of its trailer."),
+        typer.Option(help="Only what follows an earlier export: 'next' in its trailer."),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Write events as JSON Lines of CloudEvents, up to the end for now, and a trailer.
+    """Write the events recorded so far as CloudEvents, one JSON line each, and a trailer.
 
-    What --type leaves out cannot be imported without it: an import needs whole streams.
+    An export with --type cannot be imported: an import needs whole streams.
     """
     begin = _checkpoint(after)
 
     async def work(pool: AsyncConnectionPool) -> None:
         wanted = Filter(tenant, tuple(types or ()))
         with _target(file) as target, progress_bar("exporting", quiet=json) as bar:
-            [task] = bar.task_ids
-            done = await export_events(
-                pool, wanted, begin, target.write, lambda count: bar.update(task, completed=count)
-            )
+            done = await export_events(pool, wanted, begin, target.write, bar.show)
         end = f"{done.end.transaction_id}:{done.end.position}"
         if json:
             print_json(
@@ -151,13 +149,15 @@ def events_export(
                 }
             )
         else:
-            _say(f"exported {done.events} events, {done.unknown} of unknown types; next {end}")
+            note(f"exported {done.events} events, {done.unknown} of unknown types; next {end}")
             if done.odd:
-                _say(f"{done.odd} have data that only PostgreSQL reads, and are there as text:")
+                note(f"{done.odd} have data that only PostgreSQL takes for JSON, exported as text:")
                 _list(done.odd, done.first_odd)
 
     if json and file == "-":
-        raise typer.BadParameter("--json reports on standard output: name a file")
+        raise typer.BadParameter(
+            "--json prints the report on standard output: name a file for the events"
+        )
     run(work)
 
 
@@ -167,19 +167,21 @@ def _checkpoint(after: str | None) -> Checkpoint:
     transaction_id, _, position = after.partition(":")
     numbers = transaction_id.isdecimal() and position.isdecimal() and after.isascii()
     if not numbers or len(after) >= 40:
-        raise typer.BadParameter(f"--after {after}: must be 'next' of an export's trailer, as 7:12")
+        raise typer.BadParameter(
+            f"--after {after}: must be 'next' of an export's trailer, such as 7:12"
+        )
     return Checkpoint(int(transaction_id), int(position))
 
 
 @contextmanager
 def _target(file: str) -> Iterator[BinaryIO]:
-    """Where an export goes; a new file that could not be finished is removed."""
+    """Where an export is written to; a file that could not be finished is removed."""
     try:
         if file == "-":
             with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as target:
                 yield target
             return
-        # People's words are in it: for the operator's eyes only.
+        # It holds what users wrote: only the operator may read it.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as target:
@@ -190,7 +192,7 @@ def _target(file: str) -> Iterator[BinaryIO]:
             Path(file).unlink()
             raise
     except BrokenPipeError:
-        raise typer.Exit(1) from None  # nobody reads any more, as with ``| head``
+        raise typer.Exit(1) from None  # nobody reads any more, as after ``| head``
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from None
 
@@ -204,35 +206,36 @@ def events_import(
 ) -> None:
     """Append the events of an export: all or nothing, with their ids, versions, order and times.
 
-    Needs the right to insert (DATABASE_ADMIN_URL). Importing a file again changes nothing. Brings
-    the intents along; those that have not ended are carried on by the application. Streams that
-    this release cannot fold are taken as they are, and named. Vectors for the search of similar
-    intents are not part of an export.
+    Needs the owner of the tables (DATABASE_ADMIN_URL). Importing a file again changes nothing. The
+    read model of the intents is written too, and the application continues those that have not
+    ended. Streams that this release cannot fold are imported as they are, and listed. An export
+    holds no vectors for the search for similar intents.
     """
     if file == "-" and not (dry_run or yes):
-        raise typer.BadParameter("- is the file, so nobody can be asked: --dry-run, then --yes")
+        raise typer.BadParameter(
+            "standard input is the file, so nobody can confirm: try --dry-run, then use --yes"
+        )
 
     async def work(_: AsyncConnectionPool) -> None:
         def agree(staged: Staged) -> bool:
             bar.stop()
             if not json:
-                _say(
+                note(
                     f"events: {staged.events}, streams: {staged.streams}, "
-                    f"tenants: {staged.tenants}; {staged.known} events are here already, "
+                    f"tenants: {staged.tenants}; {staged.known} events are in this log already, "
                     f"{staged.new} are new"
                 )
             if staged.new and not dry_run:
-                confirm(f"import {staged.new} events?", yes)
+                confirm(f"Import {staged.new} events?", yes)
             return not dry_run
 
         with _source(file) as source, progress_bar("reading", quiet=json) as bar:
-            [task] = bar.task_ids
-            bar.update(task, total=_size(source))
+            bar.show(0, _size(source))
             done = await import_events(
                 owner_url(),
                 source,
                 confirm=agree,
-                progress=lambda read: bar.update(task, completed=read),
+                progress=bar.show,
             )
         _report(done, dry_run, json)
 
@@ -241,7 +244,7 @@ def events_import(
 
 @contextmanager
 def _source(file: str) -> Iterator[BinaryIO]:
-    """What an import reads."""
+    """The file or pipe that an import reads."""
     try:
         if file == "-":
             _check_mode(file, os.fstat(sys.stdin.fileno()).st_mode)
@@ -258,13 +261,13 @@ def _source(file: str) -> Iterator[BinaryIO]:
 
 def _check_mode(file: str, mode: int) -> None:
     if stat.S_ISDIR(mode):
-        raise Failure(f"{file}: is a folder: name the file with the export")
+        raise Failure(f"{file}: is a folder; name the file of the export")
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         raise Failure(f"{file}: is neither a file nor a pipe")
 
 
 def _size(source: BinaryIO) -> int | None:
-    """Bytes of a file; None of a pipe."""
+    """Bytes of a file; None for a pipe."""
     found = os.fstat(source.fileno())
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
@@ -276,24 +279,19 @@ def _report(done: Imported, dry_run: bool, json: bool) -> None:
                     "unknown": done.unknown, "parked": done.parked,
                     "first_parked": done.first_parked})  # fmt: skip
     elif dry_run:
-        _say("the file is whole and fits; nothing was imported")
+        note("the file is complete and can be imported; nothing was imported")
     else:
-        _say(
+        note(
             f"imported {done.staged.new} events; {done.rows} intents are up to date, "
             f"{done.unfinished} of them have not ended; {done.unknown} events of unknown types"
         )
         if done.parked:
-            _say(f"{done.parked} intents cannot be folded by this release, and are parked:")
+            note(f"this release cannot fold {done.parked} intents, which are parked:")
             _list(done.parked, done.first_parked)
 
 
 def _list(count: int, first: tuple[str, ...]) -> None:
     for each in first:
-        _say(printable(f"  {each}"))
+        note(printable(f"  {each}"))
     if count > len(first):
-        _say(f"  and {count - len(first)} more")
-
-
-def _say(message: str) -> None:
-    """On standard error: standard output may be the export."""
-    typer.echo(message, err=True)
+        note(f"  and {count - len(first)} more")

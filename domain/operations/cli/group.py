@@ -1,4 +1,4 @@
-"""Groups of commands whose help says all of what each command is for."""
+"""Groups of commands whose help tells in full what each command does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typer.core import TyperGroup
 
 
 class CommandGroup(TyperGroup):
-    """Shows the first paragraph of each command's help, where typer shows what fits a line."""
+    """Shows the whole first paragraph of each command's help; typer shows only what fits a line."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 as typer has it
-        """Write the section of the commands."""
+        """Write the help's section on the commands."""
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [
             (name, " ".join((command.help or "").partition("\n\n")[0].split()))
@@ -27,14 +27,14 @@ class CommandGroup(TyperGroup):
 
 
 def nobody_reads() -> bool:
-    """Whether standard output is a pipe or terminal whose reader went away, as ``| head`` does."""
+    """Whether nobody reads standard output, a pipe or terminal, any more, as after ``| head``."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return bool(poll.poll(0))
 
 
 def discard_output() -> None:
-    """Let standard output lead nowhere; else Python tries to write what it still holds at exit."""
+    """Discard standard output; otherwise Python tries at exit to write what is still buffered."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -45,6 +45,6 @@ def command_group(text: str, cls: type[CommandGroup] = CommandGroup) -> typer.Ty
         help=text,
         no_args_is_help=True,
         add_completion=False,
-        rich_markup_mode=None,  # which keeps paragraphs, and lines that can be copied
+        rich_markup_mode=None,  # so that paragraphs stay, and lines can be copied
         pretty_exceptions_enable=False,
     )

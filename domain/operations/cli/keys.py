@@ -8,7 +8,15 @@ import typer
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys, Role
-from domain.operations.cli.console import AsJson, DryRun, Failure, print_json, print_table, run
+from domain.operations.cli.console import (
+    AsJson,
+    DryRun,
+    Failure,
+    print_json,
+    print_table,
+    report,
+    run,
+)
 from domain.operations.cli.group import command_group
 
 keys = command_group("Create, list and revoke API keys.")
@@ -16,21 +24,18 @@ keys = command_group("Create, list and revoke API keys.")
 
 @keys.command("create")
 def keys_create(
-    tenant: Annotated[str, typer.Option(help="Whose key; the tenant is made if it is new.")],
+    tenant: Annotated[str, typer.Option(help="The key's tenant, which is created if it is new.")],
     role: Annotated[Role, typer.Option(help="What the key may do.")] = "client",
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
     json: AsJson = False,
 ) -> None:
-    """Create an API key. It is shown once; only a hash of it is stored."""
+    """Create an API key. It is shown only now: just its hash is stored."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         store = ApiKeys(pool)
         await store.ensure_tenant(tenant)
         key = await store.create(tenant, role, label)
-        if json:
-            print_json({"tenant": tenant, "role": role, "key": key})
-        else:
-            typer.echo(key)
+        report(json, {"tenant": tenant, "role": role, "key": key}, key)
 
     run(work)
 
@@ -47,7 +52,7 @@ def keys_list(json: AsJson = False) -> None:
         rows = [(k.id, k.tenant_id, k.role, k.label, k.created_at, k.revoked_at) for k in found]
         columns = ("id", "tenant", "role", "label", "created", "revoked")
         print_table(
-            columns, rows, "there are no keys; make one with: qlp keys create --tenant NAME"
+            columns, rows, "there are no keys; create one with: qlp keys create --tenant NAME"
         )
 
     run(work)
@@ -59,7 +64,7 @@ def keys_revoke(
     dry_run: DryRun = False,
     json: AsJson = False,
 ) -> None:
-    """Revoke an API key; processes that know it forget it within 30 seconds."""
+    """Revoke an API key. It is refused everywhere within 30 seconds."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         store = ApiKeys(pool)
@@ -68,10 +73,8 @@ def keys_revoke(
             raise Failure(f"there is no key {key_id}; see `qlp keys list`")
         if not dry_run:
             await store.revoke(key_id)
-        if json:
-            print_json({"key": found, "dry_run": dry_run})
-            return
         word = "would revoke" if dry_run else "revoked"
-        typer.echo(f"{word} {key_id} ({found.role} of {found.tenant_id}) {found.label}".strip())
+        text = f"{word} {key_id} ({found.role} of {found.tenant_id}) {found.label}".strip()
+        report(json, {"key": found, "dry_run": dry_run}, text)
 
     run(work)

@@ -1,4 +1,4 @@
-"""``qlp log``: verify that the log is what it was, and keep the proof elsewhere."""
+"""``qlp log``: verify that nobody changed the log, and keep the proof elsewhere."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pydantic import BaseModel, FailFast, Field, ValidationError
 from domain.contracts.strict_json import Time, read_as
 from domain.contracts.validation import describe, form
 from domain.eventlog.seals import Head, SealReads
-from domain.operations.cli.choosing import progress_bar
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
-from domain.operations.log_findings import Finding
+from domain.operations.cli.progress import progress_bar
+from domain.operations.log_findings import LogFinding
 from domain.operations.log_integrity import LogVerifier, Verification
 
 log = command_group("Verify the event log against its seals.")
 
-#: What is read of a file of heads, in bytes; 1,000 heads take 200 KB.
+#: Largest file of heads, bytes; 1,000 heads take 200 KB.
 MAX_HEADS_BYTES = 4 * 1024**2
 _MAX_NODES = 10_000
 
@@ -40,33 +40,32 @@ class _Heads(BaseModel):
 
 @log.command("verify")
 def log_verify(
-    from_seal: Annotated[int, whole(1, 10**15, help="Trust what lies before this seal.")] = 1,
+    from_seal: Annotated[
+        int, whole(1, 10**15, help="Start at this seal, and trust what lies before it.")
+    ] = 1,
     heads: Annotated[
         Path | None, typer.Option(help="Compare with the output of `qlp log heads --json`.")
     ] = None,
     expect: Annotated[
         list[str] | None,
-        typer.Option(metavar="SEAL:DIGEST", help="A head that was kept; may be repeated."),
+        typer.Option(
+            metavar="SEAL:DIGEST", help="A head that was kept elsewhere; may be repeated."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Verify every event, every seal, and their chain, to the table's end; only reads.
+    """Verify every event, every seal and the chain of seals; only reads.
 
-    Names each event that was changed, removed, inserted or moved, or lies where none can be, each
-    seal that was changed or removed, and versions that are missing. Exits with 1 if there is any.
-    Only heads that were kept elsewhere show that everything was rewritten.
+    Lists each event that was changed, removed, inserted or moved, or has a position or transaction
+    that was never given out; each seal that was changed or removed; and missing versions. Exits
+    with 1 if there are any. Only heads that were kept elsewhere show that all of it was rewritten.
     """
     kept = [_expected(each) for each in expect or ()]
 
     async def work(pool: AsyncConnectionPool) -> None:
         exported = [*(_read(heads) if heads is not None else []), *kept]
         with progress_bar("verifying", quiet=json) as bar:
-            [task] = bar.task_ids
-            result = await LogVerifier(pool).verify(
-                from_seal,
-                exported,
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
+            result = await LogVerifier(pool).verify(from_seal, exported, bar.show)
         if json:
             print_json(
                 {
@@ -90,9 +89,9 @@ def log_verify(
 
 @log.command("heads")
 def log_heads(limit: Limit = 20, json: AsJson = False) -> None:
-    """Show the digests of the last seals, newest first, to be kept out of the database's reach.
+    """Show the digests of the last seals, newest first. Keep them outside of the database.
 
-    The newest one vouches for everything before it; older ones help to find where it differs.
+    The newest proves everything before it; older ones help to find where the log differs.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -102,7 +101,7 @@ def log_heads(limit: Limit = 20, json: AsJson = False) -> None:
             return
         rows = [(head.seq, head.sealed_at, head.events, head.digest) for head in found]
         columns = ("seal", "sealed", "events", "digest")
-        print_table(columns, rows, "nothing is sealed yet; the function seal_events does it")
+        print_table(columns, rows, "nothing is sealed yet; the function seal_log does that")
 
     run(work)
 
@@ -114,7 +113,9 @@ def _read(path: Path) -> list[Head]:
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}") from None
     if len(content) > MAX_HEADS_BYTES:
-        raise Failure(f"{path}: larger than {MAX_HEADS_BYTES} bytes, too large for heads")
+        raise Failure(
+            f"{path}: is larger than {MAX_HEADS_BYTES} bytes, too large for a file of heads"
+        )
     try:
         heads = read_as(_Heads, content, max_nodes=_MAX_NODES).items
     except ValidationError as error:
@@ -149,12 +150,12 @@ def _print(result: Verification) -> None:
     found = len(result.findings) + result.suppressed
     typer.echo(f"\n{found} findings{': the first of them' if result.suppressed else ':'}")
     columns = ("finding", "seal", "stream", "version", "position", "event", "detail")
-    print_table(columns, [_row(finding) for finding in result.findings])
+    print_table(columns, [_row(each) for each in result.findings])
 
 
-def _row(finding: Finding) -> tuple[object, ...]:
-    seal = "" if finding.seal is None else str(finding.seal)
-    if finding.positions is not None:
-        seal += f" (positions {finding.positions[0]} to {finding.positions[1]})"
-    where = (finding.stream_id, finding.version, finding.position, finding.event_id)
-    return (finding.kind, seal, *where, finding.detail)
+def _row(found: LogFinding) -> tuple[object, ...]:
+    seal = "" if found.seal is None else str(found.seal)
+    if found.positions is not None:
+        seal += f" (positions {found.positions[0]} to {found.positions[1]})"
+    where = (found.stream_id, found.version, found.position, found.event_id)
+    return (found.kind, seal, *where, found.detail)

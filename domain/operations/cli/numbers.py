@@ -1,6 +1,6 @@
-"""Numbers as options: in the digits 0 to 9 and within bounds.
+"""Numbers as options: written in the digits 0 to 9, and within bounds.
 
-Python's own numbers, which typer takes, are also ``1_0`` for ten, and blanks and signs around it.
+typer would take whatever Python does: also ``1_0`` for ten, signs, and blanks around it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _option(
 ) -> Callable[..., Any]:
     def parse(value: str | float) -> float:
         if not isinstance(value, str):
-            return value  # what the command has by default
+            return value  # the default
         if not (form.fullmatch(value) and low <= kind(value) <= high):
             raise typer.BadParameter(f"{value[:40]!r} is not {rule}.")
         return kind(value)

@@ -1,17 +1,13 @@
-"""``qlp projections``: how read models are doing; rebuild, verify and resume them."""
+"""``qlp projections``: show, rebuild, verify and resume read models."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable
 from dataclasses import asdict
 from typing import Annotated, Any
 
-import orjson
 import typer
 from psycopg_pool import AsyncConnectionPool
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from domain.operations.cli.console import (
     AsJson,
@@ -20,33 +16,36 @@ from domain.operations.cli.console import (
     Yes,
     confirm,
     print_json,
+    print_json_line,
     print_table,
     printable,
+    report,
     run,
     run_as_owner,
 )
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import decimal, whole
-from domain.operations.cli.projections_text import (
-    describe_outcome,
-    describe_plan,
-    print_verified,
-)
+from domain.operations.cli.progress import progress_bar
 from domain.operations.projections import check_name, rebuild, resume, verify
 from domain.projections.following.parked import parked_streams
 from domain.projections.following.runner import ProjectionOutdated
 from domain.projections.rebuild import contract as rebuild_contract
+from domain.projections.rebuild.contract import RebuildPlan, Rebuilt
 from domain.projections.rebuild.rebuild import Rebuild
 from domain.projections.registry import Projections
+from domain.projections.verify.contract import Difference, Verified
 
-projections = command_group("Read models: how they do; rebuild, verify, resume them.")
+projections = command_group("Show, rebuild, verify and resume read models.")
 
-Name = Annotated[str, typer.Argument(help="A projection's name, as `qlp projections list` has it.")]
+#: Said where there was nothing to do.
+_NOTHING = "nothing to do"
+
+Name = Annotated[str, typer.Argument(help="A projection, as `qlp projections list` shows it.")]
 
 
 @projections.command("list")
 def projections_list(json: AsJson = False) -> None:
-    """List projections with their lag, parked streams, and what is wrong with them."""
+    """List projections with their lag, parked streams and problems."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         found = await Projections(pool).status()
@@ -71,7 +70,7 @@ def projections_parked(
     name: Annotated[str | None, typer.Argument(help="Only this projection's.")] = None,
     json: AsJson = False,
 ) -> None:
-    """List streams that a projection could not take, and why."""
+    """List streams that a projection could not process, and why."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         found = await parked_streams(pool, check_name(name) if name else None)
@@ -80,7 +79,9 @@ def projections_parked(
             return
         rows = [(p.projection, p.stream_id, p.from_version, p.parked_at, p.error) for p in found]
         columns = ("projection", "stream", "from version", "parked", "error")
-        print_table(columns, rows, "no stream is parked: every projection took all it has read")
+        print_table(
+            columns, rows, "no stream is parked: every projection processed all that it has read"
+        )
 
     run(work)
 
@@ -88,14 +89,16 @@ def projections_parked(
 @projections.command("resume")
 def projections_resume(
     name: Name,
-    stream: Annotated[str | None, typer.Argument(help="A parked stream; all if left out.")] = None,
+    stream: Annotated[
+        str | None, typer.Argument(help="A parked stream; all of them if left out.")
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Take what parked streams have missed, after the cause was fixed, and let them go on.
+    """Catch up on parked streams once the cause is fixed.
 
-    Exits with 1 if a stream fails again; it stays parked with the new error.
+    A stream that fails again stays parked, with the new error, and the exit code is 1.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -104,9 +107,10 @@ def projections_resume(
             raise Failure(f"{name} has not parked {stream}; see `qlp projections parked {name}`")
         chosen = parked if stream is None else [stream]
         if dry_run:
-            _say(json, {"would_resume": chosen}, [f"would resume {one}" for one in chosen])
+            text = "\n".join(f"would resume {one}" for one in chosen)
+            report(json, {"would_resume": chosen}, text or _NOTHING)
             return
-        confirm(f"resume {len(chosen)} streams of {name}?", yes)
+        confirm(f"Resume {len(chosen)} streams of {name}?", yes)
         still = []
         for one in chosen:
             try:
@@ -118,8 +122,8 @@ def projections_resume(
         failed = {again.stream_id for again in still}
         resumed = [one for one in chosen if one not in failed]
         lines = [f"resumed {one}" for one in resumed]
-        lines += [f"parked still: {again.stream_id}: {again.error}" for again in still]
-        _say(json, {"resumed": resumed, "parked": still}, lines)
+        lines += [f"still parked: {again.stream_id}: {again.error}" for again in still]
+        report(json, {"resumed": resumed, "parked": still}, "\n".join(lines) or _NOTHING)
         if still:
             raise typer.Exit(1)
 
@@ -130,21 +134,23 @@ def projections_resume(
 def projections_rebuild(
     name: Name,
     rate: Annotated[
-        float | None, decimal(1, 1_000_000, help="Events per second at most; no limit if left out.")
+        float | None, decimal(1, 1_000_000, help="Events a second, at most; no limit if left out.")
     ] = None,
     workers: Annotated[
         int | None,
-        whole(1, 64, help="Processes that fold intent_states; one per core if left out."),
+        whole(
+            1, 64, help="Processes that fold intent_states; one per core, at most 4, if left out."
+        ),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Build a projection anew from the log and exchange it for the live one at once.
+    """Build a projection again from the log, and swap it for the live one.
 
-    As the owner of the tables (DATABASE_ADMIN_URL). Readers see the old tables until the exchange,
-    then the new ones; the old are dropped. Killed, it goes on from where it was when it is run
-    again. Nothing is published, run or bought again.
+    Needs the owner of the tables (DATABASE_ADMIN_URL). Readers see the old tables until the swap,
+    then the new ones; the old ones are dropped. If it is killed, run it again: it continues where
+    it was. No message is published, no program is run and no model is asked.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -153,31 +159,22 @@ def projections_rebuild(
 
         plan = await _expected(rebuild_telling(lambda _: None).plan())
         if dry_run:
-            _say(json, {"would_rebuild": plan}, [f"would rebuild {describe_plan(plan)}"])
+            report(json, {"would_rebuild": plan}, f"would rebuild {_describe_plan(plan)}")
             return
-        confirm(f"rebuild {describe_plan(plan)}?", yes)
-        if json:
-            rebuilt = await _expected(rebuild_telling(_print_line).run())
-            _print_line(rebuilt)
-            return
-        with Progress(
-            *(TextColumn("{task.description:7}"), BarColumn(), TaskProgressColumn()),
-            *(TextColumn("{task.completed:,} events"), TimeRemainingColumn()),
-            console=Console(stderr=True),
-            disable=not sys.stderr.isatty(),
-        ) as bar:
-            task = bar.add_task("start", total=max(plan.events, 1), completed=plan.done)
+        confirm(f"Rebuild {_describe_plan(plan)}?", yes)
+        with progress_bar("start", quiet=json) as bar:
+            bar.show(plan.done, max(plan.events, 1))
 
             def show(progress: rebuild_contract.Progress) -> None:
-                bar.update(
-                    task,
-                    description=progress.stage,
-                    completed=progress.events,
-                    total=progress.total,
-                )
+                if json:
+                    print_json_line(progress)
+                bar.show(progress.events, progress.total, progress.stage)
 
             rebuilt = await _expected(rebuild_telling(show).run())
-        typer.echo(describe_outcome(rebuilt))
+        if json:
+            print_json_line(rebuilt)
+        else:
+            typer.echo(_describe_outcome(rebuilt))
 
     run_as_owner(work, "qlp-rebuild")
 
@@ -186,34 +183,22 @@ def projections_rebuild(
 def projections_verify(
     name: Name,
     sample: Annotated[
-        int | None, whole(1, 1_000_000, help="About so many random rows only.")
+        int | None, whole(1, 1_000_000, help="Compare only about this many random rows.")
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Compare every row with a fresh fold of the log; reads only. Exits with 1 if any differ."""
+    """Compare every row with what the log says; only reads. Exits with 1 if any row differs."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         verified = await verify(pool, name, sample)
         if json:
             print_json(verified)
         else:
-            print_verified(verified)
+            _print_verified(verified)
         if verified.differing:
             raise typer.Exit(1)
 
     run(work)
-
-
-def _print_line(value: Any) -> None:  # noqa: ANN401
-    typer.echo(orjson.dumps(value))
-    sys.stdout.flush()
-
-
-def _say(json: bool, value: dict[str, Any], lines: list[str]) -> None:
-    if json:
-        print_json(value)
-    else:
-        typer.echo(printable("\n".join(lines) or "nothing to do"))
 
 
 async def _expected(work: Awaitable[Any]) -> Any:  # noqa: ANN401
@@ -221,3 +206,38 @@ async def _expected(work: Awaitable[Any]) -> Any:  # noqa: ANN401
         return await work
     except rebuild_contract.RebuildFailed as error:
         raise Failure(str(error)) from None
+
+
+def _print_verified(verified: Verified) -> None:
+    for found in verified.differences:
+        typer.echo(printable(_line_of(found)))
+    hidden = verified.differing - len(verified.differences)
+    if hidden:
+        typer.echo(f"… and {hidden} more")
+    if verified.unfoldable:
+        typer.echo(f"{verified.unfoldable} streams are parked: this release cannot fold them")
+    typer.echo(f"{verified.compared} rows compared, {verified.differing} differ")
+
+
+def _line_of(found: Difference) -> str:
+    key = ", ".join(f"{column} {value}" for column, value in found.key.items())
+    if found.folded is None:
+        return f"{found.table} {key}: the log has no such row"
+    if found.live is None:
+        return f"{found.table} {key}: the row is missing"
+    sides = [
+        f"{column}: events say {value!r}, the row says {found.live[column]!r}"
+        for column, value in found.folded.items()
+    ]
+    return f"{found.table} {key}: {'; '.join(sides)}"
+
+
+def _describe_plan(plan: RebuildPlan) -> str:
+    resumed = f", going on after {plan.done:,}" if plan.done else ""
+    return f"{plan.projection} ({', '.join(plan.tables)}) from {plan.events:,} events{resumed}"
+
+
+def _describe_outcome(rebuilt: Rebuilt) -> str:
+    resumed = f", {rebuilt.resumed_from:,} of them before" if rebuilt.resumed_from else ""
+    parked = f"; {rebuilt.parked:,} streams are parked" if rebuilt.parked else ""
+    return f"rebuilt {rebuilt.projection} from {rebuilt.events:,} events{resumed}{parked}"

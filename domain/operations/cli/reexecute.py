@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from psycopg_pool import AsyncConnectionPool
 
-from domain.operations.cli.choosing import Where, progress_bar
 from domain.operations.cli.console import (
     AsJson,
     Failure,
@@ -19,6 +18,8 @@ from domain.operations.cli.console import (
     run,
 )
 from domain.operations.cli.numbers import decimal, whole
+from domain.operations.cli.progress import progress_bar
+from domain.operations.cli.selecting import Where
 from domain.operations.reexecute import Comparison, Reexecuted, Reexecution
 from domain.operations.sandbox_process import RuntimeName, SandboxCommand
 from domain.operations.selection import Selection, preview, selection_of
@@ -28,30 +29,25 @@ _SHOWN_CHARACTERS = 60
 
 def reexecute_command(
     intents: Annotated[
-        list[str] | None, typer.Argument(help="Ids of intents or of their streams.")
+        list[str] | None, typer.Argument(help="Ids of intents, or of their streams.")
     ] = None,
     where: Where = None,
     runtime: Annotated[
         RuntimeName | None,
-        typer.Option(help="What to run them in; this or --image is needed."),
+        typer.Option(help="What to run them in. Give this or --image."),
     ] = None,
-    image: Annotated[
-        str | None, typer.Option(help="Image of the docker runtime to run them in.")
-    ] = None,
-    limit: Annotated[int, whole(1, 10_000, help="At most this many, the oldest first.")] = 100,
-    tolerance: Annotated[
-        float, decimal(0, 1000, help="By how many percent a cost may differ.")
-    ] = 50,
+    image: Annotated[str | None, typer.Option(help="Image for the docker runtime.")] = None,
+    limit: Annotated[int, whole(1, 10_000, help="At most this many, oldest first.")] = 100,
+    tolerance: Annotated[float, decimal(0, 1000, help="Percent by which a cost may differ.")] = 50,
     concurrency: Annotated[
-        int, whole(1, 256, help="Programs at once; more disturb each other's times.")
+        int, whole(1, 256, help="Programs at once; they distort each other's times.")
     ] = 1,
     json: AsJson = False,
 ) -> None:
-    """Run recorded programs again, here, and say what comes out differently.
+    """Run recorded programs again on this machine, and compare the results.
 
-    For a new image or runtime, before it is used. Nothing is recorded. It needs Docker or
-    bubblewrap on this machine. Exits with 1 if a verdict or an output differs; costs are only
-    reported.
+    Try a new image or runtime like this before it is used. Needs Docker or bubblewrap. Nothing is
+    recorded. Exits with 1 if a verdict or an output differs; differing costs are only reported.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -65,10 +61,8 @@ def reexecute_command(
         if found.unknown:
             raise Failure(f"there is no intent {', '.join(map(str, found.unknown[:5]))}")
         with progress_bar("running", quiet=json) as bar:
-            result = await Reexecution(pool, command, tolerance / 100).run(
-                found.selected,
-                lambda done, of: bar.update(bar.task_ids[0], completed=done, total=of),
-            )
+            reexecution = Reexecution(pool, command, tolerance / 100)
+            result = await reexecution.run(found.selected, bar.show)
         if json:
             print_json({"matching": found.matching, **result.summary()})
         else:
@@ -81,9 +75,9 @@ def reexecute_command(
 
 def _command(runtime: RuntimeName | None, image: str | None, concurrency: int) -> SandboxCommand:
     if runtime == "bubblewrap" and image is not None:
-        raise Failure("--image is for the docker runtime; bubblewrap has none")
+        raise Failure("--image is for the docker runtime; bubblewrap has no images")
     if runtime is None and image is None:
-        raise Failure("say what to run them in: --runtime docker|bubblewrap, or --image NAME")
+        raise Failure("give --runtime docker, --runtime bubblewrap, or --image NAME")
     chosen_image = image or os.environ.get("QLP_SANDBOX_IMAGES") or None
     in_docker = runtime != "bubblewrap"
     return SandboxCommand(

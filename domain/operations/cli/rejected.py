@@ -20,17 +20,18 @@ from domain.operations.cli.console import (
     print_json,
     print_table,
     printable,
+    report,
     run,
 )
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
 
-rejected = command_group("Messages that could not be processed.")
+rejected = command_group("Show messages that could not be processed.")
 
 
 @rejected.command("list")
 def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
-    """List messages that could not be processed, newest first, and why."""
+    """List messages that could not be processed, and why, newest first."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         found = (await RejectedMessages(pool).list(limit=limit)).items
@@ -40,7 +41,7 @@ def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
         rows = [
             (m.id, m.last_seen_at, m.source, m.deliveries, m.reason, m.description) for m in found
         ]
-        columns = ("id", "last seen", "source", "times", "reason", "description")
+        columns = ("id", "last seen", "source", "deliveries", "reason", "description")
         print_table(columns, rows, "no message was rejected")
 
     run(work)
@@ -49,13 +50,16 @@ def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
 @rejected.command("purge")
 def rejected_purge(
     older_than: Annotated[
-        int, whole(1, 36_500, metavar="DAYS", help="Last seen so many days ago, or earlier.")
+        int,
+        whole(
+            1, 36_500, metavar="DAYS", help="Only those last seen this many days ago, or earlier."
+        ),
     ],
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Delete rejected messages that have not been seen for some days."""
+    """Delete rejected messages that have not come in again for some days."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         store = RejectedMessages(pool)
@@ -64,16 +68,17 @@ def rejected_purge(
         if count and not dry_run:
             confirm(f"Delete {count} rejected messages last seen before {before:%Y-%m-%d}?", yes)
             count = await store.purge(before)
-        if json:
-            print_json({"before": before, "count": count, "dry_run": dry_run})
-        else:
-            typer.echo(f"{'would delete' if dry_run else 'deleted'}: {count}")
+        text = f"{'would delete' if dry_run else 'deleted'}: {count}"
+        report(json, {"before": before, "count": count, "dry_run": dry_run}, text)
 
     run(work)
 
 
 @rejected.command("show")
-def rejected_show(message_id: Annotated[str, typer.Argument()], json: AsJson = False) -> None:
+def rejected_show(
+    message_id: Annotated[str, typer.Argument(help="Its id, as `qlp rejected list` shows it.")],
+    json: AsJson = False,
+) -> None:
     """Show one rejected message with its body."""
 
     async def work(pool: AsyncConnectionPool) -> None:

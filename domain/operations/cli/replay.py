@@ -1,4 +1,4 @@
-"""``qlp replay``: repeat side effects of intents on purpose."""
+"""``qlp replay``: repeat messages of intents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.messaging.bus import bus_publisher
 from domain.messaging.routing import Destinations
-from domain.operations.cli.choosing import SelectionLimit, Where, print_preview, progress_bar
 from domain.operations.cli.console import (
     AsJson,
     DryRun,
@@ -21,37 +20,42 @@ from domain.operations.cli.console import (
     printable,
     run,
 )
+from domain.operations.cli.progress import progress_bar
+from domain.operations.cli.selecting import SelectionLimit, Where, print_preview
 from domain.operations.redrive import Redrive, Redriven, Target, parse_rate
 from domain.operations.selection import Selection, selection_of
 from domain.runs.tokens import RunTokens
 from domain.settings import Settings
 
 _EFFECTS = {
-    "publish": "its last event is announced again on the topic, under the same message id",
-    "sandbox": "its open run's job is sent to the sandbox again, under the same run id",
+    "publish": "its last event is announced again on the topic, with the same message id",
+    "sandbox": "the job of its open run is sent to the sandbox again, with the same run id",
     "nowhere": "its events are folded and compared with the read model; nothing is sent",
 }
 
 
 def replay_command(
     intents: Annotated[
-        list[str] | None, typer.Argument(help="Ids of intents or of their streams.")
+        list[str] | None, typer.Argument(help="Ids of intents, or of their streams.")
     ] = None,
     where: Where = None,
-    to: Annotated[Target, typer.Option(help="Where the effects go.")] = "nowhere",
+    to: Annotated[
+        Target,
+        typer.Option(
+            help="Announce them (publish), send their jobs (sandbox), or only compare (nowhere)."
+        ),
+    ] = "nowhere",
     limit: SelectionLimit = 1000,
-    rate: Annotated[
-        str, typer.Option(metavar="N/s", help="Intents a second, to spare what is behind.")
-    ] = "50/s",
+    rate: Annotated[str, typer.Option(metavar="N/s", help="Intents a second, at most.")] = "50/s",
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Re-drive intents: announce them again, send their jobs again, or only compare.
+    """Announce intents again, send their jobs again, or only compare them with the read model.
 
-    Shows what matches and asks first; stops if that has changed meanwhile. Message ids are those
-    of the first time, so repeating the command, after a crash too, is harmless.
-    Exits with 1 if --to nowhere finds differences.
+    Shows what matches and asks first; does nothing if other intents match by then. Message ids are
+    those of the first time, so it is safe to repeat the command, after a crash too. Exits with 1 if
+    --to nowhere finds differences.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -78,7 +82,7 @@ def replay_command(
                 to,
                 found,
                 per_second=per_second,
-                progress=lambda done, of: bar.update(bar.task_ids[0], completed=done, total=of),
+                progress=bar.show,
             )
         if json:
             print_json({"preview": found.summary(), "dry_run": False, "result": result.summary()})

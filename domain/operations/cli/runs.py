@@ -1,4 +1,4 @@
-"""``qlp runs``: see what runs, and end it."""
+"""``qlp runs``: list runs, and kill them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from domain.operations.cli.console import (
     parse_intent_id,
     print_json,
     print_table,
+    report,
     run,
 )
 from domain.operations.cli.group import command_group
 from domain.operations.runs import find_running, kill, list_runs
 
-runs = command_group("See what runs in the sandbox, and end it.")
+runs = command_group("List runs in the sandbox, and kill them.")
 
 _MAX_REASON = 1000
 
 
 @runs.command("list")
 def runs_list(
-    running: Annotated[bool, typer.Option("--running", help="Only those in progress.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="Only runs in progress.")] = False,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None,
     limit: Limit = 20,
     json: AsJson = False,
 ) -> None:
-    """List the latest run of each intent, the one that moved last first."""
+    """List the latest run of each intent, the most recently changed intent first."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         found = await list_runs(pool, running=running, tenant_id=tenant, limit=limit)
@@ -46,7 +47,7 @@ def runs_list(
             return
         rows = [(r.run_id, r.intent_id, r.tenant_id, r.state, r.since, r.runtime) for r in found]
         whose = "" if tenant is None else f" of the tenant {tenant}"
-        empty = f"no program{whose} {'runs' if running else 'has run yet'}"
+        empty = f"no program{whose} {'is running' if running else 'has run yet'}"
         columns = ("run", "intent", "tenant", "state", "since", "runtime")
         print_table(columns, rows, empty)
 
@@ -55,15 +56,15 @@ def runs_list(
 
 @runs.command("kill")
 def runs_kill(
-    some_id: Annotated[str, typer.Argument(metavar="INTENT|RUN", help="Its id.")],
-    reason: Annotated[str, typer.Option(help="Why; recorded, and shown to the client.")],
+    some_id: Annotated[str, typer.Argument(metavar="INTENT|RUN", help="The id of either.")],
+    reason: Annotated[str, typer.Option(help="Why: is recorded, and shown to the client.")],
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Kill a program that runs. Its intent fails with the code killed_by_operator.
+    """Kill a running program. Its intent fails with the code killed_by_operator.
 
-    The order is recorded and reaches the sandbox host within a second; a run that is still queued
+    The order is recorded, and reaches the sandbox host within a second. A run that is still queued
     is killed as soon as it starts.
     """
 
@@ -78,9 +79,7 @@ def runs_kill(
                 await kill(pool, found, f"{getpass.getuser()} on {socket.gethostname()}", reason)
             except NothingRuns:
                 raise Failure(f"{what} has ended meanwhile") from None
-        if json:
-            print_json({"run": found, "dry_run": dry_run})
-        else:
-            typer.echo(f"{'would kill' if dry_run else 'told the sandbox to kill'} {what}")
+        text = f"{'would kill' if dry_run else 'told the sandbox to kill'} {what}"
+        report(json, {"run": found, "dry_run": dry_run}, text)
 
     run(work)

@@ -1,20 +1,17 @@
-"""``qlp migrate``: brings the database to the schema of this code."""
+"""``qlp migrate``: bring the database to the schema of this release."""
 
 from __future__ import annotations
 
-import typer
-
 from domain.database.migrate import migrate
-from domain.operations.cli.console import AsJson, guard, owner_url, print_json
+from domain.operations.cli.console import AsJson, guard, owner_url, report
 
 
 def migrate_command(json: AsJson = False) -> None:
     """Apply pending schema migrations, as the owner of the tables (DATABASE_ADMIN_URL).
 
-    Forward only, each in a transaction; safe to run from several places at once.
+    Each is applied in a transaction of its own, and cannot be undone. It is safe to run this in
+    several places at once.
     """
     applied = guard(migrate(owner_url()))
-    if json:
-        print_json({"applied": applied})
-    else:
-        typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+    text = "\n".join(f"applied {name}" for name in applied) or "nothing to apply"
+    report(json, {"applied": applied}, text)

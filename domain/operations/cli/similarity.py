@@ -1,14 +1,11 @@
-"""``qlp similarity``: whether the search finds what it should; change its index."""
+"""``qlp similarity``: check the search for similar intents, and change its index."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 from psycopg_pool import AsyncConnectionPool
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from domain.operations.cli.console import (
     AsJson,
@@ -16,30 +13,32 @@ from domain.operations.cli.console import (
     Yes,
     confirm,
     print_json,
+    report,
     run,
     run_as_owner,
 )
 from domain.operations.cli.embeddings import duration, parse_kind
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
+from domain.operations.cli.progress import progress_bar
 from domain.similarity.indexing import IndexPlan, VectorIndexes
 from domain.similarity.models import list_models
 from domain.similarity.recall import SearchHealth, examine_search
 from domain.similarity.search import EXACT_UP_TO
 
-similarity = command_group("The search for similar intents: check it, change its index.")
+similarity = command_group("Check the search for similar intents, and change its index.")
 
 
 @similarity.command("check")
 def similarity_check(
-    sample: Annotated[int, whole(1, 1000, help="So many random stored vectors.")] = 50,
+    sample: Annotated[int, whole(1, 1000, help="Random stored vectors to search for.")] = 50,
     json: AsJson = False,
 ) -> None:
     """Compare index and exact search on a sample, and look at the index.
 
-    The sample is of tenants that are searched by the index, those with more than 4,000 vectors.
-    Reads only; takes about 0.4 s for each of the sample and 100,000 vectors of its tenant. Exits
-    with 1 if recall is below 0.97 or the index is not valid, and says what helps.
+    The sample comes from tenants whose searches use the index: those with more than 4,000 vectors.
+    Only reads. Takes about 0.4 s per sampled vector and 100,000 vectors of its tenant. If recall is
+    below 0.97 or the index is not valid, says what helps and exits with 1.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -60,21 +59,21 @@ def similarity_index(
     kind: Annotated[
         str,
         typer.Option(
-            help="binary: bits, then an exact comparison of the best; hnsw: the vectors; halfvec: "
-            "in half precision; ivfflat: lists; exact: none."
+            help="binary: bits, then an exact comparison of the best; hnsw: HNSW over the vectors; "
+            "halfvec: HNSW in half precision; ivfflat: inverted lists; exact: no index."
         ),
     ],
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Build it anew if it is there already.")
+        bool, typer.Option("--rebuild", help="Build it again even if it exists.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Search the active model's vectors by another index.
+    """Change the index of the active model's vectors.
 
-    As the owner of the tables (DATABASE_ADMIN_URL). Nobody is locked out: it is built beside the
-    old one, which serves until the new one is whole, and is dropped then. Killed, it is run again.
+    Needs the owner of the tables (DATABASE_ADMIN_URL). Nobody has to wait: the old index is used
+    until the new one is complete, and dropped then. If it is killed, run it again.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
@@ -83,26 +82,21 @@ def similarity_index(
         indexes = VectorIndexes(pool)
         plan = await indexes.plan(active, wanted, rebuild)
         if dry_run:
-            _say_plan(json, plan)
+            report(json, {"would_build": plan}, _describe(plan))
             return
         if not plan.nothing:
             confirm(f"{_describe(plan)}?", yes)
-        with Progress(
-            *(TextColumn("building"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()),
-            console=Console(stderr=True),
-            disable=json or plan.nothing or not sys.stderr.isatty(),
-        ) as bar:
-            task = bar.add_task("building", total=1.0)
+        with progress_bar("percent built", quiet=json or plan.nothing) as bar:
             seconds = await indexes.change(
-                *(active, wanted, rebuild), lambda share: bar.update(task, completed=share)
+                *(active, wanted, rebuild), lambda share: bar.show(100 * share, 100)
             )
-            bar.update(task, completed=1.0)
         [active, *_] = await list_models(pool)
-        if json:
-            print_json({"model": active, "built_seconds": seconds})
-        else:
-            size = active.index_size / 1e6
-            typer.echo(f"{active.model} is searched by {wanted}: {size:,.1f} MB, {seconds:.1f} s")
+        report(
+            json,
+            {"model": active, "built_seconds": seconds},
+            f"{active.model} is searched by {wanted}: {active.index_size / 1e6:,.1f} MB, "
+            f"{seconds:.1f} s",
+        )
 
     run_as_owner(work, "qlp-similarity")
 
@@ -150,10 +144,3 @@ def _describe(plan: IndexPlan) -> str:
     if plan.seconds:
         text += f", about {duration(plan.seconds)} and {plan.megabytes:,.0f} MB"
     return text + "".join(f", drop {name}" for name in plan.strays)
-
-
-def _say_plan(json: bool, plan: IndexPlan) -> None:
-    if json:
-        print_json({"would_build": plan})
-    else:
-        typer.echo(_describe(plan))

@@ -40,7 +40,7 @@ def streams_list(
     after: Annotated[str | None, typer.Option(help="Start after this stream.")] = None,
     json: AsJson = False,
 ) -> None:
-    """List streams by id: how many events each has, and when the first and last came."""
+    """List streams by id, with the number of their events and the time of the last."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         found = await EventLog(pool).streams(tenant, limit, after)
@@ -71,7 +71,7 @@ def streams_show(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Show the events of one stream, with their data; with --as-of also the state they made."""
+    """Show the events of a stream with their data; with --as-of, also the intent's state then."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         repository = IntentRepository(EventLog(pool))
@@ -97,7 +97,7 @@ def _print_then(then: StreamThen) -> None:
     steps = [(s.version, s.recorded_at, s.type, s.status) for s in then.history]
     print_table(("version", "recorded", "event", "status after it"), steps)
     if then.unreadable is not None:
-        typer.echo(printable(f"\nnothing is known from there on: {then.unreadable}"))
+        typer.echo(printable(f"\nunreadable from there on: {then.unreadable}"))
     if then.state:
         typer.echo("\nthe intent then:")
         typer.echo(textwrap.indent(printable(_indented(then.state)), "   "))
@@ -113,7 +113,7 @@ def _print_events(records: Sequence[RecordedEvent]) -> None:
 
 
 def _data(record: RecordedEvent) -> str:
-    """Indented, or as it is stored where it is not what can be read."""
+    """The data, indented; as stored if they cannot be read."""
     try:
         return _indented(record.data)
     except ValueError:
@@ -126,9 +126,9 @@ def _indented(value: dict[str, Any]) -> str:
 
 @streams.command("replay")
 def streams_replay(stream: IntentId, json: AsJson = False) -> None:
-    """Fold a stream event by event and compare the result with the read model.
+    """Fold a stream event by event, and compare the result with the read model.
 
-    Only reads: no message is published and no program run. Exits with 1 if they differ.
+    Only reads: no message is published, and no program is run. Exits with 1 if they differ.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:

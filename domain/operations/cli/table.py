@@ -1,4 +1,4 @@
-"""Tables in plain text, of which nothing is cut: an id can be copied wherever it is shown."""
+"""Tables in plain text. Nothing is cut off, so an id can be copied wherever it is shown."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rich.cells import cell_len
 
 _GAP = 2
 
-#: A column is folded to no less, and only if its cells are longer, characters.
+#: No column is folded to less than this, characters.
 _LEAST_WIDTH = 30
 
 
 def table_lines(rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
-    """The rows under one another, as lines without spaces at their ends.
+    """The rows as lines, without spaces at their ends.
 
     Args:
         rows: of cells; the first may be the header.
-        width: of the terminal. The widest column of sentences is folded between words to fit it;
-            what has no spaces in it never is, and lines may be longer. None: no width.
+        width: of the terminal, to which the widest column of sentences is folded between words.
+            Cells without spaces are never folded, so lines may be longer. None: any width will do.
     """
     cells = [["\\n".join(cell.splitlines()) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip_longest(*cells, fillvalue="")]
@@ -37,7 +37,7 @@ def _foldable(cells: Sequence[Sequence[str]], widths: Sequence[int]) -> int | No
 
 
 def _word_of(cells: Sequence[Sequence[str]], column: int) -> int:
-    """Length of the longest cell of a column that is one word, as an id is."""
+    """Length of the longest cell of a column that is a single word, such as an id."""
     return max((len(row[column]) for row in cells if " " not in row[column]), default=0)
 
 

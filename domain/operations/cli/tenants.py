@@ -1,4 +1,4 @@
-"""``qlp tenants``: what a tenant's programs get, the most they may ask for, and budgets."""
+"""``qlp tenants``: limits of a tenant's programs, and budgets."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ from domain.operations.cli.console import (
 )
 from domain.operations.cli.group import command_group
 
-tenants = command_group("What tenants may have.")
-limits = command_group("Limits of a tenant's runs.")
+tenants = command_group("Limits and budgets of tenants.")
+limits = command_group("Limits of a tenant's programs.")
 tenants.add_typer(limits, name="limits")
 tenants.add_typer(budget, name="budget")
 
 Tenant = Annotated[str, typer.Argument(help="The tenant's id.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME=VALUE", help=f"One of {', '.join(NAMES)}; no VALUE unsets it."),
+    typer.Option(
+        metavar="NAME=VALUE", help=f"One of {', '.join(NAMES)}. Without VALUE the limit is unset."
+    ),
 ]
 
 
 @limits.command("show")
 def limits_show(tenant: Tenant, json: AsJson = False) -> None:
-    """Show what a program of the tenant gets that asks for nothing, and its ceilings."""
+    """Show the limits of programs that ask for none, and the ceilings of those that do."""
 
     async def work(pool: AsyncConnectionPool) -> None:
         _print(tenant, await _known(pool, tenant), json)
@@ -59,15 +61,15 @@ def limits_set(
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Change some of a tenant's limits; the others stay.
+    """Change some of a tenant's limits; the others stay as they are.
 
-    Holds for what is accepted and started from then on, everywhere within 30 seconds. Runs that
-    were asked for keep the limits they got.
+    Takes effect everywhere within 30 seconds, for intents accepted and runs started from then on.
+    Runs that were requested before keep their limits.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
         if not (default or ceiling):
-            raise Failure("name what is to change: --default or --ceiling NAME=VALUE")
+            raise Failure("give what to change: --default NAME=VALUE or --ceiling NAME=VALUE")
         before = await _known(pool, tenant)
         after = TenantLimits(
             _changed(before.defaults, "--default", default),
@@ -101,7 +103,7 @@ def _changed(before: Limits, option: str, changes: list[str] | None) -> Limits:
 
 
 def _number(text: str) -> object:
-    """The number that is written as in JSON; anything else as it is, to be refused as none."""
+    """The number, if written as in JSON; else the text, which is then refused as no number."""
     try:
         return read_json(text.encode(errors="replace"), max_nodes=1, max_depth=0)
     except InvalidJson:

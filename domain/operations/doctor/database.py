@@ -1,4 +1,4 @@
-"""Examines the database: schema, indexes, followers, and who holds them back."""
+"""Examines the database: schema, indexes, followers, and what holds followers back."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from domain.operations.doctor.triggers import examine_triggers
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
 
-#: Held for so long, the horizon is worth a look; and for so long, followers stand still. Seconds.
+#: A transaction that is open for this long delays followers: warn, and then fail. Seconds.
 _HORIZON_WARN, _HORIZON_FAIL = 5.0, 60.0
 
 _CLOCK_WARN_SECONDS = 5.0
 _CONNECTIONS_WARN = 0.8
 
-#: The last events, in which those of a later release are looked for; and kinds that are named.
+#: How many of the last events are searched for those of a later release; how many types are named.
 _RECENT, _SHOWN = 100_000, 10
 
-#: domain.database.pool sets hnsw.iterative_scan, which came with this release.
+#: pgvector has hnsw.iterative_scan, which domain.database.pool sets, since this release.
 _VECTOR_SINCE = (0, 8)
 
 
 class DatabaseExam:
-    """Every check of the database the application's pool is connected to.
+    """Every check of the database.
 
     Args:
-        pool: of the application.
+        pool: the application's connections.
         stalled_after_seconds: how long an intent may be overdue.
-        owner_url: of the tables' owner, as whom triggers are tried; None: they are looked at.
+        owner_url: signs in as the tables' owner, to try the triggers. None: triggers are not tried,
+            only their definitions are compared.
     """
 
     def __init__(
@@ -89,19 +90,19 @@ class DatabaseExam:
         findings = [Finding("database", "ok", detail)]
         skew = abs(clock - time.time())
         if skew > _CLOCK_WARN_SECONDS:
-            detail = f"the database's clock and this one's are {skew:.0f} s apart"
+            detail = f"the clocks of the database and of this machine differ by {skew:.0f} s"
             findings.append(Finding("clock", "warn", detail, "synchronise both with NTP"))
         if connections > most * _CONNECTIONS_WARN:
             detail = f"{connections} of {most} connections are in use"
-            fix = "lower QLP_DATABASE_POOL_SIZE or the number of instances"
+            fix = "lower QLP_DATABASE_POOL_SIZE, or run fewer instances"
             findings.append(Finding("connections", "warn", detail, fix))
         return findings
 
     async def _writes(self) -> Sequence[Finding]:
         if await EventLog(self._pool).writable():
-            return [Finding("writes", "ok", "taken")]
+            return [Finding("writes", "ok", "possible")]
         detail = "the database is read-only: nothing is accepted, messages wait"
-        fix = "make room on its disk, or promote it if it is a standby; then: " + (
+        fix = "free space on its disk, or promote it if it is a standby; then: " + (
             "alter system reset default_transaction_read_only; select pg_reload_conf()"
         )
         return [Finding("writes", "fail", detail, fix)]
@@ -116,14 +117,16 @@ class DatabaseExam:
         last = load_migrations()[-1]
         detail = f"at {last.version:04}_{last.name}"
         if later:
-            detail += f", and {', '.join(later)} of a later release, which this one runs with"
+            detail += (
+                f", and {', '.join(later)} of a later release, which this release can run with"
+            )
         return [Finding("schema", "ok", detail)]
 
     async def _vectors(self) -> Sequence[Finding]:
         rows = await self._fetch("vector_version")
         if not rows:
-            fix = "install pgvector and run, as a superuser: create extension vector"
-            return [Finding("vectors", "fail", "the extension vector is not there", fix)]
+            fix = "install pgvector, then as a superuser: create extension vector"
+            return [Finding("vectors", "fail", "the extension vector is missing", fix)]
         version = str(rows[0][0])
         findings: list[Finding] = []
         if tuple(int(part) for part in version.split(".")[:2]) < _VECTOR_SINCE:
@@ -133,7 +136,7 @@ class DatabaseExam:
             Finding(
                 "indexes",
                 "fail",
-                f"{index} is not valid: its building was broken off",
+                f"{index} is not valid: building it was interrupted",
                 f"as the owner: reindex index concurrently {index}",
             )
             for (index,) in await self._fetch("invalid_indexes")
@@ -146,29 +149,31 @@ class DatabaseExam:
             "horizon_holders"
         ):
             who = f"pid {pid} ({application or 'unnamed'}, {user}@{database}, {state or 'hidden'})"
-            status = _gravity(seconds)
+            status = _severity(seconds)
             if status != "ok":
                 held = "an unknown time" if seconds is None else f"{seconds:.0f} s"
                 detail = f"{who} has kept committed events from followers for {held}"
                 fix = f"end it: select pg_terminate_backend({pid})"
                 if seconds is None:
-                    fix += "; to see for how long: grant pg_read_all_stats to the login"
+                    fix += "; to see for how long, grant pg_read_all_stats to the login"
                 findings.append(Finding("horizon", status, detail, fix))
         for gid, database, owner, seconds in await self._fetch("prepared"):
             detail = (
                 f"the prepared transaction {gid!r} ({owner}@{database}) has kept committed "
                 f"events from followers for {seconds:.0f} s"
             )
-            fix = f"in that database: rollback prepared {gid!r}, or commit prepared"
+            fix = f"in that database: rollback prepared {gid!r}, or commit prepared {gid!r}"
             findings.append(Finding("horizon", "fail", detail, fix))
-        return findings or [Finding("horizon", "ok", "no transaction holds it")]
+        return findings or [Finding("horizon", "ok", "no transaction delays followers")]
 
     async def _relay(self) -> Sequence[Finding]:
         relayed = await CheckpointStore(self._pool).of(relay.NAME)
         lag = await EventLog(self._pool).lag(relayed)
-        detail = f"events that wait: {lag.events}, the oldest for {lag.seconds:.1f} s"
+        detail = f"unpublished events: {lag.events}, the oldest for {lag.seconds:.1f} s"
         if lag.seconds > RELAY_LAG_SECONDS:
-            fix = "see the lines on Service Bus; is the function relay_events enabled and running?"
+            fix = (
+                "see the findings on Service Bus; is the function relay_events enabled and running?"
+            )
             return [Finding("relay", "fail", detail, fix)]
         return [Finding("relay", "ok", detail)]
 
@@ -177,16 +182,16 @@ class DatabaseExam:
         if not count:
             turn = f"; {waiting} wait for their turn" if waiting else ""
             return [Finding("stalled intents", "ok", f"none{turn}")]
-        detail = f"intents that no longer move: {count}, the oldest for {seconds:.0f} s"
+        detail = f"intents without progress: {count}, the oldest for {seconds:.0f} s"
         fix = (
-            "see the lines on Service Bus and the sandbox; the function recover_stalled repeats "
-            "them, or at once: qlp replay --where status=running --to sandbox"
+            "see the findings on Service Bus and the sandbox; the function recover_stalled sends "
+            "their messages again, or at once: qlp replay --where status=running --to sandbox"
         )
         return [Finding("stalled intents", "warn", detail, fix)]
 
     async def _rejected(self) -> Sequence[Finding]:
         [(count, recent)] = await self._fetch("rejected")
-        detail = f"{count}, {recent} of them within a day"
+        detail = f"{count}, {recent} of them in the last day"
         if recent:
             return [Finding("rejected messages", "warn", detail, "qlp rejected list")]
         return [Finding("rejected messages", "ok", detail)]
@@ -198,25 +203,25 @@ class DatabaseExam:
         return [Finding("parked streams", "ok", "none")]
 
     async def _later_release(self) -> Sequence[Finding]:
-        """What a release that was rolled back has left: see docs/deploy.md."""
+        """What a later release left behind before it was rolled back; see docs/deploy.md."""
         [(_, parked)] = await self._fetch("parked")
         [(held,)] = await self._fetch("held", reasons=[*HELD])
         recent = await self._fetch("recent_types", limit=_RECENT)
-        strange = [row for row in recent if not REGISTRY.reads(row[0], row[1])]
-        newer = [row for row in strange if row[0] in REGISTRY.types]
+        unread = [row for row in recent if not REGISTRY.reads(row[0], row[1])]
+        newer = [row for row in unread if row[0] in REGISTRY.types]
         findings = []
         if newer or parked or held:
             detail = (
-                f"of the last {_RECENT:,} events it cannot read {_listed(newer)}; parked streams: "
-                f"{parked}; held messages: {held}; commands for such intents are refused"
+                f"of the last {_RECENT:,} events this release cannot read {_listed(newer)}; parked "
+                f"streams: {parked}; held messages: {held}; commands for such intents are refused"
             )
-            fix = "deploy the release that wrote them, or a later one: it takes them by itself"
+            fix = "deploy the release that wrote them, or a later one: it processes them by itself"
             findings.append(Finding("later release", "fail", detail, fix))
-        if unknown := [row for row in strange if row not in newer]:
-            detail = f"events of unknown types, which are passed over: {_listed(unknown)}"
-            fix = "none is needed; a later release wrote them, and knows them"
+        if unknown := [row for row in unread if row not in newer]:
+            detail = f"events of unknown types, which are ignored: {_listed(unknown)}"
+            fix = "none is needed: a later release wrote them, and can read them"
             findings.append(Finding("later release", "warn", detail, fix))
-        return findings or [Finding("later release", "ok", "nothing was written by one")]
+        return findings or [Finding("later release", "ok", "it has written nothing here")]
 
 
 def _listed(rows: Sequence[tuple[Any, ...]]) -> str:
@@ -224,8 +229,8 @@ def _listed(rows: Sequence[tuple[Any, ...]]) -> str:
     return ", ".join(named[:_SHOWN]) + (" and others" if len(named) > _SHOWN else "") or "none"
 
 
-def _gravity(seconds: float | None) -> Status:
-    """How bad it is to hold the horizon for so long; of unknown length: worth a look."""
+def _severity(seconds: float | None) -> Status:
+    """How bad it is that a transaction has been open for this long; None: unknown."""
     if seconds is None:
         return "warn"
     if seconds >= _HORIZON_FAIL:

@@ -5,7 +5,7 @@ select current_setting('server_version'), current_setting('server_version_num'):
     current_setting('max_connections')::int
 
 -- name: protected_tables
--- Every table that a trigger keeps from changing, events in any case, and a column of each.
+-- Every table that a trigger protects from changes, events in any case, and a column of each.
 select c.relname::text, a.attname::text
 from pg_class c
 join pg_attribute a on a.attrelid = c.oid and a.attnum = 1
@@ -39,7 +39,7 @@ where r.schemaname = 'public' and r.tablename = any(%(tables)s::text[])
 order by 1, 2
 
 -- name: shapes
--- What lets events be hidden, kept elsewhere, or lost, whatever their triggers do.
+-- What can hide, divert or lose events, whatever their triggers do.
 select c.relname::text,
     c.relrowsecurity or exists (select from pg_policy p where p.polrelid = c.oid),
     exists (select from pg_inherits i where c.oid in (i.inhparent, i.inhrelid)),
@@ -49,11 +49,11 @@ where c.relnamespace = 'public'::regnamespace and c.relname = any(%(tables)s::te
 order by 1
 
 -- name: horizon_view
--- Readers follow, and the sealer seals, what lies before it.
+-- Followers read, and the sealer seals, only what lies before the horizon.
 select coalesce(pg_get_viewdef(to_regclass('public.log_horizon')), '')
 
 -- name: grants
--- Who may change protected tables, or parts of their rows, beside their owner.
+-- Who besides the owner may change protected tables, or columns of them.
 select c.relname::text, a.privilege_type,
     case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee)::text end
 from pg_class c
@@ -68,7 +68,7 @@ where c.relnamespace = 'public'::regnamespace and c.relname = any(%(tables)s::te
     and not (c.relname <> 'events' and a.privilege_type = 'INSERT'
              and a.grantee = 'qlp_app'::regrole)
 union
--- Functions that write with their owner's rights are for the application alone.
+-- Functions that write with their owner's rights must be for the application alone.
 select 'function ' || p.oid::regprocedure, a.privilege_type,
     case when a.grantee = 0 then 'public' else pg_get_userbyid(a.grantee)::text end
 from pg_proc p
@@ -116,8 +116,8 @@ where not (i.indisvalid and i.indisready) and c.relnamespace = 'public'::regname
 order by 1
 
 -- name: horizon_holders
--- Whoever has a transaction id holds the horizon, in any database of the server. Times of other
--- roles' sessions are hidden from a role without pg_read_all_stats.
+-- A transaction with an id, in any database of the server, holds the horizon. A role without
+-- pg_read_all_stats does not see the times of other roles' sessions.
 select pid, datname::text, usename::text, application_name, state,
     extract(epoch from clock_timestamp() - xact_start)::float8
 from pg_stat_activity
@@ -133,7 +133,7 @@ order by prepared
 limit 5
 
 -- name: stalled
--- What was last found waiting for its turn is counted by itself.
+-- Intents that were last found waiting for their turn are counted separately.
 select count(*) filter (where not waits),
     coalesce(extract(epoch from now() - min(expected_by) filter (where not waits))::float8, 0),
     count(*) filter (where waits)
@@ -155,7 +155,7 @@ select count(*), count(*) filter (where error like 'NewerEvent: %%') from parked
 select count(*) from rejected_messages where reason = any(%(reasons)s::text[])
 
 -- name: recent_types
--- Of the last events, as there is no index by type.
+-- Only of the last events, as there is no index by type.
 select type, schema_version, count(*)
 from (select type, schema_version from events
       order by transaction_id desc, position desc limit %(limit)s) recent
@@ -163,7 +163,7 @@ group by type, schema_version
 order by type, schema_version
 
 -- name: unsealed
--- How long the oldest readable event has waited for its seal, seconds; no row where all are sealed.
+-- How long the oldest readable event has waited for its seal, seconds; no row if all are sealed.
 select extract(epoch from clock_timestamp() - recorded_at)::float8
 from events
 where (transaction_id, position) > (

@@ -1,4 +1,4 @@
-"""Examines everything the application stands on, as an operator would, and names the fixes."""
+"""Examines everything that the application depends on, and names the fixes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DEFAULT_STALLED_AFTER = 60.0
 
 
 async def examine(pool: AsyncConnectionPool, settings: Settings) -> list[Finding]:
-    """Every check, with the application's own connections and settings; changes nothing."""
+    """Run every check with the application's own connections and settings; changes nothing."""
     database, similarity, bus, sandbox, models = await asyncio.gather(
         DatabaseExam(pool, settings.stalled_after_seconds, settings.database_admin_url).examine(),
         examine_similarity(pool, wanted_model(settings)),
@@ -35,13 +35,15 @@ async def examine(pool: AsyncConnectionPool, settings: Settings) -> list[Finding
 
 
 async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
-    """Every check that is possible with ``environment``; what is out of reach is a finding."""
+    """Run every check that ``environment`` has settings for; wrong settings are findings too."""
     findings: list[Finding] = []
     settings: Settings | None = None
     try:
         settings = Settings.from_environment(environment)
     except InvalidSettings as error:
-        findings.append(Finding("settings", "fail", str(error), "set what the message names"))
+        findings.append(
+            Finding("settings", "fail", str(error), "correct the setting that the message names")
+        )
     url = _readable(environment, "DATABASE_URL")
     if url:
         stalled_after = settings.stalled_after_seconds if settings else _DEFAULT_STALLED_AFTER
@@ -60,7 +62,7 @@ async def examine_environment(environment: Mapping[str, str]) -> list[Finding]:
 
 
 def _readable(environment: Mapping[str, str], name: str) -> str | None:
-    """The URL of a database; None if it is not set or wrong, which is a finding of the settings."""
+    """A database's URL; None if it is missing or wrong, which the check of the settings reports."""
     try:
         return connection_setting(environment, name)
     except ValueError:
@@ -71,14 +73,14 @@ async def _examine_database(
     url: str, owner_url: str | None, stalled_after: float, wanted: str | None
 ) -> list[Finding]:
     try:
-        # A first connection by itself: its error comes at once and says why, where a pool waits.
+        # One connection first: it fails at once and says why, where a pool would keep trying.
         await try_connection(url, _CONNECT_SECONDS)
         pool = await open_pool(url, min_size=1, max_size=2, application_name="qlp-doctor")
     except PoolerInBetween as error:
-        fix = "set DATABASE_URL to PostgreSQL's own port, 5432; see docs/deploy.md"
+        fix = "set DATABASE_URL to PostgreSQL's own port, usually 5432; see docs/deploy.md"
         return [Finding("database", "fail", str(error), fix)]
     except psycopg.Error as error:
-        fix = "check DATABASE_URL, the server, the firewall; the login must be a member of qlp_app"
+        fix = "check DATABASE_URL, server and firewall; the login must be a member of qlp_app"
         return [Finding("database", "fail", f"cannot be reached: {first_line(error)}", fix)]
     try:
         findings = await DatabaseExam(pool, stalled_after, owner_url).examine()

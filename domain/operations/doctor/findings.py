@@ -1,4 +1,4 @@
-"""What an examination found: one line a check, with the fix."""
+"""What an examination found, with the fix."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from domain.contracts.redaction import redact
 
 Status = Literal["ok", "warn", "fail"]
 
-_BY_GRAVITY: tuple[Status, ...] = ("fail", "warn")
+_WORST_FIRST: tuple[Status, ...] = ("fail", "warn")
 
-#: One check may take this long, seconds.
+#: How long one check may take, seconds.
 CHECK_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at.
-        status: ``warn``: something will need a hand; ``fail``: it is broken or unprotected now.
+        check: what was examined.
+        status: ``warn``: needs attention soon; ``fail``: is broken or unprotected now.
         detail: what was found.
-        fix: what to do; empty where all is well.
+        fix: what to do; empty if nothing is wrong.
     """
 
     check: str
@@ -37,13 +37,13 @@ class Finding:
 
 
 def worst(findings: Iterable[Finding]) -> Status:
-    """The gravest status among ``findings``."""
+    """The worst status among ``findings``."""
     found = {finding.status for finding in findings}
-    return next((status for status in _BY_GRAVITY if status in found), "ok")
+    return next((status for status in _WORST_FIRST if status in found), "ok")
 
 
 def redacted(findings: Iterable[Finding]) -> list[Finding]:
-    """``findings`` without secrets: they repeat what servers and drivers say."""
+    """``findings`` without secrets, which messages of servers and drivers may hold."""
     return [replace(each, detail=redact(each.detail), fix=redact(each.fix)) for each in findings]
 
 
@@ -51,7 +51,7 @@ Check = Callable[[], Awaitable[Sequence[Finding]]]
 
 
 async def on_database(name: str, check: Check) -> Sequence[Finding]:
-    """The findings of ``check``; where the database refuses to answer it, that is the finding."""
+    """The findings of ``check``; if the database refuses to answer, that is the finding."""
     try:
         return await check()
     except (psycopg.Error, PoolTimeout) as error:
@@ -60,5 +60,5 @@ async def on_database(name: str, check: Check) -> Sequence[Finding]:
 
 
 def first_line(error: Exception) -> str:
-    """What ``error`` says, in a line."""
+    """The first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Examines the provider of language models, without a call that costs anything."""
+"""Examines the provider of language models, without any call that costs money."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS = 10.0
 
 
 async def examine_models(settings: ModelSettings) -> list[Finding]:
-    """Whether the provider answers, takes the key and has the model; changes nothing."""
+    """Whether the provider answers, accepts the key and has the model."""
     model = settings.llm_model
     if model is None:
         detail = "none is configured: a new sentence needs a program"
@@ -26,7 +26,7 @@ async def examine_models(settings: ModelSettings) -> list[Finding]:
     client = open_client(settings, credential)
     if client is None:
         return []
-    import openai  # half of the command's start: only where a model is configured
+    import openai  # takes half of the command's start-up time: only if a model is configured
 
     try:
         async with asyncio.timeout(_SECONDS):
@@ -45,13 +45,15 @@ async def examine_models(settings: ModelSettings) -> list[Finding]:
 
 def _unlisted(settings: ModelSettings, model: str) -> Finding:
     if settings.azure_openai_endpoint:
-        # Its list is of models; what is asked for is the name of a deployment.
-        return Finding(_NAME, "ok", f"the provider answers; {model} is taken for a deployment")
-    fix = "check QLP_LLM_MODEL, and OPENAI_BASE_URL where it is set"
-    return Finding(_NAME, "warn", f"the provider answers, and does not list {model}", fix)
+        # Azure lists models, but is asked for deployments, whose names it does not list.
+        return Finding(_NAME, "ok", f"the provider answers; {model} is assumed to be a deployment")
+    fix = "check QLP_LLM_MODEL, and OPENAI_BASE_URL if it is set"
+    return Finding(_NAME, "warn", f"the provider answers, but does not list {model}", fix)
 
 
 def _fix(outcome: str) -> str:
     if outcome == "rejected":
         return "check OPENAI_API_KEY or AZURE_OPENAI_API_KEY, or the identity's role"
-    return "check OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT, DNS, the firewall; planning waits"
+    return (
+        "check OPENAI_BASE_URL or AZURE_OPENAI_ENDPOINT, DNS and firewall; meanwhile planning waits"
+    )

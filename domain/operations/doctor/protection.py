@@ -1,4 +1,4 @@
-"""Examines what protects history: missing rights, triggers behind them, and seals."""
+"""Examines what protects history: rights that are not granted, and seals."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from domain.operations.doctor.findings import Finding
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
 
-#: The sealer runs every few seconds; events that wait longer than this are not being sealed.
+#: Events that have waited for longer than this are not being sealed: the sealer runs at least every
+#: 30 s. Seconds.
 _UNSEALED_SECONDS = 600.0
 
-#: What the application's role must not be able to do; on no row, where that can be said.
+#: What the application's role must not be able to do; affects no row, if that can be expressed.
 _FORBIDDEN = {
     "update": sql.SQL("update {table} set {column} = {column} where false"),
     "delete": sql.SQL("delete from {table} where false"),
     "truncate": sql.SQL("truncate {table}"),
 }
 
-#: Events come in by append_event, append_events and append_group alone.
+#: Events may only be appended with append_event, append_events and append_group.
 _FORBIDDEN_ON_EVENTS = {"insert": sql.SQL("insert into {table} default values"), **_FORBIDDEN}
 
 
@@ -47,20 +48,20 @@ async def examine_rights(pool: AsyncConnectionPool) -> Sequence[Finding]:
             Finding(
                 "rights",
                 "fail",
-                f"the application's role may {', '.join(allowed)}: history is unprotected",
+                f"the application's role may {', '.join(allowed)}: history is not protected",
                 f"use a login that owns nothing and is no superuser; as the owner: {revokes}",
             )
         )
     findings += await _granted(pool, [table for table, _ in tables], allowed)
     named = ", ".join(table for table, _ in tables)
-    said = f"changes of {named} are refused to the application (tried), and granted to nobody else"
+    said = f"the application cannot change {named} (tried), and nobody else has been granted that"
     return findings or [Finding("rights", "ok", said)]
 
 
 async def _granted(
     pool: AsyncConnectionPool, tables: Sequence[str], allowed: Sequence[str]
 ) -> list[Finding]:
-    """What is granted that should not be, to anybody, beside what is ``allowed`` by trial."""
+    """Grants to anybody that should not be there, except those already found in ``allowed``."""
     rows = await fetch(pool, _SQL["grants"], {"tables": [*tables]})
     found = {(f"{verb.lower()} on {what}", who) for what, verb, who in rows}
     more = sorted((right, who) for right, who in found if right not in allowed)
@@ -69,7 +70,14 @@ async def _granted(
     listed = ", ".join(f"{who} has {right}" for right, who in more)
     revokes = "; ".join(f'revoke {right} from "{who}"' for right, who in more)
     revokes = revokes.replace('"public"', "public")
-    return [Finding("rights", "fail", f"rights too many: {listed}", f"as the owner: {revokes}")]
+    return [
+        Finding(
+            "rights",
+            "fail",
+            f"rights that should not be granted: {listed}",
+            f"as the owner: {revokes}",
+        )
+    ]
 
 
 async def _denied(pool: AsyncConnectionPool, statement: sql.Composed) -> bool:
@@ -82,22 +90,22 @@ async def _denied(pool: AsyncConnectionPool, statement: sql.Composed) -> bool:
         except pg.InsufficientPrivilege:
             return True
         except pg.LockNotAvailable:
-            return False  # the right was there, only the table was busy
+            return False  # the right is there, only the table was locked
         except psycopg.OperationalError:
             raise
         except psycopg.Error:
-            return False  # stopped by a trigger or a constraint, not by the missing right
+            return False  # refused by a trigger or a constraint, not for lack of the right
     return False
 
 
 async def examine_sealing(pool: AsyncConnectionPool) -> Sequence[Finding]:
-    """Whether events get their seals; until then only their own digests vouch for them."""
+    """Whether events get sealed; until then they are protected by their own digests alone."""
     rows = await fetch(pool, _SQL["unsealed"], {})
     if not rows:
         return [Finding("sealing", "ok", "every readable event is sealed")]
     [(seconds,)] = rows
     detail = f"the oldest unsealed event has waited for {seconds:.0f} s"
     if seconds > _UNSEALED_SECONDS:
-        fix = "is the function seal_log enabled and running? what it logs says why it stops"
+        fix = "is the function seal_log enabled and running? its log says why it stops"
         return [Finding("sealing", "warn", detail, fix)]
     return [Finding("sealing", "ok", detail)]

@@ -1,11 +1,9 @@
-"""Examines what the application talks to: Service Bus, entity by entity, and the sandbox host."""
+"""Examines Service Bus, entity by entity, and the sandbox host."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import aiohttp
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import (
     MessagingEntityNotFoundError,
@@ -16,6 +14,7 @@ from azure.servicebus.exceptions import (
 
 from domain.contracts.redaction import redact
 from domain.errors import OperationError
+from domain.health import SandboxUnreachable, ask_sandbox_host
 from domain.messaging.bus import Entity, bus_client, entities_of, what_failed
 from domain.messaging.dead_letters import MAX_SCANNED, count_dead_letters
 from domain.operations.doctor.findings import CHECK_SECONDS, Finding
@@ -26,7 +25,7 @@ _SANDBOX_SECONDS = 5.0
 
 
 async def examine_bus(settings: Settings) -> list[Finding]:
-    """A finding for each entity the application receives from; changes nothing."""
+    """A finding for each queue and subscription that the application receives from."""
     entities = entities_of(settings)
     try:
         async with asyncio.timeout(CHECK_SECONDS), bus_client(settings) as client:
@@ -50,7 +49,7 @@ async def _examine_entity(client: ServiceBusClient, entity: Entity) -> Finding:
         fix = "create it: terraform apply, or the file that QLP_SERVICE_BUS_CONFIG names"
         return Finding(name, "fail", "there is no such entity", fix)
     except (ServiceBusAuthenticationError, ServiceBusAuthorizationError) as error:
-        fix = "give the identity the role Azure Service Bus Data Owner, or mend the key"
+        fix = "give the identity the role Azure Service Bus Data Owner, or correct the key"
         return Finding(_NAME, "fail", what_failed(error), fix)
     except (ServiceBusError, OperationError, OSError) as error:
         return _unreachable(what_failed(error))
@@ -62,31 +61,21 @@ async def _examine_entity(client: ServiceBusClient, entity: Entity) -> Finding:
 
 
 def _unreachable(why: str) -> Finding:
-    fix = "check ServiceBusConnection, DNS, the firewall and private endpoint; events wait safely"
+    fix = "check ServiceBusConnection, DNS, firewall and private endpoint; events wait safely"
     return Finding(_NAME, "fail", why, fix)
 
 
 async def examine_sandbox(url: str | None) -> list[Finding]:
-    """Whether the sandbox host can run programs, by its own account."""
+    """Whether the sandbox host says that it can run programs."""
     if url is None:
-        detail = "not looked at: QLP_SANDBOX_URL is not set"
+        detail = "not checked: QLP_SANDBOX_URL is not set"
         return [Finding("sandbox", "ok", detail)]
-    timeout = aiohttp.ClientTimeout(total=_SANDBOX_SECONDS)
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url.rstrip('/')}/health") as response,
-        ):
-            health: Any = await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        detail = f"the sandbox host does not answer ({type(error).__name__}): jobs wait"
-        fix = "start it, or mend QLP_SANDBOX_URL"
-        return [Finding("sandbox", "fail", detail, fix)]
-    if response.status != 200:
-        return [Finding("sandbox", "fail", _excerpt(health), f"see {url.rstrip('/')}/health")]
-    runtime = health.get("runtime") if isinstance(health, dict) else None
+        health = await ask_sandbox_host(url, _SANDBOX_SECONDS)
+    except SandboxUnreachable as error:
+        return [Finding("sandbox", "fail", str(error), "start it, or correct QLP_SANDBOX_URL")]
+    if not health.ready:
+        detail = f"not ready: {redact(str(health.report))[:500]}"
+        return [Finding("sandbox", "fail", detail, f"see {url.rstrip('/')}/health")]
+    runtime = health.report.get("runtime")
     return [Finding("sandbox", "ok", f"ready, with {runtime}" if runtime else "ready")]
-
-
-def _excerpt(health: Any) -> str:  # noqa: ANN401 whatever answers there
-    return f"not ready: {redact(str(health))[:500]}"

@@ -1,4 +1,4 @@
-"""Examines the search for similar intents: its model, its index, and what that finds."""
+"""Examines the search for similar intents: its model, its index and its recall."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from domain.similarity.models import count_owed, list_models
 from domain.similarity.recall import examine_search
 from domain.similarity.status import migrate_command
 
-#: Enough to see that something is badly wrong; `qlp similarity check` looks closer.
+#: Vectors searched for: enough to see gross errors; `qlp similarity check` takes more.
 _SAMPLE = 10
 
-#: Comparing all of more vectors than these takes the doctor too long.
+#: With more vectors than this, an exact search takes too long here.
 _MOST_VECTORS = 200_000
 
 
 async def examine_similarity(pool: AsyncConnectionPool, wanted: str | None) -> Sequence[Finding]:
-    """All findings; ``wanted`` is the model of the settings, None where they are not known."""
+    """All findings; ``wanted`` is the model that the settings name, None if it is unknown."""
     return [
         *await on_database("embeddings", lambda: _embeddings(pool, wanted)),
         *await on_database("similarity", lambda: _search(pool)),
@@ -31,17 +31,19 @@ async def _embeddings(pool: AsyncConnectionPool, wanted: str | None) -> Sequence
     active, filling = models["active"], models.get("filling")
     findings = []
     if filling is not None:
-        detail = f"a migration to {filling.model} is under way; {active.model} serves"
-        fix = f"if nobody is at it: {migrate_command(filling.model)}"
+        detail = f"a migration to {filling.model} is in progress; {active.model} is searched"
+        fix = f"if it is not running, continue it: {migrate_command(filling.model)}"
         findings.append(Finding("embeddings", "warn", detail, fix))
     elif wanted not in (None, active.model):
-        detail = f"vectors are of {active.model}, the settings ask for {wanted}"
+        detail = f"vectors are from {active.model}, but the settings name {wanted}"
         findings.append(Finding("embeddings", "warn", detail, migrate_command(wanted or "")))
     if owed := await count_owed(pool):
         detail = f"intents that wait for a vector: {owed}"
-        fix = "see the embedder in /api/health; the function fill_embeddings tries again"
+        fix = "see the embedder in /api/health; the function fill_embeddings retries"
         findings.append(Finding("embeddings", "warn", detail, fix))
-    return findings or [Finding("embeddings", "ok", f"{active.vectors:,} of {active.model}")]
+    return findings or [
+        Finding("embeddings", "ok", f"{active.vectors:,} vectors of {active.model}")
+    ]
 
 
 async def _search(pool: AsyncConnectionPool) -> Sequence[Finding]:

@@ -1,7 +1,7 @@
-"""Examines whether the database itself keeps history: by what it is made of, and by trying it.
+"""Examines whether the database itself protects history: its definitions, and what it refuses.
 
-What is tried is rolled back. The application's role may not even try to change events, so whether
-the triggers refuse it is tried as the tables' owner, where the owner's login is known.
+Whatever is tried is rolled back. The application's role has no right to change events, so only the
+tables' owner can try whether the triggers refuse changes, if the owner's login is known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
 _REFUSES = "EXECUTE FUNCTION refuse_change()"
 _CHANGES = "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
 
-#: What PostgreSQL says of each trigger, by table and name (`pg_get_triggerdef`).
+#: Each trigger as PostgreSQL shows it (`pg_get_triggerdef`), by table and name.
 _TRIGGERS = {
     ("events", "events_immutable"): f"BEFORE DELETE OR UPDATE ON public.events {_CHANGES}",
     ("events", "events_not_truncated"): (
@@ -44,13 +44,13 @@ _TRIGGERS = {
     ),
 }
 
-#: What PostgreSQL says of the view `log_horizon` (`pg_get_viewdef`).
+#: The view `log_horizon` as PostgreSQL shows it (`pg_get_viewdef`).
 _HORIZON = (
     "SELECT (((((pg_snapshot_xmin(pg_current_snapshot()))::text)::bigint + xid_offset))::text)"
     "::xid8 AS horizon FROM log_identity;"
 )
 
-#: A function of a migration, without those whose body is not quoted: `event_digest` is tried.
+#: A function in a migration; not `event_digest`, whose body is not quoted: its result is checked.
 _FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
 )
@@ -58,7 +58,7 @@ _PROTECTING = {"refuse_change", "set_event_digest", "append_event", "append_even
     *("append_group", "adopt_log")
 }
 
-#: What must be refused of a row that is there, and of the table.
+#: Changes of an existing row, and of the whole table, that must be refused.
 _CHANGE = {
     "update": sql.SQL("update {table} set {column} = {column} where {column} = {value}"),
     "delete": sql.SQL("delete from {table} where {column} = {value}"),
@@ -70,21 +70,23 @@ _CONNECT_SECONDS = 5
 
 
 async def examine_triggers(pool: AsyncConnectionPool, owner_url: str | None) -> Sequence[Finding]:
-    """Whether changes are refused and digests are made, whoever asks.
+    """Whether changes are refused, and digests computed, whoever the user is.
 
     Args:
-        pool: of the application.
-        owner_url: of the tables' owner, to try as; None: only looks how the triggers are made.
+        pool: the application's connections.
+        owner_url: signs in as the tables' owner, to try it; None: only compares definitions.
     """
     findings = [*await _defined(pool), *await _digests(pool)]
     if owner_url is None:
-        said = "are there and made as they should be; to have them tried, set DATABASE_ADMIN_URL"
+        said = "are defined as they should be; set DATABASE_ADMIN_URL to have them tried as well"
     else:
-        said = "refuse changes of events and seals, also to their owner, and make digests (tried)"
+        said = (
+            "refuse changes of events and seals, even by their owner, and compute digests (tried)"
+        )
         try:
             findings += await _tried(owner_url)
         except psycopg.OperationalError as error:
-            fix = "mend DATABASE_ADMIN_URL; it is also by which migrations are applied"
+            fix = "correct DATABASE_ADMIN_URL, which is also needed to apply migrations"
             findings.append(Finding("triggers", "fail", f"not tried: {first_line(error)}", fix))
     return findings or [Finding("triggers", "ok", said)]
 
@@ -108,11 +110,11 @@ async def _defined(pool: AsyncConnectionPool) -> list[Finding]:
             findings.append(_fail(f"{name} on {table} is missing", create))
         elif definition != f"CREATE TRIGGER {name} {wanted}":
             again = f"drop trigger {name} on {table}; {create}"
-            findings.append(_fail(f"{name} on {table} is another trigger now", again))
+            findings.append(_fail(f"{name} on {table} has another definition", again))
     for table, name in found.keys() - _TRIGGERS.keys():
         if table in _ROWS:
-            drop = f"look at what it does, then: drop trigger {name} on {table}"
-            findings.append(_fail(f"{name} on {table} is a trigger too many", drop))
+            drop = f"see what it does, then: drop trigger {name} on {table}"
+            findings.append(_fail(f"{name} on {table} is a trigger that should not exist", drop))
     [[role]] = await fetch(pool, _SQL["replication_role"], {})
     if role != "origin":
         reset = "alter database … reset session_replication_role (or alter role, or the server)"
@@ -129,15 +131,15 @@ async def _shapes(pool: AsyncConnectionPool) -> list[Finding]:
             fix = f"drop its policies; alter table {table} disable row level security"
             findings.append(_fail(f"policies can hide rows of {table}", fix))
         if elsewhere:
-            fix = "look at what is in the other one, see \\d+, then: alter table … no inherit …"
+            fix = "see what the other table holds (\\d+), then: alter table … no inherit …"
             findings.append(_fail(f"{table} shares its rows with another table", fix))
         if lost:
             fix = f"alter table {table} set logged"
-            findings.append(_fail(f"{table} does not outlive a crash", fix))
+            findings.append(_fail(f"{table} is unlogged: a crash would empty it", fix))
     [[horizon]] = await fetch(pool, _SQL["horizon_view"], {})
     if " ".join(horizon.split()) != _HORIZON:
         fix = "restore the view log_horizon from domain/database/migrations"
-        findings.append(_fail("the view log_horizon is not what the migrations made", fix))
+        findings.append(_fail("the view log_horizon is not as the migrations define it", fix))
     return findings
 
 
@@ -152,25 +154,25 @@ async def _functions(pool: AsyncConnectionPool) -> list[Finding]:
     found: dict[str, list[str]] = {name: [] for name in wanted}
     for name, body in rows:
         found[name].append(body.replace("\r\n", "\n"))
-    restore = "restore it from the last of domain/database/migrations that has it"
+    restore = "restore it from the last file in domain/database/migrations that defines it"
     return [
-        _fail(f"the function {name} is not what the migrations made", restore)
+        _fail(f"the function {name} is not as the migrations define it", restore)
         for name, bodies in found.items()
         if bodies != [wanted[name]]
     ]
 
 
 async def _digests(pool: AsyncConnectionPool) -> list[Finding]:
-    """Append as the application does, each way, and compute the digest again."""
+    """Append in each way that the application does, and recompute the digests."""
     for way in ("append_event", "append_group"):
         async with pool.connection() as connection:
             if not await _fits(connection, way):
-                return [_fail(f"digests do not fit what {way} records", "restore event_digest")]
+                return [_fail(f"digests do not match what {way} records", "restore event_digest")]
     return []
 
 
 async def _fits(connection: AsyncConnection[Any], way: str) -> bool:
-    """Whether an event that comes in this way gets its digest; in a transaction of its own."""
+    """Whether an event appended in this way gets the right digest; is rolled back."""
     params = {"stream_id": f"doctor-{uuid4()}"}
     try:
         async with connection.transaction(force_rollback=True):
@@ -197,16 +199,16 @@ async def _tried(owner_url: str) -> list[Finding]:
                     value=sql.Placeholder(column),
                 )
                 if not await _refused(owner, insert, statement):
-                    detail = f"{verb} of {table} is not refused to their owner (tried)"
+                    detail = f"{verb} of {table} is not refused to the owner (tried)"
                     findings.append(_fail(detail, "restore the triggers and their function"))
         if not await _fits(owner, "insert_event"):
-            detail = "an event that is inserted gets no digest, or one that does not fit (tried)"
+            detail = "an inserted event gets no digest, or a wrong one (tried)"
             findings.append(_fail(detail, "restore events_digest and its function"))
     return findings
 
 
 async def _refused(owner: AsyncConnection[Any], insert: str, statement: sql.Composed) -> bool:
-    """Whether a change of a row that is made for it is refused, by the trigger."""
+    """Whether the trigger refuses to change a row, which is inserted for that."""
     try:
         async with owner.transaction(force_rollback=True):
             await owner.execute(_SQL["short_lock_timeout"])

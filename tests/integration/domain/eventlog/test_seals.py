@@ -26,7 +26,7 @@ from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
 from domain.eventlog.seals import Head, Sealer, SealReads, SealsMissing
-from domain.operations.log_findings import Finding, Kind
+from domain.operations.log_findings import Kind, LogFinding
 from domain.operations.log_integrity import LogVerifier, Verification
 from tests.support.postgres import Database, Servers, copy_into_new_cluster, everything, started
 
@@ -76,7 +76,7 @@ async def append(log: EventLog, stream_id: str, version: int, data: Any = None) 
     await log.append(stream_id, "acme", version, uuid4(), [event], {"traceparent": "00-a"})
 
 
-def named(finding: Finding) -> tuple[Any, ...]:
+def named(finding: LogFinding) -> tuple[Any, ...]:
     return (finding.kind, finding.seal, finding.event_id, finding.position, finding.stream_id,
             finding.version)  # fmt: skip
 
@@ -406,7 +406,7 @@ async def test_seals_cut_off_at_the_end_are_missed_and_nothing_is_sealed_over_th
                  f"{REDIGEST}")  # fmt: skip
     [finding] = (await verifier.verify()).findings
     assert (finding.kind, finding.seal) == (Kind.SEAL_REMOVED, left + 1)
-    assert finding.detail == f"the log was sealed up to position {sealed[10].position} once"
+    assert finding.detail == f"the log was once sealed up to position {sealed[10].position}"
     await append(event_log, "late", 0)
     with (
         caplog.at_level(logging.WARNING, "qlp.security"),

@@ -59,7 +59,7 @@ async def test_before_its_beginning_there_was_no_intent(recorder: Recorder) -> N
     intent = await recorder.submitted()
     with pytest.raises(NoSuchStream, match=r"did not exist .* its first event was recorded"):
         await travel(recorder.repository, intent, datetime(2020, 1, 1, tzinfo=UTC))
-    with pytest.raises(OperationError, match="as-of: the stream has 1 versions, not 2"):
+    with pytest.raises(OperationError, match="as-of: the stream's latest version is 1, not 2"):
         await travel(recorder.repository, intent, 2)
     with pytest.raises(NoSuchStream):
         await travel(recorder.repository, uuid4(), 1)

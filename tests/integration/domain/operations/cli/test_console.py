@@ -74,10 +74,10 @@ async def test_a_long_label_is_a_line_outside_of_a_terminal(
     [
         (("streams", "list"), "no streams"),
         (("streams", "list", "--tenant", "nobody"), "no streams of the tenant nobody"),
-        (("keys", "list"), "there are no keys; make one with: qlp keys create --tenant NAME"),
+        (("keys", "list"), "there are no keys; create one with: qlp keys create --tenant NAME"),
         (("runs", "list"), "no program has run yet"),
         (("runs", "list", "--tenant", "nobody"), "no program of the tenant nobody has run yet"),
-        (("runs", "list", "--running"), "no program runs"),
+        (("runs", "list", "--running"), "no program is running"),
         (("rejected", "list"), "no message was rejected"),
         (("projections", "parked"), "no stream is parked"),
         (("log", "heads"), "nothing is sealed yet"),

@@ -104,7 +104,7 @@ async def test_a_migration_is_costed_then_done_and_the_old_vectors_are_dropped(
     assert plan["seconds"] > 0
     assert embeddings_server.requests == []
     shown = await console.run("embeddings", "migrate", *TO, "--dry-run")
-    assert "31 intents lack its vectors; 30 different texts" in shown.out
+    assert "31 intents have no vector of it yet; 30 different texts" in shown.out
     assert "USD" in shown.out
     unasked = await console.run("embeddings", "migrate", *TO)
     assert (unasked.code, "--yes" in unasked.err) == (1, True)
@@ -138,7 +138,7 @@ async def test_a_migration_is_costed_then_done_and_the_old_vectors_are_dropped(
         (LEXICAL, "retired", 31),
     ]
     again = await console.run("embeddings", "migrate", *TO, "--drop-old", "--yes")
-    assert (again.code, f"dropped the vectors of {LEXICAL}" in again.out) == (0, True), again.err
+    assert (again.code, f"deleted the vectors of {LEXICAL}" in again.out) == (0, True), again.err
     assert [m.model for m in await list_models(pool)] == [TARGET]
     shown = await console.run("embeddings", "list")
     assert TARGET in shown.out

@@ -100,7 +100,7 @@ async def test_limits_are_set_shown_and_unset(
         (("acme", "--default", "wall_seconds=NaN"), "wall_seconds"),
         (("acme", "--default", 'processes="4"'), "processes"),
         (("nobody", "--ceiling", "processes=1"), "no tenant"),
-        (("acme",), "name what is to change: --default or --ceiling NAME=VALUE"),
+        (("acme",), "give what to change: --default NAME=VALUE or --ceiling NAME=VALUE"),
     ],
 )
 async def test_a_wrong_limit_is_named(

@@ -163,7 +163,7 @@ MORE = [
         " $$ begin if new.tenant_id <> 'doctor' then new.data := '{}'; end if;"
         " return new; end $$;"
         " create trigger a_first before insert on events for each row execute function forge()",
-        "a_first on events is a trigger too many",
+        "a_first on events is a trigger that should not exist",
     ),
     (
         "alter table events enable row level security;"
@@ -171,10 +171,10 @@ MORE = [
         "policies can hide rows of events",
     ),
     ("create table more () inherits (events)", "events shares its rows with another table"),
-    ("alter table seals set unlogged", "seals does not outlive a crash"),
+    ("alter table seals set unlogged", "seals is unlogged: a crash would empty it"),
     (
         "create or replace view log_horizon as select '1'::xid8 as horizon",
-        "the view log_horizon is not what the migrations made",
+        "the view log_horizon is not as the migrations define it",
     ),
 ]
 
@@ -324,7 +324,7 @@ async def test_what_waits_is_counted(
     )
     as_owner(database, "update intent_states set expected_by = now() - interval '2 minutes'")
     [relay] = await found(pool, "relay")
-    assert (relay.status, relay.detail.startswith("events that wait: 1")) == ("fail", True)
+    assert (relay.status, relay.detail.startswith("unpublished events: 1")) == ("fail", True)
     [stalled] = await found(pool, "stalled intents")
     assert (stalled.status, "move: 1," in stalled.detail) == ("warn", True)
     assert (await found(pool, "stalled intents", after=300))[0].status == "ok"
@@ -335,7 +335,7 @@ async def test_what_waits_is_counted(
     [waiting] = await found(pool, "stalled intents")
     assert (waiting.status, waiting.detail) == ("ok", "none; 1 wait for their turn")
     [rejected] = await found(pool, "rejected messages")
-    assert (rejected.status, rejected.detail) == ("warn", "1, 1 of them within a day")
+    assert (rejected.status, rejected.detail) == ("warn", "1, 1 of them in the last day")
 
 
 async def test_a_check_the_database_refuses_is_itself_a_finding(
@@ -415,6 +415,9 @@ async def test_the_sandbox_hosts_own_account_is_passed_on(sandbox: dict[str, obj
     sandbox.update(status=503, body={"problem": "no runtime is ready"})
     [ill] = await examine_sandbox(url)
     assert (ill.status, "no runtime is ready" in ill.detail) == ("fail", True)
+    sandbox.update(status=200, body=["something else"])
+    [stranger] = await examine_sandbox(url)
+    assert (stranger.status, "not a sandbox host" in stranger.detail) == ("fail", True)
     [gone] = await examine_sandbox("http://127.0.0.1:1")
     assert (gone.status, "does not answer" in gone.detail) == ("fail", True)
     [unknown] = await examine_sandbox(None)
