@@ -1,4 +1,4 @@
-"""The function app: composes the blueprints, and keeps secrets out of what they log."""
+"""The function app: registers the blueprints, and keeps secrets out of logs."""
 
 import os
 

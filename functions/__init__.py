@@ -1,1 +1,1 @@
-"""The ways in: each module turns one family of triggers into domain calls."""
+"""Entry points: each module turns one kind of trigger into calls of `domain`."""

@@ -1,7 +1,6 @@
-"""HTTP functions for clients: the files that an intent's program left.
+"""HTTP functions for clients: the files that an intent's program has written.
 
-Their contents are strangers' work: they are sent so that no browser runs them or guesses at what
-they are.
+Their content is not trusted: it is sent so that no browser runs it, or guesses its media type.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from functions.routes import Route
 
 bp = func.Blueprint()
 
-#: With these nothing that a stranger wrote runs, loads anything or is taken for something else; a
-#: picture in SVG may bring its own styles.
+#: Headers that keep untrusted content from being run, from loading anything, and from being taken
+#: for another type. An SVG image may have styles of its own.
 SAFE = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'",
@@ -37,9 +36,9 @@ SAFE = {
 
 @endpoint(bp, Route("list_artifacts", "GET", "intents/{id}/artifacts", query=("step",)))
 async def list_artifacts(request: AuthenticatedRequest) -> func.HttpResponse:
-    """GET /intents/{id}/artifacts: the files of its result, and which can still be had.
+    """GET /intents/{id}/artifacts: the files of its result, and which of them are still kept.
 
-    With ``step``, those of another step of its plan.
+    With ``step``, the files of that step of its plan.
     """
     row = await intent_row(request)
     found = artifacts_of(row, request.query.get("step"))
@@ -50,7 +49,7 @@ async def list_artifacts(request: AuthenticatedRequest) -> func.HttpResponse:
     return json_response({"items": items})
 
 
-# Two parameters: a catch-all alone would take the list's address too.
+# Two parameters, because a catch-all alone would match the address of the list too.
 @endpoint(
     bp,
     Route(
@@ -60,7 +59,7 @@ async def list_artifacts(request: AuthenticatedRequest) -> func.HttpResponse:
 async def get_artifact(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/artifacts/{name}: a file's content, or a part of it.
 
-    410 once its time is over. Of what answers HEAD, the host sends the headers.
+    410 once it has expired. For HEAD, the host sends only the headers.
     """
     inline = _inline(request.query)
     row = await intent_row(request)
@@ -74,7 +73,7 @@ async def get_artifact(request: AuthenticatedRequest) -> func.HttpResponse:
         return func.HttpResponse(status_code=304, headers={**SAFE, "ETag": etag})
     content = await request.app.artifacts.content(row.tenant_id, found["sha256"])
     if content is None:
-        raise Problem(410, "gone", f"The content of {name!r} was kept for its time and is deleted.")
+        raise Problem(410, "gone", f"The content of {name!r} has expired and is deleted.")
     shown_type = shown_as(media_type, content) if inline else None
     headers = {
         **SAFE,
@@ -114,7 +113,7 @@ def artifacts_of(row: IntentRow, step: str | None = None) -> list[dict[str, Any]
     """The artifacts of an intent's result, or of a step of its plan, as clients see them.
 
     Raises:
-        Problem: its plan has no such step.
+        Problem: 404: its plan has no such step.
     """
     outcome = shown_intent(row.document())["outcome"] or {}
     if step is not None:
@@ -129,7 +128,7 @@ def artifacts_of(row: IntentRow, step: str | None = None) -> list[dict[str, Any]
 def _inline(query: Mapping[str, str]) -> bool:
     raw = query.get("inline", "0")
     if raw not in ("0", "1"):
-        raise invalid_parameter("inline", "must be 1, or 0")
+        raise invalid_parameter("inline", "must be 0 or 1")
     return raw == "1"
 
 
@@ -139,12 +138,12 @@ def _name(request: func.HttpRequest) -> str:
 
 
 def _matches(header: str | None, etag: str) -> bool:
-    """``If-None-Match`` (RFC 9110, section 13.1.2); weak and strong tags compare alike."""
+    """``If-None-Match`` (RFC 9110, section 13.1.2), where weak and strong tags compare alike."""
     return header is not None and (header.strip() == "*" or etag in etags(header))
 
 
 def _disposition(path: str, inline: bool) -> str:
-    """RFC 6266, with the name's last part in plain ASCII and, by RFC 8187, as it is."""
+    """RFC 6266, with the last part of the path in plain ASCII and, by RFC 8187, as it is."""
     name = path.rpartition("/")[2]
     plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\%' else "_" for c in name)
     kind = "inline" if inline else "attachment"

@@ -1,8 +1,8 @@
-"""Takes the bodies of requests: what may come, how long it is, and in which writing.
+"""Checks request bodies: whether one may come, its size and its encoding.
 
-Azure's host hands a function only bodies whose length it was told: of one in chunks the worker sees
-the header ``Transfer-Encoding`` and no content (``ToRpcHttp`` of azure-functions-host), and so does
-the host of the local stack. What came without its content must not be taken for an empty body.
+Azure's host passes on only bodies with a Content-Length: of a chunked body, the worker sees the
+header ``Transfer-Encoding`` and no content (``ToRpcHttp`` of azure-functions-host). The host of the
+local stack does the same. Such a body must not be taken for an empty one.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import azure.functions as func
 from domain.contracts.strict_json import other_writing
 from functions.problems import Problem, invalid_request
 
-#: Bytes of a request body. The content itself is bounded more tightly, and more exactly.
+#: Largest request body, bytes. Limits on the content itself are tighter, and more exact.
 MAX_BODY_BYTES = 256 * 1024
 
-#: The same of a body whose characters are written as escapes, which take up to three times the
-#: bytes of UTF-8 (``\u00e9`` for é): most libraries write them so unless told otherwise.
+#: The same for a body whose characters are written as escapes (``\u00e9`` for é), as most libraries
+#: do by default; escapes take up to three times the bytes of UTF-8.
 MAX_ESCAPED_BODY_BYTES = 3 * MAX_BODY_BYTES
 
 _SHOWN_CHARACTERS = 64
@@ -30,48 +30,49 @@ _UTF8 = frozenset({"", "utf-8", "utf8", "us-ascii", "ascii"})
 
 
 def check_no_body(request: func.HttpRequest) -> None:
-    """Refuse a body where none is taken: it would be dropped without a word.
+    """Refuse a body where none is expected: it would be ignored silently.
 
     Raises:
-        Problem: 400, there is one.
+        Problem: 400: there is one.
     """
     if request.get_body() or request.headers.get("transfer-encoding"):
-        raise invalid_request(f"body: {request.method} takes none here; leave it out")
+        raise invalid_request(f"body: {request.method} takes no body here; leave it out")
 
 
 def check_body_is_whole(request: func.HttpRequest) -> None:
-    """Refuse a body that does not reach the function as the client has it.
+    """Refuse a body that does not reach the function as the client wrote it.
 
     Raises:
-        Problem: 411, it was sent in chunks; 415, it is compressed.
+        Problem: 411: it was sent in chunks; 415: it is compressed.
     """
     if request.headers.get("transfer-encoding"):
         raise Problem(
             411,
             "length-required",
-            "body: was sent in chunks (Transfer-Encoding); send it whole, with Content-Length.",
+            "body: was sent in chunks (Transfer-Encoding); send it with a Content-Length.",
         )
     coding = request.headers.get("content-encoding", "").strip()
     if coding.lower() not in ("", "identity"):
         raise Problem(
             415,
             "unsupported-media-type",
-            f"Content-Encoding: {coding[:_SHOWN_CHARACTERS]!r} is not read here; "
-            "send the body as it is, without Content-Encoding.",
+            f"Content-Encoding: {coding[:_SHOWN_CHARACTERS]!r} is not supported; "
+            "send the body uncompressed, without Content-Encoding.",
             headers={"Accept-Encoding": "identity"},
         )
 
 
 def json_body(request: func.HttpRequest, max_bytes: int | None = None) -> bytes:
-    """The bytes of a JSON body; UTF-8, by all that is said of it and to be seen at its start.
+    """The bytes of a JSON body in UTF-8, judged by its headers and its first bytes.
 
     Args:
-        request: whose body was found to be whole.
-        max_bytes: the limit of the body as it is sent; by default `MAX_BODY_BYTES`, or
-            `MAX_ESCAPED_BODY_BYTES` of one whose characters are written as escapes.
+        request: must have passed `check_body_is_whole`.
+        max_bytes: the limit; by default `MAX_BODY_BYTES`, or `MAX_ESCAPED_BODY_BYTES` if characters
+            are written as escapes.
 
     Raises:
-        Problem: 413 too large, 415 said to be something else, 400 written in something else.
+        Problem: 413: too large; 415: its headers say that it is something else; 400: it is in
+            another encoding.
     """
     _check_content_type(request.headers.get("content-type", ""))
     body: bytes = request.get_body() or b""
@@ -80,7 +81,7 @@ def json_body(request: func.HttpRequest, max_bytes: int | None = None) -> bytes:
         max_bytes = MAX_ESCAPED_BODY_BYTES
     _check_size(len(body), max_bytes)
     if other := other_writing(body):
-        raise invalid_request(f"body: is written in {other}; send UTF-8, without a byte order mark")
+        raise invalid_request(f"body: is encoded as {other}; send UTF-8 without a byte order mark")
     return body
 
 
@@ -94,19 +95,19 @@ def _check_content_type(header: str) -> None:
             raise Problem(
                 415,
                 "unsupported-media-type",
-                f"Content-Type: the charset {charset[:_SHOWN_CHARACTERS]!r} is not read here; "
+                f"Content-Type: the charset {charset[:_SHOWN_CHARACTERS]!r} is not supported; "
                 "send JSON as UTF-8.",
             )
 
 
 def _size_unescaped(body: bytes) -> int:
-    """Bytes of the body with its escapes written as UTF-8, or somewhat less.
+    """Bytes of the body if its escapes were written as UTF-8, or a little less.
 
-    An escape takes six bytes; it is counted as two, though some characters take three.
+    An escape of six bytes is counted as two, though some characters need three.
     """
     return len(body) - 4 * body.count(b"\\u") if len(body) > MAX_BODY_BYTES else len(body)
 
 
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
-        raise Problem(413, "too-large", f"The body takes {size} bytes, the limit is {limit}.")
+        raise Problem(413, "too-large", f"The body has {size} bytes, the limit is {limit}.")

@@ -1,7 +1,7 @@
-"""Reads request headers by their grammars.
+"""Parses request headers.
 
-Both hosts join a header that is sent twice by a comma, so where one value is wanted a comma means
-that there were two.
+Both hosts join headers that are sent twice with a comma. So if only one value is allowed, a comma
+means that there were two.
 """
 
 from __future__ import annotations
@@ -25,30 +25,32 @@ _PREFERENCE = re.compile(
     rf"[ \t]*(?P<name>{_NAME})(?:{_WORD})?(?:[ \t]*;(?:[ \t]*{_PARAMETER})?)*[ \t]*"
 )
 
-#: What stands between two commas, those within quotes left out; an open quote goes on to the end.
+#: An item of a list: up to a comma that is not within quotes; an open quote extends to the end.
 _MEMBER = re.compile(r'(?:"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[^",])+', re.DOTALL)
 
 _WHOLE = re.compile(r"[0-9]+")
-_DIGITS = 9  # no more are needed to see that it is over the bound
+_DIGITS = 9  # enough to see that a number is above the limit
 _ETAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 def singleton(request: func.HttpRequest, name: str) -> str | None:
-    """The one value of a header whose grammar has no comma; None where it was not sent.
+    """The value of a header that may be sent once and has no comma; None if it was not sent.
 
     Raises:
-        Problem: 400, it was sent more than once.
+        Problem: 400: it was sent more than once.
     """
     value: str | None = request.headers.get(name.lower())
     if value is not None and "," in value:
-        raise invalid_request(f"{name}: was sent more than once, or holds a comma; send one value")
+        raise invalid_request(
+            f"{name}: was sent more than once, or contains a comma; send one value"
+        )
     return value
 
 
 def preferences(header: str) -> dict[str, str]:
-    """The preferences of a ``Prefer`` header (RFC 7240), by their names in lower case.
+    """The preferences in a ``Prefer`` header (RFC 7240), by their names in lower case.
 
-    Of one that comes twice the first counts; what is malformed is left out.
+    If one is given twice, the first counts; malformed ones are ignored.
     """
     found: dict[str, str] = {}
     for member in _members(header):
@@ -61,8 +63,8 @@ def preferences(header: str) -> dict[str, str]:
 def preferred_wait(request: func.HttpRequest) -> int | None:
     """Seconds of ``Prefer: wait=N`` (RFC 7240), at most `MAX_WAIT_SECONDS`.
 
-    None where the client does not ask to wait, or not for a whole number of seconds: what a server
-    cannot make out of a preference it leaves alone.
+    None if the client does not ask to wait, or not for a whole number of seconds: a server ignores
+    preferences that it does not understand.
     """
     wait = preferences(request.headers.get("prefer", "")).get("wait", "")
     if not _WHOLE.fullmatch(wait):
@@ -72,7 +74,7 @@ def preferred_wait(request: func.HttpRequest) -> int | None:
 
 
 def etags(header: str) -> list[str]:
-    """The entity tags of a header (RFC 9110, section 8.8.3), without what marks weak ones."""
+    """The entity tags in a header (RFC 9110, section 8.8.3), without the mark of weak ones."""
     return _ETAG.findall(header)
 
 

@@ -1,4 +1,4 @@
-"""GET /health: whether the application can do its work, and why not."""
+"""GET /health: whether the application works, and if not, why."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ logger = logging.getLogger(__name__)
 
 bp = func.Blueprint()
 
-#: For finding out whose key it is; where that takes longer, the database does not answer.
+#: How long looking up a key may take; after that, the database counts as not answering. Seconds.
 _KEY_SECONDS = 2.0
 
 _ROUTE = Route("health", "GET", "health")
 
-#: Reasons name hosts, addresses and what went wrong for others; the sandbox host's own report too.
+#: Only operators see the reasons and the sandbox host's report: they name hosts, addresses and
+#: what went wrong for others.
 _REASON, _REPORT = "problem", "sandbox"
 
 
@@ -32,8 +33,8 @@ _REASON, _REPORT = "problem", "sandbox"
 async def health(request: func.HttpRequest, traceparent: str) -> func.HttpResponse:
     """200 while intents are accepted, 503 while not.
 
-    Strangers, such as a load balancer, see the status alone; clients that of each part and what is
-    measured of it; operators also the reasons and the fixes.
+    Without a key, such as a load balancer, callers see only the status; clients also see the status
+    and figures of each part; operators also the reasons and the fixes.
     """
     checked_query(_ROUTE, request)
     try:
@@ -54,7 +55,7 @@ async def health(request: func.HttpRequest, traceparent: str) -> func.HttpRespon
 
 
 async def _role_of(app: App, request: func.HttpRequest) -> Role | None:
-    """The role of the request's key; None for strangers, who send none."""
+    """The role of the request's key; None if there is no key."""
     if not has_credentials(request):
         return None
     return (await within(_KEY_SECONDS, authenticated(app, request))).role

@@ -27,7 +27,7 @@ from functions.routes import Route, declare
 
 logger = logging.getLogger(__name__)
 
-#: Sent with a 503, seconds.
+#: `Retry-After` of a 503, seconds.
 RETRY_AFTER_SECONDS = "2"
 
 

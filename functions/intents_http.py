@@ -40,7 +40,7 @@ class Cancellation(BaseModel):
 
 @endpoint(bp, Route("submit_intent", "POST", "intents", body=True))
 async def submit_intent(request: AuthenticatedRequest) -> func.HttpResponse:
-    """POST /intents: 202 and where to look; 200 with the outcome if awaited in time."""
+    """POST /intents: 202 with the intent; 200 with its outcome if it ends in the time to wait."""
     key = _idempotency_key(request.http)
     wait = preferred_wait(request.http)
     content = parse_body(request.http, IntentContent)
@@ -58,7 +58,7 @@ async def submit_intent(request: AuthenticatedRequest) -> func.HttpResponse:
         raise Problem(
             422,
             "idempotency-key-reused",
-            "Idempotency-Key: was used before for a different intent; use a new key.",
+            "Idempotency-Key: was used before for another intent; use a new key.",
         ) from None
     headers = {"Location": f"/api/intents/{handled.state.id}"}
     if key is not None:
@@ -112,7 +112,7 @@ async def list_intents(request: AuthenticatedRequest) -> func.HttpResponse:
 
 @endpoint(bp, Route("list_intent_events", "GET", "intents/{id}/events", query=("after", "wait")))
 async def list_intent_events(request: AuthenticatedRequest) -> func.HttpResponse:
-    """GET /intents/{id}/events: what happened; with ``wait``, holds until something more does."""
+    """GET /intents/{id}/events: its events; with ``wait``, waits for more after ``after``."""
     after = number_parameter(request.query, "after", default=0, low=0, high=2**31)
     wait = seconds_parameter(request.query, "wait")
     row = await intent_row(request)
@@ -127,7 +127,7 @@ async def list_intent_events(request: AuthenticatedRequest) -> func.HttpResponse
 
 @endpoint(bp, Route("cancel_intent", "POST", "intents/{id}/cancel", body=True))
 async def cancel_intent(request: AuthenticatedRequest) -> func.HttpResponse:
-    """POST /intents/{id}/cancel: 200 when it is cancelled, 409 when it had ended before."""
+    """POST /intents/{id}/cancel: 200 if it is cancelled now, 409 if it had ended before."""
     intent_id = intent_id_of(request)
     body = parse_body(request.http, Cancellation) if request.http.get_body() else Cancellation()
     try:
@@ -143,7 +143,7 @@ async def cancel_intent(request: AuthenticatedRequest) -> func.HttpResponse:
 
 
 async def _ended(request: AuthenticatedRequest, row: IntentRow, wait: float | None) -> IntentRow:
-    """The intent's row after waiting up to ``wait`` seconds for its end."""
+    """The intent's row, after waiting up to ``wait`` seconds for its end."""
     if not wait or row.status in _TERMINAL:
         return row
     await request.app.watcher.wait(row.id, lambda _, status: status in _TERMINAL, wait)
@@ -163,7 +163,7 @@ def _idempotency_key(request: func.HttpRequest) -> str | None:
 
 
 def _full(row: IntentRow) -> dict[str, Any]:
-    """An intent with its outcome and where to go from here."""
+    """An intent with its outcome and links."""
     here = f"/api/intents/{row.id}"
     links = {
         "self": here,

@@ -14,7 +14,7 @@ _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def parse_uuid(raw: str) -> UUID:
-    """The id that ``raw`` is in the one form in which we write ids; its case does not matter.
+    """The id in ``raw``, which must be written with hyphens, in any case.
 
     `UUID` itself also takes braces, ``urn:uuid:``, underscores and digits of other scripts.
 
@@ -30,22 +30,22 @@ def intent_id_of(request: AuthenticatedRequest) -> UUID:
     """The id in the route.
 
     Raises:
-        Problem: 404, it is no id.
+        Problem: 404: it is not an id.
     """
     raw = request.http.route_params.get("id", "")
     try:
         return parse_uuid(raw)
     except ValueError:
-        # The host takes "intents/search" for an intent, if the method is not that of a search.
+        # With another method than POST, the host takes "intents/search" for an intent's address.
         path = request.http.url.partition("?")[0].partition(PREFIX)[2]
         raise wrong_method(request.http.method, path) or no_intent(raw[:64]) from None
 
 
 async def intent_row(request: AuthenticatedRequest, intent_id: UUID | None = None) -> IntentRow:
-    """The caller's intent, by default the route's.
+    """The row of an intent of the caller's tenant, by default the route's.
 
     Raises:
-        Problem: 404, the caller's tenant has no such intent.
+        Problem: 404: the tenant has no such intent.
     """
     intent_id = intent_id_of(request) if intent_id is None else intent_id
     row = await request.app.reads.get(request.principal.tenant_id, intent_id)
@@ -55,5 +55,5 @@ async def intent_row(request: AuthenticatedRequest, intent_id: UUID | None = Non
 
 
 def no_intent(intent_id: str) -> Problem:
-    """The problem of an intent that there is not, for this caller."""
+    """The problem that there is no such intent, for this caller."""
     return Problem(404, "not-found", f"There is no intent {intent_id}.")

@@ -19,7 +19,7 @@ bp = func.Blueprint()
 def on_timer(
     work: Callable[[App], Awaitable[object]],
 ) -> Callable[[func.TimerRequest], Awaitable[None]]:
-    """A timer function out of ``work``, which is left to the next run during an outage."""
+    """Make a timer function of ``work``; during an outage, it is left to the next run."""
 
     @functools.wraps(work)
     async def function(timer: func.TimerRequest) -> None:
@@ -40,7 +40,7 @@ def on_timer(
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_RELAY_SCHEDULE%", use_monitor=False)
 @on_timer
 async def relay_events(app: App) -> None:
-    """Publish what a crash left between commit and publish."""
+    """Publish events that a crash has left unpublished."""
     await app.relay.run_until_caught_up()
 
 
@@ -48,7 +48,7 @@ async def relay_events(app: App) -> None:
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_RECOVERY_SCHEDULE%", use_monitor=False)
 @on_timer
 async def recover_stalled(app: App) -> None:
-    """Publish again what no longer moves; take again what an earlier release could not."""
+    """Publish stalled intents again; retry messages that an earlier release could not process."""
     await app.held.retake()
     await app.recovery.run()
 
@@ -65,7 +65,7 @@ async def review_dead_letters(app: App) -> None:
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_PROJECTIONS_SCHEDULE%", use_monitor=False)
 @on_timer
 async def run_projections(app: App) -> None:
-    """Bring the read models that follow the log up to it."""
+    """Bring the read models that follow the log up to date."""
     await app.projections.run_until_caught_up()
 
 
@@ -73,7 +73,7 @@ async def run_projections(app: App) -> None:
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_PURGE_SCHEDULE%", use_monitor=False)
 @on_timer
 async def purge_expired(app: App) -> None:
-    """Throw away contents, live output and marks of recovery whose time is over."""
+    """Delete artifacts, live output and marks of recovery that have expired."""
     await app.artifacts.purge(app.settings.artifact_days)
     await app.run_output.purge()
     await app.reads.forget_recovered()
@@ -83,7 +83,7 @@ async def purge_expired(app: App) -> None:
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_RECOVERY_SCHEDULE%", use_monitor=False)
 @on_timer
 async def fill_embeddings(app: App) -> None:
-    """Give intents the vectors that they went without while the provider was away."""
+    """Give intents the vectors that they lack because the provider did not answer."""
     await app.embedding_sweep.run()
 
 
@@ -91,7 +91,7 @@ async def fill_embeddings(app: App) -> None:
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_SIMILARITY_SCHEDULE%", use_monitor=False)
 @on_timer
 async def check_similarity(app: App) -> None:
-    """Compare index and exact search on a few stored vectors; what is wrong is logged."""
+    """Compare index and exact search on a few stored vectors; problems are logged."""
     await app.operations.check_similarity()
 
 

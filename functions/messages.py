@@ -1,8 +1,8 @@
-"""Service Bus functions: producers' intents, the log's announcements, the sandbox's results.
+"""Service Bus functions: intents of producers, announcements of the log, results of the sandbox.
 
-Returning completes a message, raising abandons it. Each function takes one message at a time: a
-batch fails as a whole in the host, before it gets here, if a single body in it is no AMQP data.
-And bodies are asked for as bytes: as strings, one that is no UTF-8 would fail there, too.
+Returning completes a message, raising abandons it. Each function takes one message at a time: the
+host fails a whole batch, before it gets here, if a single body in it is not AMQP data. Bodies are
+read as bytes: as strings, a body that is not UTF-8 would fail in the host too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CONNECTION = "ServiceBusConnection"
     data_type=func.DataType.BINARY,
 )
 async def receive_intents(message: func.ServiceBusMessage) -> None:
-    """An intent from a producer."""
+    """Accept an intent from a producer."""
     await _process(
         message,
         lambda settings: settings.intents_queue,
@@ -46,7 +46,7 @@ async def receive_intents(message: func.ServiceBusMessage) -> None:
     data_type=func.DataType.BINARY,
 )
 async def advance_intent(message: func.ServiceBusMessage) -> None:
-    """Something happened to an intent: take its next step."""
+    """Take the next step of an intent that something has happened to."""
     await _process(
         message,
         lambda settings: settings.events_topic,
@@ -62,7 +62,7 @@ async def advance_intent(message: func.ServiceBusMessage) -> None:
     data_type=func.DataType.BINARY,
 )
 async def record_sandbox_result(message: func.ServiceBusMessage) -> None:
-    """A sandbox run has ended: record it."""
+    """Record the result of a sandbox run."""
     await _process(
         message,
         lambda settings: settings.results_queue,
@@ -75,7 +75,7 @@ async def _process(
     entity_of: Callable[[Settings], str],
     take: Callable[[App, str, bytes], Awaitable[None]],
 ) -> None:
-    """Have the application take the message; a failure is tried again later."""
+    """Have the application process the message; on failure, it is retried later."""
     count = message.delivery_count or 1
     try:
         settings, later = redelivery()

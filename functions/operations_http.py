@@ -1,7 +1,7 @@
-"""HTTP functions for operators: look at streams and what failed, replay, examine.
+"""HTTP functions for operators: streams, rejected messages, dead letters, replay, kill, doctor.
 
-A key of the role ``operator`` sees and touches its own tenant's streams and rejected messages.
-Dead letters and the doctor's findings are the whole system's, so they come as counts alone.
+A key of the role ``operator`` reaches its own tenant's streams, runs and rejected messages. Dead
+letters belong to all tenants, so only their numbers are shown.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class ReplayRequest(BaseModel):
     """Body of a replay.
 
     Attributes:
-        where: conditions as of ``qlp replay --where``; or
-        ids: of intents.
-        to: where the effects go.
-        limit: at most so many intents, the oldest first.
-        execute: false only looks.
-        expected: ``preview.selected`` as seen before; anything else stops the execution.
+        where: conditions as in ``qlp replay --where``; either this or ``ids`` is given.
+        ids: ids of intents.
+        to: see `domain.operations.redrive.Redrive.execute`.
+        limit: at most this many intents, oldest first.
+        execute: false: only preview.
+        expected: ``preview.selected`` as seen before; if it differs now, nothing is executed.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,7 +69,7 @@ class ReplayRequest(BaseModel):
 
 
 class KillRequest(BaseModel):
-    """Body of a kill: why, for the record."""
+    """Body of a kill: the reason is recorded."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -80,7 +80,7 @@ class KillRequest(BaseModel):
     bp, Route("operate_list_streams", "GET", "operations/streams", query=("limit", "after"))
 )
 async def list_streams(request: AuthenticatedRequest) -> func.HttpResponse:
-    """GET /operations/streams: the tenant's streams by id, page by page."""
+    """GET /operations/streams: the tenant's streams in the order of their ids, in pages."""
     limit = number_parameter(request.query, "limit", default=50, low=1, high=200)
     after = _text(request.query, "after")
     found = await request.app.operations.streams(request.principal.tenant_id, limit, after)
@@ -92,7 +92,7 @@ async def list_streams(request: AuthenticatedRequest) -> func.HttpResponse:
     bp, Route("operate_get_stream", "GET", "operations/streams/{id}", query=("as_of",))
 )
 async def get_stream(request: AuthenticatedRequest) -> func.HttpResponse:
-    """GET /operations/streams/{id}: events, statuses and state, now or ``as_of`` a moment."""
+    """GET /operations/streams/{id}: events, statuses and state, now or as of a time or version."""
     intent_id = _intent_id(request.http.route_params.get("id", ""))
     raw = _text(request.query, "as_of")
     try:
@@ -121,19 +121,19 @@ async def list_rejected(request: AuthenticatedRequest) -> func.HttpResponse:
 
 @operator_endpoint(bp, Route("operate_count_dead_letters", "GET", "operations/dead-letters"))
 async def list_dead_letters(request: AuthenticatedRequest) -> func.HttpResponse:
-    """GET /operations/dead-letters: how many each entity has; they belong to all tenants."""
+    """GET /operations/dead-letters: their number in each queue and subscription."""
     try:
         async with asyncio.timeout(_BUS_SECONDS):
             counts = await request.app.operations.dead_letters()
     except (OperationError, TimeoutError) as error:
-        raise _bus_away(error) from error
+        raise _bus_unavailable(error) from error
     items = [{"entity": name, "dead_letters": count} for name, count in counts.items()]
     return json_response({"items": items})
 
 
 @operator_endpoint(bp, Route("operate_replay", "POST", "operations/replay", body=True))
 async def replay(request: AuthenticatedRequest) -> func.HttpResponse:
-    """POST /operations/replay: shows what would be replayed; with ``execute`` replays it."""
+    """POST /operations/replay: show what would be replayed; with ``execute``, replay it."""
     body = parse_body(request.http, ReplayRequest)
     selection = _selection(request, body)
     redrive = request.app.operations.redrive
@@ -153,20 +153,20 @@ async def replay(request: AuthenticatedRequest) -> func.HttpResponse:
     except SelectionChanged as error:
         raise Problem(409, "selection-changed", str(error)) from None
     except OperationError as error:
-        raise _bus_away(error) from error
+        raise _bus_unavailable(error) from error
     return json_response({**shown, "result": result.summary()})
 
 
 @operator_endpoint(bp, Route("operate_doctor", "GET", "operations/doctor"))
 async def doctor(request: AuthenticatedRequest) -> func.HttpResponse:
-    """GET /operations/doctor: every check of the whole system, with the fixes."""
+    """GET /operations/doctor: run every check of the whole system."""
     findings = await request.app.operations.examine()
     return json_response({"status": worst(findings), "findings": findings})
 
 
 @operator_endpoint(bp, Route("operate_kill_run", "POST", "operations/intents/{id}/kill", body=True))
 async def kill_run(request: AuthenticatedRequest) -> func.HttpResponse:
-    """POST /operations/intents/{id}/kill: has the open runs killed; 409 where nothing runs."""
+    """POST /operations/intents/{id}/kill: kill its open runs; 409 if there are none."""
     body = parse_body(request.http, KillRequest) if request.http.get_body() else KillRequest()
     intent_id = intent_id_of(request)
     try:
@@ -198,8 +198,8 @@ def _require_expected(body: ReplayRequest, found: Preview) -> None:
         raise Problem(
             409,
             "selection-changed",
-            f"expected: {body.expected}, but {len(found.selected)} intents are selected now; "
-            "nothing was done: look again, then repeat",
+            f"expected: {body.expected}, but {len(found.selected)} intents are selected now. "
+            "Nothing was done: preview again",
         )
 
 
@@ -248,6 +248,6 @@ def _no_stream(intent_id: UUID | str) -> Problem:
     return Problem(404, "not-found", f"There is no stream of an intent {intent_id}.")
 
 
-def _bus_away(error: BaseException) -> Problem:
+def _bus_unavailable(error: BaseException) -> Problem:
     detail = str(error) or f"Service Bus did not answer within {_BUS_SECONDS:g} s"
     return Problem(503, "unavailable", detail, headers={"Retry-After": "10"})

@@ -1,7 +1,7 @@
-"""The HTTP function for clients who watch a program while it runs.
+"""The HTTP function for clients who watch a program's output while it runs.
 
-Chunks by long poll, not server-sent events: the Python worker hands a response over whole, and the
-extension that streams changes what every HTTP function of an app is given.
+Chunks are fetched by long polling, not server-sent events: the Python worker can only return whole
+responses, and the extension for streaming changes the request type of every HTTP function.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BEFORE_RUNS = frozenset({Status.SUBMITTED.value, Status.PLANNED.value})
 
 @endpoint(bp, Route("get_output", "GET", "intents/{id}/output", query=("after", "run", "wait")))
 async def get_output(request: AuthenticatedRequest) -> func.HttpResponse:
-    """GET /intents/{id}/output: what was printed so far; ``wait`` holds until there is more."""
+    """GET /intents/{id}/output: the output so far; with ``wait``, waits until there is more."""
     after = number_parameter(request.query, "after", default=-1, low=0, high=2**31 - 1)
     wait = seconds_parameter(request.query, "wait")
     deadline = get_running_loop().time() + wait
@@ -56,7 +56,7 @@ async def get_output(request: AuthenticatedRequest) -> func.HttpResponse:
 
 
 async def _run(request: AuthenticatedRequest, row: IntentRow) -> Watched | None:
-    """The run that the parameter ``run`` names, else the latest; None where there was none yet."""
+    """The run that the parameter ``run`` names, else the latest; None if there is none yet."""
     raw = request.query.get("run")
     runs = (await request.app.run_statuses.of([row.id])).get(row.id)
     if raw is None:

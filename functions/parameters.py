@@ -1,4 +1,4 @@
-"""Reads query parameters. A number is written in the digits 0 to 9 and nothing else."""
+"""Parses query parameters. Numbers may only have the digits 0 to 9."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import datetime
 
 from functions.problems import invalid_parameter
 
-#: Longest `Prefer: wait` and long poll, seconds; the load balancer gives up at 230.
+#: Longest `Prefer: wait` and long poll, seconds; the load balancer times out after 230.
 MAX_WAIT_SECONDS = 60
 
-# What is longer is beyond every bound.
+# Longer numbers are out of every range.
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _DECIMAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _TIME = re.compile(
@@ -27,7 +27,7 @@ def number_parameter(
     """A whole number.
 
     Raises:
-        Problem: 400, not a whole number from ``low`` to ``high``.
+        Problem: 400: it is not a whole number from ``low`` to ``high``.
     """
     raw = query.get(name)
     if raw is None:
@@ -38,10 +38,10 @@ def number_parameter(
 
 
 def decimal_parameter(query: Mapping[str, str], name: str) -> float | None:
-    """A decimal number, such as -0.5; None where it is left out.
+    """A decimal number, such as -0.5; None if it is left out.
 
     Raises:
-        Problem: 400, it is none.
+        Problem: 400: it is not a decimal number.
     """
     raw = query.get(name)
     if raw is None:
@@ -52,10 +52,10 @@ def decimal_parameter(query: Mapping[str, str], name: str) -> float | None:
 
 
 def seconds_parameter(query: Mapping[str, str], name: str) -> float:
-    """Seconds to wait, 0 where they are left out, at most `MAX_WAIT_SECONDS`.
+    """Seconds to wait, at most `MAX_WAIT_SECONDS`; 0 if they are left out.
 
     Raises:
-        Problem: 400, not a number of seconds.
+        Problem: 400: it is not a number of seconds.
     """
     raw = query.get(name, "0")
     if not _DECIMAL.fullmatch(raw) or raw.startswith("-"):
@@ -64,10 +64,10 @@ def seconds_parameter(query: Mapping[str, str], name: str) -> float:
 
 
 def time_parameter(query: Mapping[str, str], name: str) -> datetime | None:
-    """A time with its offset from UTC (RFC 3339); None where it is left out.
+    """A time with its offset from UTC (RFC 3339); None if it is left out.
 
     Raises:
-        Problem: 400, it is none.
+        Problem: 400: it is not such a time.
     """
     raw = query.get(name)
     if raw is None:

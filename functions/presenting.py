@@ -1,4 +1,4 @@
-"""Events of an intent as those see them who ask for them."""
+"""What clients and operators see of intents and their events."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from domain.runs.media_types import media_type_of
 
 
 def shown_intent(document: Mapping[str, Any]) -> dict[str, Any]:
-    """An intent's document as clients see it: artifacts have addresses, hosts have no say."""
+    """An intent's document as clients see it: with artifacts' addresses, without hosts' errors."""
     outcome = document["outcome"]
     if outcome is None:
         return dict(document)
     said = {**outcome, "artifacts": _all_linked(document["id"], outcome)}
-    if isinstance(said.get("error"), str):  # of a run whose intent has not failed
+    if isinstance(said.get("error"), str):  # a host's, of a run whose intent has not failed
         del said["error"]
     if "steps" in outcome:
         said["steps"] = [
@@ -36,7 +36,7 @@ def _all_linked(
 
 
 def _linked(intent_id: UUID, artifact: Mapping[str, Any], step: str | None) -> dict[str, Any]:
-    """An artifact as it stands in the log or the store, with its media type and address."""
+    """An artifact of the log or the read model, with its media type and address."""
     name = str(artifact["name"])
     href = f"/api/intents/{intent_id}/artifacts/{quote(name, safe='/')}"
     if step is not None:
@@ -45,9 +45,9 @@ def _linked(intent_id: UUID, artifact: Mapping[str, Any], step: str | None) -> d
 
 
 def shown_event(record: RecordedEvent, role: Role) -> dict[str, Any]:
-    """The event; clients do not see who operates the system, nor what a host says of itself.
+    """The event as ``role`` may see it: clients see neither operators' names nor hosts' errors.
 
-    Data are shown exactly as they are stored; they need not be readable.
+    Data are shown exactly as stored, even if this release cannot read them.
     """
     hidden = role != "operator" and record.type in _HIDING
     return {
@@ -63,7 +63,7 @@ _HIDING = (SandboxRunKillRequested.type, SandboxRunFinished.type)
 
 
 def _for_clients(record: RecordedEvent) -> Mapping[str, Any] | None:
-    """Data without what is not theirs; None where there is no telling what that is."""
+    """Data without what clients may not see; None if that cannot be told."""
     if not REGISTRY.reads(record.type, record.schema_version):
         return None
     try:
@@ -71,7 +71,7 @@ def _for_clients(record: RecordedEvent) -> Mapping[str, Any] | None:
         if record.type == SandboxRunKillRequested.type:
             return _without("operator", data)
         if data["outcome"].get("retryable"):
-            # The host failed, not the program: its reason names its paths and addresses.
+            # The host failed, not the program, and its error names paths and addresses.
             return {**data, "outcome": _without("error", data["outcome"])}
     except POISON:
         return None

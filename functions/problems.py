@@ -1,4 +1,4 @@
-"""RFC 9457 problem details: every error a client sees."""
+"""RFC 9457 problem details, the form of every error that clients see."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _URN = "urn:qlp:problem:"
 
 
 class Problem(Exception):
-    """An error to be shown to the client.
+    """An error that is shown to the client.
 
     Args:
         status: HTTP status, 4xx or 5xx.
-        name: stable name, for programs.
-        detail: what is wrong with this request and how to mend it.
-        headers: further response headers.
-        members: further members of the problem body.
+        name: its stable name, for programs.
+        detail: what is wrong with this request, and how to fix it.
+        headers: additional response headers.
+        members: additional members of the problem body.
     """
 
     def __init__(
@@ -60,20 +60,20 @@ class Problem(Exception):
 
 
 def invalid_request(detail: str) -> Problem:
-    """The problem of a request that is wrong in something else than a field of its body."""
+    """The problem of a request that is wrong, but not in a parameter or a field of its body."""
     return Problem(400, "invalid-request", detail)
 
 
 def invalid_parameter(name: str, detail: str) -> Problem:
-    """The problem of one query parameter."""
+    """The problem of a query parameter."""
     errors = [{"pointer": _pointer([name]), "detail": detail}]
     return Problem(400, "invalid-request", f"{name}: {detail}", errors=errors)
 
 
 def invalid_fields(error: ValidationError) -> Problem:
-    """The problem for a body that breaks its schema: every field, and why (at most 20).
+    """The problem of a body that breaks its schema: every wrong field, and why (at most 20).
 
-    What is wrong with a list or an object only because something within it is, is left out.
+    A list or object that is only wrong because of something within it is left out.
     """
     found = error.errors(include_input=False, include_url=False, include_context=False)
     around = {item["loc"][:depth] for item in found for depth in range(len(item["loc"]))}
@@ -92,7 +92,7 @@ def invalid_fields(error: ValidationError) -> Problem:
 
 
 def invalid_field(pointer: str, detail: str) -> Problem:
-    """The problem for one field, by its JSON Pointer, that is well-formed and cannot be had."""
+    """The problem of a field that is well-formed, but cannot be accepted; named by JSON Pointer."""
     return Problem(
         400,
         "invalid-request",

@@ -1,10 +1,10 @@
-"""Parts of a content: ``Range`` of RFC 9110, section 14."""
+"""Ranges of bytes: the ``Range`` header of RFC 9110, section 14."""
 
 from __future__ import annotations
 
 import re
 
-# Numbers longer than that are past the end of anything.
+# Longer numbers are beyond the end of any content.
 _ONE = re.compile(
     r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*", re.IGNORECASE | re.ASCII
 )
@@ -15,12 +15,12 @@ class Unsatisfiable(Exception):
 
 
 def wanted_part(header: str, size: int) -> range | None:
-    """The positions that a ``Range`` header asks for; None for the whole.
+    """The positions that a ``Range`` header asks for; None for the whole content.
 
-    Anything but a single range of bytes is answered with the whole, which the RFC allows.
+    Anything but a single range of bytes gets the whole content, which the RFC allows.
 
     Raises:
-        Unsatisfiable: it begins past the end, or asks for the last 0 bytes.
+        Unsatisfiable: the range begins after the end, or has no bytes.
     """
     match = _ONE.fullmatch(header)
     if match is None:
@@ -30,7 +30,7 @@ def wanted_part(header: str, size: int) -> range | None:
         part = range(max(size - int(suffix), 0), size)
     else:
         if last is not None and int(last) < int(first):
-            return None  # not a range: RFC 9110 has it ignored
+            return None  # invalid: RFC 9110 says to ignore it
         part = range(int(first), size if last is None else min(int(last) + 1, size))
     if not part:
         raise Unsatisfiable

@@ -1,4 +1,4 @@
-"""The page of a result. All that it shows was written by strangers, and stands there as text."""
+"""The page of a result. Its content is not trusted, and is shown as text."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ td, th { padding: .2rem 1rem .2rem 0; text-align: left; overflow-wrap: anywhere 
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
-#: It runs nothing and loads nothing; also for when the page was saved and has no headers any more.
+#: Keeps the page from running or loading anything; is in the page too, for when it is saved.
 _LOADS = f"default-src 'none'; img-src data:; style-src 'sha256-{_STYLE_HASH}'"
 POLICY = f"{_LOADS}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An artifact that is shown; its content is of the media type that it claims."""
+    """An artifact that is shown; its content was found to be of the media type."""
 
     name: str
     media_type: str
@@ -43,12 +43,12 @@ class Picture:
 def result_page(
     row: IntentRow, artifacts: Sequence[Mapping[str, Any]], pictures: Sequence[Picture]
 ) -> str:
-    """An HTML document of the intent's result so far.
+    """An HTML document with the intent's result so far.
 
     Args:
         row: the intent.
-        artifacts: all that it left, as clients see them.
-        pictures: those of them that are shown.
+        artifacts: all its artifacts, as clients see them.
+        pictures: those that are shown as pictures.
     """
     title = row.user_input or f"Intent {row.id}"
     body = "".join([_head(row), *_output(row.outcome or {}), *map(_figure, pictures)])
@@ -65,7 +65,7 @@ def _head(row: IntentRow) -> str:
     error = (row.outcome or {}).get("error")
     kind = ' class="failed"' if row.status == "failed" else ""
     parts = [f"<p{kind}>{escape(row.status)}"]
-    if isinstance(error, Mapping):  # and not what a host said of a run that was no longer wanted
+    if isinstance(error, Mapping):  # not a host's error in a run that was no longer wanted
         parts.append(f": {escape(str(error.get('message', '')))}")
     return "".join(
         [*parts, f"</p><p>{escape(str(row.id))}, {row.updated_at:%Y-%m-%d %H:%M} UTC</p>"]
@@ -76,7 +76,7 @@ def _output(outcome: Mapping[str, Any]) -> Iterable[str]:
     for stream, title in (("stdout", "Output"), ("stderr", "Errors")):
         if text := str(outcome.get(stream) or ""):
             cut = " (cut at its limit)" if outcome.get(f"{stream}_truncated") else ""
-            # A first line end right after the tag would be taken for none of the text.
+            # HTML ignores a line end right after the tag, which the text may begin with.
             yield f"<h2>{title}{cut}</h2><pre>\n{escape(text)}</pre>"
 
 

@@ -1,8 +1,9 @@
-"""The routes of the application, what each takes, and the answer where there is none.
+"""The application's routes, the parameters that each takes, and the answers to all others.
 
-Each HTTP function declares its route here, so one place refuses what it does not know: on Azure and
-on one machine alike, because neither host does. A host joins what is sent twice by a comma and
-answers another method with an empty 404 (Azure/azure-functions-host#10098).
+Each HTTP function declares its route here, so unknown parameters and methods are refused in one
+place, on Azure and on one machine alike: neither host does that. Hosts join parameters that are
+sent twice with a comma, and answer other methods with an empty 404
+(Azure/azure-functions-host#10098).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from functions.problems import Problem, invalid_parameter, invalid_request
 
-#: What the host puts before every template (host.json, ``routePrefix``).
+#: The host's prefix of every route (``routePrefix`` in host.json).
 PREFIX = "/api/"
 
 _MAX_PARAMETERS = 32
@@ -29,11 +30,11 @@ class Route:
     """The route of one HTTP function.
 
     Attributes:
-        name: of the function; the host tries functions in the order of their names.
-        method: that it answers; with GET also HEAD (RFC 9110, section 9.1).
-        template: of its path, below `PREFIX`.
-        query: names of the query parameters that it takes.
-        body: whether it takes one.
+        name: the function's name; the host tries functions in the order of their names.
+        method: its method; GET includes HEAD (RFC 9110, section 9.1).
+        template: the template of its path, below `PREFIX`.
+        query: the names of its query parameters.
+        body: whether it takes a body.
     """
 
     name: str
@@ -50,18 +51,18 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """All methods that it answers."""
+        """All its methods."""
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     def fits(self, path: str) -> bool:
-        """Whether ``path``, below `PREFIX` and without a final slash, is one of its own."""
+        """Whether ``path``, below `PREFIX` and without a final slash, matches."""
         return self._pattern.fullmatch(path) is not None
 
     def read_query(self, url: str) -> dict[str, str]:
-        """The query parameters of a request's address, each of them known and given once.
+        """The query parameters in a request's URL.
 
         Raises:
-            Problem: 400, any of them is not, or has no value, or is not UTF-8.
+            Problem: 400: a parameter is unknown, given twice, empty, or not UTF-8.
         """
         query = url.partition("?")[2]
         if not query:
@@ -92,15 +93,15 @@ def _fields(query: str) -> list[tuple[str, str]]:
         raise invalid_request(f"query: has more than {_MAX_PARAMETERS} parameters") from None
 
 
-#: Every route of the application, by the name of its function.
+#: Every route, by the name of its function.
 ROUTES: dict[str, Route] = {}
 
 
 def declare(route: Route) -> None:
-    """Make a route known.
+    """Add a route.
 
     Raises:
-        ValueError: another function has the name.
+        ValueError: another function has the same name.
     """
     if ROUTES.setdefault(route.name, route) is not route:
         raise ValueError(f"two functions have the name {route.name}")
@@ -110,8 +111,8 @@ def nothing_at(method: str, path: str) -> Problem:
     """The problem of a request that no function answers: 405 with ``Allow``, else 404.
 
     Args:
-        method: of the request.
-        path: of the request, below `PREFIX`.
+        method: the request's method.
+        path: the request's path, below `PREFIX`.
     """
     shown = (PREFIX + path)[:_SHOWN_CHARACTERS]
     return wrong_method(method, path) or Problem(
@@ -120,9 +121,9 @@ def nothing_at(method: str, path: str) -> Problem:
 
 
 def wrong_method(method: str, path: str) -> Problem | None:
-    """The problem of a path that is answered with other methods; None where it is with this."""
+    """The problem that a path has other methods; None if it has this method, or none."""
     path = path.strip("/")
-    # A path that is named as a whole is that, and not a value of a parameter.
+    # A route without parameters takes precedence, as the host has it.
     routes = [route for route in ROUTES.values() if route.template == path.lower()]
     routes = routes or [route for route in ROUTES.values() if route.fits(path)]
     allowed = sorted({each for route in routes for each in route.methods})
@@ -131,6 +132,6 @@ def wrong_method(method: str, path: str) -> Problem | None:
     return Problem(
         405,
         "method-not-allowed",
-        f"{method[:_SHOWN_CHARACTERS]} is not a method here; use {' or '.join(allowed)}.",
+        f"{method[:_SHOWN_CHARACTERS]} is not allowed here; use {' or '.join(allowed)}.",
         headers={"Allow": ", ".join(allowed)},
     )

@@ -1,7 +1,7 @@
-"""HTTP functions for sandbox hosts: heartbeats, and artifacts too large for a message.
+"""HTTP functions for sandbox hosts: heartbeats, artifacts too large for a message, and inputs.
 
-A host has no key of its own. It speaks for one run at a time, with the token that came with that
-run's job, and only until the run's end is recorded.
+A host has no API key. It authenticates for one run at a time, with the token in that run's job, and
+only until the run's end is recorded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from functions.routes import Route
 
 bp = func.Blueprint()
 
-#: Bytes of a heartbeat. One run alone may send 128 Ki characters, escaped to six bytes each.
+#: Largest heartbeat, bytes: one run may send 128 Ki characters, each escaped to six bytes.
 MAX_HEARTBEAT_BYTES = 1024 * 1024
 
 _SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="python-re"))
@@ -48,9 +48,9 @@ _SHA256: TypeAdapter[str] = TypeAdapter(Sha256, config=ConfigDict(regex_engine="
 
 @public_endpoint(bp, Route("sandbox_heartbeat", "POST", HEARTBEAT_ROUTE, body=True))
 async def sandbox_heartbeat(request: Request) -> func.HttpResponse:
-    """POST /sandbox/heartbeat: live output goes in, orders to go on or to kill come back."""
+    """POST /sandbox/heartbeat: takes live output; answers with orders to continue or to kill."""
     _authenticated(request, _id(request.http.headers.get(RUN_HEADER, "")))
-    # A host that is newer than this may say more.
+    # A newer host may send more fields.
     heartbeat = parse_body(
         request.http, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES, passing_over=True
     )
@@ -60,7 +60,7 @@ async def sandbox_heartbeat(request: Request) -> func.HttpResponse:
 
 @public_endpoint(bp, Route("sandbox_upload_artifact", "PUT", ARTIFACT_ROUTE, body=True))
 async def upload_artifact(request: Request) -> func.HttpResponse:
-    """PUT /sandbox/runs/{run_id}/artifacts/{sha256}: 204, also when it was there."""
+    """PUT /sandbox/runs/{run_id}/artifacts/{sha256}: 204, also if it had been uploaded before."""
     sha256 = _sha256(request.http.route_params.get("sha256", ""))
     owner, run = await _awaited_run(request)
     content = request.http.get_body() or b""
@@ -68,7 +68,7 @@ async def upload_artifact(request: Request) -> func.HttpResponse:
         raise Problem(
             413,
             "too-large",
-            f"The body takes {len(content)} bytes, the limit is {MAX_ARTIFACT_BYTES}.",
+            f"The body has {len(content)} bytes, the limit is {MAX_ARTIFACT_BYTES}.",
         )
     try:
         await request.app.artifacts.upload(
@@ -83,7 +83,7 @@ async def upload_artifact(request: Request) -> func.HttpResponse:
 
 @public_endpoint(bp, Route("sandbox_get_input", "GET", INPUT_ROUTE))
 async def get_input(request: Request) -> func.HttpResponse:
-    """GET /sandbox/runs/{run_id}/inputs/{sha256}: what another step has left for this run."""
+    """GET /sandbox/runs/{run_id}/inputs/{sha256}: another step's artifact that the run needs."""
     sha256 = _sha256(request.http.route_params.get("sha256", ""))
     owner, run = await _awaited_run(request)
     try:
@@ -96,7 +96,7 @@ async def get_input(request: Request) -> func.HttpResponse:
 
 
 async def _awaited_run(request: Request) -> tuple[RunOwner, RunStatus]:
-    """The run that the request's token speaks for, whose result is still to come."""
+    """The run that the request's token is for, if its result is still awaited."""
     run_id = _id(request.http.route_params.get("run_id", ""))
     if run_id is None:
         raise Problem(400, "invalid-request", "run_id: must be a UUID")
@@ -104,19 +104,23 @@ async def _awaited_run(request: Request) -> tuple[RunOwner, RunStatus]:
     runs = (await request.app.run_statuses.of([owner.intent_id])).get(owner.intent_id)
     run = runs.awaited(run_id, owner.tenant_id) if runs is not None else None
     if run is None:
-        raise Problem(409, "run-ended", "The end of this run is recorded; its token is void.")
+        raise Problem(
+            409, "run-ended", "The end of this run is recorded; its token is no longer valid."
+        )
     return owner, run
 
 
 def _authenticated(request: Request, run_id: UUID | None) -> RunOwner:
-    """Whose run it is that the request's token speaks for."""
+    """The owner of the run that the request's token is for."""
     token = bearer(request.http)
     if run_id is None or token is None:
-        raise unauthenticated(f"Send the token of a run as bearer, its id in {RUN_HEADER}.")
+        raise unauthenticated(
+            f"Send a run's token as bearer token, and the run's id in {RUN_HEADER}."
+        )
     owner = request.app.tokens.owner_of(token, run_id)
     if owner is None:
         security_event("failed_authentication", door="run", run=str(run_id))
-        raise unauthenticated("The bearer token does not speak for this run.", RUN_REALM)
+        raise unauthenticated("The bearer token is not valid for this run.", RUN_REALM)
     return owner
 
 

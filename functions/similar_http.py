@@ -1,4 +1,4 @@
-"""HTTP functions that find similar intents: to an intent, or to any sentence."""
+"""HTTP functions that find intents similar to another intent, or to any sentence."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from functions.routes import Route
 
 bp = func.Blueprint()
 
-#: The answer of a provider that is away for longer than it says.
+#: ``Retry-After`` if the provider does not say when it will be available; seconds.
 _RETRY_SECONDS = 15
 
 
-#: How many are found, and how similar they are at least, unless told otherwise.
+#: Defaults: the number of results, and their least similarity.
 _LIMIT, _ANY = 5, -1.0
 
 
@@ -43,15 +43,15 @@ def _one_or_many(value: object) -> object:
 
 
 class Filters(BaseModel):
-    """What both doors take.
+    """What both functions take.
 
     Attributes:
-        status: one status, or several of which any will do.
-        created_after: created then or later.
-        created_before: created earlier.
-        language: of the program.
-        limit: at most so many.
-        threshold: least cosine similarity.
+        status: one status, or several, any of which may match.
+        created_after: created at that time or later.
+        created_before: created before that time.
+        language: the program's language.
+        limit: at most this many.
+        threshold: the least cosine similarity.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -69,7 +69,7 @@ class Filters(BaseModel):
     threshold: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False), NullIs(_ANY)] = _ANY
 
     def conditions(self) -> Conditions:
-        """The same for the search."""
+        """The conditions, as the search takes them."""
         return Conditions(
             statuses=None if self.status is None else [each.value for each in self.status],
             created_after=self.created_after,
@@ -96,7 +96,7 @@ async def search_intents(request: AuthenticatedRequest) -> func.HttpResponse:
     except EmbeddingUnavailable as error:
         raise _no_vector(error) from None
     except ValueError:
-        raise invalid_field("/text", "it has no words to compare; give a sentence") from None
+        raise invalid_field("/text", "has no words to compare; give a sentence") from None
     return await _answer(request, found)
 
 
@@ -112,7 +112,7 @@ async def search_intents(request: AuthenticatedRequest) -> func.HttpResponse:
 async def similar_intents(request: AuthenticatedRequest) -> func.HttpResponse:
     """GET /intents/{id}/similar: the tenant's other intents most similar to this one.
 
-    None where the intent has no sentence to compare, but only a program.
+    There are none if the intent has only a program, and no sentence to compare.
     """
     filters = _filters(request.query)
     row = await intent_row(request)
@@ -160,14 +160,14 @@ async def _answer(request: AuthenticatedRequest, found: Found) -> func.HttpRespo
 
 
 def _no_vector(error: EmbeddingUnavailable) -> Problem:
-    """The problem of a sentence whose vector is not recorded and cannot be had now."""
+    """The problem of a sentence whose vector is neither stored nor available now."""
     if error.kind == "text":
-        return invalid_field("/text", "the embedding model refuses it; say it otherwise")
+        return invalid_field("/text", "the embedding model refuses it; rephrase it")
     wait = round(error.retry_after or _RETRY_SECONDS)
     return Problem(
         503,
         "embedder-unavailable",
-        f"text: its vector cannot be had now ({error}). Repeat it later; sentences of earlier "
-        "intents can be searched all the time.",
+        f"text: its vector is not available now ({error}). Try again later; sentences of earlier "
+        "intents can be searched at any time.",
         headers={"Retry-After": str(max(wait, 1))},
     )

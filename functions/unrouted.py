@@ -1,7 +1,7 @@
-"""The HTTP function for what no other function answers.
+"""The HTTP function for requests that no other function answers.
 
-Its route fits every path. The hosts try functions in the order of their names, so its name has to
-come last; what is outside of ``/api`` is the host's own.
+Its route matches every path. Hosts try functions in the order of their names, so its name must be
+the last. Paths outside of ``/api`` are the host's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ async def _refuse(request: func.HttpRequest, traceparent: str) -> func.HttpRespo
     raise nothing_at(request.method, request.route_params.get("path", ""))
 
 
-# Without methods it takes all of them.
+# Without ``methods``, it takes all of them.
 unrouted = bp.function_name("unrouted")(
     bp.route(route="{*path}", auth_level=func.AuthLevel.ANONYMOUS)(answered(_refuse))
 )

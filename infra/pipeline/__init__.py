@@ -1,1 +1,1 @@
-"""What the deployment pipeline does, in code that is tested; the workflows only call it."""
+"""The steps of the deployment pipeline, as tested code that the workflows only call."""

@@ -30,7 +30,7 @@ from infra.pipeline.performance import Limits, measure
 from infra.pipeline.plan_summary import summarise
 from infra.pipeline.release import release
 
-#: Exit statuses: a check failed; the arguments or inputs are wrong; a plan takes data away.
+#: Exit codes: a step failed; arguments or inputs are wrong; a plan destroys data.
 FAILED, WRONG_INPUT, DESTRUCTIVE = 1, 2, 3
 
 
@@ -94,20 +94,20 @@ async def _set_image(given: argparse.Namespace) -> int:
 async def _read_key(given: argparse.Namespace) -> int:
     key = await read_secret(given.vault, given.secret)
     if not key or any(character.isspace() for character in key):
-        raise PipelineError(f"{given.secret}: not an API key")
+        raise PipelineError(f"{given.secret}: is not an API key")
     _hand_on(key)
     return 0
 
 
 def _hand_on(key: str) -> None:
-    """Give a key to the workflow's later steps, masked by GitHub in every log."""
+    """Pass a key to the workflow's later steps; GitHub masks it in every log."""
     print(f"::add-mask::{key}", flush=True)
     with Path(os.environ["GITHUB_ENV"]).open("a") as environment:
         environment.write(f"{KEY_VARIABLE}={key}\n")
 
 
 async def _migrate(given: argparse.Namespace) -> int:
-    """As the owner, with a token for a password."""
+    """Migrate as the owner, with an access token as password."""
     owner = make_conninfo(
         host=given.host,
         port=given.port,
@@ -135,7 +135,7 @@ async def _plan_summary(given: argparse.Namespace) -> int:
     summary = summarise(_json_file(given.plan))
     print(summary.markdown(), end="")
     if summary.destructive and not given.allow_destroy:
-        _say("the plan takes data away; approve it with --allow-destroy")
+        _say("the plan destroys data; to approve that, use --allow-destroy")
         return DESTRUCTIVE
     return 0
 
@@ -146,7 +146,7 @@ async def _notice(given: argparse.Namespace) -> int:
     return 0
 
 
-def _json_file(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+def _json_file(path: Path) -> Any:  # noqa: ANN401 whatever the file holds
     return json.loads(path.read_text())
 
 
@@ -164,20 +164,36 @@ def _parser() -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(run=run)
         if url:
-            made.add_argument("--url", required=True, help="of the deployment, without /api")
+            made.add_argument("--url", required=True, help="URL of the deployment, without /api")
             made.add_argument(
-                "--seconds", type=float, default=300, help="to become healthy (default: 300)"
+                "--seconds", type=float, default=300, help="time to become healthy (default: 300)"
             )
         return made
 
     healthy = command("wait-healthy", _wait_healthy, "Wait until /api/health says ok.")
-    healthy.add_argument("--degraded-is-fine", action="store_true")
-    command("check", _check, "Integration tests of a deployment. The key is read from QLP_API_KEY.")
-    speed = command("performance", _performance, "Hold latencies against limits.")
-    speed.add_argument("--count", type=_positive, default=50, help="intents (default: 50)")
-    speed.add_argument("--concurrency", type=_positive, default=4)
-    speed.add_argument("--accept-ms", type=float, default=500, help="p95 of POST /intents")
-    speed.add_argument("--succeed-ms", type=float, default=5000, help="p95 until succeeded")
+    healthy.add_argument("--degraded-is-fine", action="store_true", help="accept degraded as well")
+    command(
+        "check", _check, "Run integration tests against a deployment, with the key in QLP_API_KEY."
+    )
+    speed = command("performance", _performance, "Measure latencies, and compare them with limits.")
+    speed.add_argument(
+        "--count", type=_positive, default=50, help="intents to submit (default: 50)"
+    )
+    speed.add_argument(
+        "--concurrency", type=_positive, default=4, help="intents at a time (default: 4)"
+    )
+    speed.add_argument(
+        "--accept-ms",
+        type=float,
+        default=500,
+        help="limit of the p95 of POST /intents (default: 500)",
+    )
+    speed.add_argument(
+        "--succeed-ms",
+        type=float,
+        default=5000,
+        help="limit of the p95 until success (default: 5000)",
+    )
     swap = command("release", _release, "Swap slots, check production, swap back if it fails.")
     swap.add_argument("--resource-group", required=True)
     swap.add_argument(
@@ -185,35 +201,39 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         type=_site,
-        help="functionapp:NAME:SLOT or webapp:NAME:SLOT; repeat in the order to swap",
+        help="functionapp:NAME:SLOT or webapp:NAME:SLOT; repeat in the order of swapping",
     )
     image = command("set-image", _set_image, "Put an image into a slot.", url=False)
     image.add_argument("--resource-group", required=True)
     image.add_argument("--site", required=True, type=_site, help="webapp:NAME:SLOT")
     image.add_argument("--image", required=True, help="NAME@sha256:DIGEST")
-    key = command("read-key", _read_key, "Hand the test tenant's key to later steps.", url=False)
+    key = command("read-key", _read_key, "Pass the test tenant's key to later steps.", url=False)
     key.add_argument("--vault", required=True)
     key.add_argument("--secret", default="test-tenant-api-key")
     owner = command("migrate", _migrate, "Apply pending migrations, as the owner.", url=False)
     owner.add_argument("--host", required=True)
     owner.add_argument("--port", type=int, default=5432)
-    owner.add_argument("--owner", required=True, help="the identity that is signed in")
+    owner.add_argument(
+        "--owner", required=True, help="the identity that is signed in, which owns the tables"
+    )
     owner.add_argument("--database", default="qlp")
     owner.add_argument("--sslmode", default="verify-full", help="default: verify-full")
     made = command("package", _package, "Write the function app's package.", url=False)
     made.add_argument("target", type=Path)
-    made.add_argument("--python", default="3.11", help="of the function app (default: 3.11)")
+    made.add_argument(
+        "--python", default="3.11", help="Python version of the function app (default: 3.11)"
+    )
     made.add_argument(
         "--platform",
         action="append",
         default=["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
-        help="a further tag of wheels to take",
+        help="a further platform tag of wheels",
     )
-    plan = command("plan-summary", _plan_summary, "Show what a Terraform plan does.", url=False)
+    plan = command("plan-summary", _plan_summary, "Summarise a Terraform plan.", url=False)
     plan.add_argument("plan", type=Path, help="output of terraform show -json")
-    plan.add_argument("--allow-destroy", action="store_true", help="also where data is lost")
+    plan.add_argument("--allow-destroy", action="store_true", help="accept that data is destroyed")
     message = command(
-        "notice", _notice, "A Slack message; JOBS holds the needs context as JSON.", url=False
+        "notice", _notice, "Print a Slack message; JOBS holds the needs context as JSON.", url=False
     )
     message.add_argument("--title", required=True)
     message.add_argument("--link", required=True)
@@ -234,7 +254,7 @@ def _site(text: str) -> Site:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+    """Run a command; returns the exit code."""
     given = _parser().parse_args(arguments)
     guard(os.environ)
     try:

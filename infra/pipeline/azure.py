@@ -1,4 +1,4 @@
-"""The few calls of the Azure command line that the pipeline needs."""
+"""Calls of the Azure command line (``az``)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Site:
     """A site with a deployment slot.
 
     Attributes:
-        kind: which family of ``az`` commands it belongs to.
-        name: of the site.
-        slot: that holds the new version.
+        kind: the group of ``az`` commands for it.
+        name: the site's name.
+        slot: the slot with the new version.
     """
 
     kind: Kind
@@ -31,10 +31,10 @@ class Site:
 
     @classmethod
     def parse(cls, text: str) -> Site:
-        """From ``functionapp:NAME:SLOT``.
+        """A site, written as ``functionapp:NAME:SLOT`` or ``webapp:NAME:SLOT``.
 
         Raises:
-            ValueError: says what is expected.
+            ValueError: ``text`` has another form.
         """
         match text.split(":"):
             case [("functionapp" | "webapp") as kind, name, slot] if name and slot:
@@ -44,15 +44,15 @@ class Site:
 
 
 async def az(what: str, *arguments: str, seconds: float = _CALL_SECONDS) -> str:
-    """What ``az`` prints.
+    """Run ``az``; its output.
 
     Args:
         what: the purpose, for messages.
-        arguments: of ``az``; never a secret, which other processes could read.
+        arguments: for ``az``; never a secret, as other processes could read it.
         seconds: how long it may take.
 
     Raises:
-        PipelineError: ``az`` is missing, refused, or took too long.
+        PipelineError: ``az`` is missing, failed, or took too long.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -61,14 +61,14 @@ async def az(what: str, *arguments: str, seconds: float = _CALL_SECONDS) -> str:
             stderr=asyncio.subprocess.PIPE,
         )
     except FileNotFoundError:
-        raise PipelineError("az: not found; install the Azure command line") from None
+        raise PipelineError("az: not found; install the Azure CLI") from None
     try:
         output, errors = await asyncio.wait_for(process.communicate(), seconds)
     except TimeoutError:
         process.kill()
         await process.wait()
         raise PipelineError(
-            f"{what}: no answer after {seconds:.0f} s; Azure may still carry it out, so look"
+            f"{what}: no answer after {seconds:.0f} s; Azure may still do it, so check"
         ) from None
     if process.returncode:
         last = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
@@ -77,7 +77,7 @@ async def az(what: str, *arguments: str, seconds: float = _CALL_SECONDS) -> str:
 
 
 async def swap(site: Site, group: str) -> None:
-    """Exchange the slot with production; the same call again takes it back.
+    """Swap the slot with production; the same call again swaps them back.
 
     Raises:
         PipelineError: see `az`.
@@ -92,10 +92,10 @@ async def swap(site: Site, group: str) -> None:
 
 
 async def set_image(site: Site, group: str, image: str) -> None:
-    """Have the slot of a web app run ``image``, which is named by its digest.
+    """Make a web app's slot run ``image``, which is named by its digest.
 
     Raises:
-        ValueError: it is named by a tag, which may come to mean another image.
+        ValueError: it is named by a tag, which could be moved to another image.
         PipelineError: see `az`.
     """
     if "@sha256:" not in image:
@@ -123,7 +123,7 @@ async def read_secret(vault: str, name: str) -> str:
 
 
 async def database_token() -> str:
-    """An access token that PostgreSQL takes as the password of the identity signed in.
+    """An access token that PostgreSQL takes as password of the identity that is signed in.
 
     Source: https://learn.microsoft.com/azure/postgresql/flexible-server/how-to-configure-sign-in-azure-ad-authentication
 

@@ -1,4 +1,4 @@
-"""Integration tests of a deployment, through its public door and with a real sandbox."""
+"""Integration tests of a deployment, through its public API and with its real sandbox."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WAIT = {"Prefer": "wait=30"}
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """Outcome of one check; ``problem`` is empty where it passed."""
+    """The result of one check; ``problem`` is empty if it passed."""
 
     name: str
     seconds: float
@@ -23,11 +23,11 @@ class CheckResult:
 
 
 class Unexpected(Exception):
-    """The deployment answered something else; the message shows it."""
+    """The deployment gave an unexpected answer; the message shows it."""
 
 
 async def run_checks(client: Client, report: Callable[[CheckResult], None]) -> list[CheckResult]:
-    """Run every check, also after one has failed; ``report`` sees each as it ends."""
+    """Run every check, even if some fail; ``report`` is called with each result."""
     results = []
     for name, check in CHECKS.items():
         started = monotonic()
@@ -96,11 +96,11 @@ async def _hides_other_intents(client: Client) -> None:
 CHECKS: dict[str, Callable[[Client], Awaitable[None]]] = {
     "every part is healthy": _is_healthy,
     "a request without a key is refused": _refuses_strangers,
-    "a broken request is told what is wrong": _names_what_is_wrong,
-    "a program runs, and once for one idempotency key": _runs_a_program_once,
-    "a failing program is reported as such": _reports_a_failure,
+    "a malformed request is told what is wrong": _names_what_is_wrong,
+    "a program runs, and only once for one idempotency key": _runs_a_program_once,
+    "a failing program is reported as failed": _reports_a_failure,
     "an endless program is killed at its deadline": _kills_at_the_deadline,
-    "a program reaches no network": _has_no_network,
+    "a program has no network": _has_no_network,
     "an unknown intent is not found": _hides_other_intents,
 }
 
@@ -115,7 +115,7 @@ async def _submitted(client: Client, source: str, **program: object) -> Reply:
 
 
 async def _ended(client: Client, reply: Reply) -> Reply:
-    """The intent of ``reply`` once it has ended, waiting one more time if need be."""
+    """The intent of ``reply`` once it has ended, after waiting once more if necessary."""
     _expect(reply.status in (200, 202), reply)
     if reply.body.get("outcome") is None:
         reply = await client.request("GET", f"/intents/{reply.body['id']}", headers=_WAIT)

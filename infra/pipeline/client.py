@@ -1,4 +1,4 @@
-"""A client of a deployed application, as the pipeline needs it."""
+"""An HTTP client of a deployed application."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import aiohttp
 
-#: Where the API key is read from: never an argument, which every process on the machine can see.
+#: The variable with the API key; as an argument, every process on the machine could read it.
 KEY_VARIABLE = "QLP_API_KEY"
 
 _REQUEST_SECONDS = 60.0
@@ -20,12 +20,12 @@ _PAUSE_SECONDS = 2.0
 
 
 class PipelineError(Exception):
-    """A step failed; the message says what was found and what was expected."""
+    """A step failed; the message says what was found, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Status, body (None where it is no JSON) and headers of a response."""
+    """Status, body (None if it is not JSON) and headers of a response."""
 
     status: int
     body: Any
@@ -33,7 +33,7 @@ class Reply:
 
 
 class Client:
-    """Speaks to one deployment."""
+    """Sends requests to one deployment."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str | None) -> None:
         self._session = session
@@ -43,7 +43,7 @@ class Client:
     @classmethod
     @asynccontextmanager
     async def connect(cls, url: str, key: str | None = None) -> AsyncIterator[Self]:
-        """A client of the deployment at ``url``, which ends before ``/api``."""
+        """A client of the deployment at ``url``, given without ``/api``."""
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as session:
             yield cls(session, url, key)
@@ -57,10 +57,10 @@ class Client:
         headers: dict[str, str] | None = None,
         authenticated: bool = True,
     ) -> Reply:
-        """One request below ``/api``.
+        """Send a request to ``path`` below ``/api``.
 
         Raises:
-            PipelineError: no answer.
+            PipelineError: there is no answer.
         """
         sent = dict(headers or {})
         if authenticated and self._key is not None:
@@ -80,10 +80,14 @@ class Client:
             ) from None
 
     async def wait_healthy(self, seconds: float, *, degraded_is_fine: bool = False) -> Reply:
-        """Ask ``/api/health`` until all is well.
+        """Ask ``/api/health`` until it says ok.
+
+        Args:
+            seconds: how long.
+            degraded_is_fine: accept degraded as well.
 
         Raises:
-            PipelineError: it was not within ``seconds``; carries the last answer.
+            PipelineError: it did not say so in time; the message shows the last answer.
         """
         wanted = {"ok", "degraded"} if degraded_is_fine else {"ok"}
         deadline = monotonic() + seconds
@@ -102,7 +106,7 @@ class Client:
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _health_of_parts(self) -> str:
-        """What those with a key are told besides the status; empty without a key or an answer."""
+        """The details that a key gives access to; empty without a key, or an answer."""
         if self._key is None:
             return ""
         try:

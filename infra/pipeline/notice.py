@@ -1,4 +1,4 @@
-"""The message that the pipeline leaves in the team's channel."""
+"""The message that the pipeline posts in the team's channel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def notice(title: str, jobs: dict[str, Any], link: str) -> dict[str, Any]:
     Args:
         title: what ran, for example ``release 1a2b3c4``.
         jobs: the workflow's ``needs`` context: name to an object with ``result``.
-        link: page of the run.
+        link: the run's page.
     """
     results = {name: str(job.get("result", "?")) for name, job in jobs.items()}
     failed = [name for name, result in results.items() if result == "failure"]
@@ -30,5 +30,5 @@ def notice(title: str, jobs: dict[str, Any], link: str) -> dict[str, Any]:
 
 
 def _escape(text: str) -> str:
-    """As Slack wants the three characters that it reads as markup."""
+    """``text`` with the three characters escaped that Slack reads as markup."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,6 +1,6 @@
-"""The package that the function app runs from: its code and, vendored, what that needs.
+"""The package that the function app runs from: its code, and its dependencies.
 
-Dependencies go where the Python worker looks for them, so nothing is resolved or built on Azure:
+Dependencies are put where the Python worker looks for them, so Azure resolves and builds nothing:
 https://learn.microsoft.com/azure/azure-functions/functions-reference-python#custom-dependencies
 """
 
@@ -19,17 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 _CODE = ("function_app.py", "host.json", "requirements.txt", "functions", "domain")
 _DEPENDENCIES = ".python_packages/lib/site-packages"
 
-#: One time for every entry, the earliest that the format knows: the same code, the same package.
+#: The time of every entry, the earliest that zip can express: the same code gives the same package.
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def make_package(target: Path, python: str, platforms: tuple[str, ...]) -> int:
-    """Write the package; returns how many files it holds.
+    """Write the package; returns the number of its files.
 
     Args:
-        target: path of the zip file.
-        python: version of the function app's Python, for example ``3.11``.
-        platforms: tags of wheels that its machine takes, for example ``manylinux_2_28_x86_64``.
+        target: the zip file.
+        python: the function app's Python version, for example ``3.11``.
+        platforms: platform tags of wheels that fit, for example ``manylinux_2_28_x86_64``.
 
     Raises:
         PipelineError: pip could not get the wheels.
@@ -71,7 +71,7 @@ def _code() -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Regular files below ``folder``, without what Python makes by itself."""
+    """Regular files below ``folder``, without Python's caches."""
     return [
         path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     ]

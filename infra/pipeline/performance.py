@@ -1,4 +1,4 @@
-"""Is the deployment fast enough? Submits real programs and holds the figures against limits."""
+"""Measures a deployment with real programs, and compares the figures with limits."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from uuid import uuid4
 
 from infra.pipeline.client import Client, PipelineError
 
-_PERCENTILES = 20  # in steps of five: the last cut is the 95th
+_PERCENTILES = 20  # in steps of 5 %: the last cut is the 95th percentile
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Milliseconds, medians and 95th percentiles.
+    """Medians and 95th percentiles, milliseconds.
 
     Attributes:
-        accept_p50, accept_p95: of ``POST /intents`` until its answer.
-        succeed_p50, succeed_p95: from there until the program has succeeded.
-        count: intents measured.
+        accept_p50, accept_p95: from ``POST /intents`` to its answer.
+        succeed_p50, succeed_p95: from there to the program's success.
+        count: the number of intents.
     """
 
     accept_p50: float
@@ -37,19 +37,19 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Milliseconds that the 95th percentiles must keep to."""
+    """Upper limits of the 95th percentiles, milliseconds."""
 
     accept_p95: float
     succeed_p95: float
 
     def broken_by(self, figures: Figures) -> list[str]:
-        """What is too slow, for a person; empty when all is well."""
+        """What is too slow, in words; empty if nothing is."""
         pairs = {
             "POST /intents": (figures.accept_p95, self.accept_p95),
             "submitted to succeeded": (figures.succeed_p95, self.succeed_p95),
         }
         return [
-            f"{what}: p95 is {found:.0f} ms, at most {limit:.0f} ms is allowed"
+            f"{what}: p95 is {found:.0f} ms, the limit is {limit:.0f} ms"
             for what, (found, limit) in pairs.items()
             if found > limit
         ]
@@ -74,7 +74,7 @@ async def measure(
             succeeded.append(succeed)
             progress(len(succeeded))
 
-    await _submit(client)  # the first one pays for cold connections and boxes
+    await _submit(client)  # not counted: its connections and boxes are cold
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(count):

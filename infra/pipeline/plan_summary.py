@@ -1,8 +1,8 @@
-"""What a Terraform plan would do, for the person who approves it.
+"""Summarises a Terraform plan for the person who approves it.
 
 Reads ``terraform show -json PLAN`` (format version 1,
-https://developer.hashicorp.com/terraform/internals/json-format). Values are never shown: they may
-be sensitive.
+https://developer.hashicorp.com/terraform/internals/json-format). Values are never shown, as they
+may be sensitive.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-#: Types that hold data or identity: losing one is not undone by applying again.
+#: Types that hold data or an identity, which applying again does not bring back.
 PROTECTED = (
     "azurerm_postgresql_flexible_server",
     "azurerm_servicebus_namespace",
@@ -27,7 +27,7 @@ _LISTED = 200
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One resource that changes: its address, type and what happens to it."""
+    """A resource that changes: its address, its type, and what happens to it."""
 
     address: str
     type: str
@@ -35,31 +35,33 @@ class Change:
 
     @property
     def destroys_data(self) -> bool:
-        """Whether it takes away something that cannot be made again."""
+        """Whether it destroys something that cannot be made again."""
         return self.action in ("delete", "replace") and self.type in PROTECTED
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All changes of a plan, and those found outside Terraform (drift)."""
+    """All changes of a plan, and changes made outside of Terraform (drift)."""
 
     changes: tuple[Change, ...]
     drifted: tuple[Change, ...]
 
     @property
     def destructive(self) -> tuple[Change, ...]:
-        """Changes that would take data away."""
+        """Changes that would destroy data."""
         return tuple(change for change in self.changes if change.destroys_data)
 
     def markdown(self) -> str:
-        """For a job's summary page."""
+        """The text for a job's summary page."""
         counts = Counter(change.action for change in self.changes)
         head = ", ".join(f"{count} to {action}" for action, count in sorted(counts.items()))
         lines = ["### Terraform plan", "", head or "No changes."]
         if self.destructive:
-            lines += ["", "**Takes data away:**", ""]
+            lines += ["", "**Destroys data:**", ""]
             lines += [f"- `{change.address}` ({change.action})" for change in self.destructive]
-        lines += _table("Changes", self.changes) + _table("Changed outside", self.drifted)
+        lines += _table("Changes", self.changes) + _table(
+            "Changed outside of Terraform", self.drifted
+        )
         return "\n".join(lines) + "\n"
 
 
@@ -67,7 +69,7 @@ def summarise(plan: dict[str, Any]) -> Summary:
     """The summary of a plan as JSON.
 
     Raises:
-        ValueError: not a plan, or of a format that this code does not know.
+        ValueError: it is not a plan, or has an unknown format version.
     """
     version = str(plan.get("format_version", ""))
     if version.split(".")[0] != "1":

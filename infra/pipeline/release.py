@@ -1,4 +1,4 @@
-"""Puts a new version into production and takes it back when it does not do."""
+"""Puts a new version into production, and rolls back if it fails there."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ Verify = Callable[[], Awaitable[None]]
 
 
 class RolledBack(PipelineError):
-    """The new version failed in production; the one before serves again."""
+    """The new version failed in production; the previous version serves again."""
 
 
 class RollBackFailed(PipelineError):
-    """The new version failed, and taking it back did too: a person is needed now."""
+    """The new version failed, and so did rolling back: a person must act now."""
 
 
 async def release(sites: Sequence[Site], group: str, verify: Verify, say: Say) -> None:
-    """Swap ``sites`` in their order, then verify; on failure swap back in reverse order.
+    """Swap ``sites`` in their order, then verify; on failure, swap back in reverse order.
 
-    The order matters: the sandbox host goes first, since it reads the jobs of the version before
-    and of the new one, and the application last.
+    The order matters: the sandbox host comes first, as it reads the jobs of both the previous and
+    the new version, and the application last.
 
     Args:
         sites: each with the slot that holds the new version.
         group: their resource group.
-        verify: looks at production; raises PipelineError when it is not well.
-        say: told each step.
+        verify: checks production; raises PipelineError if it fails.
+        say: called with each step.
 
     Raises:
-        RolledBack: with what was wrong.
-        RollBackFailed: with what was wrong, and which sites hold the new version still.
+        RolledBack: the check failed; the message says why.
+        RollBackFailed: swapping back or the check after it failed; the message says why, and which
+            sites still have the new version.
     """
     swapped: list[Site] = []
     try:
@@ -63,10 +64,10 @@ async def _roll_back(
                 f"{reason}; then {error}; still on the new version: {names}"
             ) from None
         swapped.pop()
-    say("verifying the version before")
+    say("verifying the previous version")
     try:
         await verify()
     except PipelineError as error:
         raise RollBackFailed(
-            f"{reason}; swapped back, but production is not well: {error}"
+            f"{reason}; swapped back, but production still fails: {error}"
         ) from None

@@ -43,7 +43,7 @@ async def test_a_deployment_that_refuses_the_key_fails_the_checks_that_need_it(
 ) -> None:
     status, _, told = await pipeline("check", "--url", client.base, QLP_API_KEY="qlp_wrong")
     assert status == 1
-    assert "FAILED a program runs, and once for one idempotency key" in told
+    assert "FAILED a program runs, and only once for one idempotency key" in told
     assert "ok     a request without a key is refused" in told
     assert "6 of 8 checks failed" in told
     assert "qlp_wrong" not in told

@@ -131,7 +131,7 @@ async def test_a_body_that_does_not_arrive_as_it_is_meant_is_refused(
 async def test_a_body_is_refused_where_none_is_taken(operator: Client, route: Route) -> None:
     for data in (b"{}", chunked(b"{}")):
         reply = await send(operator, "GET", path_of(route), data)
-        assert "takes none" in problem(reply, 400, "invalid-request")["detail"]
+        assert "takes no body" in problem(reply, 400, "invalid-request")["detail"]
 
 
 class TestBodies:

@@ -93,7 +93,7 @@ def test_a_body_in_chunks_is_411() -> None:
 
 @pytest.mark.parametrize("headers", [{"transfer_encoding": "chunked"}, {}])
 def test_a_body_is_refused_where_none_is_taken(headers: dict[str, str]) -> None:
-    with pytest.raises(Problem, match="takes none here"):
+    with pytest.raises(Problem, match="takes no body here"):
         check_no_body(request(b"" if headers else b"x", **headers))
     check_no_body(request(content_length="0"))
 

@@ -133,7 +133,7 @@ async def test_a_bus_that_goes_away_stops_it_and_it_says_how_far_it_came(
         await recorder.running()
     broken = Redrive(pool, TO, Collecting(fail_after=2), RunTokens([]))
     expected = await broken.preview(ALL, 100)
-    with pytest.raises(OperationError, match=r"stopped after 2 of 3 intents.*run the same again"):
+    with pytest.raises(OperationError, match=r"stopped after 2 of 3 intents.*repeat this once"):
         await broken.execute(ALL, 100, "publish", expected, per_second=1_000)
     again, sent = await redrive(pool, "publish")
     assert (again.done, len({message.message_id for message in sent})) == (3, 3)

@@ -290,7 +290,11 @@ async def test_qlp_refuses_what_makes_no_sense(database: Database) -> None:
             qlp("reexecute", "--runtime", "bubblewrap", "--image", "x", url=database.url),
             qlp("reexecute", "--runtime", "bubblewrap", str(uuid4()), url=database.url),
         ),
-        ("--runtime docker|bubblewrap", "bubblewrap has none", "there is no intent"),
+        (
+            "--runtime docker, --runtime bubblewrap",
+            "bubblewrap has no images",
+            "there is no intent",
+        ),
         strict=True,
     ):
         assert (said.code, said.out, says in said.err) == (1, "", True), said.err

@@ -100,7 +100,7 @@ async def test_a_swap_back_that_fails_names_what_still_runs_the_new_version(azur
 
 
 async def test_the_version_before_is_verified_too(azure: Azure) -> None:
-    with pytest.raises(RollBackFailed, match="swapped back, but production is not well: still"):
+    with pytest.raises(RollBackFailed, match="swapped back, but production still fails: still"):
         await release(SITES, "group", verdicts("broken", "still broken"), lambda _: None)
     assert len(azure.swapped) == 4
 

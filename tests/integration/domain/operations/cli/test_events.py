@@ -151,7 +151,7 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
         return await qlp("events", "import", str(path), *options, url=url, **settings)
 
     unsure = await run(DATABASE_ADMIN_URL=admin_url)
-    assert (unsure.code, "repeat with --yes" in unsure.err) == (1, True)
+    assert (unsure.code, "use --yes" in unsure.err) == (1, True)
     dry = await run("--dry-run", DATABASE_ADMIN_URL=admin_url)
     assert (dry.code, "5 are new" in dry.err) == (0, True)
     assert "nothing was imported" in dry.err

@@ -65,7 +65,7 @@ async def test_a_kill_is_recorded_once_with_who_and_why(
 async def test_what_does_not_run_cannot_be_killed(recorder: Recorder, database: Database) -> None:
     for some_id in (await recorder.finished(), await recorder.submitted(), uuid4()):
         said = await qlp("runs", "kill", str(some_id), "--reason", "x", "--yes", url=database.url)
-        assert (said.code, "nothing runs" in said.err) == (1, True)
+        assert (said.code, "no run in progress" in said.err) == (1, True)
 
 
 async def test_limits_are_set_shown_and_unset(

@@ -80,7 +80,7 @@ async def test_a_read_only_database_is_found(database: Database) -> None:
     finally:
         await pool.close()
     assert (finding.status, "read-only" in finding.detail) == ("fail", True)
-    assert "make room on its disk" in finding.fix
+    assert "free space on its disk" in finding.fix
 
 
 @pytest.mark.parametrize("right", ["insert", "update", "delete", "truncate"])
@@ -212,7 +212,7 @@ async def test_digests_that_are_made_up_are_found(
         " returns bytea language sql stable parallel safe return sha256('x'::bytea)",
     )
     [finding] = await found(pool, "triggers")
-    assert (finding.status, "digests do not fit" in finding.detail) == ("fail", True)
+    assert (finding.status, "digests do not match" in finding.detail) == ("fail", True)
 
 
 GRANTS = [
@@ -383,7 +383,7 @@ async def test_a_bus_that_is_away_or_refuses_is_one_finding(broker_process: Brok
     environment = {"DATABASE_URL": "postgresql://h/d", "ServiceBusConnection": wrong_key}
     [refused] = await examine_bus(Settings.from_environment(environment))
     assert refused.status == "fail"
-    assert "mend the key" in refused.fix
+    assert "correct the key" in refused.fix
     broker.kill()
     [away] = await examine_bus(settings_of(broker))
     assert (away.status, "ServiceBusConnection" in away.fix) == ("fail", True)
