@@ -1,5 +1,5 @@
-# Who may do what. Nothing else in this configuration grants anything, but the vault's encryption
-# identity in modules/security.
+# Who may do what. Only the role of the vault's encryption identity is granted elsewhere, in
+# modules/security, and the release's roles in release.tf.
 locals {
   bus_receiver = "Azure Service Bus Data Receiver"
   bus_sender   = "Azure Service Bus Data Sender"
@@ -15,7 +15,8 @@ locals {
     } : {}
   )
 
-  # Operators list, purge and resubmit dead letters through the application: both ways, every entity.
+  # The application lists, removes and resends dead letters for operators, so it may send to and
+  # receive from every queue and topic.
   app_grants = merge(
     { for name, id in module.messaging.queue_ids : "receive-${name}" => { role = local.bus_receiver, scope = id } },
     { for name, id in module.messaging.queue_ids : "send-${name}" => { role = local.bus_sender, scope = id } },

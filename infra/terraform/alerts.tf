@@ -1,29 +1,29 @@
-# Alerts on what Azure itself measures. Those on the product's own telemetry belong with it.
+# Alerts on metrics that Azure measures itself.
 locals {
   alerts = merge(
     {
       dead-letters = {
-        about     = "Service Bus gave up delivering messages: qlp dead-letters list", severity = 2, scope = module.messaging.id
+        about     = "Service Bus gave up delivering messages; see qlp dead-letters list", severity = 2, scope = module.messaging.id
         namespace = "Microsoft.ServiceBus/namespaces", metric = "DeadletteredMessages", aggregation = "Maximum", operator = "GreaterThan", threshold = 0, frequency = "PT5M", window = "PT15M"
       }
       waiting-messages = {
-        about     = "Messages wait in the queues: is the application, is the sandbox host running?", severity = 2, scope = module.messaging.id
+        about     = "Messages wait in the queues; are the application and the sandbox host running?", severity = 2, scope = module.messaging.id
         namespace = "Microsoft.ServiceBus/namespaces", metric = "ActiveMessages", aggregation = "Average", operator = "GreaterThan", threshold = 1000, frequency = "PT5M", window = "PT15M"
       }
       database-down = {
-        about     = "PostgreSQL is not alive", severity = 0, scope = module.database.id
+        about     = "PostgreSQL is down", severity = 0, scope = module.database.id
         namespace = "Microsoft.DBforPostgreSQL/flexibleServers", metric = "is_db_alive", aggregation = "Maximum", operator = "LessThan", threshold = 1, frequency = "PT1M", window = "PT5M"
       }
       database-storage = {
-        about     = "PostgreSQL's storage fills up", severity = 1, scope = module.database.id
+        about     = "PostgreSQL's storage is almost full", severity = 1, scope = module.database.id
         namespace = "Microsoft.DBforPostgreSQL/flexibleServers", metric = "storage_percent", aggregation = "Average", operator = "GreaterThan", threshold = 85, frequency = "PT15M", window = "PT1H"
       }
       database-cpu = {
-        about     = "PostgreSQL is busy", severity = 2, scope = module.database.id
+        about     = "PostgreSQL's CPU is busy", severity = 2, scope = module.database.id
         namespace = "Microsoft.DBforPostgreSQL/flexibleServers", metric = "cpu_percent", aggregation = "Average", operator = "GreaterThan", threshold = 85, frequency = "PT5M", window = "PT15M"
       }
       database-connections = {
-        about     = "Few connections are left", severity = 2, scope = module.database.id
+        about     = "PostgreSQL has few connections left", severity = 2, scope = module.database.id
         namespace = "Microsoft.DBforPostgreSQL/flexibleServers", metric = "active_connections", aggregation = "Maximum", operator = "GreaterThan", threshold = floor(var.database.max_connections * 0.9), frequency = "PT5M", window = "PT15M"
       }
       app-unhealthy = {
@@ -35,13 +35,13 @@ locals {
         namespace = "Microsoft.Web/sites", metric = "Http5xx", aggregation = "Total", operator = "GreaterThan", threshold = 20, frequency = "PT5M", window = "PT5M"
       }
       plan-memory = {
-        about     = "The plan's memory is used up", severity = 2, scope = module.app_service.plan_id
+        about     = "The App Service plan has little memory left", severity = 2, scope = module.app_service.plan_id
         namespace = "Microsoft.Web/serverfarms", metric = "MemoryPercentage", aggregation = "Average", operator = "GreaterThan", threshold = 90, frequency = "PT5M", window = "PT15M"
       }
     },
     local.sandbox_on_plan ? {
       sandbox-unhealthy = {
-        about     = "The sandbox host runs nothing: its /health says why", severity = 1, scope = module.app_service.sandbox_id
+        about     = "The sandbox host takes no jobs; its /health says why", severity = 1, scope = module.app_service.sandbox_id
         namespace = "Microsoft.Web/sites", metric = "HealthCheckStatus", aggregation = "Average", operator = "LessThan", threshold = 50, frequency = "PT5M", window = "PT15M"
       }
     } : {},

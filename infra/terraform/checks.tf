@@ -1,6 +1,6 @@
-# What no single variable can say.
+# Conditions that involve several variables.
 locals {
-  # The slot runs beside production while a release is looked at.
+  # While a release is checked, the slot runs beside production.
   database_connections = var.plan.workers * var.app.worker_processes * var.app.pool_size * (var.slot == null ? 1 : 2)
 }
 
@@ -8,12 +8,12 @@ resource "terraform_data" "preconditions" {
   lifecycle {
     precondition {
       condition     = local.database_connections <= var.database.max_connections - 2
-      error_message = "The application may open ${local.database_connections} database connections (plan.workers × app.worker_processes × app.pool_size, twice with a slot) and ${var.database.sku} has ${var.database.max_connections}, two of which stay free: lower one of the factors or choose a larger server."
+      error_message = "The application may open ${local.database_connections} database connections (plan.workers × app.worker_processes × app.pool_size, twice with a slot) but ${var.database.sku} allows ${var.database.max_connections}, two of which must stay free: lower one of the factors, or choose a larger server."
     }
 
     precondition {
       condition     = !var.customer_managed_keys || var.service_bus.sku == "Premium" || var.environment != "prod"
-      error_message = "Production encrypts the bus with a key of ours, which takes service_bus.sku Premium."
+      error_message = "Production encrypts Service Bus with a customer-managed key, which needs service_bus.sku Premium."
     }
 
     precondition {

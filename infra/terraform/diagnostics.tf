@@ -11,7 +11,7 @@ locals {
       storage-queue   = { id = "${module.app_service.storage_account_id}/queueServices/default", groups = ["allLogs"] }
       storage-table   = { id = "${module.app_service.storage_account_id}/tableServices/default", groups = ["allLogs"] }
       virtual-network = { id = module.networking.virtual_network_id, groups = ["allLogs"] }
-      # Who queried the logs.
+      # Shows who queried the logs.
       workspace = { id = module.monitoring.workspace_id, groups = ["audit"] }
     },
     var.shared_registry == null ? { registry = { id = local.registry.id, groups = ["allLogs"] } } : {},

@@ -1,5 +1,5 @@
-# One private endpoint per service: of all services where the environment is private, else of the
-# database alone, which has no other way to admit the application and nobody else.
+# One private endpoint per service: for all services if the environment is private, else only for the
+# database, which has no other way to admit the application and nobody else.
 locals {
   private_dns_zones = {
     database      = "privatelink.postgres.database.azure.com"

@@ -1,4 +1,4 @@
-# Against an owner's slip; Terraform's own are stopped by prevent_destroy.
+# Against mistakes of an owner; Terraform itself is stopped by prevent_destroy.
 locals {
   locked = var.locks_enabled ? {
     database    = module.database.id
@@ -15,6 +15,6 @@ resource "azurerm_management_lock" "this" {
   lock_level = "CanNotDelete"
   notes      = "Holds data of ${local.name}. Remove the lock on purpose, with locks_enabled = false."
 
-  # Locked last: a lock also keeps what hangs on a resource from being taken off it.
+  # Locked last: a lock also prevents changes to what is attached to a resource.
   depends_on = [azurerm_private_endpoint.this, azurerm_monitor_diagnostic_setting.this]
 }

@@ -2,7 +2,7 @@ data "azurerm_client_config" "current" {}
 
 locals {
   name = "${var.project}-${var.environment}-${var.location.code}"
-  # The same in every apply, and different in every subscription.
+  # The same in every apply, but different in every subscription.
   suffix = substr(sha1("${data.azurerm_client_config.current.subscription_id}/${local.name}"), 0, 5)
 
   tags = merge(var.tags, {
@@ -23,7 +23,7 @@ locals {
     login_server = one(module.registry[*].login_server)
   }
 
-  # The sandbox host is a container on the plan, or on machines of its own.
+  # The sandbox host is a container on the App Service plan, or on machines of its own.
   sandbox_on_plan = contains(["app_service", "container_apps_sessions"], var.sandbox.platform)
 
   encryption_keys = var.customer_managed_keys ? toset(concat(

@@ -4,27 +4,27 @@ output "resource_group_name" {
 }
 
 output "url" {
-  description = "Where clients call the API."
+  description = "URL of the API."
   value       = "https://${var.edge == null ? module.app_service.app_host_name : module.edge.host_name}/api"
 }
 
 output "app_name" {
-  description = "Function app that a release is deployed to."
+  description = "Name of the function app, to which a release is deployed."
   value       = module.app_service.app_name
 }
 
 output "sandbox_name" {
-  description = "Web app of the sandbox host; null where it runs elsewhere."
+  description = "Name of the sandbox host's web app; null if it runs elsewhere."
   value       = module.app_service.sandbox_name
 }
 
 output "registry" {
-  description = "Registry that images come from: resource ID and host name, as another environment's shared_registry."
+  description = "Registry of the images: resource ID and host name, to be used as another environment's shared_registry."
   value       = local.registry
 }
 
 output "key_vault_name" {
-  description = "Vault that the application's secrets are set in."
+  description = "Name of the vault with the application's secrets."
   value       = module.security.key_vault_name
 }
 
@@ -49,16 +49,16 @@ output "service_bus_entities" {
 }
 
 output "front_door_approval" {
-  description = "Resource ID of the app on which Front Door's private connection is approved once; null without one."
+  description = "Resource ID of the app on which Front Door's private connection must be approved once; null if there is none."
   value       = var.private && var.edge != null ? module.app_service.app_id : null
 }
 
 output "slot_url" {
-  description = "Where the slot answers; null without one."
+  description = "URL of the slot; null if there is none."
   value       = module.app_service.slot_host_name == null ? null : "https://${module.app_service.slot_host_name}"
 }
 
 output "release_client_id" {
-  description = "Client ID that the release's azure/login takes (AZURE_CLIENT_ID); null without var.release."
+  description = "Client ID for the release's azure/login (AZURE_CLIENT_ID); null without var.release."
   value       = one(azurerm_user_assigned_identity.release[*].client_id)
 }

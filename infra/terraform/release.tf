@@ -1,4 +1,5 @@
-# Who builds and releases: jobs of the repository's environments, with no secret anywhere.
+# The identity that builds and releases. Jobs of the repository's environments sign in as it, without
+# any secret.
 locals {
   release_grants = var.release == null ? {} : merge(
     {

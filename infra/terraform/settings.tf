@@ -1,5 +1,5 @@
-# What the application and the sandbox host read from their environment: the names are those of
-# domain/settings.py and sandbox_host/settings.py, the entities' names those of the bus.
+# The environment of the application and the sandbox host, with the names of domain/settings.py and
+# sandbox_host/settings.py, and of the queues and topics in modules/messaging/servicebus.json.
 locals {
   bus_settings = {
     ServiceBusConnection__fullyQualifiedNamespace = module.messaging.fully_qualified_namespace
@@ -7,10 +7,10 @@ locals {
     QLP_SANDBOX_RESULTS_QUEUE                     = "sandbox-results"
   }
 
-  # The identity's token is the password; the certificate is checked against the system's roots.
+  # The identity's token is the password; the certificate is verified with the system's CA bundle.
   database_url = "postgresql://${urlencode(module.security.identities["app"].name)}@${module.database.fqdn}:5432/${module.database.database}?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt"
 
-  # Off unless named; without a key, the application asks with its identity.
+  # Models are off unless named; without an API key, the application uses its identity.
   model_settings = var.language_model == null ? {} : { for name, value in {
     AZURE_OPENAI_ENDPOINT = var.language_model.endpoint
     QLP_LLM_MODEL         = var.language_model.llm
@@ -33,7 +33,7 @@ locals {
     QLP_SIMILARITY_SCHEDULE          = "0 30 3 * * *"
     QLP_SEAL_SCHEDULE                = "*/30 * * * * *"
     QLP_STALLED_AFTER_SECONDS        = "60"
-    # Machines of a scale set have no common address; their load is seen in the queue.
+    # The machines of a scale set have no common address; watch the queue instead.
     QLP_SANDBOX_URL = local.sandbox_on_plan ? "https://app-${local.name}-sandbox-${local.suffix}.azurewebsites.net" : ""
   })
 
@@ -48,7 +48,7 @@ locals {
     {
       QLP_SANDBOX_RUNTIMES    = join(",", coalescelist(var.sandbox.runtimes, local.runtimes[var.sandbox.platform]))
       QLP_SANDBOX_CONCURRENCY = tostring(var.sandbox.concurrency)
-      # The host's engine pulls them with the host's identity.
+      # The host's Docker engine pulls them with the host's identity.
       QLP_SANDBOX_IMAGES        = "${local.registry.login_server}/qlp-sandbox-{language}:${var.sandbox.language_tag}"
       QLP_SANDBOX_APP_URL       = "https://func-${local.name}-${local.suffix}.azurewebsites.net"
       QLP_SANDBOX_DRAIN_SECONDS = "60"

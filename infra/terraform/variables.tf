@@ -9,7 +9,7 @@ variable "environment" {
 }
 
 variable "project" {
-  description = "Word that all names begin with."
+  description = "First word of all names."
   type        = string
   default     = "qlp"
 
@@ -20,7 +20,7 @@ variable "project" {
 }
 
 variable "location" {
-  description = "Azure region and the code that names carry for it."
+  description = "Azure region, and its code in names."
   type = object({
     name = string
     code = string
@@ -39,7 +39,7 @@ variable "tags" {
 }
 
 variable "locks_enabled" {
-  description = "Whether what holds data is locked against deletion."
+  description = "Whether resources that hold data are locked against deletion."
   type        = bool
   default     = true
 
@@ -52,7 +52,7 @@ variable "locks_enabled" {
 # --- network -----------------------------------------------------------------------------------
 
 variable "private" {
-  description = "Whether every service is reached through private endpoints and closed to public networks. If not, only the database has an endpoint, and the others admit listed networks."
+  description = "Whether every service has a private endpoint and is closed to public networks. If not, only the database has one, and the other services admit listed networks."
   type        = bool
 
   validation {
@@ -67,13 +67,13 @@ variable "address_space" {
 }
 
 variable "client_cidrs" {
-  description = "Networks that may call the application where no Front Door stands before it."
+  description = "Networks that may call the application if there is no Front Door."
   type        = list(string)
   default     = []
 }
 
 variable "operator_cidrs" {
-  description = "Operators' networks: public ones where services are not private, else private ones (a VPN's, a runner's) that may reach the endpoints."
+  description = "Operators' networks: public ones if services are not private, else private ones (of a VPN or a runner) that may reach the endpoints."
   type        = list(string)
   default     = []
 }
@@ -85,7 +85,7 @@ variable "ddos_protection" {
 }
 
 variable "edge" {
-  description = "Front Door before the application; null for none. Managed WAF rules need sku Premium."
+  description = "Front Door in front of the application; null for none. Managed WAF rules need sku Premium."
   type = object({
     sku                   = string
     waf_mode              = optional(string, "Prevention")
@@ -96,7 +96,7 @@ variable "edge" {
 
   validation {
     condition     = !var.private || var.edge != null
-    error_message = "edge: a private application is reached through Front Door alone; give edge a value."
+    error_message = "edge: a private application can only be reached through Front Door; set edge."
   }
 
   validation {
@@ -108,12 +108,12 @@ variable "edge" {
 # --- data --------------------------------------------------------------------------------------
 
 variable "customer_managed_keys" {
-  description = "Whether data at rest is encrypted with keys of our vault instead of Azure's own."
+  description = "Whether data at rest is encrypted with keys in our vault instead of Azure's own."
   type        = bool
 }
 
 variable "database" {
-  description = "Size and durability of PostgreSQL; max_connections is what the sku allows to users."
+  description = "Size and durability of PostgreSQL; max_connections is how many connections the sku allows to users."
   type = object({
     version              = optional(string, "18")
     sku                  = string
@@ -141,7 +141,7 @@ variable "database_administrator" {
 }
 
 variable "service_bus" {
-  description = "Service Bus namespace: sku Standard or Premium (private endpoints, keys of ours), capacity in messaging units."
+  description = "Service Bus namespace: sku Standard or Premium (private endpoints, customer-managed keys), capacity in messaging units."
   type = object({
     sku      = string
     capacity = optional(number, 1)
@@ -157,7 +157,7 @@ variable "registry_sku" {
 # --- operations --------------------------------------------------------------------------------
 
 variable "logs" {
-  description = "Log Analytics: days kept, and GB taken in per day (-1: no limit)."
+  description = "Log Analytics: days that logs are kept, and GB a day at most (-1: no limit)."
   type = object({
     retention_days = optional(number, 30)
     daily_quota_gb = optional(number, 1)

@@ -1,5 +1,5 @@
 variable "registry_open_to_builders" {
-  description = "Whether a private environment's registry answers public networks, so that hosted runners can push (signed in with Microsoft Entra)."
+  description = "Whether a private environment's registry can be reached from public networks, so that hosted runners can push (signed in with Microsoft Entra)."
   type        = bool
   default     = false
 
@@ -10,7 +10,7 @@ variable "registry_open_to_builders" {
 }
 
 variable "shared_registry" {
-  description = "Registry of another environment that images come from, by resource ID and host name; null for one of its own. What was tested in staging then runs in production, byte for byte."
+  description = "Another environment's registry to take images from, by resource ID and host name; null for a registry of its own. With it, production runs exactly the images that were tested in staging."
   type = object({
     id           = string
     login_server = string
@@ -34,7 +34,7 @@ variable "plan" {
 }
 
 variable "slot" {
-  description = "Deployment slot that releases go to first, then are swapped from; null for none (B skus have no slots)."
+  description = "Deployment slot to which releases are deployed before they are swapped into production; null for none (B skus have no slots)."
   type        = string
   default     = null
 
@@ -59,7 +59,7 @@ variable "release" {
 }
 
 variable "app" {
-  description = "The application: Python version, worker processes per instance, database connections per process, settings of the environment, and settings that are secrets of the vault (setting = secret's name)."
+  description = "The application: Python version, worker processes per instance, database connections per process, settings, and settings whose values are secrets in the vault (setting = secret's name)."
   type = object({
     python_version   = optional(string, "3.11")
     worker_processes = optional(number, 1)
@@ -76,12 +76,12 @@ variable "app" {
 
   validation {
     condition     = alltrue([for name in keys(var.app.settings) : !can(regex("(?i)(password|secret|_key|token|connectionstring)", name))])
-    error_message = "app.settings: names of secrets belong into app.secrets, their values into the vault."
+    error_message = "app.settings: put secrets' names into app.secrets, and their values into the vault."
   }
 }
 
 variable "language_model" {
-  description = "An Azure OpenAI account that is there already, asked with the application's identity: its endpoint and resource ID, and the names of its deployments for programs (llm) and for vectors (embedding), either of which may be left out. Null for none: a new sentence then needs a program, and vectors are lexical."
+  description = "An existing Azure OpenAI account, which the application uses with its identity: its endpoint and resource ID, and the names of its deployments for programs (llm) and for vectors (embedding), one of which may be left out. Null for none: a new sentence then needs a program, and vectors are lexical."
   type = object({
     endpoint   = string
     account_id = string
@@ -102,12 +102,12 @@ variable "language_model" {
 
   validation {
     condition     = var.language_model == null ? true : var.language_model.llm != null || var.language_model.embedding != null
-    error_message = "language_model: name a deployment, llm or embedding or both; else leave language_model out."
+    error_message = "language_model: name a deployment (llm, embedding or both), or leave language_model out."
   }
 }
 
 variable "sandbox" {
-  description = "The sandbox host: platform (app_service, vm_scale_set or container_apps_sessions, see docs/decisions/110), image in the registry and tag of the languages' images (qlp-sandbox-LANGUAGE), programs at once and their memory, runtimes in the order in which they are tried."
+  description = "The sandbox host: platform (app_service, vm_scale_set or container_apps_sessions, see docs/decisions/110), its image in the registry, tag of the languages' images (qlp-sandbox-LANGUAGE), programs at once and their memory, and runtimes in the order in which they are tried."
   type = object({
     platform     = optional(string, "app_service")
     image        = optional(string, "qlp-sandbox-host:latest")
@@ -120,7 +120,7 @@ variable "sandbox" {
 
   validation {
     condition     = alltrue([for runtime in var.sandbox.runtimes : contains(["docker", "bubblewrap", "sessions", "confined"], runtime)])
-    error_message = "sandbox.runtimes: of docker, bubblewrap, sessions and confined, in the order in which they are tried; empty for the platform's own."
+    error_message = "sandbox.runtimes: docker, bubblewrap, sessions or confined, in the order in which they are tried; empty for the platform's default."
   }
 
   validation {
@@ -135,7 +135,7 @@ variable "sandbox" {
 }
 
 variable "sandbox_machines" {
-  description = "For platform vm_scale_set: size, zones, smallest and largest number, image with Docker in it (null: Ubuntu), and the public SSH key that Azure asks for."
+  description = "For platform vm_scale_set: size, zones, least and greatest number, image with Docker in it (null: Ubuntu), and the public SSH key that Azure requires."
   type = object({
     sku                  = optional(string, "Standard_D2ds_v5")
     zones                = optional(set(string), ["1", "2", "3"])
@@ -149,6 +149,6 @@ variable "sandbox_machines" {
 
   validation {
     condition     = var.sandbox.platform != "vm_scale_set" || var.sandbox_machines.admin_ssh_public_key != null
-    error_message = "sandbox_machines.admin_ssh_public_key: Azure makes no Linux machine without one; set TF_VAR_sandbox_machines."
+    error_message = "sandbox_machines.admin_ssh_public_key: Azure requires one for Linux machines; set TF_VAR_sandbox_machines."
   }
 }

@@ -13,13 +13,13 @@ terraform {
     }
   }
 
-  # One state per environment, each in a container of its own; a blob lease locks it. The account
-  # is bootstrap's: terraform init -backend-config=environments/ENV.backend.hcl
+  # One state per environment, each in a container of its own, locked by a blob lease. bootstrap makes
+  # the account: terraform init -backend-config=environments/ENV.backend.hcl
   backend "azurerm" {}
 }
 
 provider "azurerm" {
-  # The subscription is that of ARM_SUBSCRIPTION_ID.
+  # ARM_SUBSCRIPTION_ID names the subscription.
   storage_use_azuread = true
 
   features {
@@ -33,7 +33,7 @@ provider "azurerm" {
     }
 
     storage {
-      # Private accounts answer nobody outside the network; nothing here needs their data plane.
+      # Private accounts cannot be reached from outside the network, and no data plane is needed here.
       data_plane_available = false
     }
 

@@ -1,5 +1,5 @@
-# Per environment one identity that applies and one that only plans. They sign in from the
-# repository's environments infrastructure-NAME and plan-NAME, with no secret anywhere.
+# For each environment, one identity that applies and one that only plans. Jobs of the repository's
+# environments infrastructure-NAME and plan-NAME sign in as them, without any secret.
 locals {
   appliers  = { for name in var.environments : "infrastructure-${name}" => name }
   planners  = { for name in var.environments : "plan-${name}" => name }
@@ -7,7 +7,7 @@ locals {
 
   subscription = "/subscriptions/${data.azurerm_client_config.current.subscription_id}"
 
-  # All that the configuration hands out. A deployer can grant these and nothing else: not Owner.
+  # All roles that the configuration grants. A deployer can grant these and no others, such as Owner.
   grantable_roles = toset([
     "AcrPull",
     "AcrPush",
@@ -52,7 +52,7 @@ resource "azurerm_federated_identity_credential" "deployer" {
   subject             = "repo:${var.github_repository}:environment:${each.key}"
 }
 
-# Planning locks the state too, which is writing to it.
+# Planning needs to write too, as it locks the state.
 resource "azurerm_role_assignment" "state" {
   for_each = local.deployers
 
@@ -114,7 +114,7 @@ resource "azurerm_role_assignment" "reader" {
   principal_type       = "ServicePrincipal"
 }
 
-# The provider compares app settings, which Azure lists by an action and not by reading.
+# The provider compares app settings, which Azure lists with an action that Reader does not include.
 resource "azurerm_role_definition" "settings_reader" {
   name        = "${var.project} settings reader"
   scope       = local.subscription
@@ -139,7 +139,7 @@ resource "azurerm_role_assignment" "settings_reader" {
   principal_type     = "ServicePrincipal"
 }
 
-# Locks are nobody's but Owner's and User Access Administrator's by default.
+# By default, only Owner and User Access Administrator may manage locks.
 resource "azurerm_role_definition" "lock_keeper" {
   name        = "${var.project} lock keeper"
   scope       = local.subscription

@@ -6,7 +6,7 @@ resource "azurerm_user_assigned_identity" "encryption" {
 }
 
 resource "azurerm_key_vault" "states" {
-  #checkov:skip=CKV_AZURE_189:Whoever runs bootstrap comes from a listed network; there is no private one yet
+  #checkov:skip=CKV_AZURE_189:Bootstrap is run from a listed network; there is no private one yet
   #checkov:skip=CKV2_AZURE_32:It exists before any network does
   name                = "kv-${var.project}-tfstate-${local.suffix}"
   location            = azurerm_resource_group.this.location
@@ -45,7 +45,7 @@ resource "azurerm_role_assignment" "encryption" {
   principal_type       = "ServicePrincipal"
 }
 
-# A role takes up to some minutes until every service believes in it.
+# It may take minutes until every service knows a new role assignment.
 resource "time_sleep" "roles_known" {
   create_duration = "180s"
   depends_on      = [azurerm_role_assignment.operator_keys, azurerm_role_assignment.encryption]

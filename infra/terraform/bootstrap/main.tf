@@ -5,7 +5,7 @@ locals {
   suffix = substr(sha1("${data.azurerm_client_config.current.subscription_id}/${local.name}"), 0, 5)
   tags   = merge(var.tags, { project = var.project, managed-by = "terraform-bootstrap" })
 
-  # Its own state moves in too, once there is something to move into.
+  # Bootstrap's own state is moved here too, once the account exists.
   states = setunion(var.environments, ["bootstrap"])
 }
 
@@ -17,8 +17,8 @@ resource "azurerm_resource_group" "this" {
 
 resource "azurerm_storage_account" "states" {
   #checkov:skip=CKV_AZURE_33:Queue logging of the classic kind needs account keys, and there are no queues
-  #checkov:skip=CKV_AZURE_43:The name is put together from parts that variables.tf bounds
-  #checkov:skip=CKV_AZURE_59:Whoever runs Terraform comes from a listed network, or with an OpenID Connect sign-in
+  #checkov:skip=CKV_AZURE_43:The name is built from parts that variables.tf limits
+  #checkov:skip=CKV_AZURE_59:Terraform is run from a listed network, or with an OpenID Connect sign-in
   #checkov:skip=CKV2_AZURE_33:It exists before any network does
   name                = "st${var.project}tfstate${local.suffix}"
   location            = azurerm_resource_group.this.location
@@ -36,7 +36,7 @@ resource "azurerm_storage_account" "states" {
   local_user_enabled                = false
   https_traffic_only_enabled        = true
   infrastructure_encryption_enabled = true
-  min_tls_version                   = "TLS1_2" # the highest floor there is; 1.3 is negotiated first
+  min_tls_version                   = "TLS1_2" # the highest minimum that can be set; 1.3 is negotiated first
 
   blob_properties {
     versioning_enabled = true
@@ -73,7 +73,7 @@ resource "azurerm_storage_account" "states" {
   depends_on = [time_sleep.roles_known]
 }
 
-# A container per environment: whoever may deploy one cannot read the state of another.
+# One container per environment: who may deploy one environment cannot read another's state.
 resource "azurerm_storage_container" "state" {
   #checkov:skip=CKV2_AZURE_21:Diagnostic logging of blobs belongs to a workspace, and none exists yet
   for_each = local.states

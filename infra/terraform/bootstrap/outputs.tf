@@ -1,5 +1,5 @@
 output "backend_files" {
-  description = "Per state the content of its file environments/NAME.backend.hcl."
+  description = "For each state, the content of its file environments/NAME.backend.hcl."
   value = {
     for name, container in azurerm_storage_container.state : name => <<-HCL
       resource_group_name  = "${azurerm_resource_group.this.name}"
@@ -12,11 +12,11 @@ output "backend_files" {
 }
 
 output "client_ids" {
-  description = "Per GitHub environment (infrastructure-NAME, plan-NAME) the client ID that azure/login takes (AZURE_CLIENT_ID)."
+  description = "For each GitHub environment (infrastructure-NAME, plan-NAME), the client ID for azure/login (AZURE_CLIENT_ID)."
   value       = { for key, identity in azurerm_user_assigned_identity.deployer : key => identity.client_id }
 }
 
 output "tenant_id" {
-  description = "The tenant that azure/login takes (AZURE_TENANT_ID)."
+  description = "The tenant ID for azure/login (AZURE_TENANT_ID)."
   value       = data.azurerm_client_config.current.tenant_id
 }

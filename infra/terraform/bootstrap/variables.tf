@@ -1,5 +1,5 @@
 variable "project" {
-  description = "Word that all names begin with."
+  description = "First word of all names."
   type        = string
   default     = "qlp"
 
@@ -16,18 +16,18 @@ variable "location" {
 }
 
 variable "environments" {
-  description = "Environments that have a state and an identity that deploys them."
+  description = "Environments that get a state, and identities that deploy them."
   type        = set(string)
   default     = ["dev", "staging", "prod"]
 
   validation {
     condition     = length(var.environments) > 0 && alltrue([for name in var.environments : can(regex("^[a-z]{2,10}$", name))])
-    error_message = "environments: one name or more, of two to ten lower-case letters."
+    error_message = "environments: one or more names of two to ten lower-case letters."
   }
 }
 
 variable "allowed_cidrs" {
-  description = "Public networks that reach the states and their key vault: of whoever runs Terraform. Set TF_VAR_allowed_cidrs."
+  description = "Public networks that Terraform is run from: they may reach the states and their key vault. Set TF_VAR_allowed_cidrs."
   type        = list(string)
   default     = []
 
@@ -38,7 +38,7 @@ variable "allowed_cidrs" {
 }
 
 variable "states_reachable_from_anywhere" {
-  description = "Whether the states' account answers every network (with Microsoft Entra alone, as ever): needed by hosted runners, whose addresses change."
+  description = "Whether the states' account can be reached from every network (with Microsoft Entra sign-in only, in any case): needed by hosted runners, whose addresses change."
   type        = bool
   default     = false
 }

@@ -1,4 +1,4 @@
-# The account's name is bootstrap's; its output backend_files is this file, complete.
+# Without the account's name, which bootstrap makes; its output backend_files is the complete file.
 resource_group_name = "rg-qlp-tfstate"
 container_name      = "tfstate-dev"
 key                 = "qlp.tfstate"

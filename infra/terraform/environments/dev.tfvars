@@ -5,7 +5,8 @@ tags        = { owner = "qlp-team", cost-center = "qlp-dev" }
 
 private       = false
 address_space = "10.20.0.0/22"
-# Whoever may call and operate it: fill in, or set TF_VAR_client_cidrs and TF_VAR_operator_cidrs.
+# Who may call and operate it: set client_cidrs and operator_cidrs here, or TF_VAR_client_cidrs and
+# TF_VAR_operator_cidrs.
 
 customer_managed_keys = false
 locks_enabled         = false

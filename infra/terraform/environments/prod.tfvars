@@ -1,4 +1,4 @@
-# Private, redundant over zones, encrypted with keys of ours.
+# Private, zone-redundant, encrypted with customer-managed keys.
 environment = "prod"
 location    = { name = "westeurope", code = "weu" }
 tags        = { owner = "qlp-team", cost-center = "qlp-prod" }
@@ -11,7 +11,7 @@ edge = {
   sku                   = "Premium"
   waf_mode              = "Prevention"
   rate_limit_per_minute = 600
-  # Where customers are; empty admits every country.
+  # Countries of the customers; empty admits every country.
   allowed_countries = ["AT", "BE", "CH", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IT", "LU", "NL", "NO", "PL", "PT", "SE", "US"]
 }
 

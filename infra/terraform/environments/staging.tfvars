@@ -1,4 +1,4 @@
-# Production's shape, so that what is released has been private once before; smaller.
+# As production, only smaller, so that releases are tested in a private network.
 environment = "staging"
 location    = { name = "westeurope", code = "weu" }
 tags        = { owner = "qlp-team", cost-center = "qlp-staging" }
@@ -19,7 +19,7 @@ app          = { pool_size = 8 }
 slot         = "next"
 sandbox      = { platform = "app_service", concurrency = 2, memory_mib = 3072 }
 registry_sku = "Premium"
-# Hosted runners push here, signed in; production is given this registry as TF_VAR_shared_registry.
+# Hosted runners push here, signed in; production gets this registry as TF_VAR_shared_registry.
 registry_open_to_builders = true
 service_bus               = { sku = "Premium", capacity = 1 }
 

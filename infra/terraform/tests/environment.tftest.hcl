@@ -1,5 +1,5 @@
-# The rules of variables.tf and checks.tf that an environment can break, and what the sandbox host
-# may do on each platform that it can run on. Providers are mocked: no cloud, no sign-in.
+# The rules of variables.tf and checks.tf that an environment can break, and the sandbox host's rights
+# on each platform. Providers are mocked: no cloud, no sign-in.
 mock_provider "azurerm" {
   mock_data "azurerm_client_config" {
     defaults = {

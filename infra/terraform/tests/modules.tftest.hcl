@@ -1,4 +1,4 @@
-# What each module refuses, whoever calls it. Providers are mocked.
+# Values that each module refuses. Providers are mocked.
 mock_provider "azurerm" {}
 mock_provider "time" {}
 

@@ -66,7 +66,7 @@ resource "azurerm_linux_function_app" "this" {
   }
 
   lifecycle {
-    # The release pipeline says which package runs.
+    # The release pipeline sets it.
     ignore_changes = [app_settings["WEBSITE_RUN_FROM_PACKAGE"]]
   }
 }

@@ -1,4 +1,4 @@
-# What an app and its slot have in common: a swap then exchanges nothing but the code.
+# What an app and its slot share, so that a swap exchanges only the code.
 locals {
   app_name     = "func-${var.name}-${var.suffix}"
   sandbox_name = "app-${var.name}-sandbox-${var.suffix}"
@@ -16,7 +16,7 @@ locals {
 
   app = {
     health_check_path = "/api/health"
-    # Deploying takes a sign-in with Microsoft Entra and a role; hosted runners have no fixed address.
+    # Deploying needs a Microsoft Entra sign-in and a role; hosted runners have no fixed addresses.
     scm_ip_restriction_default_action = var.private ? "Deny" : "Allow"
 
     settings = merge({
@@ -24,7 +24,7 @@ locals {
       AzureWebJobsStorage__credential       = "managedidentity"
       FUNCTIONS_WORKER_PROCESS_COUNT        = tostring(var.app.worker_processes)
       APPLICATIONINSIGHTS_CONNECTION_STRING = var.application_insights_connection_string
-      # The identity that azure-identity's DefaultAzureCredential takes.
+      # The identity that DefaultAzureCredential of azure-identity uses.
       AZURE_CLIENT_ID = var.app.client_id
       }, var.app.settings, {
       for setting, secret in var.app.secrets :
@@ -54,7 +54,7 @@ locals {
       AZURE_CLIENT_ID                     = var.sandbox.client_id
       WEBSITES_PORT                       = var.sandbox.settings["QLP_SANDBOX_HEALTH_PORT"]
       WEBSITES_ENABLE_APP_SERVICE_STORAGE = "false"
-      # Longer than a host drains: running programs end before it is killed.
+      # Longer than QLP_SANDBOX_DRAIN_SECONDS, so that running programs end before the host is killed.
       WEBSITES_CONTAINER_STOP_TIME_LIMIT = "120"
     }, var.sandbox.settings)
   }

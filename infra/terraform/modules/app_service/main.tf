@@ -1,5 +1,5 @@
 resource "azurerm_service_plan" "this" {
-  #checkov:skip=CKV_AZURE_211:The sku is the environment's choice; development has a small one
+  #checkov:skip=CKV_AZURE_211:Each environment chooses its sku; development has a small one
   #checkov:skip=CKV_AZURE_225:Set where var.plan.zone_redundant is true
   name                = "asp-${var.name}"
   location            = var.location

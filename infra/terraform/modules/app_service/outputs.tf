@@ -19,12 +19,12 @@ output "app_host_name" {
 }
 
 output "sandbox_id" {
-  description = "Resource ID of the sandbox host's app; null where it runs elsewhere."
+  description = "Resource ID of the sandbox host's app; null if it runs elsewhere."
   value       = one(azurerm_linux_web_app.sandbox[*].id)
 }
 
 output "sandbox_name" {
-  description = "Name of the sandbox host's app; null where it runs elsewhere."
+  description = "Name of the sandbox host's app; null if it runs elsewhere."
   value       = one(azurerm_linux_web_app.sandbox[*].name)
 }
 
@@ -34,11 +34,11 @@ output "storage_account_id" {
 }
 
 output "app_slot_id" {
-  description = "Resource ID of the application's slot; null without one."
+  description = "Resource ID of the application's slot; null if there is none."
   value       = one(azurerm_linux_function_app_slot.this[*].id)
 }
 
 output "slot_host_name" {
-  description = "Host name of the application's slot; null without one."
+  description = "Host name of the application's slot; null if there is none."
   value       = var.slot == null ? null : "${local.app_name}-${var.slot}.azurewebsites.net"
 }

@@ -1,5 +1,5 @@
 resource "azurerm_linux_web_app" "sandbox" {
-  #checkov:skip=CKV_AZURE_13:No browser and no sign-in: it serves its own health to the application's subnet alone
+  #checkov:skip=CKV_AZURE_13:No browser and no sign-in: it only serves its health, to the application's subnet
   #checkov:skip=CKV_AZURE_17:As above; no client presents a certificate
   #checkov:skip=CKV_AZURE_88:Nothing is kept: a program's files live in memory until it ends
   #checkov:skip=CKV_AZURE_222:Closed where var.private is true; else restricted to the application's subnet

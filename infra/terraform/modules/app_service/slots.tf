@@ -1,4 +1,4 @@
-# A release goes here first, with the same settings, and is then swapped in.
+# A release is deployed here first, with production's settings, and then swapped in.
 resource "azurerm_linux_function_app_slot" "this" {
   #checkov:skip=CKV_AZURE_221:Closed where var.private is true; else restricted to listed networks
   count = var.slot == null ? 0 : 1
@@ -67,7 +67,7 @@ resource "azurerm_linux_function_app_slot" "this" {
   }
 
   lifecycle {
-    # The release pipeline says which package runs.
+    # The release pipeline sets it.
     ignore_changes = [app_settings["WEBSITE_RUN_FROM_PACKAGE"]]
   }
 }

@@ -1,9 +1,9 @@
-# The functions host keeps its leases and timers here; nothing of the product's.
+# For leases and timers of the functions host; QLP itself stores nothing here.
 resource "azurerm_storage_account" "host" {
-  #checkov:skip=CKV_AZURE_33:Queue logging of the classic kind needs account keys; diagnostic settings log the same
-  #checkov:skip=CKV_AZURE_43:The name is put together from parts that variables.tf bounds
-  #checkov:skip=CKV_AZURE_206:Leases and timers are made anew; replication over zones is var.storage_replication
-  #checkov:skip=CKV2_AZURE_33:The endpoints of all services are made in one place, endpoints.tf of the root module
+  #checkov:skip=CKV_AZURE_33:Classic queue logging needs account keys; diagnostic settings log the same
+  #checkov:skip=CKV_AZURE_43:The name is built from parts that variables.tf limits
+  #checkov:skip=CKV_AZURE_206:Leases and timers can be lost; var.storage_replication sets replication over zones
+  #checkov:skip=CKV2_AZURE_33:endpoints.tf of the root module makes the endpoints of all services
   name                = "st${replace(var.name, "-", "")}${var.suffix}"
   location            = var.location
   resource_group_name = var.resource_group_name
@@ -19,7 +19,7 @@ resource "azurerm_storage_account" "host" {
   cross_tenant_replication_enabled = false
   local_user_enabled               = false
   https_traffic_only_enabled       = true
-  min_tls_version                  = "TLS1_2"     # the highest floor there is; 1.3 is negotiated first
+  min_tls_version                  = "TLS1_2"     # the highest minimum that can be set; 1.3 is negotiated first
   public_network_access_enabled    = !var.private #checkov:skip=CKV_AZURE_59:Closed where var.private is true; else only the application's subnet is let in
 
   blob_properties {

@@ -25,7 +25,7 @@ variable "tags" {
 }
 
 variable "suffix" {
-  description = "Five characters that make names unique in the world, kept the same between applies."
+  description = "Five characters that make names globally unique; must stay the same between applies."
   type        = string
 
   validation {
@@ -44,7 +44,7 @@ variable "plan" {
 
   validation {
     condition     = contains(["B1", "B2", "B3", "P0v3", "P1v3", "P2v3", "P3v3"], var.plan.sku)
-    error_message = "plan.sku: B1 to B3, or P0v3 to P3v3; the application's timers need a plan that is always on."
+    error_message = "plan.sku: B1 to B3, or P0v3 to P3v3; the application's timers need a plan with always_on."
   }
 
   validation {
@@ -70,7 +70,7 @@ variable "private" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets that the application and the sandbox host send from."
+  description = "Subnets of the application's and the sandbox host's outbound traffic."
   type = object({
     app     = string
     sandbox = string
@@ -78,7 +78,7 @@ variable "subnet_ids" {
 }
 
 variable "inbound" {
-  description = "Who may call the application while it is not private: networks, or one Front Door profile by its GUID."
+  description = "Who may call the application if it is not private: networks, and a Front Door profile by its GUID."
   type = object({
     cidrs           = optional(list(string), [])
     from_front_door = optional(bool, false)
@@ -93,16 +93,15 @@ variable "inbound" {
 }
 
 variable "app" {
-  description = "The application: identity, Python version, settings, and settings whose values are secrets of a vault."
+  description = "The application: identity, Python version, settings, and settings whose values are secrets in a vault."
   type = object({
-    identity_id       = string
-    client_id         = string
-    python_version    = optional(string, "3.11")
-    worker_processes  = optional(number, 1)
-    settings          = map(string)
-    key_vault_name    = string
-    secrets           = optional(map(string), {})
-    telemetry_enabled = optional(bool, true)
+    identity_id      = string
+    client_id        = string
+    python_version   = optional(string, "3.11")
+    worker_processes = optional(number, 1)
+    settings         = map(string)
+    key_vault_name   = string
+    secrets          = optional(map(string), {})
   })
 
   validation {
@@ -123,7 +122,7 @@ variable "application_insights_connection_string" {
 }
 
 variable "sandbox" {
-  description = "The sandbox host's container: identity, registry, image (repository:tag or repository@digest) and settings; null where it runs elsewhere."
+  description = "The sandbox host's container: identity, registry, image (repository:tag or repository@digest) and settings; null if it runs elsewhere."
   type = object({
     identity_id     = string
     client_id       = string
@@ -149,7 +148,7 @@ variable "encryption_key" {
 }
 
 variable "storage_replication" {
-  description = "Replication of the functions host's storage: LRS, or ZRS over zones."
+  description = "Replication of the functions host's storage: LRS, or ZRS for several zones."
   type        = string
   default     = "LRS"
 

@@ -1,10 +1,10 @@
 locals {
-  # What the application's schema and its followers depend on; the rest is Azure's default.
+  # Parameters that the application's schema and followers depend on; the others keep Azure's defaults.
   configuration = {
     "azure.extensions"         = "VECTOR"
     "require_secure_transport" = "on"
     "ssl_min_protocol_version" = "TLSv1.2"
-    # An open transaction anywhere in the server keeps committed events from being read.
+    # An open transaction in any database of the server keeps committed events from being read.
     "idle_in_transaction_session_timeout" = "60000"
     "log_checkpoints"                     = "on"
     "log_connections"                     = "on"
@@ -16,7 +16,7 @@ locals {
 }
 
 resource "azurerm_postgresql_flexible_server" "this" {
-  #checkov:skip=CKV2_AZURE_57:The endpoints of all services are made in one place, endpoints.tf of the root module
+  #checkov:skip=CKV2_AZURE_57:endpoints.tf of the root module makes the endpoints of all services
   name                = "psql-${var.name}-${var.suffix}"
   location            = var.location
   resource_group_name = var.resource_group_name
@@ -28,7 +28,7 @@ resource "azurerm_postgresql_flexible_server" "this" {
   auto_grow_enabled = true
 
   backup_retention_days         = var.server.backup_days
-  geo_redundant_backup_enabled  = var.server.geo_redundant_backup #checkov:skip=CKV_AZURE_136:Per environment; with customer-managed keys it would need a vault in the paired region
+  geo_redundant_backup_enabled  = var.server.geo_redundant_backup #checkov:skip=CKV_AZURE_136:Each environment chooses; with customer-managed keys it would need a vault in the paired region
   public_network_access_enabled = !var.private
 
   authentication {
@@ -68,7 +68,7 @@ resource "azurerm_postgresql_flexible_server" "this" {
 
   lifecycle {
     prevent_destroy = true
-    # Azure chooses the zones, and exchanges them at a failover.
+    # Azure chooses the zones, and swaps them at a failover.
     ignore_changes = [zone, high_availability[0].standby_availability_zone]
 
     precondition {

@@ -25,7 +25,7 @@ variable "tags" {
 }
 
 variable "suffix" {
-  description = "Five characters that make names unique in the world, kept the same between applies."
+  description = "Five characters that make names globally unique; must stay the same between applies."
   type        = string
 
   validation {
@@ -35,7 +35,7 @@ variable "suffix" {
 }
 
 variable "tenant_id" {
-  description = "Microsoft Entra tenant that signs people and services in."
+  description = "Microsoft Entra tenant in which people and services sign in."
   type        = string
 }
 
@@ -59,7 +59,7 @@ variable "administrator" {
 }
 
 variable "server" {
-  description = "Size and durability: version, sku, storage_mb, backup_days, geo_redundant_backup, high_availability, max_connections of the sku, preferred zone."
+  description = "Size and durability: version, sku, storage_mb, max_connections of the sku, backup_days, geo_redundant_backup, high_availability."
   type = object({
     version              = optional(string, "18")
     sku                  = string
@@ -102,7 +102,7 @@ variable "private" {
 }
 
 variable "operator_cidrs" {
-  description = "Public networks that may reach the server while it is not private."
+  description = "Public networks that may reach the server if it is not private."
   type        = list(string)
   default     = []
 }

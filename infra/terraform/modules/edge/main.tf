@@ -1,6 +1,6 @@
 locals {
-  # Counted here and not at the call: the application needs the profile before the origin needs the
-  # application, and a counted module is one thing.
+  # Counted here, not where the module is called: the application depends on the profile, and the
+  # origin on the application, but everything depends on a counted module as a whole.
   count = var.enabled ? 1 : 0
   sku   = "${var.sku}_AzureFrontDoor"
 }
@@ -14,7 +14,7 @@ resource "azurerm_cdn_frontdoor_profile" "this" {
   response_timeout_seconds = 60 # long polls last up to 30
   tags                     = var.tags
 
-  # The key is in a header; addresses and query strings of clients are nobody's business later.
+  # Clients' addresses and query strings are not logged. API keys are in a header, which never is.
   log_scrubbing_rule {
     match_variable = "QueryStringArgNames"
   }
@@ -83,7 +83,7 @@ resource "azurerm_cdn_frontdoor_route" "this" {
   cdn_frontdoor_origin_group_id = azurerm_cdn_frontdoor_origin_group.this[0].id
   cdn_frontdoor_origin_ids      = [azurerm_cdn_frontdoor_origin.this[0].id]
 
-  # The sandbox host speaks to the application inside the network, never through here.
+  # The sandbox host calls the application within the network, not through Front Door.
   patterns_to_match      = ["/api/*"]
   supported_protocols    = ["Http", "Https"] # plain HTTP is answered with a redirect
   https_redirect_enabled = true

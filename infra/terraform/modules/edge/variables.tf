@@ -20,7 +20,7 @@ variable "tags" {
 }
 
 variable "suffix" {
-  description = "Five characters that make names unique in the world, kept the same between applies."
+  description = "Five characters that make names globally unique; must stay the same between applies."
   type        = string
 
   validation {
@@ -30,7 +30,7 @@ variable "suffix" {
 }
 
 variable "enabled" {
-  description = "Whether there is a Front Door at all."
+  description = "Whether there is a Front Door."
   type        = bool
   default     = true
 }
@@ -46,7 +46,7 @@ variable "sku" {
 }
 
 variable "origin" {
-  description = "The application: host name, and where it is private the resource ID and region its private link leads to."
+  description = "The application: host name and, if it is private, the resource ID and region of its private link."
   type = object({
     host_name        = string
     health_path      = string
@@ -56,17 +56,17 @@ variable "origin" {
 }
 
 variable "origin_is_private" {
-  description = "Whether the origin is reached by private link alone; needs Premium."
+  description = "Whether the origin is reached only by private link; needs Premium."
   type        = bool
 
   validation {
     condition     = !var.origin_is_private || var.sku == "Premium"
-    error_message = "origin_is_private: only Premium reaches origins by private link."
+    error_message = "origin_is_private: only Premium can reach origins by private link."
   }
 }
 
 variable "waf_mode" {
-  description = "Prevention blocks, Detection only logs (to look at false positives)."
+  description = "Prevention blocks; Detection only logs, to find false positives."
   type        = string
   default     = "Prevention"
 
@@ -77,7 +77,7 @@ variable "waf_mode" {
 }
 
 variable "rate_limit_per_minute" {
-  description = "Requests a minute from one address, above which it is refused for that minute."
+  description = "Requests a minute from one address; further ones are refused for that minute."
   type        = number
   default     = 600
 
@@ -99,9 +99,9 @@ variable "allowed_countries" {
 }
 
 variable "body_exclusions" {
-  description = "JSON members whose content the managed rules do not judge; operator Equals or StartsWith."
+  description = "JSON members whose content the managed rules ignore: name = operator, Equals or StartsWith."
   type        = map(string)
-  # Intents are programs and questions about programs: to rules against injected code they all look like attacks.
+  # Intents contain programs, which rules against injected code take for attacks.
   default = { "text" = "Equals", "program" = "StartsWith" }
 
   validation {

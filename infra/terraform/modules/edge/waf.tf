@@ -26,7 +26,7 @@ resource "azurerm_cdn_frontdoor_firewall_policy" "this" {
     rate_limit_duration_in_minutes = 1
     rate_limit_threshold           = var.rate_limit_per_minute
 
-    # Every request has a Host header; a rule without a condition is refused.
+    # Matches every request, as each has a Host header: Azure refuses rules without a condition.
     match_condition {
       match_variable = "RequestHeader"
       selector       = "Host"

@@ -1,5 +1,5 @@
 locals {
-  # The file of the embedded broker, in the format of Microsoft's emulator, with // comments.
+  # The embedded broker reads the same file, in the format of Microsoft's emulator, with // comments.
   entities = jsondecode(replace(file("${path.module}/servicebus.json"), "/(?m)//[^\"\\n]*$/", "")).UserConfig.Namespaces[0]
 
   queues = { for queue in local.entities.Queues : queue.Name => queue.Properties }
@@ -25,9 +25,9 @@ resource "azurerm_servicebus_namespace" "this" {
   capacity                     = local.premium ? var.namespace.capacity : 0
   premium_messaging_partitions = local.premium ? 1 : 0
 
-  # No shared access keys: every client signs in with its identity.
+  # No shared access keys: clients sign in with their identities.
   local_auth_enabled            = false
-  minimum_tls_version           = "1.2"        # the highest floor there is; 1.3 is not offered as one
+  minimum_tls_version           = "1.2"        # the highest minimum that can be set
   public_network_access_enabled = !var.private #checkov:skip=CKV_AZURE_204:Closed where var.private is true; a Standard namespace has no private endpoint
 
   dynamic "customer_managed_key" {
@@ -47,7 +47,7 @@ resource "azurerm_servicebus_namespace" "this" {
     }
   }
 
-  # The log republishes what is unfinished, but dead letters are nowhere else.
+  # Unfinished intents can be published again from the log, but dead letters exist only here.
   lifecycle {
     prevent_destroy = true
   }

@@ -4,7 +4,7 @@ output "id" {
 }
 
 output "fully_qualified_namespace" {
-  description = "Host name of the namespace, as the application's setting wants it."
+  description = "Host name of the namespace, for the application's setting."
   value       = "${azurerm_servicebus_namespace.this.name}.servicebus.windows.net"
 }
 
@@ -24,7 +24,7 @@ output "subscription_ids" {
 }
 
 output "entities" {
-  description = "What the namespace holds, with its settings as they are declared."
+  description = "Queues, topics and subscriptions, with their settings."
   value = {
     queues        = { for name, queue in azurerm_servicebus_queue.this : name => { lock = queue.lock_duration, deliveries = queue.max_delivery_count, ttl = queue.default_message_ttl, dead_letters_expired = queue.dead_lettering_on_message_expiration } }
     topics        = { for name, topic in azurerm_servicebus_topic.this : name => { ttl = topic.default_message_ttl } }

@@ -25,7 +25,7 @@ variable "tags" {
 }
 
 variable "suffix" {
-  description = "Five characters that make names unique in the world, kept the same between applies."
+  description = "Five characters that make names globally unique; must stay the same between applies."
   type        = string
 
   validation {
@@ -35,7 +35,7 @@ variable "suffix" {
 }
 
 variable "namespace" {
-  description = "Kind of namespace: sku Standard or Premium; capacity counts the messaging units of Premium."
+  description = "Kind of namespace: sku Standard or Premium; capacity in messaging units, for Premium."
   type = object({
     sku      = string
     capacity = optional(number, 1)
@@ -72,6 +72,6 @@ variable "encryption_key" {
 
   validation {
     condition     = var.encryption_key == null || var.namespace.sku == "Premium"
-    error_message = "encryption_key: only a Premium namespace takes customer-managed keys."
+    error_message = "encryption_key: only a Premium namespace supports customer-managed keys."
   }
 }

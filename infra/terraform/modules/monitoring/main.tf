@@ -18,7 +18,7 @@ resource "azurerm_application_insights" "this" {
   application_type    = "web"
   workspace_id        = azurerm_log_analytics_workspace.this.id
   retention_in_days   = contains([30, 60, 90, 120, 180, 270, 365, 550, 730], var.retention_days) ? var.retention_days : 90
-  sampling_percentage = 100 # the application samples
+  sampling_percentage = 100 # the application samples by itself
 }
 
 resource "azurerm_monitor_action_group" "this" {

@@ -14,7 +14,7 @@ output "application_insights_id" {
 }
 
 output "application_insights_connection_string" {
-  description = "Where telemetry is sent; it allows writing telemetry and nothing else."
+  description = "Connection string for telemetry, with which it can only be written."
   value       = azurerm_application_insights.this.connection_string
   sensitive   = true
 }

@@ -36,7 +36,7 @@ variable "retention_days" {
 }
 
 variable "daily_quota_gb" {
-  description = "GB of logs taken in per day; -1 for no limit."
+  description = "GB of logs a day, at most; -1 for no limit."
   type        = number
   default     = 1
 
@@ -52,7 +52,7 @@ variable "alert_emails" {
 
   validation {
     condition     = length(var.alert_emails) > 0 && alltrue([for address in var.alert_emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", address))])
-    error_message = "alert_emails: one mail address or more; without one nobody hears of an outage."
+    error_message = "alert_emails: one or more mail addresses; without one, nobody is told of an outage."
   }
 }
 

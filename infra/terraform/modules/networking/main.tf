@@ -1,7 +1,7 @@
 locals {
   ranges = cidrsubnets(var.address_space, 2, 2, 2, 2)
 
-  # Free, and what lets services without a private endpoint be closed to everyone else.
+  # Free of charge; with these, services without a private endpoint can be closed to everyone else.
   service_endpoints = {
     app     = ["Microsoft.KeyVault", "Microsoft.Storage", "Microsoft.Web"]
     sandbox = ["Microsoft.Web"]

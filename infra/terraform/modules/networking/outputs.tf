@@ -4,7 +4,7 @@ output "virtual_network_id" {
 }
 
 output "subnet_ids" {
-  description = "Resource IDs of the subnets app, sandbox and endpoints, once their security groups guard them."
+  description = "Resource IDs of the subnets app, sandbox and endpoints, once their security groups are in place."
   value       = { for name, subnet in azurerm_subnet.this : name => subnet.id }
   depends_on  = [azurerm_subnet_network_security_group_association.this]
 }

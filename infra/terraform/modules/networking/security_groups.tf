@@ -1,9 +1,9 @@
-# Everything is refused but what is listed. Programs in the sandbox have no network at all; these
-# rules bound what the host itself could reach if one of them broke out.
+# Everything is refused except what is listed. Programs in the sandbox have no network at all; these
+# rules limit what a program could reach if it broke out into the host.
 locals {
   endpoints_range = local.ranges[2]
 
-  # Without private endpoints the services are reached at their public addresses.
+  # Without private endpoints, services are reached at their public addresses.
   app_services     = var.private ? [] : ["AppService", "AzureKeyVault", "ServiceBus", "Storage"]
   sandbox_services = var.private ? [] : ["AppService", "AzureContainerRegistry", "ServiceBus", "Storage"]
 
@@ -27,7 +27,7 @@ locals {
       },
       { for index, tag in local.sandbox_services : "to-${lower(tag)}" => { priority = 130 + index, direction = "Outbound", access = "Allow", from = local.ranges[1], to = tag, ports = ["443", "5671"] } },
       var.sandbox_sessions ? {
-        # The pool's data plane has no service tag of its own.
+        # The session pool's data plane has no service tag of its own.
         to-sessions = { priority = 190, direction = "Outbound", access = "Allow", from = local.ranges[1], to = "AzureCloud", ports = ["443"] }
       } : {},
       var.sandbox_package_egress ? {

@@ -25,7 +25,7 @@ variable "tags" {
 }
 
 variable "address_space" {
-  description = "CIDR of the virtual network; it is cut into four equal parts: app, sandbox, private endpoints, spare."
+  description = "CIDR of the virtual network, which is divided into four equal parts: app, sandbox, private endpoints, spare."
   type        = string
 
   validation {
@@ -35,12 +35,12 @@ variable "address_space" {
 }
 
 variable "private" {
-  description = "Whether the services are reached through private endpoints alone; if not, their service tags are allowed as well."
+  description = "Whether services are reached only through private endpoints; if not, their service tags are allowed too."
   type        = bool
 }
 
 variable "sandbox_delegation" {
-  description = "Service that the sandbox's subnet is delegated to; null for virtual machines."
+  description = "Service to which the sandbox's subnet is delegated; null for virtual machines."
   type        = string
   default     = null
 
@@ -69,7 +69,7 @@ variable "app_https_egress" {
 }
 
 variable "operator_cidrs" {
-  description = "Networks of operators (a VPN's, a runner's) that may reach the private endpoints."
+  description = "Operators' networks (of a VPN or a runner) that may reach the private endpoints."
   type        = list(string)
   default     = []
 
@@ -80,7 +80,7 @@ variable "operator_cidrs" {
 }
 
 variable "private_dns_zones" {
-  description = "Private DNS zones by the service that uses them, such as key_vault = privatelink.vaultcore.azure.net."
+  description = "Private DNS zones, by service, such as key-vault = privatelink.vaultcore.azure.net."
   type        = map(string)
   default     = {}
 }

@@ -3,12 +3,12 @@ locals {
 }
 
 resource "azurerm_container_registry" "this" {
-  #checkov:skip=CKV_AZURE_163:Scanning in the registry is a plan of the whole subscription (Defender for Containers); the pipeline scans each image
+  #checkov:skip=CKV_AZURE_163:Scanning in the registry is enabled for a whole subscription (Defender for Containers); the pipeline scans each image
   #checkov:skip=CKV_AZURE_164:Signed images are checked before a deployment names them by digest; content trust is deprecated
   #checkov:skip=CKV_AZURE_165:One region; images can be rebuilt
   #checkov:skip=CKV_AZURE_166:Quarantine needs a scanner that releases images; the pipeline scans before it pushes
-  #checkov:skip=CKV_AZURE_233:Set for Premium, the only kind that has it
-  #checkov:skip=CKV_AZURE_237:A dedicated data endpoint needs Premium and matters for firewalls that this network does not have
+  #checkov:skip=CKV_AZURE_233:Set for Premium, the only sku that has it
+  #checkov:skip=CKV_AZURE_237:A dedicated data endpoint needs Premium, and only matters with a firewall, which this network does not have
   name                = "cr${replace(var.name, "-", "")}${var.suffix}"
   location            = var.location
   resource_group_name = var.resource_group_name

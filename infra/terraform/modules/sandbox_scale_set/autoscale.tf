@@ -1,5 +1,5 @@
 locals {
-  # More machines while each has more than its share of jobs waiting, fewer while nothing waits.
+  # One machine more while more than jobs_per_machine jobs wait per machine; one fewer while none wait.
   scaling = {
     out = { operator = "GreaterThan", threshold = var.queue.jobs_per_machine, direction = "Increase", cooldown = "PT3M", window = "PT5M" }
     in  = { operator = "LessThan", threshold = 1, direction = "Decrease", cooldown = "PT10M", window = "PT15M" }

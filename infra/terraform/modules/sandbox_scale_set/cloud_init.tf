@@ -1,8 +1,8 @@
-# A machine does one thing: run the sandbox host's container. It is replaced, never mended.
+# A machine only runs the sandbox host's container. It is replaced, never repaired.
 locals {
   port = var.settings["QLP_SANDBOX_HEALTH_PORT"]
 
-  # Path to mode and content.
+  # By path, the mode and content of each file.
   files = {
     "/etc/qlp/sandbox.env" = {
       mode    = "0600"
@@ -36,7 +36,7 @@ locals {
         net.core.bpf_jit_harden = 2
       EOT
     }
-    # Protocols that nothing here speaks, and that have been ways to the kernel.
+    # Protocols that nothing here uses, and through which kernels have been attacked.
     "/etc/modprobe.d/qlp.conf" = {
       mode    = "0644"
       content = join("", [for protocol in ["dccp", "rds", "sctp", "tipc", "vsock"] : "install ${protocol} /bin/false\n"])

@@ -9,7 +9,7 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
   instances                  = var.instances.minimum
   zones                      = var.zones
   zone_balance               = length(var.zones) > 1
-  overprovision              = false # a machine too many would take jobs and be killed with them
+  overprovision              = false # a surplus machine would take jobs, and be deleted while it runs them
   upgrade_mode               = "Rolling"
   encryption_at_host_enabled = var.encryption_at_host
   secure_boot_enabled        = true
@@ -35,7 +35,7 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
     }
   }
 
-  # Nothing is kept: the system lies on the machine's local disk and is gone with it.
+  # Nothing is kept: the system is on the machine's local disk, and is lost with the machine.
   os_disk {
     caching              = "ReadOnly"
     storage_account_type = "Standard_LRS"
@@ -63,7 +63,7 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
   }
 
   extension {
-    # Version 1: 200 is healthy. Version 2 wants a body of its own form.
+    # In version 1, status 200 is healthy. Version 2 requires a body of its own format.
     name                       = "health"
     publisher                  = "Microsoft.ManagedServices"
     type                       = "ApplicationHealthLinux"
@@ -86,7 +86,7 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
     max_unhealthy_upgraded_instance_percent = 20
     pause_time_between_batches              = "PT2M"
     prioritize_unhealthy_instances_enabled  = true
-    # A new machine first, then the old one goes: jobs are always taken.
+    # A new machine is added before an old one is removed, so that jobs are always taken.
     maximum_surge_instances_enabled = true
   }
 
@@ -105,7 +105,7 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
     rule = "OldestVM"
   }
 
-  # Time for running programs to end; what does not is run again by another machine.
+  # Time for running programs to end; those that do not are run again by another machine.
   termination_notification {
     enabled = true
     timeout = "PT5M"
@@ -114,6 +114,6 @@ resource "azurerm_linux_virtual_machine_scale_set" "this" {
   boot_diagnostics {}
 
   lifecycle {
-    ignore_changes = [instances] # the autoscale setting's
+    ignore_changes = [instances] # set by autoscaling
   }
 }

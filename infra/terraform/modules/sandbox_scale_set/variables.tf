@@ -30,19 +30,19 @@ variable "subnet_id" {
 }
 
 variable "sku" {
-  description = "Size of the machines; a local disk is needed for the ephemeral system disk."
+  description = "Size of the machines; must have a local disk, for the ephemeral system disk."
   type        = string
   default     = "Standard_D2ds_v5"
 }
 
 variable "zones" {
-  description = "Availability zones that the machines are spread over."
+  description = "Availability zones of the machines."
   type        = set(string)
   default     = ["1", "2", "3"]
 }
 
 variable "instances" {
-  description = "How many machines there are at least and at most."
+  description = "The least and the greatest number of machines."
   type = object({
     minimum = optional(number, 1)
     maximum = optional(number, 4)
@@ -56,13 +56,13 @@ variable "instances" {
 }
 
 variable "source_image_id" {
-  description = "Image with Docker already in it; null for Ubuntu 24.04, which fetches Docker when it starts."
+  description = "Image with Docker in it; null for Ubuntu 24.04, which installs Docker when it starts."
   type        = string
   default     = null
 }
 
 variable "admin_ssh_public_key" {
-  description = "Public key that Azure asks for; no rule lets SSH in."
+  description = "Public key that Azure requires; no network rule admits SSH."
   type        = string
 
   validation {
@@ -95,12 +95,12 @@ variable "image" {
 }
 
 variable "settings" {
-  description = "Environment of the sandbox host; no secrets, there are none."
+  description = "Environment of the sandbox host, which needs no secrets."
   type        = map(string)
 }
 
 variable "queue" {
-  description = "Queue whose length decides how many machines there are: namespace ID, queue name, jobs that one machine should have waiting."
+  description = "Queue whose length determines the number of machines: namespace ID, queue name, and waiting jobs per machine."
   type = object({
     namespace_id     = string
     name             = string
@@ -114,7 +114,7 @@ variable "queue" {
 }
 
 variable "encryption_at_host" {
-  description = "Whether local disks are encrypted too; the subscription must have the feature Microsoft.Compute/EncryptionAtHost registered."
+  description = "Whether local disks are encrypted too; the feature Microsoft.Compute/EncryptionAtHost must be registered in the subscription."
   type        = bool
   default     = true
 }

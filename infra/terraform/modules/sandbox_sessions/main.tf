@@ -1,6 +1,6 @@
-# The azurerm provider has no resource for session pools; a template is the provider's own way.
+# The azurerm provider has no resource for session pools, so a template deploys it.
 locals {
-  # Without hyphens: the resource's reference and its examples differ on whether they may be there.
+  # Without hyphens: Azure's reference and its examples disagree on whether they are allowed.
   pool_name = "sp${replace(var.name, "-", "")}"
 }
 

@@ -4,6 +4,6 @@ output "id" {
 }
 
 output "endpoint" {
-  description = "URL that executions are requested from."
+  description = "URL for requesting executions."
   value       = jsondecode(azurerm_resource_group_template_deployment.pool.output_content).endpoint.value
 }

@@ -25,7 +25,7 @@ variable "tags" {
 }
 
 variable "max_sessions" {
-  description = "Sessions that may exist at once."
+  description = "Most sessions at the same time."
   type        = number
   default     = 20
 

@@ -1,8 +1,8 @@
-# Keys are made through Azure Resource Manager. `azurerm_key_vault_key` speaks to the vault itself,
-# which refuses everyone outside the network once it is private; the management plane does not pass
-# the vault's firewall, so the same plan applies from anywhere.
+# Keys are made through Azure Resource Manager, which the vault's firewall does not concern, so that
+# the plan can be applied from anywhere. `azurerm_key_vault_key` would call the vault itself, which
+# refuses everyone outside of the network once it is private.
 locals {
-  # No expiry: PostgreSQL names a version of its key, and would stop with an expired one.
+  # No expiry: PostgreSQL uses a fixed version of its key, and would stop once that expired.
   rotation = {
     attributes      = {}
     lifetimeActions = [{ action = { type = "rotate" }, trigger = { timeAfterCreate = "P1Y" } }]
@@ -44,7 +44,7 @@ resource "azurerm_resource_group_template_deployment" "key" {
     }
   })
 
-  # Data encrypted with a key is lost with it.
+  # Without the key, the data encrypted with it is lost.
   lifecycle {
     prevent_destroy = true
   }
@@ -60,7 +60,8 @@ resource "azurerm_role_assignment" "encryption" {
   principal_type       = "ServicePrincipal"
 }
 
-# A role takes up to some minutes until every service believes in it; encrypted services fail before.
+# It may take minutes until every service knows a new role assignment; until then, creating encrypted
+# services fails.
 resource "time_sleep" "role_known" {
   count = length(var.customer_managed_keys) > 0 ? 1 : 0
 

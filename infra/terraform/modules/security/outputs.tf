@@ -21,7 +21,7 @@ output "key_vault_name" {
 }
 
 output "encryption_keys" {
-  description = "Per key its identifiers with and without version, and the identity that may use it."
+  description = "For each key, its identifiers with and without version, and the identity that may use it."
   value = {
     for name, deployment in azurerm_resource_group_template_deployment.key : name => {
       versionless = jsondecode(deployment.output_content).versionless.value

@@ -25,7 +25,7 @@ variable "tags" {
 }
 
 variable "suffix" {
-  description = "Five characters that make names unique in the world, kept the same between applies."
+  description = "Five characters that make names globally unique; must stay the same between applies."
   type        = string
 
   validation {
@@ -45,19 +45,19 @@ variable "private" {
 }
 
 variable "operator_cidrs" {
-  description = "Public networks that may reach the vault while it is not private."
+  description = "Public networks that may reach the vault if it is not private."
   type        = list(string)
   default     = []
 }
 
 variable "subnet_ids" {
-  description = "Subnets with a service endpoint that may reach the vault while it is not private."
+  description = "Subnets with a service endpoint that may reach the vault if it is not private."
   type        = list(string)
   default     = []
 }
 
 variable "customer_managed_keys" {
-  description = "Names of the keys to make for data at rest; none where Azure's own keys do."
+  description = "Names of the keys to make for data at rest; empty to use Azure's own keys."
   type        = set(string)
   default     = []
 

@@ -20,7 +20,7 @@ resource "azurerm_resource_group" "example" {
 
 data "azurerm_client_config" "current" {}
 
-# The smallest server, closed to public networks; data_administrators is a group's object ID.
+# The smallest server, closed to public networks.
 variable "data_administrators" {
   description = "Object ID of the Microsoft Entra group that administers the database."
   type        = string

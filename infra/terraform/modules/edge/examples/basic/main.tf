@@ -18,7 +18,7 @@ resource "azurerm_resource_group" "example" {
   location = "westeurope"
 }
 
-# A Front Door before a public origin, for two countries.
+# A Front Door in front of a public origin, for two countries.
 module "edge" {
   source = "../../"
 

@@ -18,7 +18,7 @@ resource "azurerm_resource_group" "example" {
   location = "westeurope"
 }
 
-# A private network: the database's and the vault's names resolve inside it.
+# A private network, in which the names of the database and the vault resolve.
 module "networking" {
   source = "../../"
 
