@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.identity.aio import DefaultAzureCredential
 
 from domain.contracts.redaction import remember, remember_passing
 from domain.models.settings import ModelSettings
@@ -56,3 +59,16 @@ def open_client(
         return token
 
     return AsyncOpenAI(api_key=fresh_token, base_url=base_url, max_retries=0)
+
+
+@asynccontextmanager
+async def opened_client(settings: ModelSettings) -> AsyncIterator[AsyncOpenAI | None]:
+    """A client with an Azure identity of its own if it needs one; see `open_client`."""
+    async with AsyncExitStack() as stack:
+        credential = None
+        if settings.provider_by_identity:
+            credential = await stack.enter_async_context(DefaultAzureCredential())
+        client = open_client(settings, credential)
+        if client is not None:
+            stack.push_async_callback(client.close)
+        yield client

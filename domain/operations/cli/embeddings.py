@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
-from azure.identity.aio import DefaultAzureCredential
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.models.client import open_client
+from domain.models.client import opened_client
 from domain.models.settings import ModelSettings
 from domain.operations.cli.console import (
     AsJson,
@@ -215,15 +214,8 @@ def duration(seconds: float) -> str:
 async def _embedders() -> AsyncIterator[tuple[EmbedderRegistry, ModelSettings]]:
     """The embedders, by the settings of the environment."""
     settings = ModelSettings.from_environment()
-    credential = DefaultAzureCredential() if settings.provider_by_identity else None
-    client = open_client(settings, credential)
-    try:
+    async with opened_client(settings) as client:
         yield EmbedderRegistry(client, budget_seconds=_BUDGET_SECONDS, pause_seconds=0.0), settings
-    finally:
-        if client is not None:
-            await client.close()
-        if credential is not None:
-            await credential.close()
 
 
 def _usd(usd: float | None) -> str:

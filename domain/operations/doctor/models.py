@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from azure.core.exceptions import AzureError
-from azure.identity.aio import DefaultAzureCredential
 
-from domain.models.client import open_client
+from domain.models.client import opened_client
 from domain.models.settings import ModelSettings
 from domain.operations.doctor.findings import Finding
 from domain.planning.failures import failure_of
@@ -22,24 +21,19 @@ async def examine_models(settings: ModelSettings) -> list[Finding]:
     if model is None:
         detail = "none is configured: a new sentence needs a program"
         return [Finding(_NAME, "ok", detail)]
-    credential = DefaultAzureCredential() if settings.provider_by_identity else None
-    client = open_client(settings, credential)
-    if client is None:
-        return []
-    import openai  # takes half of the command's start-up time: only if a model is configured
+    async with opened_client(settings) as client:
+        if client is None:
+            return []
+        import openai  # takes half of the command's start-up time: only if a model is configured
 
-    try:
-        async with asyncio.timeout(_SECONDS):
-            await client.models.retrieve(model, timeout=_SECONDS)
-    except openai.NotFoundError:
-        return [_unlisted(settings, model)]
-    except (openai.OpenAIError, AzureError, TimeoutError) as error:
-        failure = failure_of(error)
-        return [Finding(_NAME, "fail", f"{model}: {failure.detail}", _fix(failure.outcome))]
-    finally:
-        await client.close()
-        if credential is not None:
-            await credential.close()
+        try:
+            async with asyncio.timeout(_SECONDS):
+                await client.models.retrieve(model, timeout=_SECONDS)
+        except openai.NotFoundError:
+            return [_unlisted(settings, model)]
+        except (openai.OpenAIError, AzureError, TimeoutError) as error:
+            failure = failure_of(error)
+            return [Finding(_NAME, "fail", f"{model}: {failure.detail}", _fix(failure.outcome))]
     return [Finding(_NAME, "ok", f"the provider has {model}")]
 
 
