@@ -126,7 +126,7 @@ async def test_a_replay_looks_first_and_executes_what_was_seen(tenant: Tenant) -
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({}, "one of the two"),
+        ({}, "and not both"),
         ({"where": "colour=red"}, "only status, tenant"),
         ({"where": "status=failed", "to": "moon"}, "/to"),
         ({"where": "status=failed", "limit": 0}, "/limit"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import (
@@ -75,7 +76,11 @@ async def examine_sandbox(url: str | None) -> list[Finding]:
     except SandboxUnreachable as error:
         return [Finding("sandbox", "fail", str(error), "start it, or correct QLP_SANDBOX_URL")]
     if not health.ready:
-        detail = f"not ready: {redact(str(health.report))[:500]}"
-        return [Finding("sandbox", "fail", detail, f"see {url.rstrip('/')}/health")]
+        fix = f"see {url.rstrip('/')}/health"
+        return [Finding("sandbox", "fail", _excerpt(health.report), fix)]
     runtime = health.report.get("runtime")
     return [Finding("sandbox", "ok", f"ready, with {runtime}" if runtime else "ready")]
+
+
+def _excerpt(report: dict[str, Any]) -> str:
+    return f"not ready: {redact(str(report))[:500]}"

@@ -523,7 +523,7 @@ REFUSED: list[tuple[list[StoredEvent], str]] = [
     ),
     ([submission(f"intent-{INTENT}", OUT_OF_BOUNDS)], "version 1: data: .*relative path"),
     ([submission("s", OUT_OF_BOUNDS)], "version 1: data: .*relative path"),
-    ([submission(f"intent-{uuid4()}")], f"of intent {INTENT} .* to another"),
+    ([submission(f"intent-{uuid4()}")], f"to intent {INTENT} .* to another"),
     ([submission(f"intent-{INTENT}", tenant_id="evil")], "of tenant 'acme', .* to another"),
 ]
 

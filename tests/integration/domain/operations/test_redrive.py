@@ -200,7 +200,7 @@ async def test_a_preview_counts_all_and_takes_the_oldest(
         (f"tenant={'x' * 201}", "tenant needs a value of 1 to 200"),
         ("tenant=a\x00b", "tenant needs a value"),
         ("status=broken", "no status 'broken', only submitted, planned, running"),
-        ("status=failed,status=running", "status is there twice"),
+        ("status=failed,status=running", "status is given twice"),
         ("since=yesterday", "since: 'yesterday' is not a time such as"),
         ("until=2026-03-01", "until: '2026-03-01' has no offset"),
         ("status=failed;drop table events", "no status"),
@@ -214,7 +214,7 @@ def test_a_wrong_condition_is_named_with_what_there_is(where: str, says: str) ->
 
 def test_ids_or_conditions_but_not_both_and_not_neither() -> None:
     for ids, where in (([], None), ([uuid4()], "status=failed")):
-        with pytest.raises(OperationError, match="one of the two"):
+        with pytest.raises(OperationError, match="and not both"):
             selection_of(ids, where)
 
 

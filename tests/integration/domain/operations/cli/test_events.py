@@ -193,7 +193,7 @@ async def test_one_odd_event_stops_no_command_that_reads_them_all(
     url = database.url
     written = await qlp("events", "export", str(tmp_path / "export"), url=url)
     assert (written.code, f"intent-{odd}, event 1" in written.err) == (0, True)
-    assert "1 have data that only PostgreSQL reads" in written.err
+    assert "1 have data that only PostgreSQL takes" in written.err
     async with tail(database, "--stream", f"intent-{odd}", "--from", "1", "--json") as process:
         shown = json.loads(await line(process))
         assert (shown["storeddata"], "data" in shown) == ('{"text": "\\ud800"}', False)
@@ -228,7 +228,7 @@ async def test_one_odd_event_stops_no_command_that_reads_them_all(
         (("import", "/tmp", "--yes"), "/tmp: is a folder"),
         (("import", "/dev/zero", "--yes"), "is neither a file nor a pipe"),
         (("import", "-", "--yes"), "is neither a file nor a pipe"),
-        (("import", "-"), "nobody can be asked"),
+        (("import", "-"), "nobody can confirm"),
         (("export", "--after", "9:9"), "lies beyond the end of this log"),
         (("export", "--after", "99999999999999999999:1"), "lies beyond the end of this log"),
         (("export", "--after", "٣:٤"), "must be 'next' of an export"),

@@ -192,7 +192,7 @@ async def test_a_stream_that_fails_again_is_said_and_exits_with_1(
     await Projections(pool).run_until_caught_up()
     said = await qlp(database, "resume", "usage_daily", "--yes")
     assert said.code == 1
-    assert f"parked still: {bad}: UnreadableEvent: " in said.out
+    assert f"still parked: {bad}: UnreadableEvent: " in said.out
 
 
 async def test_mistakes_are_one_line_and_exit_with_1(database: Database) -> None:

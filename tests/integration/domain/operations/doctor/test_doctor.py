@@ -304,8 +304,8 @@ async def test_whoever_holds_the_horizon_is_named(
 
 
 def test_a_horizon_held_for_long_is_a_failure() -> None:
-    gravity = doctor_database._gravity
-    assert [gravity(each) for each in (0.1, 10, 120, None)] == ["ok", "warn", "fail", "warn"]
+    severity = doctor_database._severity
+    assert [severity(each) for each in (0.1, 10, 120, None)] == ["ok", "warn", "fail", "warn"]
 
 
 async def test_what_waits_is_counted(
@@ -326,7 +326,7 @@ async def test_what_waits_is_counted(
     [relay] = await found(pool, "relay")
     assert (relay.status, relay.detail.startswith("unpublished events: 1")) == ("fail", True)
     [stalled] = await found(pool, "stalled intents")
-    assert (stalled.status, "move: 1," in stalled.detail) == ("warn", True)
+    assert (stalled.status, "progress: 1," in stalled.detail) == ("warn", True)
     assert (await found(pool, "stalled intents", after=300))[0].status == "ok"
     reads = IntentReads(pool)
     [claimed] = await reads.claim_stalled(datetime.now(UTC), timedelta(seconds=60), 10)
