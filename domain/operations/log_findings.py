@@ -11,7 +11,7 @@ from uuid import UUID
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.seals import Seal, SealedEvent
 
-UNFIT = "its content does not match its digest"
+DIGEST_MISMATCH = "its content does not match its digest"
 
 
 class Kind(StrEnum):
@@ -100,7 +100,11 @@ def _changed(sealed: SealedEvent, now: StoredEvent) -> str | None:
         return None if now.digest == sealed.digest else "its digest was overwritten"
     if computed == now.digest:
         return "its content differs from what was sealed, and its digest was changed to match"
-    return f"{UNFIT}, which is still the sealed one" if now.digest == sealed.digest else UNFIT
+    return (
+        f"{DIGEST_MISMATCH}, which is still the sealed one"
+        if now.digest == sealed.digest
+        else DIGEST_MISMATCH
+    )
 
 
 def of_event(

@@ -11,7 +11,14 @@ from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.eventlog.seals import GENESIS, Head, Seal, SealedEvent, SealReads, seal_digest
-from domain.operations.log_findings import UNFIT, Kind, LogFinding, compare, of_event, of_seal
+from domain.operations.log_findings import (
+    DIGEST_MISMATCH,
+    Kind,
+    LogFinding,
+    compare,
+    of_event,
+    of_seal,
+)
 
 #: Most findings that are kept; more are only counted.
 MAX_FINDINGS = 1000
@@ -165,7 +172,7 @@ class LogVerifier:
             count += 1
             result.note_position(event, None)
             if event_digest(event) != event.digest:
-                result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
+                result.add(of_event(Kind.EVENT_CHANGED, DIGEST_MISMATCH, None, event))
         return count
 
     async def _verify_bounds(self, result: Verification) -> None:
@@ -178,7 +185,7 @@ class LogVerifier:
             detail = "its transaction has not begun: followers never read it, its stream does"
             result.add(of_event(Kind.OUT_OF_RANGE, detail, None, event))
             if event_digest(event) != event.digest:
-                result.add(of_event(Kind.EVENT_CHANGED, UNFIT, None, event))
+                result.add(of_event(Kind.EVENT_CHANGED, DIGEST_MISMATCH, None, event))
 
     async def _verify_versions(self, result: Verification) -> None:
         """Find missing versions, except those that another finding explains."""

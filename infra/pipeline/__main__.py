@@ -95,11 +95,11 @@ async def _read_key(given: argparse.Namespace) -> int:
     key = await read_secret(given.vault, given.secret)
     if not key or any(character.isspace() for character in key):
         raise PipelineError(f"{given.secret}: is not an API key")
-    _hand_on(key)
+    _export_key(key)
     return 0
 
 
-def _hand_on(key: str) -> None:
+def _export_key(key: str) -> None:
     """Pass a key to the workflow's later steps; GitHub masks it in every log."""
     print(f"::add-mask::{key}", flush=True)
     with Path(os.environ["GITHUB_ENV"]).open("a") as environment:

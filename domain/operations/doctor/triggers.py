@@ -166,12 +166,12 @@ async def _digests(pool: AsyncConnectionPool) -> list[Finding]:
     """Append in each way that the application does, and recompute the digests."""
     for way in ("append_event", "append_group"):
         async with pool.connection() as connection:
-            if not await _fits(connection, way):
+            if not await _digest_matches(connection, way):
                 return [_fail(f"digests do not match what {way} records", "restore event_digest")]
     return []
 
 
-async def _fits(connection: AsyncConnection[Any], way: str) -> bool:
+async def _digest_matches(connection: AsyncConnection[Any], way: str) -> bool:
     """Whether an event appended in this way gets the right digest; is rolled back."""
     params = {"stream_id": f"doctor-{uuid4()}"}
     try:
@@ -201,7 +201,7 @@ async def _tried(owner_url: str) -> list[Finding]:
                 if not await _refused(owner, insert, statement):
                     detail = f"{verb} of {table} is not refused to the owner (tried)"
                     findings.append(_fail(detail, "restore the triggers and their function"))
-        if not await _fits(owner, "insert_event"):
+        if not await _digest_matches(owner, "insert_event"):
             detail = "an inserted event gets no digest, or a wrong one (tried)"
             findings.append(_fail(detail, "restore events_digest and its function"))
     return findings
