@@ -155,7 +155,7 @@ _PYTHON = (
         "python",
         "import multiprocessing as m\n"
         "def work(queue, lock, total):\n"
-        "    with lock: total.value += 1\n    queue.put(total.value)\n"
+        "    with lock: total.value += 1; queue.put(total.value)\n"
         "if __name__ == '__main__':\n"
         "    queue, lock, total = m.Queue(), m.Lock(), m.Value('i', 0)\n"
         "    all = [m.Process(target=work, args=(queue, lock, total)) for _ in range(3)]\n"
