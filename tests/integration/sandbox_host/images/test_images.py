@@ -61,7 +61,7 @@ def test_what_is_there_by_the_same_recipe_is_not_built_again() -> None:
 def test_one_name_for_many_images_is_refused() -> None:
     done = command_line(os.environ["PATH"], "--image", "one:1")
     assert done.returncode == 1
-    assert done.stderr == "4 images cannot all be one:1: add {language}\n"
+    assert done.stderr == "4 images cannot all be named one:1: add {language} to it\n"
 
 
 def test_what_is_missing_on_this_machine_is_named(tmp_path: Path) -> None:
