@@ -173,7 +173,7 @@ class Health:
                 "nothing is accepted until it takes writes again"
             )
             return PartHealth("failed", detail)
-        if trouble := self._pool.trouble(_TROUBLE_SECONDS):
+        if trouble := self._pool.recent_outage(_TROUBLE_SECONDS):
             detail["problem"] = f"recently: {trouble}"
             return PartHealth("degraded", detail)
         if lag.seconds > RELAY_LAG_SECONDS:
@@ -205,7 +205,7 @@ class Health:
         try:
             return await within(_CHECK_SECONDS, asked)
         except TimeoutError:
-            trouble = self._pool.trouble(_TROUBLE_SECONDS)
+            trouble = self._pool.recent_outage(_TROUBLE_SECONDS)
             raise _NoAnswer(trouble or "the database does not answer") from None
         except Exception as error:
             if outage_of(error) is None:

@@ -11,7 +11,7 @@ import re
 
 import azure.functions as func
 
-from domain.contracts.strict_json import other_writing
+from domain.contracts.strict_json import other_encoding
 from functions.problems import Problem, invalid_request
 
 #: Largest request body, bytes. Limits on the content itself are tighter, and more exact.
@@ -80,7 +80,7 @@ def json_body(request: func.HttpRequest, max_bytes: int | None = None) -> bytes:
         _check_size(_size_unescaped(body), MAX_BODY_BYTES)
         max_bytes = MAX_ESCAPED_BODY_BYTES
     _check_size(len(body), max_bytes)
-    if other := other_writing(body):
+    if other := other_encoding(body):
         raise invalid_request(f"body: is encoded as {other}; send UTF-8 without a byte order mark")
     return body
 

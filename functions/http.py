@@ -231,7 +231,7 @@ def parse_body(
     max_bytes: int | None = None,
     max_nodes: int = MAX_NODES,
     *,
-    passing_over: bool = False,
+    ignore_unknown: bool = False,
 ) -> Model:
     """The request body as ``model``.
 
@@ -240,14 +240,14 @@ def parse_body(
         model: what the body must be.
         max_bytes: see `json_body`.
         max_nodes: values and keys in the body, at most.
-        passing_over: see `domain.contracts.strict_json.read_as`.
+        ignore_unknown: see `domain.contracts.strict_json.read_as`.
 
     Raises:
         Problem: what `json_body` raises; 400: malformed or out of bounds.
     """
     body = json_body(request, max_bytes)
     try:
-        return read_as(model, body, max_nodes=max_nodes, passing_over=passing_over)
+        return read_as(model, body, max_nodes=max_nodes, ignore_unknown=ignore_unknown)
     except ValidationError as error:
         raise invalid_fields(error) from None
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from domain.contracts.strict_json import NullIs
 from domain.database.paging import InvalidCursor
 from domain.errors import OperationError
+from domain.eventlog.intent_streams import STREAM_PREFIX
 from domain.intents.content import NO_NUL
 from domain.intents.refusals import IntentNotFound, NothingRuns
 from domain.messaging.rejected import RejectedMessage
@@ -239,7 +240,7 @@ def _text(query: Mapping[str, str], name: str) -> str | None:
 
 def _intent_id(raw: str) -> UUID:
     try:
-        return parse_uuid(raw.removeprefix("intent-"))
+        return parse_uuid(raw.removeprefix(STREAM_PREFIX))
     except ValueError:
         raise _no_stream(raw[:64]) from None
 

@@ -55,7 +55,7 @@ def shown_event(record: RecordedEvent, role: Role) -> dict[str, Any]:
         "type": record.type,
         "recorded_at": record.recorded_at,
         "traceparent": record.traceparent,
-        "data": _for_clients(record) if hidden else record.said["data"],
+        "data": _for_clients(record) if hidden else record.raw_json["data"],
     }
 
 

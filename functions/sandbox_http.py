@@ -52,7 +52,7 @@ async def sandbox_heartbeat(request: Request) -> func.HttpResponse:
     _authenticated(request, _id(request.http.headers.get(RUN_HEADER, "")))
     # A newer host may send more fields.
     heartbeat = parse_body(
-        request.http, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES, passing_over=True
+        request.http, Heartbeat, MAX_HEARTBEAT_BYTES, MAX_HEARTBEAT_NODES, ignore_unknown=True
     )
     orders = await request.app.heartbeats.take(heartbeat)
     return json_response(orders.model_dump(mode="json"))

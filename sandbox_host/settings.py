@@ -22,7 +22,7 @@ from domain.contracts.connections import (
     service_bus_namespace,
 )
 from domain.contracts.redaction import remember_all
-from domain.contracts.validation import describe, form
+from domain.contracts.validation import describe, matching
 
 RuntimeName = Literal["docker", "bubblewrap", "sessions", "confined"]
 
@@ -33,7 +33,7 @@ _CONNECTION = "ServiceBusConnection"
 _NAMESPACE = "ServiceBusConnection__fullyQualifiedNamespace"
 _SESSIONS = "QLP_SANDBOX_SESSIONS_ENDPOINT"
 _MIB = 1024**2
-_RUNTIME_NAME = form(
+_RUNTIME_NAME = matching(
     r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
     "must be the name of a runtime: up to 64 letters, digits, '_', '.' and '-'",
 )

@@ -12,8 +12,8 @@ from psycopg import errors as pg
 from psycopg.types.json import Json
 from psycopg_pool import AsyncConnectionPool
 
-from domain.access.recent import Recent
 from domain.access.store import UnknownTenant
+from domain.access.ttl_cache import TtlCache
 from domain.contracts.job import JobLimits
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
@@ -65,13 +65,13 @@ def _given(limits: Limits) -> dict[str, float]:
 
 
 class LimitsStore:
-    """Reads and sets them; what was read is believed for `domain.access.recent.SECONDS`."""
+    """Reads and sets them; what was read is believed for `domain.access.ttl_cache.TTL_SECONDS`."""
 
     def __init__(
         self, pool: AsyncConnectionPool, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._pool = pool
-        self._known: Recent[TenantLimits] = Recent(clock)
+        self._known: TtlCache[TenantLimits] = TtlCache(clock)
 
     async def of(self, tenant_id: str) -> TenantLimits:
         """The tenant's limits, the product's where it has none of its own."""

@@ -16,7 +16,7 @@ from typing import Literal
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.access.recent import Recent
+from domain.access.ttl_cache import TtlCache
 from domain.contracts.envelope import TENANT_PATTERN
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
@@ -57,7 +57,7 @@ class ApiKeyInfo:
 
 
 class ApiKeys:
-    """The store of tenants and keys; believes what it has verified for `recent.SECONDS`.
+    """The store of tenants and keys; believes what it has verified for `ttl_cache.TTL_SECONDS`.
 
     A key revoked by another process works here for that long.
     """
@@ -66,8 +66,8 @@ class ApiKeys:
         self, pool: AsyncConnectionPool, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._pool = pool
-        self._verified: Recent[Principal] = Recent(clock)
-        self._tenants: Recent[bool] = Recent(clock)
+        self._verified: TtlCache[Principal] = TtlCache(clock)
+        self._tenants: TtlCache[bool] = TtlCache(clock)
 
     async def create(self, tenant_id: str, role: Role, label: str) -> str:
         """Make a key; the returned string is shown this once, only its hash is stored.
@@ -116,7 +116,7 @@ class ApiKeys:
         return principal
 
     async def revoke(self, key_id: str) -> bool:
-        """Revoke a key, here at once, in other processes within `recent.SECONDS`.
+        """Revoke a key, here at once, in other processes within `ttl_cache.TTL_SECONDS`.
 
         Returns:
             whether there was such a key that had not been revoked.

@@ -12,7 +12,7 @@ from base64 import b64decode
 from datetime import datetime, timedelta
 from typing import Any
 
-from domain.contracts.strict_json import InvalidJson, other_writing, read_json
+from domain.contracts.strict_json import InvalidJson, other_encoding, read_json
 
 #: Of one attribute in UTF-8. An Azure resource's id takes up to about 1,000, a blob's URL 2,000.
 MAX_ATTRIBUTE_BYTES = 2048
@@ -62,7 +62,7 @@ def read_event(body: bytes) -> dict[str, Any]:
     Raises:
         NoCloudEvent: not one event, or one whose data is no JSON object.
     """
-    if other := other_writing(body):
+    if other := other_encoding(body):
         raise NoCloudEvent(f"body: is written in {other}; send UTF-8, without a byte order mark")
     begins = body.lstrip()[:1]
     if begins == b"[":
@@ -146,7 +146,7 @@ def _decoded(given: object) -> object:
         text = b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         raise NoCloudEvent("data_base64: is not valid base64") from None
-    if other := other_writing(text):
+    if other := other_encoding(text):
         raise NoCloudEvent(f"data_base64: is written in {other}; encode UTF-8, without a mark")
     return _read(text, "data_base64")
 

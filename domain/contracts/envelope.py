@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from domain.contracts.cloudevent import MAX_ATTRIBUTE_BYTES, NoCloudEvent, read_event, timestamp
-from domain.contracts.validation import describe, form
+from domain.contracts.validation import describe, matching
 
 #: Service Bus Standard refuses messages over 256 KB; headers need some of it.
 MAX_ENVELOPE_BYTES = 240 * 1024
@@ -47,7 +47,7 @@ TRACEPARENT_PATTERN = (
 _KNOWN_FLAGS = 0x03
 
 TenantId = Annotated[
-    str, form(TENANT_PATTERN, "must be up to 64 lower-case letters, digits and inner hyphens")
+    str, matching(TENANT_PATTERN, "must be up to 64 lower-case letters, digits and inner hyphens")
 ]
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
-from domain.contracts.validation import form
+from domain.contracts.validation import matching
 
 JOB_TYPE = "qlp.sandbox.job"
 RESULT_TYPE = "qlp.sandbox.result"
@@ -51,19 +51,19 @@ ENVIRONMENT_NAME = r"^(?:APP_[A-Z0-9_]{1,60}|TZ|LANG|LC_ALL|PYTHONHASHSEED|COLUM
 
 _RELATIVE = r"^(?!/)(?!.*(?:^|/)\.{1,2}(?:/|\Z))(?!.*//)[^\x00-\x1f\x7f\\]+(?<!/)\Z"
 
-_IS_RELATIVE = form(_RELATIVE, "must be a relative path without empty, '.' or '..' parts")
+_IS_RELATIVE = matching(_RELATIVE, "must be a relative path without empty, '.' or '..' parts")
 
 RelativePath = Annotated[str, StringConstraints(min_length=1, max_length=255), _IS_RELATIVE]
 #: ``inputs/<step>/<name>``: the name alone may have 255 characters.
 InputPath = Annotated[str, StringConstraints(min_length=1, max_length=320), _IS_RELATIVE]
 
 LanguageName = Annotated[
-    str, form(r"[a-z][a-z0-9+.-]{0,31}", "must be the lower-case name of a language")
+    str, matching(r"[a-z][a-z0-9+.-]{0,31}", "must be the lower-case name of a language")
 ]
 EnvironmentName = Annotated[
-    str, form(ENVIRONMENT_NAME, "must be a name that a job may set: APP_…, TZ, LANG, LC_ALL, …")
+    str, matching(ENVIRONMENT_NAME, "must be a name that a job may set: APP_…, TZ, LANG, LC_ALL, …")
 ]
-Sha256 = Annotated[str, form(r"[0-9a-f]{64}", "must be a SHA-256, 64 hexadecimal digits")]
+Sha256 = Annotated[str, matching(r"[0-9a-f]{64}", "must be a SHA-256, 64 hexadecimal digits")]
 
 
 class _Frozen(BaseModel):

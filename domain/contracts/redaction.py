@@ -26,7 +26,7 @@ _MARKED = r"\1" + MARK
 _SHORTEST = 5
 
 #: Forms of the latest secrets that pass; tokens of an identity are new every hour.
-_MOST_PASSING = 64
+_MAX_TEMPORARY = 64
 
 #: Variables whose value is secret as a whole.
 _SECRET_NAME = re.compile(
@@ -61,21 +61,21 @@ _LOOKS_SECRET = (
 )
 
 #: Of what is configured, and of what passes. Replaced as a whole: other threads may be reading.
-_lasting: tuple[str, ...] = ()
-_passing: tuple[str, ...] = ()
+_permanent: tuple[str, ...] = ()
+_temporary: tuple[str, ...] = ()
 
 
 def remember(*secrets: str | None) -> None:
     """Have `redact` know ``secrets``, in the forms in which they may be repeated."""
-    global _lasting  # noqa: PLW0603 what a process must not say is one thing for all of it
-    _lasting = tuple(dict.fromkeys((*_lasting, *_forms_to_keep(secrets))))
+    global _permanent  # noqa: PLW0603 what a process must not say is one thing for all of it
+    _permanent = tuple(dict.fromkeys((*_permanent, *_forms_to_keep(secrets))))
 
 
-def remember_passing(secret: str) -> None:
+def remember_temporary(secret: str) -> None:
     """`remember` a token that another will follow; only the latest ones are kept."""
-    global _passing  # noqa: PLW0603 as above
+    global _temporary  # noqa: PLW0603 as above
     fresh = _forms_to_keep((secret,))
-    _passing = (*(form for form in _passing if form not in fresh), *fresh)[-_MOST_PASSING:]
+    _temporary = (*(form for form in _temporary if form not in fresh), *fresh)[-_MAX_TEMPORARY:]
 
 
 def _forms_to_keep(secrets: Iterable[str | None]) -> list[str]:
@@ -95,7 +95,7 @@ def redact(text: str) -> str:
 
     The same object where there is none, as nearly always; that takes a few microseconds a line.
     """
-    known = _lasting + _passing
+    known = _permanent + _temporary
     for form in known:
         if form in text:
             text = _without(known, text)

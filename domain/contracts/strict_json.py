@@ -67,7 +67,7 @@ class TooMuchJson(InvalidJson):
     """The text holds more values, or deeper ones, than are taken; it has not been read."""
 
 
-def other_writing(body: bytes) -> str | None:
+def other_encoding(body: bytes) -> str | None:
     """In what the body is written, if that shows and is not UTF-8.
 
     JSON begins with two ASCII characters: where one of the first four bytes is NUL, each character
@@ -123,7 +123,7 @@ def read_as(
     max_nodes: int = MAX_NODES,
     max_depth: int = MAX_DEPTH,
     context: Mapping[str, object] | None = None,
-    passing_over: bool = False,
+    ignore_unknown: bool = False,
 ) -> T:
     """The value of a JSON text as ``type_``; a scalar of another type than its field's is wrong.
 
@@ -133,7 +133,7 @@ def read_as(
         max_nodes: see there.
         max_depth: see there.
         context: for the validators of ``type_``.
-        passing_over: fields that ``type_`` does not know are left out, not refused: whoever wrote
+        ignore_unknown: fields that ``type_`` does not know are left out, not refused: whoever wrote
             them is one of our own parts, of a later release.
 
     Raises:
@@ -146,7 +146,7 @@ def read_as(
         problem = PydanticCustomError("json_invalid", "{reason}", {"reason": str(error)})
         details = InitErrorDetails(type=problem, loc=(), input=None)
         raise ValidationError.from_exception_data(type_.__name__, [details]) from None
-    extra: Literal["ignore"] | None = "ignore" if passing_over else None
+    extra: Literal["ignore"] | None = "ignore" if ignore_unknown else None
     adapter = _adapter(type_)
     try:
         return adapter.validate_json(body, strict=True, context=context, extra=extra)

@@ -26,7 +26,7 @@ _IN_JSON = {
 _LENGTH = re.compile(r"\w+ should have (at (?:most|least) \d+ \w+)(?: after validation, not .*)?")
 
 
-def form(pattern: str, rule: str) -> AfterValidator:
+def matching(pattern: str, rule: str) -> AfterValidator:
     """A constraint on text: the whole of it matches ``pattern``; ``rule`` says so in words.
 
     Args:

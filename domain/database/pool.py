@@ -92,16 +92,16 @@ class Connection(AsyncConnection[TupleRow]):
 
     Attributes:
         stale: it must not be used again.
-        trying: see `refusals_expected`.
+        expects_refusals: see `refusals_expected`.
         answer_seconds: see `open_pool`.
     """
 
     stale = False
-    trying = False
+    expects_refusals = False
     answer_seconds: float | None = None
 
     @classmethod
-    def hear(cls, error: psycopg.Error) -> None:
+    def on_outage(cls, error: psycopg.Error) -> None:
         """Told of each outage that a connection of this class meets."""
 
     @classmethod
@@ -127,7 +127,7 @@ class Connection(AsyncConnection[TupleRow]):
             )
         except psycopg.Error as error:
             told = PoolerInBetween() if _OF_A_POOLER in str(error) else error
-            cls.hear(told)
+            cls.on_outage(told)
             raise told from None
         try:
             kept = await connection._keeps_a_session(seconds)
@@ -137,7 +137,7 @@ class Connection(AsyncConnection[TupleRow]):
         if not kept:
             await connection.close()
             pooler = PoolerInBetween()
-            cls.hear(pooler)
+            cls.on_outage(pooler)
             raise pooler
         await connection.set_autocommit(autocommit)
         return connection
@@ -164,13 +164,13 @@ class Connection(AsyncConnection[TupleRow]):
             error = psycopg.OperationalError(
                 f"the server has not answered for {self.answer_seconds:g} s"
             )
-            self.hear(error)
+            self.on_outage(error)
             raise error from None
         except psycopg.Error as error:
             if outage := outage_of(error):
                 self.stale |= outage.stale
-                if not self.trying:
-                    self.hear(error)
+                if not self.expects_refusals:
+                    self.on_outage(error)
             raise
 
 
@@ -188,20 +188,20 @@ class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         answer_seconds: float | None = None,
         **kwargs: Any,  # noqa: ANN401 as the base has them
     ) -> None:
-        pools_own = {"hear": self._hear, "answer_seconds": answer_seconds}
+        pools_own = {"on_outage": self._on_outage, "answer_seconds": answer_seconds}
         connection_class = type("Connection", (Connection,), pools_own)
         super().__init__(conninfo, connection_class=connection_class, **kwargs)
         self._renewed = -math.inf
-        self._heard = (-math.inf, "")
+        self._last_outage = (-math.inf, "")
 
-    def _hear(self, error: psycopg.Error) -> None:
+    def _on_outage(self, error: psycopg.Error) -> None:
         outage = outage_of(error)
         if outage is not None and not outage.passing:
-            self._heard = (time.monotonic(), describe_outage(error))
+            self._last_outage = (time.monotonic(), describe_outage(error))
 
-    def trouble(self, seconds: float) -> str | None:
+    def recent_outage(self, seconds: float) -> str | None:
         """The outage that a connection met within the last ``seconds``, in a line; None: none."""
-        when, what = self._heard
+        when, what = self._last_outage
         return what if time.monotonic() - when <= seconds else None
 
     async def getconn(self, timeout: float | None = None) -> AsyncConnection[TupleRow]:
@@ -219,7 +219,7 @@ class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             raise self._with_reason(error) from None
 
     def _with_reason(self, timeout: PoolTimeout) -> PoolTimeout:
-        trouble = self.trouble(_TOLD_SECONDS)
+        trouble = self.recent_outage(_TOLD_SECONDS)
         if trouble is None:
             return timeout
         return PoolTimeout(f"{trouble.removeprefix(_UNREACHABLE)} ({timeout})")
@@ -335,21 +335,34 @@ async def fetch_over(
     return await cursor.fetchall() if cursor.description else []
 
 
+async def delete_in_steps(
+    pool: AsyncConnectionPool, statement: bytes, params: Mapping[str, Any]
+) -> int:
+    """Run a ``delete … limit … returning`` until it finds nothing; the number of deleted rows.
+
+    Each step is a transaction of its own, so that locks are short.
+    """
+    count = 0
+    while deleted := len(await fetch(pool, statement, params)):
+        count += deleted
+    return count
+
+
 @contextmanager
 def refusals_expected(connection: AsyncConnection[Any]) -> Iterator[None]:
     """What the server refuses in it was asked in order to be refused, so it tells of no outage."""
     if not isinstance(connection, Connection):
         yield
         return
-    connection.trying = True
+    connection.expects_refusals = True
     try:
         yield
     finally:
-        connection.trying = False
+        connection.expects_refusals = False
 
 
 @contextmanager
-def unhurried(connection: AsyncConnection[Any]) -> Iterator[None]:
+def without_answer_limit(connection: AsyncConnection[Any]) -> Iterator[None]:
     """Its statements may take as long as they need."""
     if not isinstance(connection, Connection):
         yield

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psycopg
 
-from domain.contracts.redaction import remember_passing
+from domain.contracts.redaction import remember_temporary
 
 SCOPE: Final = "https://ossrdbms-aad.database.windows.net/.default"
 _AZURE_HOSTS: Final = ".postgres.database.azure.com"
@@ -50,7 +50,7 @@ def with_token(arguments: Arguments) -> Callable[[], Awaitable[Arguments]]:
             token = await asyncio.to_thread(credential.get_token, SCOPE)
         except AzureError as error:
             raise psycopg.OperationalError(f"no token for the database: {error.message}") from error
-        remember_passing(token.token)
+        remember_temporary(token.token)
         return {**arguments, "password": token.token}
 
     return fresh

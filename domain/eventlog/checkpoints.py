@@ -54,8 +54,7 @@ class Lease:
         Raises:
             psycopg.OperationalError: the connection is gone, and with it the right.
         """
-        at = {"transaction_id": str(checkpoint.transaction_id), "position": checkpoint.position}
-        await self._execute("save", at)
+        await self._execute("save", checkpoint.params())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -95,7 +94,7 @@ class CheckpointStore:
         """
         turn = self._turns.setdefault(name, asyncio.Lock())
         async with turn:
-            await self._log.settle()
+            await self._log.adopt_if_moved()
             async with self._pool.connection() as connection:
                 try:
                     await _lock(connection, name)

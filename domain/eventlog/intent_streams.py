@@ -17,12 +17,12 @@ from domain.intents.events import (
 from domain.intents.evolve import CorruptStream, evolve
 from domain.intents.state import IntentState
 
-_PREFIX = "intent-"
+STREAM_PREFIX = "intent-"
 
 
 def stream_of(intent_id: UUID) -> str:
     """The stream that holds an intent's events."""
-    return f"{_PREFIX}{intent_id}"
+    return f"{STREAM_PREFIX}{intent_id}"
 
 
 def intent_of(stream_id: str) -> UUID:
@@ -31,9 +31,9 @@ def intent_of(stream_id: str) -> UUID:
     Raises:
         ValueError: not the stream of an intent.
     """
-    if not stream_id.startswith(_PREFIX):
+    if not stream_id.startswith(STREAM_PREFIX):
         raise ValueError(f"{stream_id!r} is not the stream of an intent")
-    return UUID(stream_id.removeprefix(_PREFIX))
+    return UUID(stream_id.removeprefix(STREAM_PREFIX))
 
 
 def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:

@@ -14,7 +14,7 @@ from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.eventlog import codec
 from domain.eventlog.appending import Command
-from domain.eventlog.group import Appends
+from domain.eventlog.group_commit import GroupCommit
 from domain.eventlog.models import (
     AppendResult,
     Checkpoint,
@@ -39,7 +39,7 @@ class EventLog:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
-        self._appends = Appends(pool)
+        self._appends = GroupCommit(pool)
 
     async def append(
         self,
@@ -104,13 +104,9 @@ class EventLog:
         Complete up to the last one returned: an event committed later sorts after it. Empty: the
         end for now. Pages of about 1,000 are the fastest.
         """
-        params = {
-            "transaction_id": str(after.transaction_id),
-            "position": after.position,
-            "limit": _limit(limit),
-        }
+        params = {**after.params(), "limit": _limit(limit)}
         rows = await fetch(self._pool, _SQL["read_all"], params)
-        if not rows and await self.settle():
+        if not rows and await self.adopt_if_moved():
             rows = await fetch(self._pool, _SQL["read_all"], params)
         return codec.decode_all(rows)
 
@@ -134,13 +130,13 @@ class EventLog:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def settle(self) -> bool:
+    async def adopt_if_moved(self) -> bool:
         """Adopt the log if it was restored into another cluster; see the first migration.
 
         Returns:
             whether the server had been started since the last look.
         """
-        [[needed]] = await fetch(self._pool, _SQL["settle"], {})
+        [[needed]] = await fetch(self._pool, _SQL["adopt_if_moved"], {})
         return bool(needed)
 
     async def writable(self) -> bool:
@@ -150,18 +146,14 @@ class EventLog:
 
     async def head(self) -> Checkpoint:
         """The checkpoint of the last readable event."""
-        await self.settle()
+        await self.adopt_if_moved()
         rows = await fetch(self._pool, _SQL["head"], {})
         return Checkpoint(*rows[0]) if rows else Checkpoint.start()
 
     async def lag(self, checkpoint: Checkpoint) -> Lag:
         """How far a follower at ``checkpoint`` is behind."""
-        await self.settle()
-        params = {
-            "transaction_id": str(checkpoint.transaction_id),
-            "position": checkpoint.position,
-            "limit": MAX_COUNTED,
-        }
+        await self.adopt_if_moved()
+        params = {**checkpoint.params(), "limit": MAX_COUNTED}
         [(events, seconds, held)] = await fetch(self._pool, _SQL["lag"], params)
         return Lag(events, seconds or 0.0, held or 0.0)
 

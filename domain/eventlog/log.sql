@@ -21,7 +21,7 @@ where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigi
 order by transaction_id, position
 limit %(limit)s
 
--- name: settle
+-- name: adopt_if_moved
 -- Adopts the log if the server was started since somebody looked; true if there was need to.
 select case when server_started = pg_postmaster_start_time() then false
     else adopt_log() is not null end

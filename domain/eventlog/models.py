@@ -27,6 +27,13 @@ class Checkpoint:
         """Before the first event."""
         return cls(0, 0)
 
+    def params(self, prefix: str = "") -> dict[str, Any]:
+        """The parameters ``transaction_id``, as text for ``::xid8``, and ``position``."""
+        return {
+            f"{prefix}transaction_id": str(self.transaction_id),
+            f"{prefix}position": self.position,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
@@ -91,7 +98,7 @@ class RecordedEvent(NamedTuple):
         return found if isinstance(found, str) else None
 
     @property
-    def said(self) -> dict[str, orjson.Fragment]:
+    def raw_json(self) -> dict[str, orjson.Fragment]:
         """Metadata and data for `orjson.dumps`, exactly as stored: they need not be readable."""
         return {
             "metadata": orjson.Fragment(self.metadata_json),

@@ -64,15 +64,15 @@ class LogScanner:
 
     async def part(self, after: Checkpoint, wanted: Filter, size: int = PART) -> Part | None:
         """The next part of at most ``size`` events of any kind; None at the end for now."""
-        start = {"transaction_id": str(after.transaction_id), "position": after.position}
+        start = after.params()
         ends = await fetch(self._pool, _SQL["boundary"], {**start, "limit": size})
-        if not ends and await self._log.settle():
+        if not ends and await self._log.adopt_if_moved():
             ends = await fetch(self._pool, _SQL["boundary"], {**start, "limit": size})
         if not ends:
             return None
         end = Checkpoint(*ends[0])
-        to = {"to_transaction_id": str(end.transaction_id), "to_position": end.position}
-        rows = await fetch(self._pool, _SQL["part"], {**start, **to, **wanted.params()})
+        params = {**start, **end.params("to_"), **wanted.params()}
+        rows = await fetch(self._pool, _SQL["part"], params)
         return Part([StoredEvent(*row) for row in rows], end)
 
     async def stream(

@@ -162,19 +162,18 @@ async def _seal_next(lease: Lease) -> int:
             f"seals after number {seq or 0} are gone: see `qlp log verify`; docs/operators.md "
             "says how to begin anew"
         )
-    after = {"transaction_id": str(transaction_id or 0), "position": position or 0}
-    rows = await lease.fetch(_SQL["unsealed"], {**after, "limit": PAGE})
+    after = Checkpoint(transaction_id or 0, position or 0)
+    rows = await lease.fetch(_SQL["unsealed"], {**after.params(), "limit": PAGE})
     if not rows:
         return 0
     events = tuple(SealedEvent(row[0], *row[2:]) for row in rows)
     seq, previous = (seq or 0) + 1, previous or GENESIS
     digest = seal_digest(seq, previous, now, events)
+    start, end = (Checkpoint(row[1], row[0]) for row in (rows[0], rows[-1]))
     seal = {
         "seq": seq,
-        "from_transaction_id": str(rows[0][1]),
-        "from_position": rows[0][0],
-        "to_transaction_id": str(rows[-1][1]),
-        "to_position": rows[-1][0],
+        **start.params("from_"),
+        **end.params("to_"),
         "events": len(events),
         "positions": [event.position for event in events],
         "event_ids": [event.event_id for event in events],
@@ -187,7 +186,7 @@ async def _seal_next(lease: Lease) -> int:
     }
     async with lease.transaction():
         await lease.fetch(_SQL["insert"], seal)
-        await lease.save(Checkpoint(rows[-1][1], rows[-1][0]))  # remembers it when it is gone
+        await lease.save(end)  # remembers it when it is gone
     logger.info("seal seq=%d digest=%s events=%d", seq, digest.hex(), len(events))
     return len(events)
 
@@ -220,13 +219,7 @@ class SealReads:
     async def stored(self, after: Checkpoint, to: Checkpoint) -> AsyncIterator[StoredEvent]:
         """The events after one checkpoint and up to another, as they lie in the log now."""
         while True:
-            params = {
-                "transaction_id": str(after.transaction_id),
-                "position": after.position,
-                "to_transaction_id": str(to.transaction_id),
-                "to_position": to.position,
-                "limit": _EVENTS_PAGE,
-            }
+            params = {**after.params(), **to.params("to_"), "limit": _EVENTS_PAGE}
             rows = await fetch(self._pool, _SQL["stored"], params)
             for row in rows:
                 yield StoredEvent(*row)

@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from domain.contracts.strict_json import Time
-from domain.contracts.validation import detail, form
+from domain.contracts.validation import detail, matching
 from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.models import Checkpoint
@@ -70,7 +70,7 @@ class _Line(BaseModel):
     schemaversion: int = Field(strict=True, ge=1, lt=2**15)
     commandid: UUID
     metadata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)]
-    digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
+    digest: Annotated[str, matching(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
     storeddata: Annotated[_Text, StringConstraints(max_length=MAX_EVENT_BYTES)] | None = None
     data: Any = None
 
@@ -122,7 +122,7 @@ def _canonical(text: str) -> bytes | None:
         return None
 
 
-def is_odd(event: StoredEvent) -> bool:
+def has_unreadable_data(event: StoredEvent) -> bool:
     """Whether an event's data can only be told as text, see above."""
     return _canonical(event.data) is None
 

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from domain.contracts.validation import detail, form
+from domain.contracts.validation import detail, matching
 from domain.intents.struct import RECORDED, MayBeLeftOut, Value, without_defaults
 
 #: Bytes of the content as compact UTF-8 JSON. A program this large still fits the one Service
@@ -49,7 +49,9 @@ MAX_FOLDERS_DEEP = 32
 #: so that an intent whose language was removed later can still be read.
 Language = Annotated[
     str,
-    form(r"[a-z][a-z0-9+.-]{0,31}", "must be the lower-case name of a language, such as 'python'"),
+    matching(
+        r"[a-z][a-z0-9+.-]{0,31}", "must be the lower-case name of a language, such as 'python'"
+    ),
 ]
 
 _PATH = re.compile(r"[^\x00-\x1f\x7f\\]+")
@@ -117,14 +119,14 @@ Path = Annotated[
 ]
 EnvironmentName = Annotated[
     str,
-    form(
+    matching(
         r"(?:APP_[A-Z0-9_]{1,60}|TZ|LANG|LC_ALL|PYTHONHASHSEED|COLUMNS|LINES)",
         "must be named APP_ and up to 60 of A-Z, 0-9 and _, or be one of TZ, LANG, LC_ALL, "
         "PYTHONHASHSEED, COLUMNS and LINES",
     ),
 ]
 MetadataKey = Annotated[
-    str, form(r"[A-Za-z0-9_.-]{1,64}", "must be named with 1 to 64 letters, digits, _, . and -")
+    str, matching(r"[A-Za-z0-9_.-]{1,64}", "must be named with 1 to 64 letters, digits, _, . and -")
 ]
 MetadataValue = Annotated[str, StringConstraints(max_length=512), NO_NUL]
 

@@ -78,18 +78,18 @@ def _field(
     return core_schema.typed_dict_field(schema, required=schema["type"] != "default")
 
 
-def checked(type_: type[T], given: object, *, passing_over: bool = False) -> T:
+def checked(type_: type[T], given: object, *, ignore_unknown: bool = False) -> T:
     """What came from outside as JSON's types, checked and converted to ``type_``.
 
     Args:
         type_: anything pydantic can check.
         given: the data.
-        passing_over: see `domain.contracts.strict_json.read_as`.
+        ignore_unknown: see `domain.contracts.strict_json.read_as`.
 
     Raises:
         pydantic.ValidationError: names each field that is wrong.
     """
-    return read_as(type_, to_json(given), passing_over=passing_over)
+    return read_as(type_, to_json(given), ignore_unknown=ignore_unknown)
 
 
 def plain(value: Value) -> dict[str, Any]:

@@ -162,7 +162,7 @@ class Inbox:
             )
         try:
             # A newer host may send more fields, but its verdict must be known.
-            result = checked(SandboxResult, envelope.data, passing_over=True)
+            result = checked(SandboxResult, envelope.data, ignore_unknown=True)
         except ValidationError as error:
             if all(each["type"] == "enum" for each in error.errors(include_input=False)):
                 raise Unprocessable(NEWER_RESULT, describe(error, "data")) from None

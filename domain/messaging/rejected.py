@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.paging import Page, check_limit, decode_cursor, page_of
-from domain.database.pool import fetch
+from domain.database.pool import delete_in_steps, fetch
 from domain.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("rejected.sql"))
@@ -143,11 +143,8 @@ class RejectedMessages:
 
     async def purge(self, before: datetime) -> int:
         """Delete those last seen before ``before``; how many they were."""
-        count = 0
         params = {"before": before, "limit": _PURGED_AT_ONCE}
-        while purged := len(await fetch(self._pool, _SQL["purge"], params)):
-            count += purged
-        return count
+        return await delete_in_steps(self._pool, _SQL["purge"], params)
 
 
 def _storable(text: str | None) -> str | None:

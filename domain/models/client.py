@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.identity.aio import DefaultAzureCredential
 
-from domain.contracts.redaction import remember, remember_passing
+from domain.contracts.redaction import remember, remember_temporary
 from domain.models.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def open_client(
 
     async def fresh_token() -> str:
         token = (await credential.get_token(_SCOPE)).token
-        remember_passing(token)
+        remember_temporary(token)
         return token
 
     return AsyncOpenAI(api_key=fresh_token, base_url=base_url, max_retries=0)

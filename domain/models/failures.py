@@ -75,7 +75,7 @@ def _failures(completion: Mapping[str, Any]) -> Iterator[object]:
         yield status if field_of(status, "status_code") else None
 
 
-def words_in(failure: Mapping[str, Any]) -> str:
+def message_in(failure: Mapping[str, Any]) -> str:
     """What a provider says; empty if nothing."""
     return _shortened(next(filter(None, map(failure.get, _MESSAGES)), ""))
 
@@ -84,7 +84,7 @@ def _reported(failure: object) -> ReportedFailure:
     if not isinstance(failure, dict):
         return ReportedFailure(_shortened(failure), "")
     code = next(filter(None, map(failure.get, _CODES)), "")
-    return ReportedFailure(words_in(failure) or _shortened(failure), redact(str(code))[:100])
+    return ReportedFailure(message_in(failure) or _shortened(failure), redact(str(code))[:100])
 
 
 def _shortened(words: object) -> str:

@@ -17,7 +17,7 @@ from pydantic import (
 
 from domain.contracts.connections import api_key, http_url
 from domain.contracts.redaction import remember_all
-from domain.contracts.validation import detail, form, location
+from domain.contracts.validation import detail, location, matching
 
 #: The model of vectors that needs no provider.
 LEXICAL: Final = "lexical-v1"
@@ -25,7 +25,7 @@ LEXICAL: Final = "lexical-v1"
 #: ADR-002's model: 1536 dimensions.
 DEFAULT_EMBEDDING_MODEL: Final = "text-embedding-ada-002"
 
-_MODEL_NAME = form(
+_MODEL_NAME = matching(
     r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,119}",
     "must be the name of a model: up to 120 letters, digits, '.', '_', ':', '/' and '-'",
 )

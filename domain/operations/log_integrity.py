@@ -97,7 +97,7 @@ class LogVerifier:
             progress: see `Progress`.
         """
         result = Verification()
-        await self._log.settle()
+        await self._log.adopt_if_moved()
         sealed_to, to = await self._seals.sealed_to(), await self._seals.end()
         given_out = await self._seals.bounds()
         result.high = given_out.position

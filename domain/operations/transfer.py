@@ -18,7 +18,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
-from domain.eventlog.transfer import ExportWriter, is_odd, read_export
+from domain.eventlog.transfer import ExportWriter, has_unreadable_data, read_export
 from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
 from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
@@ -99,7 +99,7 @@ async def export_events(
     while (part := await scanner.part(after, wanted)) is not None:
         for event in part.events:
             unknown += not REGISTRY.reads(event.type, event.schema_version)
-            if is_odd(event):
+            if has_unreadable_data(event):
                 odd += 1
                 first_odd += [f"{event.stream_id}, event {event.version}"][: MAX_NAMED - odd + 1]
             write(writer.line(event))

@@ -19,7 +19,7 @@ from domain.models.failures import (
     failure_in,
     failure_of_choice,
     field_of,
-    words_in,
+    message_in,
 )
 from domain.planning.answers import MAX_ANSWER_BYTES
 from domain.planning.extraction import END_OF_REASONING
@@ -242,7 +242,7 @@ def _take_whole(body: bytes, answer: PartialAnswer) -> None:
     choice = _first(choices) or _only(choices)
     _take(completion, choice, choice.get("message") or choice.get("delta"), answer)
     if not isinstance(choices, list) or not choices:
-        raise NotAnAnswer(f"it has no choices: {words_in(completion) or 'no more is said'}")
+        raise NotAnAnswer(f"it has no choices: {message_in(completion) or 'no more is said'}")
 
 
 def _take_event(event: _Event, answer: PartialAnswer) -> bool:

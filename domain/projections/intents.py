@@ -14,7 +14,7 @@ from psycopg.types.json import Json
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.paging import Page, check_limit, decode_cursor, page_of
-from domain.database.pool import fetch
+from domain.database.pool import delete_in_steps, fetch
 from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
 
@@ -201,7 +201,4 @@ class IntentReads:
 
     async def forget_recovered(self) -> int:
         """Delete what claims of intents that have ended have left; how many they were."""
-        count = 0
-        while purged := len(await fetch(self._pool, _SQL["forget_recovered"], {"limit": 1000})):
-            count += purged
-        return count
+        return await delete_in_steps(self._pool, _SQL["forget_recovered"], {"limit": 1000})

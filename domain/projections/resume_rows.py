@@ -5,8 +5,8 @@ from __future__ import annotations
 from psycopg_pool import AsyncConnectionPool
 
 from domain.projections.following.parked import readable_again, unpark
-from domain.projections.intent_rows import folded_streams
 from domain.projections.intents import INTENT_STATES, upsert
+from domain.projections.stream_folds import folded_streams
 
 
 async def resume_rows(pool: AsyncConnectionPool) -> int:

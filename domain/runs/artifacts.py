@@ -21,7 +21,7 @@ from uuid import UUID
 from psycopg_pool import AsyncConnectionPool
 
 from domain.contracts.job import Artifact, SandboxResult, SkippedArtifact
-from domain.database.pool import fetch
+from domain.database.pool import delete_in_steps, fetch
 from domain.database.statements import load_statements
 from domain.eventlog.models import InlineWrite
 
@@ -99,7 +99,7 @@ class Artifacts:
         artifacts: list[Artifact] = []
         skipped: list[SkippedArtifact] = []
         carried: dict[str, bytes] = {}
-        uploaded = await self._vouch(tenant_id, result.artifacts)
+        uploaded = await self._protect(tenant_id, result.artifacts)
         for artifact in result.artifacts:
             content = _content_of(artifact)
             if content is not None:
@@ -125,12 +125,12 @@ class Artifacts:
             ]
         return Claimed(artifacts, skipped, writes)
 
-    async def _vouch(self, tenant_id: str, artifacts: Sequence[Artifact]) -> set[str]:
+    async def _protect(self, tenant_id: str, artifacts: Sequence[Artifact]) -> set[str]:
         wanted = sorted({each.sha256 for each in artifacts if each.content is None})
         if not wanted:
             return set()
         params = {"tenant_id": tenant_id, "sha256s": [bytes.fromhex(each) for each in wanted]}
-        rows = await fetch(self._pool, _SQL["vouch"], params)
+        rows = await fetch(self._pool, _SQL["protect"], params)
         return {sha256.hex() for (sha256,) in rows}
 
     async def available(self, tenant_id: str, sha256s: Iterable[str]) -> set[str]:
@@ -151,10 +151,8 @@ class Artifacts:
         Returns:
             the number of contents.
         """
-        count = 0
         params = {"days": days, "limit": _PURGED_AT_ONCE}
-        while purged := len(await fetch(self._pool, _SQL["purge_contents"], params)):
-            count += purged
+        count = await delete_in_steps(self._pool, _SQL["purge_contents"], params)
         await fetch(self._pool, _SQL["purge_uploads"], {})
         await fetch(self._pool, _SQL["purge_claims"], {"days": days})
         return count

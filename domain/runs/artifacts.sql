@@ -14,7 +14,7 @@ insert into artifact_contents (tenant_id, sha256, content)
 values (%(tenant_id)s, %(sha256)s, %(content)s)
 on conflict (tenant_id, sha256) do update set stored_at = now()
 
--- name: vouch
+-- name: protect
 -- Those that are there, protected from the purge for as long as it takes to claim them.
 update artifact_contents set stored_at = now()
 where tenant_id = %(tenant_id)s and sha256 = any(%(sha256s)s)

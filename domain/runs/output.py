@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.application.handler import cancel_id, finished_id
 from domain.contracts.heartbeat import MAX_LIVE_CHARACTERS, OutputChunk
 from domain.database.polling import Watcher
-from domain.database.pool import fetch
+from domain.database.pool import delete_in_steps, fetch
 from domain.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("output.sql"))
@@ -98,8 +98,5 @@ class RunOutput:
 
     async def purge(self) -> int:
         """Throw away what is older than `KEEP_DAYS`; the number of chunks."""
-        count = 0
         params = {"days": KEEP_DAYS, "limit": _PURGED_AT_ONCE}
-        while purged := len(await fetch(self._pool, _SQL["purge"], params)):
-            count += purged
-        return count
+        return await delete_in_steps(self._pool, _SQL["purge"], params)

@@ -6,7 +6,6 @@ nothing twice. The old model serves all the while; new intents get both vectors.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, Literal
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database.locking import retry_locking
 from domain.database.pool import fetch_over
 from domain.database.statements import load_statements
 from domain.models.settings import LEXICAL
@@ -43,7 +42,7 @@ _SAMPLE = 50
 #: The kind of index if that of the old model finds too little, and none was asked for.
 _FALLBACK: IndexKind = "halfvec"
 
-_SWAP_TRIES, _SWAP_PAUSE_SECONDS = 30, 0.5
+_LOCK_TRIES = 30
 
 Stage = Literal["fill", "index", "check", "swap", "done"]
 
@@ -137,7 +136,7 @@ class Migration:
         if source.model != self._target:
             params = {"source": source.model, "target": self._target}
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute(_OWNER["patience"])
+                await connection.execute(_OWNER["limit_lock_wait"])
                 [(intents, texts, size)] = await fetch_over(connection, _SQL["cost"], params)
         free = self._target == LEXICAL
         tokens, most = (0, 0) if free else (-(-size // _BYTES_PER_TOKEN), size)
@@ -253,26 +252,29 @@ class Migration:
         another active model, and its intent is owed a vector.
         """
         late = 0
-        for _ in range(_SWAP_TRIES):
+
+        async def exchange() -> int | None:
+            nonlocal late
             late += await self._fill(source)
             self._tell("swap", 0, 1)
-            try:
-                async with connection.transaction():
-                    await connection.execute(_OWNER["patience"])
-                    await connection.execute(_OWNER["hold_writers"])
-                    params = {
-                        "source": source,
-                        "target": self._target,
-                        "refused": list(self._refused),
-                    }
-                    [[missing]] = await fetch_over(connection, _SQL["missing"], params)
-                    if missing:
-                        continue
-                    await connection.execute(_OWNER["retire"])
-                    await connection.execute(_OWNER["activate"], {"model": self._target})
-                return late
-            except (pg.LockNotAvailable, pg.DeadlockDetected):
-                await asyncio.sleep(_SWAP_PAUSE_SECONDS)
+            async with connection.transaction():
+                await connection.execute(_OWNER["limit_lock_wait"])
+                await connection.execute(_OWNER["hold_writers"])
+                params = {
+                    "source": source,
+                    "target": self._target,
+                    "refused": list(self._refused),
+                }
+                [[missing]] = await fetch_over(connection, _SQL["missing"], params)
+                if missing:
+                    return None
+                await connection.execute(_OWNER["retire"])
+                await connection.execute(_OWNER["activate"], {"model": self._target})
+            return late
+
+        filled = await retry_locking(exchange, _LOCK_TRIES)
+        if filled is not None:
+            return filled
         raise IndexingFailed(
             "the tables could not be locked: end the long transactions that use them "
             "(pg_stat_activity) and run it again; it goes on from here"
@@ -297,15 +299,15 @@ async def drop_model(connection: AsyncConnection[Any], model: str) -> None:
         IndexingFailed: its table could not be locked.
         psycopg.errors.RaiseException: there is no such model, or it is the active one.
     """
-    for _ in range(_SWAP_TRIES):
-        try:
-            async with connection.transaction():
-                await connection.execute(_OWNER["patience"])
-                await connection.execute(_OWNER["drop"], {"model": model})
-            return
-        except (pg.LockNotAvailable, pg.DeadlockDetected):
-            await asyncio.sleep(_SWAP_PAUSE_SECONDS)
-    raise IndexingFailed(f"{model}: its table could not be locked; run it again")
+
+    async def drop() -> bool:
+        async with connection.transaction():
+            await connection.execute(_OWNER["limit_lock_wait"])
+            await connection.execute(_OWNER["drop"], {"model": model})
+        return True
+
+    if not await retry_locking(drop, _LOCK_TRIES):
+        raise IndexingFailed(f"{model}: its table could not be locked; run it again")
 
 
 def _active(models: Sequence[EmbeddingModel]) -> EmbeddingModel:

@@ -50,7 +50,7 @@ update embedding_models set state = 'filling' where model = %(model)s and state 
 -- name: drop
 select drop_embedding_model(%(model)s)
 
--- name: patience
+-- name: limit_lock_wait
 select set_config('lock_timeout', '2s', true), set_config('statement_timeout', '0', true)
 
 -- name: hold_writers

@@ -14,7 +14,7 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.pool import fetch, fetch_over, unhurried
+from domain.database.pool import fetch, fetch_over, without_answer_limit
 from domain.database.statements import load_statements
 from domain.similarity import search
 from domain.similarity.models import QUERY_OF, EmbeddingModel, IndexKind, list_models
@@ -75,7 +75,7 @@ async def measure_recall(
     times: tuple[list[float], list[float]] = ([], [])
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(_SQL["without_limit"])
-        with unhurried(connection):
+        with without_answer_limit(connection):
             for params in await _sample(connection, model, kind, sample):
                 exact = await _distances(connection, "exact", params, times[1])
                 found = await _distances(connection, QUERY_OF[kind], params, times[0])

@@ -206,7 +206,7 @@ def print_json(value: Any) -> None:  # noqa: ANN401
             return item.decode(errors="backslashreplace")
         if isinstance(item, RecordedEvent):
             columns = {k: v for k, v in item._asdict().items() if not k.endswith("_json")}
-            return {**columns, **item.said}
+            return {**columns, **item.raw_json}
         raise TypeError(type(item).__name__)
 
     typer.echo(orjson.dumps(value, default=default, option=orjson.OPT_INDENT_2))

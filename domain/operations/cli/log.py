@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, FailFast, Field, ValidationError
 
 from domain.contracts.strict_json import Time, read_as
-from domain.contracts.validation import describe, form
+from domain.contracts.validation import describe, matching
 from domain.eventlog.seals import Head, SealReads
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
 from domain.operations.cli.group import command_group
@@ -29,7 +29,7 @@ _MAX_NODES = 10_000
 
 class _Head(BaseModel):
     seq: int = Field(ge=1, lt=2**63)
-    digest: Annotated[str, form(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
+    digest: Annotated[str, matching(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
     events: int = 0
     sealed_at: Time = datetime.min
 

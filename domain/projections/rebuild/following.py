@@ -60,13 +60,7 @@ class FollowingBuilder:
         statement = sql.SQL(_SQL["wrong"].decode()).format(
             streams=sql.Identifier(f"{self.name}_streams")
         )
-        rows = await connection.execute(
-            statement,
-            {
-                "projection": self.name,
-                "transaction_id": str(position.checkpoint.transaction_id),
-                "position": position.checkpoint.position,
-            },
-        )
+        params = {"projection": self.name, **position.checkpoint.params()}
+        rows = await connection.execute(statement, params)
         [(wrong,)] = await rows.fetchall()
         return int(wrong)

@@ -19,11 +19,11 @@ from psycopg import AsyncConnection
 from domain.database.statements import load_statements
 from domain.eventlog.models import Checkpoint
 from domain.projections.following.parked import park
-from domain.projections.intent_rows import FoldedRange, Unfoldable, folded_streams
 from domain.projections.intents import INTENT_STATES, upsert
 from domain.projections.rebuild.contract import Phase, Position
 from domain.projections.rebuild.workers import Folder
 from domain.projections.registry import INTENT_STATES_VERSION
+from domain.projections.stream_folds import FoldedRange, Unfoldable, folded_streams
 
 _SQL = load_statements(Path(__file__).with_name("intents.sql"))
 
@@ -89,7 +89,7 @@ class IntentStatesBuilder:
 
     async def check(self, connection: AsyncConnection[Any], position: Position) -> int:
         """The number of rows that are behind their stream or have none."""
-        rows = await connection.execute(_SQL["wrong"], _bounds(position.checkpoint))
+        rows = await connection.execute(_SQL["wrong"], position.checkpoint.params())
         [(wrong,)] = await rows.fetchall()
         return int(wrong)
 
@@ -123,7 +123,7 @@ class IntentStatesBuilder:
     async def _follow(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
-        params = {**_bounds(position.checkpoint), "limit": self.page}
+        params = {**position.checkpoint.params(), "limit": self.page}
         row = await (await connection.execute(_SQL["page_end"], params)).fetchone()
         if row is None:
             return None
@@ -135,11 +135,7 @@ class IntentStatesBuilder:
         self, connection: AsyncConnection[Any], after: Checkpoint, to: Checkpoint
     ) -> None:
         """Fold the streams that have moved between two checkpoints and are not shown so."""
-        params = {
-            **_bounds(after),
-            "to_transaction_id": str(to.transaction_id),
-            "to_position": to.position,
-        }
+        params = {**after.params(), **to.params("to_")}
         rows = await connection.execute(_SQL["behind"], params)
         behind = [stream_id for (stream_id,) in await rows.fetchall()]
         for start in range(0, len(behind), 100):
@@ -155,10 +151,3 @@ class IntentStatesBuilder:
         await connection.execute(_SQL["keep_live"], {"id": failed.intent_id})
         at = (failed.stream_id, failed.version, failed.event_id)
         await park(connection, INTENT_STATES, *at, failed.error)
-
-
-def _bounds(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        "transaction_id": str(checkpoint.transaction_id),
-        "position": checkpoint.position,
-    }

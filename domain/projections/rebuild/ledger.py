@@ -69,7 +69,6 @@ class Ledger:
             "name": self._name,
             "phase": position.phase,
             "after_stream": position.after_stream,
-            "transaction_id": str(position.checkpoint.transaction_id),
-            "position": position.checkpoint.position,
+            **position.checkpoint.params(),
             "events": position.events,
         }

@@ -16,6 +16,7 @@ from psycopg import AsyncConnection
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database.locking import retry_locking
 from domain.database.statements import load_statements
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
@@ -36,7 +37,6 @@ _SQL = load_statements(Path(__file__).with_name("rebuild.sql"))
 #: For how long readers and writers may have to wait behind the exchange, per try.
 LOCK_TIMEOUT = "1s"
 MAX_SWAP_TRIES = 60
-SWAP_PAUSE_SECONDS = 0.5
 
 
 class Rebuild:
@@ -175,16 +175,21 @@ class Rebuild:
                 raise RebuildFailed(
                     f"{wrong} streams are not what the log says: the live tables were left alone"
                 )
-        for number in range(1, MAX_SWAP_TRIES + 1):
-            self._tell("swap", position)
-            try:
-                position, parked = await self._swap(connection, position)
-            except (pg.LockNotAvailable, pg.DeadlockDetected):
-                await asyncio.sleep(SWAP_PAUSE_SECONDS)  # let those through who waited behind us
+        tries = 0
+
+        async def swap() -> Rebuilt:
+            nonlocal position, tries
+            if tries:
                 position = await self._advance(connection, position)
-                continue
+            tries += 1
+            self._tell("swap", position)
+            position, parked = await self._swap(connection, position)
+            return Rebuilt(self._builder.name, position.events, self._resumed_from, tries, parked)
+
+        rebuilt = await retry_locking(swap, MAX_SWAP_TRIES)
+        if rebuilt is not None:
             self._tell("done", position)
-            return Rebuilt(self._builder.name, position.events, self._resumed_from, number, parked)
+            return rebuilt
         raise RebuildFailed(
             "the live tables could not be locked: end the long transactions that use them "
             "(pg_stat_activity) and run it again; it goes on from here"
@@ -215,13 +220,8 @@ class Rebuild:
             parked = (await connection.execute(_SQL["take_parked"], name)).rowcount
             await shadow.exchange(connection)
             if builder.lease is not None:
-                checkpoint = {
-                    "transaction_id": str(position.checkpoint.transaction_id),
-                    "position": position.checkpoint.position,
-                }
-                await connection.execute(
-                    _SQL["move_checkpoint"], {"lease": builder.lease, **checkpoint}
-                )
+                params = {"lease": builder.lease, **position.checkpoint.params()}
+                await connection.execute(_SQL["move_checkpoint"], params)
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
             await self._ledger.forget(connection)
         return position, parked
@@ -231,7 +231,8 @@ class Rebuild:
         self, connection: AsyncConnection[Any], lock: str = "10s", durable: str = "off"
     ) -> AsyncIterator[None]:
         async with connection.transaction():
-            await connection.execute(_SQL["patience"], {"lock": lock, "durable": durable})
+            params = {"lock": lock, "durable": durable}
+            await connection.execute(_SQL["transaction_settings"], params)
             yield
 
     def _tell(self, stage: Any, position: Position) -> None:  # noqa: ANN401 one of Progress.stage

@@ -4,7 +4,7 @@ select pg_try_advisory_lock(hashtextextended(%(name)s, 3))
 -- name: unlock
 select pg_advisory_unlock(hashtextextended(%(name)s, 3))
 
--- name: patience
+-- name: transaction_settings
 -- Long enough for an index or a check; locks are waited for as long as the caller says.
 select set_config('statement_timeout', '0', true), set_config('lock_timeout', %(lock)s, true),
     set_config('idle_in_transaction_session_timeout', '300s', true),

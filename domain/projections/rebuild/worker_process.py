@@ -19,7 +19,7 @@ from domain.contracts.redaction import guard
 from domain.database.outages import outage_of
 from domain.database.pool import open_pool
 from domain.memory import tune_gc
-from domain.projections.intent_rows import fold_range
+from domain.projections.stream_folds import fold_range
 
 
 async def _serve() -> None:

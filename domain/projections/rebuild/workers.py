@@ -11,8 +11,8 @@ import orjson
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.projections.intent_rows import FoldedRange, Unfoldable, fold_range
 from domain.projections.rebuild.contract import RebuildFailed
+from domain.projections.stream_folds import FoldedRange, Unfoldable, fold_range
 
 
 class Folder(Protocol):

@@ -93,7 +93,7 @@ async def _fresh_tables(
     """A connection on which unqualified names lead to empty temporary tables."""
     async with pool.connection() as connection:
         try:
-            await connection.execute(_SQL["patience"])
+            await connection.execute(_SQL["no_time_limit"])
             for table in (*projection.tables, f"{projection.name}_streams", PARKED):
                 await connection.execute(_on(table, "fresh_table"))
             yield connection

@@ -13,9 +13,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
-from domain.eventlog.intent_streams import intent_of
-from domain.projections.intent_rows import folded_streams
+from domain.eventlog.intent_streams import intent_of, stream_of
 from domain.projections.intents import INTENT_STATES, IntentRow
+from domain.projections.stream_folds import folded_streams
 from domain.projections.verify.contract import MAX_SHOWN, Difference, Verified, difference
 
 _SQL = load_statements(Path(__file__).with_name("verify.sql"))
@@ -100,7 +100,7 @@ async def _compare_range(
         live = await _rows(connection, "rows_between", {"after": after, "to": to})
         if to is None:
             # Streams that began since the last page was read.
-            stream_ids = [f"intent-{intent_id}" for intent_id in live]
+            stream_ids = [stream_of(intent_id) for intent_id in live]
         await _compare(connection, findings, stream_ids, live)
 
 
@@ -121,7 +121,7 @@ async def _compare(
     live: dict[UUID, IntentRow],
 ) -> None:
     await _compare_folded(connection, findings, stream_ids, live)
-    missed = [f"intent-{intent_id}" for intent_id in live]  # began after the page was read
+    missed = [stream_of(intent_id) for intent_id in live]  # began after the page was read
     await _compare_folded(connection, findings, missed, live)
     for intent_id, row in live.items():
         findings.compare(intent_id, None, row)

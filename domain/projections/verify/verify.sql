@@ -70,5 +70,5 @@ order by k.n
 -- name: rows_of
 select count(*) from public.{table}
 
--- name: patience
+-- name: no_time_limit
 select set_config('statement_timeout', '0', false)

@@ -8,8 +8,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.access.limits import DEFAULTS, LimitsStore, TenantLimits
-from domain.access.recent import SECONDS
 from domain.access.store import ApiKeys, UnknownTenant
+from domain.access.ttl_cache import TTL_SECONDS
 from domain.application.admission import Admission, NotAdmitted
 from domain.application.handler import CommandHandler
 from domain.application.repository import IntentRepository
@@ -70,7 +70,7 @@ async def test_another_process_follows_when_what_it_knows_has_aged(
     assert (await elsewhere.of("acme")).ceilings == Limits()
     await store.set("acme", TIGHT)
     assert (await elsewhere.of("acme")).ceilings == Limits()
-    clock.now += SECONDS
+    clock.now += TTL_SECONDS
     assert (await elsewhere.of("acme")).ceilings == TIGHT.ceilings
 
 

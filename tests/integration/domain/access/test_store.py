@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.access.recent import SECONDS
 from domain.access.store import ApiKeys, Principal, UnknownTenant
+from domain.access.ttl_cache import TTL_SECONDS
 
 
 class Clock:
@@ -81,7 +81,7 @@ async def test_a_revoked_key_fails_at_once_here_and_elsewhere_when_the_cache_end
     assert await keys.revoke(principal.key_id)
     assert await keys.verify(key) is None
     assert await elsewhere.verify(key) == principal
-    clock.now += SECONDS
+    clock.now += TTL_SECONDS
     assert await elsewhere.verify(key) is None
     assert not await keys.revoke(principal.key_id)
     assert not await keys.revoke("no such key")
@@ -96,7 +96,7 @@ async def test_a_verified_key_costs_no_query_until_the_cache_ends(
     principal = await keys.verify(key)
     await pool.close()
     assert await keys.verify(key) == principal
-    clock.now += SECONDS
+    clock.now += TTL_SECONDS
     with pytest.raises(Exception, match="closed"):
         await keys.verify(key)
 

@@ -268,7 +268,7 @@ async def test_a_pool_that_is_used_up_says_so_as_an_outage(
             with pytest.raises(PoolTimeout) as raised:
                 await EventLog(pool).writable()
         assert outage_of(raised.value)
-        assert pool.trouble(60) is None, "the server has said nothing"
+        assert pool.recent_outage(60) is None, "the server has said nothing"
     finally:
         await pool.close()
 
@@ -316,8 +316,8 @@ async def test_sessions_that_stay_read_only_are_replaced_all_at_once(
     for number in range(8):
         await append(log, f"s-{number}", *inline)
     assert not before & await backends(app_pool)
-    assert "is read-only" in (app_pool.trouble(60) or "")
-    assert app_pool.trouble(0) is None
+    assert "is read-only" in (app_pool.recent_outage(60) or "")
+    assert app_pool.recent_outage(0) is None
 
 
 async def test_a_lease_is_given_up_with_its_read_only_session(
@@ -411,7 +411,7 @@ async def test_a_server_that_falls_silent_is_not_waited_for(database: Database) 
             await append(log, "s-1")
         assert outage_of(raised.value)
         assert "has not answered for 0.3 s" in describe_outage(raised.value)
-        assert "has not answered" in (pool.trouble(60) or "")
+        assert "has not answered" in (pool.recent_outage(60) or "")
         passes.set()
         await retry_while_unavailable(lambda: append(log, "s-1"))
         assert [event.version for event in await log.read_stream("s-1")] == [1]

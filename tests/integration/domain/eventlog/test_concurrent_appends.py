@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import open_pool
-from domain.eventlog import group
+from domain.eventlog import group_commit
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import (
     AppendResult,
@@ -65,7 +65,7 @@ async def follow(log: EventLog, done: asyncio.Event) -> list[RecordedEvent]:
 async def test_16_writers_share_transactions_and_followers_see_each_event_once_and_in_order(
     event_log: EventLog, other_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group, "PATIENCE", 60.0)  # under load, no transaction is a fast one
+    monkeypatch.setattr(group_commit, "SLOW_SECONDS", 60.0)  # under load, none is fast
     done = asyncio.Event()
     written: list[RecordedEvent] = []
 
@@ -100,8 +100,9 @@ async def test_16_writers_share_transactions_and_followers_see_each_event_once_a
 
 
 async def test_a_few_appends_at_once_have_a_transaction_each(event_log: EventLog) -> None:
-    results = await asyncio.gather(*(append(event_log, f"s-{n}") for n in range(group.APART)))
-    assert len({result.events[0].transaction_id for result in results}) == group.APART
+    few = group_commit.SEPARATE_CALLERS
+    results = await asyncio.gather(*(append(event_log, f"s-{n}") for n in range(few)))
+    assert len({result.events[0].transaction_id for result in results}) == few
 
 
 async def test_of_processes_that_append_to_the_same_streams_in_opposite_orders_one_wins_each(

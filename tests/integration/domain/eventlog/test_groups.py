@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
-from domain.eventlog import group
+from domain.eventlog import group_commit
 from domain.eventlog.appending import Command, append_together
 from domain.eventlog.codec import encode
 from domain.eventlog.log import EventLog
@@ -39,9 +39,9 @@ UNTIL_LET_GO = b"""do $$ begin
 @pytest.fixture(autouse=True)
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever comes while one append is under way makes one group, and is waited for."""
-    monkeypatch.setattr(group, "APART", 1)
-    monkeypatch.setattr(group, "AT_ONCE", 1)
-    monkeypatch.setattr(group, "PATIENCE", 60.0)
+    monkeypatch.setattr(group_commit, "SEPARATE_CALLERS", 1)
+    monkeypatch.setattr(group_commit, "SHARED_TRANSACTIONS", 1)
+    monkeypatch.setattr(group_commit, "SLOW_SECONDS", 60.0)
 
 
 def write(name: str) -> InlineWrite:
@@ -215,7 +215,7 @@ async def test_commands_for_one_stream_queue_in_their_order(event_log: EventLog)
 async def test_a_group_is_bounded_in_commands_events_and_characters(
     event_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group, "MAX_COMMANDS", 4)
+    monkeypatch.setattr(group_commit, "MAX_COMMANDS", 4)
     small = await together(event_log, *(append(event_log, f"small-{n}") for n in range(9)))
     assert [len(transactions(*small[n : n + 4])) for n in (0, 4, 8)] == [1, 1, 1]
     assert len(transactions(*small)) == 3
@@ -223,7 +223,7 @@ async def test_a_group_is_bounded_in_commands_events_and_characters(
     many = await together(event_log, *(append(event_log, f"m-{n}", count=300) for n in range(3)))
     assert len(transactions(*many)) == 3
 
-    text = {"text": "x" * (group.MAX_CHARACTERS // 2 - 100)}
+    text = {"text": "x" * (group_commit.MAX_CHARACTERS // 2 - 100)}
     large = await together(event_log, *(append(event_log, f"l-{n}", data=text) for n in range(4)))
     assert [len(transactions(*pair)) for pair in (large[:2], large[2:])] == [1, 1]
     assert len(transactions(*large)) == 2
@@ -333,4 +333,4 @@ async def test_a_group_that_comes_first_after_a_restart_adopts_the_log(
     ]
     results = await append_together(pool, commands)
     assert len(transactions(*(result for result in results if result))) == 1
-    assert not await event_log.settle(), "there was nothing left to do"
+    assert not await event_log.adopt_if_moved(), "there was nothing left to do"

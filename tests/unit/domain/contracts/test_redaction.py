@@ -19,7 +19,14 @@ import pytest
 
 from domain.contracts import redaction
 from domain.contracts.connections import database_url
-from domain.contracts.redaction import MARK, guard, redact, remember, remember_all, remember_passing
+from domain.contracts.redaction import (
+    MARK,
+    guard,
+    redact,
+    remember,
+    remember_all,
+    remember_temporary,
+)
 from domain.messaging.bus import what_failed
 from domain.models.client import open_client
 from domain.models.failures import failure_in
@@ -52,8 +59,8 @@ ENVIRONMENT = {
 
 @pytest.fixture(autouse=True)
 def nothing_else_is_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(redaction, "_lasting", ())
-    monkeypatch.setattr(redaction, "_passing", ())
+    monkeypatch.setattr(redaction, "_permanent", ())
+    monkeypatch.setattr(redaction, "_temporary", ())
     factory, hook = logging.getLogRecordFactory(), sys.excepthook
     yield
     logging.setLogRecordFactory(factory)
@@ -247,7 +254,7 @@ def test_what_is_redacted_may_be_redacted_again() -> None:
 def test_tokens_are_forgotten_and_what_is_configured_is_not() -> None:
     remember("hunter22")
     for number in range(1000):
-        remember_passing(f"token-{number:06}")
+        remember_temporary(f"token-{number:06}")
     assert redact("token-000999 of hunter22") == f"{MARK} of {MARK}"
     assert redact("token-000000") == "token-000000"
 

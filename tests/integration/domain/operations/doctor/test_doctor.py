@@ -67,7 +67,7 @@ async def test_what_is_tried_in_order_to_be_refused_is_no_outage(database: Datab
     pool = await open_pool(database.url, min_size=1, max_size=2, application_name="tests")
     try:
         assert [finding.status for finding in await found(pool, "rights")] == ["ok"]
-        assert pool.trouble(60) is None, "health would be degraded"
+        assert pool.recent_outage(60) is None, "health would be degraded"
     finally:
         await pool.close()
 

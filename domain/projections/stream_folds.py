@@ -26,7 +26,7 @@ from domain.projections.following.batch import describe
 from domain.projections.intent_row import row_of
 from domain.projections.intents import COLUMN_TYPES, IntentRow, columns_of
 
-_SQL = load_statements(Path(__file__).with_name("intent_rows.sql"))
+_SQL = load_statements(Path(__file__).with_name("stream_folds.sql"))
 
 #: Events that are read at once; two pages are in memory.
 PAGE = 1_000

@@ -17,13 +17,13 @@ from domain.eventlog.appending import Command, append_alone, append_together
 from domain.eventlog.models import AppendResult
 
 #: So few callers gain nothing by sharing: each has a transaction of its own, at once.
-APART = 4
+SEPARATE_CALLERS = 4
 
 #: Transactions at a time that more callers share: the server works on one while the next is made.
-AT_ONCE = 2
+SHARED_TRANSACTIONS = 2
 
 #: What a transaction may take and still be waited for, in seconds: a slow one holds up nobody.
-PATIENCE = 0.05
+SLOW_SECONDS = 0.05
 
 #: Bounds of a group; a command that is larger by itself makes one.
 MAX_COMMANDS = 64
@@ -48,13 +48,13 @@ class _Waiting:
         return len(self.command.metadata) + data
 
 
-class Appends:
+class GroupCommit:
     """Carries out the appends of a process over a pool; of one event loop, as its pool is."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._callers = 0
-        self._turns: dict[object, float] = {}  # when each began, the longest first
+        self._slots: dict[object, float] = {}  # when each began, the longest first
         self._timer: asyncio.TimerHandle | None = None  # only while somebody waits
         self._queues: dict[str, deque[_Waiting]] = {}  # by stream, the next one to serve first
         self._groups: dict[asyncio.Task[None], list[_Waiting]] = {}
@@ -63,12 +63,12 @@ class Appends:
         """Append ``command``; see `domain.eventlog.log.EventLog.append`."""
         self._callers += 1
         try:
-            if self._has_turn():
-                turn = self._begin_turn()
+            if self._has_slot():
+                slot = self._take_slot()
                 try:
                     return await append_alone(self._pool, command)
                 finally:
-                    self._end_turn(turn)
+                    self._release_slot(slot)
             outcome = await self._wait(command)
             if isinstance(outcome, Exception):
                 raise copy.copy(outcome) from outcome
@@ -100,36 +100,37 @@ class Appends:
                 await asyncio.wait({task})
                 return
 
-    def _has_turn(self) -> bool:
-        return len(self._turns) < (APART if self._callers <= APART else AT_ONCE)
+    def _has_slot(self) -> bool:
+        few = self._callers <= SEPARATE_CALLERS
+        return len(self._slots) < (SEPARATE_CALLERS if few else SHARED_TRANSACTIONS)
 
-    def _begin_turn(self) -> object:
-        turn = object()
-        self._turns[turn] = asyncio.get_running_loop().time()
-        return turn
+    def _take_slot(self) -> object:
+        slot = object()
+        self._slots[slot] = asyncio.get_running_loop().time()
+        return slot
 
-    def _end_turn(self, turn: object) -> None:
-        if self._turns.pop(turn, None) is not None:  # else it took too long and has ended before
+    def _release_slot(self, slot: object) -> None:
+        if self._slots.pop(slot, None) is not None:  # else it took too long and has ended before
             self._serve()
 
     def _serve(self) -> None:
-        while self._queues and self._has_turn():
+        while self._queues and self._has_slot():
             group = self._next_group()
-            task = asyncio.create_task(self._carry_out(group, self._begin_turn()))
+            task = asyncio.create_task(self._carry_out(group, self._take_slot()))
             self._groups[task] = group
             task.add_done_callback(self._groups.pop)
 
     def _watch(self) -> None:
-        """See to it that those who wait do not wait longer than `PATIENCE` for one turn."""
+        """See to it that those who wait do not wait longer than `SLOW_SECONDS` for one slot."""
         if self._timer is None:
-            until = next(iter(self._turns.values())) + PATIENCE
-            self._timer = asyncio.get_running_loop().call_at(until, self._lose_patience)
+            until = next(iter(self._slots.values())) + SLOW_SECONDS
+            self._timer = asyncio.get_running_loop().call_at(until, self._release_slow)
 
-    def _lose_patience(self) -> None:
+    def _release_slow(self) -> None:
         self._timer = None
-        late = asyncio.get_running_loop().time() - PATIENCE
-        for turn in [turn for turn, began in self._turns.items() if began <= late]:
-            del self._turns[turn]
+        late = asyncio.get_running_loop().time() - SLOW_SECONDS
+        for slot in [slot for slot, began in self._slots.items() if began <= late]:
+            del self._slots[slot]
         self._serve()
         if self._queues:
             self._watch()
@@ -138,7 +139,7 @@ class Appends:
         group: list[_Waiting] = []
         events = characters = 0
         # No more than its share: two transactions of eight are faster than one of fourteen and two.
-        share = min(MAX_COMMANDS, math.ceil(self._callers / AT_ONCE))
+        share = min(MAX_COMMANDS, math.ceil(self._callers / SHARED_TRANSACTIONS))
         for stream_id in list(islice(self._queues, share)):
             queue = self._queues[stream_id]
             events += len(queue[0].command.events)
@@ -148,10 +149,10 @@ class Appends:
             group.append(queue.popleft())
             del self._queues[stream_id]
             if queue:
-                self._queues[stream_id] = queue  # at the end: every stream has its turn
+                self._queues[stream_id] = queue  # at the end: every stream has its slot
         return group
 
-    async def _carry_out(self, group: Sequence[_Waiting], turn: object) -> None:
+    async def _carry_out(self, group: Sequence[_Waiting], slot: object) -> None:
         outcomes: Sequence[_Outcome]
         try:
             try:
@@ -168,4 +169,4 @@ class Appends:
             # What these callers append next shall not come too late for the next group.
             await asyncio.sleep(0)
         finally:
-            self._end_turn(turn)
+            self._release_slot(slot)

@@ -9,12 +9,12 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 #: For how long a value is believed without asking again, in seconds, and how many are kept.
-SECONDS = 30.0
-ENTRIES = 10_000
+TTL_SECONDS = 30.0
+MAX_ENTRIES = 10_000
 
 
-class Recent(Generic[Value]):
-    """The last `ENTRIES` values, each for `SECONDS`."""
+class TtlCache(Generic[Value]):
+    """The last `MAX_ENTRIES` values, each for `TTL_SECONDS`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -27,9 +27,9 @@ class Recent(Generic[Value]):
 
     def put(self, key: bytes, value: Value) -> None:
         """Remember ``value``."""
-        self._entries[key] = (self._clock() + SECONDS, value)
+        self._entries[key] = (self._clock() + TTL_SECONDS, value)
         self._entries.move_to_end(key)
-        if len(self._entries) > ENTRIES:
+        if len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
 
     def drop(self, unwanted: Callable[[Value], bool]) -> None:
