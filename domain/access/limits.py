@@ -1,4 +1,4 @@
-"""Limits of a tenant's runs: what a program gets by default, and the most it may ask for."""
+"""Limits of a tenant's runs: what a program gets by default, and the most it can ask for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from domain.intents.struct import checked, plain
 
 _SQL = load_statements(Path(__file__).with_name("limits.sql"))
 
-#: What a run gets where neither its program nor its tenant says otherwise.
+#: The limits of a run where neither its program nor its tenant sets them.
 DEFAULTS = checked(Limits, JobLimits().model_dump())
 
 NAMES = Limits.__struct_fields__
@@ -30,12 +30,12 @@ NAMES = Limits.__struct_fields__
 
 @dataclass(frozen=True, slots=True)
 class TenantLimits:
-    """One tenant's limits; what is None is as the product has it.
+    """One tenant's limits; None stands for the product's default.
 
     Attributes:
-        defaults: of what a program leaves out.
-        ceilings: the most a program may ask for, and get.
-        updated_at: when they were last set; None where they never were.
+        defaults: for limits that a program leaves out.
+        ceilings: the most that a program can ask for and get.
+        updated_at: when they were last set; None if never.
     """
 
     defaults: Limits = field(default_factory=Limits)
@@ -43,7 +43,7 @@ class TenantLimits:
     updated_at: datetime | None = None
 
     def resolve(self, asked: Limits) -> Limits:
-        """All limits of a run of a program that asks for ``asked``, none above its ceiling."""
+        """The limits of a run whose program asks for ``asked``, none above its ceiling."""
         wanted = {**_given(DEFAULTS), **_given(self.defaults), **_given(asked)}
         ceilings = _given(self.ceilings)
         return checked(
@@ -51,7 +51,7 @@ class TenantLimits:
         )
 
     def exceeded(self, asked: Limits) -> dict[str, tuple[float, float]]:
-        """What ``asked`` has above a ceiling: name → (asked, ceiling)."""
+        """The limits in ``asked`` above their ceiling: name → (asked, ceiling)."""
         ceilings = _given(self.ceilings)
         return {
             name: (value, ceilings[name])
@@ -65,7 +65,7 @@ def _given(limits: Limits) -> dict[str, float]:
 
 
 class LimitsStore:
-    """Reads and sets them; what was read is believed for `domain.access.ttl_cache.TTL_SECONDS`."""
+    """Reads and sets limits; what was read is cached for `ttl_cache.TTL_SECONDS`."""
 
     def __init__(
         self, pool: AsyncConnectionPool, clock: Callable[[], float] = time.monotonic
@@ -74,7 +74,7 @@ class LimitsStore:
         self._known: TtlCache[TenantLimits] = TtlCache(clock)
 
     async def of(self, tenant_id: str) -> TenantLimits:
-        """The tenant's limits, the product's where it has none of its own."""
+        """The tenant's limits; the product's if it has none of its own."""
         key = tenant_id.encode(errors="replace")
         known = self._known.get(key)
         if known is None:
@@ -89,7 +89,7 @@ class LimitsStore:
         return known
 
     async def set(self, tenant_id: str, limits: TenantLimits) -> None:
-        """Set a tenant's limits; other processes follow when what they know has aged.
+        """Set a tenant's limits; other processes see them when their cached entries expire.
 
         Raises:
             UnknownTenant: there is no such tenant.

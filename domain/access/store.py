@@ -57,9 +57,9 @@ class ApiKeyInfo:
 
 
 class ApiKeys:
-    """The store of tenants and keys; believes what it has verified for `ttl_cache.TTL_SECONDS`.
+    """The store of tenants and API keys; verified keys are cached for `ttl_cache.TTL_SECONDS`.
 
-    A key revoked by another process works here for that long.
+    A key that another process revoked is accepted for that long.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class ApiKeys:
         self._tenants: TtlCache[bool] = TtlCache(clock)
 
     async def create(self, tenant_id: str, role: Role, label: str) -> str:
-        """Make a key; the returned string is shown this once, only its hash is stored.
+        """Create a key. The returned string cannot be read again: only its hash is stored.
 
         Raises:
             UnknownTenant: there is no such tenant.
-            ValueError: the role or the label is not acceptable.
+            ValueError: the role or the label is invalid.
         """
         if role not in ("client", "operator"):
             raise ValueError(f"role: {role!r}, allowed are 'client' and 'operator'")
@@ -98,7 +98,7 @@ class ApiKeys:
         return f"qlp_{key_id}_{secret}"
 
     async def verify(self, key_string: str) -> Principal | None:
-        """Who the key belongs to; None for every string that is not a valid key."""
+        """The owner of a key; None if the string is not a valid key."""
         match = _KEY.fullmatch(key_string)
         if match is None:
             return None
@@ -116,26 +116,26 @@ class ApiKeys:
         return principal
 
     async def revoke(self, key_id: str) -> bool:
-        """Revoke a key, here at once, in other processes within `ttl_cache.TTL_SECONDS`.
+        """Revoke a key: here at once, in other processes within `ttl_cache.TTL_SECONDS`.
 
         Returns:
-            whether there was such a key that had not been revoked.
+            False if there is no such key, or it was revoked before.
         """
         rows = await fetch(self._pool, _SQL["revoke"], {"id": key_id})
         self._verified.drop(lambda principal: principal.key_id == key_id)
         return bool(rows)
 
     async def list(self) -> Sequence[ApiKeyInfo]:
-        """The keys in the order they were made, revoked ones too, at most `MAX_LISTED`."""
+        """The keys, oldest first, revoked ones included; at most `MAX_LISTED`."""
         return [
             ApiKeyInfo(*row) for row in await fetch(self._pool, _SQL["list"], {"limit": MAX_LISTED})
         ]
 
     async def ensure_tenant(self, tenant_id: str) -> None:
-        """Make the tenant unless it exists.
+        """Create the tenant unless it exists.
 
         Raises:
-            ValueError: not a tenant id.
+            ValueError: not a valid tenant id.
         """
         if not re.match(TENANT_PATTERN, tenant_id):
             raise ValueError(
@@ -145,7 +145,7 @@ class ApiKeys:
         await fetch(self._pool, _SQL["ensure_tenant"], {"id": tenant_id})
 
     async def tenant_exists(self, tenant_id: str) -> bool:
-        """Whether there is such a tenant; tenants are never removed, so a yes is remembered."""
+        """Whether the tenant exists; True is cached, because tenants are never removed."""
         if not re.match(TENANT_PATTERN, tenant_id):
             return False
         cache_key = tenant_id.encode()

@@ -1,4 +1,4 @@
-"""A small memory of what was looked up, so that not every request asks the database."""
+"""A small cache whose entries expire, so that not every request queries the database."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-#: For how long a value is believed without asking again, in seconds, and how many are kept.
+#: How long an entry is valid, in seconds, and how many entries are kept.
 TTL_SECONDS = 30.0
 MAX_ENTRIES = 10_000
 
@@ -21,22 +21,22 @@ class TtlCache(Generic[Value]):
         self._entries: OrderedDict[bytes, tuple[float, Value]] = OrderedDict()
 
     def get(self, key: bytes) -> Value | None:
-        """The value under ``key``, if it is young enough."""
+        """The value of ``key``; None if there is none or it has expired."""
         entry = self._entries.get(key)
         return entry[1] if entry is not None and entry[0] > self._clock() else None
 
     def put(self, key: bytes, value: Value) -> None:
-        """Remember ``value``."""
+        """Store ``value``, in place of the oldest entry if there are too many."""
         self._entries[key] = (self._clock() + TTL_SECONDS, value)
         self._entries.move_to_end(key)
         if len(self._entries) > MAX_ENTRIES:
             self._entries.popitem(last=False)
 
     def drop(self, unwanted: Callable[[Value], bool]) -> None:
-        """Forget the values that are ``unwanted``."""
+        """Remove the values for which ``unwanted`` holds."""
         for key in [key for key, (_, value) in self._entries.items() if unwanted(value)]:
             del self._entries[key]
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         self._entries.clear()

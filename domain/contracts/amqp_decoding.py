@@ -1,13 +1,13 @@
-"""What the Service Bus SDK cannot read, or reads wrongly.
+"""Completes the Service Bus SDK's decoder: types that it cannot read, or reads wrongly.
 
 The SDK's decoder has no entry for ``char``, ``decimal32`` and ``decimal64``, and fails at most
 values of ``decimal128``. A single property of such a type, which any producer may send, breaks
-the link: nothing is received, and the message's lock has to run out before the next try. And a
-``timestamp`` comes as a bare number, which cannot be told from a ``long`` when it is sent on.
+the link: nothing is received, and the message's lock has to expire before the next try. It decodes
+a ``timestamp`` to a plain integer, which cannot be told from a ``long`` when it is sent on.
 
-To settle a message, and to peek at one, the SDK reads the trace context in its properties
-(``Diagnostic-Id``, ``traceparent``, ``tracestate``) as ASCII, even where nothing is traced. What is
-no ASCII breaks that: the message is processed, cannot be completed, and comes again.
+To settle a message or to peek at one, the SDK decodes the trace context in its properties
+(``Diagnostic-Id``, ``traceparent``, ``tracestate``) as ASCII, even where nothing is traced. Other
+bytes make that fail: the message is processed, cannot be completed, and is delivered again.
 
 Source: OASIS AMQP 1.0 part 1.6; IEEE 754-2008 clause 3.5.2, binary encoding, for the decimals.
 """
@@ -31,8 +31,8 @@ class Timestamp(int):
 
 
 def complete_decoder() -> None:
-    """Teach the SDK to read what any producer may send, for every client of this process."""
-    tracing.TRACE_PROPERTY_ENCODING = "latin-1"  # has a character for every byte
+    """Let every client of this process read all types that a producer may send."""
+    tracing.TRACE_PROPERTY_ENCODING = "latin-1"  # decodes every byte
     sdk._DECODE_BY_CONSTRUCTOR[0x73] = _char
     sdk._DECODE_BY_CONSTRUCTOR[0x83] = _timestamp
     for code, bits in ((0x74, 32), (0x84, 64), (0x94, 128)):
@@ -56,7 +56,7 @@ def _decimal_decoder(bits: int) -> _Decoder:
 
 
 def decimal_of(encoded: int, bits: int) -> Decimal:
-    """The number that an IEEE 754 decimal of 32, 64 or 128 ``bits`` stands for."""
+    """The value of an IEEE 754 decimal of 32, 64 or 128 ``bits``."""
     digits, exponent_bits, bias = _FORMATS[bits]
     sign = encoded >> (bits - 1)
     below = bits - 1 - exponent_bits
@@ -65,15 +65,15 @@ def decimal_of(encoded: int, bits: int) -> Decimal:
             return Decimal("NaN")
         return Decimal("-Infinity" if sign else "Infinity")
     leading = 0
-    if encoded >> (bits - 3) & 3 == 3:  # the coefficient has a leading 100 that is not written
+    if encoded >> (bits - 3) & 3 == 3:  # the coefficient has an implicit leading 100
         below -= 2
         leading = 0b100 << below
     coefficient = leading | encoded & (1 << below) - 1
     if coefficient >= 10**digits:
-        coefficient = 0  # not canonical, so zero
+        coefficient = 0  # a non-canonical encoding is zero
     exponent = (encoded >> below & (1 << exponent_bits) - 1) - bias
     return Decimal((sign, tuple(map(int, str(coefficient))), exponent))
 
 
-#: Bits: digits of the coefficient, bits of the exponent, and what is added to the exponent.
+#: By size in bits: digits of the coefficient, bits of the exponent, and the exponent's bias.
 _FORMATS = {32: (7, 8, 101), 64: (16, 10, 398), 128: (34, 14, 6176)}

@@ -1,4 +1,4 @@
-"""Reads CloudEvents in JSON as their specification has them, whatever they are about.
+"""Reads CloudEvents in the JSON format, as the specification defines it, of any type.
 
 Source: CloudEvents 1.0.2, https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md
 and .../formats/json-format.md. Structured mode only: the body is one event in the JSON format.
@@ -14,10 +14,10 @@ from typing import Any
 
 from domain.contracts.strict_json import InvalidJson, other_encoding, read_json
 
-#: Of one attribute in UTF-8. An Azure resource's id takes up to about 1,000, a blob's URL 2,000.
+#: Bytes of one attribute in UTF-8. An Azure resource id takes up to about 1,000, a blob URL 2,000.
 MAX_ATTRIBUTE_BYTES = 2048
 
-#: Values and names in an event: a job with all its inputs has 4,000.
+#: Values and keys in an event; a job with the most inputs has 4,000.
 _MAX_NODES = 10_000
 _MAX_DEPTH = 32
 
@@ -27,13 +27,13 @@ _PAYLOAD = ("data", "data_base64")
 _ABOUT_DATA = ("dataschema", "datacontenttype")
 _INTEGERS = range(-(2**31), 2**31)
 
-#: Whatever is sent instead of an event in structured mode, its sender is to learn what that is.
+#: Added to errors about bodies that are not structured-mode events, so that senders learn the form.
 _WANTED = (
     "the body must be one whole CloudEvent as a JSON object (structured mode, "
     "application/cloudevents+json); attributes in application properties (binary mode) are not read"
 )
 _BATCH = (
-    "body: is a list, as in a batch (application/cloudevents-batch+json), which is not taken; "
+    "body: is a list, as in a batch (application/cloudevents-batch+json), which is not accepted; "
     "send each event as a message of its own"
 )
 
@@ -50,26 +50,26 @@ _TIMESTAMP = re.compile(
 
 
 class NoCloudEvent(ValueError):
-    """The body is no event in the JSON format; names the attribute and what is wrong with it."""
+    """The body is not an event in the JSON format; names the attribute and the error."""
 
 
 def read_event(body: bytes) -> dict[str, Any]:
-    """The attributes of an event that are set, with ``data`` as the JSON object that it is.
+    """The attributes of an event that are set, with ``data`` as a JSON object.
 
-    ``datacontenttype`` has done its work then and is left out. Extension attributes are there by
-    their names; what they and the others mean is not looked at.
+    ``datacontenttype`` is checked and left out. Extension attributes are included under their
+    names. The meaning of attributes is not checked.
 
     Raises:
-        NoCloudEvent: not one event, or one whose data is no JSON object.
+        NoCloudEvent: not a single event, or its data is not a JSON object.
     """
     if other := other_encoding(body):
-        raise NoCloudEvent(f"body: is written in {other}; send UTF-8, without a byte order mark")
+        raise NoCloudEvent(f"body: is encoded as {other}; send UTF-8, without a byte order mark")
     begins = body.lstrip()[:1]
     if begins == b"[":
         raise NoCloudEvent(_BATCH)
     event = _read(body, "body", "" if begins == b"{" else f"; {_WANTED}")
     if not isinstance(event, dict):
-        raise NoCloudEvent(f"body: is no JSON object; {_WANTED}")
+        raise NoCloudEvent(f"body: is not a JSON object; {_WANTED}")
     if event.get("specversion") is None:
         raise NoCloudEvent(f"specversion: is missing; {_WANTED}")
     attributes = {
@@ -95,17 +95,17 @@ def _read(text: bytes, field: str, hint: str = "") -> object:
 
 
 def _checked(name: str, value: object) -> object:
-    """The value of an attribute; None where it is not set."""
+    """The value of an attribute, checked for its type; None where it is not set."""
     if _NAME.fullmatch(name) is None:
         raise NoCloudEvent(
-            f"{name[:64]!r}: is no name of an attribute; those are of lower-case letters and digits"
+            f"{name[:64]!r}: is not a valid attribute name: only lower-case letters and digits"
         )
     if name == "traceparent" or value is None or isinstance(value, str | bool):
-        return value  # a broken trace is no reason to refuse what it is about
+        return value  # an invalid traceparent is no reason to refuse an event
     if isinstance(value, int) and value in _INTEGERS:
         return value
     raise NoCloudEvent(
-        f"{name[:64]}: must be text, true, false, or a whole number of 32 bits, as any attribute"
+        f"{name[:64]}: must be text, true, false or a 32-bit integer, as any attribute"
     )
 
 
@@ -119,7 +119,7 @@ def _data(event: dict[str, Any], content_type: str) -> dict[str, Any] | None:
         return None
     if not _is_json(content_type):
         raise NoCloudEvent(
-            f"datacontenttype: must be application/json or another form of JSON, "
+            f"datacontenttype: must be application/json or another JSON type, "
             f"found {content_type[:100]!r}"
         )
     if event.get("data_base64") is None:
@@ -147,17 +147,19 @@ def _decoded(given: object) -> object:
     except (binascii.Error, ValueError):
         raise NoCloudEvent("data_base64: is not valid base64") from None
     if other := other_encoding(text):
-        raise NoCloudEvent(f"data_base64: is written in {other}; encode UTF-8, without a mark")
+        raise NoCloudEvent(
+            f"data_base64: is encoded as {other}; send UTF-8, without a byte order mark"
+        )
     return _read(text, "data_base64")
 
 
 def timestamp(value: object) -> datetime:
-    """The moment that text says in the form of RFC 3339.
+    """The time that a text in RFC 3339 format stands for.
 
-    A leap second is the first of the next minute.
+    A leap second becomes the first second of the next minute.
 
     Raises:
-        ValueError: no text, or none of that form.
+        ValueError: not text, or not in that format.
     """
     if isinstance(value, datetime):
         return value
@@ -170,4 +172,4 @@ def timestamp(value: object) -> datetime:
     try:
         return datetime.fromisoformat(text) + timedelta(seconds=leap)
     except (ValueError, OverflowError):
-        raise ValueError("must be a time that there is, with a time zone (RFC 3339)") from None
+        raise ValueError("must be a time that exists, with a time zone (RFC 3339)") from None

@@ -1,8 +1,8 @@
-"""Settings that say where something is and how to get in: checked, and never repeated.
+"""Checks connection settings: URLs, connection strings and keys. Their values are never repeated.
 
-Each check takes what a person would paste and gives it back as clients take it. What is wrong is a
-`ValueError` that says what and how to mend it, and holds nothing of the value: a password is part
-of it, and where it begins and ends is just what is not clear.
+Each check takes what a person would paste and returns it in the form that clients accept. If it is
+wrong, a `ValueError` says what and how to repair it, and contains nothing of the value: a password
+may be part of it, and in a malformed value nobody can tell where it begins and ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BUS_FORM: Final = (
     "Endpoint=sb://NAME.servicebus.windows.net/;SharedAccessKeyName=…;SharedAccessKey=…"
 )
 
-#: Prefixes that name a driver for the same URL.
+#: Prefixes with which other programs name a driver.
 _DATABASE_SCHEME = re.compile(r"(?:jdbc:)?(?:postgresql|postgres)(?:\+[a-z0-9_]+)?://", re.I)
 _CONNINFO = re.compile(r"\s*[a-z_]+\s*=", re.I)
 _ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
@@ -30,13 +30,13 @@ _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def database_url(value: str) -> str:
-    """A PostgreSQL URL, or libpq's ``key=value`` pairs, as libpq takes it.
+    """A PostgreSQL URL, or libpq's ``key=value`` pairs, in the form that libpq accepts.
 
-    Prefixes of other programs (``jdbc:``, ``postgresql+psycopg://``), quotes and blanks around it
-    are left out: what is meant is clear.
+    Prefixes of other programs (``jdbc:``, ``postgresql+psycopg://``) and surrounding quotes and
+    blanks are removed.
 
     Raises:
-        ValueError: it is neither, a part is missing, or a character in it is not encoded.
+        ValueError: neither of the two, a part is missing, or a character is not percent-encoded.
     """
     text = _unwrapped(value)
     if match := _DATABASE_SCHEME.match(text):
@@ -54,7 +54,7 @@ def _check_database_url(rest: str) -> None:
     if _BLANK.search(rest):
         raise ValueError("has a blank or a line break inside; in a password, a blank is %20")
     if _ESCAPE.search(rest):
-        raise ValueError("has a % that begins no escape; in a password, a % is %25")
+        raise ValueError("has a % that does not begin an escape; in a password, a % is %25")
     if authority.count("@") > 1:
         raise ValueError("has more than one @; in a user name or password, an @ is %40")
     if "@" in path:
@@ -74,12 +74,12 @@ def _check_server(server: str) -> None:
         host, port = server, ""
     if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(
-            "has a port that is no number from 1 to 65535; "
+            "has a port that is not a number from 1 to 65535; "
             "if that is part of a password, a : is %3A, a / %2F and an @ %40"
         )
     if not _HOST.fullmatch(unquote(host) if "%2F" not in host.upper() else ""):
         raise ValueError(
-            "has a host name that can be none; "
+            "has an invalid host name; "
             "if that is part of a password, encode its special characters: @ is %40, # %23, / %2F"
         )
 
@@ -90,12 +90,12 @@ def _check_with_libpq(text: str) -> None:
 
     try:
         given = conninfo_to_dict(text)
-    except psycopg.Error:  # its words are those of the value
+    except psycopg.Error:  # its message quotes the value
         raise ValueError(
             f"cannot be read by PostgreSQL's client: {_DATABASE_FORM}, special characters in user "
             "name and password encoded (@ is %40, / %2F, % %25), options after a ?"
         ) from None
-    if given.get("password") != given.get("user"):  # libpq alone knows where it begins and ends
+    if given.get("password") != given.get("user"):  # as libpq parsed it
         remember(str(given.get("password") or ""))
     if not (given.get("dbname") or given.get("service")):
         raise ValueError(f"names no database: {_DATABASE_FORM}")
@@ -105,50 +105,51 @@ def service_bus_connection(value: str) -> str:
     """A connection string of a Service Bus namespace.
 
     Raises:
-        ValueError: it is none, lacks a part, or is that of a single queue or topic.
+        ValueError: not a connection string, lacks a part, or is for a single queue or topic.
     """
     text = _unwrapped(value)
     parts: dict[str, str] = {}
     for part in filter(None, text.split(";")):
         name, equals, given = part.partition("=")
         if not equals:
-            raise ValueError(f"is no connection string; it looks like {_BUS_FORM}")
+            raise ValueError(f"is not a connection string; one looks like {_BUS_FORM}")
         parts[name.strip().lower()] = given.strip()
     url = _split(parts.get("endpoint", ""))
     if url is None or url.scheme != "sb" or not url.hostname:
-        raise ValueError(f"names no Endpoint=sb://…; it looks like {_BUS_FORM}")
+        raise ValueError(f"names no Endpoint=sb://…; a connection string looks like {_BUS_FORM}")
     key = parts.get("sharedaccesskeyname") and parts.get("sharedaccesskey")
     if not key and not parts.get("sharedaccesssignature"):
         raise ValueError(
-            f"has no SharedAccessKeyName and SharedAccessKey; it looks like {_BUS_FORM}"
+            "has no SharedAccessKeyName and SharedAccessKey; a connection string looks like "
+            f"{_BUS_FORM}"
         )
     if parts.get("entitypath"):
-        raise ValueError("is that of one entity (EntityPath): take the namespace's own")
+        raise ValueError("is for a single entity (EntityPath): use the namespace's")
     if _BLANK.search(text):
-        raise ValueError("has a blank or a line break inside: take it in one piece")
+        raise ValueError("has a blank or a line break inside: copy it as one line")
     return text
 
 
 def service_bus_namespace(value: str) -> str:
-    """The host name of a Service Bus namespace; a scheme before it is left out.
+    """The host name of a Service Bus namespace; a scheme before it is removed.
 
     Raises:
-        ValueError: it is no whole host name.
+        ValueError: not a fully qualified host name.
     """
     text = _unwrapped(value)
     if "=" in text:
         raise ValueError("must be a host name; a connection string is for ServiceBusConnection")
     host = re.sub(r"\A(?:sb|https|amqps)://", "", text).rstrip("/")
     if not _NAMESPACE.fullmatch(host):
-        raise ValueError("must be a whole host name, as in NAME.servicebus.windows.net")
+        raise ValueError("must be a full host name, as in NAME.servicebus.windows.net")
     return host
 
 
 def http_url(value: str) -> str:
-    """An HTTP URL without its trailing slash, and without anything secret in it.
+    """An HTTP URL that contains no secret, without its trailing slash.
 
     Raises:
-        ValueError: it is none, or has a user, a query or a fragment.
+        ValueError: not an HTTP URL, or one with a user, a query or a fragment.
     """
     text = _unwrapped(value)
     url = _split(text)
@@ -157,7 +158,9 @@ def http_url(value: str) -> str:
     if "@" in url.netloc or url.query or url.fragment:
         raise ValueError("must be a URL without user, query or fragment")
     if _BLANK.search(text) or not (":" in url.hostname or _HOST.fullmatch(url.hostname)):
-        raise ValueError("has characters that are in no URL; it looks like https://HOST/PATH")
+        raise ValueError(
+            "has characters that no URL may have; it should look like https://HOST/PATH"
+        )
     return text.rstrip("/")
 
 
@@ -165,28 +168,28 @@ def private_http_url(value: str) -> str:
     """An `http_url` that tokens may be sent to: over TLS, or in a private network.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not such a URL.
     """
     text = http_url(value)
     url = urlsplit(text)
-    if url.scheme == "http" and not _is_near(url.hostname or ""):
-        raise ValueError("must begin with https:// unless it lies in a private network")
+    if url.scheme == "http" and not _is_private(url.hostname or ""):
+        raise ValueError("must begin with https:// unless the host is in a private network")
     return text
 
 
 def api_key(value: str) -> str:
-    """A key as it goes into a header; quotes and blanks around it are left out.
+    """A key as it goes into a header; surrounding quotes and blanks are removed.
 
     Raises:
-        ValueError: no key has such characters.
+        ValueError: it has characters that no key has.
     """
     text = _unwrapped(value)
     if not text or not text.isascii() or _BLANK.search(text):
-        raise ValueError("has characters that are in no key, a line break or a blank perhaps")
+        raise ValueError("has characters that no key has, perhaps a line break or a blank")
     return text
 
 
-#: The settings of all programs here that say where something is, and the check of each.
+#: The connection settings of all programs of this repository, each with its check.
 CHECKS: Final[Mapping[str, Callable[[str], str]]] = {
     "DATABASE_URL": database_url,
     "DATABASE_ADMIN_URL": database_url,
@@ -204,7 +207,7 @@ CHECKS: Final[Mapping[str, Callable[[str], str]]] = {
 
 
 def connection_setting(environment: Mapping[str, str], name: str) -> str | None:
-    """The setting ``name`` of `CHECKS` as clients take it; None where it is empty or not set.
+    """The setting ``name`` of `CHECKS` as clients accept it; None where it is empty or not set.
 
     Raises:
         ValueError: it is wrong; the message begins with its name.
@@ -219,7 +222,7 @@ def connection_setting(environment: Mapping[str, str], name: str) -> str | None:
 
 
 def _unwrapped(value: str) -> str:
-    """``value`` without the blanks and quotes that come along when it is copied."""
+    """``value`` without the surrounding blanks and quotes that copying may have added."""
     text = value.strip()
     while len(text) > 1 and text[0] == text[-1] and text[0] in "'\"`":
         text = text[1:-1].strip()
@@ -229,13 +232,13 @@ def _unwrapped(value: str) -> str:
 def _split(text: str) -> SplitResult | None:
     try:
         url = urlsplit(text)
-        return url if url.port != 0 else None  # the port is read here
+        return url if url.port != 0 else None  # reading the port may raise
     except ValueError:
         return None
 
 
-def _is_near(host: str) -> bool:
-    """An address of this machine or of a private network; a name without dots is one as well."""
+def _is_private(host: str) -> bool:
+    """Whether this is an address of this machine or a private network, or a name without dots."""
     try:
         return ip_address(host).is_private
     except ValueError:

@@ -2,7 +2,7 @@
 
 Everything a consumer needs is in the body: in batch triggers the Functions host drops empty
 entries of the per-message metadata arrays and shifts their indexes (Azure/Azure-Functions#2084),
-so nothing outside the body may be trusted. So an event comes in structured mode, one a message.
+so nothing outside the body can be trusted. Events are therefore in structured mode, one a message.
 
 Source: CloudEvents 1.0.2, https://github.com/cloudevents/spec: its JSON format, and the
 *Distributed Tracing* extension for ``traceparent``, which makes one trace from a client's request
@@ -36,14 +36,14 @@ MAX_ENVELOPE_BYTES = 240 * 1024
 #: Lower-case letters, digits and inner hyphens, as in DNS labels.
 TENANT_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z"
 
-#: W3C Trace Context, section "Versioning of traceparent": in versions after 00 more may follow
-#: behind another hyphen, ff is none, and blanks around it do not count.
+#: W3C Trace Context, section "Versioning of traceparent": in versions after 00, more fields may
+#: follow after another hyphen; ff is not a version; surrounding blanks are ignored.
 TRACEPARENT_PATTERN = (
     r"^[ \t]*(?!ff)(?!00-\w+-\w+-\w+-)[0-9a-f]{2}"
     r"-((?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-[!-~]{0,400})?[ \t]*\Z"
 )
 
-#: The flags that have a meaning, "sampled" and "random trace id"; all others are sent on as 0.
+#: The defined flags, "sampled" and "random trace id"; all others are sent on as 0.
 _KNOWN_FLAGS = 0x03
 
 TenantId = Annotated[
@@ -62,7 +62,7 @@ def _bounded(value: str) -> str:
 
 
 def _traceparent(value: object) -> object:
-    """A parent that is none counts as none: the work starts a trace of its own."""
+    """An invalid parent counts as missing: the work starts a new trace."""
     return value if isinstance(value, str) and is_traceparent(value) else None
 
 
@@ -70,7 +70,7 @@ _Attribute = Annotated[str, StringConstraints(min_length=1), AfterValidator(_bou
 
 
 class Envelope(BaseModel):
-    """One CloudEvent; each of its attributes takes up to `MAX_ATTRIBUTE_BYTES`.
+    """One CloudEvent; each attribute takes `MAX_ATTRIBUTE_BYTES` at most.
 
     Attributes:
         id: unique within ``source``; together they identify the event for de-duplication.
@@ -79,8 +79,8 @@ class Envelope(BaseModel):
         subject: what the event is about, an intent id where there is one.
         time: when it happened.
         tenantid: extension attribute; the tenant that owns the data.
-        traceparent: extension attribute; W3C trace context of the cause. An invalid one is none.
-        data: the payload, validated by whoever consumes ``type``.
+        traceparent: extension attribute; W3C trace context of the cause; None if it was invalid.
+        data: the payload, validated by the consumer of ``type``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -128,10 +128,10 @@ class Envelope(BaseModel):
 
 
 def event_key(source: str, event_id: str) -> str:
-    """What identifies a CloudEvent: its source and id as one text, different for different events.
+    """The identity of a CloudEvent as one text, unique to its pair of source and id.
 
-    Nearly always the two on a line each. Where one of them has several lines itself, the length of
-    the source, in characters, stands before them: on the first of three lines or more.
+    Normally a line with the source and a line with the id. If either contains a line break, a line
+    with the length of the source, in characters, comes first, so that the text stays unambiguous.
     """
     key = f"{source}\n{event_id}"
     return key if key.count("\n") == 1 else f"{len(source)}\n{key}"
@@ -143,10 +143,10 @@ def is_traceparent(value: str | None) -> bool:
 
 
 def child_of(parent: str | None) -> str:
-    """A ``traceparent``, of version 00, for new work caused by ``parent``.
+    """A ``traceparent`` of version 00 for new work caused by ``parent``.
 
-    The trace id and the known flags are kept and the span id is new; a missing or invalid parent
-    starts a new, sampled trace.
+    It keeps the trace id and the known flags and gets a new span id; with a missing or invalid
+    parent, it starts a new, sampled trace.
     """
     match = re.match(TRACEPARENT_PATTERN, parent or "")
     trace_id, flags = match.groups() if match is not None else (_non_zero_hex(16), "01")

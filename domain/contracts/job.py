@@ -1,6 +1,6 @@
-"""What the application asks of the sandbox host, and what it gets back.
+"""The jobs that the application sends to the sandbox host, and the results it gets back.
 
-Both travel as the ``data`` of a CloudEvents envelope (`domain.contracts.envelope`):
+Both are the ``data`` of a CloudEvents envelope (`domain.contracts.envelope`):
 ``JOB_TYPE`` on the queue ``sandbox-jobs``, ``RESULT_TYPE`` on ``sandbox-results``. A result is the
 host's own record; nothing in it is parsed from what the program printed. While a program runs, the
 host also calls the application over HTTP (`domain.contracts.heartbeat`), with the job's own token.
@@ -25,28 +25,28 @@ MAX_STREAM_BYTES = 96 * 1024
 
 DEFAULT_WALL_SECONDS = 10.0
 
-#: Files a run may leave in its output folder and have collected, and bytes of all of them.
+#: Files that are collected from a run's output folder at most, and bytes of all of them.
 MAX_ARTIFACTS = 64
 MAX_ARTIFACT_BYTES = 64 * 1024**2
 
-#: Things left in the output folder that a result names as not collected; the rest is counted.
+#: Files not collected that a result names; the others are only counted.
 MAX_SKIPPED = 16
 
-#: Where a job finds the artifacts of other programs: ``inputs/<step>/<name>`` in its folder.
+#: Where a job finds artifacts of other steps: ``inputs/<step>/<name>`` in its working directory.
 INPUTS_FOLDER = "inputs"
 
-#: How many of them a job may have, and bytes of all of them together.
+#: Inputs of a job, and bytes of all of them together.
 MAX_INPUTS = 512
 MAX_INPUT_BYTES = 64 * 1024**2
 
-#: Values and keys in a job; one with all its inputs, files and arguments has 4,400.
+#: JSON values and keys in a job; one with the most inputs, files and arguments has 4,400.
 MAX_JOB_NODES = 5_000
 
-#: Bytes of artifacts that travel inside the result; the rest is uploaded before it (claim check).
+#: Bytes of artifacts inside the result; larger ones are uploaded before it (claim check).
 INLINE_ARTIFACT_BYTES = 32 * 1024
 
-#: Names that a job may put into its program's environment. Everything else is the host's to set:
-#: names such as LD_PRELOAD or NODE_OPTIONS would change what the interpreter itself does.
+#: Environment variables that a job may set. All others are reserved for the host: variables such
+#: as LD_PRELOAD or NODE_OPTIONS would change what the interpreter itself does.
 ENVIRONMENT_NAME = r"^(?:APP_[A-Z0-9_]{1,60}|TZ|LANG|LC_ALL|PYTHONHASHSEED|COLUMNS|LINES)\Z"
 
 _RELATIVE = r"^(?!/)(?!.*(?:^|/)\.{1,2}(?:/|\Z))(?!.*//)[^\x00-\x1f\x7f\\]+(?<!/)\Z"
@@ -73,7 +73,7 @@ class _Frozen(BaseModel):
 
 
 class JobFile(_Frozen):
-    """A file laid into the program's working directory before it starts."""
+    """A file written into the program's working directory before it starts."""
 
     path: RelativePath
     content: str
@@ -81,7 +81,7 @@ class JobFile(_Frozen):
 
 
 class JobInput(_Frozen):
-    """A file that the host fetches from the application, with the job's token, before it runs.
+    """A file that the host fetches from the application, with the job's token, before the run.
 
     Attributes:
         path: in the program's working directory.
@@ -95,14 +95,14 @@ class JobInput(_Frozen):
 
 
 class JobLimits(_Frozen):
-    """Resolved limits of one run; the host may refuse what is over its own ceilings.
+    """Resolved limits of one run; the host may refuse limits above its own.
 
     Attributes:
         wall_seconds: wall-clock time from the program's start to its kill.
         memory_bytes: memory of all the program's processes together, swap included.
-        output_bytes: bytes of stdout and of stderr kept; each stream is drained past it.
+        output_bytes: bytes kept of stdout, and of stderr; what exceeds it is read and dropped.
         processes: processes and threads alive at once.
-        disk_bytes: size of all that is writable: workspace, ``/tmp`` and the output folder.
+        disk_bytes: size of everything writable: workspace, ``/tmp`` and the output folder.
         artifact_bytes: bytes of all collected artifacts together.
     """
 
@@ -118,14 +118,14 @@ class SandboxJob(_Frozen):
     """One program to run once.
 
     Attributes:
-        run_id: identifies the run; a redelivered job has the same one, and so has its result.
-        language: a name in `domain.contracts.languages`; the host refuses what it has no image for.
-        files: laid under the working directory; ``entrypoint`` names one of them.
+        run_id: identifies the run; the same in a redelivered job and in the result.
+        language: a name in `domain.contracts.languages`; the host refuses one without an image.
+        files: written into the working directory; ``entrypoint`` names one of them.
         environment: added to the program's otherwise fixed environment.
         attempt: 1 for the first try of the intent, counted up at each retry.
-        token: lets the host speak for this run, and for no other, with the application. None
-            where the application offers no such way.
-        inputs: artifacts of other programs, laid beside the files.
+        token: authenticates the host to the application for this run only; None where the
+            application takes no heartbeats.
+        inputs: artifacts of other steps, written beside the files.
     """
 
     run_id: UUID
@@ -145,17 +145,17 @@ class SandboxJob(_Frozen):
 
 
 class Verdict(StrEnum):
-    """How a run ended, as the host decided it."""
+    """How a run ended, as the host saw it."""
 
     SUCCEEDED = "succeeded"
     EXITED = "exited"  # a non-zero exit code
     SIGNALLED = "signalled"
     TIMED_OUT = "timed_out"
     OUT_OF_MEMORY = "out_of_memory"
-    OUTPUT_LIMIT = "output_limit"  # killed because it kept writing far past the cap
-    DISK_LIMIT = "disk_limit"  # failed with its writable space, or its files, used up
+    OUTPUT_LIMIT = "output_limit"  # killed because it kept writing far beyond the limit
+    DISK_LIMIT = "disk_limit"  # failed when its disk space, or number of files, was used up
     PROCESS_LIMIT = "process_limit"  # failed after the kernel refused it another process
-    KILLED_BY_OPERATOR = "killed_by_operator"  # on request; for whom, the application knows
+    KILLED_BY_OPERATOR = "killed_by_operator"  # on request of the application
     INVALID_JOB = "invalid_job"  # refused before it ran; a retry cannot help
     INFRASTRUCTURE_ERROR = "infrastructure_error"  # the host failed, not the program; retryable
 
@@ -170,7 +170,7 @@ class Usage(_Frozen):
         peak_memory_bytes: highest memory use, bytes.
         output_bytes: what it wrote to stdout and stderr together, kept or not, bytes.
         disk_bytes: what its writable space held at the end, bytes.
-        peak_processes: most processes and threads alive at once, as far as they were counted.
+        peak_processes: most processes and threads that were seen alive at once.
     """
 
     wall_ms: float = Field(ge=0)
@@ -189,7 +189,7 @@ class Artifact(_Frozen):
         name: path below the output folder.
         size: bytes.
         sha256: of the content, hexadecimal.
-        content: base64, where it travels with the result; else it has been uploaded under its hash.
+        content: base64, if it is in the result; None if it was uploaded under its hash.
     """
 
     name: RelativePath
@@ -203,7 +203,7 @@ class SkippedArtifact(_Frozen):
 
     Attributes:
         name: path below the output folder, ``.`` for the folder itself; control characters and
-            bytes that are not UTF-8 are escaped as in Python, what is too long is cut.
+            bytes that are not UTF-8 are escaped as in Python; long names are cut.
     """
 
     name: str = Field(max_length=255)
@@ -211,12 +211,12 @@ class SkippedArtifact(_Frozen):
 
 
 class Behaviour(_Frozen):
-    """What the host watched the program do; empty where the runtime cannot tell.
+    """What the host saw the program do; empty where the runtime cannot tell.
 
     Attributes:
         executed: names of programs seen running, in the order they were first seen.
-        refused_syscalls: system call to the number of times that the filter refused it.
-        network_attempts: attempts to reach beyond the box.
+        refused_syscalls: by system call, how often the filter refused it.
+        network_attempts: attempts to reach the network outside the sandbox.
         limits_hit: names of `JobLimits` fields that the program ran into.
     """
 
@@ -232,16 +232,16 @@ class SandboxResult(_Frozen):
     Attributes:
         exit_code: of the program, where it exited.
         signal: that ended the program, where one did.
-        stdout, stderr: valid UTF-8 without NUL (replaced by U+FFFD), cut at the job's limit.
-        stdout_bytes, stderr_bytes: how much the program wrote, cut or not.
+        stdout, stderr: valid UTF-8, NUL replaced by U+FFFD, cut at the job's limit.
+        stdout_bytes, stderr_bytes: how much the program wrote, also beyond the limit.
         runtime: which runtime ran it, for example ``docker`` or ``bubblewrap``.
         image: digest of the image, where there is one.
         error: for ``infrastructure_error`` and ``invalid_job``: what went wrong and what helps.
         queued_ms: from the job's arrival at the host to the program's start, milliseconds.
-        warm: whether a box was waiting for the job.
-        artifacts: files of the output folder, in order of their names.
-        skipped_artifacts: what was left out of them, and why: the first of all.
-        more_skipped_artifacts: how many more were, that those do not name.
+        warm: whether a prepared sandbox was waiting for the job.
+        artifacts: files of the output folder, sorted by name.
+        skipped_artifacts: the first `MAX_SKIPPED` files that were not collected, and why.
+        more_skipped_artifacts: how many more were not collected.
         behaviour: what the program was seen doing.
     """
 

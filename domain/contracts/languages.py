@@ -14,9 +14,9 @@ class Language:
 
     Attributes:
         name: as it stands in a program's ``language``.
-        interpreter: what executes the entrypoint, looked up in the box's ``PATH``.
-        entrypoint: usual name of a single file.
-        environment: variables its interpreter needs in order to behave in a box.
+        interpreter: executes the entrypoint; looked up in the sandbox's ``PATH``.
+        entrypoint: the usual file name of a program with one file.
+        environment: variables that its interpreter needs in a sandbox.
     """
 
     name: str

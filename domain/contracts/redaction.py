@@ -1,8 +1,8 @@
-"""Keeps secrets out of what people read: logs, the console, problems, records of failures.
+"""Keeps secrets out of what people read: logs, the console, HTTP problems, records of failures.
 
-What clients, drivers and providers say may repeat what they were given: a connection string that
-cannot be parsed, a key that is refused. So text from them passes `redact` before it is shown or
-kept, and every log record passes it after `guard`.
+Error messages of clients, drivers and providers may quote what they were given: a connection string
+that cannot be parsed, a key that is refused. So their text passes `redact` before it is shown or
+stored, and after `guard` so does every log record.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from urllib.parse import quote, quote_plus, unquote
 MARK: Final = "[secret]"
 _MARKED = r"\1" + MARK
 
-#: Shorter ones are words of any text, and no secrets.
+#: Characters; shorter ones occur in any text and are not treated as secrets.
 _SHORTEST = 5
 
-#: Forms of the latest secrets that pass; tokens of an identity are new every hour.
+#: Forms of the latest temporary secrets; an identity gets a new token every hour.
 _MAX_TEMPORARY = 64
 
 #: Variables whose value is secret as a whole.
@@ -40,7 +40,7 @@ _SECRET_PART = re.compile(
     r"|\bsig)\s*=\s*(?:'([^']*)'|([^;\s&]+))",
     re.I,
 )
-#: User and password of a URL; with an @ or a / in it, the password has no clear end.
+#: User and password of a URL; the second form is for passwords with an unescaped @ or /.
 _IN_URL = (re.compile(r"://([^:/?#\s@]*):([^/?#\s@]+)@"), re.compile(r"://([^:/\s@]*):(\S+)@"))
 
 _NAMED = re.compile(
@@ -48,7 +48,7 @@ _NAMED = re.compile(
     r"(?!…)(?:'[^']*'|[^;\s&\"',)]+)",
     re.I,
 )
-#: What looks like a secret, whoever's it is, by what is in a text that holds one. The group stays.
+#: What looks like a secret: a substring of every text with one, and a pattern whose group is kept.
 _LOOKS_SECRET = (
     ("sk-", re.compile(r"\b()sk-[\w*.-]{6,}")),
     ("eyJ", re.compile(r"\b()eyJ[\w-]{8,}\.[\w-]+\.[\w-]*")),
@@ -60,19 +60,19 @@ _LOOKS_SECRET = (
     ("assword=", _NAMED),
 )
 
-#: Of what is configured, and of what passes. Replaced as a whole: other threads may be reading.
+#: Forms of configured and of temporary secrets. Replaced as a whole: other threads may be reading.
 _permanent: tuple[str, ...] = ()
 _temporary: tuple[str, ...] = ()
 
 
 def remember(*secrets: str | None) -> None:
-    """Have `redact` know ``secrets``, in the forms in which they may be repeated."""
-    global _permanent  # noqa: PLW0603 what a process must not say is one thing for all of it
+    """Let `redact` replace ``secrets``, in all forms in which they may be quoted."""
+    global _permanent  # noqa: PLW0603 the secrets of a process are global
     _permanent = tuple(dict.fromkeys((*_permanent, *_forms_to_keep(secrets))))
 
 
 def remember_temporary(secret: str) -> None:
-    """`remember` a token that another will follow; only the latest ones are kept."""
+    """`remember` a token that will be replaced by another; only the latest ones are kept."""
     global _temporary  # noqa: PLW0603 as above
     fresh = _forms_to_keep((secret,))
     _temporary = (*(form for form in _temporary if form not in fresh), *fresh)[-_MAX_TEMPORARY:]
@@ -81,7 +81,7 @@ def remember_temporary(secret: str) -> None:
 def _forms_to_keep(secrets: Iterable[str | None]) -> list[str]:
     given = (secret.strip() for secret in secrets if secret)
     forms = (form for secret in given if len(secret) >= _SHORTEST for form in _forms_of(secret))
-    return [form for form in dict.fromkeys(forms) if form not in MARK]  # it may pass here again
+    return [form for form in dict.fromkeys(forms) if form not in MARK]  # MARK itself must stay
 
 
 def remember_all(environment: Mapping[str, str]) -> None:
@@ -91,9 +91,9 @@ def remember_all(environment: Mapping[str, str]) -> None:
 
 
 def redact(text: str) -> str:
-    """``text`` with `MARK` in place of secrets: those remembered, and what looks like one.
+    """``text`` with `MARK` in place of remembered secrets and of what looks like a secret.
 
-    The same object where there is none, as nearly always; that takes a few microseconds a line.
+    Returns the same object if there is none, as in nearly all lines; that takes a few microseconds.
     """
     known = _permanent + _temporary
     for form in known:
@@ -109,8 +109,8 @@ def redact(text: str) -> str:
 def guard(environment: Mapping[str, str]) -> None:
     """Keep the secrets of ``environment`` out of this process's logs and uncaught exceptions.
 
-    Log records are mended as they are made, so it does not matter who handles them: on Azure that
-    is the platform. Calling it again only adds secrets.
+    Log records are redacted when they are created, whichever handler they go to: on Azure, the
+    platform's. Calling it again only adds secrets.
     """
     remember_all(environment)
     if getattr(logging.getLogRecordFactory(), "redacts", False):
@@ -131,7 +131,7 @@ def guard(environment: Mapping[str, str]) -> None:
 def _redact_record(record: logging.LogRecord) -> None:
     try:
         message = record.getMessage()
-    except Exception:  # noqa: BLE001 the handlers report a wrong format, as without this
+    except Exception:  # noqa: BLE001 the handlers report a wrong format
         return
     clean = redact(message)
     if clean is not message and clean != message:
@@ -156,7 +156,7 @@ def _secrets_in(name: str, value: str) -> Iterator[str]:
         yield from filter(None, match.groups())
     for pattern in _IN_URL:
         for match in pattern.finditer(value):
-            if match[2] != match[1]:  # of a server for trying things out; a word of its logs
+            if match[2] != match[1]:  # a test server's, whose logs are full of that word
                 yield match[2]
 
 
@@ -171,9 +171,9 @@ def _forms_of(secret: str) -> Iterator[str]:
 
 
 def _within_base64(raw: bytes) -> Iterator[str]:
-    """What ``raw`` makes of a longer text's base64: by where it begins in a group of three bytes.
+    """How ``raw`` shows in the base64 of a longer text, for each offset in a group of three bytes.
 
-    Both alphabets; without the digits that hold bits of its neighbours, too.
+    In both alphabets; without the digits that also hold bits of neighbouring bytes.
     """
     for before in range(3):
         digits = base64.b64encode(bytes(before) + raw + b"\0\0")

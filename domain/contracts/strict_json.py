@@ -1,11 +1,11 @@
-"""Reads JSON that strangers wrote: bounded before it is looked into, and with one meaning only.
+"""Reads untrusted JSON: its size is limited before it is parsed, and it has only one meaning.
 
-A body is counted by its punctuation, at the speed of a search for bytes, before anything is built
-of it. So it costs about the same whatever it holds, and what is checked afterwards is small. JSON
-that readers understand differently is refused: keys that occur twice, numbers that are none. And
-nothing is taken for what it is not: ``true`` is no number, ``"1"`` none either, and a number no
-time. What is the same in JSON is the same here: ``5.0`` is 5, as libraries write it that know no
-whole numbers; and where something may be left out, null leaves it out, as most libraries do.
+The values of a body are counted by its punctuation, at the speed of a byte search, before it is
+parsed. So every body costs about the same, and what is validated afterwards is small. JSON that
+parsers understand differently is refused: duplicate keys, NaN and infinity. Nothing is converted:
+``true`` and ``"1"`` are not numbers, and a number is not a time. What is equal in JSON is equal
+here: ``5.0`` is 5, because some libraries have no integers; and null means that an optional field
+is left out, as most libraries write it.
 
 Source: https://www.rfc-editor.org/rfc/rfc8259, sections 4 and 6; https://www.rfc-editor.org/rfc/rfc7493
 """
@@ -40,8 +40,8 @@ from pydantic_core import (
     to_json,
 )
 
-#: Values and keys, and lists and objects within one another, where a reader says nothing else: a
-#: content, a job or a result with all that it may have holds less than half of them.
+#: Default limits of values and keys, and of nested lists and objects. The largest content, job or
+#: result has less than half as many.
 MAX_NODES = 2_000
 MAX_DEPTH = 16
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 _SHOWN_CHARACTERS = 64
 
-# Those of UTF-32 begin like those of UTF-16.
+# UTF-32 first: its little-endian mark begins with UTF-16's.
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "UTF-8 with a byte order mark"),
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -60,18 +60,18 @@ _BYTE_ORDER_MARKS = (
 
 
 class InvalidJson(ValueError):
-    """The text is not JSON, or not such as is taken; the message says what is wrong with it."""
+    """The text is not JSON, or not acceptable JSON; the message says what is wrong with it."""
 
 
 class TooMuchJson(InvalidJson):
-    """The text holds more values, or deeper ones, than are taken; it has not been read."""
+    """The text has more values, or is nested deeper, than is allowed; it was not parsed."""
 
 
 def other_encoding(body: bytes) -> str | None:
-    """In what the body is written, if that shows and is not UTF-8.
+    """The name of the body's encoding if it is recognisably not UTF-8; else None.
 
-    JSON begins with two ASCII characters: where one of the first four bytes is NUL, each character
-    takes two or four (RFC 4627, section 3).
+    JSON begins with two ASCII characters: if one of the first four bytes is NUL, each character
+    takes two or four bytes (RFC 4627, section 3).
     """
     for mark, name in _BYTE_ORDER_MARKS:
         if body.startswith(mark):
@@ -85,7 +85,7 @@ _BEGINS_WITH_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 
 def _time(value: object) -> datetime:
-    """The moment that text says; a bare number, which pydantic would take, is none."""
+    """The time in a text; a number, which pydantic would accept, is refused."""
     if isinstance(value, datetime) or (isinstance(value, str) and _BEGINS_WITH_DATE.match(value)):
         with suppress(ValidationError):
             return _ANY_TIME.validate_python(value)
@@ -98,7 +98,7 @@ Time = Annotated[datetime, AwareDatetime, BeforeValidator(_time)]
 
 @dataclass(frozen=True, slots=True)
 class NullIs:
-    """Marks a field that may be null, and is the default then, as if it were left out."""
+    """Marks a field that may be null; null stands for the default, as if it were left out."""
 
     default: object
 
@@ -110,7 +110,7 @@ class NullIs:
 
 
 def null_is(schema: CoreSchema, default: Callable[[], object]) -> CoreSchema:
-    """What ``schema`` takes, and null for what ``default`` makes."""
+    """A schema that accepts what ``schema`` does, and null in place of ``default``'s result."""
     return core_schema.no_info_after_validator_function(
         lambda value: default() if value is None else value, core_schema.nullable_schema(schema)
     )
@@ -125,24 +125,24 @@ def read_as(
     context: Mapping[str, object] | None = None,
     ignore_unknown: bool = False,
 ) -> T:
-    """The value of a JSON text as ``type_``; a scalar of another type than its field's is wrong.
+    """The value of a JSON text as ``type_``, without converting scalars from one type to another.
 
     Args:
-        type_: anything pydantic can check.
-        body: as for `read_json`, and so are the bounds.
-        max_nodes: see there.
-        max_depth: see there.
+        type_: anything pydantic can validate.
+        body: as for `read_json`.
+        max_nodes: as for `read_json`.
+        max_depth: as for `read_json`.
         context: for the validators of ``type_``.
-        ignore_unknown: fields that ``type_`` does not know are left out, not refused: whoever wrote
-            them is one of our own parts, of a later release.
+        ignore_unknown: drop fields that ``type_`` does not have instead of refusing them; for
+            senders that are parts of this system, perhaps of a later release.
 
     Raises:
-        pydantic.ValidationError: it is no such JSON, or names each field that is wrong.
+        pydantic.ValidationError: not acceptable JSON, or not a ``type_``; names each wrong field.
     """
     try:
         value = read_json(body, max_nodes=max_nodes, max_depth=max_depth)
     except InvalidJson as error:
-        # What is said of the input may hold braces, which are placeholders in a custom message.
+        # The reason may quote braces of the input, which would be placeholders in the template.
         problem = PydanticCustomError("json_invalid", "{reason}", {"reason": str(error)})
         details = InitErrorDetails(type=problem, loc=(), input=None)
         raise ValidationError.from_exception_data(type_.__name__, [details]) from None
@@ -157,7 +157,7 @@ def read_as(
     return adapter.validate_json(whole, strict=True, context=context, extra=extra)
 
 
-#: Up to here a double is one whole number and not several (RFC 7493, section 2.2).
+#: Below this, each double stands for one integer only (RFC 7493, section 2.2).
 _MOST_WHOLE = 2**53
 
 
@@ -166,14 +166,14 @@ def _is_whole(value: object) -> bool:
 
 
 def _has_whole(value: object) -> bool:
-    """Whether there are numbers such as 5.0 and 1e3."""
+    """Whether there are integers written as 5.0 or 1e3."""
     if isinstance(value, dict | list):
         return any(map(_has_whole, value.values() if isinstance(value, dict) else value))
     return _is_whole(value)
 
 
 def _whole(value: Any) -> object:  # noqa: ANN401 JSON
-    """The same JSON with such numbers written as whole ones."""
+    """The same JSON with such numbers as integers."""
     if isinstance(value, dict):
         return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -185,7 +185,7 @@ _ADAPTERS: dict[type, TypeAdapter[Any]] = {}
 
 
 def _adapter(type_: type[T]) -> TypeAdapter[T]:
-    """Pydantic's reader of a type, made when it is first needed."""
+    """Pydantic's adapter of a type, made when it is first needed."""
     known = _ADAPTERS.get(type_)
     if known is None:
         known = _ADAPTERS[type_] = TypeAdapter(type_)
@@ -193,16 +193,16 @@ def _adapter(type_: type[T]) -> TypeAdapter[T]:
 
 
 def read_json(body: bytes, *, max_nodes: int, max_depth: int) -> object:
-    """The value of a JSON text (UTF-8), of which the caller has checked the size.
+    """The value of a JSON text in UTF-8. The caller has checked its size.
 
     Args:
         body: the text.
-        max_nodes: most values and keys together, at all depths; one that is empty, ``[]`` or
-            ``{}``, counts as two.
-        max_depth: most lists and objects within one another.
+        max_nodes: most values and keys together, at all depths; an empty list or object counts as
+            two.
+        max_depth: most lists and objects nested in each other.
 
     Raises:
-        InvalidJson: it is none, has more or deeper nodes, a key twice in one object, a number
+        InvalidJson: not JSON, too many or too deeply nested values, a duplicate key, a number
             beyond the range of a double, or a lone surrogate.
     """
     punctuation = _punctuation(body, max_nodes)
@@ -220,18 +220,18 @@ def read_json(body: bytes, *, max_nodes: int, max_depth: int) -> object:
 
 
 def _why_not(body: bytes, error: ValueError) -> str:
-    """What keeps a text from being JSON, of which its reader has said ``error``."""
+    """Why a text is not JSON, of which the parser raised ``error``."""
     if not body.strip():
         return "it is empty"
     try:
         body.decode()
     except UnicodeDecodeError as wrong:
-        return f"it is not JSON in UTF-8: byte {wrong.start + 1} is none of it"
+        return f"it is not UTF-8: byte {wrong.start + 1} is invalid"
     return f"it is not JSON: {error}"
 
 
 def _punctuation(body: bytes, max_nodes: int) -> bytes:
-    """What stands outside of strings, if it is JSON."""
+    """What is outside of strings, if the body is JSON."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     if body.count(b'"') > 2 * max_nodes:
@@ -244,7 +244,11 @@ def _too_many(max_nodes: int) -> TooMuchJson:
 
 
 def _keys(value: object, max_depth: int) -> int:
-    """How many keys there are; what only a look at the values shows is refused."""
+    """The number of keys.
+
+    Raises:
+        InvalidJson: a number is infinite, or the values are nested too deeply.
+    """
     keys, level = 0, [value]
     for depth in count():
         if any(isinstance(each, float) and not isfinite(each) for each in level):
@@ -254,14 +258,14 @@ def _keys(value: object, max_depth: int) -> int:
         if not objects and not lists:
             break
         if depth == max_depth:
-            raise TooMuchJson(f"its lists and objects lie more than {max_depth} deep in each other")
+            raise TooMuchJson(f"its lists and objects are nested more than {max_depth} deep")
         keys += sum(map(len, objects))
         level = [*chain(*lists), *chain(*(each.values() for each in objects))]
     return keys
 
 
 def _twice(body: bytes) -> str:
-    """A key that occurs twice in an object of a JSON text that has one."""
+    """A duplicate key of a JSON text that has one."""
     found: list[str] = []
 
     def look(pairs: list[tuple[str, object]]) -> None:

@@ -1,6 +1,6 @@
-"""What is wrong with an input, in words for whoever sent it; and forms of text with their rule.
+"""Says what is wrong with an input in words for its sender, and constrains text by patterns.
 
-Whoever sends JSON knows objects, lists and the names they wrote; not our types, not our patterns.
+Senders of JSON know objects, lists and their own field names, but not our types and patterns.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pydantic import AfterValidator, ValidationError
 from pydantic_core import ErrorDetails
 
-#: Characters shown of one name on the way to a field: names are the sender's, and of any length.
+#: Characters shown of each name in a field's path: senders choose the names, of any length.
 _SHOWN_CHARACTERS = 64
 
-#: Where pydantic speaks of Python's types.
+#: In place of messages in which pydantic names Python types.
 _IN_JSON = {
     "dict_type": "must be an object",
     "list_type": "must be a list",
@@ -27,11 +27,11 @@ _LENGTH = re.compile(r"\w+ should have (at (?:most|least) \d+ \w+)(?: after vali
 
 
 def matching(pattern: str, rule: str) -> AfterValidator:
-    """A constraint on text: the whole of it matches ``pattern``; ``rule`` says so in words.
+    """A constraint on text: all of it must match ``pattern``.
 
     Args:
-        pattern: a regular expression. It meets text of any length: no part of it may backtrack.
-        rule: begins with "must"; what the sender reads in place of the pattern.
+        pattern: a regular expression. Text may have any length, so the pattern must not backtrack.
+        rule: the error message, which says the same in words; begins with "must".
     """
     compiled = re.compile(pattern)
 
@@ -48,7 +48,7 @@ def describe(error: ValidationError, within: str = "") -> str:
 
     Args:
         error: what pydantic raised.
-        within: the field that the checked value was; the name of the whole where it was none.
+        within: the path of the validated value in the input; empty if it was the whole input.
     """
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     field = ".".join(part for part in (within, *location(first["loc"])) if part)
@@ -56,7 +56,7 @@ def describe(error: ValidationError, within: str = "") -> str:
 
 
 def location(parts: Sequence[str | int]) -> list[str]:
-    """The names and indexes that lead to a field, each cut to 64 characters."""
+    """The names and indexes of a field's path, each cut to 64 characters."""
     shown = [str(part) for part in parts if part != "[key]"]
     return [
         part if len(part) <= _SHOWN_CHARACTERS else part[: _SHOWN_CHARACTERS - 1] + "…"

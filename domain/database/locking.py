@@ -1,4 +1,4 @@
-"""Repeats what needs a table lock that others may be holding."""
+"""Repeats transactions that need a lock on a table while others are using it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from psycopg import errors as pg
 
 T = TypeVar("T")
 
-#: Between two attempts, in seconds: those who queued behind the attempt's lock get through.
+#: Pause before the next try, in seconds, in which those who queued behind this one get the lock.
 PAUSE_SECONDS = 0.5
 
 
 async def retry_locking(attempt: Callable[[], Awaitable[T | None]], tries: int) -> T | None:
-    """The first result of ``attempt`` that is not None; None if no try gave one.
+    """Call ``attempt`` until it returns something, at most ``tries`` times; None if it never did.
 
-    A try that ends in a lock timeout or a deadlock is followed by a pause, one that returns None
-    at once by the next try.
+    After a lock timeout or a deadlock the next try follows after a pause, after None at once.
 
     Args:
-        attempt: one transaction at least, with a ``lock_timeout`` of its own.
-        tries: how many to make at most.
+        attempt: runs a transaction with a short ``lock_timeout``; None: not done, try again.
+        tries: most calls of ``attempt``.
     """
     for _ in range(tries):
         try:

@@ -1,4 +1,4 @@
-"""Brings a database to the schema that this code needs."""
+"""Migrates a database to the schema that this code needs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SQL = load_statements(Path(__file__).with_name("migrate.sql"))
 _FOLDER = Path(__file__).with_name("migrations")
 _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 
-#: The first line of a migration that earlier code can live with, which a release that is rolled
-#: back then does: it says the schema that the oldest such code was made for.
+#: The first line of a migration with which earlier code still runs, as after a rollback of a
+#: release; it names the schema version of the oldest such code.
 _RUNS_WITH = re.compile(rb"-- Code since (\d{4}) runs with this\.")
 
 
 class MigrationError(Exception):
-    """The database and the code's migrations do not fit together; the message says how."""
+    """The database and the code's migrations contradict each other; the message says how."""
 
 
 class SchemaOutOfDate(MigrationError):
@@ -43,7 +43,7 @@ class Migration:
 
     @property
     def runs_with(self) -> int | None:
-        """The schema version of the oldest code that runs with it; None: only code that has it."""
+        """The schema version of the oldest code that runs with it; None: only code with it."""
         said = _RUNS_WITH.match(self.sql)
         return int(said[1]) if said is not None else None
 
@@ -72,11 +72,11 @@ def load_migrations(folder: Path = _FOLDER) -> list[Migration]:
 
 
 async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
-    """Apply what is missing, each file in a transaction; safe to run from many processes at once.
+    """Apply pending migrations, each in a transaction; safe to run in many processes at once.
 
     Args:
-        admin_url: of the role that owns, or shall own, the tables.
-        folder: of the migration files.
+        admin_url: the URL of the role that owns, or will own, the tables.
+        folder: the migration files.
 
     Returns:
         the names of the migrations applied by this call.
@@ -84,11 +84,11 @@ async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
     Raises:
         MigrationError: an applied file has changed, or the database is newer than the code and
             does not run with it.
-        psycopg.OperationalError: no connection is to be had.
+        psycopg.OperationalError: the database cannot be reached.
     """
     migrations = load_migrations(folder)
     async with await Connection.connect(admin_url, autocommit=True) as connection:
-        # Not to be cut off while another process migrates; the lock goes with the connection.
+        # No timeout while another process migrates; the lock is released with the connection.
         await connection.execute(_SQL["wait_without_limit"])
         await connection.execute(_SQL["lock"])
         await connection.execute(_SQL["create_table"])
@@ -108,10 +108,10 @@ async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
 
 
 async def check_schema(pool: AsyncConnectionPool) -> list[str]:
-    """Verify that the database has this code's migrations, and none that it does not run with.
+    """Verify that the database has this code's migrations, and no others that it cannot run with.
 
     Returns:
-        the names of those of a later release.
+        the names of migrations of a later release, with which this code runs.
 
     Raises:
         SchemaOutOfDate: some are missing.
@@ -145,9 +145,9 @@ def _pending(migrations: Sequence[Migration], applied: Sequence[_Applied]) -> li
             continue
         if migration is None:
             raise MigrationError(
-                f"the database has migration {version:04}_{name}, which this code does not know: "
-                "and which does not run with it: it was migrated by a newer release; deploy that "
-                "release, or a later one"
+                f"the database has migration {version:04}_{name}, which this code does not know "
+                "and cannot run with: it was migrated by a newer release; deploy that release, or "
+                "a later one"
             )
         if (migration.name, migration.sha256) != (name, sha256):
             raise MigrationError(

@@ -21,7 +21,7 @@ select exists (select from pg_attribute
 alter table schema_migrations add column runs_with integer
 
 -- name: applied
--- The column came later than the table.
+-- As JSON, because the table once had no column runs_with.
 select version, name, sha256, (to_jsonb(m) ->> 'runs_with')::integer
 from schema_migrations m order by version
 

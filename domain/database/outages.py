@@ -1,7 +1,7 @@
-"""PostgreSQL's "not now": errors that are about the server's state, not about what it was asked.
+"""Outages of the database: errors that are due to the server's state, not to the request.
 
-Whatever raises one may be repeated later, as it was, and nobody who sent it did anything wrong:
-HTTP answers 503, messages wait, timers leave it to their next run.
+What raised one can be repeated later unchanged, and whoever asked for it did nothing wrong: HTTP
+answers 503, messages wait, timers try again at their next run.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from domain.contracts.redaction import redact
 
 
 class Outage(NamedTuple):
-    """One state in which the database does not do what it is asked.
+    """A state in which the database does not carry out requests.
 
     Attributes:
         problem: completes the sentence "the database …".
-        stale: the connection may stay in that state after the server has left it, so it must not
+        stale: the connection may stay in that state after the server has recovered, so it must not
             be used again.
-        passing: others' work was in the way of one statement; it says nothing about the next.
+        passing: a conflict of one statement with others; the next one may succeed.
     """
 
     problem: str
@@ -38,7 +38,7 @@ _PREPARED = Outage(
     stale=True,
 )
 
-#: By SQLSTATE, or by the class that its first two characters are; the longer one counts.
+#: By SQLSTATE, or by its class, the first two characters; the longer key takes precedence.
 #: Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 OUTAGES: Final[Mapping[str, Outage]] = {
     "08": UNREACHABLE,
@@ -47,7 +47,7 @@ OUTAGES: Final[Mapping[str, Outage]] = {
     "25P04": Outage("ended a transaction that took too long"),
     "26000": _PREPARED,
     "28": Outage("refuses the login"),
-    "3D000": Outage("is not there"),
+    "3D000": Outage("does not exist"),
     "3F000": _RESTORING,
     "40": Outage("gave way to other transactions", passing=True),
     "42501": _RESTORING,
@@ -69,18 +69,18 @@ OUTAGES: Final[Mapping[str, Outage]] = {
     "XX002": _STORAGE,
 }
 
-#: Errors whose SQLSTATE stands for much else, by the server's function that raises them.
+#: Errors whose SQLSTATE has many other causes, by the function in the server that raised them.
 _BY_FUNCTION: Final[Mapping[tuple[str, str], Outage]] = {
     ("54000", "GetNewTransactionId"): Outage("takes no more transactions until it is vacuumed"),
     ("54000", "GetNewMultiXactId"): Outage("takes no more transactions until it is vacuumed"),
-    ("0A000", "RevalidateCachedQuery"): Outage("has got another schema", stale=True),
+    ("0A000", "RevalidateCachedQuery"): Outage("has a changed schema", stale=True),
 }
 
 
 def outage_of(error: BaseException | None) -> Outage | None:
-    """The outage that ``error`` tells of; None: it is about something else.
+    """The outage that ``error`` reports; None for any other error.
 
-    A group is an outage if all of its errors are.
+    An exception group is an outage if all of its errors are.
     """
     if isinstance(error, BaseExceptionGroup):
         outages = [outage_of(each) for each in error.exceptions]
@@ -89,8 +89,8 @@ def outage_of(error: BaseException | None) -> Outage | None:
         return None
     state = error.sqlstate
     if state is None:
-        # What the client noticed by itself: lost, refused and timed out connections, and pools
-        # without one. A pipeline that is aborted was so by an error that is raised as well.
+        # Errors of the client: lost, refused and timed-out connections, and exhausted pools. The
+        # error that aborted a pipeline is raised as well, so PipelineAborted is not one.
         client = isinstance(error, psycopg.OperationalError)
         return (
             UNREACHABLE
@@ -102,7 +102,7 @@ def outage_of(error: BaseException | None) -> Outage | None:
 
 
 def describe_outage(error: BaseException) -> str:
-    """One line for operators: what the database's state is, and what it said."""
+    """One line for operators: the database's state and its error message."""
     if isinstance(error, BaseExceptionGroup):
         return describe_outage(error.exceptions[0])
     outage = outage_of(error) or UNREACHABLE

@@ -1,4 +1,4 @@
-"""Opaque cursors of keyset pages ordered by (time, id), newest first."""
+"""Keyset pagination by (time, id), newest first, with opaque cursors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_PAGE = 200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FORM = struct.Struct(">q16s")
 
-#: The first page begins after this: later than every row, the greatest id.
+#: The first page begins after this: the latest time and the greatest id.
 FIRST = (datetime(9999, 12, 31, tzinfo=UTC), UUID(int=2**128 - 1))
 
 
@@ -66,12 +66,12 @@ def check_limit(limit: int) -> int:
 
 
 def page_of(rows: list[Item], limit: int, key: str) -> Page[Item]:
-    """The page of ``rows``, of which one more than ``limit`` was asked for.
+    """The page of ``rows``, which were queried with ``limit`` + 1.
 
     Args:
         rows: with the attributes ``key`` (a datetime) and ``id``.
-        limit: size of the page.
-        key: name of the attribute the rows are ordered by.
+        limit: the size of the page.
+        key: the name of the attribute by which the rows are ordered.
     """
     if len(rows) <= limit:
         return Page(rows, None)

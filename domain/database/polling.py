@@ -1,4 +1,4 @@
-"""Lets many requests wait for something in the database at the price of one query now and then."""
+"""Lets many requests wait for changes in the database with one shared, periodic query."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class _Waiter(Generic[Key, Seen]):
 
 
 class Watcher(Generic[Key, Seen]):
-    """Waits for conditions on what is found under keys, whichever process fulfils them.
+    """Waits for conditions on the values of keys, whichever process fulfils them.
 
     Args:
-        look: what is found now under each of the keys; keys with nothing are left out.
-        seconds: between two looks, for all waiters of this process together.
+        look: queries the current values of keys; keys without a value are left out.
+        seconds: between two queries for all waiters of this process together.
     """
 
     def __init__(
@@ -35,17 +35,17 @@ class Watcher(Generic[Key, Seen]):
         self._poller: asyncio.Task[None] | None = None
 
     def tell(self, found: Mapping[Key, Seen]) -> None:
-        """Take what this process just learned: it spares the waiters the next look."""
+        """Pass on values that this process just learned, ahead of the next query."""
         for waiter in self._waiters:
             now = found.get(waiter.key)
             if now is not None and waiter.done(now):
                 waiter.moved.set()
 
     async def wait(self, key: Key, done: Callable[[Seen], bool], timeout: float) -> bool:
-        """Wait until ``done`` holds for what is under ``key``, at most ``timeout`` seconds.
+        """Wait until ``done`` holds for the value of ``key``, at most ``timeout`` seconds.
 
         Returns:
-            whether it came to hold.
+            whether it holds.
         """
         waiter = _Waiter(key, done)
         self._waiters.add(waiter)
@@ -56,7 +56,7 @@ class Watcher(Generic[Key, Seen]):
         try:
             await asyncio.wait({moved, poller}, timeout=timeout, return_when="FIRST_COMPLETED")
             if not waiter.moved.is_set() and poller.done():
-                poller.result()  # the database went away: the waiting request must learn it
+                poller.result()  # raises the error of the query in the waiting request
             return waiter.moved.is_set()
         finally:
             moved.cancel()

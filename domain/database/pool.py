@@ -34,11 +34,11 @@ from domain.database.statements import load_statements
 #: How long a caller waits for a connection, in seconds.
 CHECKOUT_SECONDS = 10.0
 
-#: How long a connection may take to be there, in seconds; what a URL says of it does not count.
+#: How long connecting may take, in seconds; overrides the connect_timeout of a URL.
 CONNECT_SECONDS = 10
 
-#: A server that says nothing for so long has been lost, whatever the network pretends: it ends
-#: statements itself after 30 seconds. Seconds.
+#: A server that is silent for so long is lost, even if the connection looks open: it would have
+#: ended any statement after 30 seconds itself. Seconds.
 ANSWER_SECONDS = 40.0
 
 _SESSION = {
@@ -55,40 +55,40 @@ _SESSION = {
 
 _XID8 = 5069  # pg_type.dat
 
-#: The first and the last moment that Python has.
+#: The first and the last time that Python can represent.
 _EARLIEST, _LATEST = (moment.replace(tzinfo=UTC) for moment in (datetime.min, datetime.max))
 
 _SQL = load_statements(Path(__file__).with_name("pool.sql"))
 
-#: Set by each session for itself, and what poolers say to that which know only some settings.
+#: A setting that each session makes, and the error of poolers that know only certain settings.
 _KEPT, _OF_A_POOLER = "qlp.session", "unsupported startup parameter"
 
-#: Connections are replaced all at once, because of a stale one, no more often than this, seconds.
+#: After a stale connection all are replaced, at most once in so many seconds.
 _RENEWED_SECONDS = 1.0
 
 _UNREACHABLE = f"the database {UNREACHABLE.problem}: "
 
-#: Whoever waited in vain for a connection is told what kept it away, if that is not older, seconds.
+#: A timeout of the pool names the last outage if that is not older than this, seconds.
 _TOLD_SECONDS = 60.0
 
 Answer = TypeVar("Answer")
 
 
 class PoolerInBetween(psycopg.OperationalError):
-    """Whoever answers does not keep what a session is told, as PgBouncer in transaction mode."""
+    """A pooler answered that does not keep session settings, as PgBouncer in transaction mode."""
 
     def __init__(self) -> None:
         super().__init__(
-            "a pooler answers that does not keep what a session is told (PgBouncer?): "
-            "connect to PostgreSQL itself, on Azure to port 5432 in place of 6432"
+            "a pooler answers that does not keep session settings (PgBouncer?): "
+            "connect to PostgreSQL itself, on Azure to port 5432 instead of 6432"
         )
 
 
 class Connection(AsyncConnection[TupleRow]):
-    """A connection that tells of what the server says of itself; see `domain.database.outages`.
+    """A connection that reports outages of the server; see `domain.database.outages`.
 
-    It is to PostgreSQL itself: leases are locks of a session, statements are prepared in one, and
-    roles and limits are set for one.
+    It must lead to PostgreSQL itself, not to a pooler: leases are session locks, prepared
+    statements belong to a session, and so do roles and timeouts.
 
     Attributes:
         stale: it must not be used again.
@@ -102,7 +102,7 @@ class Connection(AsyncConnection[TupleRow]):
 
     @classmethod
     def on_outage(cls, error: psycopg.Error) -> None:
-        """Told of each outage that a connection of this class meets."""
+        """Called with each outage that a connection of this class meets."""
 
     @classmethod
     async def connect(
@@ -112,11 +112,11 @@ class Connection(AsyncConnection[TupleRow]):
         autocommit: bool = False,
         **kwargs: Any,  # noqa: ANN401
     ) -> Self:
-        """See `psycopg.AsyncConnection.connect`; without a limit it takes `CONNECT_SECONDS`.
+        """See `psycopg.AsyncConnection.connect`; the timeout is `CONNECT_SECONDS` by default.
 
         Raises:
-            PoolerInBetween: a pooler answered that keeps no sessions.
-            psycopg.OperationalError: there is no connection, or no first answer over it in time.
+            PoolerInBetween: a pooler answered that does not keep session settings.
+            psycopg.OperationalError: connecting failed, or the first answer did not come in time.
         """
         seconds = kwargs.setdefault("connect_timeout", CONNECT_SECONDS)
         given = conninfo_to_dict(conninfo)
@@ -143,7 +143,7 @@ class Connection(AsyncConnection[TupleRow]):
         return connection
 
     async def _keeps_a_session(self, seconds: float) -> bool:
-        # A pooler takes connections while the server behind it is away.
+        # With a timeout: a pooler accepts connections while the server behind it is down.
         usual, self.answer_seconds = self.answer_seconds, seconds
         cursor = await self.execute(_SQL["kept"], {"name": _KEPT}, prepare=False)
         self.answer_seconds = usual
@@ -155,7 +155,7 @@ class Connection(AsyncConnection[TupleRow]):
         interval: float = 0.1,
         timeout: float | None = None,
     ) -> Answer:
-        """See `psycopg.AsyncConnection.wait`, through which passes all that a server answers."""
+        """See `psycopg.AsyncConnection.wait`: every answer of the server is awaited here."""
         try:
             async with asyncio.timeout(self.answer_seconds):
                 return await super().wait(gen, interval, timeout)
@@ -177,8 +177,8 @@ class Connection(AsyncConnection[TupleRow]):
 class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     """Connections to one database.
 
-    One that is stale (`outages.Outage`) is replaced when it comes back, and all others with
-    it: after a failover they are as stale, and each would fail somebody's work to show it.
+    When a stale connection (`outages.Outage`) is returned, it is replaced together with all others:
+    after a failover they are stale as well, and each would make a request fail first.
     """
 
     def __init__(
@@ -200,19 +200,19 @@ class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             self._last_outage = (time.monotonic(), describe_outage(error))
 
     def recent_outage(self, seconds: float) -> str | None:
-        """The outage that a connection met within the last ``seconds``, in a line; None: none."""
+        """The last outage that a connection met, if within ``seconds``, in one line; else None."""
         when, what = self._last_outage
         return what if time.monotonic() - when <= seconds else None
 
     async def getconn(self, timeout: float | None = None) -> AsyncConnection[TupleRow]:
-        """See `psycopg_pool.AsyncConnectionPool.getconn`; a timeout says what the server said."""
+        """See `psycopg_pool.AsyncConnectionPool.getconn`; a timeout also names the last outage."""
         try:
             return await super().getconn(timeout)
         except PoolTimeout as error:
             raise self._with_reason(error) from None
 
     async def wait(self, timeout: float = CHECKOUT_SECONDS) -> None:
-        """See `psycopg_pool.AsyncConnectionPool.wait`; a timeout says what the server said."""
+        """See `psycopg_pool.AsyncConnectionPool.wait`; a timeout also names the last outage."""
         try:
             await super().wait(timeout)
         except PoolTimeout as error:
@@ -247,15 +247,15 @@ async def open_pool(
     """Open a pool of autocommit connections that act as ``role``.
 
     Statements are prepared at their first use. A connection that the server has closed is
-    recognised at checkout without a round trip and replaced; one that breaks in use raises
-    `psycopg.OperationalError` there. A lasting outage ends in `PoolTimeout`, and the pool
-    recovers by itself; `outages` says what is one. Without a password, a server on Azure is
-    signed in to with the process's identity. Where the server, or what is in between, says nothing
-    for ``answer_seconds``, the connection counts as lost; None: as long as the network keeps it.
+    recognised at checkout, without a round trip, and replaced; one that breaks in use raises
+    `psycopg.OperationalError`. During an outage (see `outages`), checkouts end in `PoolTimeout`;
+    afterwards the pool recovers by itself. Without a password, it signs in to a server on Azure
+    with the process's identity. A connection over which no answer comes for ``answer_seconds``
+    counts as lost; with None, only when the network says so.
 
     Raises:
         psycopg_pool.PoolTimeout: the server cannot be reached within `CHECKOUT_SECONDS`, or a
-            pooler that keeps no sessions is in between; the message says so.
+            pooler answers that does not keep session settings; the message says so.
     """
     given = conninfo_to_dict(url)
     settings = {**_SESSION, "role": role}
@@ -292,10 +292,10 @@ async def open_pool(
 
 
 async def try_connection(url: str, seconds: int = 5) -> None:
-    """Connect once and leave: what is wrong is told at once, where a pool waits.
+    """Connect once and disconnect; errors are raised at once, where a pool would wait.
 
     Raises:
-        psycopg.OperationalError: there is no connection to be had, within ``seconds``.
+        psycopg.OperationalError: connecting failed, or took longer than ``seconds``.
     """
     await (await Connection.connect(url, connect_timeout=seconds)).close()
 
@@ -303,7 +303,7 @@ async def try_connection(url: str, seconds: int = 5) -> None:
 class Borrowed:
     """A connection of a pool for single statements and pipelines, each its own transaction.
 
-    `AsyncConnectionPool.connection` would end with a commit, which has nothing to commit here.
+    Unlike `AsyncConnectionPool.connection`, it ends without a commit: there is nothing to commit.
     """
 
     __slots__ = ("_connection", "_pool")
@@ -338,9 +338,9 @@ async def fetch_over(
 async def delete_in_steps(
     pool: AsyncConnectionPool, statement: bytes, params: Mapping[str, Any]
 ) -> int:
-    """Run a ``delete … limit … returning`` until it finds nothing; the number of deleted rows.
+    """Repeat a ``delete … limit … returning`` until it finds nothing; the number of deleted rows.
 
-    Each step is a transaction of its own, so that locks are short.
+    Each step is a transaction of its own, so that locks are held briefly.
     """
     count = 0
     while deleted := len(await fetch(pool, statement, params)):
@@ -350,7 +350,7 @@ async def delete_in_steps(
 
 @contextmanager
 def refusals_expected(connection: AsyncConnection[Any]) -> Iterator[None]:
-    """What the server refuses in it was asked in order to be refused, so it tells of no outage."""
+    """Within it, errors of the server are expected and not reported as outages."""
     if not isinstance(connection, Connection):
         yield
         return
@@ -363,7 +363,7 @@ def refusals_expected(connection: AsyncConnection[Any]) -> Iterator[None]:
 
 @contextmanager
 def without_answer_limit(connection: AsyncConnection[Any]) -> Iterator[None]:
-    """Its statements may take as long as they need."""
+    """Within it, statements may take as long as they need."""
     if not isinstance(connection, Connection):
         yield
         return
@@ -375,10 +375,10 @@ def without_answer_limit(connection: AsyncConnection[Any]) -> Iterator[None]:
 
 
 class _TimeLoader(Loader):
-    """Reads times that Python has, and of all others the nearest one.
+    """Reads times, and replaces those that Python cannot represent by the nearest one.
 
-    PostgreSQL has more: infinity, and years before 1 and after 9999. None is ever recorded here,
-    but the database's owner can put one into a row, and must not keep others from being read.
+    PostgreSQL also has infinity, and years before 1 and after 9999. The application never writes
+    one, but the database's owner can, and other rows must stay readable.
     """
 
     def __init__(self, oid: int, connection: BaseConnection[Any] | None = None) -> None:
@@ -403,7 +403,7 @@ class _TimeBinaryLoader(_TimeLoader):
     format = Format.BINARY
 
     def _is_early(self, data: bytes) -> bool:
-        return data[0] >= 0x80  # of a number with its sign
+        return data[0] >= 0x80  # the sign bit
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
@@ -415,15 +415,15 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
     for loader in (_TimeLoader, _TimeBinaryLoader):
         connection.adapters.register_loader("timestamptz", loader)
     vector = await TypeInfo.fetch(connection, "vector")
-    if vector is not None:  # not migrated yet: check_schema says so
+    if vector is not None:  # None before the migrations; check_schema reports that
         register_vector_info(connection, vector)
 
 
 async def _check(connection: AsyncConnection[Any]) -> None:
     """Refuse a connection that the server has closed.
 
-    Nothing is sent: on an idle connection the only thing that can arrive unasked is the server's
-    farewell, so a readable socket deserves a real look.
+    Nothing is sent: an idle connection becomes readable only when the server closes it, so only
+    then a query is worth its round trip.
     """
     readable = select.poll()
     readable.register(connection.fileno(), select.POLLIN)

@@ -23,23 +23,23 @@ Arguments = dict[str, Any]
 
 
 def needs_token(conninfo: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
-    """Whether ``conninfo`` names a server on Azure and no password is to be had for it."""
+    """Whether ``conninfo`` names a server on Azure and no password is given for it."""
     on_azure = str(conninfo.get("host") or "").endswith(_AZURE_HOSTS)
     given = {"password", "passfile", "service"} & {key for key, value in conninfo.items() if value}
     return on_azure and not given and not {"PGPASSWORD", "PGPASSFILE"} & environment.keys()
 
 
 def with_token(arguments: Arguments) -> Callable[[], Awaitable[Arguments]]:
-    """``arguments`` of a connection, with a token for the password, as a pool asks for them.
+    """A function that a pool calls for the arguments of each connection, with a token as password.
 
     The identity is the one that `DefaultAzureCredential` finds; ``AZURE_CLIENT_ID`` chooses among
     managed identities.
 
-    Raises, when called:
+    The returned function raises:
         psycopg.OperationalError: there is no identity, or it is refused.
     """
-    # Imported late: slow, and of no use with a password. Not the asynchronous one, which would
-    # have to be closed with the pool; a token is asked for once an hour.
+    # Imported here: slow, and not needed with a password. The synchronous credential, because the
+    # asynchronous one would have to be closed with the pool; it is needed once an hour.
     from azure.core.exceptions import AzureError
     from azure.identity import DefaultAzureCredential
 

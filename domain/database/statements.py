@@ -14,7 +14,7 @@ _NAME = re.compile(r"^-- name: (\w+)[ \t]*$", re.MULTILINE)
 
 
 def load_statements(path: Path) -> Mapping[str, bytes]:
-    """The statements of a file by name; bytes, because psycopg takes them as they are.
+    """The statements of a file by name, as bytes, which psycopg uses without conversion.
 
     Raises:
         ValueError: two statements share a name, or SQL stands before the first name.

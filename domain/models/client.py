@@ -1,4 +1,4 @@
-"""The client of the OpenAI API, for whoever asks a model."""
+"""The client of the OpenAI API, for language and embedding models."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from domain.models.settings import ModelSettings
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-#: Of Azure's AI services; see "Microsoft Entra ID authentication" of the v1 API.
+#: The OAuth scope of Azure's AI services; see "Microsoft Entra ID authentication" of the v1 API.
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 
-#: Connecting takes no longer than this, seconds; answering has its own deadline.
+#: The most that connecting may take, seconds; the answer has a deadline of its own.
 CONNECT_SECONDS = 10.0
 
 
 def open_client(
     settings: ModelSettings, credential: AsyncTokenCredential | None = None
 ) -> AsyncOpenAI | None:
-    """A client of the configured provider; None where none is configured.
+    """A client of the configured provider; None if none is configured.
 
-    It never tries again by itself: whoever calls knows what a failure costs, and how long it may
-    wait. Azure is spoken to over its v1 API, which needs no version in the request.
+    It never retries by itself: its callers know what a failure costs and how long they can wait.
+    Azure is called over its v1 API, which needs no version in the request.
 
     Args:
         settings: name the provider.
-        credential: of this application, for Azure without a key.
+        credential: this application's identity, for Azure without a key.
 
     Raises:
-        ValueError: Azure's endpoint has neither a key nor a credential.
+        ValueError: there is neither a key nor a credential for Azure's endpoint.
     """
     if not settings.provider_configured:
         return None
     remember(settings.openai_api_key, settings.azure_openai_api_key)
-    from openai import AsyncOpenAI  # half of a cold start: only for those who use it
+    from openai import AsyncOpenAI  # half of a cold start, so only where it is used
 
     endpoint = settings.azure_openai_endpoint
     if endpoint is None:
-        # A server of one's own may ask for no key; the library insists on one.
+        # A local server may need no key, but the library insists on one.
         key = settings.openai_api_key or "none"
         return AsyncOpenAI(api_key=key, base_url=settings.openai_base_url, max_retries=0)
     base_url = f"{endpoint.rstrip('/')}/openai/v1/"

@@ -1,4 +1,4 @@
-"""What providers of models report of their failures in answers that have status 200."""
+"""Finds failures that model providers report in answers with status 200."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 from domain.contracts.redaction import redact
 
-#: Characters of a provider's words that are looked at.
+#: Characters of a provider's message that are read.
 _MAX_READ = 100_000
 
-#: Why an answer ended that its provider broke off: Mistral, OpenRouter, vLLM, DeepSeek, Z.ai.
+#: Finish reasons of aborted answers, of Mistral, OpenRouter, vLLM, DeepSeek and Z.ai.
 _BROKEN_OFF = frozenset(("error", "abort", "insufficient_system_resource", "network_error"))
 
-#: Where a provider puts its words and its code.
+#: Fields with a provider's message and code.
 _MESSAGES = ("message", "error_msg", "status_msg", "detail", "msg")
 _CODES = ("code", "status", "status_code", "error_code", "type")
 
 
 class ProviderFailed(Exception):
-    """The provider reported a failure in place of its answer, or in the middle of it.
+    """The provider reported a failure instead of an answer, or in the middle of one.
 
     Attributes:
-        code: its name for the failure, or an HTTP status, as text; empty where it gives none.
-        begun: the model had said something before.
+        code: the provider's name for the failure, or an HTTP status, as text; empty if not given.
+        begun: part of the answer had arrived before.
     """
 
     def __init__(self, message: str, code: str = "", *, begun: bool = False) -> None:
@@ -35,19 +35,19 @@ class ProviderFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReportedFailure:
-    """What a provider says of a failure; for ``code`` see `ProviderFailed`."""
+    """A failure as a provider reports it; for ``code`` see `ProviderFailed`."""
 
     message: str
     code: str
 
 
 def field_of(value: object, name: str) -> Any:  # noqa: ANN401 anything JSON
-    """A member of a value that may not be a JSON object; None without it."""
+    """A member of a JSON object; None if there is none, or ``value`` is not an object."""
     return value.get(name) if isinstance(value, dict) else None
 
 
 def failure_in(completion: Mapping[str, Any]) -> ReportedFailure | None:
-    """The failure that an answer, or a part of one, reports; None where it reports none."""
+    """The failure that an answer, or a chunk of one, reports; None if it reports none."""
     for each in _failures(completion):
         if each:
             return _reported(each)
@@ -55,7 +55,7 @@ def failure_in(completion: Mapping[str, Any]) -> ReportedFailure | None:
 
 
 def failure_of_choice(choice: Mapping[str, Any]) -> ReportedFailure | None:
-    """The failure by which a choice ended."""
+    """The failure with which a choice ended; None if it did not fail."""
     reason = choice.get("finish_reason")
     if choice.get("error"):
         return _reported(choice["error"])
@@ -76,7 +76,7 @@ def _failures(completion: Mapping[str, Any]) -> Iterator[object]:
 
 
 def message_in(failure: Mapping[str, Any]) -> str:
-    """What a provider says; empty if nothing."""
+    """A provider's message; empty if there is none."""
     return _shortened(next(filter(None, map(failure.get, _MESSAGES)), ""))
 
 
@@ -88,5 +88,5 @@ def _reported(failure: object) -> ReportedFailure:
 
 
 def _shortened(words: object) -> str:
-    """A provider's words; a key among them must not be cut before it is recognised."""
+    """The beginning of a provider's message; redacted first: a cut key is not recognised."""
     return redact(str(words)[:_MAX_READ])[:300]

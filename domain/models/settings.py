@@ -1,4 +1,4 @@
-"""Settings of models that are asked over the OpenAI API: of OpenAI, of Azure, or any like them."""
+"""Settings of models behind an OpenAI API: OpenAI's, Azure's, or that of a compatible server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from domain.contracts.connections import api_key, http_url
 from domain.contracts.redaction import remember_all
 from domain.contracts.validation import detail, location, matching
 
-#: The model of vectors that needs no provider.
+#: The embedding model that needs no provider.
 LEXICAL: Final = "lexical-v1"
 
 #: ADR-002's model: 1536 dimensions.
@@ -43,25 +43,25 @@ class ModelSettings(BaseModel):
     """Where language and embedding models are, which are used, and what they may cost.
 
     Attributes:
-        openai_api_key: for OpenAI, or whatever `openai_base_url` names.
-        openai_base_url: another server that speaks the OpenAI API, such as
-            ``http://127.0.0.1:8080/v1``.
-        azure_openai_endpoint: ``https://NAME.openai.azure.com``; models are then names of
-            deployments. Reached by its key where there is one, else with the managed identity.
-        azure_openai_api_key: of that account.
-        llm_model: writes programs; without it, a sentence needs a program or a solved repeat.
-        llm_timeout_seconds: of one call; a call that takes longer is tried again later.
-        llm_stream: take answers as they are written: a connection that is cut is noticed at once.
-        llm_output_tokens: the most that one answer may take, tokens.
-        llm_repairs: how often a program that failed is given back to be mended.
-        llm_tokens_per_day: what a tenant may use in a UTC day where nothing else is set for it.
-        llm_input_price, llm_output_price: USD per million tokens; what is recorded as cost.
+        openai_api_key: for OpenAI, or the server at `openai_base_url`.
+        openai_base_url: another server with an OpenAI API, such as ``http://127.0.0.1:8080/v1``.
+        azure_openai_endpoint: ``https://NAME.openai.azure.com``; model names are then names of
+            deployments. Without a key, the managed identity is used.
+        azure_openai_api_key: the key of that account.
+        llm_model: writes programs; without it, an intent needs a program, or a sentence that was
+            solved before.
+        llm_timeout_seconds: the most that one call may take; it is then tried again later.
+        llm_stream: stream answers, so that a lost connection is noticed at once.
+        llm_output_tokens: the most tokens of one answer.
+        llm_repairs: how often a failed program is given back to the model for repair.
+        llm_tokens_per_day: the default of what a tenant may use in a UTC day.
+        llm_input_price, llm_output_price: USD per million tokens, for the recorded cost.
         reuse_similarity: cosine similarity from which a tenant's solved intent may be reused for
-            an intent that allows it, if the model confirms that both ask the same.
-        embedding_model: turns sentences into vectors. Where it is not named, it is
-            `DEFAULT_EMBEDDING_MODEL` of OpenAI or Azure, and the local lexical one without a
-            provider or with a server of one's own, which serves what it was given.
-        embedding_dimensions: asked of a model that can shorten its vectors; at most 1536.
+            an intent that allows it, if the model confirms that both ask for the same.
+        embedding_model: turns sentences into vectors. By default `DEFAULT_EMBEDDING_MODEL` with
+            OpenAI or Azure, and `LEXICAL` without a provider or with `openai_base_url`, whose
+            models are not known.
+        embedding_dimensions: requested from models that can shorten their vectors; at most 1536.
         embedding_price: USD per million tokens.
     """
 
@@ -110,7 +110,7 @@ class ModelSettings(BaseModel):
 
     @property
     def provider_configured(self) -> bool:
-        """Whether there is somewhere to ask."""
+        """Whether a provider is configured."""
         return bool(self.openai_api_key or self.openai_base_url or self.azure_openai_endpoint)
 
     @property
@@ -120,7 +120,7 @@ class ModelSettings(BaseModel):
 
     @property
     def wanted_embedding(self) -> tuple[str, int | None]:
-        """Name and dimensions of the embedding model that the settings ask for."""
+        """Name and dimensions of the configured embedding model."""
         if self.embedding_model:
             return self.embedding_model, self.embedding_dimensions
         if not self.provider_configured or self.openai_base_url:

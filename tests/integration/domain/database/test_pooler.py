@@ -116,7 +116,7 @@ async def test_a_pooler_in_transaction_mode_is_named_with_the_fix(
     url = pooler(database.url, **settings)
     with psycopg.connect(url) as connection:
         assert connection.execute("select 1").fetchone() == (1,), "it does answer"
-    with pytest.raises(PoolerInBetween, match="port 5432 in place of 6432"):
+    with pytest.raises(PoolerInBetween, match="port 5432 instead of 6432"):
         await try_connection(url)
 
     monkeypatch.setattr(domain_database, "CHECKOUT_SECONDS", 2.0)
@@ -138,7 +138,7 @@ async def test_operators_are_told_by_qlp_and_its_doctor(
         examine_environment({"DATABASE_URL": url}),
     )
     assert (said.code, said.err.count("\n")) == (1, 1), said.err
-    assert "on Azure to port 5432 in place of 6432" in said.err
+    assert "on Azure to port 5432 instead of 6432" in said.err
     [finding] = [finding for finding in findings if finding.check == "database"]
     assert (finding.status, "PgBouncer" in finding.detail) == ("fail", True)
     assert "5432" in finding.fix
@@ -166,7 +166,7 @@ async def test_the_doctor_looks_at_the_owners_connection_too(
         return finding
 
     pooled = await triggers(pooler(database.admin_url, ignore_startup_parameters="options"))
-    assert (pooled.status, "5432 in place of 6432" in pooled.detail) == ("fail", True)
+    assert (pooled.status, "5432 instead of 6432" in pooled.detail) == ("fail", True)
     assert "DATABASE_ADMIN_URL" in pooled.fix
     pasted = database.admin_url.replace("postgresql://", "postgresql+psycopg://")
     assert (await triggers(pasted)).status == "ok"
@@ -201,9 +201,7 @@ async def test_the_application_says_so_at_its_start(
     )
     with pytest.raises(PoolTimeout) as raised:
         await open_app(settings)
-    assert "does not keep what a session is told (PgBouncer?)" in (
-        reason_to_wait(raised.value) or ""
-    )
+    assert "does not keep session settings (PgBouncer?)" in (reason_to_wait(raised.value) or "")
 
 
 async def test_a_url_with_options_of_its_own_keeps_them(database: Database) -> None:

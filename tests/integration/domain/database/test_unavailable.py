@@ -178,7 +178,7 @@ STATES: list[tuple[Callable[[Session, Session], Awaitable[None]], str]] = [
     (without_functions, "is not set up, or is being restored"),
     (without_rights, "is not set up, or is being restored"),
     (without_prepared_statements, "does not keep a session's prepared statements"),
-    (with_another_schema, "has got another schema"),
+    (with_another_schema, "has a changed schema"),
     (raising("53100"), "has no disk space left"),
     (raising("53200"), "is out of memory"),
     (raising("53300"), "has no connection left"),

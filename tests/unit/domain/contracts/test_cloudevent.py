@@ -147,7 +147,7 @@ def test_extensions_of_other_types_are_refused(value: object) -> None:
 
 @pytest.mark.parametrize("name", ["comExample", "foo_bar", "foo-bar", "", "é", "a b", "a\n"])
 def test_names_that_are_none_are_refused(name: str) -> None:
-    assert refusal({**GOOD, name: "value"}).startswith(f"{name!r}: is no name")
+    assert refusal({**GOOD, name: "value"}).startswith(f"{name!r}: is not a valid attribute name")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_data_in_base64_is_read_where_it_is_json(content_type: str | None) -> No
         ({"data_base64": "e30"}, "data_base64: is not valid base64"),
         ({"data_base64": "e\n30="}, "data_base64: is not valid base64"),
         ({"data_base64": {}}, "data_base64: must be text"),
-        ({"data_base64": "/w=="}, "data_base64: it is not JSON"),
+        ({"data_base64": "/w=="}, "data_base64: it is not UTF-8"),
         ({"data_base64": "eyJhIjoxLCJhIjoyfQ=="}, "data_base64: the key 'a' occurs twice"),
         ({"data_base64": "WzFd"}, "data_base64: must be a JSON object"),
     ],
@@ -229,7 +229,7 @@ def test_a_source_may_be_any_resource_of_azure() -> None:
     "encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
 )
 def test_other_encodings_are_named(encoding: str) -> None:
-    assert refusal(json.dumps(GOOD).encode(encoding)).startswith("body: is written in UTF-")
+    assert refusal(json.dumps(GOOD).encode(encoding)).startswith("body: is encoded as UTF-")
 
 
 def test_a_key_that_occurs_twice_has_no_meaning() -> None:
@@ -327,11 +327,11 @@ def test_the_worst_bodies_are_judged_in_no_time(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("codec", "named"),
     [
-        ("utf-8-sig", "is written in UTF-8 with a byte order mark"),
-        ("utf-16", "is written in UTF-16"),
-        ("utf-16-be", "is written in UTF-16"),
-        ("utf-32", "is written in UTF-32"),
-        ("latin-1", "it is not JSON in UTF-8: byte 11"),
+        ("utf-8-sig", "is encoded as UTF-8 with a byte order mark"),
+        ("utf-16", "is encoded as UTF-16"),
+        ("utf-16-be", "is encoded as UTF-16"),
+        ("utf-32", "is encoded as UTF-32"),
+        ("latin-1", "it is not UTF-8: byte 11"),
     ],
 )
 def test_encoded_data_in_another_writing_is_named(codec: str, named: str) -> None:

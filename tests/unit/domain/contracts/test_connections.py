@@ -84,8 +84,8 @@ def test_a_url_that_libpq_takes_stays_as_it_is(url: str, password: str | None) -
         (f"postgresql://u:{SECRET}?x@h/d", "a ? is %3F"),
         (f"postgresql://u:{SECRET} x@h/d", "a blank is %20"),
         (f"postgresql://u:{SECRET}@h/d\npostgresql://", "line break"),
-        (f"postgresql://u:p@h:{SECRET}/d", "no number from 1 to 65535"),
-        (f"postgresql://u:{SECRET}@h:99999/d", "no number from 1 to 65535"),
+        (f"postgresql://u:p@h:{SECRET}/d", "not a number from 1 to 65535"),
+        (f"postgresql://u:{SECRET}@h:99999/d", "not a number from 1 to 65535"),
         (f"postgresql://u:p@{SECRET}!/d", "host name"),
         (f"postgresql://u:{SECRET}@h", "names no database"),
         (f"host=h user=u password={SECRET}", "names no database"),
@@ -113,7 +113,7 @@ def test_a_bus_connection_is_taken(pasted: str) -> None:
     ("wrong", "fix"),
     [
         (SECRET, "Endpoint=sb://"),
-        (BUS.replace("Endpoint=", ""), "no connection string"),
+        (BUS.replace("Endpoint=", ""), "not a connection string"),
         (BUS.replace("sb://", "https://"), "names no Endpoint"),
         (BUS.replace("SharedAccessKeyName=n;", ""), "SharedAccessKeyName"),
         (f"{BUS};EntityPath=intents", "EntityPath"),
@@ -151,7 +151,7 @@ def test_an_http_url_holds_nothing_secret() -> None:
         f"https://h /{SECRET}",
         f"https://[{SECRET}/",
     ):
-        with pytest.raises(ValueError, match=r"must be a URL|in no URL") as raised:
+        with pytest.raises(ValueError, match=r"must be a URL|no URL may have") as raised:
             http_url(wrong)
         assert SECRET not in str(raised.value)
 
@@ -165,7 +165,7 @@ def test_tokens_go_nowhere_in_the_clear() -> None:
 def test_a_key_fits_a_header() -> None:
     assert api_key(" 'sk-abc'\n") == "sk-abc"
     for wrong in (f"{SECRET}\n{SECRET}", f"{SECRET} {SECRET}", f"{SECRET}…", "  "):
-        with pytest.raises(ValueError, match="in no key") as raised:
+        with pytest.raises(ValueError, match="no key has") as raised:
             api_key(wrong)
         assert SECRET not in str(raised.value)
 
