@@ -21,7 +21,7 @@ from domain.contracts.heartbeat import (
     Heartbeat,
 )
 from domain.contracts.job import MAX_ARTIFACT_BYTES, Sha256
-from domain.runs.artifacts import TooMuch, WrongHash
+from domain.runs.artifacts import UploadLimitExceeded, WrongHash
 from domain.runs.inputs import InputGone, NoSuchInput
 from domain.runs.status import RunStatus
 from domain.runs.tokens import RunOwner
@@ -76,7 +76,7 @@ async def upload_artifact(request: Request) -> func.HttpResponse:
         )
     except WrongHash as error:
         raise Problem(400, "invalid-request", f"body: {error}") from None
-    except TooMuch as error:
+    except UploadLimitExceeded as error:
         raise Problem(413, "too-large", f"artifact_bytes: {error}") from None
     return func.HttpResponse(status_code=204)
 

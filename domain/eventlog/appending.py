@@ -1,4 +1,4 @@
-"""Commands into the log: one in a transaction, or several."""
+"""Appends commands to the log: one per transaction, or several."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from domain.eventlog.models import (
 
 _SQL = load_statements(Path(__file__).with_name("appending.sql"))
 
-#: How long a group waits for a lock, its inline writes included. Less than PostgreSQL takes to look
-#: for deadlocks (a second): inline writes of two groups may want the same rows in another order.
+#: How long a group, inline writes included, waits for a lock. Shorter than PostgreSQL's
+#: deadlock_timeout (a second): inline writes of two groups may lock the same rows in another order.
 _GROUP_LOCK_TIMEOUT = "200ms"
 
 #: SQLSTATE of a repeated command; the others are in `_meaning`.
 _RECORDED_BEFORE = "QL001"
 
 
-#: SQLSTATEs of transactions that the server undid because others were in their way, and how long to
-#: wait before each repetition, seconds.
+#: SQLSTATEs of transactions that were rolled back because of a conflict with others, and the pause
+#: before each repetition, seconds.
 _UNDONE = ("40001", "40P01")
 _PAUSES = (0.01, 0.05, 0.2)
 
 
 class Command(NamedTuple):
-    """What `domain.eventlog.log.EventLog.append` was given, its JSON encoded."""
+    """The arguments of `domain.eventlog.log.EventLog.append`, with encoded JSON."""
 
     stream_id: str
     tenant_id: str
@@ -59,7 +59,7 @@ class Command(NamedTuple):
 
 
 class _Recording(NamedTuple):
-    """What the database says of a transaction that appended events."""
+    """What the database returns about a transaction that appended events."""
 
     transaction_id: int
     recorded_at: datetime
@@ -69,7 +69,7 @@ class _Recording(NamedTuple):
 async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendResult:
     """Append one command in a transaction of its own; see `domain.eventlog.log.EventLog.append`.
 
-    What the server undid in favour of another transaction is done again, a few times.
+    A transaction that was rolled back because of a conflict is repeated a few times.
     """
     for pause in _PAUSES:
         try:
@@ -98,12 +98,12 @@ async def append_together(
     """Append commands for different streams in one transaction.
 
     Returns:
-        the result of each command; None for one of which nothing was kept, for a reason that
-        `append_alone` will tell, if it still is one then.
+        the result of each command; None for one that was not recorded: `append_alone` either
+        records it or raises the reason.
 
     Raises:
-        psycopg.OperationalError: no connection was to be had, or it was lost: whether the commands
-            were recorded is not known.
+        psycopg.OperationalError: the database cannot be reached, or the connection was lost: it is
+            not known whether the commands were recorded.
     """
     async with Borrowed(pool) as connection:
         try:
@@ -114,7 +114,7 @@ async def append_together(
             await connection.rollback()
             return [None] * len(commands)
         except asyncio.CancelledError:
-            await connection.close()  # where its pipeline stands is not known
+            await connection.close()  # its pipeline is in an unknown state
             raise
     return [
         AppendResult(_recorded(command, recording), duplicate=False) if recording else None
@@ -171,16 +171,16 @@ async def _append(connection: AsyncConnection[Any], command: Command) -> _Record
     if not command.inline:
         cursor = await connection.execute(statement, params, binary=True)
         return _recording(command, await _only_row(cursor))
-    # Up to its end a pipeline on an autocommit connection is one transaction: the first failing
-    # statement undoes those before it and skips those after it.
+    # A pipeline on an autocommit connection is one transaction: the first failing statement rolls
+    # back those before it and skips those after it.
     async with connection.pipeline():
         try:
             cursor = await connection.execute(statement, params, binary=True)
             for write in command.inline:
                 await connection.execute(write.statement, write.params)
         except BaseException as error:
-            # The end of the pipeline would commit what was sent before a cancellation, or before
-            # parameters that cannot be sent. Only the server's own errors undo it.
+            # After a cancellation, or with parameters that cannot be sent, the end of the pipeline
+            # would commit what was sent before. Only errors of the server roll it back.
             if not (isinstance(error, psycopg.Error) and error.sqlstate):
                 await connection.close()
             raise
@@ -213,7 +213,7 @@ async def _only_row(cursor: AsyncCursor[Any]) -> tuple[Any, ...]:
 
 
 def _recorded(command: Command, recording: _Recording) -> list[RecordedEvent]:
-    """What reading the appended events back would give."""
+    """The appended events, as reading them back would return them."""
     numbered = zip(recording.positions, command.events, strict=True)
     return [
         RecordedEvent(

@@ -1,5 +1,5 @@
 -- name: append
--- One JSON value and not arrays: PostgreSQL makes those faster than the driver does.
+-- One JSON value instead of arrays: PostgreSQL builds arrays faster than the driver does.
 select o_transaction_id, o_recorded_at, o_positions
 from (
     select array_agg(event_id order by n) as event_ids, array_agg(type order by n) as types,
@@ -12,7 +12,7 @@ lateral public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s,
     %(metadata)s::json, events.event_ids, events.types, events.schema_versions, events.data)
 
 -- name: append_event
--- A single event, as most commands have.
+-- For commands with a single event, as most have.
 select o_transaction_id, o_recorded_at, o_position
 from public.append_event(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s, %(event_id)s, %(type)s, %(schema_version)s::smallint, %(data)s)

@@ -1,4 +1,4 @@
-"""How far each follower of the log has come, and who may follow."""
+"""Checkpoints of the log's followers, and leases, which let one process follow at a time."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SQL = load_statements(Path(__file__).with_name("checkpoints.sql"))
 
 
 class Lease:
-    """The right to follow the log under one name.
+    """The exclusive right to follow the log under one name.
 
-    It lives on the connection that holds the lock: if that breaks, `save` fails, so a follower
-    that has lost its right cannot move the checkpoint of the next one.
+    It uses the connection that holds the lock: if that is lost, `save` fails, so a former holder
+    cannot move the checkpoint of the next one.
     """
 
     def __init__(self, connection: AsyncConnection[Any], name: str) -> None:
@@ -34,10 +34,10 @@ class Lease:
         self._name = name
 
     async def load(self) -> Checkpoint:
-        """The saved checkpoint; the start for a new name.
+        """The saved checkpoint; the start of the log for a new name.
 
-        Where the log was restored with other transaction ids than the checkpoint was saved under,
-        the checkpoint is re-based on its position: nothing is skipped, events may be repeated.
+        If the log was restored with transaction ids other than those of the checkpoint, the
+        checkpoint is re-based by its position: no event is skipped, some may be repeated.
         """
         rows = await self._execute("load", {})
         if not rows:
@@ -49,27 +49,27 @@ class Lease:
         return Checkpoint(*rows[0]) if rows else Checkpoint.start()
 
     async def save(self, checkpoint: Checkpoint) -> None:
-        """Save the checkpoint, be it ahead of the last one or, to rewind, behind it.
+        """Save a checkpoint, which may be before the last one, to rewind.
 
         Raises:
-            psycopg.OperationalError: the connection is gone, and with it the right.
+            psycopg.OperationalError: the connection was lost, and the lease with it.
         """
         await self._execute("save", checkpoint.params())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """A transaction on the lease's connection: what is written in it moves with `save`."""
+        """A transaction on the lease's connection, for writes that are committed with `save`."""
         async with self._connection.transaction():
             yield self._connection
 
     async def fetch(self, statement: bytes, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """Run one statement on the lease's connection; its rows, none where it returns none.
 
-        What is read and written like that is read and written in one database. Another connection
-        of the pool may have been made later, to one that was restored meanwhile.
+        So all reads and writes go to the same database. Another connection of the pool may be
+        newer, and lead to a database that was restored meanwhile.
 
         Raises:
-            psycopg.OperationalError: the connection is gone, and with it the right.
+            psycopg.OperationalError: the connection was lost, and the lease with it.
         """
         return await fetch_over(self._connection, statement, params)
 
@@ -78,7 +78,7 @@ class Lease:
 
 
 class CheckpointStore:
-    """Named checkpoints; at most one holder of each name's lease in the whole system."""
+    """Named checkpoints; each name's lease has one holder at a time, among all processes."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
@@ -87,10 +87,10 @@ class CheckpointStore:
 
     @asynccontextmanager
     async def exclusive(self, name: str) -> AsyncIterator[Lease]:
-        """Wait for the lease of ``name`` and hold it, with one connection of the pool.
+        """Wait for the lease of ``name`` and hold it; takes one connection of the pool.
 
-        Only one task of a process waits in the database, the others wait for that one, so that
-        waiting cannot use up the pool.
+        Only one task of a process waits in the database; the others wait for that task, so that
+        they do not use up the pool.
         """
         turn = self._turns.setdefault(name, asyncio.Lock())
         async with turn:
@@ -101,7 +101,7 @@ class CheckpointStore:
                     yield Lease(connection, name)
                     await connection.execute(_SQL["unlock"], {"name": name})
                 except BaseException:
-                    # Whether the lock is held is uncertain now; closing surely gives it up.
+                    # It is unknown whether the lock is held; closing the connection releases it.
                     await connection.close()
                     raise
 
@@ -111,7 +111,7 @@ class CheckpointStore:
         return saved.get(name, Checkpoint.start())
 
     async def all(self) -> list[tuple[str, Checkpoint, datetime]]:
-        """Name, checkpoint and time of its last move, of every follower."""
+        """Name, checkpoint and time of the last save, of every follower."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_SQL["all"], binary=True)
             return [
@@ -126,6 +126,6 @@ async def _lock(connection: AsyncConnection[Any], name: str) -> None:
             await connection.execute(_SQL["lock"], {"name": name})
             return
         except pg.LockNotAvailable:
-            # lock_timeout: wait in slices, because a waiting statement keeps its snapshot and
-            # with it every dead row that vacuum would remove.
+            # After lock_timeout, start again: a waiting statement keeps its snapshot, and vacuum
+            # cannot remove rows that died since.
             continue

@@ -5,8 +5,7 @@ select pg_advisory_lock(hashtextextended(%(name)s, 2))
 select pg_advisory_unlock(hashtextextended(%(name)s, 2))
 
 -- name: load
--- Whether the log still holds the event the checkpoint stands at is asked only where the log has
--- come to another cluster since.
+-- Looks for the checkpoint's event only if the log has come to another cluster since.
 select c.transaction_id, c.position,
     c.system_identifier = i.system_identifier
     or c.position = 0
@@ -16,7 +15,7 @@ from checkpoints c cross join log_identity i
 where c.name = %(name)s
 
 -- name: rebase
--- The last event in the log's order before all those with a greater position.
+-- The last event, in the log's order, before all events with a greater position.
 with next as (
     select transaction_id, position from events
     where position > %(position)s

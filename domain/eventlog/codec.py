@@ -1,6 +1,6 @@
-"""Events to rows and back: the only place that touches the serialised form.
+"""Converts events to rows and back: the only place that knows the serialised form.
 
-Protection of personal fields (encryption per data subject) belongs here.
+Protection of personal fields (encryption per data subject) would belong here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_TYPE = 120
 
 
 class EncodedEvent(NamedTuple):
-    """A new event as it is stored: its data are JSON text."""
+    """A new event in its stored form: ``data`` is JSON text."""
 
     event_id: UUID
     type: str
@@ -29,10 +29,10 @@ class EncodedEvent(NamedTuple):
 
 
 def encode(events: Sequence[NewEvent]) -> list[EncodedEvent]:
-    """``events`` as they are stored.
+    """``events`` in their stored form.
 
     Raises:
-        InvalidEvent: none or too many, one too large, or not JSON.
+        InvalidEvent: no or too many events, or one is too large or cannot be written as JSON.
     """
     if not 1 <= len(events) <= MAX_EVENTS:
         raise InvalidEvent(f"events: {len(events)} in one command, allowed are 1 to {MAX_EVENTS}")

@@ -1,7 +1,7 @@
-"""Digests of events, from the columns exactly as they are stored.
+"""Digests of events, computed from the columns exactly as they are stored.
 
-The database computes the same when an event is inserted (migration ``0004_seals.sql``); whoever
-verifies computes it here, because a function in the database is as easily changed as a row.
+The database computes the same digest when an event is inserted (migration ``0004_seals.sql``).
+Verification computes it here, because a function in the database can be changed as easily as a row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class StoredEvent(NamedTuple):
-    """An event with its JSON as stored text and the digest it was given when inserted."""
+    """An event with its JSON as stored text and the digest that was computed at its insertion."""
 
     position: int
     transaction_id: int

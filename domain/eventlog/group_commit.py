@@ -1,4 +1,4 @@
-"""Appends at once while few are under way; those that come meanwhile share a transaction."""
+"""Group commit: with few callers each append has its own transaction; more callers share them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from domain.eventlog import codec
 from domain.eventlog.appending import Command, append_alone, append_together
 from domain.eventlog.models import AppendResult
 
-#: So few callers gain nothing by sharing: each has a transaction of its own, at once.
+#: Up to so many callers gain nothing by sharing: each gets a transaction of its own, at once.
 SEPARATE_CALLERS = 4
 
-#: Transactions at a time that more callers share: the server works on one while the next is made.
+#: Concurrent transactions that more callers share: the server runs one while the next is prepared.
 SHARED_TRANSACTIONS = 2
 
-#: What a transaction may take and still be waited for, in seconds: a slow one holds up nobody.
+#: A transaction that takes longer gives up its slot, so that it holds up nobody. Seconds.
 SLOW_SECONDS = 0.05
 
-#: Bounds of a group; a command that is larger by itself makes one.
+#: Limits of a group; a larger command is a group of its own.
 MAX_COMMANDS = 64
 MAX_EVENTS = codec.MAX_EVENTS
 MAX_CHARACTERS = codec.MAX_EVENT_BYTES
 
 
-#: Of a command in a group: its result, what befell the whole group, or None: to be done alone.
+#: Of a command in a group: its result, the error of the whole group, or None: to be done alone.
 _Outcome = AppendResult | Exception | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Waiting:
-    """A command whose caller waits for what becomes of it."""
+    """A command whose caller waits for its outcome."""
 
     command: Command
     outcome: asyncio.Future[_Outcome]
@@ -49,12 +49,12 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Carries out the appends of a process over a pool; of one event loop, as its pool is."""
+    """Carries out the appends of a process over a pool, in the pool's event loop."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._callers = 0
-        self._slots: dict[object, float] = {}  # when each began, the longest first
+        self._slots: dict[object, float] = {}  # when each was taken, oldest first
         self._timer: asyncio.TimerHandle | None = None  # only while somebody waits
         self._queues: dict[str, deque[_Waiting]] = {}  # by stream, the next one to serve first
         self._groups: dict[asyncio.Task[None], list[_Waiting]] = {}
@@ -87,7 +87,7 @@ class GroupCommit:
             raise
 
     async def _leave(self, waiting: _Waiting) -> None:
-        """Do not do what nobody waits for any more, unless others' commands are done with it."""
+        """Drop a command whose caller was cancelled, unless its group has other commands."""
         queue = self._queues.get(waiting.command.stream_id)
         if queue is not None and waiting in queue:
             queue.remove(waiting)
@@ -110,7 +110,7 @@ class GroupCommit:
         return slot
 
     def _release_slot(self, slot: object) -> None:
-        if self._slots.pop(slot, None) is not None:  # else it took too long and has ended before
+        if self._slots.pop(slot, None) is not None:  # else it was slow and is released already
             self._serve()
 
     def _serve(self) -> None:
@@ -121,7 +121,7 @@ class GroupCommit:
             task.add_done_callback(self._groups.pop)
 
     def _watch(self) -> None:
-        """See to it that those who wait do not wait longer than `SLOW_SECONDS` for one slot."""
+        """Make sure that no slot is waited for longer than `SLOW_SECONDS`."""
         if self._timer is None:
             until = next(iter(self._slots.values())) + SLOW_SECONDS
             self._timer = asyncio.get_running_loop().call_at(until, self._release_slow)
@@ -138,7 +138,8 @@ class GroupCommit:
     def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
         events = characters = 0
-        # No more than its share: two transactions of eight are faster than one of fourteen and two.
+        # An equal share: two transactions with eight commands are faster than one with 14 and one
+        # with 2.
         share = min(MAX_COMMANDS, math.ceil(self._callers / SHARED_TRANSACTIONS))
         for stream_id in list(islice(self._queues, share)):
             queue = self._queues[stream_id]
@@ -149,7 +150,7 @@ class GroupCommit:
             group.append(queue.popleft())
             del self._queues[stream_id]
             if queue:
-                self._queues[stream_id] = queue  # at the end: every stream has its slot
+                self._queues[stream_id] = queue  # at the end: streams take turns
         return group
 
     async def _carry_out(self, group: Sequence[_Waiting], slot: object) -> None:
@@ -166,7 +167,7 @@ class GroupCommit:
             for waiting, outcome in zip(group, outcomes, strict=True):
                 if not waiting.outcome.done():  # its caller was cancelled
                     waiting.outcome.set_result(outcome)
-            # What these callers append next shall not come too late for the next group.
+            # Let these callers append again before the next group is formed.
             await asyncio.sleep(0)
         finally:
             self._release_slot(slot)

@@ -1,4 +1,4 @@
-"""Streams of intents: their names, their events as the domain knows them, their states."""
+"""Streams of intents: their names, typed events and states."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def stream_of(intent_id: UUID) -> str:
 
 
 def intent_of(stream_id: str) -> UUID:
-    """The intent whose stream this is.
+    """The intent of a stream.
 
     Raises:
-        ValueError: not the stream of an intent.
+        ValueError: the stream is not an intent's.
     """
     if not stream_id.startswith(STREAM_PREFIX):
         raise ValueError(f"{stream_id!r} is not the stream of an intent")
@@ -42,12 +42,12 @@ def typed(record: RecordedEvent) -> IntentEvent | UnknownEvent:
 
 
 class UnreadableStream(ValueError):
-    """The events of an intent that this release cannot fold: nothing can be decided about it.
+    """The events of an intent cannot be folded by this release, which can decide nothing about it.
 
-    A later release may be able to: the message says what is in the way, and nothing personal.
+    A later release may be able to. The message says why, without personal data.
 
     Attributes:
-        tenant_id: whose stream it is.
+        tenant_id: the stream's owner.
     """
 
     def __init__(self, record: RecordedEvent, error: Exception) -> None:
@@ -58,7 +58,7 @@ class UnreadableStream(ValueError):
 
 
 def folding(records: Iterable[RecordedEvent]) -> Iterator[tuple[RecordedEvent, IntentState]]:
-    """Each event of a stream, from its first on, with the state after it.
+    """Each event of a stream with the state after it; ``records`` begin with the first event.
 
     Raises:
         UnreadableStream: at the event that cannot be folded.

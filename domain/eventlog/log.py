@@ -35,7 +35,7 @@ MAX_COUNTED = 100_000
 
 
 class EventLog:
-    """The log over a pool of `domain.database.pool.open_pool`."""
+    """The event log, over a pool from `domain.database.pool.open_pool`."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
@@ -51,17 +51,16 @@ class EventLog:
         metadata: dict[str, Any],
         inline: Sequence[InlineWrite] = (),
     ) -> AppendResult:
-        """Append the events of one command and run ``inline``, all in one transaction or nothing.
+        """Append the events of one command and run ``inline``, in one transaction.
 
-        One network round trip and one commit, which appends of many callers at once share. A
-        command that was recorded in this stream before gives its first outcome; nothing is written
-        then.
+        Takes one network round trip and one commit, which concurrent appends share. If the command
+        was recorded in this stream before, nothing is written and its first outcome is returned.
 
         Args:
-            stream_id: 1 to 200 characters; the first append to it makes the stream.
-            tenant_id: who owns the stream.
-            expected_version: of the stream's last event; 0 for a new stream.
-            command_id: what is done once.
+            stream_id: 1 to 200 characters; the first append creates the stream.
+            tenant_id: the owner of the stream.
+            expected_version: the version of the stream's last event; 0 for a new stream.
+            command_id: identifies the command, which is recorded once.
             events: 1 to `codec.MAX_EVENTS`.
             metadata: a JSON object recorded with each event.
             inline: writes to projections that must not lag behind.
@@ -94,15 +93,15 @@ class EventLog:
         return codec.decode_all(await fetch(self._pool, _SQL["read_stream"], params))
 
     async def event(self, event_id: UUID) -> RecordedEvent | None:
-        """One event; None if the log has none of this id."""
+        """The event of this id; None if there is none."""
         rows = await fetch(self._pool, _SQL["event"], {"event_id": event_id})
         return codec.decode(rows[0]) if rows else None
 
     async def read_all(self, after: Checkpoint, limit: int = 1000) -> list[RecordedEvent]:
         """At most ``limit`` events of all streams after a checkpoint, in the log's order.
 
-        Complete up to the last one returned: an event committed later sorts after it. Empty: the
-        end for now. Pages of about 1,000 are the fastest.
+        Complete up to the last event returned: events committed later come after it. Empty at the
+        current end of the log. Pages of about 1,000 are the fastest.
         """
         params = {**after.params(), "limit": _limit(limit)}
         rows = await fetch(self._pool, _SQL["read_all"], params)
@@ -113,18 +112,18 @@ class EventLog:
     async def follow(
         self, after: Checkpoint, limit: int = 1000
     ) -> AsyncGenerator[list[RecordedEvent]]:
-        """The pages of `read_all` up to the end for now, each asked for ahead.
+        """The pages of `read_all` up to the current end, each requested ahead.
 
-        While the caller works on a page, the server makes the next one; what comes meanwhile may be
-        left to the next call. Two pages are in memory, and a connection of the pool is in use. Who
-        leaves before the end closes the iterator, as
-        `contextlib.aclosing` does.
+        While the caller works on a page, the server prepares the next one. Events that are appended
+        meanwhile may be left to the next call. Two pages are in memory, and a connection of the
+        pool is in use. A caller that stops early must close the iterator, as with
+        `contextlib.aclosing`.
         """
         reading = asyncio.create_task(self.read_all(after, limit))
         try:
             while page := await reading:
                 reading = asyncio.create_task(self.read_all(page[-1].checkpoint, limit))
-                await asyncio.sleep(0)  # the request is sent before the caller takes its time
+                await asyncio.sleep(0)  # sends the request before the caller works on the page
                 yield page
         finally:
             reading.cancel()
@@ -134,13 +133,13 @@ class EventLog:
         """Adopt the log if it was restored into another cluster; see the first migration.
 
         Returns:
-            whether the server had been started since the last look.
+            whether the server was restarted since the last check.
         """
         [[needed]] = await fetch(self._pool, _SQL["adopt_if_moved"], {})
         return bool(needed)
 
     async def writable(self) -> bool:
-        """Whether the server takes writes; not while it is a standby or set to be read-only."""
+        """Whether the server accepts writes: it is neither a standby nor set to read-only."""
         [[writable]] = await fetch(self._pool, _SQL["writable"], {})
         return bool(writable)
 
@@ -160,7 +159,7 @@ class EventLog:
     async def streams(
         self, tenant_id: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> list[StreamInfo]:
-        """Streams in the order of their ids, after the stream id ``cursor``."""
+        """Streams ordered by id, after the stream id ``cursor``."""
         params = {"tenant_id": tenant_id, "after": cursor or "", "limit": _limit(limit)}
         name = "streams" if tenant_id is None else "streams_of_tenant"
         return [StreamInfo(*row) for row in await fetch(self._pool, _SQL[name], params)]

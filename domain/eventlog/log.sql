@@ -22,7 +22,7 @@ order by transaction_id, position
 limit %(limit)s
 
 -- name: adopt_if_moved
--- Adopts the log if the server was started since somebody looked; true if there was need to.
+-- Adopts the log if the server was restarted since the last check; true if it was.
 select case when server_started = pg_postmaster_start_time() then false
     else adopt_log() is not null end
 from log_identity

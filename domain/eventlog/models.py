@@ -1,4 +1,4 @@
-"""What goes into the event log and what comes out."""
+"""Data types of the event log."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import orjson
 
 @dataclass(frozen=True, slots=True, order=True)
 class Checkpoint:
-    """How far a follower has read: everything up to and with this event.
+    """How far a follower has read: up to and including this event.
 
-    The order of events is that of ``(transaction_id, position)``. Position alone would lose
-    events: numbers are given out before their transactions commit.
+    Events are ordered by ``(transaction_id, position)``. By position alone a follower would miss
+    events, because positions are assigned before their transactions commit.
     """
 
     transaction_id: int
@@ -24,11 +24,11 @@ class Checkpoint:
 
     @classmethod
     def start(cls) -> Checkpoint:
-        """Before the first event."""
+        """The checkpoint before the first event."""
         return cls(0, 0)
 
     def params(self, prefix: str = "") -> dict[str, Any]:
-        """The parameters ``transaction_id``, as text for ``::xid8``, and ``position``."""
+        """The statement parameters ``transaction_id``, as text for ``::xid8``, and ``position``."""
         return {
             f"{prefix}transaction_id": str(self.transaction_id),
             f"{prefix}position": self.position,
@@ -40,8 +40,8 @@ class NewEvent:
     """An event to append.
 
     Attributes:
-        event_id: unique in the log; derive it from the command's id, so that repeating the
-            command repeats the id.
+        event_id: unique in the log; derive it from the command's id, so that a repeated command
+            has the same event ids.
         data: a JSON object, as a dict or already encoded in UTF-8.
     """
 
@@ -52,14 +52,14 @@ class NewEvent:
 
 
 class RecordedEvent(NamedTuple):
-    """An event as it stands in the log; its JSON is parsed by those who need it.
+    """An event as stored in the log; its JSON is parsed only when it is needed.
 
     Attributes:
         position: unique in the log, growing, with gaps; see `Checkpoint` for the order.
-        transaction_id: of the transaction that appended it.
-        version: in its stream: 1, 2, 3, … without gaps.
+        transaction_id: the transaction that appended it.
+        version: its number in the stream: 1, 2, 3, … without gaps.
         recorded_at: time of the append by the database's clock.
-        metadata_json: of the command that caused it, for example ``traceparent``.
+        metadata_json: metadata of the command that caused it, for example ``traceparent``.
         data_json: what happened.
     """
 
@@ -78,19 +78,19 @@ class RecordedEvent(NamedTuple):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """``metadata_json``, parsed anew each time."""
+        """``metadata_json``, parsed at each access."""
         parsed: dict[str, Any] = orjson.loads(self.metadata_json)
         return parsed
 
     @property
     def data(self) -> dict[str, Any]:
-        """``data_json``, parsed anew each time."""
+        """``data_json``, parsed at each access."""
         parsed: dict[str, Any] = orjson.loads(self.data_json)
         return parsed
 
     @property
     def traceparent(self) -> str | None:
-        """Of the metadata; None where there is none, or they are not what we record."""
+        """The metadata's ``traceparent``; None if there is none, or it cannot be read."""
         try:
             found = self.metadata["traceparent"]
         except (ValueError, LookupError, TypeError):
@@ -99,7 +99,7 @@ class RecordedEvent(NamedTuple):
 
     @property
     def raw_json(self) -> dict[str, orjson.Fragment]:
-        """Metadata and data for `orjson.dumps`, exactly as stored: they need not be readable."""
+        """Metadata and data for `orjson.dumps`, exactly as stored, without parsing them."""
         return {
             "metadata": orjson.Fragment(self.metadata_json),
             "data": orjson.Fragment(self.data_json),
@@ -121,7 +121,7 @@ class InlineWrite:
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """The events of a command; ``duplicate``: they had been recorded before."""
+    """The events of a command; ``duplicate``: they were recorded before."""
 
     events: list[RecordedEvent]
     duplicate: bool
@@ -132,7 +132,7 @@ class Lag:
     """How far a follower is behind.
 
     Attributes:
-        events: readable and not read yet, counted up to `domain.eventlog.log.MAX_COUNTED`.
+        events: readable events it has not read, counted up to `domain.eventlog.log.MAX_COUNTED`.
         seconds: age of the oldest of them.
         horizon_held_seconds: how long the oldest committed event has been unreadable because an
             older transaction, anywhere in the server, is still open.
@@ -159,7 +159,7 @@ class EventLogError(Exception):
 
 
 class WrongExpectedVersion(EventLogError):
-    """The stream has moved on, or is not as far yet, as the writer believed."""
+    """The stream is at another version than the writer expected."""
 
     def __init__(self, stream_id: str, expected: int, actual: int) -> None:
         super().__init__(f"stream {stream_id!r} is at version {actual}, not {expected}")
@@ -169,11 +169,11 @@ class WrongExpectedVersion(EventLogError):
 
 
 class StreamOfAnotherTenant(EventLogError):
-    """The stream belongs to another tenant than the one the events are for."""
+    """The stream belongs to another tenant."""
 
 
 class EventIdTaken(EventLogError):
-    """An event id of the command is in the log already, under another command."""
+    """An event id of the command is already in the log, under another command."""
 
 
 class InvalidEvent(EventLogError, ValueError):

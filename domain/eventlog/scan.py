@@ -1,4 +1,4 @@
-"""Reads the log in its order, or one stream, event by event as they are stored, with filters."""
+"""Reads stored events, of the whole log in its order or of one stream, with filters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from domain.eventlog.models import Checkpoint
 
 _SQL = load_statements(Path(__file__).with_name("scan.sql"))
 
-#: Events, of all tenants and types, that one query walks through.
+#: Events, of all tenants and types, that one query reads.
 PART = 2000
 
 
@@ -26,11 +26,11 @@ class InvalidPattern(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events are wanted; nothing set means all.
+    """Selects events; all, if nothing is set.
 
     Attributes:
-        tenant_id: only this tenant's.
-        types: only types that match one of these patterns, ``*`` any text, ``?`` one character.
+        tenant_id: only this tenant's events.
+        types: only types that match one of these patterns: ``*`` any text, ``?`` one character.
     """
 
     tenant_id: str | None = None
@@ -49,21 +49,21 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the log that was read whole: its wanted events, and where it ends."""
+    """A part of the log that was read completely: its selected events, and where it ends."""
 
     events: Sequence[StoredEvent]
     end: Checkpoint
 
 
 class LogScanner:
-    """Reads over a pool; complete up to each part's end, as `EventLog.read_all` is."""
+    """Reads the log; complete up to each part's end, as `EventLog.read_all` is."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._log = EventLog(pool)
 
     async def part(self, after: Checkpoint, wanted: Filter, size: int = PART) -> Part | None:
-        """The next part of at most ``size`` events of any kind; None at the end for now."""
+        """The next part, of at most ``size`` events before filtering; None at the current end."""
         start = after.params()
         ends = await fetch(self._pool, _SQL["boundary"], {**start, "limit": size})
         if not ends and await self._log.adopt_if_moved():
@@ -78,13 +78,13 @@ class LogScanner:
     async def stream(
         self, stream_id: str, after_version: int, wanted: Filter
     ) -> Sequence[StoredEvent]:
-        """The next wanted events of a stream, at most `PART`."""
+        """The next selected events of a stream, at most `PART`."""
         params = {"stream_id": stream_id, "after_version": after_version, "limit": PART}
         rows = await fetch(self._pool, _SQL["stream"], {**params, **wanted.params()})
         return [StoredEvent(*row) for row in rows]
 
     async def stream_version(self, stream_id: str) -> int:
-        """The version of a stream's last event; 0 without any."""
+        """The version of a stream's last event; 0 if it has none."""
         [[version]] = await fetch(self._pool, _SQL["stream_version"], {"stream_id": stream_id})
         return int(version)
 

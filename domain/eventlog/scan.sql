@@ -1,5 +1,5 @@
 -- name: boundary
--- Where a part of the log with so many events, of all kinds, ends.
+-- The end of a part of the log with so many events, before filtering.
 select transaction_id, position
 from (
     select transaction_id, position

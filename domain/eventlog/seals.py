@@ -1,7 +1,7 @@
-"""Seals: a chain of digests over the log, made behind the writers' backs.
+"""Seals: a chain of digests over the log, made later than the events, so that writers never wait.
 
-Each seal names the events of one range in the log's order with their digests, and contains the
-digest of the seal before it. So whoever has seen one seal's digest can later tell whether anything
+Each seal lists the events of one range in the log's order with their digests, and contains the
+digest of the seal before it. So whoever has seen one seal's digest can later tell whether any event
 up to it was changed, removed, inserted or moved.
 """
 
@@ -28,17 +28,17 @@ from domain.telemetry import security_event
 
 _SQL = load_statements(Path(__file__).with_name("seals.sql"))
 
-#: One line per seal, so that its digest also lies where the database's owner cannot reach it.
+#: Logs a line per seal, so that its digest is also kept where the database's owner cannot reach it.
 logger = logging.getLogger("qlp.seals")
 
 NAME = "seals"
 
-#: Events in one seal; about 100 bytes of the seal's row each.
+#: Events in one seal; each takes about 100 bytes of the seal's row.
 PAGE = 1000
 
 _EVENTS_PAGE, _VERSIONS_PAGE = 2000, 10_000
 
-#: What the first seal follows.
+#: The previous digest of the first seal.
 GENESIS = bytes(DIGEST_BYTES)
 
 _SEAL_FORMAT = b"\x02"
@@ -48,7 +48,7 @@ _MEMBER = struct.Struct(">q16siI32s")
 
 @dataclass(frozen=True, slots=True)
 class SealedEvent:
-    """An event as a seal names it."""
+    """An event as a seal lists it."""
 
     position: int
     event_id: UUID
@@ -63,11 +63,11 @@ class Seal:
 
     Attributes:
         seq: 1, 2, 3, … without gaps.
-        start, end: checkpoints of its first and last event when it was made.
-        events: of the range in the log's order.
+        start, end: the checkpoints of its first and last event when it was made.
+        events: the range's events in the log's order.
         sealed_at: by the database's clock.
-        previous_digest: of the seal before, `GENESIS` for the first.
-        digest: `seal_digest` of all this, as it is stored.
+        previous_digest: the digest of the seal before; `GENESIS` for the first.
+        digest: the stored `seal_digest` of all this.
     """
 
     seq: int
@@ -81,7 +81,7 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A seal's digest; who keeps it elsewhere can prove the log up to it. Hexadecimal."""
+    """A seal's digest, hexadecimal; a copy kept elsewhere proves the log up to that seal."""
 
     seq: int
     digest: str
@@ -90,14 +90,14 @@ class Head:
 
 
 class Bounds(NamedTuple):
-    """What has been given out: transaction ids below the one, positions up to the other."""
+    """What was assigned so far: transaction ids below the one, positions up to the other."""
 
     transaction_id: int
     position: int
 
 
 class Gap(NamedTuple):
-    """In a stream, ``version`` follows directly after ``before``."""
+    """In a stream, ``version`` follows ``before`` directly; those between are missing."""
 
     stream_id: str
     before: int
@@ -107,9 +107,10 @@ class Gap(NamedTuple):
 def seal_digest(
     seq: int, previous_digest: bytes, sealed_at: datetime, events: tuple[SealedEvent, ...]
 ) -> bytes:
-    """SHA-256 of a format byte, the number, previous digest, time and count, and the events.
+    """SHA-256 of a format byte, the number, previous digest, time, count and events of a seal.
 
-    Transaction ids are left out: they belong to a cluster, seals must outlive a restore.
+    Transaction ids are left out: they belong to a cluster, and seals must stay valid in a restored
+    one.
     """
     hasher = hashlib.sha256(_SEAL_FORMAT)
     hasher.update(_SEAL.pack(seq, previous_digest, microseconds(sealed_at), len(events)))
@@ -125,11 +126,11 @@ def seal_digest(
 
 
 class SealsMissing(RuntimeError):
-    """There were more seals once."""
+    """Seals that were made are missing."""
 
 
 class Sealer:
-    """Seals what lies below the horizon; one at a time, whichever process it runs in."""
+    """Seals events below the horizon; one sealer works at a time, among all processes."""
 
     def __init__(self, checkpoints: CheckpointStore) -> None:
         self._checkpoints = checkpoints
@@ -137,12 +138,12 @@ class Sealer:
     async def run_until_caught_up(self) -> int:
         """Seal everything committed since the last seal; returns the number of new seals.
 
-        A crash loses nothing: a seal is one row, and the next run goes on after the last one. What
-        a seal says was read over the connection that writes it, so it is of the same database.
+        A crash loses nothing: a seal is one row, and the next run continues after the last one.
+        Events are read over the connection that writes the seal, so both are in the same database.
 
         Raises:
             psycopg.OperationalError: that connection was lost, and with it the right to seal.
-            SealsMissing: more had been sealed than there are seals; nothing is sealed over it.
+            SealsMissing: seals that were made are missing; no new ones are made in their place.
         """
         count = 0
         async with self._checkpoints.exclusive(NAME) as lease:
@@ -186,7 +187,7 @@ async def _seal_next(lease: Lease) -> int:
     }
     async with lease.transaction():
         await lease.fetch(_SQL["insert"], seal)
-        await lease.save(end)  # remembers it when it is gone
+        await lease.save(end)  # shows later if this seal was deleted
     logger.info("seal seq=%d digest=%s events=%d", seq, digest.hex(), len(events))
     return len(events)
 
@@ -203,7 +204,7 @@ class SealReads:
         return [_seal(row) for row in rows]
 
     async def sealed_events(self, after: int) -> int:
-        """How many events the seals after number ``after`` say they hold."""
+        """How many events the seals after number ``after`` have, by their own count."""
         [[count]] = await fetch(self._pool, _SQL["sealed_events"], {"after": after})
         return int(count)
 
@@ -217,7 +218,7 @@ class SealReads:
         return {row[0]: _head(*row) for row in rows}
 
     async def stored(self, after: Checkpoint, to: Checkpoint) -> AsyncIterator[StoredEvent]:
-        """The events after one checkpoint and up to another, as they lie in the log now."""
+        """The events after one checkpoint and up to another, as they are in the log now."""
         while True:
             params = {**after.params(), **to.params("to_"), "limit": _EVENTS_PAGE}
             rows = await fetch(self._pool, _SQL["stored"], params)
@@ -228,27 +229,27 @@ class SealReads:
             after = Checkpoint(rows[-1][1], rows[-1][0])
 
     async def sealed_to(self) -> Checkpoint:
-        """How far the log has been sealed at some time; the start if it never was."""
+        """How far the log was ever sealed; the start if it never was."""
         rows = await fetch(self._pool, _SQL["sealed_to"], {"name": NAME})
         return Checkpoint(*rows[0]) if rows else Checkpoint.start()
 
     async def bounds(self) -> Bounds:
-        """What the database has given out by now."""
+        """What the database has assigned so far."""
         [row] = await fetch(self._pool, _SQL["bounds"], {})
         return Bounds(*row)
 
     async def end(self) -> Checkpoint:
-        """The last event that is not from the future, readable by followers or not."""
+        """The last event whose transaction has begun, whether followers can read it yet or not."""
         rows = await fetch(self._pool, _SQL["end"], {})
         return Checkpoint(*rows[0]) if rows else Checkpoint.start()
 
     async def strays(self, limit: int) -> list[StoredEvent]:
-        """Events that no follower ever reads: of transactions that are yet to come, or of none."""
+        """Events that followers never read: of transactions that have not begun, or of none."""
         rows = await fetch(self._pool, _SQL["strays"], {"limit": limit})
         return [StoredEvent(*row) for row in rows]
 
     async def gaps(self) -> AsyncIterator[Gap]:
-        """Where versions are missing within streams, or there are some below 1."""
+        """Where versions are missing in streams, or are below 1."""
         stream_id, version = "", 2**31 - 1
         while True:
             params = {"stream_id": stream_id, "version": version, "limit": _VERSIONS_PAGE}
@@ -268,7 +269,7 @@ class SealReads:
         return (rows[0][0], rows[0][1]) if rows else None
 
     async def positions_of(self, event_ids: list[UUID]) -> dict[UUID, int]:
-        """The positions of those events that are anywhere in the log."""
+        """The positions of those events that are in the log."""
         rows = await fetch(self._pool, _SQL["positions_of"], {"event_ids": event_ids})
         return dict(rows)
 
@@ -276,7 +277,7 @@ class SealReads:
 def _seal(row: tuple[Any, ...]) -> Seal:
     (seq, from_transaction, from_position, to_transaction, to_position) = row[:5]
     (sealed_at, previous, digest, count, *columns) = row[5:]
-    # A tampered seal may hold anything; without its events its digest cannot fit.
+    # A tampered seal may contain anything; without its events, its digest cannot match.
     whole = all(len(column) == count and None not in column for column in columns)
     return Seal(
         seq,

@@ -1,5 +1,5 @@
 -- name: last
--- The last seal, and whether more was sealed once than it reaches.
+-- The last seal, and whether the log was once sealed further.
 select seq, digest, to_transaction_id, to_position, clock_timestamp(),
     coalesce((made.transaction_id, made.position)
         > (coalesce(to_transaction_id, '0'::xid8), coalesce(to_position, 0)), false)
@@ -13,12 +13,12 @@ left join checkpoints made on made.name = %(name)s
 select transaction_id, position from checkpoints where name = %(name)s
 
 -- name: bounds
--- What has been given out: every transaction id below the first, positions up to the second.
+-- What was assigned so far: transaction ids below the first value, positions up to the second.
 select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + i.xid_offset), s.last_value
 from log_identity i cross join events_position_seq s
 
 -- name: end
--- The last event that is not from the future, readable by followers or not.
+-- The last event whose transaction has begun, whether followers can read it yet or not.
 select transaction_id, position from events
 where transaction_id < (
     select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + xid_offset)::text::xid8
@@ -27,7 +27,7 @@ order by transaction_id desc, position desc
 limit 1
 
 -- name: strays
--- Events where none can be: of transactions that have not begun, and before the first.
+-- Events where none can be: of transactions that have not begun, or before the first one.
 (select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
     command_id, recorded_at, metadata::text, data::text, digest
 from events

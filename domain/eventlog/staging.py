@@ -1,4 +1,4 @@
-"""Brings exported events into a log: all of them or none, each once, in their order."""
+"""Imports exported events into a log: all or none, each once, in their order."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from domain.eventlog.transfer import ImportedEvent
 
 _SQL = load_statements(Path(__file__).with_name("staging.sql"))
 
-#: Rows of a cursor fetched at once.
+#: Rows that a cursor fetches at once.
 _PAGE = 1000
 
 
 class ImportRefused(EventLogError, ValueError):
-    """The events do not fit into this log; names the line and what is in the way."""
+    """The events cannot be added to this log; names the line and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What a staged file holds.
+    """What a staged file contains.
 
     Attributes:
-        events: in the file.
-        streams: that they belong to.
-        known: events that are in the log already, exactly so.
-        tenants: that they belong to.
+        events: number of events in the file.
+        streams: number of streams they belong to.
+        known: number of events that are already in the log, identical.
+        tenants: number of tenants they belong to.
     """
 
     events: int
@@ -43,7 +43,7 @@ class Staged:
 
     @property
     def new(self) -> int:
-        """Events that an import appends."""
+        """Number of events that an import appends."""
         return self.events - self.known
 
 
@@ -51,17 +51,17 @@ class Staging:
     """A temporary table with the events of a file, on a connection that may insert into the log.
 
     Args:
-        connection: autocommit, of the tables' owner.
+        connection: of the tables' owner, in autocommit mode.
     """
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
 
     async def load(self, events: Iterable[ImportedEvent], progress: Callable[[int], None]) -> None:
-        """Fill the table; ``progress`` gets the number of bytes read so far.
+        """Fill the table; ``progress`` is called with the number of bytes read so far.
 
         Raises:
-            domain.eventlog.transfer.InvalidExport: see `read_export`.
+            domain.eventlog.transfer.InvalidExport: as `read_export`.
         """
         await self._run("drop")
         await self._run("create")
@@ -79,7 +79,7 @@ class Staging:
         """Compare the table with the log.
 
         Raises:
-            ImportRefused: they do not fit together.
+            ImportRefused: they contradict each other.
         """
         for statement, say in _REFUSALS.items():
             if rows := await self._rows(statement):
@@ -88,10 +88,11 @@ class Staging:
         return Staged(*row)
 
     async def insert(self) -> None:
-        """Append what the log does not have yet; to be called within a transaction.
+        """Append the events that the log does not have; to be called within a transaction.
 
         Raises:
-            ImportRefused: the log has moved on meanwhile, or does not store what the file says.
+            ImportRefused: a stream was written to meanwhile, the connection is not the owner's, or
+                the database stores an event differently.
         """
         try:
             await self._run("insert")
@@ -110,15 +111,15 @@ class Staging:
         await self._run("ensure_tenants")
 
     async def begin(self) -> None:
-        """To be called first in the transaction: waits for another import to end."""
+        """Wait for another import to end; to be called first in the transaction."""
         await self._run("lock")
 
     async def adopt(self) -> None:
-        """Make the log at home in this cluster, see its first migration."""
+        """Adopt the log in this cluster; see the first migration."""
         await self._run("adopt")
 
     async def streams(self) -> AsyncIterator[list[RecordedEvent]]:
-        """Every stream of the table, whole, as the log has it; within a transaction."""
+        """Every stream of the table, complete, from the log; to be called within a transaction."""
         stream: list[RecordedEvent] = []
         async with self._connection.cursor("imported", binary=True) as cursor:
             cursor.itersize = _PAGE

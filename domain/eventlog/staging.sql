@@ -48,7 +48,7 @@ order by 1
 limit 1
 
 -- name: clash
--- Something else is in the log where an event of the file would go, or the event lies elsewhere.
+-- The log has another event at an event's place, or has the event at another place.
 select i.line, i.stream_id, i.version, e.event_id, e.stream_id, e.version
 from incoming i
 join events e on e.stream_id = i.stream_id and e.version = i.version and e.digest <> i.digest
@@ -61,7 +61,7 @@ order by 1
 limit 1
 
 -- name: tenants
--- A stream whose events are not all of one tenant, with those in the log.
+-- A stream whose events, with those in the log, do not all belong to one tenant.
 select i.line, i.stream_id, i.tenant_id, f.tenant_id
 from incoming i
 cross join lateral (
@@ -75,7 +75,7 @@ order by i.line
 limit 1
 
 -- name: gap
--- A stream whose new events do not follow, without a gap, the last one in the log.
+-- A stream whose new events do not continue the log's without a gap.
 select s.line, s.stream_id, s.known + 1, s.first
 from (
     select i.stream_id, min(i.line) as line, min(i.version) as first, max(i.version) as last,
@@ -91,7 +91,7 @@ order by s.line
 limit 1
 
 -- name: order
--- A stream whose versions do not come in order in the file.
+-- A stream whose versions are not in order in the file.
 select line, stream_id, version, before
 from (
     select line, stream_id, version,
@@ -116,7 +116,7 @@ from (
 select adopt_log()
 
 -- name: insert
--- Positions are given in the order of the rows, so the file's order becomes the log's.
+-- Positions are assigned in the order of the rows, so the file's order becomes the log's.
 insert into events (transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
     command_id, recorded_at, metadata, data)
 select (pg_current_xact_id()::text::bigint + l.xid_offset)::text::xid8, i.event_id, i.stream_id,
@@ -128,8 +128,8 @@ where not exists (select from events e
 order by i.line
 
 -- name: late
--- A stream that was written to between this transaction's start and its insert would be followed
--- in the wrong order.
+-- A stream that was written to between this transaction's start and its insert: followers would
+-- read it in the wrong order.
 select i.stream_id
 from incoming i
 join events e on e.stream_id = i.stream_id and e.version = i.version - 1
@@ -138,7 +138,7 @@ where e.transaction_id > n.transaction_id
 limit 1
 
 -- name: altered
--- The database computed the digest of what it stored.
+-- The digest that the database computed of what it stored differs from the file's.
 select i.line, i.event_id
 from incoming i join events e on e.event_id = i.event_id
 where e.digest <> i.digest

@@ -1,11 +1,11 @@
-"""The form in which events leave a log and come into another one: JSON Lines.
+"""The format in which events are exported from a log and imported into another: JSON Lines.
 
-Each line is a CloudEvent (1.0.2, JSON format); the last line is a trailer that vouches for all
-before it. What CloudEvents has no attribute for is an extension attribute. ``data`` is the event's
-data; where writing it anew would not give the bytes that are stored, they are added as text in
-``storeddata``, so that an import restores every event byte for byte. Text that PostgreSQL takes for
-JSON and others do not (half of a surrogate pair, a number beyond all floats, very deep nesting) is
-there alone, without ``data``.
+Each line is a CloudEvent (1.0.2, JSON format); the last line is a trailer with the number and the
+hash of the lines before it. Fields for which CloudEvents has no attribute are extension attributes.
+``data`` is the event's data. If serialising it again would not give the stored bytes, these are
+added as text in ``storeddata``, so that an import restores every event byte for byte. JSON that
+PostgreSQL accepts but other parsers do not (half of a surrogate pair, a number beyond the range of
+floats, very deep nesting) is in ``storeddata`` alone, without ``data``.
 
 Source: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
@@ -38,12 +38,12 @@ from domain.eventlog.models import Checkpoint
 SOURCE = "/qlp/log"
 _TYPE_PREFIX = "qlp."
 
-#: A line holds data and metadata, escaped at worst six-fold, and data a second time.
+#: A line contains data twice and metadata once; escaping makes them six times as long at worst.
 MAX_LINE_BYTES = 16 * MAX_EVENT_BYTES
 
 
 class InvalidExport(ValueError):
-    """The file is not a whole, unchanged export; names the line, the field and what is wrong."""
+    """The file is not a complete, unchanged export; names the line, the field and the error."""
 
 
 def _no_nul(value: object) -> object:
@@ -115,7 +115,7 @@ def encode_line(event: StoredEvent) -> bytes:
 
 
 def _canonical(text: str) -> bytes | None:
-    """JSON as it would be written here; None where it cannot be read here, only by PostgreSQL."""
+    """JSON as `encode_line` would write it; None if only PostgreSQL can parse it."""
     try:
         return orjson.dumps(orjson.loads(text))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
@@ -123,7 +123,7 @@ def _canonical(text: str) -> bytes | None:
 
 
 def has_unreadable_data(event: StoredEvent) -> bool:
-    """Whether an event's data can only be told as text, see above."""
+    """Whether only PostgreSQL can parse an event's data, so that its export has no ``data``."""
     return _canonical(event.data) is None
 
 
@@ -153,11 +153,11 @@ class ExportWriter:
 
 @dataclass(frozen=True, slots=True)
 class ImportedEvent:
-    """An event of an export; its place in the log is not known yet.
+    """An event of an export; its position in the log is not known yet.
 
     Attributes:
-        line: where it stands in the file, from 1.
-        size: of its line, bytes.
+        line: its number in the file, from 1.
+        size: length of its line, bytes.
     """
 
     line: int
@@ -168,10 +168,10 @@ class ImportedEvent:
 def read_export(file: BinaryIO) -> Iterator[ImportedEvent]:
     """The events of an export, verified one by one, and as a whole at the end.
 
-    Only once it has ended without an error is the file known to be complete and unchanged.
+    The file is complete and unchanged only if the iteration ends without an error.
 
     Raises:
-        InvalidExport: names the line, the field and what is wrong.
+        InvalidExport: names the line, the field and the error.
     """
     hasher = hashlib.sha256()
     count = 0
@@ -208,12 +208,12 @@ def _lines(file: BinaryIO) -> Iterable[bytes]:
             )
         yield line
     if not number:
-        raise InvalidExport("line 1: the file is empty, and an export has at least a trailer")
+        raise InvalidExport("line 1: the file is empty; an export has at least a trailer")
 
 
 _TRAILER = b'{"trailer"'
 
-#: How files begin that hold an export in another form, or none, and how to come by one.
+#: First bytes of files in another form, and how to make an export of them.
 _OTHER_FORMS = {
     b"\x1f\x8b": "compressed with gzip: gunzip -c FILE | qlp events import -",
     b"\x28\xb5\x2f\xfd": "compressed with zstd: zstd -dc FILE | qlp events import -",
@@ -230,7 +230,7 @@ _OTHER_FORMS = {
 
 
 def _other_form(line: bytes) -> str | None:
-    """What a file is that begins so; None for an export."""
+    """What kind of file begins with ``line``; None for an export."""
     return next((said for start, said in _OTHER_FORMS.items() if line.startswith(start)), None)
 
 
@@ -260,20 +260,20 @@ def _event(number: int, line: bytes) -> StoredEvent:
     )
     if event_digest(event) != event.digest:
         raise InvalidExport(
-            f"line {number}: digest: does not fit the event {event.event_id}: it was changed"
+            f"line {number}: digest: does not match the event {event.event_id}: it was changed"
         )
     return event
 
 
 def _stored_data(number: int, parsed: _Line) -> str:
-    """The data as they were stored; whether text alone is JSON, the database says."""
+    """The data as stored; if there is only ``storeddata``, the database checks that it is JSON."""
     told = orjson.dumps(parsed.data) if "data" in parsed.model_fields_set else None
     if parsed.storeddata is None:
         if told is None:
             raise InvalidExport(f"line {number}: data: Field required")
         return told.decode()
     if _canonical(parsed.storeddata) != told:
-        raise InvalidExport(f"line {number}: storeddata: says something else than data")
+        raise InvalidExport(f"line {number}: storeddata: differs from data")
     return parsed.storeddata
 
 

@@ -1,4 +1,4 @@
-"""The read-model row of an intent's state: what lists, searches and clients see of it."""
+"""Makes the read-model row of an intent's state, which lists, searches and clients see."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def row_of(state: IntentState) -> IntentRow:
 
 
 def _details_of(state: IntentState, program: Program | None) -> dict[str, Any]:
-    """What clients see of a submission and its program beside the sentence; contents are in events.
+    """What clients see of a submission besides the sentence; contents of files are in the events.
 
-    The limits are those that the latest run was given; before there is one, those asked for.
+    The limits are those of the latest run; before the first run, those that were asked for.
     """
     limits = next((run.limits for run in reversed(state.runs) if run.limits is not None), None)
     if limits is None and program is not None:
@@ -62,7 +62,7 @@ def _summary_of(program: Program) -> dict[str, Any]:
 
 
 def expected_by(state: IntentState) -> datetime | None:
-    """When the next event is due: a run may take its wall-clock limit, all else no time."""
+    """When the next event is due: a run may take its wall-clock limit, everything else no time."""
     if state.status.terminal:
         return None
     delays = [state.delay, *(step.delay for step in state.steps)]
@@ -78,7 +78,7 @@ def _end_of(run: Run, state: IntentState) -> datetime:
     return started + timedelta(seconds=limits.wall_seconds or DEFAULT_WALL_SECONDS)
 
 
-_SAID_IF_SO = (
+_OMITTED_IF_EMPTY = (
     "warm",
     "artifacts",
     "skipped_artifacts",
@@ -88,14 +88,14 @@ _SAID_IF_SO = (
 
 
 def outcome_of(state: IntentState) -> dict[str, Any] | None:
-    """What came of a finished intent, as clients see it; None while it is under way."""
+    """The outcome of a finished intent, as clients see it; None before its end."""
     if not state.status.terminal:
         return None
     outcome: dict[str, Any] = {}
     run = state.decisive_run
     if run is not None and run.outcome is not None:
         outcome = _run_outcome(run, run.outcome)
-    # What says nothing is left out: so rows from before there was such a thing still agree.
+    # Empty parts are left out, so that rows of releases that did not know them still compare equal.
     if len(state.steps) > 1:
         outcome["steps"] = [_step_outcome(state, step) for step in state.steps]
     if state.author is not None:
@@ -113,33 +113,33 @@ def outcome_of(state: IntentState) -> dict[str, Any] | None:
 
 
 def _run_outcome(run: Run, outcome: RunOutcome) -> dict[str, Any]:
-    said = plain(outcome)
-    del said["retryable"]
-    for key in _SAID_IF_SO:
-        if key in said and not said[key]:
-            del said[key]
-    said["run_id"] = str(run.run_id)
-    said["attempts"] = run.attempt
-    return said
+    shown = plain(outcome)
+    del shown["retryable"]
+    for key in _OMITTED_IF_EMPTY:
+        if key in shown and not shown[key]:
+            del shown[key]
+    shown["run_id"] = str(run.run_id)
+    shown["attempts"] = run.attempt
+    return shown
 
 
 def _step_outcome(state: IntentState, step: Step) -> dict[str, Any]:
-    """A step of a plan of several; what it printed is in the events."""
-    said: dict[str, Any] = {"name": step.name, "needs": list(step.needs)}
+    """One step of a plan with several steps; its output is in the events."""
+    shown: dict[str, Any] = {"name": step.name, "needs": list(step.needs)}
     run = next(reversed(state.runs_of(step.name)), None)
     if run is None or run.outcome is None:
-        return said
+        return shown
     ran = _run_outcome(run, run.outcome)
-    return said | {key: ran[key] for key in _OF_STEP if key in ran}
+    return shown | {key: ran[key] for key in _STEP_KEYS if key in ran}
 
 
-_OF_STEP = ("verdict", "exit_code", "signal", "run_id", "attempts", "usage", "artifacts")
+_STEP_KEYS = ("verdict", "exit_code", "signal", "run_id", "attempts", "usage", "artifacts")
 
 
 def _plan_of(state: IntentState, author: Author) -> dict[str, Any]:
-    said: dict[str, Any] = {"source": state.plan_source, **plain(author)}
+    shown: dict[str, Any] = {"source": state.plan_source, **plain(author)}
     if state.explanation:
-        said["explanation"] = state.explanation
+        shown["explanation"] = state.explanation
     if state.reused_from is not None:
-        said["reused_from"] = str(state.reused_from)
-    return said
+        shown["reused_from"] = str(state.reused_from)
+    return shown

@@ -1,4 +1,4 @@
-"""The read model of intents, written in the transaction of the events it shows."""
+"""The read model of intents, written in the same transaction as their events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from domain.eventlog.models import InlineWrite
 
 _SQL = load_statements(Path(__file__).with_name("intents.sql"))
 
-#: The projection, which is written in the transaction of the events; see `repository.row_of`.
+#: The projection's name; its rows are made by `domain.projections.intent_row.row_of`.
 INTENT_STATES: Final = "intent_states"
 
 #: The longest wait between two attempts to recover an intent.
@@ -35,16 +35,16 @@ class IntentRow:
     """An intent as clients see it.
 
     Attributes:
-        version: of its stream when the row was written.
-        user_input: the sentence; empty where only a program was submitted.
-        text_sha256: `domain.intents.text.text_hash` of the sentence, None without one.
+        version: the version of its stream when the row was written.
+        user_input: the sentence; empty if only a program was submitted.
+        text_sha256: `domain.intents.text.text_hash` of the sentence; None without one.
         expected_by: when the next event is due at the latest, if all goes well; None once the
             intent has ended.
-        reused_from: the intent whose plan it ran; None where its program was submitted with it, or
+        reused_from: the intent whose plan it ran; None if its program was submitted with it or
             written for it.
-        details: what it was submitted with and the program that it runs, as JSON; None in a row
-            that was written before there were any, see `domain.application.details`.
-        outcome: of a finished intent, as JSON.
+        details: the submission and the program, as JSON; None in a row of a release that did not
+            write them, see `domain.application.details`.
+        outcome: the outcome of a finished intent, as JSON.
     """
 
     id: UUID
@@ -63,7 +63,7 @@ class IntentRow:
     outcome: dict[str, Any] | None
 
     def summary(self) -> dict[str, Any]:
-        """The intent under the names of the HTTP API, as a list shows it."""
+        """The intent as the HTTP API lists it."""
         return {
             "id": self.id,
             "status": self.status,
@@ -77,7 +77,7 @@ class IntentRow:
         }
 
     def document(self) -> dict[str, Any]:
-        """The same with the outcome."""
+        """The `summary` with the outcome."""
         return {**self.summary(), "outcome": self.outcome}
 
 
@@ -94,7 +94,7 @@ COLUMN_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class StalledIntent:
-    """An unfinished intent that has not moved; ``attempts`` counts this claim too."""
+    """An unfinished intent without progress; ``attempts`` includes this one."""
 
     intent_id: UUID
     tenant_id: str
@@ -119,7 +119,7 @@ class IntentReads:
         self._pool = pool
 
     async def get(self, tenant_id: str, intent_id: UUID) -> IntentRow | None:
-        """The tenant's intent; None if the tenant has no such one."""
+        """The tenant's intent; None if the tenant has none of this id."""
         rows = await fetch(self._pool, _SQL["get"], {"id": intent_id, "tenant_id": tenant_id})
         return IntentRow(*rows[0]) if rows else None
 
@@ -138,13 +138,13 @@ class IntentReads:
         Args:
             tenant_id: whose intents.
             status: only intents of this status.
-            created_after: only intents created then or later.
-            created_before: only intents created earlier.
+            created_after: only intents created at or after this time.
+            created_before: only intents created before this time.
             limit: 1 to `paging.MAX_PAGE`.
             cursor: ``next_cursor`` of the page before.
 
         Raises:
-            InvalidCursor: the cursor is not one of ours.
+            InvalidCursor: the cursor was not made by this system.
             ValueError: the limit is out of bounds.
         """
         moment, row_id = decode_cursor(cursor)
@@ -166,10 +166,10 @@ class IntentReads:
         return {intent_id: (version, status) for intent_id, version, status in rows}
 
     async def latest_solved(self, tenant_id: str, text_sha256: bytes) -> UUID | None:
-        """The tenant's last intent with exactly this normalised text whose own program solved it.
+        """The tenant's last intent with this normalised text that its own program solved.
 
-        One that reused another's does not count: that program was made for another text, and that
-        it solves this one was the judgement of a moment.
+        Intents that reused a program are left out: it was made for another text, and was only
+        judged to fit this one.
         """
         params = {"tenant_id": tenant_id, "text_sha256": text_sha256}
         rows = await fetch(self._pool, _SQL["latest_solved"], params)
@@ -180,9 +180,9 @@ class IntentReads:
     ) -> Sequence[StalledIntent]:
         """Claim unfinished intents whose next event was due before ``stalled_before``.
 
-        A claimed intent is not given out again, to anybody, for ``base`` · 2^attempts, at most
-        `LONGEST_WAIT`; the count starts anew once the intent has moved, or was found waiting. Of
-        too many, those come first that have been due for longest.
+        A claimed intent cannot be claimed again for ``base`` · 2^attempts, at most `LONGEST_WAIT`.
+        The count restarts when the intent has a new event, or was found to be only waiting. Those
+        that have been due for longest are claimed first.
         """
         params = {
             "stalled_before": stalled_before,
@@ -195,10 +195,10 @@ class IntentReads:
         ]
 
     async def release_waiting(self, intent_ids: Sequence[UUID], base: timedelta) -> None:
-        """Of claimed intents that merely wait: look again after ``base`` · 2, and count no try."""
+        """Make claimed intents that only wait claimable after ``base`` · 2, without an attempt."""
         if intent_ids:
             await fetch(self._pool, _SQL["release_waiting"], {"ids": [*intent_ids], "base": base})
 
     async def forget_recovered(self) -> int:
-        """Delete what claims of intents that have ended have left; how many they were."""
+        """Delete the claims of intents that have ended; returns their number."""
         return await delete_in_steps(self._pool, _SQL["forget_recovered"], {"limit": 1000})

@@ -55,8 +55,8 @@ order by completed_at desc
 limit 1
 
 -- name: claim_stalled
--- The row locks keep two sweeps apart while both run; the condition in the upsert keeps apart two
--- that follow each other so closely that the later one does not see the other's claim yet.
+-- The row locks separate two sweeps that run at the same time; the condition in the upsert
+-- separates two in such quick succession that the later one does not see the other's claim yet.
 with stalled as (
     select s.id, s.tenant_id, s.version
     from intent_states s
@@ -81,13 +81,13 @@ select claimed.intent_id, stalled.tenant_id, claimed.version, claimed.attempts
 from claimed join stalled on stalled.id = claimed.intent_id
 
 -- name: release_waiting
--- No try: what waits is counted from one again if it is lost later.
+-- Attempts are counted from one again if the intent stalls later.
 update intent_recovery
 set attempts = 0, next_attempt_at = now() + least(%(base)s * 2, interval '15 minutes')
 where intent_id = any(%(ids)s)
 
 -- name: forget_recovered
--- What is kept of intents that have ended, or are no more.
+-- Claims of intents that have ended or no longer exist.
 delete from intent_recovery where intent_id in (
     select r.intent_id from intent_recovery r
     where r.next_attempt_at < now() - interval '1 day'

@@ -1,4 +1,4 @@
-"""All projections of the system, and how each of them is doing."""
+"""All projections of the system and their status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INTENT_STATES_VERSION: Final = 1
 #: The projections that follow the log.
 FOLLOWING: tuple[Projection[Any], ...] = (UsageDaily(), ErrorPatterns())
 
-#: A projection that is further behind does not run, or cannot keep up; seconds.
+#: A projection that is further behind does not run or cannot keep up; seconds.
 LAG_SECONDS = 60.0
 
 NAMES = (INTENT_STATES, *(projection.name for projection in FOLLOWING))
@@ -40,18 +40,18 @@ NAMES = (INTENT_STATES, *(projection.name for projection in FOLLOWING))
 
 @dataclass(frozen=True, slots=True)
 class ProjectionStatus:
-    """How a projection is doing.
+    """The status of a projection.
 
     Attributes:
         kind: ``inline``: written with the events; ``following``: some seconds later.
-        version: of its code.
-        built_by: version of the code that built its tables; another one asks for a rebuild.
-        lag_events: events it has not taken yet, counted up to `eventlog.log.MAX_COUNTED`.
+        version: the version of its code.
+        built_by: the version of the code that built its tables; if it differs, a rebuild is due.
+        lag_events: events it has not processed yet, counted up to `eventlog.log.MAX_COUNTED`.
         lag_seconds: age of the oldest of them.
-        parked: streams that wait for a fix.
-        moved_at: when its checkpoint moved last.
-        rebuilding: share of the events that a rebuild under way has taken, 0 to 1; None: no
-            rebuild was begun.
+        parked: number of streams that wait for a fix.
+        moved_at: when its checkpoint last moved.
+        rebuilding: share of the events that a started rebuild has processed, 0 to 1; None without
+            a rebuild.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ProjectionStatus:
 
     @property
     def problem(self) -> str | None:
-        """What an operator should look at, and the fix; None if all is well."""
+        """What is wrong and how to fix it; None if all is well."""
         if self.built_by != self.version:
             return (
                 f"built by version {self.built_by} of its code, which is at {self.version}: "
@@ -83,7 +83,7 @@ def following(name: str) -> Projection[Any]:
     """The projection of this name that follows the log.
 
     Raises:
-        LookupError: there is none; the message names those there are.
+        LookupError: there is none; the message lists the existing ones.
     """
     for projection in FOLLOWING:
         if projection.name == name:
@@ -102,12 +102,12 @@ class Projections:
         self._runners = [Runner(pool, projection) for projection in FOLLOWING]
 
     async def run_until_caught_up(self) -> int:
-        """Bring all projections up to the log, each for a bounded time; events read in all.
+        """Update all projections, each for a limited time; returns the number of events read.
 
         One that fails does not hold up the others.
 
         Raises:
-            ExceptionGroup: what went wrong, after all had their turn.
+            ExceptionGroup: the errors, after all projections have run.
         """
         count = 0
         errors: list[Exception] = []
@@ -116,8 +116,8 @@ class Projections:
                 count += await runner.run_until_caught_up()
                 await runner.resume_readable()
             except ProjectionOutdated as error:
-                logger.error("%s", error)  # stays so until an operator acts; health says it too
-            except Exception as error:  # noqa: BLE001 the others get their turn first
+                logger.error("%s", error)  # until an operator acts; health reports it too
+            except Exception as error:  # noqa: BLE001 raised after the others have run
                 errors.append(error)
         try:
             await resume_rows(self._pool)
@@ -128,7 +128,7 @@ class Projections:
         return count
 
     async def status(self) -> list[ProjectionStatus]:
-        """How each projection is doing."""
+        """The status of each projection."""
         parked = await parked_counts(self._pool)
         moved = {name: (at, when) for name, at, when in await self._checkpoints.all()}
         built = {name: rest for name, *rest in await fetch(self._pool, _SQL["built"], {})}

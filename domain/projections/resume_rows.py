@@ -1,4 +1,4 @@
-"""Brings the rows of intents up to date that an earlier release could not fold."""
+"""Updates rows of intents whose streams an earlier release could not fold."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from domain.projections.stream_folds import folded_streams
 
 
 async def resume_rows(pool: AsyncConnectionPool) -> int:
-    """Fold the streams that an earlier release has parked; how many have their rows again.
+    """Fold streams that an earlier release parked and this one can read; returns their number.
 
-    A row that is as new already, or newer, stays as it is.
+    Rows that have the same or a later version stay unchanged.
     """
     stream_ids = await readable_again(pool, INTENT_STATES)
     count = 0

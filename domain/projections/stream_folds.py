@@ -1,4 +1,4 @@
-"""Folds whole streams to rows of the read model of intents, for rebuilds and verification."""
+"""Folds whole streams into rows of the read model of intents, for rebuilds and verification."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from domain.projections.intents import COLUMN_TYPES, IntentRow, columns_of
 
 _SQL = load_statements(Path(__file__).with_name("stream_folds.sql"))
 
-#: Events that are read at once; two pages are in memory.
+#: Events read at once; two pages are in memory.
 PAGE = 1_000
 
 
 class StreamedEvent(NamedTuple):
-    """What folding needs of an event; ``data`` is JSON."""
+    """The fields of an event that folding needs; ``data`` is JSON."""
 
     stream_id: str
     version: int
@@ -44,7 +44,7 @@ class StreamedEvent(NamedTuple):
 
 
 class Unfoldable(NamedTuple):
-    """A stream of an intent that cannot be folded, the event at which it fails, and why."""
+    """An intent's stream that cannot be folded, the event at which it fails, and the error."""
 
     intent_id: UUID
     stream_id: str
@@ -55,7 +55,7 @@ class Unfoldable(NamedTuple):
 
 @dataclass(slots=True)
 class StreamFold:
-    """One stream on its way to a row."""
+    """The fold of one stream, event by event."""
 
     stream_id: str
     version: int = 0
@@ -66,7 +66,7 @@ class StreamFold:
     def take(self, row: Sequence[Any]) -> None:
         """Fold the stream's next event, a row with the columns of `StreamedEvent`.
 
-        After one that cannot be taken, the rest are passed over.
+        After an event that cannot be folded, the rest are ignored.
         """
         before = self.version
         _, self.version, _, type_, schema_version, data = row
@@ -80,11 +80,11 @@ class StreamFold:
             self.failed_at, self.error = StreamedEvent._make(row), describe(error)
 
     def row(self) -> IntentRow | None:
-        """The intent's row; None where the stream cannot be folded."""
+        """The intent's row; None if the stream cannot be folded."""
         return row_of(self.state) if self.state is not None and self.failed_at is None else None
 
     def unfoldable(self) -> Unfoldable | None:
-        """What is wrong; None if nothing is, or the stream is not that of an intent."""
+        """The failure; None if there is none, or the stream is not an intent's."""
         if self.failed_at is None:
             return None
         try:
@@ -97,12 +97,12 @@ class StreamFold:
 
 @dataclass(frozen=True, slots=True)
 class FoldedRange:
-    """Consecutive streams, folded.
+    """The folds of consecutive streams.
 
     Attributes:
-        rows: of the intents, as ``copy … from stdin (format binary)`` takes them.
-        unfoldable: streams that have no row.
-        events: how many they have.
+        rows: the intents' rows, in the form of ``copy … from stdin (format binary)``.
+        unfoldable: streams without a row.
+        events: the number of events in all streams.
     """
 
     rows: bytes
@@ -111,7 +111,7 @@ class FoldedRange:
 
 
 async def fold_range(connection: AsyncConnection[Any], after: str, to: str) -> FoldedRange:
-    """Fold the streams after one id up to and with another.
+    """Fold the streams after the id ``after``, up to and including ``to``.
 
     The server reads the next page while this one is folded.
     """
@@ -133,7 +133,7 @@ async def fold_range(connection: AsyncConnection[Any], after: str, to: str) -> F
 
 
 class _Bytes(AsyncWriter):
-    """Keeps what is written."""
+    """Collects the written bytes."""
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -153,7 +153,7 @@ async def _range_pages(
     try:
         while len(page := await reading) == PAGE:
             reading = read(*page[-1][:2])
-            await asyncio.sleep(0)  # the request is sent before the page is folded
+            await asyncio.sleep(0)  # sends the request before this page is folded
             yield page
         yield page
     finally:
@@ -167,7 +167,7 @@ _STREAM_ID = itemgetter(StreamedEvent._fields.index("stream_id"))
 def folded_streams(
     connection: AsyncConnection[Any], stream_ids: list[str]
 ) -> AsyncIterator[StreamFold]:
-    """The streams of these ids, each folded to its end; those without events are left out."""
+    """The streams of these ids, each folded to its end; empty ones are left out."""
     return _folds(_only_page(connection, stream_ids))
 
 
@@ -178,7 +178,7 @@ async def _only_page(
 
 
 async def _folds(pages: AsyncIterator[list[tuple[Any, ...]]]) -> AsyncIterator[StreamFold]:
-    """The streams in ``pages``, which may break within one, each folded to its end."""
+    """The streams in ``pages``, each folded to its end; a stream may span pages."""
     fold: StreamFold | None = None
     async for page in pages:
         for stream_id, rows in groupby(page, key=_STREAM_ID):

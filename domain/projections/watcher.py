@@ -1,4 +1,4 @@
-"""Lets requests wait for an intent to move, without a query per waiting request."""
+"""Lets requests wait for events of an intent, without a query per waiting request."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from uuid import UUID
 
 from domain.database.polling import Watcher
 
-#: How often the read model is asked, for all waiting requests together, in seconds.
+#: Between two queries of the read model for all waiting requests together, in seconds.
 POLL_SECONDS = 0.05
 
 
 class Versions(Protocol):
-    """The part of the read model that the watcher asks."""
+    """The part of the read model that the watcher queries."""
 
     async def versions(self, intent_ids: Iterable[UUID]) -> dict[UUID, tuple[int, str]]:
         """Version and status of each known intent."""
@@ -22,22 +22,22 @@ class Versions(Protocol):
 class IntentWatcher:
     """Waits for conditions on intents, whichever process fulfils them.
 
-    Events are appended by any instance, and a NOTIFY inside the append would cost more than the
-    append itself; so one query per `POLL_SECONDS` serves all waiters of a process, and `hint`
-    spares even that delay when the event was appended here.
+    Events are appended by any instance, and a NOTIFY in the append would cost more than the append
+    itself. So one query per `POLL_SECONDS` serves all waiters of a process, and `hint` removes even
+    that delay when the event was appended in this process.
     """
 
     def __init__(self, versions: Versions) -> None:
         self._watcher: Watcher[UUID, tuple[int, str]] = Watcher(versions.versions, POLL_SECONDS)
 
     def hint(self, intent_id: UUID, version: int, status: str) -> None:
-        """An event of ``intent_id`` was committed by this process."""
+        """Tell the waiters that this process committed an event of ``intent_id``."""
         self._watcher.tell({intent_id: (version, status)})
 
     async def wait(self, intent_id: UUID, done: Callable[[int, str], bool], timeout: float) -> bool:
         """Wait until ``done(version, status)`` holds, at most ``timeout`` seconds.
 
         Returns:
-            whether it came to hold.
+            whether it holds.
         """
         return await self._watcher.wait(intent_id, lambda seen: done(*seen), timeout)

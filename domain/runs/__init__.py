@@ -1,1 +1,1 @@
-"""Runs while the sandbox has them: tokens, heartbeats, live output, artifacts, behaviour."""
+"""Runs in the sandbox: tokens, heartbeats, live output, inputs, artifacts, behaviour."""

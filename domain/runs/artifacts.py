@@ -1,9 +1,9 @@
-"""Files that runs leave: uploaded by the host, claimed by the run's result, fetched by clients.
+"""Artifacts of runs: uploaded by the host, claimed by the run's result, downloaded by clients.
 
-Contents lie once per tenant, under their SHA-256. An upload is only a content; it becomes an
-artifact in the transaction that records the run's end, and what nobody claims is thrown away after
-a day. Names, sizes and hashes are facts in the log, and are read from there; they stay when a
-content's time is over.
+Contents are stored once per tenant, under their SHA-256. An upload stores only content, which
+becomes an artifact when the transaction that records the run's end claims it; unclaimed content is
+deleted after a day. Names, sizes and hashes are in the log, and stay there when the content is
+deleted.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _PURGED_AT_ONCE = 200
 
 
 class WrongHash(Exception):
-    """A content is not what its hash says."""
+    """A content does not have the stated hash."""
 
 
-class TooMuch(Exception):
-    """The run has used up what it may leave; the message says how much that is."""
+class UploadLimitExceeded(Exception):
+    """A run would upload more than it may; the message says how much that is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What becomes of a result's artifacts.
+    """What is recorded of a result's artifacts.
 
     Attributes:
-        artifacts: those whose content is there, or comes with ``writes``.
+        artifacts: those whose content is stored, or will be by ``writes``.
         skipped: all others, and why.
-        writes: to be made in the transaction that records the run's end.
+        writes: for the transaction that records the run's end.
     """
 
     artifacts: Sequence[Artifact]
@@ -62,18 +62,18 @@ class Artifacts:
     async def upload(
         self, tenant_id: str, run_id: UUID, sha256: str, content: bytes, limit: int
     ) -> None:
-        """Keep a content for a run that has not ended; doing it again changes nothing.
+        """Store a content for a run that has not ended; repeating it changes nothing.
 
         Args:
-            tenant_id: whose run.
-            run_id: that left it.
+            tenant_id: the owner of the run.
+            run_id: the run that produced the content.
             sha256: of the content, hexadecimal.
-            content: all of it.
-            limit: bytes of all uploads of the run together.
+            content: the bytes.
+            limit: most bytes of all uploads of the run together.
 
         Raises:
             WrongHash: the content has another hash.
-            TooMuch: the run's uploads would exceed its limit.
+            UploadLimitExceeded: the run's uploads would exceed its limit.
         """
         found = await asyncio.to_thread(_sha256, content)
         if found.hex() != sha256:
@@ -90,12 +90,14 @@ class Artifacts:
             cursor = await connection.execute(_SQL["uploaded"], params)
             [(before,)] = await cursor.fetchall()
             if before + len(content) > limit:
-                raise TooMuch(f"{before} + {len(content)} bytes; the run may leave {limit} in all")
+                raise UploadLimitExceeded(
+                    f"{before} + {len(content)} bytes; the run may leave {limit} in all"
+                )
             await connection.execute(_SQL["add_upload"], params)
             await connection.execute(_SQL["store"], params)
 
     async def claim(self, tenant_id: str, result: SandboxResult) -> Claimed:
-        """Find out which artifacts of a result can be had, and what to write for them."""
+        """A result's available and skipped artifacts, with the writes that claim the former."""
         artifacts: list[Artifact] = []
         skipped: list[SkippedArtifact] = []
         carried: dict[str, bytes] = {}
@@ -106,7 +108,7 @@ class Artifacts:
                 carried[artifact.sha256] = content
                 artifacts.append(artifact)
             elif artifact.content is not None:
-                skipped.append(_skip(artifact, "its content is not what its hash says"))
+                skipped.append(_skip(artifact, "its content does not match its hash"))
             elif artifact.sha256 in uploaded:
                 artifacts.append(artifact)
             else:
@@ -116,7 +118,9 @@ class Artifacts:
                 _SQL["store"],
                 {"tenant_id": tenant_id, "sha256": bytes.fromhex(sha256), "content": content},
             )
-            for sha256, content in sorted(carried.items())  # one order: no deadlock
+            for sha256, content in sorted(
+                carried.items()
+            )  # the same order everywhere prevents deadlocks
         ]
         if artifacts:
             writes += [
@@ -134,22 +138,22 @@ class Artifacts:
         return {sha256.hex() for (sha256,) in rows}
 
     async def available(self, tenant_id: str, sha256s: Iterable[str]) -> set[str]:
-        """Those of the hashes whose contents the tenant still has."""
+        """Those of the hashes whose contents the tenant still has stored."""
         params = {"tenant_id": tenant_id, "sha256s": [bytes.fromhex(each) for each in sha256s]}
         rows = await fetch(self._pool, _SQL["available"], params)
         return {sha256.hex() for (sha256,) in rows}
 
     async def content(self, tenant_id: str, sha256: str) -> bytes | None:
-        """A content; None once its time is over."""
+        """A content; None if it was deleted."""
         params = {"tenant_id": tenant_id, "sha256": bytes.fromhex(sha256)}
         rows = await fetch(self._pool, _SQL["content"], params)
         return rows[0][0] if rows else None
 
     async def purge(self, days: int) -> int:
-        """Throw away contents that nobody claimed within a day or claimed in the last ``days``.
+        """Delete contents that are older than a day and were not claimed in the last ``days``.
 
         Returns:
-            the number of contents.
+            the number of deleted contents.
         """
         params = {"days": days, "limit": _PURGED_AT_ONCE}
         count = await delete_in_steps(self._pool, _SQL["purge_contents"], params)
@@ -169,7 +173,7 @@ def _claim(tenant_id: str, result: SandboxResult, artifacts: Sequence[Artifact])
 
 
 def _content_of(artifact: Artifact) -> bytes | None:
-    """What travelled with the result, if it is what it should be."""
+    """The content in the result, if its size and hash are right; else None."""
     if artifact.content is None:
         return None
     try:

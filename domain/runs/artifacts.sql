@@ -15,7 +15,7 @@ values (%(tenant_id)s, %(sha256)s, %(content)s)
 on conflict (tenant_id, sha256) do update set stored_at = now()
 
 -- name: protect
--- Those that are there, protected from the purge for as long as it takes to claim them.
+-- Those that are stored; the new time protects them from deletion until they are claimed.
 update artifact_contents set stored_at = now()
 where tenant_id = %(tenant_id)s and sha256 = any(%(sha256s)s)
 returning sha256

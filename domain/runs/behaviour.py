@@ -1,7 +1,7 @@
-"""Which behaviour of a program is suspicious: rules, without any I/O.
+"""Rules that say which behaviour of a program is suspicious; without I/O.
 
-A suspicion names its kind and, from lists of our own, what it was; never what the program printed
-or how it named things.
+A suspicion consists of a kind and, where the kind has several, a name from the lists here. It never
+contains the program's output or names that the program chose.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: System calls that reach for other processes, the kernel or the machine; no program that computes
-#: something needs them.
+#: System calls that access other processes, the kernel or the machine; ordinary programs need none.
 SUSPICIOUS_SYSCALLS = frozenset(
     {
         "acct",
@@ -47,7 +46,7 @@ SUSPICIOUS_SYSCALLS = frozenset(
     }
 )
 
-#: Programs that attack, mine, or go out.
+#: Programs for attacks, mining, debugging or network access.
 SUSPICIOUS_PROGRAMS = frozenset(
     {
         "curl",
@@ -74,18 +73,18 @@ SUSPICIOUS_PROGRAMS = frozenset(
 
 _SHELLS = frozenset({"ash", "bash", "busybox", "dash", "ksh", "sh", "zsh"})
 
-#: Different shells, and different programs, in one run.
+#: From so many different shells, or programs, in one run, it is suspicious.
 MANY_SHELLS = 2
 MANY_PROGRAMS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """One thing a run did.
+    """Something suspicious that a run did.
 
     Attributes:
-        kind: stable, for alerts.
-        subject: what exactly, where the kind has several; else empty.
+        kind: a stable name, for alerts.
+        subject: the program or system call, for kinds that have several; else empty.
         count: how often; at least 1.
     """
 

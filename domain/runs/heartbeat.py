@@ -1,4 +1,4 @@
-"""Answers heartbeats of sandbox hosts: takes live output in, hands the wish to kill out."""
+"""Answers heartbeats of sandbox hosts: stores live output and returns which runs to kill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from domain.telemetry import security_event
 
 
 class Heartbeats:
-    """One query tells what has become of all runs of a heartbeat, one more stores their output."""
+    """Takes one query for the status of all runs of a heartbeat, and one to store their output."""
 
     def __init__(self, tokens: RunTokens, statuses: RunStatuses, output: RunOutput) -> None:
         self._tokens = tokens
@@ -20,7 +20,7 @@ class Heartbeats:
         self._output = output
 
     async def take(self, heartbeat: Heartbeat) -> Orders:
-        """The orders for the runs of a heartbeat; taking it again is harmless."""
+        """The orders for the runs of a heartbeat; it is safe to repeat."""
         runs = [(beat, self._authenticate(beat)) for beat in heartbeat.runs]
         statuses = await self._statuses.of(
             beat.intent_id for beat, tenant_id in runs if tenant_id is not None

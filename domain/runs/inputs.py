@@ -1,4 +1,4 @@
-"""Artifacts that flow from one step of a plan to the next."""
+"""Artifacts of one step of a plan as inputs of the next."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from domain.runs.tokens import RunOwner
 
 
 class NoSuchInput(Exception):
-    """The run does not get this content."""
+    """The content is not an input of the run."""
 
 
 class InputGone(Exception):
-    """The run should get this content, but its time is over."""
+    """The content is an input of the run, but was deleted."""
 
 
 def inputs_of(state: IntentState, step: Step) -> tuple[JobInput, ...]:
-    """The artifacts of the steps that ``step`` needs, as they lie in its folder."""
+    """The artifacts of the steps that ``step`` needs, with their paths in its working directory."""
     return tuple(
         JobInput(
             path=f"{INPUTS_FOLDER}/{name}/{artifact.name}",
@@ -35,18 +35,18 @@ def inputs_of(state: IntentState, step: Step) -> tuple[JobInput, ...]:
 
 
 class RunInputs:
-    """Hands a run the contents that its step needs, and no others."""
+    """Gives a run the contents that its step needs, and no others."""
 
     def __init__(self, repository: IntentRepository, artifacts: Artifacts) -> None:
         self._repository = repository
         self._artifacts = artifacts
 
     async def content(self, owner: RunOwner, run_id: UUID, sha256: str) -> bytes:
-        """A content of the owner's run.
+        """The content of an input of the owner's run.
 
         Raises:
-            NoSuchInput: it is none of the run's inputs.
-            InputGone: it is, and is kept no longer.
+            NoSuchInput: it is not an input of the run.
+            InputGone: it is, but was deleted.
         """
         state = await self._repository.load(owner.intent_id)
         run = state.run(run_id) if state is not None else None
@@ -57,5 +57,5 @@ class RunInputs:
             raise NoSuchInput("the step of this run does not get this content")
         content = await self._artifacts.content(owner.tenant_id, sha256)
         if content is None:
-            raise InputGone("the content was kept for its time and is deleted")
+            raise InputGone("the content was deleted at the end of its retention")
         return content

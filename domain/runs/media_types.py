@@ -1,6 +1,6 @@
-"""The media type of an artifact, by its name alone: its content is a stranger's.
+"""The media type of an artifact, by its name alone, because its content is untrusted.
 
-Whether it may be shown in place is another matter: then the content must be what the name claims.
+Whether a browser may show it inline also depends on the content, which must be what the name says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 UNKNOWN = "application/octet-stream"
 
-#: A list of our own, so that the answer does not depend on the machine's ``mime.types``.
+#: A fixed list, so that the result does not depend on the machine's ``mime.types``.
 _TYPES = {
     ".bmp": "image/bmp",
     ".csv": "text/csv",
@@ -36,17 +36,17 @@ _TYPES = {
     ".zip": "application/zip",
 }
 
-#: How contents of pictures begin; WebP says so after the length.
+#: How contents of pictures begin; WebP has its mark after the length.
 _PICTURES = {
     "image/gif": re.compile(rb"GIF8[79]a"),
     "image/jpeg": re.compile(rb"\xff\xd8\xff"),
     "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    # Whatever scripts it holds: nothing runs in it under the policy that artifacts are sent with.
+    # Scripts in it do not run, because of the Content-Security-Policy that artifacts are sent with.
     "image/svg+xml": re.compile(rb"[^\x00]{0,4096}<svg[\s>/]", re.DOTALL),
     "image/webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
 }
 
-#: What people read as text, whatever programs make of it.
+#: Types that are shown as plain text.
 _READABLE = frozenset(
     {
         "application/json",
@@ -64,14 +64,14 @@ def media_type_of(name: str) -> str:
 
 
 def picture_type(media_type: str, content: bytes) -> str | None:
-    """``media_type`` if it is a picture's and the content is such a one."""
+    """``media_type`` if it is a picture's and the content begins like one; else None."""
     begins = _PICTURES.get(media_type)
     return media_type if begins is not None and begins.match(content) else None
 
 
 def shown_as(media_type: str, content: bytes) -> str | None:
-    """As what a browser may show a file in place; None where it has to save it.
+    """The media type as which a browser may show a file inline; None if it must download it.
 
-    What is not what its name claims is not shown, and text is shown as nothing but text.
+    A picture whose content does not begin like one is not shown; text is shown as plain text.
     """
     return "text/plain" if media_type in _READABLE else picture_type(media_type, content)

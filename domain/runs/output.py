@@ -1,7 +1,7 @@
-"""What running programs have printed so far, for whoever wants to watch.
+"""Live output: what running programs have printed so far.
 
-It comes with heartbeats, is capped, and is thrown away after a day: the run's result holds what
-counts.
+It comes with heartbeats, is limited, and is deleted after a day; the run's result has the output
+that is recorded.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from domain.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("output.sql"))
 
-#: Between two looks for all requests of this process that wait for output, seconds.
+#: Between two queries for all requests of this process that wait for output, seconds.
 POLL_SECONDS = 0.3
 
-#: Chunks of one answer.
+#: Chunks in one answer.
 PAGE = 1000
 
 KEEP_DAYS = 1
@@ -32,14 +32,14 @@ _PURGED_AT_ONCE = 10_000
 
 
 class Watched(NamedTuple):
-    """A run whose output is waited for."""
+    """A run whose output is stored or awaited."""
 
     run_id: UUID
     intent_id: UUID
 
 
 class Progress(NamedTuple):
-    """How far a run is: its last chunk's number, -1 before the first; whether none will come."""
+    """The number of a run's last chunk, -1 before the first, and whether the run has ended."""
 
     last_seq: int
     ended: bool
@@ -53,7 +53,7 @@ class RunOutput:
         self._watcher: Watcher[Watched, Progress] = Watcher(self._progress, POLL_SECONDS)
 
     async def add(self, chunks: Sequence[tuple[Watched, OutputChunk]]) -> None:
-        """Store chunks; those that are there already, or beyond a run's limit, change nothing."""
+        """Store chunks, except those that are stored already or exceed the run's limit."""
         if not chunks:
             return
         params = {
@@ -77,7 +77,7 @@ class RunOutput:
         ]
 
     async def progress(self, run: Watched) -> Progress:
-        """How far a run is."""
+        """The progress of a run."""
         return (await self._progress([run]))[run]
 
     async def wait(self, run: Watched, seq: int, timeout: float) -> bool:
@@ -97,6 +97,6 @@ class RunOutput:
         return {by_id[run_id]: Progress(last, ended) for run_id, last, ended in rows}
 
     async def purge(self) -> int:
-        """Throw away what is older than `KEEP_DAYS`; the number of chunks."""
+        """Delete chunks older than `KEEP_DAYS`; returns their number."""
         params = {"days": KEEP_DAYS, "limit": _PURGED_AT_ONCE}
         return await delete_in_steps(self._pool, _SQL["purge"], params)

@@ -1,5 +1,5 @@
 -- name: add
--- What is there already is left alone; what would take a run over its limit is dropped.
+-- Chunks that are stored already are kept; chunks that would exceed the run's limit are dropped.
 insert into run_output (run_id, seq, stream, text)
 select run_id, seq, stream, text
 from (

@@ -1,7 +1,7 @@
-"""What the log says of the runs of intents: awaited, wanted dead, or over.
+"""The status of runs, from the log: awaited, to be killed, or ended.
 
-Read from the events themselves: they are the truth at the moment of asking, a handful per stream
-and found by an index, so no read model has to be kept for it.
+It is read from the events themselves, which are always current, few per stream and found by an
+index, so it needs no read model.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class RunStatus:
     """A run of an intent.
 
     Attributes:
-        artifact_bytes: its limit of all artifacts together, bytes.
-        open: the sandbox still owes its result.
-        unwanted: it was cancelled, or an operator wants it killed, or another step has failed.
+        artifact_bytes: most bytes of all its artifacts together.
+        open: its result has not come yet.
+        unwanted: it was cancelled, an operator asked to kill it, or another step has failed.
     """
 
     tenant_id: str
@@ -48,38 +48,38 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class IntentRuns:
-    """The runs of an intent, in the order in which they were asked for; at least one."""
+    """The runs of an intent, in the order in which they were requested; at least one."""
 
     runs: tuple[RunStatus, ...]
 
     @property
     def latest(self) -> RunStatus:
-        """The one that was asked for last."""
+        """The run that was requested last."""
         return self.runs[-1]
 
     @property
     def open(self) -> tuple[RunStatus, ...]:
-        """Those whose results are still to come."""
+        """The runs whose results have not come yet."""
         return tuple(run for run in self.runs if run.open)
 
     def get(self, run_id: UUID) -> RunStatus | None:
-        """The one of that id."""
+        """The run of that id; None if there is none."""
         return next((run for run in self.runs if run.run_id == run_id), None)
 
     def awaited(self, run_id: UUID, tenant_id: str) -> RunStatus | None:
-        """The tenant's run of that id, if its result is still to come."""
+        """The tenant's run of that id, if its result has not come yet; else None."""
         run = self.get(run_id)
         return run if run is not None and run.open and run.tenant_id == tenant_id else None
 
 
 class RunStatuses:
-    """Asks the log for the runs of many intents at once."""
+    """Reads the runs of many intents at once."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
     async def of(self, intent_ids: Iterable[UUID]) -> dict[UUID, IntentRuns]:
-        """The runs of each intent that has had one."""
+        """The runs of each intent; intents without runs are left out."""
         streams = [stream_of(intent_id) for intent_id in set(intent_ids)]
         found: dict[str, dict[UUID, RunStatus]] = {}
         for stream, *event in await fetch(self._pool, _SQL["of"], {"streams": streams}):

@@ -1,6 +1,6 @@
 -- name: of
--- By stream, in order. Of a finished run's event nothing is parsed: it may hold all that was
--- printed; which run it is follows from its command's id.
+-- By stream, in order. The data of SandboxRunFinished is not parsed, because it may contain all the
+-- output; its run follows from the command's id.
 select e.stream_id, e.tenant_id, e.type, e.command_id,
     case when e.type in ('SandboxRunRequested', 'SandboxRunKillRequested')
         then (e.data->>'run_id')::uuid end,

@@ -1,6 +1,6 @@
-"""Takes a batch of events into a projection, inside the caller's transaction.
+"""Applies a batch of events to a projection, inside the caller's transaction.
 
-Events that were taken before are recognised by their stream's mark, so a batch may be repeated.
+Events that were applied before are recognised by their stream's mark, so a batch can be repeated.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ MAX_ERROR = 1_000
 
 
 class Mark(NamedTuple):
-    """How far a projection has taken a stream."""
+    """How far a projection has processed a stream."""
 
     version: int
     started_at: datetime
 
 
 class MissingEvents(ValueError):
-    """An event came without those before it."""
+    """Events of a stream are missing before this one."""
 
 
 async def apply_batch(
@@ -44,21 +44,21 @@ async def apply_batch(
     projection: Projection[Any],
     records: Sequence[RecordedEvent],
 ) -> None:
-    """Take ``records`` into the tables of ``projection`` that the search path finds.
+    """Apply ``records`` to the tables of ``projection`` that the search path finds.
 
-    A stream with an event that cannot be taken is parked from there on, with the error; later
-    events of parked streams are left in the log.
+    A stream with an event that cannot be applied is parked from that event on, with the error;
+    later events of parked streams are skipped.
 
     Args:
         connection: in a transaction, which the caller commits together with the checkpoint.
-        projection: whose tables.
-        records: in the log's order.
+        projection: the projection to update.
+        records: events in the log's order.
     """
     try:
         async with connection.transaction():
             await _apply(connection, projection, records)
     except (pg.DataError, pg.IntegrityError):
-        for record in records:  # only to find the one that the database refuses
+        for record in records:  # one by one, to find the one that the database refuses
             try:
                 async with connection.transaction():
                     await _apply(connection, projection, [record])
@@ -108,7 +108,7 @@ async def _apply(
 async def mark_of(
     connection: AsyncConnection[Any], projection: Projection[Any], stream_id: str
 ) -> int:
-    """The version up to which ``projection`` has taken a stream; 0 for none of it."""
+    """The version up to which ``projection`` has processed a stream; 0 if it has not."""
     marks = await _marks(connection, projection, [stream_id])
     return marks[stream_id].version if stream_id in marks else 0
 
@@ -143,7 +143,7 @@ async def _park(
 
 
 def describe(error: Exception) -> str:
-    """``error`` for operators, without the values that it is about: they may be personal."""
+    """``error`` for operators, without the database's details, which may be personal data."""
     if isinstance(error, pg.Error):
         text = error.diag.message_primary or type(error).__name__
     else:

@@ -1,4 +1,4 @@
-"""What a projection that follows the log must be able to do."""
+"""The interface of projections that follow the log."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Change = TypeVar("Change")
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """An event as projections take it.
+    """An event as projections get it.
 
     Attributes:
-        record: as it stands in the log.
-        event: the same, typed.
+        record: the event as stored in the log.
+        event: the typed event.
         started_at: when the first event of its stream was recorded.
     """
 
@@ -29,19 +29,19 @@ class StreamEvent:
 
 
 class Projection(Protocol[Change]):
-    """A read model as pure functions: events to changes, changes to writes.
+    """A read model as pure functions from events to changes, and from changes to writes.
 
-    The runner gives every event of a stream exactly once and in order. Between streams there is
-    no order, so changes must add up alike in any.
+    The runner passes every event of a stream once and in order. Events of different streams come
+    in any order, so changes must give the same result in any order.
     """
 
     @property
     def name(self) -> str:
-        """Also the prefix of the table ``<name>_streams``, which the runner keeps."""
+        """The projection's name; its marks are in the table ``<name>_streams``."""
 
     @property
     def version(self) -> int:
-        """Grows when `fold` or `writes` give other results; live tables are rebuilt then."""
+        """The code's version; increased when results change, so that tables must be rebuilt."""
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -51,8 +51,8 @@ class Projection(Protocol[Change]):
         """What ``event`` changes; None for nothing.
 
         Raises:
-            ValueError: the event cannot be taken; its stream is parked.
+            ValueError: the event cannot be applied; its stream is parked.
         """
 
     def writes(self, changes: Sequence[Change]) -> Sequence[InlineWrite]:
-        """The statements that make ``changes``, on tables found by the search path."""
+        """The statements that write ``changes``, to tables found by the search path."""

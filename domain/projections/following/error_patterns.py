@@ -1,4 +1,4 @@
-"""What fails, for whom and how often: failures grouped by tenant, code and normalised cause."""
+"""The projection ``error_patterns``: failures by tenant, code and normalised cause."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SQL = load_statements(Path(__file__).with_name("error_patterns.sql"))
 MAX_CODE = 100
 MAX_CAUSE = 300
 
-#: Characters of a message that are looked at.
+#: Characters of a message that are read.
 _MAX_MESSAGE = 2_000
 
-#: In this order: what is quoted may hold a path, a path an id, an id a number.
+#: In this order: quoted text may contain a path, a path an id, an id a number.
 _VARIABLES = (
     (re.compile(r"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|`[^`]*`|“[^”]*”"), "<text>"),
     (re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s<>]+", re.IGNORECASE), "<url>"),
@@ -63,7 +63,7 @@ class ErrorPatterns:
     tables = ("error_patterns",)
 
     def fold(self, event: StreamEvent) -> Failures | None:
-        """One failure, for the event that says so."""
+        """One failure, if ``event`` is one."""
         record, what = event.record, event.event
         if not isinstance(what, IntentFailed):
             return None
@@ -90,7 +90,7 @@ class ErrorPatterns:
 
 
 def normalise(message: str) -> str:
-    """``message`` without what differs from case to case, at most `MAX_CAUSE` characters."""
+    """``message`` with placeholders for its variable parts, at most `MAX_CAUSE` characters."""
     text = _visible(message[:_MAX_MESSAGE])
     for variable, placeholder in _VARIABLES:
         text = variable.sub(placeholder, text)
@@ -98,5 +98,5 @@ def normalise(message: str) -> str:
 
 
 def _visible(text: str) -> str:
-    # PostgreSQL's text holds no NUL, and a terminal should not see the other control characters.
+    # PostgreSQL's text cannot contain NUL; other control characters would affect terminals.
     return "".join(character if character.isprintable() else " " for character in text)

@@ -1,4 +1,4 @@
-"""Streams that a projection cannot take for now."""
+"""Parked streams, which a projection cannot process for now."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_LISTED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class ParkedStream:
-    """A stream that waits, from the event ``from_version`` on, for a fix of ``error``."""
+    """A stream that is skipped from the event ``from_version`` on, until ``error`` is fixed."""
 
     projection: str
     stream_id: str
@@ -35,18 +35,18 @@ class ParkedStream:
 async def parked_streams(
     pool: AsyncConnectionPool, projection: str | None = None, limit: int = MAX_LISTED
 ) -> list[ParkedStream]:
-    """Parked streams of one projection or of all, the longest parked first."""
+    """Parked streams of one projection or of all, oldest first."""
     params = {"projection": projection, "limit": min(limit, MAX_LISTED)}
     return [ParkedStream(*row) for row in await fetch(pool, _SQL["list"], params)]
 
 
 async def parked_counts(pool: AsyncConnectionPool) -> dict[str, int]:
-    """Number of parked streams by projection; projections without any are left out."""
+    """The number of parked streams by projection; projections without any are left out."""
     return dict(await fetch(pool, _SQL["counts"], {}))
 
 
 async def readable_again(pool: AsyncConnectionPool, projection: str) -> list[str]:
-    """Streams that an earlier release has parked, at an event that this one knows."""
+    """Streams that an earlier release parked at an event that this release can read."""
     rows = await fetch(pool, _SQL["newer"], {"projection": projection})
     return [stream_id for stream_id, *event in rows if REGISTRY.reads(*event)]
 
@@ -54,7 +54,7 @@ async def readable_again(pool: AsyncConnectionPool, projection: str) -> list[str
 async def parked_stream(
     connection: AsyncConnection[Any], projection: str, stream_id: str
 ) -> ParkedStream | None:
-    """One parked stream; None if it is not parked."""
+    """The parked stream; None if the stream is not parked."""
     params = {"projection": projection, "stream_id": stream_id}
     row = await (await connection.execute(_SQL["get"], params)).fetchone()
     return ParkedStream(*row) if row else None
@@ -68,7 +68,7 @@ async def park(
     event_id: UUID,
     error: str,
 ) -> None:
-    """Leave out a stream from an event on; if it is parked already, from that event on."""
+    """Park a stream from an event on; replaces the entry of a stream that is parked already."""
     params = {
         "projection": projection,
         "stream_id": stream_id,
@@ -80,7 +80,7 @@ async def park(
 
 
 async def unpark(connection: AsyncConnection[Any], projection: str, stream_id: str) -> None:
-    """Let the stream's events in again."""
+    """Let the projection process the stream again."""
     params = {"projection": projection, "stream_id": stream_id}
     await connection.execute(_SQL["unpark"], params)
 

@@ -11,7 +11,7 @@ from parked_streams
 where projection = %(projection)s and stream_id = %(stream_id)s
 
 -- name: newer
--- Streams that were parked at an event of a later release than the one that parked them.
+-- Streams that were parked at an event that only a later release could read.
 select p.stream_id, e.type, e.schema_version
 from parked_streams p join events e using (event_id)
 where p.projection = %(projection)s and p.error like 'NewerEvent: %%'

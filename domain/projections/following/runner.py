@@ -1,4 +1,4 @@
-"""Keeps a projection up with the log."""
+"""Keeps a projection up to date with the log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from domain.projections.following.parked import (
 #: Events per transaction.
 PAGE = 1_000
 
-#: How long one run may go on, in seconds; the next one continues.
+#: How long one run may take, in seconds; the next one continues.
 RUN_SECONDS = 20.0
 
 #: How long to wait for another process that runs the same projection, in seconds.
@@ -32,7 +32,7 @@ TURN_SECONDS = 1.0
 
 
 class ProjectionOutdated(RuntimeError):
-    """The live tables were built by other code than this."""
+    """The live tables were built by another version of the code."""
 
 
 def checkpoint_name(projection: str) -> str:
@@ -41,10 +41,10 @@ def checkpoint_name(projection: str) -> str:
 
 
 class Runner:
-    """Runs one projection: one runner at a time, whichever process it is in.
+    """Updates one projection; one runner works at a time, among all processes.
 
-    A batch is folded, written and checkpointed in one transaction, so a crash at any point leaves
-    either all of it or nothing.
+    A batch is folded, written and checkpointed in one transaction, so a crash leaves either all of
+    it or nothing.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Runner:
         self._page = page
 
     async def run_until_caught_up(self, seconds: float = RUN_SECONDS) -> int:
-        """Take what was appended since the checkpoint, for ``seconds`` at most.
+        """Process events after the checkpoint, for ``seconds`` at most.
 
         Returns:
-            the number of events read; 0 also where another process is at it.
+            the number of events read; 0 also if another process is running the projection.
 
         Raises:
             ProjectionOutdated: the tables must be rebuilt first.
@@ -84,10 +84,10 @@ class Runner:
         return count
 
     async def resume_readable(self, seconds: float = RUN_SECONDS) -> int:
-        """Let streams go on that an earlier release could not read, for ``seconds`` at most.
+        """Resume streams that an earlier release could not read, for ``seconds`` at most.
 
         Returns:
-            how many go on.
+            the number of resumed streams.
 
         Raises:
             ProjectionOutdated: the tables must be rebuilt first.
@@ -102,10 +102,10 @@ class Runner:
         return count
 
     async def resume(self, stream_id: str) -> ParkedStream | None:
-        """Take the missing events of a parked stream and unpark it, in one transaction.
+        """Process the missing events of a parked stream and unpark it, in one transaction.
 
         Returns:
-            the stream as it is parked still, or again, with the error of now; None: it goes on.
+            the stream with its new error if it had to be parked again; None if it was resumed.
 
         Raises:
             LookupError: the stream is not parked.
@@ -126,7 +126,7 @@ class Runner:
         return None
 
     async def _run_batch(self, lease: Lease) -> int:
-        # Before the transaction: with an id of its own it would hold the horizon it reads below.
+        # Read before the transaction, whose id would hold back the horizon for the reading.
         page = await self._log.read_all(await lease.load(), self._page)
         if page:
             async with lease.transaction() as connection:

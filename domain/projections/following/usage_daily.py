@@ -1,7 +1,8 @@
-"""Use per tenant and day: how many intents came to what, what they took, how long clients waited.
+"""The projection ``usage_daily``: intents by outcome, resources and latencies by tenant and day.
 
-Everything counts on the UTC day on which it was recorded, by the database's clock: an intent that
-is submitted before midnight and ends after it is submitted on one day and succeeds on the next.
+Every event counts on the UTC day on which it was recorded, by the database's clock: an intent that
+is submitted before midnight and ends after it counts as submitted on one day and as ended on the
+next.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from domain.projections.following.contract import StreamEvent
 _SQL = load_statements(Path(__file__).with_name("usage_daily.sql"))
 
 #: Upper bounds of the latency histogram's buckets in milliseconds: two per octave, from 1 ms to
-#: 2.3 hours, so that a quantile read from it is off by 19 % at most. One more bucket is open.
+#: 2.3 hours, so that a quantile read from it is off by 19 % at most. The last bucket has no bound.
 LATENCY_BOUNDS_MS = tuple(2 ** (step / 2) for step in range(47))
 
-#: More than a run can use; a figure beyond it is a broken event.
+#: More than a run can use; an event with a larger figure is invalid.
 _MOST = 2**40
 
 _COUNTED = ("submitted", "succeeded", "failed", "cancelled", "runs", "model_calls")
@@ -55,7 +56,7 @@ class UsageChange:
 
     Attributes:
         amounts: by column.
-        latency_ms: from submission to end, where the event is an end.
+        latency_ms: from submission to end, if the event ends the intent; else None.
     """
 
     tenant_id: str
@@ -75,7 +76,7 @@ class UsageDaily:
         """What ``event`` adds.
 
         Raises:
-            ValueError: a measured amount is negative or absurd.
+            ValueError: a measured amount is negative or impossibly large.
         """
         record, what = event.record, event.event
         day = record.recorded_at.astimezone(UTC).date()
@@ -116,7 +117,7 @@ class UsageDaily:
 
 
 def bucket_of(latency_ms: float) -> int:
-    """Index of the bucket of a latency: the first whose bound is not below it."""
+    """The index of a latency's bucket: the first whose bound is not below it."""
     return bisect_left(LATENCY_BOUNDS_MS, latency_ms)
 
 
@@ -143,7 +144,7 @@ def _asked(call: ModelCall) -> dict[str, int]:
 
 
 def _amount(name: str, value: float | None) -> int:
-    """``value`` in whole units, so that sums do not depend on the order of adding."""
+    """``value`` as an integer, so that sums do not depend on the order of addition."""
     if value is None:
         return 0
     if not 0 <= value < _MOST:

@@ -1,4 +1,4 @@
-"""What a rebuild is made of."""
+"""The interface of builders, and the data types of a rebuild."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Phase = Literal["bulk", "follow"]
 
 
 class RebuildFailed(Exception):
-    """The rebuild did not come to its end; what is live stays as it is."""
+    """The rebuild failed; the live tables are unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a rebuild has come; saved in the transaction of what it wrote.
+    """How far a rebuild has come; saved in the same transaction as what it wrote.
 
     Attributes:
-        phase: ``bulk``: the log is read stream by stream; ``follow``: in its own order.
-        after_stream: in bulk: the last stream that is done.
-        checkpoint: where following begins, or has come to.
-        events: taken so far.
+        phase: ``bulk``: the log is read stream by stream; ``follow``: in the log's order.
+        after_stream: in the phase ``bulk``, the last stream that is done.
+        checkpoint: where following begins, or how far it has come.
+        events: number of events processed so far.
     """
 
     phase: Phase
@@ -36,13 +36,13 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A sign of life of a rebuild.
+    """The progress of a rebuild.
 
     Attributes:
         stage: what it is doing.
-        events: taken so far, by this and by earlier, interrupted runs.
-        total: events there were when it began.
-        resumed_from: events that earlier runs had taken.
+        events: events processed so far, by this and by earlier, interrupted runs.
+        total: number of events in the log when it began.
+        resumed_from: events that earlier runs had processed.
     """
 
     stage: Literal["bulk", "index", "follow", "check", "swap", "done"]
@@ -56,8 +56,10 @@ class Rebuilt:
     """A finished rebuild.
 
     Attributes:
-        resumed_from: events that earlier, interrupted runs had taken.
-        parked: streams that could not be taken to their end; of intents the rows were kept.
+        resumed_from: events that earlier, interrupted runs had processed.
+        swap_tries: how often the exchange of the tables was tried.
+        parked: streams that could not be processed to their end; intents among them keep their
+            rows.
     """
 
     projection: str
@@ -69,7 +71,7 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True)
 class RebuildPlan:
-    """What a rebuild would do; ``done``: events that an interrupted one has taken already."""
+    """What a rebuild would do; ``done``: events that an interrupted one has processed."""
 
     projection: str
     tables: tuple[str, ...]
@@ -83,25 +85,25 @@ OnProgress = Callable[[Progress], None]
 class Builder(Protocol):
     """Builds the tables of one projection from the log.
 
-    All methods are called in a transaction of ``connection`` whose search path leads to the copies
-    first.
+    All methods are called in a transaction of ``connection`` with the copies first on its search
+    path.
     """
 
     @property
     def name(self) -> str:
-        """Of the projection."""
+        """The projection's name."""
 
     @property
     def version(self) -> int:
-        """Of its code."""
+        """The version of the projection's code."""
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """All tables that are to be exchanged."""
+        """All tables to be exchanged."""
 
     @property
     def first_phase(self) -> Phase:
-        """``bulk`` tables get their indexes after that phase, others at once."""
+        """The phase to begin with; with ``bulk``, indexes are created after that phase."""
 
     @property
     def page(self) -> int:
@@ -109,21 +111,21 @@ class Builder(Protocol):
 
     @property
     def lease(self) -> str | None:
-        """The checkpoint that its runner saves; None for a projection written inline."""
+        """Its runner's lease and checkpoint; None if the projection is written inline."""
 
     async def advance(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
-        """Take one page of events; None: there are no more for now.
+        """Process one page of events and return the new position; None at the current end.
 
-        A page of the last stream is followed by the first of the phase ``follow``.
+        After the last stream of the phase ``bulk``, the new position is in the phase ``follow``.
         """
 
     async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        """Take everything that readers of the live tables may have seen."""
+        """Process everything that readers of the live tables may have seen."""
 
     async def aclose(self) -> None:
-        """Give up what it holds."""
+        """Release its resources."""
 
     async def check(self, connection: AsyncConnection[Any], position: Position) -> int:
-        """The number of streams that are not where the log is at ``position``."""
+        """The number of streams whose tables differ from the log at ``position``."""

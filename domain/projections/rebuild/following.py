@@ -1,4 +1,4 @@
-"""Builds a projection that follows the log: by following it from its beginning."""
+"""Builds a projection that follows the log, by following it from the beginning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SQL = load_statements(Path(__file__).with_name("following.sql"))
 
 
 class FollowingBuilder:
-    """Builds ``projection`` with the code that keeps it up to date."""
+    """Builds ``projection`` with the same code that keeps it up to date."""
 
     first_phase: Phase = "follow"
 
@@ -34,12 +34,12 @@ class FollowingBuilder:
         self.page = page
 
     async def aclose(self) -> None:
-        """Nothing to give up."""
+        """It has nothing to release."""
 
     async def advance(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
-        """Take one page of events; None: there are no more for now."""
+        """Process one page of events; None at the current end of the log."""
         page = await self._log.read_all(position.checkpoint, self.page)
         if not page:
             return None
@@ -47,7 +47,7 @@ class FollowingBuilder:
         return replace(position, checkpoint=page[-1].checkpoint, events=position.events + len(page))
 
     async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        """Come at least as far as the live tables are; their runner is stopped."""
+        """Process events at least as far as the live tables; their runner is stopped."""
         rows = await connection.execute(_SQL["live_checkpoint"], {"name": self.lease})
         row = await rows.fetchone()
         live = Checkpoint(*row) if row else Checkpoint.start()

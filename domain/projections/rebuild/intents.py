@@ -1,9 +1,9 @@
 """Builds the read model of intents, which is written inline, by folding streams.
 
-In bulk the log is read by stream, not in its own order: each stream is folded to its end and its
-row written once, so memory holds a page of events and the rows of a few ranges, however long the
-log is and however streams interleave in it. What comes in meanwhile is then followed in the log's
-order: streams that have moved are folded again.
+In the phase ``bulk``, the log is read stream by stream: each stream is folded to its end and its
+row written once, so memory holds only a page of events and the rows of a few ranges, however long
+the log is and however its streams interleave. Streams that got events meanwhile are folded again
+in the phase ``follow``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from domain.projections.stream_folds import FoldedRange, Unfoldable, folded_stre
 
 _SQL = load_statements(Path(__file__).with_name("intents.sql"))
 
-#: After every event there is or will be.
+#: A checkpoint after all events.
 _END = Checkpoint(2**62, 2**62)
 
 
 class _Range(NamedTuple):
-    """Streams up to and with ``to``, which are being folded."""
+    """Streams up to and including ``to``, which are being folded."""
 
     to: str
     folding: asyncio.Task[FoldedRange]
@@ -41,12 +41,12 @@ class _Range(NamedTuple):
 class IntentStatesBuilder:
     """Builds ``intent_states``.
 
-    A stream that cannot be folded keeps the row that it has, and is listed as parked.
+    A stream that cannot be folded keeps its row and is listed as parked.
 
     Args:
         folder: folds ranges of streams.
-        page: events of a range.
-        later: takes the place of ``folder`` once so many events have been taken.
+        page: number of events in a range.
+        later: after so many events, this folder replaces ``folder``.
     """
 
     name = INTENT_STATES
@@ -74,21 +74,22 @@ class IntentStatesBuilder:
     async def advance(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
-        """Take one page of events; None: there are no more for now."""
+        """Process one page of events; None at the current end of the log."""
         if position.phase == "bulk":
             return await self._bulk(connection, position)
         return await self._follow(connection, position)
 
     async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        """Take every committed event, also those that are not safe to follow yet.
+        """Process every committed event, also those above the horizon.
 
-        Whoever has not committed waits for the lock on the live table, and writes its row later.
+        A writer that has not committed waits for the lock on the live table and writes its row
+        after the exchange.
         """
         await self._refold(connection, position.checkpoint, _END)
         return position
 
     async def check(self, connection: AsyncConnection[Any], position: Position) -> int:
-        """The number of rows that are behind their stream or have none."""
+        """The number of rows that are behind their stream, or do not match one."""
         rows = await connection.execute(_SQL["wrong"], position.checkpoint.params())
         [(wrong,)] = await rows.fetchall()
         return int(wrong)
@@ -112,7 +113,7 @@ class IntentStatesBuilder:
         return replace(position, after_stream=range_.to, events=position.events + folded.events)
 
     async def _fold_next(self, connection: AsyncConnection[Any], after: str) -> bool:
-        """Begin to fold the streams after ``after``; False if there are none."""
+        """Start to fold the next range of streams after ``after``; False if there are none."""
         params = {"after": after, "limit": self.page}
         row = await (await connection.execute(_SQL["range_end"], params)).fetchone()
         if row is not None:
@@ -134,7 +135,7 @@ class IntentStatesBuilder:
     async def _refold(
         self, connection: AsyncConnection[Any], after: Checkpoint, to: Checkpoint
     ) -> None:
-        """Fold the streams that have moved between two checkpoints and are not shown so."""
+        """Fold streams again that have events between two checkpoints which their rows lack."""
         params = {**after.params(), **to.params("to_")}
         rows = await connection.execute(_SQL["behind"], params)
         behind = [stream_id for (stream_id,) in await rows.fetchall()]

@@ -1,5 +1,5 @@
 -- name: range_end
--- The stream that the next so many events end in.
+-- The last stream of the next page of events.
 select stream_id from (
     select stream_id, version from public.events
     where stream_id > %(after)s::text
@@ -20,8 +20,8 @@ from page order by page.transaction_id desc, page.position desc
 limit 1
 
 -- name: behind
--- Streams of intents with events in this part of the log that their row does not show.
-with moved as materialized ( -- the pattern costs more than all else: once per stream, not event
+-- Streams of intents with events in this part of the log that their rows do not include.
+with moved as materialized ( -- matching the pattern costs most: once per stream, not per event
     select stream_id, max(version) as version from public.events
     where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
         and (transaction_id, position) <= (%(to_transaction_id)s::xid8, %(to_position)s::bigint)
@@ -36,8 +36,8 @@ left join intent_states s on s.id = substr(logged.stream_id, 8)::uuid
 where coalesce(s.version, 0) < logged.version
 
 -- name: wrong
--- Rows may be ahead of the checkpoint, never behind; and every row has a stream. The pattern costs
--- more than all else, so it is tried only where something is amiss.
+-- Rows may be ahead of the checkpoint but never behind, and every row has a stream. Matching the
+-- pattern costs most, so it comes after the comparison of versions.
 with written as materialized (
     select stream_id, max(version) as version from public.events
     where (transaction_id, position) <= (%(transaction_id)s::xid8, %(position)s::bigint)
@@ -59,7 +59,7 @@ copy intent_states (id, tenant_id, version, status, user_input, text_sha256, lan
 from stdin (format binary)
 
 -- name: forget_copy
--- Of an intent that could be folded before its last events came.
+-- The row of an intent that could be folded before its last events came.
 delete from intent_states where id = %(id)s
 
 -- name: keep_live

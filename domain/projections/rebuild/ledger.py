@@ -1,4 +1,4 @@
-"""Remembers how far a rebuild has come, so that a killed one goes on."""
+"""Records how far a rebuild has come, so that an interrupted one can continue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ _SQL = load_statements(Path(__file__).with_name("ledger.sql"))
 
 
 class Ledger:
-    """The row of one projection's rebuild; written in the transactions of its caller.
+    """The row of one projection's rebuild, written in the caller's transactions.
+
+    A rebuild continues only on the same basis: version of the code, schema and cluster.
 
     Args:
-        name: of the projection.
-        version: of its code; with the schema and the cluster it is what a rebuild is based on.
+        name: the projection's name.
+        version: the version of its code.
     """
 
     def __init__(self, name: str, version: int) -> None:
@@ -28,16 +30,16 @@ class Ledger:
         self.total = 0
 
     async def begin(self, connection: AsyncConnection[Any], position: Position) -> None:
-        """Start a new row at ``position``; what an earlier rebuild left is forgotten."""
+        """Start a new row at ``position``, in place of an earlier rebuild's."""
         await self.forget(connection)
         params = {**self._columns(position), "basis": await self._basis(connection)}
         await connection.execute(_SQL["begin"], params)
         await self.load(connection)
 
     async def load(self, connection: AsyncConnection[Any]) -> Position | None:
-        """Where the rebuild stands; None if there is none, or none on this basis.
+        """The saved position; None if there is no rebuild on this basis.
 
-        Sets ``total``, the number of events there were when it began.
+        Sets ``total``, the number of events in the log when it began.
         """
         rows = await connection.execute(_SQL["load"], {"name": self._name})
         row = await rows.fetchone()
@@ -47,11 +49,11 @@ class Ledger:
         return Position(phase, after_stream, Checkpoint(transaction_id, number), events)
 
     async def save(self, connection: AsyncConnection[Any], position: Position) -> None:
-        """Move to ``position``."""
+        """Save ``position``."""
         await connection.execute(_SQL["save"], self._columns(position))
 
     async def forget(self, connection: AsyncConnection[Any]) -> None:
-        """There is no rebuild."""
+        """Delete the row."""
         await connection.execute(_SQL["forget"], {"name": self._name})
 
     async def events(self, connection: AsyncConnection[Any]) -> int:

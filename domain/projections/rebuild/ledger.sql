@@ -1,5 +1,5 @@
 -- name: schema_and_cluster
--- What the copies are made after, in which cluster: a rebuild goes on only on the same basis.
+-- The schema of the copies, and the cluster: a rebuild continues only on the same basis.
 select (select max(version) from public.schema_migrations),
     (select system_identifier from public.log_identity)
 

@@ -1,7 +1,7 @@
-"""Rebuilds a projection from the log beside the live one, then exchanges the two at once.
+"""Rebuilds a projection from the log in copies of its tables, then puts these in their place.
 
-The copies, and how far they have come, change in the same transactions, so a rebuild that was
-killed goes on where it was. Nothing but tables is written: no message, no model call, no vector.
+The copies and the position of the rebuild change in the same transactions, so an interrupted
+rebuild continues where it was. It only writes tables: no messages, model calls or vectors.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from domain.projections.rebuild.shadow import Shadow
 
 _SQL = load_statements(Path(__file__).with_name("rebuild.sql"))
 
-#: For how long readers and writers may have to wait behind the exchange, per try.
+#: How long readers and writers may have to wait for one try of the exchange.
 LOCK_TIMEOUT = "1s"
 MAX_SWAP_TRIES = 60
 
 
 class Rebuild:
-    """One rebuild of one projection, by whoever owns its tables.
+    """One rebuild of one projection, by the owner of its tables.
 
     Args:
-        pool: of the tables' owner; at least two connections.
+        pool: connections of the tables' owner; at least two.
         builder: builds the tables.
-        on_progress: told after each page.
-        rate: events per second at most; None for no limit.
+        on_progress: called after each page.
+        rate: most events per second; None for no limit.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Rebuild:
         """What `run` would do; changes nothing.
 
         Raises:
-            RebuildFailed: not the tables' owner.
+            RebuildFailed: the connection is not the tables' owner's.
         """
         async with self._pool.connection() as connection:
             await self._check_owner(connection)
@@ -79,11 +79,12 @@ class Rebuild:
         return RebuildPlan(self._builder.name, self._builder.tables, events, done)
 
     async def run(self) -> Rebuilt:
-        """Build, check, exchange; goes on with an interrupted rebuild if there is one.
+        """Build, check and exchange the tables; continues an interrupted rebuild if there is one.
 
         Raises:
-            RebuildFailed: not the tables' owner, another rebuild is running, the check failed, or
-                the live tables could not be locked. Nothing has changed then for readers.
+            RebuildFailed: the connection is not the tables' owner's, another rebuild is running,
+                the check failed, or the live tables could not be locked. The live tables are then
+                unchanged.
         """
         async with self._alone() as connection:
             await self._check_owner(connection)
@@ -94,7 +95,7 @@ class Rebuild:
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[AsyncConnection[Any]]:
-        """The one connection that writes; it holds the lock, so losing it ends the rebuild."""
+        """The connection that does all writes; it holds the lock, so losing it ends the rebuild."""
         async with self._pool.connection() as connection:
             params = {"name": self._builder.name}
             [[locked]] = await (await connection.execute(_SQL["try_lock"], params)).fetchall()
@@ -143,9 +144,9 @@ class Rebuild:
         return await self._advance(connection, position)
 
     async def _advance(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        """Take page after page to the end of the phase; following ends at a page that is not full.
+        """Process pages to the end of the phase; following ends at a page that is not full.
 
-        Under writers there is always one more event, and the exchange takes the last ones.
+        With concurrent writers there is always one more event; the exchange processes the rest.
         """
         phase = position.phase
         loop = asyncio.get_running_loop()
@@ -173,7 +174,7 @@ class Rebuild:
             await self._shadow.use(connection)
             if wrong := await self._builder.check(connection, position):
                 raise RebuildFailed(
-                    f"{wrong} streams are not what the log says: the live tables were left alone"
+                    f"{wrong} streams differ from the log: the live tables were left unchanged"
                 )
         tries = 0
 
@@ -198,10 +199,10 @@ class Rebuild:
     async def _swap(
         self, connection: AsyncConnection[Any], position: Position
     ) -> tuple[Position, int]:
-        """Exchange the tables; how far it came, and the number of parked streams."""
+        """Exchange the tables; returns the new position and the number of parked streams."""
         builder, shadow = self._builder, self._shadow
         name = {"name": builder.name}
-        # What has come since the last page is taken before anybody has to wait for it.
+        # Process what came since the last page before the lock, so that others wait briefly.
         async with self._transaction(connection):
             await shadow.use(connection)
             position = await builder.catch_up(connection, position)
@@ -212,7 +213,7 @@ class Rebuild:
             await shadow.lock_live(connection)
             if await self._ledger.load(connection) is None:
                 raise RebuildFailed(
-                    "the schema was changed meanwhile: run it again, it begins anew"
+                    "the schema was changed meanwhile: run it again, it starts over"
                 )
             await shadow.use(connection)
             position = await builder.catch_up(connection, position)

@@ -5,12 +5,12 @@ select pg_try_advisory_lock(hashtextextended(%(name)s, 3))
 select pg_advisory_unlock(hashtextextended(%(name)s, 3))
 
 -- name: transaction_settings
--- Long enough for an index or a check; locks are waited for as long as the caller says.
+-- No limit for index builds and checks; the caller says how long to wait for locks.
 select set_config('statement_timeout', '0', true), set_config('lock_timeout', %(lock)s, true),
     set_config('idle_in_transaction_session_timeout', '300s', true),
     set_config('maintenance_work_mem', '256MB', true),
     set_config('work_mem', '64MB', true),  -- the check groups all events by stream
-    -- A crash of the server loses the copies' last pages and the position with them.
+    -- A crash of the server may lose the copies' last pages, but then also their position.
     set_config('synchronous_commit', %(durable)s, true)
 
 -- name: stop_runner

@@ -1,7 +1,6 @@
 """Copies of live tables in a schema of their own, and their exchange for the live ones.
 
-Whoever puts the schema first on the search path writes to the copies with the statements that
-were written for the live tables.
+With the schema first on the search path, statements for the live tables write to the copies.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ PARKED = "parked_streams"
 
 
 class Shadow:
-    """The copies of ``tables``, beside a copy of ``parked_streams`` for the time of a rebuild.
+    """Copies of ``tables``, and a table ``parked_streams`` for the time of the rebuild.
 
     Args:
-        name: of the projection; the schema is named after it.
+        name: the projection's name, after which the schema is named.
         tables: unqualified names of tables in the schema public.
     """
 
@@ -34,38 +33,39 @@ class Shadow:
         self._views: list[str] = []
 
     async def owners(self, connection: AsyncConnection[Any]) -> list[tuple[str, str]]:
-        """Live tables that the connection's role does not own, each with its owner."""
+        """Live tables that the connection's role does not own, with their owners."""
         return await _rows(connection, "owned", {"tables": self._qualified()})
 
     async def create(self, connection: AsyncConnection[Any]) -> None:
-        """Make empty copies without indexes, with the owner and grants of the live tables."""
+        """Create empty copies without indexes, with the owner and grants of the live tables."""
         await self._run(connection, "create_schema", schema=self.schema)
         await self._run(connection, "parked_table", schema=self.schema)
         for table in self._qualified():
             await self._ddl(connection, "table_ddl", {"schema": self.schema, "table": table})
 
     async def create_indexes(self, connection: AsyncConnection[Any]) -> None:
-        """Give the copies the indexes and keys of the live tables, unless they have them."""
+        """Create the indexes and keys of the live tables on the copies, unless they have them."""
         for table in self._qualified():
             await self._ddl(connection, "index_ddl", {"schema": self.schema, "table": table})
 
     async def analyze(self, connection: AsyncConnection[Any]) -> None:
-        """Collect the planner's statistics of the copies."""
+        """Collect planner statistics of the copies."""
         for table in self._tables:
             await self._run(connection, "analyze_table", schema=self.schema, table=table)
 
     async def drop(self, connection: AsyncConnection[Any]) -> None:
-        """Throw the copies away, if there are any."""
+        """Drop the copies, if there are any."""
         await self._run(connection, "drop_schema", schema=self.schema)
 
     async def use(self, connection: AsyncConnection[Any]) -> None:
-        """Let this transaction find the copies before the live tables."""
+        """Let this transaction find the copies instead of the live tables."""
         await self._run(connection, "search_shadow", schema=self.schema)
 
     async def lock_live(self, connection: AsyncConnection[Any]) -> None:
-        """Keep everybody out of the live tables until this transaction ends.
+        """Lock the live tables exclusively until this transaction ends.
 
-        Views first, as their readers lock them first; a view is locked by replacing it with itself.
+        Views are locked first, as their readers lock them first; replacing a view with itself locks
+        it.
         """
         await self._run(connection, "search_public")
         rows = await _rows(connection, "view_ddl", {"tables": self._qualified()})
@@ -75,10 +75,10 @@ class Shadow:
             await self._run(connection, "lock_table", table=table)
 
     async def exchange(self, connection: AsyncConnection[Any]) -> None:
-        """Put the copies into the place of the locked live tables, and drop those.
+        """Replace the locked live tables by the copies, and drop the old tables.
 
-        They are not kept: nobody would bring them up to date, and what is erased from the log
-        would live on in them.
+        They are not kept: nothing would update them, and data that is erased from the log would
+        remain in them.
         """
         await self._run(connection, "search_public")
         await self._run(connection, "create_schema", schema=self._replaced)

@@ -1,12 +1,12 @@
 -- name: owned
--- The tables that are not the current role's own, by name with their owner.
+-- Tables that the current role does not own, with their owners.
 select c.relname, pg_get_userbyid(c.relowner)
 from pg_class c
 where c.oid = any(%(tables)s::text[]::regclass[])
     and not pg_has_role(current_user, c.relowner, 'USAGE')
 
 -- name: table_ddl
--- LIKE takes over columns, defaults, checks and statistics; owner and storage options it does not.
+-- LIKE copies columns, defaults, checks and statistics, but not owner, grants and storage options.
 select statement from (
     select 1 as step, format('create table %%I.%%I (like public.%%I including all excluding indexes)%%s',
         %(schema)s::text, c.relname, c.relname,
@@ -30,7 +30,7 @@ select statement from (
 order by step
 
 -- name: index_ddl
--- Under their own names, which LIKE would not keep; skips those that the copy has already.
+-- With the same names, which LIKE would not keep; none if the copy has indexes already.
 select statement from (
     select 1 as step, i.indexrelid::bigint as n, format('create %%sindex %%I on %%I.%%I%%s',
         case when i.indisunique then 'unique ' else '' end, x.relname, %(schema)s::text, c.relname,
@@ -57,7 +57,7 @@ where not exists (
 order by step, n
 
 -- name: view_ddl
--- Every view on one of the tables, as it stands; names without a schema are found by search path.
+-- The definition of every view on one of the tables.
 select format('create or replace view %%I.%%I%%s as %%s', n.nspname, v.relname,
     coalesce(' with (' || array_to_string(v.reloptions, ', ') || ')', ''), pg_get_viewdef(v.oid))
 from pg_class v

@@ -1,8 +1,8 @@
-"""Folds ranges of streams for a rebuild, in a process of its own; it only reads.
+"""A process that folds ranges of streams for a rebuild; it only reads the database.
 
 Standard input: a line with the database's URL and the role, then a line per range, as JSON.
-Standard output: for each range a line of JSON and, as it says, the bytes of its rows. It ends with
-its input, so it does not outlive whoever started it.
+Standard output: for each range a line of JSON, followed by as many bytes of rows as it says. The
+process ends when its input does, so it does not outlive its parent.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def _say(header: dict[str, object], rows: bytes = b"") -> None:
 
 
 def main() -> int:
-    """Serve until the input ends; 1 if nobody reads the output any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # what fails is said below
+    """Serve until the input ends; 1 if the output is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # failures are reported below
     guard(os.environ)
     tune_gc()
     try:

@@ -1,4 +1,4 @@
-"""Folding for a rebuild: here, or in several processes, as one has but one core."""
+"""Folds streams for a rebuild: in this process, or in several to use more cores."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Folder(Protocol):
 
     @property
     def ahead(self) -> int:
-        """Ranges that are worth having under way."""
+        """How many ranges to fold ahead."""
 
     async def fold(self, after: str, to: str) -> FoldedRange:
-        """Fold the streams after one id up to and with another."""
+        """Fold the streams after the id ``after``, up to and including ``to``."""
 
     async def aclose(self) -> None:
-        """End what was started for it."""
+        """Stop what it started."""
 
 
 class FoldingHere:
-    """Folds in this process, one range while another is written."""
+    """Folds in this process, one range while the rows of another are written."""
 
     ahead = 1
 
@@ -43,16 +43,16 @@ class FoldingHere:
             return await fold_range(connection, after, to)
 
     async def aclose(self) -> None:
-        """Nothing was started."""
+        """It has started nothing."""
 
 
 class FoldingProcesses:
-    """Folds in ``count`` processes, each with a connection of its own, started when needed.
+    """Folds in ``count`` processes, which are started when needed and have a connection each.
 
     Args:
-        url: of the database.
-        role: that they act as.
-        count: of processes.
+        url: the database's URL.
+        role: the role as which they connect.
+        count: the number of processes.
     """
 
     def __init__(self, url: str, role: str, count: int) -> None:
@@ -64,11 +64,11 @@ class FoldingProcesses:
             self._idle.put_nowait(None)
 
     async def fold(self, after: str, to: str) -> FoldedRange:
-        """Fold in the next process that is idle.
+        """Fold in the next idle process.
 
         Raises:
             RebuildFailed: the process has ended.
-            psycopg.OperationalError: it cannot reach the database.
+            psycopg.OperationalError: the process cannot reach the database.
         """
         worker = await self._idle.get() or await self._start()
         folded = await worker.fold(after, to)
@@ -76,7 +76,7 @@ class FoldingProcesses:
         return folded
 
     async def aclose(self) -> None:
-        """Kill the processes: they only read."""
+        """Kill the processes, which only read."""
         for worker in self._started:
             await worker.kill()
 
@@ -90,7 +90,7 @@ class FoldingProcesses:
             )
         )
         self._started.append(worker)
-        worker.send(self._opening)  # not an argument: anybody can see those
+        worker.send(self._opening)  # not as an argument, which other users could see
         return worker
 
 

@@ -1,26 +1,26 @@
-"""What a comparison of live rows with the log finds."""
+"""The result of comparing live rows with the log."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-#: Differences that are shown; all are counted.
+#: Differences that are returned; all are counted.
 MAX_SHOWN = 20
 
 
 class CannotCompare(ValueError):
-    """The live rows hold what this release cannot read, among all else that they add up."""
+    """The live rows include events that this release cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A row that is not what the log says.
+    """A row that differs from the log.
 
     Attributes:
-        key: of the row, by column.
-        folded: what the log says, by column, where the two differ; None: there should be no row.
-        live: what the row says in these columns; None: there is no row.
+        key: the row's key, by column.
+        folded: the values by the log, in the columns that differ; None: there should be no row.
+        live: the row's values in these columns; None: there is no row.
     """
 
     table: str
@@ -34,10 +34,11 @@ class Verified:
     """The outcome of a comparison.
 
     Attributes:
-        compared: rows, live or from the log.
-        differing: rows that differ.
+        compared: number of rows, live or from the log.
+        differing: number of rows that differ.
         differences: the first `MAX_SHOWN` of them.
-        unfoldable: streams that this release cannot fold; of intents their rows were left out.
+        unfoldable: number of streams that this release cannot fold; rows of such intents were not
+            compared.
     """
 
     projection: str
@@ -53,7 +54,7 @@ def difference(
     folded: dict[str, Any] | None,
     live: dict[str, Any] | None,
 ) -> Difference | None:
-    """What differs between two forms of a row; None if nothing does."""
+    """The difference between two versions of a row; None if they are equal."""
     if folded == live:
         return None
     if folded is None or live is None:

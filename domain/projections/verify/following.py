@@ -28,17 +28,17 @@ from domain.projections.verify.contract import (
 
 _SQL = load_statements(Path(__file__).with_name("verify.sql"))
 
-#: Differing rows that are counted.
+#: Differing rows of a table that are counted at most.
 MAX_DIFFERING = 10_000
 
 
 async def verify_following(pool: AsyncConnectionPool, projection: Projection[Any]) -> Verified:
     """Fold the log into temporary tables and compare them with the live ones.
 
-    The runner goes on meanwhile; it is held up for the last events and the comparison.
+    The runner keeps working meanwhile, except during the last events and the comparison.
 
     Raises:
-        CannotCompare: the live rows hold events of a later release.
+        CannotCompare: the live rows include events of a later release.
     """
     checkpoints = CheckpointStore(pool)
     name = checkpoint_name(projection.name)
@@ -64,14 +64,14 @@ class _Fresh:
         self._checkpoint = Checkpoint.start()
 
     async def follow(self, to: Checkpoint) -> None:
-        """Take the events up to and with ``to``."""
+        """Process the events up to and including ``to``."""
         async with aclosing(self._log.follow(self._checkpoint, PAGE)) as pages:
             while self._checkpoint < to and (page := await anext(pages, None)):
                 await self._take([record for record in page if record.checkpoint <= to])
                 self._checkpoint = min(page[-1].checkpoint, to)
 
     async def follow_resumed(self) -> None:
-        """Take what live streams had that were resumed beyond the checkpoint."""
+        """Process events after the checkpoint of streams that were resumed beyond it."""
         rows = await self._connection.execute(_on(f"{self._projection.name}_streams", "ahead"))
         for stream_id, to, after in await rows.fetchall():
             done = after
@@ -90,7 +90,7 @@ class _Fresh:
 async def _fresh_tables(
     pool: AsyncConnectionPool, projection: Projection[Any]
 ) -> AsyncIterator[AsyncConnection[Any]]:
-    """A connection on which unqualified names lead to empty temporary tables."""
+    """A connection on which unqualified table names mean new, empty temporary tables."""
     async with pool.connection() as connection:
         try:
             await connection.execute(_SQL["no_time_limit"])
@@ -98,21 +98,21 @@ async def _fresh_tables(
                 await connection.execute(_on(table, "fresh_table"))
             yield connection
         finally:
-            await connection.close()  # and with it the tables and settings
+            await connection.close()  # drops the tables and settings
 
 
 async def _unfoldable(connection: AsyncConnection[Any], projection: Projection[Any]) -> int:
     """The number of streams that were parked.
 
     Raises:
-        CannotCompare: the live tables have events of a later release, and this one has not.
+        CannotCompare: the live tables include events that only a later release can read.
     """
     streams = sql.Identifier(f"{projection.name}_streams")
     statement = sql.SQL(_SQL["parked_here"].decode()).format(streams=streams)
     [[parked, taken]] = await (await connection.execute(statement)).fetchall()
     if taken:
         raise CannotCompare(
-            f"{projection.name} has taken {taken} streams further than this release can read them: "
+            f"{projection.name} has processed {taken} streams further than this release can read: "
             "verify it with the later release that did"
         )
     return int(parked)
@@ -140,7 +140,7 @@ async def _compare(
 async def _differing(
     connection: AsyncConnection[Any], table: str, key: Sequence[str]
 ) -> dict[tuple[Any, ...], list[dict[str, Any] | None]]:
-    """By key: what the log says and what is live."""
+    """The rows from the log and the live rows that differ, by key."""
     rows = await connection.execute(_on(table, "differing"), {"limit": MAX_DIFFERING})
     sides: dict[tuple[Any, ...], list[dict[str, Any] | None]] = {}
     for is_live, row in await rows.fetchall():

@@ -23,8 +23,8 @@ _SQL = load_statements(Path(__file__).with_name("verify.sql"))
 #: Streams that are compared in one snapshot.
 PAGE = 200
 
-#: A sample is taken from pages with so many times its events: a stream has a handful of events, of
-#: which only the first is looked for.
+#: A sample of n streams is drawn from table pages with so many times n events: a stream has a few
+#: events, of which only the first counts.
 _SPREAD = 50
 
 
@@ -38,7 +38,7 @@ class _Findings:
     def compare(self, intent_id: UUID, folded: IntentRow | None, live: IntentRow | None) -> None:
         self.compared += 1
         if folded is not None and live is not None and live.details is None:
-            folded = replace(folded, details=None)  # the row is from before there were any
+            folded = replace(folded, details=None)  # a row of a release without details
         found = difference(
             INTENT_STATES,
             {"id": intent_id},
@@ -54,8 +54,8 @@ class _Findings:
 async def verify_intents(pool: AsyncConnectionPool, sample: int | None = None) -> Verified:
     """Compare every row, or about ``sample`` random ones, with its stream.
 
-    Each page of streams and their rows is read in one snapshot, in which both must agree, because
-    they are written in one transaction; writers are not held up.
+    Each page of streams and rows is read in one snapshot, in which both must agree, because they
+    are written in one transaction. Writers are not held up.
     """
     findings = _Findings()
     if sample is None:
@@ -94,12 +94,12 @@ async def _compare_range(
     after: UUID | None,
     to: UUID | None,
 ) -> None:
-    """Compare the streams with all rows after one id and up to another: none may be too many."""
+    """Compare the streams with all rows after one id and up to another, so that extra rows show."""
     async with pool.connection() as connection, connection.transaction():
         await connection.execute(_SQL["one_snapshot"])
         live = await _rows(connection, "rows_between", {"after": after, "to": to})
         if to is None:
-            # Streams that began since the last page was read.
+            # Streams that were created since the last page was read.
             stream_ids = [stream_of(intent_id) for intent_id in live]
         await _compare(connection, findings, stream_ids, live)
 
@@ -121,7 +121,7 @@ async def _compare(
     live: dict[UUID, IntentRow],
 ) -> None:
     await _compare_folded(connection, findings, stream_ids, live)
-    missed = [stream_of(intent_id) for intent_id in live]  # began after the page was read
+    missed = [stream_of(intent_id) for intent_id in live]  # created after the page was read
     await _compare_folded(connection, findings, missed, live)
     for intent_id, row in live.items():
         findings.compare(intent_id, None, row)
@@ -133,7 +133,7 @@ async def _compare_folded(
     stream_ids: list[str],
     live: dict[UUID, IntentRow],
 ) -> None:
-    """Compare streams with their rows, which are taken out of ``live``."""
+    """Compare streams with their rows, which are removed from ``live``."""
     async for fold in folded_streams(connection, stream_ids):
         intent_id = _intent_of(fold.stream_id)
         if intent_id is None:

@@ -5,8 +5,8 @@ order by stream_id
 limit %(limit)s
 
 -- name: sampled_streams
--- Streams that begin on so large a part of all pages: ids lie in the order of time, so a random one
--- would find nothing.
+-- Streams that begin on a random share of the table's pages. Picking random ids is not possible:
+-- ids are ordered by time, so a random one would hit nothing.
 select stream_id
 from events tablesample system (%(percent)s)
 where version = 1 and stream_id like 'intent-%%'
@@ -26,7 +26,7 @@ from intent_states
 where (%(after)s::uuid is null or id > %(after)s) and (%(to)s::uuid is null or id <= %(to)s)
 
 -- name: share_of_pages
--- In percent: what holds so many times the sample, by an estimate of how many events there are.
+-- The share of pages, in percent, with so many times the sample's events, by the estimated total.
 select least(100, 100.0 * %(spread)s * %(sample)s / greatest(reltuples, 1))::float
 from pg_class where oid = 'events'::regclass
 
@@ -37,14 +37,14 @@ set transaction isolation level repeatable read, read only
 create temporary table {table} (like public.{table} including all)
 
 -- name: ahead
--- Streams that were resumed from events the checkpoint has not come to yet.
+-- Streams that were resumed and include events after the checkpoint.
 select live.stream_id, live.version, coalesce(fresh.version, 0)
 from public.{table} live left join pg_temp.{table} fresh using (stream_id)
 where live.version > coalesce(fresh.version, 0)
 
 -- name: parked_here
--- Streams that the fresh fold has parked, and those of them that the live one has taken further,
--- when it was run by a release that knew the event.
+-- Streams that the fresh fold parked, and those of them that the live tables include further,
+-- because a release that could read the event processed them.
 select count(*),
     count(*) filter (where p.error like 'NewerEvent: %' and live.version >= p.from_version)
 from pg_temp.parked_streams p left join public.{streams} live using (stream_id)

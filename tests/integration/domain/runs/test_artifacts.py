@@ -99,8 +99,8 @@ async def test_a_runs_uploads_stay_within_its_limit_even_at_once(store: Artifact
     contents = [bytes([n]) * 400 for n in range(6)]
     uploads = [store.upload("acme", run_id, sha(c), c, LIMIT) for c in contents]
     outcomes = await asyncio.gather(*uploads, return_exceptions=True)
-    assert [type(each) for each in outcomes if each is not None] == [TooMuch] * 4
-    with pytest.raises(TooMuch, match="1000"):
+    assert [type(each) for each in outcomes if each is not None] == [UploadLimitExceeded] * 4
+    with pytest.raises(UploadLimitExceeded, match="1000"):
         await store.upload("acme", run_id, sha(b"z" * 300), b"z" * 300, LIMIT)
 
 
@@ -122,7 +122,7 @@ async def test_a_result_claims_what_it_carries_and_what_was_uploaded(
     assert [each.name for each in claimed.artifacts] == ["a/small.txt", "b.bin"]
     assert {each.name: each.reason for each in claimed.skipped} == {
         "c.bin": "was not uploaded",
-        **dict.fromkeys(("d.txt", "e.txt", "f.txt"), "its content is not what its hash says"),
+        **dict.fromkeys(("d.txt", "e.txt", "f.txt"), "its content does not match its hash"),
     }
     outcome = outcome_from(result, claimed)
     assert [each.name for each in outcome.artifacts] == ["a/small.txt", "b.bin"]
