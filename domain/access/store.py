@@ -59,7 +59,7 @@ class ApiKeyInfo:
 class ApiKeys:
     """The store of tenants and API keys; verified keys are cached for `ttl_cache.TTL_SECONDS`.
 
-    A key that another process revoked is accepted for that long.
+    A key that another process revoked is accepted for up to that long.
     """
 
     def __init__(

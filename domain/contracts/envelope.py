@@ -2,7 +2,7 @@
 
 Everything a consumer needs is in the body: in batch triggers the Functions host drops empty
 entries of the per-message metadata arrays and shifts their indexes (Azure/Azure-Functions#2084),
-so nothing outside the body can be trusted. Events are therefore in structured mode, one a message.
+so nothing outside the body can be trusted. Hence structured mode: one event per message.
 
 Source: CloudEvents 1.0.2, https://github.com/cloudevents/spec: its JSON format, and the
 *Distributed Tracing* extension for ``traceparent``, which makes one trace from a client's request

@@ -145,7 +145,7 @@ class SandboxJob(_Frozen):
 
 
 class Verdict(StrEnum):
-    """How a run ended, as the host saw it."""
+    """How a run ended, as the host determined it."""
 
     SUCCEEDED = "succeeded"
     EXITED = "exited"  # a non-zero exit code

@@ -64,7 +64,7 @@ class InvalidJson(ValueError):
 
 
 class TooMuchJson(InvalidJson):
-    """The text has more values, or is nested deeper, than is allowed; it was not parsed."""
+    """The text has more values, or is nested deeper, than is allowed."""
 
 
 def other_encoding(body: bytes) -> str | None:

@@ -21,7 +21,7 @@ class Outage(NamedTuple):
         problem: completes the sentence "the database …".
         stale: the connection may stay in that state after the server has recovered, so it must not
             be used again.
-        passing: a conflict of one statement with others; the next one may succeed.
+        passing: it concerns one statement, as a conflict with others does; the next may succeed.
     """
 
     problem: str
