@@ -474,7 +474,7 @@ def trail(**values: Any) -> Callable[[list[bytes]], None]:
         (change("data", {"x": 1}), "line 3: digest"),
         (change("data", []), "line 3: digest"),
         (change("storeddata", "{}"), "line 3: storeddata: differs from data"),
-        (change("digest", "0" * 64), "line 3: digest: does not fit"),
+        (change("digest", "0" * 64), "line 3: digest: does not match"),
         (change("extension", "1"), "line 3: extension: Extra inputs"),
         (change("specversion", "2.0"), "line 3: specversion: Input should be '1.0'"),
     ],
