@@ -63,7 +63,7 @@ def read_event(body: bytes) -> dict[str, Any]:
         NoCloudEvent: not a single event, or its data is not a JSON object.
     """
     if other := other_encoding(body):
-        raise NoCloudEvent(f"body: is encoded as {other}; send UTF-8, without a byte order mark")
+        raise NoCloudEvent(f"body: is encoded as {other}; send UTF-8 without a byte order mark")
     begins = body.lstrip()[:1]
     if begins == b"[":
         raise NoCloudEvent(_BATCH)
@@ -148,7 +148,7 @@ def _decoded(given: object) -> object:
         raise NoCloudEvent("data_base64: is not valid base64") from None
     if other := other_encoding(text):
         raise NoCloudEvent(
-            f"data_base64: is encoded as {other}; send UTF-8, without a byte order mark"
+            f"data_base64: is encoded as {other}; send UTF-8 without a byte order mark"
         )
     return _read(text, "data_base64")
 

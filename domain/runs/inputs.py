@@ -57,5 +57,5 @@ class RunInputs:
             raise NoSuchInput("the step of this run does not get this content")
         content = await self._artifacts.content(owner.tenant_id, sha256)
         if content is None:
-            raise InputGone("the content was deleted at the end of its retention")
+            raise InputGone("the content has expired and is deleted")
         return content

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.contracts.job import Artifact, SandboxResult, Verdict
 from domain.database.pool import fetch
 from domain.messaging.inbox import outcome_from
-from domain.runs.artifacts import Artifacts, TooMuch, WrongHash
+from domain.runs.artifacts import Artifacts, UploadLimitExceeded, WrongHash
 from tests.support.intents.histories import Histories
 from tests.support.postgres import Database
 

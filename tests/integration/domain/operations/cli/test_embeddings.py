@@ -255,7 +255,7 @@ async def test_a_provider_that_refuses_leaves_the_old_model_and_no_trace(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--to", "a model"), "'a model' is no name"),
+        (("--to", "a model"), "'a model' is not the name"),
         (("--to", "m", "--index", "btree"), "no index 'btree'"),
     ],
 )
