@@ -97,11 +97,16 @@ async def rate(write: Write, events: int, connections: int) -> tuple[float, floa
     return events / (time.perf_counter() - started), (time.process_time() - used) / events
 
 
+async def make_tables(admin_url: str) -> None:
+    """Make the schema and the floor's table."""
+    await migrate(admin_url)
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(FLOOR_TABLE)
+
+
 async def compare(server: EmbeddedPostgres, rounds: int, events: int) -> None:
     """Print medians over ``rounds`` for 1 and 16 connections."""
-    await migrate(server.admin_url_for("bench"))
-    with psycopg.connect(server.admin_url_for("bench"), autocommit=True) as admin:
-        admin.execute(FLOOR_TABLE)
+    await make_tables(server.admin_url_for("bench"))
     for connections in (1, 16):
         pool = await open_pool(
             server.app_url("bench"),

@@ -21,20 +21,17 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
-import psycopg
 from eventsourcing.persistence import StoredEvent
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
-from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.migrate import migrate
 from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
 from domain.intents.ids import derived_id, new_id
 from domain.memory import tune_gc
 from infra.local.postgres.server import EmbeddedPostgres
-from tests.benchmarks.bench_append import FLOOR_TABLE, METADATA, PAYLOAD
+from tests.benchmarks.bench_append import METADATA, PAYLOAD, make_tables
+from tests.benchmarks.eventsourcing_log import recorder_at
 from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import median_ratio
 
@@ -116,18 +113,7 @@ def ours(pool: AsyncConnectionPool) -> dict[str, Contestant]:
 
 def theirs(url: str, connections: int) -> Contestant:
     """``eventsourcing``'s recorder over its own pool."""
-    at = conninfo_to_dict(url)
-    datastore = PostgresDatastore(
-        dbname=str(at["dbname"]),
-        host=str(at["host"]),
-        port=str(at["port"]),
-        user=str(at["user"]),
-        password=str(at["password"]),
-        pool_size=connections,
-        max_overflow=0,
-    )
-    recorder = PostgresApplicationRecorder(datastore, events_table_name="stored_events")
-    recorder.create_table()
+    recorder = recorder_at(url, connections)
     state = orjson.dumps({"metadata": METADATA, "data": PAYLOAD})
 
     def one(batch: int, until: float) -> int:
@@ -153,9 +139,7 @@ def theirs(url: str, connections: int) -> Contestant:
 async def compare(server: EmbeddedPostgres, rounds: int, seconds: float) -> None:
     """Print medians over ``rounds``, the contestants taking turns."""
     admin_url = server.admin_url_for("bench")
-    await migrate(admin_url)
-    with psycopg.connect(admin_url, autocommit=True) as admin:
-        admin.execute(FLOOR_TABLE)
+    await make_tables(admin_url)
     for connections in (1, 16):
         pool = await open_pool(
             server.app_url("bench"),

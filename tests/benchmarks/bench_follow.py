@@ -23,7 +23,8 @@ from uuid import UUID, uuid4
 
 import orjson
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from eventsourcing.domain import DomainEvent, datetime_now_with_tzinfo
+from eventsourcing.persistence import DatetimeAsISO, JSONTranscoder, Mapper, UUIDAsHex
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.migrate import migrate
@@ -35,6 +36,7 @@ from domain.eventlog.scan import Filter, LogScanner
 from domain.memory import tune_gc
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA
+from tests.benchmarks.eventsourcing_log import recorder_at
 from tests.benchmarks.server import own_server
 from tests.benchmarks.statistics_of import median_ratio
 
@@ -103,27 +105,8 @@ def ours(pool: AsyncConnectionPool) -> dict[str, Follower]:
 
 
 def theirs(admin_url: str, count: int) -> dict[str, Follower]:
-    """The ways to follow the log of ``eventsourcing``; none if it is not installed."""
-    try:
-        from eventsourcing.domain import DomainEvent, datetime_now_with_tzinfo
-        from eventsourcing.persistence import (
-            DatetimeAsISO,
-            JSONTranscoder,
-            Mapper,
-            UUIDAsHex,
-        )
-        from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
-    except ImportError:
-        print("eventsourcing is not installed: pip install -r requirements-bench.txt")
-        return {}
-
-    at = {name: str(value) for name, value in conninfo_to_dict(admin_url).items()}
-    datastore = PostgresDatastore(
-        dbname=at["dbname"], host=at["host"], port=at["port"], user=at["user"],
-        password=at["password"],
-    )  # fmt: skip
-    recorder = PostgresApplicationRecorder(datastore, events_table_name="stored_events")
-    recorder.create_table()
+    """The ways to follow the log of ``eventsourcing``."""
+    recorder = recorder_at(admin_url)
     transcoder = JSONTranscoder()
     transcoder.register(UUIDAsHex())
     transcoder.register(DatetimeAsISO())

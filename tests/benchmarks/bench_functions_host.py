@@ -19,6 +19,7 @@ from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from tests.benchmarks.lean_http import load, request
+from tests.benchmarks.statistics_of import percentile
 from tests.support.functions_host import HostProcess, write_app
 from tests.support.servicebus.broker import BrokerProcess
 
@@ -55,11 +56,7 @@ async def http(name: str, port: int, path: str, clients: int) -> dict[str, Any]:
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {
-        "p50_ms": round(ordered[len(ordered) // 2] * 1000, 2),
-        "p99_ms": round(ordered[int(len(ordered) * 0.99)] * 1000, 2),
-    }
+    return {f"p{rank}_ms": round(percentile(seconds, rank) * 1000, 2) for rank in (50, 99)}
 
 
 async def _bare(request: web.BaseRequest) -> web.StreamResponse:

@@ -9,17 +9,17 @@ import argparse
 import asyncio
 import json
 import os
-import tempfile
 import time
-from pathlib import Path
 from statistics import median
 
+import psutil
 import psycopg
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
 from infra.local.stack.stack import TENANT
-from tests.support.stack import RunningStack, running_stack, submission
+from tests.benchmarks.parts import skip_without
+from tests.support.stack import RunningStack, open_folder, running_stack, submission
 
 BEHIND = ("advance_intent", "record_sandbox_result", "relay_events", "recover_stalled",
           "run_projections", "seal_log")  # fmt: skip
@@ -27,8 +27,7 @@ _PER_BATCH = 250
 
 
 def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(psutil.Process(pid).cpu_times()[:2])
 
 
 async def _accepted(connection: psycopg.AsyncConnection) -> int:
@@ -65,9 +64,8 @@ async def measure(rounds: int, count: int) -> None:
     """Print the medians."""
     for name in BEHIND:
         os.environ[f"AzureWebJobs.{name}.Disabled"] = "1"
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        async with running_stack(Path(folder) / "data") as stack:
+    with open_folder() as folder:
+        async with running_stack(folder / "data") as stack:
             await backlog(stack, count)  # warms up
             measured = [await backlog(stack, count) for _ in range(rounds)]
     rate, cpu = (median(values) for values in zip(*measured, strict=True))
@@ -81,6 +79,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="intents per round")
     options = parser.parse_args()
     os.environ["QLP_SANDBOX_RUNTIMES"] = "bubblewrap"
+    skip_without("bubblewrap")
     asyncio.run(measure(options.rounds, options.count))
 
 

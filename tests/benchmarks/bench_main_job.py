@@ -1,4 +1,4 @@
-"""Submit → succeeded of a one-line Python program, one client, with the share of each hop.
+"""From submission to success of a one-line Python program, one client, with the share of each hop.
 
 The floor is the same program as a plain subprocess, measured between the intents.
 """
@@ -9,22 +9,20 @@ import argparse
 import asyncio
 import os
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from infra.local.stack.config import StackError
+from tests.benchmarks.parts import missing
 from tests.benchmarks.statistics_of import percentile
-from tests.support.stack import Client, running_stack
+from tests.support.stack import Client, open_folder, running_stack
 
 PROGRAM = {"language": "python", "files": {"main.py": "print(6 * 7)"}}
 
 
 async def plain_subprocess() -> float:
-    """Milliseconds of the program without any of us."""
+    """Milliseconds of the program alone."""
     started = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", "-c", "print(6 * 7)"), stdout=asyncio.subprocess.DEVNULL
@@ -34,7 +32,7 @@ async def plain_subprocess() -> float:
 
 
 async def one_intent(client: Client) -> tuple[float, dict[str, float]]:
-    """Milliseconds from request to outcome, and the hops they went to."""
+    """Milliseconds from request to outcome, and those of each hop."""
     sent, started = time.time(), time.perf_counter()
     intent = await client.run({"program": PROGRAM})
     total = (time.perf_counter() - started) * 1000
@@ -56,9 +54,8 @@ async def one_intent(client: Client) -> tuple[float, dict[str, float]]:
 async def measure(runtime: str, count: int) -> None:
     """Print the figures of one sandbox runtime."""
     os.environ["QLP_SANDBOX_RUNTIMES"] = runtime
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        async with running_stack(Path(folder) / "data") as stack:
+    with open_folder() as folder:
+        async with running_stack(folder / "data") as stack:
             for _ in range(5):
                 await one_intent(stack.client)
             totals, floor, hops = [], [], defaultdict(list)
@@ -89,15 +86,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--runtimes", nargs="+", default=["bubblewrap", "docker"])
     options = parser.parse_args()
-    left_out = []
     for runtime in options.runtimes:
-        try:
+        if reason := asyncio.run(missing(runtime)):
+            print(f"{runtime:<12} skipped: {reason}")
+        else:
             asyncio.run(measure(runtime, options.count))
-        except StackError as error:
-            left_out.append(runtime)
-            print(f"{runtime:<12} left out: {error}")
-    if left_out == options.runtimes:
-        sys.exit("there is no runtime to measure")
 
 
 if __name__ == "__main__":

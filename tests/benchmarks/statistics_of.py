@@ -14,5 +14,5 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
-    """The median of what each value is of the other of its round."""
+    """The median of the ratios of each value to the other one of its round."""
     return median(value / other for value, other in zip(values, others, strict=True))
