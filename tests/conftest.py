@@ -21,7 +21,7 @@ pytest_plugins = [
         *("postgres", "functions_host", "stack", "compose.composed", "servicebus.broker"),
         *("openai.chat", "openai.embeddings"),
         *("sandbox.runtimes", "sandbox.bus", "sandbox.application"),
-        *("sandbox.engine", "sandbox.host_container"),
+        *("sandbox.engine", "sandbox.host_container", "azure_cli"),
     )
 ]
 

@@ -37,16 +37,11 @@ def test_what_is_encoded_is_decoded() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"id": None}, "id"),
-        ({"id": ""}, "id"),
         ({"specversion": "0.3"}, "specversion"),
         ({"tenantid": "Acme"}, "tenantid"),
         ({"tenantid": "a\n"}, "tenantid"),
         ({"tenantid": "x" * 65}, "tenantid"),
-        ({"time": "yesterday"}, "time"),
-        ({"time": "2026-03-01T12:00:00"}, "time"),
         ({"data": [1]}, "data"),
-        ({"datacontenttype": "text/xml"}, "datacontenttype"),
     ],
 )
 def test_a_broken_envelope_names_its_field(change: dict[str, Any], named: str) -> None:

@@ -18,17 +18,18 @@ def test_statements_are_found_by_name_without_their_semicolon(tmp_path: Path) ->
     assert load_statements(file) == {"one": b"select 1", "two": "-- why\nselect\n  'é'".encode()}
 
 
-def test_a_name_used_twice_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("-- name: one\nselect 1\n-- name: one\nselect 2\n", "'one'"),
+        ("select 1;\n-- name: one\nselect 2\n", "before the first"),
+    ],
+    ids=["a name used twice", "SQL without a name"],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, problem: str) -> None:
     file = tmp_path / "some.sql"
-    file.write_text("-- name: one\nselect 1\n-- name: one\nselect 2\n")
-    with pytest.raises(ValueError, match="'one'"):
-        load_statements(file)
-
-
-def test_sql_without_a_name_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "some.sql"
-    file.write_text("select 1;\n-- name: one\nselect 2\n")
-    with pytest.raises(ValueError, match="before the first"):
+    file.write_text(text)
+    with pytest.raises(ValueError, match=problem):
         load_statements(file)
 
 

@@ -40,7 +40,6 @@ def problem(value: dict[str, Any]) -> str:
         ({"text": "x", "metadata": {"a": "c" * 513}}, "metadata"),
         ({"text": "x", "metadata": {str(i): "" for i in range(33)}}, "metadata"),
         (program(language="Python 3"), "language"),
-        (program(files={}), "files"),
         (program(files={"../main.py": ""}), "relative path"),
         (program(files={"/etc/passwd": ""}), "relative path"),
         (program(files={"a//b": ""}), "relative path"),

@@ -68,22 +68,19 @@ async def test_a_plan_of_several_steps_is_reused_whole() -> None:
     assert (plan.program, plan.steps) == (None, found.steps)
 
 
-async def test_another_tenants_solution_is_not_reused() -> None:
-    assert isinstance(await planner(solved(), "other").plan(intent(SENTENCE), 1), NoPlan)
-
-
-async def test_nothing_is_reused_where_the_client_wants_none() -> None:
-    content = IntentContent(text="six by seven", planning=PlanningOptions(reuse="never"))
-    assert isinstance(await planner(solved()).plan(intent(content), 1), NoPlan)
-
-
-async def test_without_a_model_nothing_like_it_is_reused() -> None:
-    content = IntentContent(text="seven by six", planning=PlanningOptions(reuse="similar"))
-    assert isinstance(await planner(solved()).plan(intent(content), 1), NoPlan)
-
-
-async def test_without_a_program_the_failure_says_what_to_set() -> None:
-    plan = await planner(solved(), "other").plan(intent(SENTENCE), 1)
+@pytest.mark.parametrize(
+    ("tenant", "content"),
+    [
+        ("other", SENTENCE),
+        ("acme", IntentContent(text="six by seven", planning=PlanningOptions(reuse="never"))),
+        ("acme", IntentContent(text="seven by six", planning=PlanningOptions(reuse="similar"))),
+    ],
+    ids=["another tenant's solution", "reuse is forbidden", "only similar"],
+)
+async def test_where_nothing_may_be_reused_the_failure_says_what_to_set(
+    tenant: str, content: IntentContent
+) -> None:
+    plan = await planner(solved(), tenant).plan(intent(content), 1)
     assert isinstance(plan, NoPlan)
     assert plan.cause.code == "planner_not_configured"
     for needed in ("program", "QLP_LLM_MODEL", "OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT"):

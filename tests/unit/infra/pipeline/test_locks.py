@@ -12,7 +12,8 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[4]
+from tests.support import ROOT
+
 SOURCES = sorted(
     path
     for folder in (".", "sandbox_host", "infra/pipeline")

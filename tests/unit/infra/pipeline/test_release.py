@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import textwrap
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
 from infra.pipeline.azure import Site
 from infra.pipeline.client import PipelineError
 from infra.pipeline.release import RollBackFailed, RolledBack, release
+from tests.support.azure_cli import AzureCli
 
 SITES = [Site("webapp", "sandbox", "next"), Site("functionapp", "app", "next")]
 
 
-class Azure:
-    """An ``az`` on the PATH that notes its calls and fails when told to."""
-
-    def __init__(self, folder: Path) -> None:
-        self._calls = folder / "calls"
-        self._calls.touch()
-        self._folder = folder
-        script = folder / "az"
-        script.write_text(
-            textwrap.dedent(f"""\
-                #!/bin/sh
-                echo "$*" >> '{self._calls}'
-                [ "$(wc -l < '{self._calls}')" = "$(cat '{folder}/fails' 2>/dev/null)" ] || exit 0
-                echo 'ERROR: the slot is busy' >&2
-                exit 1
-            """)
-        )
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-
-    def fail_call(self, number: int) -> None:
-        (self._folder / "fails").write_text(str(number))
-
-    @property
-    def swapped(self) -> list[str]:
-        words = [line.split() for line in self._calls.read_text().splitlines()]
-        assert all(line[1:4] == ["deployment", "slot", "swap"] for line in words)
-        return [f"{line[0]} {line[line.index('--name') + 1]}" for line in words]
-
-    @property
-    def calls(self) -> str:
-        return self._calls.read_text()
-
-
-@pytest.fixture
-def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Azure:
-    made = Azure(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    return made
+def swapped(azure_cli: AzureCli) -> list[str]:
+    """Kind and name of each site whose slots were swapped; nothing else was called."""
+    words = [line.split() for line in azure_cli.calls.splitlines()]
+    assert all(line[1:4] == ["deployment", "slot", "swap"] for line in words)
+    return [f"{line[0]} {line[line.index('--name') + 1]}" for line in words]
 
 
 def verdicts(*problems: str) -> Callable[[], Awaitable[None]]:
@@ -68,41 +32,43 @@ def verdicts(*problems: str) -> Callable[[], Awaitable[None]]:
     return verify
 
 
-async def test_a_good_release_swaps_in_order_and_stays(azure: Azure) -> None:
+async def test_a_good_release_swaps_in_order_and_stays(azure_cli: AzureCli) -> None:
     said: list[str] = []
     await release(SITES, "group", verdicts(""), said.append)
-    assert azure.swapped == ["webapp sandbox", "functionapp app"]
-    assert "--resource-group group" in azure.calls
-    assert "--slot next --target-slot production" in azure.calls
+    assert swapped(azure_cli) == ["webapp sandbox", "functionapp app"]
+    assert "--resource-group group" in azure_cli.calls
+    assert "--slot next --target-slot production" in azure_cli.calls
     assert said[-1] == "verifying production"
 
 
-async def test_a_version_that_fails_in_production_is_taken_back(azure: Azure) -> None:
+async def test_a_version_that_fails_in_production_is_taken_back(azure_cli: AzureCli) -> None:
     with pytest.raises(RolledBack, match="3 of 8 checks failed"):
         await release(SITES, "group", verdicts("3 of 8 checks failed", ""), lambda _: None)
-    assert azure.swapped == [
+    assert swapped(azure_cli) == [
         *("webapp sandbox", "functionapp app"),
         *("functionapp app", "webapp sandbox"),
     ]
 
 
-async def test_only_what_was_swapped_is_swapped_back(azure: Azure) -> None:
-    azure.fail_call(2)
+async def test_only_what_was_swapped_is_swapped_back(azure_cli: AzureCli) -> None:
+    azure_cli.fail_call(2)
     with pytest.raises(RolledBack, match="app: swap: ERROR: the slot is busy"):
         await release(SITES, "group", verdicts(""), lambda _: None)
-    assert azure.swapped == ["webapp sandbox", "functionapp app", "webapp sandbox"]
+    assert swapped(azure_cli) == ["webapp sandbox", "functionapp app", "webapp sandbox"]
 
 
-async def test_a_swap_back_that_fails_names_what_still_runs_the_new_version(azure: Azure) -> None:
-    azure.fail_call(4)
+async def test_a_swap_back_that_fails_names_what_still_runs_the_new_version(
+    azure_cli: AzureCli,
+) -> None:
+    azure_cli.fail_call(4)
     with pytest.raises(RollBackFailed, match=r"too slow; then .*; still on the new version: sand"):
         await release(SITES, "group", verdicts("too slow"), lambda _: None)
 
 
-async def test_the_version_before_is_verified_too(azure: Azure) -> None:
+async def test_the_version_before_is_verified_too(azure_cli: AzureCli) -> None:
     with pytest.raises(RollBackFailed, match="swapped back, but production still fails: still"):
         await release(SITES, "group", verdicts("broken", "still broken"), lambda _: None)
-    assert len(azure.swapped) == 4
+    assert len(swapped(azure_cli)) == 4
 
 
 async def test_a_missing_azure_command_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

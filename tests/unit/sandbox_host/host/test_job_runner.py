@@ -20,6 +20,7 @@ from sandbox_host.host.uploads import Uploader
 from sandbox_host.run.job import InvalidJob, PreparedJob
 from sandbox_host.runtimes.base import Readiness, RunControl, RunResult, RuntimeFailure
 from tests.support.sandbox.application import AppServer
+from tests.support.sandbox.bus import until
 from tests.support.sandbox.runtimes import prepared
 
 MIB = 1024**2
@@ -99,9 +100,7 @@ async def test_a_runtime_that_fails_is_suspected_and_the_run_may_be_tried_again(
     runtime = ToldRuntime(raising(RuntimeFailure("told to fail")))
     async with runner_of(runtime) as runner:
         result = await runner.run(prepared("1"))
-        async with asyncio.timeout(10):
-            while runtime.flights < 2:
-                await asyncio.sleep(0)
+        await until(lambda: runtime.flights == 2)
     assert (result.verdict, result.error) == (
         Verdict.INFRASTRUCTURE_ERROR,
         "told: told to fail",

@@ -12,6 +12,7 @@ from sandbox_host.host.supervisor import Supervisor
 from sandbox_host.net.backoff import Backoff
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.base import Readiness, RunControl, RunResult
+from tests.support.sandbox.bus import until
 
 
 class FakeRuntime:
@@ -84,9 +85,7 @@ async def test_a_runtime_that_cannot_make_boxes_ahead_is_checked_before_a_job_fi
         await asyncio.wait_for(supervisor.available(), 10)
         first.ready = False
         first.suspect()
-        async with asyncio.timeout(10):
-            while supervisor.runtime is not second:
-                await asyncio.sleep(0)
+        await until(lambda: supervisor.runtime is second)
 
 
 async def test_leftovers_of_a_runtime_that_is_in_use_are_tried_again() -> None:
@@ -95,9 +94,7 @@ async def test_leftovers_of_a_runtime_that_is_in_use_are_tried_again() -> None:
         await asyncio.wait_for(supervisor.available(), 10)
         assert runtime.reaped == 1
         supervisor.suspect()
-        async with asyncio.timeout(10):
-            while runtime.reaped == 1:
-                await asyncio.sleep(0)
+        await until(lambda: runtime.reaped > 1)
     assert supervisor.runtime is runtime
 
 
@@ -109,9 +106,7 @@ async def test_a_suspected_runtime_that_fails_its_canary_is_replaced(
         await asyncio.wait_for(supervisor.available(), 10)
         first.ready = False
         supervisor.suspect()
-        async with asyncio.timeout(10):
-            while supervisor.runtime is not second:
-                await asyncio.sleep(0)
+        await until(lambda: supervisor.runtime is second)
     assert not supervisor.readiness["first"].ready
     [event] = [record for record in caplog.records if record.name == "sandbox_host.security"]
     assert vars(event)["fields"]["security_event"] == "canary_failed"
@@ -122,9 +117,7 @@ async def test_an_idle_runtime_proves_itself_again_and_again() -> None:
     async with watched(runtime, canary_seconds=0.02) as supervisor:
         await asyncio.wait_for(supervisor.available(), 10)
         runtime.ready = False
-        async with asyncio.timeout(10):
-            while supervisor.runtime is not None:
-                await asyncio.sleep(0.005)
+        await until(lambda: supervisor.runtime is None)
     assert supervisor.proof_age is None
 
 

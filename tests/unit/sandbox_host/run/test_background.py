@@ -10,6 +10,22 @@ import pytest
 from sandbox_host.run.background import unless_set
 
 
+class EndlessWork:
+    """Ends only when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.cancelled = False
+
+    async def run(self) -> int:
+        self.begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.cancelled = True
+        return 42
+
+
 async def _answer() -> int:
     return 42
 
@@ -19,21 +35,12 @@ async def test_work_that_ends_first_gives_its_result() -> None:
 
 
 async def test_work_is_cancelled_when_the_event_is_set_first() -> None:
-    event, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def work() -> int:
-        begun.set()
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            cancelled.set()
-        return 42
-
-    waiting = asyncio.create_task(unless_set(event, work()))
-    await begun.wait()
+    event, work = asyncio.Event(), EndlessWork()
+    waiting = asyncio.create_task(unless_set(event, work.run()))
+    await work.begun.wait()
     event.set()
     assert await waiting is None
-    assert cancelled.is_set()
+    assert work.cancelled
 
 
 async def test_a_result_that_comes_in_spite_of_the_cancellation_is_not_lost() -> None:
@@ -60,18 +67,10 @@ async def test_what_the_work_raises_is_raised() -> None:
 
 
 async def test_nobody_works_on_for_a_caller_that_was_cancelled() -> None:
-    begun, cancelled = asyncio.Event(), asyncio.Event()
-
-    async def work() -> None:
-        begun.set()
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            cancelled.set()
-
-    waiting = asyncio.create_task(unless_set(asyncio.Event(), work()))
-    await begun.wait()
+    work = EndlessWork()
+    waiting = asyncio.create_task(unless_set(asyncio.Event(), work.run()))
+    await work.begun.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert cancelled.is_set()
+    assert work.cancelled

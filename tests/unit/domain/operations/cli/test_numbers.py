@@ -52,17 +52,3 @@ def test_output_that_cannot_be_written_is_told_in_a_line() -> None:
         )
     assert done.returncode == 1
     assert done.stderr == "qlp: the output cannot be written: No space left on device\n"
-
-
-def test_an_interruption_while_it_is_imported_leaves_no_traceback() -> None:
-    script = (
-        "import os, signal, sys\n"
-        "class Interrupted:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Interrupted())\n"
-        "sys.argv = ['qlp', '--help']\n"
-        "import runpy; runpy.run_module('domain.operations', run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

@@ -19,8 +19,11 @@ LIMIT = 1 << 20
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> ProgramFolder:
-    return ProgramFolder(tmp_path / "1", {"main.py": b"1", "a/b/c.txt": b"2"}, None)
+def folder(tmp_path: Path) -> Iterator[ProgramFolder]:
+    made = ProgramFolder(tmp_path / "1", {"main.py": b"1", "a/b/c.txt": b"2"}, None)
+    yield made
+    if made.path.exists():
+        made.remove()
 
 
 def _deep(top: Path, depth: int) -> None:
@@ -51,14 +54,12 @@ def test_bytes_of_all_files_count_and_links_are_not_followed(folder: ProgramFold
     assert not full
     (folder.tmp / "more").write_bytes(b"x" * 500_000)
     assert folder.measure(LIMIT).full
-    folder.remove()
 
 
 def test_a_sparse_file_takes_what_it_holds(folder: ProgramFolder) -> None:
     with (folder.work / "sparse").open("wb") as file:
         file.truncate(1 << 40)
     assert folder.measure(LIMIT).disk_bytes < 100_000
-    folder.remove()
 
 
 def test_a_file_that_cannot_grow_is_full_whatever_is_on_disk_yet(folder: ProgramFolder) -> None:
@@ -67,7 +68,6 @@ def test_a_file_that_cannot_grow_is_full_whatever_is_on_disk_yet(folder: Program
     found = folder.measure(LIMIT)
     assert found.full
     assert found.disk_bytes >= LIMIT
-    folder.remove()
 
 
 def test_an_output_folder_that_cannot_be_read_is_said_to_be(folder: ProgramFolder) -> None:
@@ -78,7 +78,6 @@ def test_an_output_folder_that_cannot_be_read_is_said_to_be(folder: ProgramFolde
         ".",
         "the output folder cannot be read: Not a directory",
     )
-    folder.remove()
 
 
 def test_too_many_names_are_too_much(
@@ -89,11 +88,10 @@ def test_too_many_names_are_too_much(
     for number in range(60):
         (folder.work / f"{number}").touch()
     assert folder.measure(LIMIT).full
-    folder.remove()
 
 
 def test_folders_too_deep_to_measure_are_too_much_and_still_removed(folder: ProgramFolder) -> None:
-    _deep(folder.work, 3000)
+    _deep(folder.work, 2200)
     assert folder.measure(LIMIT).full
     folder.remove()
     assert not folder.path.exists()
@@ -126,7 +124,6 @@ def test_an_output_folder_that_was_replaced_gives_nothing(folder: ProgramFolder)
     assert folder.collect(LIMIT).artifacts == ()
     folder.out.unlink()
     assert folder.collect(LIMIT).artifacts == ()
-    folder.remove()
 
 
 def test_a_file_of_several_names_counts_once(folder: ProgramFolder) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.pool.pool import BoxPool
+from tests.support.sandbox.bus import until
 
 COST = 1024**2
 
@@ -86,25 +87,19 @@ def _queue(pool: BoxPool[Box], language: str = "python") -> dict[str, int]:
     return found
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def test_a_box_waits_for_each_language() -> None:
     async with pool_of(Workshop(), "python", "node") as pool:
-        await _until(lambda: _queue(pool)["waiting"] == 1 and _queue(pool, "node")["waiting"] == 1)
+        await until(lambda: _queue(pool)["waiting"] == 1 and _queue(pool, "node")["waiting"] == 1)
 
 
 async def test_a_waiting_box_is_taken_once_and_replaced() -> None:
     workshop = Workshop()
     async with pool_of(workshop) as pool:
-        await _until(lambda: _queue(pool)["waiting"] == 1)
+        await until(lambda: _queue(pool)["waiting"] == 1)
         first, warm = await pool.take("python")
         assert warm
         pool.done()
-        await _until(lambda: _queue(pool)["waiting"] >= 1)
+        await until(lambda: _queue(pool)["waiting"] >= 1)
         second, _ = await pool.take("python")
         pool.done()
         assert second is not first
@@ -113,11 +108,11 @@ async def test_a_waiting_box_is_taken_once_and_replaced() -> None:
 async def test_a_new_box_is_made_after_the_job_while_another_waits() -> None:
     workshop = Workshop()
     async with pool_of(workshop, least=2) as pool:
-        await _until(lambda: _queue(pool)["waiting"] == 2)
+        await until(lambda: _queue(pool)["waiting"] == 2)
         await pool.take("python")
         began = time.monotonic()
         pool.done()
-        await _until(lambda: len(workshop.made) >= 3)
+        await until(lambda: len(workshop.made) >= 3)
         assert time.monotonic() - began > 0.05
 
 
@@ -126,7 +121,7 @@ async def test_jobs_beyond_the_boxes_wait_for_new_ones_made_at_once() -> None:
     async with pool_of(workshop, budget=0) as pool:
         workshop.open.clear()
         taking = [asyncio.create_task(pool.take("python")) for _ in range(5)]
-        await _until(lambda: workshop.at_once == 5)
+        await until(lambda: workshop.at_once == 5)
         workshop.open.set()
         taken = await asyncio.gather(*taking)
         assert [warm for _, warm in taken] == [False] * 5
@@ -149,23 +144,23 @@ async def test_the_budget_bounds_what_waits() -> None:
         await asyncio.gather(*(pool.take("python") for _ in range(30)))
         for _ in range(30):
             pool.done()
-        await _until(lambda: _queue(pool)["waiting"] == 3)
+        await until(lambda: _queue(pool)["waiting"] == 3)
         assert _queue(pool)["target"] == 3
 
 
 async def test_few_boxes_are_made_ahead_at_once() -> None:
     workshop = Workshop()
     async with pool_of(workshop, *"abcdefgh") as pool:
-        await _until(lambda: all(_queue(pool, name)["waiting"] == 1 for name in "abcdefgh"))
+        await until(lambda: all(_queue(pool, name)["waiting"] == 1 for name in "abcdefgh"))
         assert workshop.most_at_once <= 2
 
 
 async def test_a_box_that_breaks_while_it_waits_is_replaced_and_no_job_gets_it() -> None:
     workshop = Workshop()
     async with pool_of(workshop) as pool:
-        await _until(lambda: _queue(pool)["waiting"] == 1)
+        await until(lambda: _queue(pool)["waiting"] == 1)
         workshop.made[0].end.set()
-        await _until(lambda: _queue(pool)["broken"] == 1 and _queue(pool)["waiting"] == 1)
+        await until(lambda: _queue(pool)["broken"] == 1 and _queue(pool)["waiting"] == 1)
         assert workshop.discarded == [workshop.made[0]]
         box, warm = await pool.take("python")
         pool.done()
@@ -181,7 +176,7 @@ async def test_a_job_learns_why_its_box_could_not_be_made_and_the_pool_tries_aga
             await pool.take("python")
         assert pool.state()["last_error"] == "no engine"
         workshop.failure = None
-        await _until(lambda: _queue(pool)["waiting"] >= 1)
+        await until(lambda: _queue(pool)["waiting"] >= 1)
         assert pool.state()["last_error"] is None
 
 
@@ -189,12 +184,12 @@ async def test_a_box_that_cannot_be_made_ahead_of_a_job_is_told_of_and_others_go
     workshop = Workshop()
     workshop.failure, workshop.fails_for = "no image", ("ruby",)
     async with pool_of(workshop, "python", "ruby") as pool:
-        await _until(lambda: workshop.complaints == 1)
+        await until(lambda: workshop.complaints == 1)
         for _ in range(4):  # each failure doubles the pause before the next box is tried
             with pytest.raises(RuntimeFailure, match="no image"):
                 await pool.take("ruby")
         for _ in range(3):  # that Python's can be made does not have Ruby's tried any sooner
-            await _until(lambda: _queue(pool)["waiting"] >= 1)
+            await until(lambda: _queue(pool)["waiting"] >= 1)
             await pool.take("python")
             pool.done()
         assert workshop.complaints == 1
@@ -206,17 +201,17 @@ async def test_the_box_of_a_cancelled_job_serves_another() -> None:
     async with pool_of(workshop, budget=0) as pool:
         cancelled = asyncio.create_task(pool.take("python"))
         other = asyncio.create_task(pool.take("python"))
-        await _until(lambda: workshop.at_once == 2)
+        await until(lambda: workshop.at_once == 2)
         cancelled.cancel()
         workshop.open.set()
         box, _ = await other
         pool.done()
-        await _until(lambda: len(workshop.made) == 2 and len(workshop.discarded) == 1)
+        await until(lambda: len(workshop.made) == 2 and len(workshop.discarded) == 1)
         assert box not in workshop.discarded
 
 
 async def test_closing_discards_what_waits_and_what_is_being_made() -> None:
     workshop = Workshop()
     async with pool_of(workshop, "python", "node"):
-        await _until(lambda: len(workshop.made) == 2)
+        await until(lambda: len(workshop.made) == 2)
     assert set(workshop.discarded) == set(workshop.made)

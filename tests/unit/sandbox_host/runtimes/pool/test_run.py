@@ -13,6 +13,7 @@ from sandbox_host.runtimes.base import BoxGone, RunResult, RuntimeFailure
 from sandbox_host.runtimes.pool.leaving import Leaving
 from sandbox_host.runtimes.pool.pool import BoxPool
 from sandbox_host.runtimes.pool.run import run_in_a_box
+from tests.support.sandbox.bus import until
 from tests.support.sandbox.runtimes import prepared
 
 
@@ -106,7 +107,5 @@ async def test_a_box_made_for_a_job_that_was_cancelled_meanwhile_is_discarded() 
         with pytest.raises(asyncio.CancelledError):
             await running
         go_on.set()
-        async with asyncio.timeout(5):
-            while not maker.discarded:
-                await asyncio.sleep(0)
+        await until(lambda: maker.discarded)
     assert maker.discarded == maker.made

@@ -73,28 +73,27 @@ async def test_a_timer_runs_at_each_occurrence_and_knows_last_and_next() -> None
     assert second["Next"] == minutes[1].isoformat()
 
 
-async def test_a_timespan_counts_from_the_last_start() -> None:
-    clock = FakeClock(until=START + timedelta(minutes=3))
-    runs: list[datetime] = []
+@pytest.mark.parametrize(
+    ("schedule", "takes", "run_on_startup", "minutes", "expected"),
+    [
+        pytest.param("00:01:00", 10, False, 3, [60, 120, 180], id="a timespan counts from a start"),
+        pytest.param("0 * * * * *", 150, False, 6, [30, 210], id="a long run skips occurrences"),
+        pytest.param("0 * * * * *", 0, True, 1, [0, 30], id="run on startup, then on schedule"),
+    ],
+)
+async def test_runs_do_not_overlap_and_start_when_due(
+    schedule: str, takes: float, run_on_startup: bool, minutes: int, expected: list[int]
+) -> None:
+    """``expected``: seconds from the loop's start to each run's."""
+    clock = FakeClock(until=START + timedelta(minutes=minutes))
+    runs: list[float] = []
 
     async def tick(timer: Any) -> None:
-        runs.append(clock.now())
-        clock.advance(10)
+        runs.append((clock.now() - START).total_seconds())
+        clock.advance(takes)
 
-    await run(timer(tick, "00:01:00"), clock)
-    assert runs == [START + timedelta(minutes=minute) for minute in (1, 2, 3)]
-
-
-async def test_a_long_run_skips_occurrences_instead_of_overlapping() -> None:
-    clock = FakeClock(until=START + timedelta(minutes=6))
-    runs: list[datetime] = []
-
-    async def tick(timer: Any) -> None:
-        runs.append(clock.now())
-        clock.advance(150)
-
-    await run(timer(tick, "0 * * * * *"), clock)
-    assert [moment.minute for moment in runs] == [1, 4]
+    await run(timer(tick, schedule, run_on_startup=run_on_startup), clock)
+    assert runs == expected
 
 
 async def test_a_failing_run_is_followed_by_the_next() -> None:
@@ -107,17 +106,6 @@ async def test_a_failing_run_is_followed_by_the_next() -> None:
 
     await run(timer(tick, "0 * * * * *"), clock)
     assert len(runs) == 2
-
-
-async def test_run_on_startup_runs_at_once_and_then_on_schedule() -> None:
-    clock = FakeClock(until=START + timedelta(minutes=1))
-    runs: list[datetime] = []
-
-    async def tick(timer: Any) -> None:
-        runs.append(clock.now())
-
-    await run(timer(tick, "0 * * * * *", run_on_startup=True), clock)
-    assert runs == [START, START + timedelta(seconds=30)]
 
 
 async def test_an_occurrence_missed_while_the_host_was_down_runs_as_past_due(
