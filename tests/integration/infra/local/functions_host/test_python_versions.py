@@ -67,11 +67,16 @@ def test_the_app_indexes_alike_on(version: str, tmp_path: Path) -> None:
         python = find_python(version)
         if python is None:
             pytest.skip(f"no Python {version} on this machine")
+        # This Python's pip installs into it, and a lock is complete, so that it resolves nothing.
         environment = tmp_path / "venv"
-        subprocess.run([python, "-m", "venv", str(environment)], check=True)
-        install = [str(environment / "bin/python"), "-m", "pip", "install", "-q", "--no-compile"]
+        subprocess.run([python, "-m", "venv", "--without-pip", environment], check=True)
         subprocess.run(
-            [*install, "--require-hashes", "-r", str(ROOT / "requirements.txt")], check=True
+            [
+                *(sys.executable, "-m", "pip", "--python", environment / "bin/python", "install"),
+                *("--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps"),
+                *("--require-hashes", "--requirement", ROOT / "requirements.txt"),
+            ],
+            check=True,
         )
         there = index_with(str(environment / "bin/python"))
     assert there["functions"] == here["functions"]
