@@ -13,7 +13,6 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
 from domain.app import App, open_app
-from domain.database.pool import open_pool
 from domain.eventlog.intent_streams import UnreadableStream, stream_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
@@ -50,15 +49,6 @@ async def app(database: Database, servicebus: BrokerProcess) -> AsyncIterator[Ap
     await ApiKeys(opened.pool).ensure_tenant("acme")
     yield opened
     await application.close(opened)
-
-
-@pytest.fixture
-async def owner(database: Database) -> AsyncIterator[AsyncConnectionPool]:
-    opened = await open_pool(
-        database.admin_url, min_size=1, max_size=4, role="none", application_name="tests-owner"
-    )
-    yield opened
-    await opened.close()
 
 
 async def count_events(pool: AsyncConnectionPool) -> int:

@@ -1,4 +1,4 @@
-"""A Docker engine of a test's own, which may be killed."""
+"""The Docker engine as tests look at it, and one of a test's own, which may be killed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -19,7 +20,20 @@ import pytest_asyncio
 from sandbox_host.settings import DEFAULT_IMAGES
 from tests.support.sandbox.runtimes import ensure_image
 
+if TYPE_CHECKING:
+    from sandbox_host.runtimes.docker.engine import DockerEngine
+
 _START_SECONDS = 60
+
+
+@pytest.fixture
+def docker_engine() -> Iterator[DockerEngine]:
+    """To look at what the runtime does with the machine's engine."""
+    # Imported late: tests of other runtimes do without the engine's library.
+    from sandbox_host.runtimes.docker.engine import DockerEngine
+
+    with contextlib.closing(DockerEngine()) as engine:
+        yield engine
 
 
 class PrivateEngine:

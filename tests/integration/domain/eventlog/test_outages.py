@@ -15,7 +15,14 @@ from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent
 from infra.local.postgres.server import EmbeddedPostgres
-from tests.support.postgres import Servers, copy_into_new_cluster, everything, started
+from tests.support.postgres import (
+    Servers,
+    copy_into_new_cluster,
+    everything,
+    old_and_new_cluster,
+    started,
+    which_is_ahead,
+)
 
 #: An append with this beside it does not end before its server does.
 UNFINISHED = [InlineWrite(b"select pg_sleep(600)", {})]
@@ -97,16 +104,11 @@ async def test_idle_connections_that_a_restart_closed_are_replaced_unnoticed(
     await pool.close()
 
 
-@pytest.mark.parametrize("ahead", ["old cluster ahead", "new cluster ahead"])
+@which_is_ahead
 async def test_followers_of_a_restored_log_neither_stall_nor_skip_nor_repeat(
     servers: Servers, ahead: str
 ) -> None:
-    old, new = await started(servers), servers.start()
-    new.create_database("qlp")
-    burnt = old if ahead.startswith("old") else new
-    with psycopg.connect(burnt.admin_url, autocommit=True) as connection:
-        for _ in range(2_000):
-            connection.execute("select pg_current_xact_id()")
+    old, new = await old_and_new_cluster(servers, ahead)
 
     pool = await connect(old)
     log = EventLog(pool)
@@ -136,11 +138,7 @@ async def test_followers_of_a_restored_log_neither_stall_nor_skip_nor_repeat(
 async def test_a_log_that_is_first_appended_to_after_its_restore_keeps_its_order(
     servers: Servers,
 ) -> None:
-    old, new = await started(servers), servers.start()
-    new.create_database("qlp")
-    with psycopg.connect(old.admin_url, autocommit=True) as connection:
-        for _ in range(2_000):
-            connection.execute("select pg_current_xact_id()")
+    old, new = await old_and_new_cluster(servers, "old")
     pool = await connect(old)
     for number in range(3):
         await append(EventLog(pool), f"s-{number}")

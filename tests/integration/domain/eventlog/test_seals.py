@@ -28,7 +28,14 @@ from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
 from domain.eventlog.seals import Head, Sealer, SealReads, SealsMissing
 from domain.operations.log_findings import Kind, LogFinding
 from domain.operations.log_integrity import LogVerifier, Verification
-from tests.support.postgres import Database, Servers, copy_into_new_cluster, everything, started
+from tests.support.postgres import (
+    Database,
+    Servers,
+    copy_into_new_cluster,
+    everything,
+    old_and_new_cluster,
+    which_is_ahead,
+)
 
 Tamper = Callable[[str], Awaitable[None]]
 
@@ -572,16 +579,11 @@ async def test_events_of_before_the_migration_get_their_digest_by_it(
     await pool.close()
 
 
-@pytest.mark.parametrize("ahead", ["old cluster ahead", "new cluster ahead"])
+@which_is_ahead
 async def test_a_sealed_log_verifies_and_is_sealed_on_after_a_restore_into_another_cluster(
     servers: Servers, ahead: str
 ) -> None:
-    old, new = await started(servers), servers.start()
-    new.create_database("qlp")
-    burnt = old if ahead.startswith("old") else new
-    with psycopg.connect(burnt.admin_url, autocommit=True) as connection:
-        for _ in range(2_000):
-            connection.execute("select pg_current_xact_id()")
+    old, new = await old_and_new_cluster(servers, ahead)
     pool = await open_pool(old.app_url("qlp"), min_size=1, max_size=4, application_name="tests")
     for number in range(6):
         await append(EventLog(pool), f"s-{number}", 0)

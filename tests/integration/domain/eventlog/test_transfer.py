@@ -43,18 +43,9 @@ from domain.projections.intents import IntentReads
 from domain.projections.registry import Projections
 from tests.support.intents.recorder import Recorder
 from tests.support.intents.specification import INTENT, submitted
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database
 
 EVERYTHING = Filter()
-
-
-@pytest.fixture
-async def target(postgres_server: Server, database_template: str) -> AsyncIterator[Database]:
-    """Another empty log."""
-    name = f"qlp_target_{uuid4().hex[:8]}"
-    postgres_server.execute("create database {} template {}", name, database_template)
-    yield Database(name, postgres_server.admin_url(name), postgres_server.app_url(name))
-    postgres_server.execute("drop database {} with (force)", name)
 
 
 @pytest.fixture

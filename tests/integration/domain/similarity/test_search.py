@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 from pgvector import Vector
-from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.pool import open_pool
 from domain.models.settings import LEXICAL
 from domain.projections.intents import IntentReads
 from domain.similarity import search as module
@@ -37,16 +35,10 @@ def search(pool: AsyncConnectionPool, embeddings: EmbeddingStore) -> SimilarityS
     return SimilaritySearch(pool, embeddings)
 
 
-async def use(database: Database, kind: IndexKind) -> None:
+async def use(owner: AsyncConnectionPool, kind: IndexKind) -> None:
     """Search by an index of ``kind`` from now on."""
-    owner = await open_pool(
-        database.admin_url, min_size=1, max_size=3, role="none", application_name="tests"
-    )
-    try:
-        [active, *_] = await list_models(owner)
-        await VectorIndexes(owner).change(active, kind, False, lambda _: None)
-    finally:
-        await owner.close()
+    [active, *_] = await list_models(owner)
+    await VectorIndexes(owner).change(active, kind, False, lambda _: None)
 
 
 async def explain(pool: AsyncConnectionPool, query: bytes, params: Any, sort: str = "on") -> str:
@@ -105,11 +97,15 @@ async def test_conditions_leave_out_what_does_not_fit(
 
 @pytest.mark.parametrize("kind", INDEX_KINDS)
 async def test_every_kind_of_index_is_used_by_its_query_and_finds_the_nearest(
-    kind: IndexKind, pool: AsyncConnectionPool, database: Database, monkeypatch: pytest.MonkeyPatch
+    kind: IndexKind,
+    pool: AsyncConnectionPool,
+    owner: AsyncConnectionPool,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "EXACT_UP_TO", 100)
     await fill(database, acme=1_200, other=600)
-    await use(database, kind)
+    await use(owner, kind)
     [active, *_] = await list_models(pool)
     assert active.index_kind == kind
     used: list[str] = []
@@ -148,10 +144,11 @@ async def test_the_recorded_query_runs_as_written_and_uses_an_index_of_whole_vec
     kind: IndexKind,
     embeddings: EmbeddingStore,
     pool: AsyncConnectionPool,
+    owner: AsyncConnectionPool,
     database: Database,
 ) -> None:
     await fill(database, acme=3_000)
-    await use(database, kind)
+    await use(owner, kind)
     intent_id = await add_intent(pool, embeddings, "sort a list")
     async with pool.connection() as connection:
         await connection.execute(
@@ -203,7 +200,10 @@ async def test_the_number_of_results_is_bounded(search: SimilaritySearch, limit:
 
 
 async def test_a_check_measures_recall_and_names_what_is_wrong(
-    pool: AsyncConnectionPool, database: Database, monkeypatch: pytest.MonkeyPatch
+    pool: AsyncConnectionPool,
+    owner: AsyncConnectionPool,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "EXACT_UP_TO", 100)
     await fill(database, acme=600)
@@ -215,22 +215,18 @@ async def test_a_check_measures_recall_and_names_what_is_wrong(
     assert health.measured.sample > 5
     assert health.index_size > 0
 
-    owner = await open_pool(
-        database.admin_url, min_size=1, max_size=1, role="none", application_name="tests"
-    )
     async with owner.connection() as connection:
         await connection.execute("drop index intent_embeddings_1_binary")
         await connection.execute(
             "create index astray on intent_embeddings_1 using ivfflat "
             "(embedding vector_cosine_ops) with (lists = 1)"
         )
-    await owner.close()
     broken = await examine_search(pool, active, 20)
     assert broken.valid is False
     assert broken.problem is not None
     assert "not valid" in broken.problem
     assert broken.fix == "qlp similarity index --kind binary"
-    await use(database, "binary")
+    await use(owner, "binary")
     again = await examine_search(pool, active, 20)
     assert (again.valid, list(again.strays), again.index_kind) == (True, [], "binary")
     assert QUERY_OF[again.index_kind] == "binary"
@@ -276,13 +272,16 @@ async def test_what_is_as_near_is_not_missed(
 
 
 async def test_a_zero_vector_that_somebody_stored_is_near_nothing_and_misses_nothing(
-    pool: AsyncConnectionPool, database: Database, monkeypatch: pytest.MonkeyPatch
+    pool: AsyncConnectionPool,
+    owner: AsyncConnectionPool,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "EXACT_UP_TO", 50)
-    await use(database, "hnsw")
+    await use(owner, "hnsw")
     await fill(database, acme=60)
-    async with await AsyncConnection.connect(database.admin_url) as owner:
-        await owner.execute(
+    async with owner.connection() as connection:
+        await connection.execute(
             "update intent_embeddings set embedding = array_fill(0, array[1536])::vector "
             "where intent_id in (select intent_id from intent_embeddings limit 40)"
         )

@@ -12,10 +12,11 @@ import pytest
 
 from domain.contracts.job import SandboxJob, Verdict
 from sandbox_host.host.engine_status import EngineStatus
-from tests.support.sandbox.bus import client_of, programs_with, until
+from tests.support.sandbox.bus import client_of, programs_with
 from tests.support.sandbox.host_container import StartContainer, docker, privileged
 from tests.support.sandbox.runtimes import sandbox_job
 from tests.support.servicebus.broker import BrokerProcess
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -12,9 +12,10 @@ from uuid import uuid4
 from domain.contracts.heartbeat import Order
 from domain.contracts.job import SandboxJob, Verdict
 from tests.support.sandbox.application import AppServer
-from tests.support.sandbox.bus import client_of, processes_with, programs_with, until
+from tests.support.sandbox.bus import client_of, processes_with, programs_with
 from tests.support.sandbox.runtimes import HostProcess, sandbox_job
 from tests.support.servicebus.broker import BrokerProcess
+from tests.support.waiting import until
 
 StartHost = Callable[..., HostProcess]
 

@@ -13,7 +13,7 @@ import pytest
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.docker.settings import HOST_LABEL
-from tests.support.sandbox.bus import client_of, processes_with, programs_with, until
+from tests.support.sandbox.bus import client_of, processes_with, programs_with
 from tests.support.sandbox.engine import PrivateEngine
 from tests.support.sandbox.runtimes import (
     BUBBLEWRAP,
@@ -26,6 +26,7 @@ from tests.support.sandbox.runtimes import (
     sandbox_job,
 )
 from tests.support.servicebus.broker import BrokerProcess
+from tests.support.waiting import until
 
 StartHost = Callable[..., HostProcess]
 

@@ -19,10 +19,10 @@ from tests.support.sandbox.bus import (
     envelope_of,
     processes_with,
     programs_with,
-    until,
 )
 from tests.support.sandbox.runtimes import HostProcess, sandbox_job
 from tests.support.servicebus.broker import BrokerProcess
+from tests.support.waiting import until
 
 StartHost = Callable[..., HostProcess]
 

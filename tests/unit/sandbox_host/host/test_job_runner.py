@@ -20,8 +20,8 @@ from sandbox_host.host.uploads import Uploader
 from sandbox_host.run.job import InvalidJob, PreparedJob
 from sandbox_host.runtimes.base import Readiness, RunControl, RunResult, RuntimeFailure
 from tests.support.sandbox.application import AppServer
-from tests.support.sandbox.bus import until
 from tests.support.sandbox.runtimes import prepared
+from tests.support.waiting import until
 
 MIB = 1024**2
 

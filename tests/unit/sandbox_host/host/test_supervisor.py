@@ -12,7 +12,7 @@ from sandbox_host.host.supervisor import Supervisor
 from sandbox_host.net.backoff import Backoff
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.base import Readiness, RunControl, RunResult
-from tests.support.sandbox.bus import until
+from tests.support.waiting import until
 
 
 class FakeRuntime:

@@ -18,7 +18,6 @@ from openai import AsyncOpenAI
 from psycopg_pool import AsyncConnectionPool
 from typer.testing import CliRunner
 
-from domain.database.pool import open_pool
 from domain.models.settings import LEXICAL
 from domain.operations.cli import cli
 from domain.similarity import migration as module
@@ -202,7 +201,7 @@ async def test_a_migration_that_was_killed_goes_on_and_buys_nothing_twice(
 async def test_a_migration_chooses_an_index_that_finds_what_there_is(
     pool: AsyncConnectionPool,
     lexical: EmbeddingStore,
-    database: Database,
+    owner: AsyncConnectionPool,
     embeddings_server: EmbeddingsServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -210,9 +209,7 @@ async def test_a_migration_chooses_an_index_that_finds_what_there_is(
     monkeypatch.setattr(search, "CANDIDATES", 10)  # of all, many would find what few bits do not
     for number in range(160):
         await add_intent(pool, lexical, f"task {number}")
-    owner = await _owner(database)
     await migration(owner, embeddings_server).run()
-    await owner.close()
     # Sixty-four bits say too little.
     [active, *_] = await list_models(pool)
     assert (active.model, active.index_kind) == (TARGET, "halfvec")
@@ -221,15 +218,13 @@ async def test_a_migration_chooses_an_index_that_finds_what_there_is(
 async def test_what_is_planned_while_the_models_are_exchanged_is_owed_or_has_both(
     pool: AsyncConnectionPool,
     lexical: EmbeddingStore,
-    database: Database,
+    owner: AsyncConnectionPool,
     embeddings_server: EmbeddingsServer,
 ) -> None:
     await add_intent(pool, lexical, "sort a list")
     # Planned before the new model was known, recorded after it serves.
     late = await lexical.record(uuid4(), "acme", "sort the list")
-    owner = await _owner(database)
     await migration(owner, embeddings_server).run()
-    await owner.close()
     async with pool.connection() as connection:
         for write in late.writes:
             await connection.execute(write.statement, write.params)
@@ -400,9 +395,3 @@ async def test_low_recall_is_an_alarm_with_the_fix(
     assert said.exit_code == 1, said.output
     assert "below 0.97" in said.output
     assert "qlp similarity index --kind ivfflat --rebuild" in said.output
-
-
-async def _owner(database: Database) -> AsyncConnectionPool:
-    return await open_pool(
-        database.admin_url, min_size=1, max_size=3, role="none", application_name="tests"
-    )

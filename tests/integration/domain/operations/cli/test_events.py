@@ -24,7 +24,7 @@ from domain.eventlog.models import Checkpoint, NewEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.operations.tail import Tail
 from tests.support.intents.recorder import Recorder
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database
 from tests.support.qlp import fed, qlp
 
 
@@ -122,11 +122,7 @@ async def test_tail_waits_for_what_may_still_come_before(
 
 
 async def test_what_is_exported_can_be_looked_at_and_imported_once(
-    pool: AsyncConnectionPool,
-    database: Database,
-    postgres_server: Server,
-    database_template: str,
-    tmp_path: Path,
+    pool: AsyncConnectionPool, database: Database, target: Database, tmp_path: Path
 ) -> None:
     await Recorder(pool).finished()
     path = tmp_path / "events.jsonl"
@@ -137,13 +133,7 @@ async def test_what_is_exported_can_be_looked_at_and_imported_once(
     assert (again.code, "File exists" in again.err) == (1, True)
     piped = await qlp("events", "export", "--after", said.json["next"], url=database.url)
     assert json.loads(piped.out)["trailer"]["events"] == 0
-
-    name = f"qlp_target_{uuid4().hex[:8]}"
-    postgres_server.execute("create database {} template {}", name, database_template)
-    try:
-        await check_import(path, postgres_server.app_url(name), postgres_server.admin_url(name))
-    finally:
-        postgres_server.execute("drop database {} with (force)", name)
+    await check_import(path, target.url, target.admin_url)
 
 
 async def check_import(path: Path, url: str, admin_url: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tests.support.servicebus.raw_messages import (
     raw_message,
     send_raw,
 )
+from tests.support.waiting import until
 
 LOCK_SECONDS = 5
 MAX_DELIVERIES = 3
@@ -161,15 +162,8 @@ def events(host: HostProcess, containing: str = "") -> list[dict[str, Any]]:
 async def wait_for_events(
     host: HostProcess, count: int, containing: str, timeout: float = 60
 ) -> list[dict[str, Any]]:
-    await eventually(lambda: len(events(host, containing)) >= count, timeout)
+    await until(lambda: len(events(host, containing)) >= count, timeout)
     return events(host, containing)
-
-
-async def eventually(condition: Callable[[], bool], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout} s"
-        await asyncio.sleep(0.02)
 
 
 async def is_empty(broker: BrokerProcess, entity: str) -> None:
@@ -241,7 +235,7 @@ async def test_a_failing_batch_abandons_all_its_messages_and_they_come_again(
     await send(
         bus, "many", ServiceBusMessage("good"), ServiceBusMessage("fail"), ServiceBusMessage("new")
     )
-    await eventually(lambda: broker.depth("many")["dead_lettered"] == 3)
+    await until(lambda: broker.depth("many")["dead_lettered"] == 3)
     batches = events(host, '"function": "many"')
     delivered = [(body, count) for event in batches for body, count in _with_counts(event)]
     for body in ("good", "fail", "new"):
@@ -287,7 +281,7 @@ async def test_an_empty_body_fails_its_batch_as_on_azure(
     host: HostProcess, bus: ServiceBusClient, broker: BrokerProcess
 ) -> None:
     await send(bus, "many", ServiceBusMessage(""), ServiceBusMessage("beside an empty one"))
-    await eventually(lambda: broker.depth("many")["dead_lettered"] == 2)
+    await until(lambda: broker.depth("many")["dead_lettered"] == 2)
     assert len(await dead_letters(bus, "many")) == 2
     assert events(host, "beside an empty one") == []
     assert "IndexError" in host.log  # of the worker's converter: Azure/Azure-Functions#2084

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sandbox_host.runtimes.base import RunControl
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
 from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime
 from tests.support.sandbox.runtimes import prepared, run
+from tests.support.waiting import until
 
 _MIB = 1024**2
 _POOL = 64 * _MIB
@@ -52,14 +53,8 @@ def _queue(runtime: BubblewrapRuntime) -> dict[str, int]:
     return dict(state["languages"]["any"])
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def _waits(runtime: BubblewrapRuntime) -> None:
-    await _until(lambda: _queue(runtime)["waiting"] > 0)
+    await until(lambda: _queue(runtime)["waiting"] > 0)
 
 
 async def _rests(runtime: BubblewrapRuntime) -> None:
@@ -69,7 +64,7 @@ async def _rests(runtime: BubblewrapRuntime) -> None:
         queue = _queue(runtime)
         return queue["waiting"] >= max(1, queue["target"]) and not queue["making"]
 
-    await _until(rests)
+    await until(rests)
 
 
 async def _warm(runtime: BubblewrapRuntime, job: PreparedJob) -> SandboxResult:
@@ -249,7 +244,7 @@ async def test_a_box_that_dies_while_it_waits_is_replaced(bwrap: BubblewrapRunti
     for box in _boxes():
         _kill(box, signal.SIGKILL)
     # Each of them is missed: one that is not might still be given the job.
-    await _until(lambda: _queue(bwrap)["broken"] >= queue["broken"] + queue["waiting"])
+    await until(lambda: _queue(bwrap)["broken"] >= queue["broken"] + queue["waiting"])
     assert (await _warm(bwrap, prepared("print('next')"))).stdout == "next\n"
 
 

@@ -51,14 +51,6 @@ async def docker() -> AsyncIterator[DockerRuntime]:
     await runtime.aclose()
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[DockerEngine]:
-    """To look at what the runtime does."""
-    opened = DockerEngine()
-    yield opened
-    opened.close()
-
-
 async def test_a_missing_image_is_named_with_the_command_that_builds_it() -> None:
     await ensure_image()
     runtime = DockerRuntime("qlp-no-such-{language}:1")
@@ -187,7 +179,7 @@ def _first_processes() -> list[int]:
 
 
 async def test_a_killed_hosts_program_ends_and_nothing_of_its_is_left_after_the_next_start(
-    engine: DockerEngine,
+    docker_engine: DockerEngine,
 ) -> None:
     await ensure_image()
     host = await asyncio.create_subprocess_exec(
@@ -196,21 +188,21 @@ async def test_a_killed_hosts_program_ends_and_nothing_of_its_is_left_after_the_
     assert host.stdout is not None
     assert await asyncio.wait_for(host.stdout.readline(), 60) == b"running\n"
     mine = f"-{host.pid}-"
-    boxes = [box for box, tag in (await engine.boxes()).items() if mine in tag]
+    boxes = [box for box, tag in (await docker_engine.boxes()).items() if mine in tag]
     assert boxes
     host.kill()
     await host.wait()
     # Their stdin ends with the host, and PID 1 with its stdin.
     for box in boxes:
         try:
-            await engine.ended(box)
+            await docker_engine.ended(box)
         except RuntimeFailure as gone:  # another host of this machine has reaped it
             if "No such container" not in str(gone):
                 raise
     runtime = DockerRuntime()
     assert (await runtime.preflight()).ready
     await runtime.reap()  # or another host of this machine, which starts at the same time
-    assert not set(boxes) & set(await engine.boxes())
+    assert not set(boxes) & set(await docker_engine.boxes())
     await runtime.aclose()
     # The engine makes groups in every hierarchy, and leaves them.
     assert not groups_with(f"qlp-sandbox-.*{mine}")

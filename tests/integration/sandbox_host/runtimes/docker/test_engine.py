@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from sandbox_host.runtimes.docker.workspace import WORKSPACES
 from tests.support.sandbox.engine import PrivateEngine
 from tests.support.sandbox.runtimes import prepared, run
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -36,12 +36,6 @@ def _rooms() -> set[Path]:
 def _python(runtime: DockerRuntime) -> dict[str, int]:
     state: Any = runtime.pool_state()
     return dict(state["languages"]["python"])
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(90):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 async def test_a_killed_engine_leaves_a_run_its_deadline(engine: PrivateEngine) -> None:
@@ -66,15 +60,15 @@ async def test_a_killed_engine_costs_its_jobs_a_retry_and_the_pool_recovers(
     readiness = await runtime.preflight()
     assert readiness.ready, readiness.reason
     assert readiness.languages == ("python",)
-    await _until(lambda: _python(runtime)["waiting"] > 0)
+    await until(lambda: _python(runtime)["waiting"] > 0)
     job = prepared("import time; time.sleep(60)", wall_seconds=60)
     running = asyncio.create_task(run(runtime, job))
-    await _until(lambda: _python(runtime)["served"] > 0)
-    await _until(lambda: _python(runtime)["waiting"] > 0)
+    await until(lambda: _python(runtime)["served"] > 0)
+    await until(lambda: _python(runtime)["waiting"] > 0)
 
     engine.kill()
     # Those that waited end with their streams, and none can be made.
-    await _until(lambda: _python(runtime)["waiting"] == 0)
+    await until(lambda: _python(runtime)["waiting"] == 0)
     with pytest.raises(RuntimeFailure):
         await run(runtime, prepared("print('no engine')"))
 
@@ -84,7 +78,7 @@ async def test_a_killed_engine_costs_its_jobs_a_retry_and_the_pool_recovers(
     readiness = await runtime.preflight()
     assert readiness.ready, readiness.reason
     await runtime.reap()
-    await _until(lambda: _python(runtime)["waiting"] > 0)
+    await until(lambda: _python(runtime)["waiting"] > 0)
     result = await run(runtime, prepared("print('back')"))
     assert (result.verdict, result.stdout) == (Verdict.SUCCEEDED, "back\n")
     assert result.warm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from tests.support.sandbox.runtimes import ensure_image, prepared, run
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("needs_root")]
 
@@ -32,28 +33,14 @@ async def docker() -> AsyncIterator[DockerRuntime]:
     await runtime.aclose()
 
 
-@pytest.fixture
-async def engine() -> AsyncIterator[DockerEngine]:
-    """To look at boxes and to kill some."""
-    opened = DockerEngine()
-    yield opened
-    opened.close()
-
-
 def _queue(runtime: DockerRuntime, language: str = "python") -> dict[str, int]:
     state: Any = runtime.pool_state()
     return dict(state["languages"][language])
 
 
-async def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def _warm(runtime: DockerRuntime, job: PreparedJob) -> SandboxResult:
     """The result of ``job`` in a box that waited for it."""
-    await _until(lambda: _queue(runtime, job.job.language)["waiting"] > 0)
+    await until(lambda: _queue(runtime, job.job.language)["waiting"] > 0)
     result = await run(runtime, job)
     assert result.warm
     return result
@@ -68,7 +55,7 @@ async def test_a_waiting_box_runs_one_job_and_is_replaced(docker: DockerRuntime)
 
 
 async def test_jobs_beyond_the_waiting_boxes_run_in_new_ones(docker: DockerRuntime) -> None:
-    await _until(lambda: _queue(docker)["waiting"] > 0)
+    await until(lambda: _queue(docker)["waiting"] > 0)
     count = _queue(docker)["waiting"] + 3
     results = await asyncio.gather(*(run(docker, prepared("print('x')")) for _ in range(count)))
     assert {result.stdout for result in results} == {"x\n"}
@@ -116,26 +103,26 @@ async def test_a_waiting_box_takes_on_the_jobs_disk(docker: DockerRuntime) -> No
 
 
 async def test_a_box_that_dies_while_it_waits_is_replaced(
-    docker: DockerRuntime, engine: DockerEngine
+    docker: DockerRuntime, docker_engine: DockerEngine
 ) -> None:
-    await _until(lambda: all(_queue(docker, name)["waiting"] for name in ("python", "shell")))
+    await until(lambda: all(_queue(docker, name)["waiting"] for name in ("python", "shell")))
     broken = sum(_queue(docker, name)["broken"] for name in ("python", "shell"))
-    for box, host in (await engine.boxes()).items():
+    for box, host in (await docker_engine.boxes()).items():
         if host == host_tag():
-            await engine.kill(box)
-    await _until(
+            await docker_engine.kill(box)
+    await until(
         lambda: sum(_queue(docker, name)["broken"] for name in ("python", "shell")) >= broken + 2
     )
     assert (await _warm(docker, prepared("print('next')"))).stdout == "next\n"
 
 
 async def test_no_job_fails_because_its_box_has_just_died(
-    docker: DockerRuntime, engine: DockerEngine
+    docker: DockerRuntime, docker_engine: DockerEngine
 ) -> None:
     for _ in range(3):
-        await _until(lambda: _queue(docker)["waiting"] > 0)
-        mine = [box for box, host in (await engine.boxes()).items() if host == host_tag()]
-        killing = [asyncio.create_task(engine.kill(box)) for box in mine]
+        await until(lambda: _queue(docker)["waiting"] > 0)
+        mine = [box for box, host in (await docker_engine.boxes()).items() if host == host_tag()]
+        killing = [asyncio.create_task(docker_engine.kill(box)) for box in mine]
         # Sent while the boxes die: to a dead one, a dying one, or a new one.
         running = [run(docker, prepared("print('ok')")) for _ in range(3)]
         for ending in await asyncio.gather(*running, return_exceptions=True):
@@ -148,12 +135,12 @@ async def test_no_job_fails_because_its_box_has_just_died(
 
 
 async def test_boxes_that_are_not_wanted_any_more_are_removed(
-    engine: DockerEngine,
+    docker_engine: DockerEngine,
 ) -> None:
     runtime = DockerRuntime(pool_memory_bytes=256 * _MIB)
     assert (await runtime.preflight()).ready
-    await _until(lambda: all(_queue(runtime, name)["waiting"] for name in ("python", "shell")))
-    before = {box for box, host in (await engine.boxes()).items() if host == host_tag()}
+    await until(lambda: all(_queue(runtime, name)["waiting"] for name in ("python", "shell")))
+    before = {box for box, host in (await docker_engine.boxes()).items() if host == host_tag()}
     await runtime.aclose()
-    after = {box for box, host in (await engine.boxes()).items() if host == host_tag()}
+    after = {box for box, host in (await docker_engine.boxes()).items() if host == host_tag()}
     assert len(before - after) >= 2

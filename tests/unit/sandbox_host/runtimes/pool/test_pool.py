@@ -11,7 +11,7 @@ import pytest
 
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.pool.pool import BoxPool
-from tests.support.sandbox.bus import until
+from tests.support.waiting import until
 
 COST = 1024**2
 
