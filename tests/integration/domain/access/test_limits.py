@@ -62,7 +62,7 @@ async def test_limits_are_kept_for_known_tenants_only(
         await store.set("nobody", TIGHT)
 
 
-async def test_another_process_follows_when_what_it_knows_has_aged(
+async def test_another_process_sees_new_limits_once_those_it_cached_expire(
     store: LimitsStore, pool: AsyncConnectionPool
 ) -> None:
     clock = Clock()
@@ -88,7 +88,7 @@ async def test_a_request_above_its_tenants_ceiling_is_refused_by_field(
         await service.submit("acme", fits, origin="http", key=None, traceparent=TRACE)
 
 
-async def test_what_was_accepted_stays_accepted_when_the_ceiling_sinks(
+async def test_an_accepted_intent_stays_accepted_when_the_ceiling_is_lowered(
     store: LimitsStore, service: IntentService
 ) -> None:
     content = asking(wall_seconds=30)

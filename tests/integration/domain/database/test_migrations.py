@@ -118,7 +118,7 @@ async def test_a_database_newer_than_the_code_is_refused(database: Database, fol
         await check(database)
 
 
-async def test_intents_from_before_are_told_whose_plan_they_ran(
+async def test_a_migration_fills_in_whose_plan_earlier_intents_reused(
     database: Database, pool: AsyncConnectionPool
 ) -> None:
     repository = IntentRepository(EventLog(pool))

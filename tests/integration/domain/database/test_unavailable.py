@@ -16,7 +16,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from domain.database import pool as domain_database
-from domain.database.migrate import migrate
 from domain.database.outages import describe_outage, outage_of
 from domain.database.pool import Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
@@ -24,8 +23,7 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent
 from domain.retry import retry_while_unavailable, within
 from infra.local.ports import free_port
-from infra.local.postgres.server import EmbeddedPostgres
-from tests.support.postgres import Database, Servers
+from tests.support.postgres import Database, Servers, started
 
 Session = AsyncConnection[Any]
 
@@ -217,7 +215,7 @@ async def a_duplicate(one: Session, other: Session) -> None:
 
 
 @pytest.mark.parametrize("bring_about", [a_statement_too_large, a_duplicate, raising("54000")])
-async def test_what_is_about_the_request_is_none(
+async def test_an_error_of_the_request_is_no_outage(
     database: Database, bring_about: Callable[..., Awaitable[None]]
 ) -> None:
     async with sessions(database) as (one, other):
@@ -356,7 +354,9 @@ async def test_a_new_schema_ends_the_sessions_that_know_the_old_one(
         assert await domain_database.fetch(app_pool, query, {}) == [(1, None)]
 
 
-async def test_an_append_that_gave_way_is_done_again(database: Database, app_pool: Pool) -> None:
+async def test_an_append_undone_by_a_deadlock_is_repeated(
+    database: Database, app_pool: Pool
+) -> None:
     """Once undone by a deadlock, or twice: nobody outside sees it, and it is recorded once."""
     with psycopg.connect(database.admin_url, autocommit=True) as owner:
         owner.execute("create sequence tries")
@@ -418,7 +418,9 @@ async def test_a_server_that_falls_silent_is_not_waited_for(database: Database) 
         await pool.close()
 
 
-async def test_who_has_given_up_does_not_wait_for_a_silent_server(database: Database) -> None:
+async def test_a_caller_that_timed_out_does_not_wait_for_a_silent_server(
+    database: Database,
+) -> None:
     async with proxy_to(database) as (url, passes), asyncio.timeout(60):
         pool = await open_pool(url, min_size=1, max_size=1, application_name="tests")
         passes.clear()
@@ -428,13 +430,6 @@ async def test_who_has_given_up_does_not_wait_for_a_silent_server(database: Data
             await within(0.1, EventLog(pool).writable())
         assert loop.time() - began < 4.5, "psycopg tells the server to stop, for five seconds"
         await pool.close()
-
-
-async def started(servers: Servers) -> EmbeddedPostgres:
-    server = servers.start()
-    server.create_database("qlp")
-    await migrate(server.admin_url_for("qlp"))
-    return server
 
 
 async def test_a_standby_is_waited_for_until_it_is_promoted(servers: Servers) -> None:

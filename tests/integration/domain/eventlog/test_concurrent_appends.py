@@ -105,7 +105,7 @@ async def test_a_few_appends_at_once_have_a_transaction_each(event_log: EventLog
     assert len({result.events[0].transaction_id for result in results}) == few
 
 
-async def test_of_processes_that_append_to_the_same_streams_in_opposite_orders_one_wins_each(
+async def test_each_stream_has_one_winner_when_processes_append_in_opposite_orders(
     event_log: EventLog, other_log: EventLog, pool: AsyncConnectionPool
 ) -> None:
     streams = [f"s-{number}" for number in range(24)]
@@ -154,7 +154,7 @@ async def test_inline_writes_that_cross_those_of_another_group_are_made_in_the_e
         assert await written.fetchall() == [(len(rows) * 20,)]
 
 
-async def test_a_stream_that_another_process_holds_up_holds_up_no_other(
+async def test_a_stream_that_another_process_blocks_blocks_no_other_stream(
     event_log: EventLog, database: Database
 ) -> None:
     async with await psycopg.AsyncConnection.connect(database.admin_url) as holder:
@@ -169,7 +169,7 @@ async def test_a_stream_that_another_process_holds_up_holds_up_no_other(
     assert all(isinstance(result, AppendResult | WrongExpectedVersion) for result in results)
 
 
-async def test_slow_transactions_hold_up_no_other(event_log: EventLog) -> None:
+async def test_slow_transactions_block_no_other(event_log: EventLog) -> None:
     slow = [InlineWrite(b"select pg_sleep(20)", {})]
     sleeping = [asyncio.create_task(append(event_log, f"slow-{n}", 0, slow)) for n in range(8)]
     for number in range(20):

@@ -107,7 +107,7 @@ async def terminate_sleeper(database: Database) -> None:
         await admin.execute("select pg_terminate_backend(%s)", [pid])
 
 
-async def test_a_group_is_recorded_as_each_of_it_would_be(event_log: EventLog) -> None:
+async def test_a_group_is_recorded_as_its_appends_would_be_one_by_one(event_log: EventLog) -> None:
     results = await together(
         event_log, *(append(event_log, f"s-{n}", count=n, data={"n": n}) for n in range(1, 6))
     )
@@ -120,7 +120,7 @@ async def test_a_group_is_recorded_as_each_of_it_would_be(event_log: EventLog) -
     assert log[1:] == [event for result in results for event in result.events]
 
 
-async def test_refused_commands_disturb_none_of_their_group(
+async def test_refused_commands_do_not_disturb_the_rest_of_their_group(
     event_log: EventLog, pool: AsyncConnectionPool
 ) -> None:
     repeated = uuid4()
@@ -173,7 +173,7 @@ async def test_a_group_of_nothing_but_refused_commands_writes_nothing(
         ({"inline": [fail("55P03")]}, psycopg.errors.LockNotAvailable),
     ],
 )
-async def test_what_fails_does_so_for_its_own_caller_alone(
+async def test_a_failure_reaches_its_own_caller_only(
     event_log: EventLog,
     pool: AsyncConnectionPool,
     bad: dict[str, Any],
@@ -229,7 +229,7 @@ async def test_a_group_is_bounded_in_commands_events_and_characters(
     assert len(transactions(*large)) == 2
 
 
-async def test_a_cancelled_caller_leaves_the_others_theirs(
+async def test_a_cancelled_caller_does_not_disturb_the_rest_of_its_group(
     event_log: EventLog, pool: AsyncConnectionPool, database: Database
 ) -> None:
     slow = [InlineWrite(UNTIL_LET_GO, {}), write("slow")]
@@ -285,7 +285,7 @@ async def test_a_group_that_nobody_waits_for_is_given_up(
     assert not (await append(event_log, "s-1")).duplicate
 
 
-async def test_of_a_group_whose_backend_is_terminated_nothing_is_left(
+async def test_a_group_whose_backend_is_terminated_leaves_nothing(
     event_log: EventLog, pool: AsyncConnectionPool, database: Database
 ) -> None:
     async def terminated(*appends: Coroutine[Any, Any, AppendResult]) -> list[Any]:

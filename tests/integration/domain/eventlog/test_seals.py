@@ -316,7 +316,7 @@ async def test_events_that_changed_places_are_named(
     ]
 
 
-async def test_an_event_put_before_others_by_its_transaction_alone_is_named(
+async def test_an_event_moved_before_others_by_its_transaction_id_is_named(
     verifier: LogVerifier, sealed: list[RecordedEvent], tamper: Tamper
 ) -> None:
     first, moved = sealed[4], sealed[7]
@@ -555,7 +555,7 @@ def to_json(content: str) -> str:
     return json.dumps({"content": content.encode("utf-8", "replace").decode()})
 
 
-async def test_events_of_before_the_migration_get_their_digest_by_it(
+async def test_the_migration_gives_earlier_events_their_digests(
     servers: Servers, tmp_path: Path
 ) -> None:
     server = servers.start()

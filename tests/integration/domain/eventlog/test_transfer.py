@@ -79,6 +79,13 @@ async def exported(
         return await export_events(pool, wanted, after, file.write)
 
 
+@pytest.fixture
+async def exported_file(pool: AsyncConnectionPool, intents: list[UUID], tmp_path: Path) -> Path:
+    """All events of those intents."""
+    await exported(pool, path := tmp_path / "export")
+    return path
+
+
 async def imported(database: Database, path: Path) -> Imported:
     with path.open("rb") as file:
         return await import_events(database.admin_url, file, confirm=lambda _: True)
@@ -121,10 +128,9 @@ async def test_an_import_keeps_ids_versions_order_times_and_every_byte(
 
 
 async def test_lines_are_cloudevents_and_the_trailer_counts_them(
-    pool: AsyncConnectionPool, intents: list[UUID], tmp_path: Path
+    exported_file: Path, pool: AsyncConnectionPool, intents: list[UUID]
 ) -> None:
-    await exported(pool, path := tmp_path / "export")
-    [*events, last] = lines(path)
+    [*events, last] = lines(exported_file)
     first = next(event for event in events if event["subject"] == f"intent-{intents[0]}")
     assert first["specversion"] == "1.0"
     assert first["type"] == "qlp.IntentSubmitted"
@@ -136,29 +142,19 @@ async def test_lines_are_cloudevents_and_the_trailer_counts_them(
 
 
 async def test_importing_twice_changes_nothing(
-    pool: AsyncConnectionPool,
-    intents: list[UUID],
-    target: Database,
-    target_pool: AsyncConnectionPool,
-    tmp_path: Path,
+    exported_file: Path, target: Database, target_pool: AsyncConnectionPool
 ) -> None:
-    await exported(pool, path := tmp_path / "export")
-    await imported(target, path)
+    await imported(target, exported_file)
     before = await whole(target_pool)
-    again = await imported(target, path)
+    again = await imported(target, exported_file)
     assert (again.staged.new, again.staged.known) == (0, len(before))
     assert await whole(target_pool) == before
 
 
 async def test_the_read_model_is_brought_along_and_unfinished_intents_are_counted(
-    pool: AsyncConnectionPool,
-    intents: list[UUID],
-    target: Database,
-    target_pool: AsyncConnectionPool,
-    tmp_path: Path,
+    exported_file: Path, intents: list[UUID], target: Database, target_pool: AsyncConnectionPool
 ) -> None:
-    await exported(pool, path := tmp_path / "export")
-    result = await imported(target, path)
+    result = await imported(target, exported_file)
     assert (result.rows, result.unfinished) == (6, 2)
     repository = IntentRepository(EventLog(target_pool))
     for intent_id in intents:
@@ -167,14 +163,9 @@ async def test_the_read_model_is_brought_along_and_unfinished_intents_are_counte
 
 
 async def test_an_imported_intent_is_carried_on(
-    pool: AsyncConnectionPool,
-    intents: list[UUID],
-    target: Database,
-    target_pool: AsyncConnectionPool,
-    tmp_path: Path,
+    exported_file: Path, intents: list[UUID], target: Database, target_pool: AsyncConnectionPool
 ) -> None:
-    await exported(pool, path := tmp_path / "export")
-    await imported(target, path)
+    await imported(target, exported_file)
     log = EventLog(target_pool)
     stream = f"intent-{intents[3]}"
     version = len(await log.read_stream(stream))
@@ -318,67 +309,51 @@ async def test_an_export_that_begins_behind_the_log_is_refused(
 
 
 async def test_a_dry_run_verifies_and_imports_nothing(
+    exported_file: Path,
     pool: AsyncConnectionPool,
-    intents: list[UUID],
     target: Database,
     target_pool: AsyncConnectionPool,
-    tmp_path: Path,
 ) -> None:
-    await exported(pool, path := tmp_path / "export")
     seen: list[int] = []
-    with path.open("rb") as file:
+    with exported_file.open("rb") as file:
         result = await import_events(
             target.admin_url, file, confirm=lambda _: False, progress=seen.append
         )
     assert result.staged.new == len(await whole(pool))
-    assert seen[-1] < path.stat().st_size
+    assert seen[-1] < exported_file.stat().st_size
     assert await whole(target_pool) == []
 
 
 async def test_a_clash_refuses_the_whole_file(
-    pool: AsyncConnectionPool,
-    intents: list[UUID],
-    target: Database,
-    target_pool: AsyncConnectionPool,
-    tmp_path: Path,
+    exported_file: Path, intents: list[UUID], target: Database, target_pool: AsyncConnectionPool
 ) -> None:
-    await exported(pool, path := tmp_path / "export")
     stream = f"intent-{intents[4]}"
     event = NewEvent(uuid4(), "Other", 1, {})
     await EventLog(target_pool).append(stream, "other", 0, uuid4(), [event], {})
     with pytest.raises(ImportRefused, match=rf"line \d+: subject: version 1 of '{stream}' clashes"):
-        await imported(target, path)
+        await imported(target, exported_file)
     assert len(await whole(target_pool)) == 1
 
 
 async def test_an_import_that_breaks_off_leaves_nothing(
-    pool: AsyncConnectionPool,
-    intents: list[UUID],
+    exported_file: Path,
     target: Database,
     target_pool: AsyncConnectionPool,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await exported(pool, path := tmp_path / "export")
-
     def broken(_: object) -> None:
         raise ConnectionError("gone in between")
 
     monkeypatch.setattr("domain.operations.transfer.row_of", broken)
     with pytest.raises(ConnectionError):
-        await imported(target, path)
+        await imported(target, exported_file)
     assert await whole(target_pool) == []
 
 
 async def test_a_stream_written_to_during_the_import_is_not_mixed_up(
-    pool: AsyncConnectionPool,
-    intents: list[UUID],
-    target: Database,
-    target_pool: AsyncConnectionPool,
-    tmp_path: Path,
+    exported_file: Path, intents: list[UUID], target: Database, target_pool: AsyncConnectionPool
 ) -> None:
     """An append that was committed after the comparison takes a version of the file."""
-    await exported(pool, path := tmp_path / "export")
     stream = f"intent-{intents[0]}"
     async with await psycopg.AsyncConnection.connect(target.admin_url) as other:
         await other.execute(
@@ -387,7 +362,7 @@ async def test_a_stream_written_to_during_the_import_is_not_mixed_up(
             values (gen_random_uuid(), %s, 1, 'T', 1, 'acme', gen_random_uuid(), '{}', '{}')""",
             [stream],
         )
-        importing = asyncio.create_task(imported(target, path))
+        importing = asyncio.create_task(imported(target, exported_file))
         async with await psycopg.AsyncConnection.connect(
             target.admin_url, autocommit=True
         ) as watching:

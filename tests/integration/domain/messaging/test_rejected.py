@@ -83,7 +83,7 @@ async def test_messages_are_listed_in_pages_the_last_seen_first(rejected: Reject
     assert await rejected.get(uuid4()) is None
 
 
-async def test_what_was_not_seen_for_long_is_deleted_and_nothing_else(
+async def test_only_messages_not_seen_for_long_are_deleted(
     rejected: RejectedMessages, database: Database
 ) -> None:
     old = [await record(rejected, f"{n}".encode()) for n in range(3)]

@@ -53,7 +53,7 @@ async def test_what_was_set_aside_becomes_what_it_cost(
     assert await budgets.show("acme") == Budget(None, 300, 0)
 
 
-async def test_who_looked_before_the_outcome_was_recorded_asks_no_model_again(
+async def test_a_worker_that_looked_before_the_outcome_was_recorded_asks_no_model_again(
     budgets: TokenBudgets, pool: AsyncConnectionPool
 ) -> None:
     key, stream = uuid4(), f"intent-{uuid4()}"

@@ -44,12 +44,12 @@ class TestInjection:
         )
         state = failed(outcome)
         openai_server.script(repaired("print(1)"))
-        mended = await planner.repair(state, state.runs[0], 1)
-        assert isinstance(mended, Repaired)
+        plan = await planner.repair(state, state.runs[0], 1)
+        assert isinstance(plan, Repaired)
         [asked] = openai_server.asked
         assert "root" not in asked.system
         assert asked.data["run"]["stdout"] == self.HOSTILE
-        assert mended.program.limits == Limits()
+        assert plan.program.limits == Limits()
 
     async def test_a_sentence_that_orders_a_yes_is_still_up_to_the_words(
         self, planner: Planner, openai_server: OpenAIServer, memory: Remembered

@@ -153,7 +153,7 @@ async def test_servers_that_refuse_a_parameter_are_asked_without_it(
     assert len(openai_server.refused) == (2 if streamed else 1)
 
 
-async def test_a_limit_that_is_too_high_is_the_operators_to_mend(
+async def test_a_limit_that_is_too_high_is_for_the_operator_to_correct(
     models: Models, openai_server: OpenAIServer
 ) -> None:
     said = "max_completion_tokens is too large: 8000. This model supports at most 4096 tokens"

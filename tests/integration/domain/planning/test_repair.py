@@ -1,4 +1,4 @@
-"""Programs that failed, mended by a language model."""
+"""Programs that failed, repaired by a language model."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class TestRepair:
         outcome = RunOutcome(verdict="exited", exit_code=1, stdout="so far", stderr=stderr)
         state = failed(outcome)
         openai_server.script(repaired("print(43)"))
-        mended = await planner.repair(state, state.runs[0], 1)
-        assert isinstance(mended, Repaired)
-        assert mended.program.files[0].content == "print(43)"
-        assert mended.author == Author(model=MODEL, prompt="repair@1")
-        assert mended.explanation == "Mended."
+        plan = await planner.repair(state, state.runs[0], 1)
+        assert isinstance(plan, Repaired)
+        assert plan.program.files[0].content == "print(43)"
+        assert plan.author == Author(model=MODEL, prompt="repair@1")
+        assert plan.explanation == "Mended."
         told = openai_server.asked[0].data
         assert told["request"] == "six by seven"
         assert told["program"]["files"] == [{"path": "main.py", "content": "print(6 * 7)"}]
         assert (told["run"]["verdict"], told["run"]["exit_code"]) == ("exited", 1)
         assert told["run"]["stderr"].endswith("ZeroDivisionError")
         assert len(told["run"]["stderr"]) < 4_100
-        assert [call.prompt for call in mended.calls] == ["repair@1"]
-        assert await spent(pool, mended.writes) == Budget(None, CALL, 0)
+        assert [call.prompt for call in plan.calls] == ["repair@1"]
+        assert await spent(pool, plan.writes) == Budget(None, CALL, 0)
 
     async def test_missing_files_are_named(
         self, planner: Planner, openai_server: OpenAIServer
@@ -61,12 +61,12 @@ class TestRepair:
     ) -> None:
         await TokenBudgets(pool, 0).set("acme", 100)
         state = failed(RunOutcome(verdict="exited", exit_code=1))
-        mended = await planner.repair(state, state.runs[0], 1)
-        assert isinstance(mended, NoPlan)
-        assert mended.cause.code == "token_budget_exhausted"
+        plan = await planner.repair(state, state.runs[0], 1)
+        assert isinstance(plan, NoPlan)
+        assert plan.cause.code == "token_budget_exhausted"
         assert openai_server.asked == []
 
-    async def test_a_repair_that_is_in_progress_is_nobody_elses(
+    async def test_a_repair_in_progress_is_not_begun_by_another_worker(
         self, planner: Planner, openai_server: OpenAIServer
     ) -> None:
         first = failed(RunOutcome(verdict="exited", exit_code=1))

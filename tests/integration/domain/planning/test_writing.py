@@ -60,7 +60,7 @@ class TestWriting:
         ]
         assert plan.expected_artifacts == ("plot.png",)
 
-    async def test_a_wrong_answer_may_be_mended_once(
+    async def test_a_wrong_answer_may_be_corrected_once(
         self, planner: Planner, openai_server: OpenAIServer, pool: AsyncConnectionPool
     ) -> None:
         openai_server.script(program("", needs=["gone"]), program("print(1)"))
@@ -116,7 +116,7 @@ class TestWriting:
             (fault(400, "response_format unsupported"), "model_rejected", "json_schema"),
         ],
     )
-    async def test_what_waiting_does_not_help_fails_at_once(
+    async def test_a_failure_that_waiting_does_not_cure_is_final_at_once(
         self,
         planner: Planner,
         openai_server: OpenAIServer,

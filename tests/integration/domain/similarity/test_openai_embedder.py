@@ -359,7 +359,7 @@ async def test_an_error_with_200_is_what_its_code_says(
     assert SECRET not in str(raised.value)
 
 
-async def test_a_server_that_is_not_started_for_vectors_is_the_operators_to_mend(
+async def test_a_server_that_is_not_started_for_vectors_is_for_the_operator_to_correct(
     embeddings_server: EmbeddingsServer,
 ) -> None:
     embeddings_server.trouble = failing(9, lambda: web.json_response({}, status=501))

@@ -240,9 +240,7 @@ async def test_a_check_measures_recall_and_names_what_is_wrong(
         ("hnsw", "--kind hnsw --rebuild; if that does not help: … --kind exact"),
     ],
 )
-def test_low_recall_is_mended_by_another_index_than_the_one_that_there_is(
-    kind: IndexKind, fix: str
-) -> None:
+def test_the_fix_for_low_recall_depends_on_the_kind_of_index(kind: IndexKind, fix: str) -> None:
     low = Recall(sample=20, recall=0.5, index_ms=1.0, exact_ms=2.0)
     health = SearchHealth("m", kind, 5_000, 1, 1, 1.0, valid=True, strays=[], measured=low)
     assert health.fix == f"qlp similarity index {fix}".replace("…", "qlp similarity index")
@@ -260,7 +258,7 @@ async def test_tenants_that_are_compared_exactly_miss_nothing(
     assert (health.problem, health.measured.recall, health.measured.sample) == (None, None, 0)
 
 
-async def test_what_is_as_near_is_not_missed(
+async def test_other_intents_at_the_same_distance_do_not_count_as_missed(
     pool: AsyncConnectionPool, embeddings: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EXACT_UP_TO", 50)
@@ -271,7 +269,7 @@ async def test_what_is_as_near_is_not_missed(
     assert (measured.recall, measured.sample) == (1.0, 10)
 
 
-async def test_a_zero_vector_that_somebody_stored_is_near_nothing_and_misses_nothing(
+async def test_a_stored_zero_vector_is_near_nothing_and_left_out_of_the_sample(
     pool: AsyncConnectionPool,
     owner: AsyncConnectionPool,
     database: Database,

@@ -34,7 +34,7 @@ def started(
     return start(broker.connection_string, QLP_SANDBOX_APP_URL=app.url, **settings)
 
 
-async def test_a_program_is_killed_soon_after_the_wish(
+async def test_a_program_is_killed_soon_after_the_order(
     sandbox_bus: BrokerProcess, host_process: StartHost, app_server: AppServer
 ) -> None:
     """Within a second, where the machine is idle; the bound is for a busy one."""

@@ -47,7 +47,7 @@ def left_of(pid: int) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("runtime", [*map(on_runtime, (DOCKER, BUBBLEWRAP, CONFINED))])
-async def test_what_a_killed_host_had_begun_the_next_one_finishes_and_clears_away(
+async def test_the_next_host_finishes_what_a_killed_one_had_begun_and_removes_its_leftovers(
     sandbox_bus: BrokerProcess, host_process: StartHost, runtime: str
 ) -> None:
     if runtime == "docker":

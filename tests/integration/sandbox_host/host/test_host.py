@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from uuid import uuid4, uuid5
 
+import pytest
+
 from domain.contracts.job import JOB_TYPE, RESULT_TYPE, Verdict
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
+from tests.support import ROOT
 from tests.support.sandbox.bus import (
     TRACE,
     client_of,
@@ -291,36 +294,32 @@ def _has_waiting_boxes(status: int, body: dict[str, Any]) -> bool:
 BUS = "Endpoint=sb://x;SharedAccessKeyName=n;SharedAccessKey=k"
 
 
-async def test_wrong_settings_are_named(tmp_path: Path) -> None:
-    for settings, expected in (
-        ({}, "set ServiceBusConnection"),
-        ({"ServiceBusConnection": "nonsense"}, "no connection string"),
-        (
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        pytest.param({}, "set ServiceBusConnection", id="no bus"),
+        pytest.param({"ServiceBusConnection": "nonsense"}, "no connection string", id="odd bus"),
+        pytest.param(
             {"ServiceBusConnection": BUS, "QLP_SANDBOX_RUNTIMES": "podman"},
             "QLP_SANDBOX_RUNTIMES",
+            id="unknown runtime",
         ),
-        (
+        pytest.param(
             {"ServiceBusConnection": BUS, "QLP_SANDBOX_CONCURRENCY": "0"},
             "QLP_SANDBOX_CONCURRENCY",
+            id="no concurrency",
         ),
-    ):
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("QLP_", "ServiceBus"))}
-        status, errors = await _start_wrongly({**clean, **settings})
-        assert status == 2
-        assert expected in errors
-
-
-async def _start_wrongly(environment: dict[str, str]) -> tuple[int | None, str]:
-    import sys
-
-    from tests.support import ROOT
-
+    ],
+)
+async def test_wrong_settings_are_named(settings: dict[str, str], expected: str) -> None:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("QLP_", "ServiceBus"))}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sandbox_host"),
         cwd=ROOT,
-        env=environment,
+        env={**clean, **settings},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode, errors.decode()
+    assert process.returncode == 2
+    assert expected in errors.decode()

@@ -85,7 +85,7 @@ async def test_what_cannot_be_had_or_is_not_what_it_should_be_is_refused(
         await fetch(app_server, wanting(CONTENT))
 
 
-async def test_more_than_was_said_is_not_read(app_server: AppServer) -> None:
+async def test_no_more_than_the_promised_size_is_read(app_server: AppServer) -> None:
     app_server.contents = {digest_of(CONTENT): CONTENT * 2}
     with pytest.raises(InvalidJob, match="more than"):
         await fetch(app_server, wanting(CONTENT))

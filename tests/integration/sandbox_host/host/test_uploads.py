@@ -134,7 +134,7 @@ async def test_without_a_way_to_upload_the_result_says_so(
     assert app_server.requests == 0
 
 
-async def test_a_result_with_no_room_for_more_reasons_still_goes(app_server: AppServer) -> None:
+async def test_a_result_with_no_room_for_more_reasons_is_still_sent(app_server: AppServer) -> None:
     one = job(token=None)
     artifacts = tuple(
         Artifact(name=f"{n}", size=1, sha256=digest_of(str(n).encode())) for n in range(40)

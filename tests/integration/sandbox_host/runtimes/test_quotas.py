@@ -1,7 +1,7 @@
-"""What the kernel grants each user is each program's own: one that takes all leaves others theirs.
+"""The kernel's quotas per user are each program's own: exhausting them takes nothing from another.
 
-Refused to all, and so no quota of anybody's: keys, POSIX queues, asynchronous input and output,
-fanotify, BPF (`tests.hostile`).
+Refused to every program, so that nobody has a quota of them: keys, POSIX queues, asynchronous
+input and output, fanotify, BPF (`tests.hostile`).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _WHOLE = {"inotify": 4, "signals": 20, "in flight": 5, "pipe": 65536, "larger pi
 
 
 @pytest.mark.usefixtures("needs_root")
-async def test_a_program_that_takes_all_of_a_users_leaves_its_neighbour_what_is_its(
+async def test_a_program_that_exhausts_its_users_quotas_takes_none_of_its_neighbours(
     runtime: Runtime,
 ) -> None:
     exhausted = asyncio.Event()

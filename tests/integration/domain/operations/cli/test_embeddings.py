@@ -215,7 +215,7 @@ async def test_a_migration_chooses_an_index_that_finds_what_there_is(
     assert (active.model, active.index_kind) == (TARGET, "halfvec")
 
 
-async def test_what_is_planned_while_the_models_are_exchanged_is_owed_or_has_both(
+async def test_an_intent_recorded_while_models_are_exchanged_is_owed_its_new_vector(
     pool: AsyncConnectionPool,
     lexical: EmbeddingStore,
     owner: AsyncConnectionPool,
@@ -353,7 +353,7 @@ async def test_the_index_is_changed_beside_the_old_one_and_checked(
     assert (wrong.code, "binary, hnsw" in wrong.err) == (1, True)
 
 
-async def test_what_a_killed_building_has_left_is_built_anew(
+async def test_an_invalid_index_that_a_killed_build_left_is_built_again(
     console: Console, pool: AsyncConnectionPool, database: Database
 ) -> None:
     await fill(database, acme=100)

@@ -168,7 +168,7 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
     assert (packed.code, "gunzip -c" in packed.err) == (1, True)
 
 
-async def test_one_odd_event_stops_no_command_that_reads_them_all(
+async def test_one_odd_event_stops_none_of_the_commands_that_read_every_event(
     pool: AsyncConnectionPool, database: Database, tmp_path: Path
 ) -> None:
     await Recorder(pool).finished()

@@ -22,7 +22,7 @@ def recorder(pool: AsyncConnectionPool) -> Recorder:
     return Recorder(pool)
 
 
-async def test_what_runs_is_listed_and_what_ran_on_request(
+async def test_runs_are_listed_and_with_running_only_those_in_progress(
     recorder: Recorder, database: Database
 ) -> None:
     done, running = await recorder.finished(runtime="docker"), await recorder.running()

@@ -119,7 +119,7 @@ TAMPER = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_verification_finds_what_differs_and_a_rebuild_mends_it(
+async def test_verification_finds_what_differs_and_a_rebuild_repairs_it(
     pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database, name: str
 ) -> None:
     await Histories.over(pool).mixture(6)

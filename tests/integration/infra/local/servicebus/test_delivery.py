@@ -15,7 +15,7 @@ from tests.support.servicebus.sdk import Handler, Sdk, with_both_sdks
 Names = Callable[[str], str]
 
 
-async def test_competing_receivers_share_a_thousand_messages_without_loss_or_double(
+async def test_competing_receivers_share_a_thousand_messages_without_loss_or_repetition(
     sync_sdk: Sdk, async_sdk: Sdk, names: Names, bus: BrokerProcess
 ) -> None:
     queue = names("steady")

@@ -22,7 +22,7 @@ from sandbox_host.run.job import MAX_ARGUMENT_BYTES, PreparedJob
 from sandbox_host.runtimes.base import RunControl
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX
 from sandbox_host.runtimes.bubblewrap.runtime import BubblewrapRuntime
-from tests.support.sandbox.runtimes import prepared, run
+from tests.support.sandbox.runtimes import HUNDRED_PROCESSES, prepared, run
 from tests.support.waiting import until
 
 _MIB = 1024**2
@@ -161,18 +161,9 @@ async def test_a_waiting_box_takes_on_the_jobs_memory_limit(bwrap: BubblewrapRun
 async def test_a_waiting_box_takes_on_the_jobs_limit_of_processes(
     bwrap: BubblewrapRuntime,
 ) -> None:
-    program = (
-        "import os, time\n"
-        "try:\n"
-        "    for number in range(100):\n"
-        "        if os.fork() == 0: time.sleep(10); os._exit(0)\n"
-        "except OSError:\n"
-        "    time.sleep(2); raise\n"
-        "print('all')\n"
-    )
-    few = await _warm(bwrap, prepared(program, processes=20))
+    few = await _warm(bwrap, prepared(HUNDRED_PROCESSES, processes=20))
     assert few.verdict is Verdict.PROCESS_LIMIT, few.stderr
-    many = await _warm(bwrap, prepared(program, processes=120))
+    many = await _warm(bwrap, prepared(HUNDRED_PROCESSES, processes=120))
     assert (many.verdict, many.stdout) == (Verdict.SUCCEEDED, "all\n"), many.stderr
     one = await _warm(bwrap, prepared("print('alone')", processes=1))
     assert one.stdout == "alone\n", one

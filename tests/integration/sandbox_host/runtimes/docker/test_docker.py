@@ -178,7 +178,7 @@ def _first_processes() -> list[int]:
     return sorted({int(pid) for pid in found})
 
 
-async def test_a_killed_hosts_program_ends_and_nothing_of_its_is_left_after_the_next_start(
+async def test_a_killed_hosts_program_ends_and_the_next_start_removes_what_it_left(
     docker_engine: DockerEngine,
 ) -> None:
     await ensure_image()

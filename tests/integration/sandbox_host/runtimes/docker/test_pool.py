@@ -14,7 +14,7 @@ from sandbox_host.linux.processes import host_tag
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
-from tests.support.sandbox.runtimes import ensure_image, prepared, run
+from tests.support.sandbox.runtimes import HUNDRED_PROCESSES, ensure_image, prepared, run
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("needs_root")]
@@ -74,20 +74,11 @@ async def test_a_waiting_box_takes_on_the_jobs_memory_limit(docker: DockerRuntim
 
 
 async def test_a_waiting_box_takes_on_the_jobs_limit_of_processes(docker: DockerRuntime) -> None:
-    program = (
-        "import os, time\n"
-        "try:\n"
-        "    for number in range(100):\n"
-        "        if os.fork() == 0: time.sleep(10); os._exit(0)\n"
-        "except OSError:\n"
-        "    time.sleep(2); raise\n"
-        "print('all')\n"
-    )
-    few = await _warm(docker, prepared(program, processes=20))
+    few = await _warm(docker, prepared(HUNDRED_PROCESSES, processes=20))
     assert few.verdict is Verdict.PROCESS_LIMIT, few.stderr
     assert few.usage is not None
     assert few.usage.peak_processes == 20
-    many = await _warm(docker, prepared(program, processes=120))
+    many = await _warm(docker, prepared(HUNDRED_PROCESSES, processes=120))
     assert (many.verdict, many.stdout) == (Verdict.SUCCEEDED, "all\n"), many.stderr
 
 
