@@ -298,7 +298,9 @@ BUS = "Endpoint=sb://x;SharedAccessKeyName=n;SharedAccessKey=k"
     ("settings", "expected"),
     [
         pytest.param({}, "set ServiceBusConnection", id="no bus"),
-        pytest.param({"ServiceBusConnection": "nonsense"}, "no connection string", id="odd bus"),
+        pytest.param(
+            {"ServiceBusConnection": "nonsense"}, "is not a connection string", id="odd bus"
+        ),
         pytest.param(
             {"ServiceBusConnection": BUS, "QLP_SANDBOX_RUNTIMES": "podman"},
             "QLP_SANDBOX_RUNTIMES",
