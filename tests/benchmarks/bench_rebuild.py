@@ -58,7 +58,7 @@ HISTORY: list[tuple[str, dict[str, object]]] = [
 ]
 METADATA = '{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}'
 
-#: Version v of intent n stands where version 1 of intent n + 200 (v - 1) does, nearly.
+#: Intents overlap: version v of intent n lies near version 1 of intent n + 200 (v - 1).
 GENERATE = """
     insert into events (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
         metadata, data)

@@ -4,7 +4,7 @@ Streams have five events of the sizes that a one-line program leaves behind. The
 the server, not through appends, so a million takes a minute or two. Each size has a database of its
 own, and they take turns. Ids are those of the application, in order of time, or random ones, as
 clients' own keys lead to. After a checkpoint PostgreSQL writes each page whole when first changed,
-and random ids meet another page each time. So appends are measured twice: right after a checkpoint,
+and each random id needs another page. So appends are measured twice: right after a checkpoint,
 and after a tenth of the log has been added, when nearly all pages have been written since.
 
     python -m tests.benchmarks.bench_scale [--sizes 1000 100000 1000000] [--ids time random]

@@ -209,7 +209,7 @@ async def by_kind(url: str, admin: str, data: Data, kind: IndexKind, queries: in
 
 
 async def by_the_record(url: str, admin: str, data: Data, queries: int) -> None:
-    """ADR-002's index and query as they stand there."""
+    """ADR-002's index and query as they are written there."""
     async with await psycopg.AsyncConnection.connect(admin, autocommit=True) as connection:
         started = time.perf_counter()
         await connection.execute(ADR_INDEX)
@@ -243,7 +243,7 @@ async def by_the_record(url: str, admin: str, data: Data, queries: int) -> None:
 async def compare(
     server: EmbeddedPostgres, rows: int, queries: int, kinds: Sequence[IndexKind]
 ) -> None:
-    """Everything over so many rows, in a database of their own."""
+    """Measure everything with so many rows, in a database of their own."""
     name = f"bench{rows}"
     server.create_database(name)
     await migrate(server.admin_url_for(name))

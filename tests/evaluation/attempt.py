@@ -24,10 +24,10 @@ class Unexpected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the language model was used for an intent.
+    """How much the language model was used for an intent.
 
     Attributes:
-        calls: of it, whatever came of them.
+        calls: all calls, whatever came of them.
         cost_microusd: by the prices configured, millionths of a US dollar.
         model_seconds: of all calls together.
     """
@@ -46,7 +46,7 @@ class Attempt:
     Attributes:
         wrong: what is wrong with what came of it; None if it passed.
         status: of the intent, ``unfinished`` where it did not end in time.
-        repairs: programs that were given back to be mended.
+        repairs: programs that were given back to be repaired.
         seconds: from the intent's first event to its last.
     """
 
@@ -127,7 +127,7 @@ async def events_of(client: Client, intent_id: str) -> list[Any]:
 
 
 def spent_in(events: list[Any]) -> Spent:
-    """What the events say that the language model was used."""
+    """How much the language model was used, by the events."""
     calls = [event["data"]["call"] for event in events if event["type"] == "LanguageModelCalled"]
     return Spent(
         len(calls),

@@ -58,7 +58,7 @@ def judge(right: Checker, output: Output) -> str | None:
 
 
 def all_of(*checkers: Checker) -> Checker:
-    """Each of ``checkers`` must be content."""
+    """Each of ``checkers`` must find it right."""
 
     def check(output: Output) -> str | None:
         return next((wrong for each in checkers if (wrong := each(output))), None)

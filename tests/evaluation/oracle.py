@@ -1,6 +1,6 @@
 """A language model that knows the cases and pairs, for a server that speaks its protocol.
 
-It lets the evaluation be evaluated: what is to come out is known beforehand.
+With it the evaluation itself is tested: what must come out is known beforehand.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ class Oracle:
     """Answers from the references, apart from what it is told to get wrong.
 
     Attributes:
-        mended: cases whose first program fails and whose repair is right.
+        repaired: cases whose first program fails and whose repair is right.
         hopeless: cases whose programs all fail.
         mistaken: cases whose program runs and does not do what was asked.
         refused: cases that it will not write a program for.
         same: how it compares two sentences.
     """
 
-    mended: Collection[str] = ()
+    repaired: Collection[str] = ()
     hopeless: Collection[str] = ()
     mistaken: Collection[str] = ()
     refused: Collection[str] = ()
     same: Callable[[str, str], bool] = truthful
 
     def __call__(self, asked: Asked) -> Reply:
-        """The reply to one request; a sentence that is none of a case gets a program of nothing."""
+        """The reply to one request; a sentence of no case gets a program that does nothing."""
         data = asked.data
         if asked.schema == "compare":
             equivalent = self.same(data["solved"], data["asked"])
@@ -68,7 +68,7 @@ class Oracle:
         if asked.schema == "repair":
             step = next(step for step in case.plan if step.name == data["step"])
             source = _FAILS[step.language] if case.id in self.hopeless else step.source
-            return Reply({"explanation": "Mended.", **_program(step.language, source)})
+            return Reply({"explanation": "Repaired.", **_program(step.language, source)})
         return self._planned(case)
 
     def _planned(self, case: Case) -> Reply:
@@ -76,7 +76,7 @@ class Oracle:
             return Reply(refusal="I would rather not.")
         *before, last = case.plan
         source = last.source
-        if case.id in (*self.mended, *self.hopeless):
+        if case.id in (*self.repaired, *self.hopeless):
             source = _FAILS[last.language]
         if case.id in self.mistaken:
             source = _NOTHING[last.language]

@@ -1,6 +1,6 @@
-"""Pairs of sentences: some ask the same in other words, most ask something else in almost the same.
+"""Pairs of sentences: some ask the same in other words, most something else in almost the same.
 
-They are for the question whether a program may be run for a sentence that it was not written for.
+They test whether a program is run only for sentences that ask for what it does.
 """
 
 from __future__ import annotations

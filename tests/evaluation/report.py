@@ -65,14 +65,14 @@ def wilson(successes: int, count: int) -> tuple[float, float] | None:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """Of ordered values, with interpolation; None without any."""
+    """A percentile of ordered values, interpolated; None without any."""
     if len(ordered) < 2:
         return ordered[0] if ordered else None
     return quantiles(ordered, n=100, method="inclusive")[percent - 1]
 
 
 def as_json(attempts: Sequence[Attempt], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that is known, for programs."""
+    """Everything that is known, as a JSON value."""
     return {
         **facts,
         "totals": totals(attempts),
@@ -184,7 +184,7 @@ def show_reuse(console: Console, tallies: Sequence[Tally]) -> None:
 
 
 def reuse_as_json(tallies: Sequence[Tally]) -> list[dict[str, Any]]:
-    """The same for programs."""
+    """The same as a JSON value."""
 
     def of(asked: Asked) -> dict[str, Any]:
         return {**asdict(asked.pair), "reused": asked.reused, "right": asked.right}

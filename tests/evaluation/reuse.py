@@ -33,7 +33,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What became of all of them, with one setting of reuse."""
+    """What became of all pairs, with one setting of reuse."""
 
     mode: Mode
     asked: tuple[Asked, ...]
@@ -55,7 +55,7 @@ class Tally:
 
     @property
     def repeats(self) -> list[Asked]:
-        """Those that are the same to the letter."""
+        """Those whose sentences are the same to the letter."""
         return [each for each in self.asked if each.pair in REPEATS]
 
 

@@ -71,7 +71,7 @@ async def reference_output(case: Case, runtimes: dict[str, Runtime]) -> Output:
 
 
 def spoilt_versions(output: Output) -> Iterator[Output]:
-    """The output with a file missing, emptied or cut, or without files its last sign changed."""
+    """The output with a file missing, empty or cut; without files, with its last sign changed."""
     for name, content in output.artifacts.items():
         others = {other: kept for other, kept in output.artifacts.items() if other != name}
         yield Output(output.stdout, others)

@@ -48,7 +48,7 @@ from tests.evaluation.checkers import (
         (csv_rows(["a", "b"], ["1,5", "x"]), 'a, b\r\n"1,5",x\r\n'),
     ],
 )
-def test_what_no_user_would_mind_is_taken(checker: Checker, stdout: str) -> None:
+def test_what_no_user_would_mind_is_accepted(checker: Checker, stdout: str) -> None:
     assert judge(checker, Output(stdout)) is None
 
 

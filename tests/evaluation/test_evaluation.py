@@ -21,8 +21,8 @@ from tests.support.openai.chat import Asked, OpenAIServer, Reply
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-#: The third fails in the last step of several, and its files flow again after it is mended.
-MENDED = {"primes", "bar-plot", "two-sources"}
+#: The third fails in the last of several steps, which gets the files of the others again.
+REPAIRED = {"primes", "bar-plot", "two-sources"}
 HOPELESS = {"weekday"}
 MISTAKEN = {"word-count", "zip"}
 REFUSED = {"sudoku"}
@@ -30,7 +30,7 @@ REFUSED = {"sudoku"}
 TRIED = [
     case
     for number, case in enumerate(CASES)
-    if (number % 4 == 0 or case.id in MENDED | HOPELESS | MISTAKEN | REFUSED)
+    if (number % 4 == 0 or case.id in REPAIRED | HOPELESS | MISTAKEN | REFUSED)
     # What the machine's bubblewrap can run.
     and all(step.language != "ruby" or shutil.which("ruby") for step in case.plan)
 ]
@@ -58,7 +58,7 @@ async def outcome(process: Process) -> tuple[int, str, str]:
 
 async def test_cases_come_out_as_they_must(openai_server: OpenAIServer) -> None:
     openai_server.respond = Oracle(
-        mended=MENDED, hopeless=HOPELESS, mistaken=MISTAKEN, refused=REFUSED
+        repaired=REPAIRED, hopeless=HOPELESS, mistaken=MISTAKEN, refused=REFUSED
     )
     only = [argument for case in TRIED for argument in ("--only", case.id)]
     status, stdout, stderr = await outcome(await evaluate(openai_server, "--json", *only, **PRICES))
@@ -68,17 +68,17 @@ async def test_cases_come_out_as_they_must(openai_server: OpenAIServer) -> None:
     assert set(found) == {case.id for case in TRIED}
     failed = HOPELESS | MISTAKEN | REFUSED
     assert {case for case, each in found.items() if not each["passed"]} == failed
-    assert {case for case, each in found.items() if each["repairs"]} == MENDED | HOPELESS
-    assert all(each["repairs"] == 1 for case, each in found.items() if case in MENDED)
+    assert {case for case, each in found.items() if each["repairs"]} == REPAIRED | HOPELESS
+    assert all(each["repairs"] == 1 for case, each in found.items() if case in REPAIRED)
     assert found["weekday"]["repairs"] == 2
     assert all(found[case]["status"] == "succeeded" for case in MISTAKEN)
     assert found["sudoku"]["status"] == "failed"
     assert "refused" in found["sudoku"]["wrong"]
 
     totals, count = document["totals"], len(TRIED)
-    assert totals["pass_at_1"] == pytest.approx((count - len(MENDED | failed)) / count)
+    assert totals["pass_at_1"] == pytest.approx((count - len(REPAIRED | failed)) / count)
     assert totals["pass_after_repair"] == pytest.approx((count - len(failed)) / count)
-    assert totals["calls"] == len(openai_server.asked) == count + len(MENDED) + 2
+    assert totals["calls"] == len(openai_server.asked) == count + len(REPAIRED) + 2
     assert totals["input_tokens"] == 900 * totals["calls"]
     assert totals["output_tokens"] == 100 * totals["calls"]
     assert totals["cost_usd"] == pytest.approx((900 * 2 + 100 * 10) / 1e6 * totals["calls"])

@@ -34,7 +34,7 @@ def request(body: bytes = b"", **headers: str) -> func.HttpRequest:
         "",
     ],
 )
-def test_json_is_taken_by_its_names(content_type: str) -> None:
+def test_json_is_accepted_under_each_of_its_names(content_type: str) -> None:
     assert json_body(request(TEXT.encode(), content_type=content_type)) == TEXT.encode()
 
 
@@ -51,7 +51,7 @@ def test_json_is_taken_by_its_names(content_type: str) -> None:
         ("application/json; charset=utf-8; charset=utf-16", "utf-16"),
     ],
 )
-def test_what_is_said_to_be_something_else_is_415(content_type: str, named: str) -> None:
+def test_a_body_declared_as_something_else_is_415(content_type: str, named: str) -> None:
     with pytest.raises(Problem, match=named) as refused:
         json_body(request(TEXT.encode(), content_type=content_type))
     assert refused.value.status == 415
@@ -70,7 +70,7 @@ def test_what_is_said_to_be_something_else_is_415(content_type: str, named: str)
         (codecs.BOM_UTF16_LE, "UTF-16"),
     ],
 )
-def test_what_is_written_in_something_else_is_named(body: bytes, named: str) -> None:
+def test_a_body_in_another_encoding_is_named(body: bytes, named: str) -> None:
     with pytest.raises(Problem, match=named) as refused:
         json_body(request(body))
     assert refused.value.status == 400
@@ -120,7 +120,7 @@ def test_no_escape_hides_a_body_that_is_too_large(body: bytes, limit: int) -> No
         json_body(request(body))
 
 
-def test_a_limit_of_its_own_is_of_the_bytes_that_are_sent() -> None:
+def test_a_routes_own_limit_counts_bytes_as_sent() -> None:
     assert json_body(request(b'"' + b"x" * 398 + b'"'), 400)
     with pytest.raises(Problem, match="the limit is 400"):
         json_body(request(b'"' + b"\\u00e9" * 67 + b'"'), 400)

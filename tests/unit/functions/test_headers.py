@@ -65,7 +65,7 @@ def test_a_preference_to_wait(header: str, seconds: int | None) -> None:
         "a;b=c" * 6_000,
     ],
 )
-def test_a_header_of_the_largest_size_is_read_in_no_time(header: str) -> None:
+def test_a_header_of_the_largest_size_is_read_quickly(header: str) -> None:
     with quickly(0.5):
         assert preferred_wait(request(prefer=header)) is None
 

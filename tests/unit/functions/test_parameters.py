@@ -17,13 +17,13 @@ NO_NUMBERS = ["x", "1_0", "１０", "١", " 1", "1 ", "+1", "1e1", "0x1", "1.", 
 
 
 @pytest.mark.parametrize("raw", [*NO_NUMBERS, "-1", "1.0", "0", "101"])
-def test_what_is_no_whole_number_in_bounds_is_refused_by_name(raw: str) -> None:
+def test_anything_but_a_whole_number_in_bounds_is_refused_by_name(raw: str) -> None:
     with pytest.raises(Problem, match="limit: must be a whole number from 1 to 100"):
         number_parameter({"limit": raw}, "limit", default=50, low=1, high=100)
 
 
 @pytest.mark.parametrize("raw", [*NO_NUMBERS, "nan", "inf", "-inf", "1e999", "--1"])
-def test_what_is_no_decimal_number_is_refused_by_name(raw: str) -> None:
+def test_anything_but_a_decimal_number_is_refused_by_name(raw: str) -> None:
     with pytest.raises(Problem, match="threshold: must be"):
         decimal_parameter({"threshold": raw}, "threshold")
     with pytest.raises(Problem, match="wait: must be"):
@@ -40,7 +40,7 @@ def test_numbers_are_read_as_they_are_written() -> None:
     assert seconds_parameter({}, "wait") == 0
 
 
-def test_no_wait_is_less_than_nothing() -> None:
+def test_a_negative_wait_is_refused() -> None:
     with pytest.raises(Problem, match="0 or more"):
         seconds_parameter({"wait": "-1"}, "wait")
 
@@ -63,7 +63,7 @@ def test_no_wait_is_less_than_nothing() -> None:
         "2026-W09-7T12:00:00Z",
     ],
 )
-def test_what_is_no_time_with_an_offset_is_refused_by_name(raw: str) -> None:
+def test_anything_but_a_time_with_an_offset_is_refused_by_name(raw: str) -> None:
     with pytest.raises(Problem, match="created_after: must be a time such as"):
         time_parameter({"created_after": raw}, "created_after")
 

@@ -1,4 +1,4 @@
-"""What a host says of itself is not for clients."""
+"""Clients do not see what a host says of itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every HTTP function stands at a declared route, and what none of them takes is answered."""
+"""Every HTTP function has a declared route, and requests that fit none are answered."""
 
 from __future__ import annotations
 

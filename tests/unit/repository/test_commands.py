@@ -1,4 +1,4 @@
-"""Examples of ``qlp`` in the documents are commands that there are, of the tenant there is."""
+"""Examples of ``qlp`` in the documents are commands that exist, for the local stack's tenant."""
 
 from __future__ import annotations
 

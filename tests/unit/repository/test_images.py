@@ -1,4 +1,4 @@
-"""Images are pinned, and what checks their recipes finds what it is there for."""
+"""Images are pinned, and the checks on their recipes find seeded mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks on the workflows find what they are there for; the workflows themselves are clean."""
+"""The checks on the workflows find seeded mistakes, and none in the workflows themselves."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_all_runtimes_may_be_asked_for_each_once() -> None:
     assert settings.runtimes == ("sessions", "confined", "docker", "bubblewrap")
 
 
-def test_help_teaches_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_the_secret_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://me:hunter22@pool", "http://pool.example/hunter22"])
-def test_tokens_are_sent_to_no_endpoint_that_is_not_checked(
+def test_tokens_are_sent_only_to_endpoints_that_were_checked(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -19,12 +19,12 @@ LIMITS = st.builds(
 )
 
 
-def test_without_any_wish_the_products_defaults_hold() -> None:
+def test_the_products_defaults_apply_where_nothing_is_set() -> None:
     assert TenantLimits().resolve(Limits()) == DEFAULTS
     assert JobLimits.model_validate(plain(DEFAULTS)) == JobLimits()
 
 
-def test_the_tenants_default_stands_in_for_what_was_not_asked() -> None:
+def test_the_tenants_default_applies_to_what_was_not_asked_for() -> None:
     tenant = TenantLimits(defaults=Limits(wall_seconds=30))
     assert tenant.resolve(Limits()).wall_seconds == 30
     assert tenant.resolve(Limits(wall_seconds=5)).wall_seconds == 5
@@ -36,7 +36,7 @@ def test_a_default_never_exceeds_a_lower_ceiling() -> None:
     assert (got.wall_seconds, got.memory_bytes) == (2, 32 * 1024**2)
 
 
-def test_what_is_asked_above_a_ceiling_is_named_with_it() -> None:
+def test_a_request_above_a_ceiling_is_named_with_the_ceiling() -> None:
     tenant = TenantLimits(ceilings=Limits(wall_seconds=2, processes=8))
     assert tenant.exceeded(Limits(wall_seconds=2.5, processes=8)) == {"wall_seconds": (2.5, 2)}
     assert tenant.exceeded(Limits()) == {}

@@ -1,4 +1,4 @@
-"""Decimals of other AMQP libraries are read as the numbers that they are."""
+"""Decimals that other AMQP libraries send are decoded exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMATS = {32: (7, 8, 101), 64: (16, 10, 398), 128: (34, 14, 6176)}
 
 
 def encoded(sign: int, coefficient: int, exponent: int, bits: int) -> int:
-    """By the standard's two forms: with a short coefficient, and with one that starts with 100."""
+    """In one of the standard's two forms: the second is for coefficients that start with 100."""
     _, exponent_bits, bias = FORMATS[bits]
     below = bits - 1 - exponent_bits
     if coefficient < 1 << below:
@@ -25,7 +25,7 @@ def encoded(sign: int, coefficient: int, exponent: int, bits: int) -> int:
 @pytest.mark.parametrize("bits", FORMATS)
 @pytest.mark.parametrize("sign", [0, 1])
 @pytest.mark.parametrize("exponent", [-90, -2, 0, 5, 89])
-def test_a_number(bits: int, sign: int, exponent: int) -> None:
+def test_a_number_is_decoded(bits: int, sign: int, exponent: int) -> None:
     digits, _, _ = FORMATS[bits]
     for coefficient in (0, 1, 15, 8_388_608, 10**digits - 1):
         number = decimal_of(encoded(sign, coefficient, exponent, bits), bits)
@@ -33,7 +33,7 @@ def test_a_number(bits: int, sign: int, exponent: int) -> None:
 
 
 @pytest.mark.parametrize("bits", FORMATS)
-def test_what_is_no_number(bits: int) -> None:
+def test_infinities_and_nans_are_decoded(bits: int) -> None:
     assert decimal_of(0x78 << (bits - 8), bits) == Decimal("Infinity")
     assert decimal_of(0xF8 << (bits - 8), bits) == Decimal("-Infinity")
     assert decimal_of(0x7C << (bits - 8), bits).is_nan()

@@ -1,4 +1,4 @@
-"""Settings that say where something is: what is taken, and what is said of the rest."""
+"""Settings that say where something is: what is accepted, and how the rest is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from domain.contracts.connections import (
     service_bus_namespace,
 )
 
-#: In every wrong value below; nothing of it may be in a message.
+#: Part of every wrong value below; no message may hold any of it.
 SECRET = "tr0ub4dor"
 
 NAMESPACE = "x.servicebus.windows.net"
@@ -41,7 +41,7 @@ Check = Callable[[str], str]
         "host=db port=5432 user=qlp password=tr0ub4dor dbname=qlp",
     ],
 )
-def test_what_is_meant_is_taken(pasted: str) -> None:
+def test_a_database_url_is_understood_however_it_was_pasted(pasted: str) -> None:
     assert conninfo_to_dict(database_url(pasted)) == {
         "host": "db",
         "port": "5432",
@@ -100,7 +100,7 @@ def test_a_url_that_libpq_takes_stays_as_it_is(url: str, password: str | None) -
         (f"host=h {SECRET}", "cannot be read"),
     ],
 )
-def test_a_wrong_database_url_is_told_without_it(wrong: str, fix: str) -> None:
+def test_a_wrong_database_url_is_refused_without_repeating_it(wrong: str, fix: str) -> None:
     with pytest.raises(ValueError, match=r"^DATABASE_URL: ") as raised:
         connection_setting({"DATABASE_URL": wrong}, "DATABASE_URL")
     assert fix in str(raised.value)
@@ -127,7 +127,7 @@ def test_a_bus_connection_is_taken(pasted: str) -> None:
         (api_key, " 'sk-abc'\n", "sk-abc"),
     ],
 )
-def test_other_values_are_taken_without_what_was_pasted_along(
+def test_other_values_are_cleaned_of_what_was_pasted_with_them(
     check: Check, pasted: str, taken: str
 ) -> None:
     assert check(pasted) == taken
@@ -166,14 +166,16 @@ def test_other_values_are_taken_without_what_was_pasted_along(
         ),
     ],
 )
-def test_another_wrong_value_is_told_without_it(check: Check, wrong: str, fix: str) -> None:
+def test_other_wrong_values_are_refused_without_repeating_them(
+    check: Check, wrong: str, fix: str
+) -> None:
     with pytest.raises(ValueError, match=fix) as raised:
         check(wrong)
     assert SECRET not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_no_setting_is_repeated_and_none_need_be_set(name: str) -> None:
+def test_no_setting_is_repeated_in_a_message_and_all_are_optional(name: str) -> None:
     for wrong in (f"{SECRET}\x00{SECRET}", f"{SECRET}\t{SECRET}", f"{SECRET}é\n@"):
         with pytest.raises(ValueError, match=f"^{name}: ") as raised:
             connection_setting({name: wrong}, name)

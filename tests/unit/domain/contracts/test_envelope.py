@@ -51,12 +51,12 @@ def test_a_broken_envelope_names_its_field(change: dict[str, Any], named: str) -
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b"\xff\xfe", b'"x"', b"1"])
-def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+def test_anything_but_a_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidEnvelope):
         Envelope.decode(body)
 
 
-def test_oversize_is_refused_both_ways() -> None:
+def test_oversize_is_refused_by_decoding_and_by_encoding() -> None:
     with pytest.raises(InvalidEnvelope, match="limit"):
         Envelope.decode(b" " * (MAX_ENVELOPE_BYTES + 1))
     with pytest.raises(InvalidEnvelope, match="limit"):

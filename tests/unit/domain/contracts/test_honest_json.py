@@ -1,4 +1,4 @@
-"""Forms in which libraries write JSON that means the same are read as the same."""
+"""JSON that means the same is read the same, whichever library wrote it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def content(**program: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", ["268435456.0", "2.68435456E8", "268435456e0", "2.68435456e+08"])
 def test_a_whole_number_may_be_written_as_a_double(number: str) -> None:
-    """As Gson, Newtonsoft and Lua do, and whoever has divided before."""
+    """As Gson, Newtonsoft and Lua write it, and others after a division."""
     body = json.dumps(content(limits={"memory_bytes": "HERE", "wall_seconds": 5.0}))
     read = read_as(IntentContent, body.replace('"HERE"', number).encode())
     same = read_as(IntentContent, body.replace('"HERE"', "268435456").encode())
@@ -34,7 +34,7 @@ def test_a_whole_number_may_be_written_as_a_double(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["0.5", "268435456.5", "1e300", "9007199254740993.0"])
-def test_what_is_no_whole_number_or_no_exact_one_is_none(number: str) -> None:
+def test_a_fraction_or_an_inexact_double_is_no_whole_number(number: str) -> None:
     body = json.dumps(content(limits={"memory_bytes": "HERE"})).replace('"HERE"', number)
     with pytest.raises(ValidationError) as raised:
         read_as(IntentContent, body.encode())
@@ -56,8 +56,8 @@ def optional(type_: Any, example: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("type_", [IntentContent, SearchRequest, ReplayRequest, Cancellation])
-def test_null_is_as_good_as_leaving_it_out(type_: Any) -> None:
-    """As Go writes an empty list, and Jackson, Gson and .NET what is unset."""
+def test_null_means_left_out(type_: Any) -> None:
+    """Go writes an empty list as null; Jackson, Gson and .NET write unset fields so."""
     example = EXAMPLES[type_.__name__]
     names = optional(type_, example)
     assert names
@@ -67,7 +67,7 @@ def test_null_is_as_good_as_leaving_it_out(type_: Any) -> None:
         assert read_as(type_, json.dumps({**rest, name: None}).encode()) == left_out
 
 
-def test_null_is_so_in_all_of_a_program() -> None:
+def test_null_means_left_out_in_all_of_a_program() -> None:
     unset = dict.fromkeys(["entrypoint", "args", "stdin", "environment", "limits"])
     files = [{**FILES[0], "encoding": None}]
     whole = {**content(**{**unset, "files": files}), "planning": {"reuse": None}, "metadata": None}
@@ -76,7 +76,7 @@ def test_null_is_so_in_all_of_a_program() -> None:
 
 
 @pytest.mark.parametrize("body", [{"text": "a", "metadata": {"a": None}}, content(language=None)])
-def test_null_is_no_value_of_what_must_be_there(body: dict[str, Any]) -> None:
+def test_null_is_refused_where_a_value_is_required(body: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         read_as(IntentContent, json.dumps(body).encode())
 
@@ -90,7 +90,7 @@ def test_a_host_of_a_later_release_may_say_more_in_its_heartbeat() -> None:
     )
 
 
-def test_only_what_is_wrong_itself_is_named() -> None:
+def test_only_fields_that_are_wrong_themselves_are_named() -> None:
     files = [{"path": "../x", "content": "1"}]
     body = {"language": "python", "files": files, "limits": {"processes": "5"}}
     with pytest.raises(ValidationError) as raised:

@@ -117,7 +117,7 @@ def test_a_secret_in_the_base64_of_a_longer_text_is_found(
         ("postgresql://u:hunter22#x[y@h/d", "hunter22#x[y"),
     ],
 )
-def test_the_password_is_what_the_database_s_client_takes_for_it(value: str, password: str) -> None:
+def test_the_password_is_what_libpq_reads_as_one(value: str, password: str) -> None:
     database_url(value)
     assert redact(f"as {password}!") == f"as {MARK}!"
 
@@ -142,7 +142,7 @@ def test_what_is_not_secret_stays(text: str) -> None:
         ("token eyJhbGciOiJI.eyJzdWIi.c2ln end", f"token {MARK} end"),
     ],
 )
-def test_what_looks_like_a_secret_is_one_whoevers_it_is(said: str, shown: str) -> None:
+def test_what_looks_like_a_secret_is_redacted_even_if_it_is_unknown(said: str, shown: str) -> None:
     assert redact(said) == shown
 
 
@@ -156,18 +156,18 @@ def test_what_looks_like_a_secret_is_one_whoevers_it_is(said: str, shown: str) -
         "https://h/a:b and mail@example.org",
     ],
 )
-def test_what_only_resembles_one_stays(text: str) -> None:
+def test_what_only_resembles_a_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_a_provider_that_repeats_the_key_does_not_bring_it_into_the_record() -> None:
+def test_a_key_that_a_provider_repeats_is_not_recorded() -> None:
     key = "0a1b2c3d" * 8
     client = open_client(
         ModelSettings.model_validate({"OPENAI_API_KEY": key, "OPENAI_BASE_URL": "http://h/v1"})
     )
     assert client is not None
     assert clean(f"HTTP 403: {key} may not") == f"HTTP 403: {MARK} may not"
-    # Where the record ends, no half of it is left.
+    # No part of it is left where the text is cut.
     assert "0a1b" not in clean("x" * 480 + f" {key}")
     assert "0a1b" not in clean("x" * 1990 + f" {key}")
 
@@ -226,7 +226,7 @@ def test_logs_hold_no_secret_whoever_writes_them(formatter: logging.Formatter) -
     assert "Traceback" in said, "all but the secret is there"
 
 
-def test_an_uncaught_exception_shows_none() -> None:
+def test_an_uncaught_exception_shows_no_secret() -> None:
     script = (
         "import os, threading; from domain.contracts.redaction import guard; guard(os.environ)\n"
         "def fail(): raise ValueError('cannot parse ' + os.environ['X_PASSWORD'])\n"
@@ -259,8 +259,8 @@ def test_tokens_are_forgotten_and_what_is_configured_is_not() -> None:
     assert redact("token-000000") == "token-000000"
 
 
-def test_a_line_costs_next_to_nothing() -> None:
-    """Against what writing it costs at the least: formatting it once as JSON."""
+def test_redacting_a_line_costs_less_than_formatting_it() -> None:
+    """Formatting it once as JSON is the least that writing it costs."""
     remember_all(ENVIRONMENT)
     line = f"function receive_intents took 12 ms for the intent {uuid4()} of tenant demo"
     record = logging.makeLogRecord({"msg": line})

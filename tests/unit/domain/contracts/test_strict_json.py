@@ -1,4 +1,4 @@
-"""JSON of strangers is counted before it is built, and has one meaning or is refused."""
+"""JSON from outside is counted before it is parsed, and refused where it has two meanings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_is_json_is_read_as_it_is(text: str) -> None:
         (b'{"' + b"k" * 500 + b'": 1, "' + b"k" * 500 + b'": 1}', "'" + "k" * 64 + "' occurs"),
     ],
 )
-def test_what_is_not_or_has_two_meanings_is_refused_with_the_reason(
+def test_what_is_not_json_or_has_two_meanings_is_refused_with_the_reason(
     body: bytes, reason: str
 ) -> None:
     with pytest.raises(InvalidJson) as raised:

@@ -28,7 +28,7 @@ def test_an_invalid_parent_starts_a_new_trace(case: str, parent: str | None) -> 
 @pytest.mark.parametrize(
     ("flags", "kept"), [("00", "00"), ("01", "01"), ("02", "02"), ("03", "03"), ("ff", "03")]
 )
-def test_of_the_flags_the_known_ones_are_kept(flags: str, kept: str) -> None:
+def test_known_flags_are_kept_and_others_dropped(flags: str, kept: str) -> None:
     assert child_of(f"00-{TRACE}-{SPAN}-{flags}").split("-")[3] == kept
 
 

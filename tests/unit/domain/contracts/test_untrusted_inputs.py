@@ -1,4 +1,4 @@
-"""Whatever a stranger sends is judged quickly, and taken for nothing but what it is."""
+"""Whatever comes from outside is judged quickly, and never read as another type."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _BYTES = 1024**2
 
 Path = tuple[str | int, ...]
 
-#: Recorded as the provider's or the host's own, of no fixed shape; and unions of int and float.
+#: Recorded as a provider or a host wrote it, in no fixed shape; and unions of int and float.
 _FREE = ("usage", "behaviour", "skipped_artifacts")
 
 
 class Quiet(GenerateJsonSchema):
-    """Does not warn of defaults, which are not looked at."""
+    """Does not warn of defaults, which do not matter here."""
 
     def emit_warning(self, kind: Any, detail: str) -> None: ...
 
@@ -46,9 +46,9 @@ class Quiet(GenerateJsonSchema):
 def leaves(
     value: Any, path: Path = (), within: Callable[[Any], bool] = lambda _: False
 ) -> Iterator[tuple[Path, Any]]:
-    """Everything in an example with where it is: objects and lists too.
+    """Everything in an example, objects and lists too, with its path.
 
-    What ``within`` is true of is not looked into, but for the whole.
+    Where ``within`` is true of a part of the example, its members are left out.
     """
     yield path, value
     if isinstance(value, dict | list) and not (path and within(value)):
@@ -57,7 +57,7 @@ def leaves(
 
 
 def _tried_by_themselves(value: Any) -> bool:
-    """Whether it is another input's example: its fields are fed there."""
+    """Whether it is another input's example: its fields are tried there."""
     return value in EXAMPLES.values()
 
 
@@ -71,7 +71,7 @@ def changed(value: Any, path: Path, to: Any) -> Any:
 
 
 def wrong_for(value: Any) -> list[Any]:
-    """Of other types than ``value``, and such as a lax reader would take for it."""
+    """Values of other types, also those that a lax reader would convert."""
     if isinstance(value, bool):
         return [0, 1, 1.0, "true", "yes", "", [], {}]
     if isinstance(value, int):

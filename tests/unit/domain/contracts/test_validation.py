@@ -1,4 +1,4 @@
-"""What is wrong is said in words of whoever sent it: in problems, reasons and settings."""
+"""Errors speak in the sender's terms: in problems, refusals and settings."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_long_name_is_cut_so_that_the_reason_is_seen() -> None:
         (JobFile, {"path": "a\n", "content": ""}, "path: must be a relative path"),
     ],
 )
-def test_other_inputs_are_judged_in_words_too(model: Any, given: object, says: str) -> None:
+def test_errors_of_other_inputs_are_in_plain_words(model: Any, given: object, says: str) -> None:
     with pytest.raises(ValidationError) as wrong:
         model.model_validate(given)
     assert describe(wrong.value).startswith(says)

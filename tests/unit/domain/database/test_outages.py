@@ -24,7 +24,7 @@ def test_each_state_is_an_outage_or_about_the_request(code: str) -> None:
     assert bool(outage_of(pg.lookup(code)("said the server"))) is expected
 
 
-def test_the_table_names_nothing_that_there_is_not() -> None:
+def test_the_table_names_only_states_that_exist() -> None:
     assert not [code for code in OUTAGES if len(code) == 5 and code not in KNOWN]
     assert not [code for code in OUTAGES if not any(known.startswith(code) for known in KNOWN)]
 

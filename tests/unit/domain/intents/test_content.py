@@ -82,7 +82,7 @@ def test_out_of_bounds_content_names_the_field_and_the_bound(
     assert says in problem(value)
 
 
-def test_what_fits_a_file_system_and_an_argument_list_is_taken() -> None:
+def test_what_fits_a_file_system_and_an_argument_list_is_accepted() -> None:
     names = {"ж" * 127: "", f"a/{'漢' * 85}/b": "", "a/" * 32 + "c": ""}
     content = checked(
         IntentContent, program(files=names, entrypoint="ж" * 127, args=["ж" * 4096] * 12)
@@ -98,7 +98,7 @@ def test_what_was_recorded_before_there_was_a_bound_is_still_read() -> None:
     assert REGISTRY.revive_checked("IntentSubmitted", 1, data).type == "IntentSubmitted"
 
 
-def test_the_bounds_are_those_of_sandboxes() -> None:
+def test_the_bounds_are_those_of_the_sandbox_host() -> None:
     for name in (
         "MAX_NAME_BYTES",
         "MAX_FOLDERS_DEEP",
@@ -134,7 +134,7 @@ def test_different_texts_have_different_fingerprints(one: str, other: str) -> No
 
 
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), min_size=1, max_size=4))
-def test_whatever_paths_are_accepted_stay_inside(files: dict[str, str]) -> None:
+def test_accepted_paths_stay_inside_the_folder(files: dict[str, str]) -> None:
     try:
         content = checked(
             IntentContent,

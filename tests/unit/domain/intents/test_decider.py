@@ -166,7 +166,7 @@ class TestCancel:
         assert state is not None
         assert state.status is Status.CANCELLED
 
-    def test_a_run_that_was_killed_for_it_is_no_operators_doing(self) -> None:
+    def test_a_run_killed_by_the_cancellation_counts_as_cancelled(self) -> None:
         killed = RunOutcome(verdict="killed_by_operator", signal=9)
         history = (submitted(), planned(), requested(), CANCELLED)
         given(*history).when(record(killed)).then(

@@ -1,4 +1,4 @@
-"""What was ever recorded can be read for ever, and what is not known yet is not lost."""
+"""All recorded events stay readable, and events that are not known yet are kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RECORDED = [event for recording in RECORDINGS.values() for event in recording["e
 
 
 def contains(found: Any, expected: Any) -> bool:
-    """Whether ``found`` says all that ``expected`` does; it may have fields that are newer."""
+    """Whether ``found`` has all that ``expected`` has; it may have newer fields too."""
     if isinstance(expected, dict) and isinstance(found, dict):
         return all(key in found and contains(found[key], value) for key, value in expected.items())
     if isinstance(expected, list) and isinstance(found, list):
@@ -51,7 +51,7 @@ def test_every_recorded_stream_folds_to_the_state_it_had(name: str) -> None:
     state = fold(events)
     assert state is not None
     found = json.loads(msgspec.json.encode(asdict(state)))
-    # The state's own form is not recorded for ever: its one program was a field once.
+    # The form of the state may change: its one program was once a field.
     found["program"] = found["steps"][0]["program"] if found["steps"] else None
     assert contains(found, RECORDINGS[name]["state"])
 
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_not_repeated_in_the_error() -> None:
     assert "$.origin" in str(caught.value)
 
 
-def test_only_what_comes_from_elsewhere_is_held_to_bounds() -> None:
+def test_bounds_apply_only_to_what_comes_from_outside() -> None:
     recorded = plain(submitted())
     recorded["content"]["program"]["files"][0]["path"] = "../main.py"
     data = json.dumps(recorded)
@@ -154,7 +154,7 @@ def test_a_chain_with_a_hole_or_a_loose_end_is_refused_at_start(
 FUTURE = '{"at": "2031-01-01T00:00:00Z", "unheard": {"of": [1, null, "ü"]}}'
 
 
-def test_an_event_of_a_type_from_the_future_is_kept_as_it_is_and_counted() -> None:
+def test_an_event_of_an_unknown_type_is_kept_as_it_is_and_counted() -> None:
     event = MEASURED.revive("IntentAudited", 1, FUTURE)
     assert event == MEASURED.revive_checked("IntentAudited", 1, FUTURE)
     assert event == UnknownEvent("IntentAudited", 1, FUTURE)
@@ -166,9 +166,7 @@ def test_an_event_of_a_type_from_the_future_is_kept_as_it_is_and_counted() -> No
 
 
 @pytest.mark.parametrize(("type_", "version"), [("IntentPlanned", 2), ("Measured", 4)])
-def test_a_known_type_in_a_version_from_the_future_is_not_taken_for_nothing(
-    type_: str, version: int
-) -> None:
+def test_a_newer_version_of_a_known_type_is_refused(type_: str, version: int) -> None:
     complaint = f"{type_} has schema version {version}, of a later release"
     for read in (MEASURED.revive, MEASURED.revive_checked):
         with pytest.raises(NewerEvent, match=complaint):
@@ -185,7 +183,7 @@ ODD = [
 
 @pytest.mark.parametrize("data", ODD, ids=range(len(ODD)))
 @pytest.mark.parametrize("version", [0, 1, 2, 3])
-def test_whatever_stands_in_the_log_is_read_or_refused(version: int, data: str) -> None:
+def test_any_data_in_the_log_is_read_or_refused(version: int, data: str) -> None:
     for read in (MEASURED.revive, MEASURED.revive_checked):
         with pytest.raises((UnreadableEvent, ValidationError)):
             read("Measured", version, data)

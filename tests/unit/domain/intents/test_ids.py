@@ -1,4 +1,4 @@
-"""Ids lie in the order of their time, and those that are derived are always the same."""
+"""Ids sort by their time, and derived ids are always the same."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_derived_id_has_its_origins_time_and_is_always_the_same(one: str, othe
     assert derived != derived_id(new_id(), one)
 
 
-def test_what_is_derived_of_a_derived_id_has_the_same_time() -> None:
+def test_an_id_derived_from_a_derived_one_has_the_same_time() -> None:
     chain = EARLY
     seen = {chain}
     for _ in range(5):

@@ -1,4 +1,4 @@
-"""Plans of several steps, programs that are mended, and models that cannot be had."""
+"""Plans of several steps, programs that are repaired, and models that are unavailable."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def planned(*steps: PlannedStep, repairs: int = 0, expects: tuple[str, ...] = ()
 
 
 class Story:
-    """A stream that commands are given to, one after the other."""
+    """A stream to which commands are given one after the other."""
 
     def __init__(self, *history: IntentEvent) -> None:
         self.history = list(history)
@@ -112,7 +112,7 @@ class Story:
         return events
 
     def request_all(self) -> list[str]:
-        """Take the steps that ask for runs; which they were."""
+        """Take the steps that ask for runs; their names."""
         asked = []
         while isinstance(ready := self.next, RequestRunStep):
             [event] = self.give(RequestRun(LIMITS, NOW, ready.step, ready.attempt))
@@ -144,7 +144,7 @@ class TestSteps:
         assert story.state.status is Status.SUCCEEDED
         assert story.next is None
 
-    def test_a_run_that_is_asked_for_too_early_or_twice_is_not(self) -> None:
+    def test_a_run_is_not_requested_too_early_or_twice(self) -> None:
         story = diamond()
         assert story.give(RequestRun(LIMITS, NOW, "join")) == []
         assert story.give(RequestRun(LIMITS, NOW, "load", 2)) == []
@@ -152,7 +152,7 @@ class TestSteps:
         assert len(story.give(RequestRun(LIMITS, NOW, "load"))) == 1
         assert story.give(RequestRun(LIMITS, NOW, "load")) == []
 
-    def test_one_that_fails_fails_the_intent_and_the_others_are_only_recorded(self) -> None:
+    def test_a_step_that_fails_fails_the_intent_and_the_others_are_only_recorded(self) -> None:
         story = diamond()
         story.request_all()
         story.end("load", SUCCESS)
@@ -196,7 +196,7 @@ class TestSteps:
         )
 
 
-class TestArtifactsThatAreOwed:
+class TestExpectedArtifacts:
     LEFT = msgspec.structs.replace(
         SUCCESS, artifacts=(RunArtifact(name="a.csv", size=1, sha256="0" * 64),)
     )
@@ -216,7 +216,7 @@ class TestArtifactsThatAreOwed:
         assert "'b.png'" in failure.message
         assert "a.csv" not in failure.message
 
-    def test_they_are_owed_by_the_last_step_only_and_can_be_mended(self) -> None:
+    def test_only_the_last_step_must_leave_them_and_it_can_be_repaired(self) -> None:
         plan = planned(step("a"), step("b", "a"), repairs=1, expects=("a.csv",))
         story = Story(submitted(SENTENCE), plan)
         story.request_all()
@@ -225,7 +225,7 @@ class TestArtifactsThatAreOwed:
         assert story.end("b", SUCCESS)[-1] == "RepairRequested"
 
 
-def mend(name: str = "main", attempt: int = 1, **fields: Any) -> RecordRepair:
+def repair(name: str = "main", attempt: int = 1, **fields: Any) -> RecordRepair:
     run_id = run_id_of(INTENT, attempt, name)
     return RecordRepair(name, run_id, program("print(2)"), "a typo", AUTHOR, NOW, **fields)
 
@@ -241,7 +241,7 @@ class TestRepairs:
         assert story.end("main", CRASH) == ["SandboxRunFinished", "RepairRequested"]
         assert story.next == RepairStep("main", run_id_of(INTENT, 1), 1, None)
         assert story.state.status is Status.RUNNING
-        repaired = story.give(mend(calls=(CALL,)))
+        repaired = story.give(repair(calls=(CALL,)))
         assert repaired == [
             CALLED,
             ProgramRepaired(
@@ -256,14 +256,14 @@ class TestRepairs:
         assert story.end("main", SUCCESS, 2)[-1] == "IntentSucceeded"
         assert story.state.plan_source == "repaired"
 
-    def test_there_are_only_so_many(self, story: Story) -> None:
+    def test_repairs_are_limited(self, story: Story) -> None:
         for attempt in (1, 2):
             assert story.end("main", CRASH, attempt)[-1] == "RepairRequested"
-            story.give(mend(attempt=attempt))
+            story.give(repair(attempt=attempt))
             story.request_all()
         assert story.end("main", CRASH, 3)[-1] == "IntentFailed"
 
-    def test_steps_share_them(self) -> None:
+    def test_steps_share_the_limit(self) -> None:
         story = Story(submitted(SENTENCE), planned(step("a"), step("b"), repairs=1))
         story.request_all()
         assert story.end("a", CRASH)[-1] == "RepairRequested"
@@ -279,14 +279,14 @@ class TestRepairs:
         story.request_all()
         assert isinstance(story.next, RepairStep)
         assert story.end("c", SUCCESS) == ["SandboxRunFinished"]
-        story.give(mend("a"))
+        story.give(repair("a"))
         story.request_all()
         assert story.end("a", SUCCESS, 2)[-1] == "IntentSucceeded"
 
     def test_outages_do_not_count_as_failures_of_the_program(self, story: Story) -> None:
         assert story.end("main", OUTAGE)[-1] == "SandboxRunRequested"
         assert story.end("main", CRASH, 2)[-1] == "RepairRequested"
-        story.give(mend(attempt=2))
+        story.give(repair(attempt=2))
         assert story.request_all() == ["main"]
         for attempt in range(3, 2 + MAX_RUN_ATTEMPTS):
             assert story.end("main", OUTAGE, attempt)[-1] == "SandboxRunRequested"
@@ -297,7 +297,7 @@ class TestRepairs:
     ) -> None:
         assert story.end("main", RunOutcome(verdict=verdict))[-1] == "IntentFailed"
 
-    def test_one_that_cannot_be_had_ends_with_the_programs_failure(self, story: Story) -> None:
+    def test_a_repair_that_is_impossible_ends_with_the_programs_failure(self, story: Story) -> None:
         story.end("main", CRASH)
         cause = FailureCause(code="token_budget_exhausted", message="The day's tokens are used.")
         [failed] = story.give(RejectRepair("main", run_id_of(INTENT, 1), cause, NOW))
@@ -306,13 +306,13 @@ class TestRepairs:
         assert failed.cause.message.endswith("not be repaired: The day's tokens are used.")
         assert failed.run_id == run_id_of(INTENT, 1)
 
-    def test_a_late_or_repeated_one_only_records_its_calls(self, story: Story) -> None:
-        assert story.give(mend(calls=(CALL,))) == [CALLED]
+    def test_a_late_or_repeated_repair_only_records_its_calls(self, story: Story) -> None:
+        assert story.give(repair(calls=(CALL,))) == [CALLED]
         story.end("main", CRASH)
-        story.give(mend())
-        assert story.give(mend()) == []
+        story.give(repair())
+        assert story.give(repair()) == []
         story.give(CancelIntent(None, NOW))
-        assert story.give(mend(calls=(CALL,))) == [CALLED]
+        assert story.give(repair(calls=(CALL,))) == [CALLED]
 
     def test_submitted_programs_are_left_alone(self) -> None:
         story = Story(submitted(), IntentPlanned(at=NOW, source="submitted"))
@@ -344,7 +344,7 @@ class TestPostponement:
         story.give(postpone(2, timedelta(days=3)))
         assert story.state.delay.not_before == NOW + LONGEST_DELAY
 
-    def test_a_repeated_or_late_one_changes_nothing(self) -> None:
+    def test_a_repeated_or_late_postponement_changes_nothing(self) -> None:
         given(submitted(SENTENCE)).when(postpone(2)).then_nothing()
         story = Story(submitted(SENTENCE))
         story.give(postpone(1))
@@ -352,7 +352,7 @@ class TestPostponement:
         story.give(RecordPlan("generated", program(), None, None, NOW))
         assert story.give(postpone(2)) == []
 
-    def test_a_repair_waits_alone(self) -> None:
+    def test_a_postponed_repair_does_not_stop_other_steps(self) -> None:
         story = Story(submitted(SENTENCE), planned(step("a"), step("b"), repairs=1))
         story.request_all()
         story.end("a", CRASH)

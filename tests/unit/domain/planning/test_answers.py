@@ -1,4 +1,4 @@
-"""What a language model may answer: plans and programs under the bounds of clients' own."""
+"""What a language model may answer: plans and programs, within the bounds that clients have."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_schemas_are_strict(form: type[PlanAnswer]) -> None:
     assert what_is_not_strict(schema_of(form)) is None
 
 
-def test_languages_are_those_there_are() -> None:
+def test_only_languages_that_exist_are_offered_and_accepted() -> None:
     assert "cobol" not in json.dumps(schema_of(PlanAnswer))
     with pytest.raises(InvalidAnswer, match=r"language: must be one of node, python"):
         planned(step("x", language="cobol")).planned()
@@ -100,7 +100,7 @@ def test_steps_come_after_those_they_need_and_the_last_stays_the_last() -> None:
         ),
     ],
 )
-def test_what_is_no_plan_is_named(steps: list[dict[str, Any]], problem: str) -> None:
+def test_a_wrong_plan_is_refused_with_the_reason(steps: list[dict[str, Any]], problem: str) -> None:
     with pytest.raises(InvalidAnswer, match=problem) as raised:
         planned(*steps).planned()
     assert len(str(raised.value)) < 1_000
@@ -118,7 +118,7 @@ def test_expected_artifacts_are_few_and_named_once() -> None:
         planned(step("1"), artifacts=tuple(f"{n}.png" for n in range(17))).artifacts()
 
 
-def test_a_mended_program_is_held_to_the_same() -> None:
+def test_a_repaired_program_has_the_same_bounds() -> None:
     answer = RepairAnswer.model_validate(repaired("print(2)"))
     assert answer.program().files[0].content == "print(2)"
     with pytest.raises(InvalidAnswer, match="not among"):
@@ -126,7 +126,7 @@ def test_a_mended_program_is_held_to_the_same() -> None:
 
 
 @pytest.mark.parametrize("said", ['{"reason":"", "equivalent":"yes"}', '{"equivalent":1}', "[]"])
-def test_only_a_real_yes_is_one(said: str) -> None:
+def test_only_the_value_true_counts_as_yes(said: str) -> None:
     with pytest.raises(ValidationError):
         CompareAnswer.model_validate_json(said)
 

@@ -1,4 +1,4 @@
-"""Where a program comes from where no language model is configured."""
+"""Where programs come from if no language model is configured."""
 
 from __future__ import annotations
 

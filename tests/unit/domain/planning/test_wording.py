@@ -132,7 +132,7 @@ def test_a_sentence_differs_in_nothing_from_itself(text: str) -> None:
 @pytest.mark.parametrize(
     "unit", ["x", "a_", "“", "'", '"', "1.", "a.b/", "first last ", "-1e", "It's "]
 )
-def test_a_hostile_sentence_takes_no_time(unit: str) -> None:
+def test_a_hostile_sentence_is_compared_quickly(unit: str) -> None:
     text = (unit * 8_000)[:8_000]
     with quickly(1):
         difference(text, f"{text[:-1]}z")

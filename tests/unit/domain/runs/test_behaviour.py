@@ -43,11 +43,11 @@ def test_each_rule_finds_its_case(behaviour: dict[str, Any], expected: Suspicion
     assert suspicions(Behaviour(**behaviour).model_dump()) == [expected]
 
 
-def test_what_a_program_is_called_is_told_only_where_it_is_known() -> None:
+def test_only_known_names_of_programs_are_reported() -> None:
     found = suspicions({"executed": ["password=hunter2", "nc"], "refused_syscalls": {"x": 1}})
     assert found == [Suspicion("suspicious_program", "nc")]
 
 
-def test_an_event_that_was_recorded_before_behaviour_was_is_quiet() -> None:
+def test_an_event_from_before_behaviour_was_recorded_is_not_suspicious() -> None:
     assert suspicions({}) == []
     assert suspicions({"network_attempts": None}) == []

@@ -42,7 +42,7 @@ def test_a_picture_is_shown_as_what_it_is(name: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.log", "a.csv", "a.json", "a.md", "a.tsv"])
-def test_what_people_read_is_shown_as_nothing_but_text(name: str) -> None:
+def test_text_is_shown_as_plain_text_only(name: str) -> None:
     assert shown_as(media_type_of(name), b"<script>1</script>") == "text/plain"
     assert picture_type(media_type_of(name), PNG) is None
 

@@ -57,5 +57,5 @@ def test_every_part_of_a_token_counts() -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_text_makes_it_fail(text: str) -> None:
+def test_any_text_is_refused_without_an_error(text: str) -> None:
     assert RunTokens([NEW]).owner_of(text, RUN) is None

@@ -46,7 +46,7 @@ def test_a_key_is_masked_before_later_steps_have_it(
 
 
 @pytest.mark.parametrize("answer", ["", "two\nlines\n", "two words"])
-def test_what_is_no_key_is_not_handed_on(
+def test_an_answer_that_is_not_a_key_is_not_handed_on(
     azure_cli: AzureCli, environment: Path, capsys: pytest.CaptureFixture[str], answer: str
 ) -> None:
     azure_cli.answer(answer)

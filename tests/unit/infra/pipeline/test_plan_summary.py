@@ -1,4 +1,4 @@
-"""Whoever approves a plan sees what it takes away, and no value."""
+"""The summary of a plan shows what would be deleted, and no values."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_an_empty_plan_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("actions", [("delete",), ("delete", "create"), ("create", "delete")])
-def test_a_plan_that_takes_data_away_is_stopped_until_allowed(
+def test_a_plan_that_deletes_data_is_stopped_until_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], actions: tuple[str, ...]
 ) -> None:
     server = "module.database.azurerm_postgresql_flexible_server.main"
@@ -71,7 +71,7 @@ def test_what_changed_outside_is_shown(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"format_version": "2.0"}'])
-def test_what_is_no_plan_is_refused(
+def test_a_file_that_is_not_a_plan_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     path = tmp_path / "plan.json"

@@ -1,4 +1,4 @@
-"""A release that does not do is taken back, and whoever must act is told what stands where."""
+"""A release that fails is rolled back, and the operator is told which sites still run it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def swapped(azure_cli: AzureCli) -> list[str]:
 
 
 def verdicts(*problems: str) -> Callable[[], Awaitable[None]]:
-    """A verification that ends in these ways, one after the other; empty means well."""
+    """A verification that finds these problems, one a call; an empty one means that it passes."""
     left = list(problems)
 
     async def verify() -> None:
@@ -41,7 +41,7 @@ async def test_a_good_release_swaps_in_order_and_stays(azure_cli: AzureCli) -> N
     assert said[-1] == "verifying production"
 
 
-async def test_a_version_that_fails_in_production_is_taken_back(azure_cli: AzureCli) -> None:
+async def test_a_version_that_fails_in_production_is_rolled_back(azure_cli: AzureCli) -> None:
     with pytest.raises(RolledBack, match="3 of 8 checks failed"):
         await release(SITES, "group", verdicts("3 of 8 checks failed", ""), lambda _: None)
     assert swapped(azure_cli) == [
@@ -65,7 +65,7 @@ async def test_a_swap_back_that_fails_names_what_still_runs_the_new_version(
         await release(SITES, "group", verdicts("too slow"), lambda _: None)
 
 
-async def test_the_version_before_is_verified_too(azure_cli: AzureCli) -> None:
+async def test_the_previous_version_is_verified_after_a_rollback(azure_cli: AzureCli) -> None:
     with pytest.raises(RollBackFailed, match="swapped back, but production still fails: still"):
         await release(SITES, "group", verdicts("broken", "still broken"), lambda _: None)
     assert len(swapped(azure_cli)) == 4
@@ -80,6 +80,6 @@ async def test_a_missing_azure_command_line_is_named(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "text", ["", "app", "webapp:name", "webapp::slot", "vm:a:b", "webapp:a:b:c"]
 )
-def test_a_site_is_given_whole(text: str) -> None:
+def test_an_incomplete_site_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="functionapp:NAME:SLOT"):
         Site.parse(text)

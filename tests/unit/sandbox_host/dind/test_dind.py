@@ -55,7 +55,7 @@ def registry() -> Iterator[str]:
         ("localhost:5000/qlp-sandbox-{language}:7", "localhost:5000"),
     ],
 )
-def test_a_registry_is_told_from_a_folder(image: str, expected: str | None) -> None:
+def test_a_registry_is_distinguished_from_a_folder(image: str, expected: str | None) -> None:
     assert registry_of(image) == expected
 
 

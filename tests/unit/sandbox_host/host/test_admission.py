@@ -50,11 +50,11 @@ async def test_while_a_job_waits_no_more_are_asked_for() -> None:
     first = await hold(budget, 90, [])
     waiting = asyncio.create_task(hold(budget, 20, []))
     await settle()
-    room = asyncio.create_task(budget.wait_for_capacity())
+    capacity = asyncio.create_task(budget.wait_for_capacity())
     await settle()
-    assert not room.done()
+    assert not capacity.done()
     await first.aclose()
-    await asyncio.wait_for(room, 10)
+    await asyncio.wait_for(capacity, 10)
     await (await waiting).aclose()
     assert budget.reserved == 0
 
@@ -64,11 +64,11 @@ async def test_no_more_are_asked_for_than_could_start() -> None:
     first = await hold(budget, 60, [])
     await asyncio.wait_for(budget.wait_for_capacity(), 10)
     second = await hold(budget, 10, [])
-    room = asyncio.create_task(budget.wait_for_capacity())
+    capacity = asyncio.create_task(budget.wait_for_capacity())
     await settle()
-    assert not room.done()
+    assert not capacity.done()
     await second.aclose()
-    await asyncio.wait_for(room, 10)
+    await asyncio.wait_for(capacity, 10)
     await first.aclose()
 
 

@@ -41,18 +41,18 @@ def raising(error: Exception) -> Work:
 
 
 class ToldRuntime:
-    """Does with jobs what it is told."""
+    """Does with jobs what its ``work`` says."""
 
     name = "told"
 
     def __init__(self, work: Work = succeeded, *, local: bool = True) -> None:
         self.work = work
         self.local = local
-        self.flights = 0
+        self.preflights = 0
         self.runs = 0
 
     async def preflight(self) -> Readiness:
-        self.flights += 1
+        self.preflights += 1
         return Readiness(True, "as told", local=self.local)
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
@@ -93,14 +93,14 @@ async def test_what_a_runtime_can_never_run_is_an_invalid_job_and_no_suspicion()
         Verdict.INVALID_JOB,
         "data.language: told to refuse",
     )
-    assert runtime.flights == 1
+    assert runtime.preflights == 1
 
 
 async def test_a_runtime_that_fails_is_suspected_and_the_run_may_be_tried_again() -> None:
     runtime = ToldRuntime(raising(RuntimeFailure("told to fail")))
     async with runner_of(runtime) as runner:
         result = await runner.run(prepared("1"))
-        await until(lambda: runtime.flights == 2)
+        await until(lambda: runtime.preflights == 2)
     assert (result.verdict, result.error) == (
         Verdict.INFRASTRUCTURE_ERROR,
         "told: told to fail",
@@ -134,7 +134,7 @@ class KillAtOnce(HeartbeatClient):
         yield
 
 
-async def test_a_job_that_is_killed_before_it_has_room_never_starts() -> None:
+async def test_a_job_that_is_killed_before_it_has_memory_never_starts() -> None:
     runtime = ToldRuntime()
     async with runner_of(runtime, heartbeat=KillAtOnce()) as runner:
         result = await runner.run(prepared("1"))

@@ -1,4 +1,4 @@
-"""The first runtime whose canary passes is used, and none is used that fails one."""
+"""The first runtime whose canary passes is used; one that fails it is not."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class FakeRuntime:
         self.name = name
         self.ready = ready
         self.reaped = 0
-        self.flights = 0
+        self.preflights = 0
 
     async def preflight(self) -> Readiness:
-        self.flights += 1
+        self.preflights += 1
         return Readiness(self.ready, "as told", "" if self.ready else "tell it otherwise")
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
@@ -112,7 +112,7 @@ async def test_a_suspected_runtime_that_fails_its_canary_is_replaced(
     assert vars(event)["fields"]["security_event"] == "canary_failed"
 
 
-async def test_an_idle_runtime_proves_itself_again_and_again() -> None:
+async def test_the_canary_of_an_idle_runtime_is_repeated() -> None:
     runtime = FakeRuntime("only", True)
     async with watched(runtime, canary_seconds=0.02) as supervisor:
         await asyncio.wait_for(supervisor.available(), 10)
@@ -128,7 +128,7 @@ async def test_a_runtime_that_runs_jobs_needs_no_canary() -> None:
         for _ in range(10):
             await asyncio.sleep(0.05)
             supervisor.proved()
-        assert runtime.flights == 1
+        assert runtime.preflights == 1
         assert supervisor.proof_age is not None
         assert supervisor.proof_age < 0.2
 

@@ -1,4 +1,4 @@
-"""Each box has a user id that no other box of the machine has meanwhile."""
+"""Each box has a user ID that no other box of the machine has at the same time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sandbox_host.linux.box_users import (
 )
 from sandbox_host.runtimes.docker.settings import AGENT_UID
 
-#: A range of this process's own: others of the machine take from the real ones.
+#: A range that only this process uses: the real ones are shared by the machine.
 _RANGE = UserRange(1_000_000 + os.getpid() * 10, 3)
 
 
-def test_no_two_have_the_same_until_one_is_given_back() -> None:
+def test_no_two_boxes_have_the_same_user_until_it_is_given_back() -> None:
     users = [_RANGE.take() for _ in range(_RANGE.count)]
     assert sorted(user.uid for user in users) == [_RANGE.first + n for n in range(_RANGE.count)]
     assert _RANGE.claim(users[1].uid) is None
@@ -33,7 +33,7 @@ def test_no_two_have_the_same_until_one_is_given_back() -> None:
         user.close()
 
 
-def test_no_range_holds_anothers_or_the_agents() -> None:
+def test_ranges_hold_neither_each_others_users_nor_the_agents() -> None:
     ranges = (BUBBLEWRAP_USERS, CONFINED_USERS, DOCKER_USERS)
     numbers = [uid for one in ranges for uid in range(one.first, one.first + one.count)]
     assert len(set(numbers)) == len(numbers)

@@ -1,4 +1,4 @@
-"""Modes are as said, whatever the umask is."""
+"""Files and folders get the modes that were asked for, whatever the umask is."""
 
 from __future__ import annotations
 

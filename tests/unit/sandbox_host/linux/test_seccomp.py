@@ -73,8 +73,8 @@ def test_dangerous_calls_are_refused(machine: str) -> None:
     assert verdict(machine, ioctl, 0, 0x5412) == refused(errno.EPERM)
     assert verdict(machine, ioctl, 0, 0x5401) == ALLOW
     seccomp, prctl = {"x86_64": (317, 157), "aarch64": (277, 167)}[machine]
-    for memory_of_the_kernels in (444, 445, 446, seccomp):
-        assert verdict(machine, memory_of_the_kernels) == refused(errno.EPERM)
+    for takes_kernel_memory in (444, 445, 446, seccomp):
+        assert verdict(machine, takes_kernel_memory) == refused(errno.EPERM)
     for option in (22, 78):
         assert verdict(machine, prctl, option) == refused(errno.EINVAL)
     assert verdict(machine, prctl, 15) == ALLOW

@@ -25,7 +25,7 @@ MIB = 1 << 20
         ("x86_64", "running", False),
     ],
 )
-def test_only_a_parent_that_lends_its_memory_and_waits_is_its_childs(
+def test_only_a_parent_that_waits_in_vfork_shares_its_childs_memory(
     monkeypatch: pytest.MonkeyPatch, machine: str, syscall: str, waits: bool
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)

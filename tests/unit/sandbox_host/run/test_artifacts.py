@@ -81,7 +81,7 @@ def test_the_limit_is_on_all_files_together_and_later_ones_may_still_fit(out: Pa
     assert reasons(found) == {"b": "takes 500 bytes, 400 were left of the limit"}
 
 
-def test_nothing_fits_into_nothing_but_empty_files(out: Path) -> None:
+def test_with_no_bytes_left_only_empty_files_fit(out: Path) -> None:
     (out / "empty").touch()
     (out / "full").write_bytes(b"x")
     found = collected(out, 0)
@@ -186,7 +186,7 @@ def test_a_bound_on_entries_is_said_where_it_was_met(
     ],
 )
 @pytest.mark.parametrize("folder", [b"", b"in/"])
-def test_odd_names_are_left_out_shown_and_said_to_be_so(
+def test_odd_names_are_left_out_and_reported(
     out: Path, folder: bytes, name: bytes, shown: str, reason: str
 ) -> None:
     (out / "in").mkdir()
@@ -206,7 +206,7 @@ def test_unusual_names_that_harm_nothing_are_collected(out: Path, name: str) -> 
     assert (names(collected(out)), collected(out).skipped) == ([name], ())
 
 
-def test_what_is_not_named_is_counted(out: Path) -> None:
+def test_skipped_files_beyond_those_named_are_counted(out: Path) -> None:
     for number in range(MAX_ARTIFACTS + 40):
         (out / f"{number:03}").touch()
     found = collected(out)
@@ -240,7 +240,7 @@ def as_an_ordinary_user() -> Iterator[None]:
         os.setegid(0)
 
 
-def test_what_may_not_be_read_is_said(out: Path) -> None:
+def test_unreadable_files_are_reported(out: Path) -> None:
     (out / "open").write_text("x")
     (out / "hidden").write_text("x")
     (out / "hidden").chmod(0)

@@ -66,7 +66,7 @@ async def test_what_the_work_raises_is_raised() -> None:
         await unless_set(asyncio.Event(), work())
 
 
-async def test_nobody_works_on_for_a_caller_that_was_cancelled() -> None:
+async def test_work_is_cancelled_with_its_caller() -> None:
     work = EndlessWork()
     waiting = asyncio.create_task(unless_set(asyncio.Event(), work.run()))
     await work.begun.wait()

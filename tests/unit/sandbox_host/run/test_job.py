@@ -1,4 +1,4 @@
-"""Jobs that cannot run are refused with the field and the fix."""
+"""Jobs that cannot run are refused with the field and the reason."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message:
     assert message in str(refusal.value)
 
 
-def test_what_just_fits_is_taken() -> None:
+def test_what_just_fits_is_accepted() -> None:
     path = "/".join(["d"] * 32 + ["ж" * 127 + "a"])
     wide = {f"APP_{n}": "\U0001f600" * 4096 for n in range(5)}
     prepare(job(files=[file("main.py"), file(path)], environment=wide))

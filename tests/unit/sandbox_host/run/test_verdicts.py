@@ -25,7 +25,7 @@ from sandbox_host.run.verdicts import Ending, Kill, judge
         (Ending(-9, kill=Kill.MEMORY), Verdict.OUT_OF_MEMORY),
     ],
 )
-def test_verdicts(ending: Ending, verdict: Verdict) -> None:
+def test_each_ending_has_its_verdict(ending: Ending, verdict: Verdict) -> None:
     assert judge(ending) is verdict
 
 

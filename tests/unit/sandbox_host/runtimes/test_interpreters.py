@@ -29,25 +29,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_systems_own_need_nothing_but_usr() -> None:
+def test_the_systems_interpreters_need_only_usr() -> None:
     found = find_interpreters()
     assert found["shell"] == Interpreter(found["shell"].path)
     assert found["shell"].path.endswith("/sh")
 
 
-def test_one_in_a_home_is_shown_with_its_folder(home: Path) -> None:
+def test_an_interpreter_in_a_home_comes_with_its_folder(home: Path) -> None:
     version = home.resolve() / "versions" / "v22"
     assert interpreters._find("node") == Interpreter(str(version / "bin" / "node"), str(version))
 
 
-def test_one_that_others_may_not_reach_does_not_count(home: Path) -> None:
+def test_an_interpreter_that_others_may_not_reach_does_not_count(home: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: an ordinary host's boxes are the host's own user")
     (home / "versions").chmod(0o700)
     assert interpreters._find("node") is None
 
 
-def test_a_missing_one_is_the_jobs_fault_and_the_fix_is_named() -> None:
+def test_a_missing_interpreter_is_an_invalid_job_and_the_fix_is_named() -> None:
     job = prepared("puts 1", language="ruby")
     with pytest.raises(InvalidJob, match=r"'ruby' cannot run here, only shell; install ruby on"):
         command_of(job, {"shell": Interpreter("/usr/bin/sh")}, "/w")

@@ -47,7 +47,7 @@ def test_help_imports_nothing_that_only_commands_need() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_what_the_help_says_of_a_command_is_there_and_is_its_own(name: str) -> None:
+def test_a_commands_summary_is_in_the_help_and_is_its_own(name: str) -> None:
     summary = COMMANDS[name][2]
     assert f"{name:<14}{summary}\n" in help_of()
     command = get_command(cli).get_command(None, name)  # type: ignore[attr-defined]
@@ -67,6 +67,6 @@ def test_paragraphs_are_kept_and_wrapped_between_words() -> None:
         assert len(line) + 1 + len(after.split()[0]) > 78
 
 
-def test_what_a_command_is_for_is_not_cut_in_the_list() -> None:
+def test_summaries_are_not_cut_in_the_list() -> None:
     assert "..." not in help_of("dead-letters").partition("\n")[2]
     assert "with the same id, body and properties." in " ".join(help_of("dead-letters").split())

@@ -1,4 +1,4 @@
-"""Numbers on ``qlp``'s command line, and output that goes nowhere."""
+"""Numbers on ``qlp``'s command line, and output that cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from domain.operations.cli import cli
 from infra.local.stack.config import ROOT
 from tests.support.qlp_commands import EVERY
 
-#: Each option with a number, by its command; the first as one that has to be there.
+#: Each option that takes a number, with its command.
 NUMBERS = [
     (name, param.opts[0])
     for name, command in EVERY.items()

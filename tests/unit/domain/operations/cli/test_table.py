@@ -40,5 +40,5 @@ def test_columns_of_wide_characters_stand_under_one_another() -> None:
     assert {cell_len(line.partition("x")[0]) for line in lines[1:]} == {8}
 
 
-def test_a_cell_of_several_lines_is_one() -> None:
+def test_a_cell_of_several_lines_takes_one() -> None:
     assert table_lines([("a\nb", "c")]) == ["a\\nb  c"]

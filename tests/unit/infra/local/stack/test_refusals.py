@@ -41,7 +41,7 @@ async def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -
             pass
 
 
-async def test_what_is_no_stacks_data_is_not_deleted(tmp_path: Path) -> None:
+async def test_a_folder_that_is_not_a_stacks_data_is_not_deleted(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="is not a stack's data; nothing was deleted"):
         await stack(tmp_path).destroy()
     assert tmp_path.exists()

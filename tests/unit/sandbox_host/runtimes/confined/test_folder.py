@@ -1,4 +1,4 @@
-"""A confined program's folder is measured and removed whatever was made of it."""
+"""A confined program's folder is measured and removed, whatever the program made of it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_output_folder_that_cannot_be_read_is_said_to_be(folder: ProgramFolde
     )
 
 
-def test_too_many_names_are_too_much(
+def test_too_many_files_are_over_the_limit(
     folder: ProgramFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confined_folder, "MAX_INODES", 50)
@@ -90,7 +90,9 @@ def test_too_many_names_are_too_much(
     assert folder.measure(LIMIT).full
 
 
-def test_folders_too_deep_to_measure_are_too_much_and_still_removed(folder: ProgramFolder) -> None:
+def test_folders_too_deep_to_measure_are_over_the_limit_and_still_removed(
+    folder: ProgramFolder,
+) -> None:
     _deep(folder.work, 2200)
     assert folder.measure(LIMIT).full
     folder.remove()

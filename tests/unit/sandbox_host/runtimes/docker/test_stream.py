@@ -1,4 +1,4 @@
-"""Framed output is sorted rightly, however the network cuts it."""
+"""Framed output reaches the right stream, however the network cuts it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_frames_cut_anywhere_reach_their_streams(frames: list[tuple[int, bytes]]
 
 
 @given(st.binary(max_size=40), st.integers(1, 7))
-def test_the_last_word_is_told_from_the_output_before_it(output: bytes, cut: int) -> None:
+def test_the_end_mark_is_told_from_the_output_before_it(output: bytes, cut: int) -> None:
     out: list[bytes] = []
     stream = Withheld(b"\0", 3, out.append)
     wire = output + b"\0\xff\xf7"
@@ -42,7 +42,7 @@ def test_the_last_word_is_told_from_the_output_before_it(output: bytes, cut: int
 
 
 @given(st.binary(max_size=40), st.integers(1, 7))
-def test_output_without_a_last_word_comes_through_whole(output: bytes, cut: int) -> None:
+def test_output_without_an_end_mark_comes_through_whole(output: bytes, cut: int) -> None:
     out: list[bytes] = []
     stream = Withheld(b"\0", 3, out.append)
     for start in range(0, len(output), cut):
@@ -53,7 +53,7 @@ def test_output_without_a_last_word_comes_through_whole(output: bytes, cut: int)
     assert (b"".join(out), stream.rest) == (output, b"")
 
 
-def test_the_last_mark_waits_for_room_in_a_pipe_that_the_program_left_full() -> None:
+def test_the_end_mark_waits_for_room_in_a_full_pipe() -> None:
     reading, writing = os.pipe2(os.O_NONBLOCK)
     with contextlib.suppress(BlockingIOError):
         while True:

@@ -32,7 +32,7 @@ def test_a_steady_rate_is_measured() -> None:
     assert 9 < demand.rate(now) < 12
 
 
-def test_boxes_wait_for_the_jobs_that_come_while_one_is_made_and_to_spare() -> None:
+def test_enough_boxes_wait_for_the_jobs_that_arrive_while_one_is_made() -> None:
     demand = Demand()
     now = _steady(demand, per_second=10, seconds=20)
     assert 10 * MAKING * 2 <= demand.wanted(now, MAKING) <= 10 * MAKING * 2 + 3

@@ -180,7 +180,7 @@ async def test_a_job_learns_why_its_box_could_not_be_made_and_the_pool_tries_aga
         assert pool.state()["last_error"] is None
 
 
-async def test_a_box_that_cannot_be_made_ahead_of_a_job_is_told_of_and_others_go_on() -> None:
+async def test_a_box_that_cannot_be_made_ahead_is_reported_and_other_languages_go_on() -> None:
     workshop = Workshop()
     workshop.failure, workshop.fails_for = "no image", ("ruby",)
     async with pool_of(workshop, "python", "ruby") as pool:

@@ -1,4 +1,4 @@
-"""A receiver of the SDK that gave up is replaced, and one that is deaf lets a listener stop."""
+"""A receiver of the SDK that gave up is replaced; one that loses a cancellation gets another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRIGGER = ServiceBusTrigger("m", "Bus", "q", None, None, False, "text", None)
 
 
 class FakeReceiver:
-    """Answers at once, with nothing if need be, as the SDK's does after a bad frame."""
+    """Answers at once, even with nothing, as the SDK's does after a bad frame."""
 
     def __init__(self, messages: list[str]) -> None:
         self.messages = messages

@@ -1,4 +1,4 @@
-"""Messages reach a function in the words of the real host, whatever a producer puts into them."""
+"""Messages reach a function as on the real host, whatever a producer puts into them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Framing, performatives, tokens and addresses, each for itself."""
+"""Framing, performatives, tokens and addresses, each by itself."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_addresses_are_found_in_any_case(namespace: Namespace) -> None:
 
 
 @pytest.mark.parametrize("text", [None, 5, "", "x" * 5000, "amqps://[/q"])
-def test_what_is_not_an_address(text: object) -> None:
+def test_a_wrong_address_is_not_found(text: object) -> None:
     with pytest.raises(EntityNotFound):
         parse_address(text)
 

@@ -1,4 +1,4 @@
-"""What a receiver says with an outcome is kept, with the types that it was said in."""
+"""What a receiver sends with an outcome is kept, with its types."""
 
 from __future__ import annotations
 

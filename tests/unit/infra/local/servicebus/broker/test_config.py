@@ -1,4 +1,4 @@
-"""The configuration file is read as it is meant, or refused by the name of what is wrong."""
+"""The configuration file is read, or refused with the name of what is wrong."""
 
 from __future__ import annotations
 
@@ -145,12 +145,12 @@ def test_the_entity_is_named_too() -> None:
         ("P1DT2H3M4.5S", DAY + 2 * 3_600_000 + 3 * 60_000 + 4500),
     ],
 )
-def test_durations(text: str, milliseconds: int) -> None:
+def test_durations_are_parsed(text: str, milliseconds: int) -> None:
     assert parse_duration(text) == milliseconds
 
 
 @pytest.mark.parametrize("text", ["", "P", "PT", "P1Y", "1M", "PT1M ", "P1DT", "PT-1S", "pt1s"])
-def test_what_is_not_a_duration(text: str) -> None:
+def test_a_wrong_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="ISO 8601"):
         parse_duration(text)
 

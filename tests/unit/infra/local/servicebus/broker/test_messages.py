@@ -1,4 +1,4 @@
-"""Messages keep what the sender wrote, and get what the broker says."""
+"""Messages keep what the sender wrote, and get the broker's own properties."""
 
 from __future__ import annotations
 

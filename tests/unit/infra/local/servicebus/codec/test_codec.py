@@ -119,7 +119,7 @@ def test_malformed_values_are_refused(data: bytes) -> None:
         decode(data)
 
 
-def test_a_plain_int_is_not_guessed() -> None:
+def test_a_plain_int_is_refused_as_ambiguous() -> None:
     with pytest.raises(TypeError, match="int has no unambiguous AMQP type"):
         encode(5)
     assert encode(uuid.UUID(int=1))[0] == 0x98
