@@ -11,9 +11,9 @@ import pytest_asyncio
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROBES
-from tests.support.hostile import bait as baiting
+from tests.support.hostile import decoys as placing
 from tests.support.hostile.attack import damage_since, launch
-from tests.support.hostile.bait import Bait
+from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program, anyhow, limits
 from tests.support.hostile.host_state import HostState
 from tests.support.hostile.probing import Probed, makes_sense_here, program_of, read_findings
@@ -26,7 +26,7 @@ _POOL_BYTES = 256 << 20
 @pytest.fixture(scope="session")
 def bait() -> Iterator[Bait]:
     """Secrets, listeners and a process of the host, for programs to find."""
-    with baiting.laid_out() as laid:
+    with placing.laid_out() as laid:
         yield laid
 
 

@@ -15,7 +15,7 @@ from _pytest.mark import ParameterSet
 from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROBES, PROGRAMS
 from tests.support.hostile.attack import attack
-from tests.support.hostile.bait import Bait
+from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import PROBED_RUNTIMES, Probe, Program
 from tests.support.hostile.probing import Probed, makes_sense_here
 from tests.support.sandbox.runtimes import GVISOR, RUNTIMES, on_runtime

@@ -12,7 +12,7 @@ import pytest
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime
 from tests.support.hostile.attack import job_of, launch
-from tests.support.hostile.bait import Bait
+from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program, limits
 from tests.support.sandbox.runtimes import CONFINED, RUNTIMES, on_runtime
 

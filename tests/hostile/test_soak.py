@@ -17,7 +17,7 @@ from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROGRAMS
 from tests.support.hostile.attack import boxes_kept, damage_since, launch, ordinary_job
-from tests.support.hostile.bait import Bait
+from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program
 from tests.support.hostile.host_state import HostState
 from tests.support.sandbox.runtimes import BUBBLEWRAP, DOCKER, on_runtime

@@ -12,7 +12,7 @@ from domain.contracts.job import JobFile, JobLimits, SandboxJob, SandboxResult, 
 from domain.contracts.languages import LANGUAGES
 from sandbox_host.run.job import PreparedJob, prepare
 from sandbox_host.runtimes.base import Pooled, RunControl, RunResult, Runtime
-from tests.support.hostile.bait import Bait
+from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program
 from tests.support.hostile.host_state import MARK, HostState
 
