@@ -1,4 +1,4 @@
-"""The runtimes under attack, opened once, and what lies on the host for attackers to find."""
+"""The runtimes under attack, opened once, and decoys on the host for attackers to find."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import pytest_asyncio
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROBES
-from tests.support.hostile import decoys as placing
 from tests.support.hostile.attack import damage_since, launch
-from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program, anyhow, limits
+from tests.support.hostile.decoys import Decoys, placed
 from tests.support.hostile.host_state import HostState
 from tests.support.hostile.probing import Probed, makes_sense_here, program_of, read_findings
 from tests.support.sandbox.runtimes import open_runtime
@@ -24,10 +23,10 @@ _POOL_BYTES = 256 << 20
 
 
 @pytest.fixture(scope="session")
-def bait() -> Iterator[Bait]:
+def decoys() -> Iterator[Decoys]:
     """Secrets, listeners and a process of the host, for programs to find."""
-    with placing.laid_out() as laid:
-        yield laid
+    with placed() as found:
+        yield found
 
 
 Open = Callable[[str], Awaitable[Runtime]]
@@ -35,7 +34,7 @@ Open = Callable[[str], Awaitable[Runtime]]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def open_target() -> AsyncIterator[Open]:
-    """Opens runtimes by name, one at a time: what boxes there are is then that one's.
+    """Opens one runtime at a time, so that all boxes belong to it.
 
     None stays open for the modules after this one, some of which count boxes too.
     """
@@ -72,7 +71,7 @@ async def probed(
     runtime_name: str,
     family: str,
     open_target: Open,
-    bait: Bait,
+    decoys: Decoys,
     known: dict[tuple[str, str], Probed],
 ) -> Probed:
     """The outcome of all probes of the test's family, which run once on each runtime."""
@@ -82,9 +81,9 @@ async def probed(
         program = Program(family, "", program_of(sensible), anyhow, limits=limits(wall_seconds=200))
         mark = uuid4().hex
         before = HostState.now(mark)
-        result = (await launch(target, program, bait, mark)).result
+        result = (await launch(target, program, decoys, mark)).result
         assert result.verdict is Verdict.SUCCEEDED, (result.verdict, result.stderr)
-        assert bait.secret not in result.stdout
-        damage = await damage_since(before, mark, target) + bait.visitors()
+        assert decoys.secret not in result.stdout
+        damage = await damage_since(before, mark, target) + decoys.reached_listeners()
         known[runtime_name, family] = (read_findings(result.stdout), damage)
     return known[runtime_name, family]

@@ -15,8 +15,8 @@ from _pytest.mark import ParameterSet
 from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROBES, PROGRAMS
 from tests.support.hostile.attack import attack
-from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import PROBED_RUNTIMES, Probe, Program
+from tests.support.hostile.decoys import Decoys
 from tests.support.hostile.probing import Probed, makes_sense_here
 from tests.support.sandbox.runtimes import GVISOR, RUNTIMES, on_runtime
 
@@ -50,17 +50,17 @@ async def test_a_hostile_program_is_contained(
     target: Runtime,
     runtime_name: str,
     program: Program,
-    bait: Bait,
+    decoys: Decoys,
     record_property: Callable[[str, object], None],
 ) -> None:
-    outcome = await attack(target, program, bait)
+    outcome = await attack(target, program, decoys)
     result = outcome.result
     record_property("verdict", result.verdict.value)
     verdicts, contained = program.expected_on(runtime_name)
     assert result.verdict in verdicts, (result.verdict, result.stdout[:500], result.stderr[-2000:])
     assert contained(result), result
-    assert bait.secret not in result.stdout + result.stderr
-    assert not bait.visitors()
+    assert decoys.secret not in result.stdout + result.stderr
+    assert not decoys.reached_listeners()
     outcome.assert_nothing_harmed()
 
 

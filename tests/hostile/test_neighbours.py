@@ -12,8 +12,8 @@ import pytest
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime
 from tests.support.hostile.attack import job_of, launch
-from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program, limits
+from tests.support.hostile.decoys import Decoys
 from tests.support.sandbox.runtimes import CONFINED, RUNTIMES, on_runtime
 
 pytestmark = [
@@ -40,7 +40,7 @@ try:
 except OSError: pass
 libc = ctypes.CDLL(None)
 libc.shmget({key}, 4096, 0o1000 | 0o666)
-print("laid", flush=True)
+print("ready", flush=True)
 """
 
 _STAY = "import time\ntime.sleep(100)\n"
@@ -100,12 +100,12 @@ def _expected_sight(runtime_name: str) -> set[str]:
 
 @contextlib.asynccontextmanager
 async def _beside(
-    runtime: Runtime, program: Program, bait: Bait
+    runtime: Runtime, program: Program, decoys: Decoys
 ) -> AsyncIterator[asyncio.Task[RunResult]]:
     """Has ``program`` running, and past its first output; killed at the end."""
     printed = asyncio.Event()
     control = RunControl(on_output=lambda *_: printed.set())
-    running = asyncio.create_task(runtime.run(job_of(program, bait, uuid4().hex), control))
+    running = asyncio.create_task(runtime.run(job_of(program, decoys, uuid4().hex), control))
     waiting = asyncio.create_task(printed.wait())
     await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
     try:
@@ -117,29 +117,29 @@ async def _beside(
 
 
 async def test_a_job_cannot_see_one_that_runs_beside_it(
-    target: Runtime, runtime_name: str, bait: Bait
+    target: Runtime, runtime_name: str, decoys: Decoys
 ) -> None:
     mark = uuid4().hex
-    async with _beside(target, _program(_LEAVE_MARKS + _STAY, mark=mark), bait) as other:
+    async with _beside(target, _program(_LEAVE_MARKS + _STAY, mark=mark), decoys) as other:
         look = (
-            await launch(target, _program(_LOOK_FOR_MARKS, mark=mark), bait, uuid4().hex)
+            await launch(target, _program(_LOOK_FOR_MARKS, mark=mark), decoys, uuid4().hex)
         ).result
         assert not other.done()
     assert look.verdict is Verdict.SUCCEEDED, look
     assert set(look.stdout.splitlines()) <= _expected_sight(runtime_name)
 
 
-async def test_a_job_finds_nothing_of_the_one_before(target: Runtime, bait: Bait) -> None:
+async def test_a_job_finds_nothing_of_the_one_before(target: Runtime, decoys: Decoys) -> None:
     mark = uuid4().hex
-    left = await launch(target, _program(_LEAVE_MARKS, mark=mark), bait, uuid4().hex)
-    assert left.result.stdout == "laid\n", left.result
-    look = await launch(target, _program(_LOOK_FOR_MARKS, mark=mark), bait, uuid4().hex)
+    left = await launch(target, _program(_LEAVE_MARKS, mark=mark), decoys, uuid4().hex)
+    assert left.result.stdout == "ready\n", left.result
+    look = await launch(target, _program(_LOOK_FOR_MARKS, mark=mark), decoys, uuid4().hex)
     assert look.result.stdout == "looked\n", look.result
 
 
-async def test_a_job_cannot_kill_one_that_runs_beside_it(target: Runtime, bait: Bait) -> None:
-    async with _beside(target, _program("print('here', flush=True)\n" + _STAY), bait) as other:
-        killer = (await launch(target, _program(_KILL_OTHERS), bait, uuid4().hex)).result
+async def test_a_job_cannot_kill_one_that_runs_beside_it(target: Runtime, decoys: Decoys) -> None:
+    async with _beside(target, _program("print('here', flush=True)\n" + _STAY), decoys) as other:
+        killer = (await launch(target, _program(_KILL_OTHERS), decoys, uuid4().hex)).result
         assert killer.stdout == "tried\n", killer
         assert not other.done()
     assert (await other).result.verdict is Verdict.KILLED_BY_OPERATOR

@@ -17,8 +17,8 @@ from domain.contracts.job import Verdict
 from sandbox_host.runtimes.base import Runtime
 from tests.hostile.programs.families import PROGRAMS
 from tests.support.hostile.attack import boxes_kept, damage_since, launch, ordinary_job
-from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program
+from tests.support.hostile.decoys import Decoys
 from tests.support.hostile.host_state import HostState
 from tests.support.sandbox.runtimes import BUBBLEWRAP, DOCKER, on_runtime
 
@@ -67,7 +67,7 @@ def _mix() -> tuple[Program, ...]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("runtime_name", [*map(on_runtime, (BUBBLEWRAP, DOCKER))])
 async def test_hostile_jobs_in_a_row_leave_nothing_behind(
-    target: Runtime, runtime_name: str, bait: Bait
+    target: Runtime, runtime_name: str, decoys: Decoys
 ) -> None:
     mark = uuid4().hex
     jobs = int(os.environ.get("QLP_SOAK_JOBS", _JOBS))
@@ -76,7 +76,7 @@ async def test_hostile_jobs_in_a_row_leave_nothing_behind(
 
     async def work() -> None:
         for program in pending:
-            result = (await launch(target, program, bait, mark)).result
+            result = (await launch(target, program, decoys, mark)).result
             verdicts, _ = program.expected_on(runtime_name)
             if result.verdict not in verdicts:
                 wrong[f"{program.name}: {result.verdict} ({result.stderr[-200:]})"] += 1
@@ -92,7 +92,7 @@ async def test_hostile_jobs_in_a_row_leave_nothing_behind(
     async with asyncio.timeout(_SETTLE_SECONDS):
         while _open_descriptors() > descriptors + 20 + _PER_BOX * boxes_kept(target):
             await asyncio.sleep(0.1)
-    assert not bait.visitors()
+    assert not decoys.reached_listeners()
 
 
 def _open_descriptors() -> int:

@@ -111,9 +111,9 @@ for name in (b"new\nline", b"back\\slash", b"\xff\xfe", b"\x1b[31mred", b"..\\up
              b"...", b"C:con", "\u00e9".encode(), "e\u0301".encode()):
     try: open(name, "w").close()
     except OSError: pass
-print("laid")
+print("ready")
 """,
-        every(_names_are_safe, prints("laid\n")),
+        every(_names_are_safe, prints("ready\n")),
     ),
     Program(
         "changing-artifact",

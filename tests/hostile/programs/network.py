@@ -29,29 +29,29 @@ PROBES = (
     Probe(
         "host-loopback",
         "a service on the host's loopback",
-        _CONNECT.format(address="'127.0.0.1'", port="bait['tcp']"),
+        _CONNECT.format(address="'127.0.0.1'", port="decoys['tcp']"),
     ),
     Probe(
         "host-loopback-v6",
         "the same over IPv6",
-        _CONNECT.format(address="'::ffff:127.0.0.1'", port="bait['tcp']"),
+        _CONNECT.format(address="'::ffff:127.0.0.1'", port="decoys['tcp']"),
     ),
     Probe(
         "host-address",
         "a service on the host's other address",
-        _CONNECT.format(address="bait['address']", port="bait['tcp']"),
+        _CONNECT.format(address="decoys['address']", port="decoys['tcp']"),
     ),
     Probe(
         "host-datagram",
         "a datagram to the host",
         "sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
-        "sender.sendto(b'x', (bait['address'], bait['udp']))\n"
+        "sender.sendto(b'x', (decoys['address'], decoys['udp']))\n"
         "raise Refused  # whether it arrived, the listener says",
     ),
     Probe(
         "gateway",
         "the engine's bridge",
-        _CONNECT.format(address="'172.17.0.1'", port="bait['tcp']"),
+        _CONNECT.format(address="'172.17.0.1'", port="decoys['tcp']"),
     ),
     Probe("names", "a name server", "socket.getaddrinfo('example.com', 80)"),
     Probe(
@@ -83,17 +83,17 @@ PROBES = (
     Probe(
         "connections-of-others",
         "the list of the host's connections",
-        "port = f\":{bait['tcp']:04X}\"\nreached(port in open('/proc/net/tcp').read())",
+        "port = f\":{decoys['tcp']:04X}\"\nreached(port in open('/proc/net/tcp').read())",
     ),
     Probe(
         "abstract-socket",
         "an abstract UNIX socket of the host",
-        "socket.socket(socket.AF_UNIX).connect('\\0' + bait['abstract'])",
+        "socket.socket(socket.AF_UNIX).connect('\\0' + decoys['abstract'])",
     ),
     Probe(
         "named-socket",
         "a UNIX socket of the host that everybody may write to",
-        "socket.socket(socket.AF_UNIX).connect(bait['folder'] + '/socket')",
+        "socket.socket(socket.AF_UNIX).connect(decoys['folder'] + '/socket')",
     ),
     Probe(
         "engine-socket",

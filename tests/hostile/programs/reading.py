@@ -15,7 +15,7 @@ _IN_FILES_OF_PROCESSES = """\
 for path in glob.glob('/proc/[0-9]*/{}'):
     try: found = open(path, errors='replace').read()
     except OSError: continue
-    if holds_bait(found): break
+    if holds_decoy(found): break
 else: raise Refused
 """
 
@@ -26,34 +26,34 @@ PROBES = (
         "the host's user names",
         "reached('daemon' in open('/etc/passwd').read() and not os.path.exists('/.dockerenv'))",
     ),
-    Probe("bait-file", "a world-readable file of the host", "open(bait['folder'] + '/secret')"),
+    Probe("decoy-file", "a world-readable file of the host", "open(decoys['folder'] + '/secret')"),
     Probe(
-        "bait-through-first-process",
+        "decoy-through-first-process",
         "the same through the root of PID 1",
-        "open('/proc/1/root' + bait['folder'] + '/secret')",
+        "open('/proc/1/root' + decoys['folder'] + '/secret')",
     ),
     Probe(
-        "bait-through-every-process",
+        "decoy-through-every-process",
         "the same through the root and folder of every process",
         """\
 for link in (*glob.glob('/proc/[0-9]*/root'), *glob.glob('/proc/[0-9]*/cwd')):
-    try: open(link + '/../../../../..' + bait['folder'] + '/secret'); break
+    try: open(link + '/../../../../..' + decoys['folder'] + '/secret'); break
     except OSError: pass
 else: raise Refused
 """,
     ),
     Probe(
-        "bait-through-descriptors",
+        "decoy-through-descriptors",
         "the same through descriptors that were left open",
         """\
 for fd in range(3, 1024):
-    try: os.open('../../../..' + bait['folder'] + '/secret', os.O_RDONLY, dir_fd=fd); break
+    try: os.open('../../../..' + decoys['folder'] + '/secret', os.O_RDONLY, dir_fd=fd); break
     except OSError: pass
 else: raise Refused
 """,
     ),
-    Probe("home", "the home of the host's user", "os.listdir(bait['home'])"),
-    Probe("repository", "the folder of the host's own program", "os.listdir(bait['repository'])"),
+    Probe("home", "the home of the host's user", "os.listdir(decoys['home'])"),
+    Probe("repository", "the folder of the host's own program", "os.listdir(decoys['repository'])"),
     Probe(
         "docker-socket",
         "whether there is an engine's socket",
@@ -74,8 +74,8 @@ else: raise Refused
     Probe(
         "host-processes",
         "which processes the host has",
-        "reached(os.path.exists(f\"/proc/{bait['pid']}\") and "
-        "b'read' in open(f\"/proc/{bait['pid']}/cmdline\", 'rb').read())",
+        "reached(os.path.exists(f\"/proc/{decoys['pid']}\") and "
+        "b'read' in open(f\"/proc/{decoys['pid']}/cmdline\", 'rb').read())",
     ),
     Probe("memory-of-first-process", "the memory of PID 1", "open('/proc/1/mem', 'rb').read(1)"),
     Probe(
@@ -127,13 +127,13 @@ else: raise Refused
     Probe(
         "host-name",
         "the host's name",
-        "reached(socket.gethostname() == bait['host'])",
+        "reached(socket.gethostname() == decoys['host'])",
         open_on={CONFINED: "no UTS namespace: it is the container's name"},
     ),
     Probe(
         "shared-memory-file",
         "shared memory of the host that everybody may read",
-        "open(bait['shared'])",
+        "open(decoys['shared'])",
         open_on={
             CONFINED: "programs need /dev/shm for semaphores, and it is the container's: it cannot"
             " be listed, and what only its owner may read stays its owner's"
@@ -142,7 +142,7 @@ else: raise Refused
     Probe(
         "shared-memory-segment",
         "a System V segment of the host that everybody may read",
-        "reached(libc.shmget(bait['key'], 4096, 0o444) >= 0)",
+        "reached(libc.shmget(decoys['key'], 4096, 0o444) >= 0)",
     ),
     Probe(
         "shared-memory-list",
@@ -166,7 +166,7 @@ else: raise Refused
 )
 
 _ENVIRONMENT = ["HOME", "LANG", "OUT_DIR", "PATH", "PWD", "PYTHONDONTWRITEBYTECODE"]
-_EXPECTED = sorted([*_ENVIRONMENT, "PYTHONUNBUFFERED", "TMPDIR", "USER", "APP_BAIT", "APP_MARK"])
+_EXPECTED = sorted([*_ENVIRONMENT, "PYTHONUNBUFFERED", "TMPDIR", "USER", "APP_DECOYS", "APP_MARK"])
 
 PROGRAMS = (
     Program(

@@ -438,9 +438,9 @@ for n in range(500):
     os.chdir("d" * 200)
 open(b"\\xff\\n\\x1b[31m", "w").close()
 os.chmod(".", 0)
-print("laid")
+print("ready")
 """,
-        prints("laid\n"),
+        prints("ready\n"),
         without_cgroups=True,
         elsewhere={CONFINED: _TOO_DEEP},
     ),

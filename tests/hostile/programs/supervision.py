@@ -20,7 +20,7 @@ def _of_others(
     """Do ``call`` to PID 1, then to a process of the host's."""
     action = f"""\
 import fcntl, resource
-for victim in (1, bait['pid']):
+for victim in (1, decoys['pid']):
     try: {call}
     except OSError: continue
     break

@@ -69,8 +69,8 @@ def _base() -> str:
         tags = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (36, 34, 28, 17)]
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile"]
         wheels = ["--only-binary=:all:", f"--python-version={_PYTHON[debian.host_suite()]}", *tags]
-        laid = ["--target", str(context / "lib"), "--requirement", str(ROOT / "requirements.txt")]
-        debian.run([*pip, *wheels, *laid], "fetch the libraries", 300)
+        into = ["--target", str(context / "lib"), "--requirement", str(ROOT / "requirements.txt")]
+        debian.run([*pip, *wheels, *into], "fetch the libraries", 300)
         dockerfile = f"FROM {_HOST_BASE}\nRUN rm -r /opt/qlp/lib\nCOPY lib /opt/qlp/lib\n"
         return _built(_BASE, dockerfile, context, f"--label={RECIPE_LABEL}={made_by}")
 

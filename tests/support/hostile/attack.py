@@ -12,8 +12,8 @@ from domain.contracts.job import JobFile, JobLimits, SandboxJob, SandboxResult, 
 from domain.contracts.languages import LANGUAGES
 from sandbox_host.run.job import PreparedJob, prepare
 from sandbox_host.runtimes.base import Pooled, RunControl, RunResult, Runtime
-from tests.support.hostile.decoys import Bait
 from tests.support.hostile.case import Program
+from tests.support.hostile.decoys import Decoys
 from tests.support.hostile.host_state import MARK, HostState
 
 #: Leaves room for a busy machine; programs that are to reach a deadline have one of their own.
@@ -50,13 +50,13 @@ class Outcome:
         assert (self.following.verdict, self.following.stdout) == (Verdict.SUCCEEDED, "unharmed\n")
 
 
-def job_of(program: Program, bait: Bait, mark: str) -> PreparedJob:
-    """The job that runs ``program``, told where the bait lies."""
+def job_of(program: Program, decoys: Decoys, mark: str) -> PreparedJob:
+    """The job that runs ``program``, told where the decoys are."""
     return _job(
         program.source,
         language=program.language,
         stdin=program.stdin,
-        environment={**bait.environment, MARK: mark},
+        environment={**decoys.environment, MARK: mark},
         limits=JobLimits.model_validate({"wall_seconds": _WALL_SECONDS, **program.limits}),
     )
 
@@ -83,21 +83,21 @@ def _job(source: str, *, language: str, limits: JobLimits, **fields: object) -> 
     )
 
 
-async def attack(runtime: Runtime, program: Program, bait: Bait) -> Outcome:
+async def attack(runtime: Runtime, program: Program, decoys: Decoys) -> Outcome:
     """Run ``program``, then an ordinary job, and compare the host."""
     mark = uuid4().hex
     before = await asyncio.to_thread(HostState.now, mark)
-    run = await launch(runtime, program, bait, mark)
+    run = await launch(runtime, program, decoys, mark)
     following = (await runtime.run(ordinary_job())).result
     return Outcome(run, following, await damage_since(before, mark, runtime))
 
 
-async def launch(runtime: Runtime, program: Program, bait: Bait, mark: str) -> RunResult:
+async def launch(runtime: Runtime, program: Program, decoys: Decoys, mark: str) -> RunResult:
     """Only run ``program``, and have it killed where it says so."""
     control = RunControl()
     if program.killed_after is not None:
         asyncio.get_running_loop().call_later(program.killed_after, control.kill.set)
-    return await runtime.run(job_of(program, bait, mark), control)
+    return await runtime.run(job_of(program, decoys, mark), control)
 
 
 async def damage_since(before: HostState, mark: str, runtime: Runtime) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the host lays out for programs that come looking: secrets, listeners, a process."""
+"""Decoys on the host, for hostile programs to find: secrets, listeners, a process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PREFIX = "hunter2-"
 
 
 @dataclass(frozen=True)
-class Bait:
-    """What lies out.
+class Decoys:
+    """Decoys on the host.
 
     Attributes:
         secret: stands in a world-readable file, in shared memory, and in the environment and the
@@ -38,7 +38,7 @@ class Bait:
     listeners: tuple[socket.socket, ...]
     environment: dict[str, str]
 
-    def visitors(self) -> list[str]:
+    def reached_listeners(self) -> list[str]:
         """Addresses of listeners that were reached."""
         return [str(listener.getsockname()) for listener in self.listeners if _reached(listener)]
 
@@ -55,11 +55,11 @@ def _reached(listener: socket.socket) -> bool:
 
 
 @contextlib.contextmanager
-def laid_out() -> Iterator[Bait]:
-    """Lay the bait; all of it is gone at the end."""
+def placed() -> Iterator[Decoys]:
+    """Place the decoys; all of them are removed at the end."""
     secret = PREFIX + secrets.token_hex(8)
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="qlp-bait-", dir="/tmp"))
+        folder = Path(tempfile.mkdtemp(prefix="qlp-decoys-", dir="/tmp"))
         stack.callback(shutil.rmtree, folder)
         folder.chmod(0o755)
         (folder / "secret").write_text(secret)
@@ -70,7 +70,7 @@ def laid_out() -> Iterator[Bait]:
         segment, key = _segment(secret)
         stack.callback(ctypes.CDLL(None).shmctl, segment, _IPC_RMID, None)
         process = subprocess.Popen(
-            ["sh", "-c", "read -r _", secret], env={"BAIT": secret}, stdin=subprocess.PIPE
+            ["sh", "-c", "read -r _", secret], env={"DECOY": secret}, stdin=subprocess.PIPE
         )
         stack.callback(process.wait)
         stack.callback(process.kill)
@@ -89,7 +89,7 @@ def laid_out() -> Iterator[Bait]:
             "home": str(Path.home()),
             "repository": str(ROOT),
         }
-        yield Bait(secret, tuple(listeners), {"APP_BAIT": json.dumps(told)})
+        yield Decoys(secret, tuple(listeners), {"APP_DECOYS": json.dumps(told)})
 
 
 def _listeners(folder: Path) -> list[socket.socket]:

@@ -16,13 +16,13 @@ from tests.support.hostile.case import Probe
 #: Seconds one probe may take; what still hangs then counts as refused.
 _SECONDS = 2
 
-#: What the actions may use: ``syscall`` raises OSError, ``bait`` is what the host laid out,
+#: What the actions may use: ``syscall`` raises OSError, ``decoys`` are those on the host,
 #: ``reached`` fails a check by raising ``Refused`` unless something of the host's was found.
 _PROLOGUE = """\
 import ctypes, glob, json, os, signal, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
-bait = json.loads(os.environ["APP_BAIT"])
+decoys = json.loads(os.environ["APP_DECOYS"])
 class Refused(Exception): pass
 def syscall(*arguments):
     found = libc.syscall(*arguments)
@@ -34,7 +34,7 @@ def reached(found):
         raise Refused("nothing of the host's was there")
 def write(path, text):
     with open(path, "w") as file: file.write(text)
-def holds_bait(text):
+def holds_decoy(text):
     return ("hunter" + "2-") in text
 """
 

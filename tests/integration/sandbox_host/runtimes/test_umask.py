@@ -19,7 +19,7 @@ from tests.support.sandbox.runtimes import open_runtime, prepared
 
 _UMASKS = (0o000, 0o027, 0o077)
 
-#: Uses everything that is laid for a program, and says how it may be used.
+#: Uses everything that is ready for a program, and says how it may be used.
 _PROGRAM = """\
 import os, sys, tempfile, lib.deep.util
 print(lib.deep.util.VALUE, sys.stdin.read(), open("/dev/stdin").read())

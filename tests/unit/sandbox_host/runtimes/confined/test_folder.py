@@ -38,7 +38,7 @@ def _deep(top: Path, depth: int) -> None:
     os.close(descriptor)
 
 
-def test_files_are_laid_out_for_the_program_alone(folder: ProgramFolder) -> None:
+def test_files_are_created_for_the_program_alone(folder: ProgramFolder) -> None:
     assert (folder.work / "a" / "b" / "c.txt").read_bytes() == b"2"
     assert folder.path.stat().st_mode & 0o777 == 0o700
     folder.remove()
