@@ -1,4 +1,4 @@
-"""Loads the fixtures of `tests.support`, and has the folders that take longest come first."""
+"""Loads the fixtures of `tests.support`, and runs the folders that take longest first."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, settings
 pytest.register_assert_rewrite("tests.support")
 
 # How long an example takes says nothing on a machine that does other things too.
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+settings.register_profile(
+    "no_deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("no_deadline")
 
 pytest_plugins = [
     f"tests.support.{name}"
@@ -25,17 +27,17 @@ pytest_plugins = [
     )
 ]
 
-#: In the order of their names, but what is below the first of these that a test is in comes first.
+#: Tests in these folders run first, in this order; the rest by name.
 _FOLDERS = ("e2e", "evaluation", "hostile", "integration/sandbox_host", "integration/infra", "")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have what takes longest come first, so that nobody waits for a last one."""
-    items.sort(key=lambda item: _turn(item.path))
+    """Run what takes longest first, so that no process is left with it at the end."""
+    items.sort(key=lambda item: _rank(item.path))
 
 
 @cache
-def _turn(path: Path) -> int:
+def _rank(path: Path) -> int:
     folders = (Path(__file__).parent / folder for folder in _FOLDERS)
-    return next(turn for turn, folder in enumerate(folders) if path.is_relative_to(folder))
+    return next(rank for rank, folder in enumerate(folders) if path.is_relative_to(folder))

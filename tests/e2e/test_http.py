@@ -295,15 +295,15 @@ class TestAccess:
         assert (await anonymous.call("GET", "/intents", headers=headers)).status == 200
 
     async def test_another_tenants_intents_do_not_exist(self, stack: RunningStack) -> None:
-        owner, stranger = await stack.new_tenant(), await stack.new_tenant()
+        owner, other_tenant = await stack.new_tenant(), await stack.new_tenant()
         intent_id = (await owner.submit({"text": "secret"})).body["id"]
         for method, path in (
             ("GET", f"/intents/{intent_id}"),
             ("GET", f"/intents/{intent_id}/events"),
             ("POST", f"/intents/{intent_id}/cancel"),
         ):
-            problem(await stranger.call(method, path), 404, "not-found")
-        assert (await stranger.get("/intents")).body["items"] == []
+            problem(await other_tenant.call(method, path), 404, "not-found")
+        assert (await other_tenant.get("/intents")).body["items"] == []
 
 
 class TestBadInput:
@@ -419,11 +419,11 @@ async def test_health_names_the_parts_and_says_what_they_are(stack: RunningStack
     assert "program" in checks["planner"]["note"]
 
 
-async def test_health_tells_strangers_its_status_and_clients_no_reasons(
+async def test_health_tells_anyone_its_status_and_clients_no_reasons(
     stack: RunningStack, client: Client
 ) -> None:
-    stranger = await stack.client_with(None).get("/health")
-    assert (stranger.status, set(stranger.body)) == (200, {"status"})
+    unauthenticated = await stack.client_with(None).get("/health")
+    assert (unauthenticated.status, set(unauthenticated.body)) == (200, {"status"})
     checks = (await client.get("/health")).body["checks"]
     assert checks["sandbox"].keys() == {"status"}  # what the host says of itself names it
     assert not [name for name, check in checks.items() if "problem" in check]

@@ -158,7 +158,7 @@ class TestBodies:
             (b'{"text": "x"}', "text/plain,application/x+json", 415, "application/json"),
         ],
     )
-    async def test_another_writing_is_named(
+    async def test_another_encoding_is_named(
         self, client: Client, body: bytes, content_type: str, status: int, named: str
     ) -> None:
         reply = await send(client, "POST", "/intents", body, [("Content-Type", content_type)])

@@ -206,9 +206,9 @@ class TestThePage:
         assert reply.status == 200
         assert any(status in reply.body for status in (b"submitted", b"planned", b"running"))
         problem(await client.get(f"/intents/{intent_id}/result/stdout"), 409, "not-finished")
-        stranger = await stack.new_tenant()
+        other_tenant = await stack.new_tenant()
         for path in ("result", "result/stdout", "result/stderr"):
-            problem(await stranger.get(f"/intents/{intent_id}/{path}"), 404, "not-found")
+            problem(await other_tenant.get(f"/intents/{intent_id}/{path}"), 404, "not-found")
         await client.call("POST", f"/intents/{intent_id}/cancel")
 
 

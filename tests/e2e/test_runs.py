@@ -144,7 +144,7 @@ class TestArtifacts:
             assert reply.headers["ETag"] == f'"{each["sha256"]}"'
         assert listed[2]["size"] == 3 * 1024**2
 
-    async def test_no_browser_runs_what_a_stranger_wrote(self, client: Client) -> None:
+    async def test_no_browser_runs_what_a_program_wrote(self, client: Client) -> None:
         intent = await client.run(
             leaving({"x.html": "b'<script>1</script>'", "y.svg": "b'<svg/>'", "z.txt": "b'z'"})
         )
@@ -175,9 +175,9 @@ class TestArtifacts:
         self, client: Client, stack: RunningStack
     ) -> None:
         intent = await client.run(leaving({"a.txt": "b'mine'"}))
-        stranger = await stack.new_tenant()
+        other_tenant = await stack.new_tenant()
         for path in ("artifacts", "artifacts/a.txt", "output"):
-            problem(await stranger.get(f"/intents/{intent['id']}/{path}"), 404, "not-found")
+            problem(await other_tenant.get(f"/intents/{intent['id']}/{path}"), 404, "not-found")
 
     @pytest.mark.parametrize("name", ["b.txt", "a.txt/x", "%01", "..%2Fa.txt", "x" * 300])
     async def test_a_name_that_is_not_there_is_not_found(self, client: Client, name: str) -> None:
@@ -327,12 +327,16 @@ class TestKills:
             "killed_by_operator",
         )
         told = await client.events(intent_id)
-        wish = next(each["data"] for each in told if each["type"] == "SandboxRunKillRequested")
-        assert wish.keys() == {"at", "run_id", "reason"}  # and not who the operator is
-        assert wish["reason"] == "maintenance"
+        kill_request = next(
+            each["data"] for each in told if each["type"] == "SandboxRunKillRequested"
+        )
+        assert kill_request.keys() == {"at", "run_id", "reason"}  # and not who the operator is
+        assert kill_request["reason"] == "maintenance"
         stream = (await operator.get(f"/operations/streams/{intent_id}")).body["events"]
-        [wish] = [each["data"] for each in stream if each["type"] == "SandboxRunKillRequested"]
-        assert wish["operator"].startswith("key ")
+        [kill_request] = [
+            each["data"] for each in stream if each["type"] == "SandboxRunKillRequested"
+        ]
+        assert kill_request["operator"].startswith("key ")
         at = await moments(client, intent_id)
         waited = at["SandboxRunFinished"] - at["SandboxRunKillRequested"]
         assert waited.total_seconds() < 15
@@ -344,9 +348,9 @@ class TestKills:
         intent_id = await started(client, {"program": SLEEP})
         path = f"/operations/intents/{intent_id}/kill"
         problem(await client.call("POST", path), 403, "forbidden")
-        stranger = await stack.operator_of(await stack.new_tenant())
-        problem(await stranger.call("POST", path), 404, "not-found")
-        problem(await stranger.call("POST", "/operations/intents/x/kill"), 404, "not-found")
+        other_tenant = await stack.operator_of(await stack.new_tenant())
+        problem(await other_tenant.call("POST", path), 404, "not-found")
+        problem(await other_tenant.call("POST", "/operations/intents/x/kill"), 404, "not-found")
         wrong = await (await stack.operator_of(client)).call("POST", path, {"why": 1})
         problem(wrong, 400, "invalid-request")
         await client.call("POST", f"/intents/{intent_id}/cancel")

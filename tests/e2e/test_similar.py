@@ -144,9 +144,9 @@ async def test_what_cannot_be_compared_is_answered_plainly(
     assert (nothing.status, nothing.body["items"]) == (200, [])
     assert (await client.get(f"/intents/{NOBODYS}/similar")).status == 404
     assert (await client.get("/intents/nothing/similar")).status == 404
-    stranger = stack.client_with(None)
-    assert (await search(stranger, text="x")).status == 401
-    assert (await stranger.get(f"/intents/{bare}/similar")).status == 401
+    unauthenticated = stack.client_with(None)
+    assert (await search(unauthenticated, text="x")).status == 401
+    assert (await unauthenticated.get(f"/intents/{bare}/similar")).status == 401
     assert (await client.call("POST", "/intents/search", data=b"{")).status == 400
     assert (await client.call("POST", "/intents/search", data=b"x" * 300_000)).status == 413
 

@@ -1,4 +1,4 @@
-"""Every place where the code reads JSON of strangers as a type, found in the source."""
+"""Every place where the code reads untrusted JSON as a type, found in the source."""
 
 from __future__ import annotations
 

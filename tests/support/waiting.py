@@ -1,4 +1,4 @@
-"""Waiting for what a test cannot be told of."""
+"""Polls until a condition holds."""
 
 from __future__ import annotations
 

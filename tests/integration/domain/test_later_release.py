@@ -174,7 +174,7 @@ async def call(app: App, function: Any, key: str, intent: UUID, method: str = "G
     return response.status_code, json.loads(response.get_body())
 
 
-async def test_clients_are_told_and_strangers_are_not(
+async def test_clients_are_told_and_other_tenants_are_not(
     app: App, monkeypatch: pytest.MonkeyPatch, owner: AsyncConnectionPool
 ) -> None:
     async def this_app() -> App:

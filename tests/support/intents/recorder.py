@@ -39,7 +39,7 @@ class Recorder:
     async def submitted(self, program: str = "print(1)", **more: Any) -> UUID:
         intent_id = uuid4()
         files = {"language": "python", "files": {"main.py": program}, **more}
-        content = {"text": "a wish", "program": files}
+        content = {"text": "print 1", "program": files}
         await self._do(
             intent_id,
             SubmitIntent(

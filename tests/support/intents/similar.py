@@ -62,7 +62,7 @@ async def add_intent(
     language: str | None = None,
     days_ago: int = 0,
 ) -> UUID:
-    """An intent with its vector, or the debt of it."""
+    """An intent with its vector, or with the record that the vector is missing."""
     intent_id = uuid4()
     recording: Recording = await embeddings.record(intent_id, tenant_id, text)
     async with pool.connection() as connection, connection.transaction():

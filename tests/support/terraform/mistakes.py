@@ -11,7 +11,7 @@ from tests.support.terraform.rules import Rule, identity, network, services
 
 
 @dataclass(frozen=True)
-class Seed:
+class Mistake:
     """``old`` in ``file`` becomes ``new``; then ``rule`` says ``finding``."""
 
     rule: Rule
@@ -21,43 +21,43 @@ class Seed:
     new: str
 
 
-SEEDS = [
-    Seed(
+MISTAKES = [
+    Mistake(
         network.no_public_network_access,
         "module.database.azurerm_postgresql_flexible_server.this answers public networks",
         "modules/database/main.tf",
         "public_network_access_enabled = !var.private",
         "public_network_access_enabled = true",
     ),
-    Seed(
+    Mistake(
         network.every_service_has_private_endpoints,
         "1 private endpoint(s) for vault missing",
         "endpoints.tf",
         'key-vault     = { zone = "key-vault", subresource',
         'key-vault     = { zone = "none", subresource',
     ),
-    Seed(
+    Mistake(
         network.nothing_calls_the_internet,
         "lets out to Internet",
         "main.tf",
         "app_https_egress       = var.language_model != null || ",
         "app_https_egress       = true || ",
     ),
-    Seed(
+    Mistake(
         network.the_firewall_prevents,
         "the firewall is in mode Detection",
         "modules/edge/waf.tf",
         "var.waf_mode",
         '"Detection"',
     ),
-    Seed(
+    Mistake(
         network.connections_are_encrypted,
         "module.app_service.azurerm_linux_function_app.this: minimum_tls_version is 1.1",
         "modules/app_service/locals.tf",
         ' minimum_tls_version               = "1.3"',
         ' minimum_tls_version               = "1.1"',
     ),
-    Seed(
+    Mistake(
         identity.outputs_hold_no_secret,
         "output url shows application_insights_connection_string",
         "outputs.tf",
@@ -65,7 +65,7 @@ SEEDS = [
         "value       = nonsensitive(module.monitoring.application_insights_connection_string) == "
         '"" ? "" : "https://',
     ),
-    Seed(
+    Mistake(
         identity.the_sandbox_does_its_job_and_nothing_else,
         "it is granted ['peek', 'pull-image', 'receive-jobs', 'send-results']",
         "access.tf",
@@ -73,7 +73,7 @@ SEEDS = [
         "  sandbox_grants = merge(\n    {\n"
         '      "peek" = { role = "Reader", scope = module.messaging.queue_ids["intents"] }\n',
     ),
-    Seed(
+    Mistake(
         identity.the_application_reaches_every_entity,
         "the application lacks send-intents: Azure Service Bus Data Sender",
         "access.tf",
@@ -81,21 +81,21 @@ SEEDS = [
         "local.bus_sender, scope = id } },\n",
         "",
     ),
-    Seed(
+    Mistake(
         identity.roles_are_narrow,
         'azurerm_role_assignment.sandbox["peek"] grants Reader',
         "access.tf",
         "",
         "",
     ),
-    Seed(
+    Mistake(
         identity.identities_sign_in_without_secrets,
         "the bus takes shared keys",
         "modules/messaging/main.tf",
         "local_auth_enabled            = false",
         "local_auth_enabled            = true",
     ),
-    Seed(
+    Mistake(
         services.the_bus_is_what_the_application_expects,
         "intents is {'lock_ms': 300000, 'deliveries': 10, 'ttl_ms': 1209600000, "
         "'dead_letters_expired': True} and should be {'lock_ms': 60000",
@@ -105,28 +105,28 @@ SEEDS = [
         "name         = each.key\n  namespace_id = azurerm_servicebus_namespace.this.id\n\n"
         '  lock_duration                        = "PT5M"',
     ),
-    Seed(
+    Mistake(
         services.vectors_are_allowed,
         "azure.extensions lacks VECTOR",
         "modules/database/main.tf",
         '"VECTOR"',
         '"PG_TRGM"',
     ),
-    Seed(
+    Mistake(
         services.everything_is_diagnosed,
         "diagnostic settings are needed",
         "diagnostics.tf",
         '      database        = { id = module.database.id, groups = ["allLogs"] }\n',
         "",
     ),
-    Seed(
+    Mistake(
         services.data_is_kept,
         "locks are ['key-vault', 'service-bus']",
         "locks.tf",
         "    database    = module.database.id\n",
         "",
     ),
-    Seed(
+    Mistake(
         services.everything_is_tagged,
         "azurerm_private_endpoint.this",
         "endpoints.tf",
@@ -163,8 +163,8 @@ class Plans:
 
     @cached_property
     def mistaken(self) -> Plan:
-        """Of production, with every mistake of `SEEDS`."""
+        """Of production, with every mistake of `MISTAKES`."""
         mistaken = self.workspace.copy(self._folder / "mistaken")
-        for seed in SEEDS:
-            mistaken.replace(seed.file, seed.old, seed.new)
+        for mistake in MISTAKES:
+            mistaken.replace(mistake.file, mistake.old, mistake.new)
         return mistaken.plan("prod")

@@ -311,7 +311,7 @@ async def test_a_group_whose_backend_is_terminated_leaves_nothing(
     assert len(transactions(*again)) == 1
 
 
-async def test_while_no_connection_is_to_be_had_each_caller_is_told_so(
+async def test_while_no_connection_is_available_each_caller_is_told_so(
     event_log: EventLog, pool: AsyncConnectionPool
 ) -> None:
     first, *others = (asyncio.create_task(append(event_log, f"s-{n}")) for n in range(3))

@@ -135,7 +135,7 @@ async def test_lines_are_cloudevents_and_the_trailer_counts_them(
     assert first["specversion"] == "1.0"
     assert first["type"] == "qlp.IntentSubmitted"
     assert (first["streamversion"], first["schemaversion"]) == (1, 1)
-    assert first["data"]["content"]["text"] == "a wish"
+    assert first["data"]["content"]["text"] == "print 1"
     assert all(key.isalnum() and key.islower() for key in first), "not a CloudEvents attribute"
     assert all(isinstance(v, str | int) for key, v in first.items() if key != "data")
     assert last["trailer"]["events"] == len(events) == len(await whole(pool))

@@ -166,5 +166,5 @@ async def test_where_no_copy_can_be_sent_the_message_is_held_and_given_back(
 
 
 @pytest.mark.parametrize("count", [0, -1, ATTEMPTS + 1, 10**30, "2", True, None, 1.0, float("nan")])
-def test_a_strangers_claim_about_earlier_tries_changes_nothing(count: object) -> None:
+def test_an_untrusted_senders_count_of_earlier_tries_changes_nothing(count: object) -> None:
     assert Delivery(QUEUE, b"", "i", "", "", {ATTEMPT: count}, 1, 1).attempt == 1

@@ -185,9 +185,9 @@ async def test_a_preview_counts_all_and_takes_the_oldest(
     assert (found.matching, found.by_status) == (8, {"running": 7, "succeeded": 1})
     assert [item.intent_id for item in found.selected] == ids[:6]
     assert [item.intent_id for item in found.first] == ids[:5]
-    stranger = uuid4()
-    named = await preview(pool, Selection(ids=(ids[0], stranger)), 10)
-    assert (named.matching, named.unknown) == (1, [stranger])
+    unknown = uuid4()
+    named = await preview(pool, Selection(ids=(ids[0], unknown)), 10)
+    assert (named.matching, named.unknown) == (1, [unknown])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Embeddings as facts, debts of those that could not be had, and what pays them."""
+"""Embeddings as facts, missing embeddings, and the sweep that fills them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_recording_an_embedding_again_changes_nothing(
     assert kept != other
 
 
-async def test_a_text_without_words_has_no_vector_and_owes_none(
+async def test_a_text_without_words_has_no_vector_and_none_is_owed(
     embeddings: EmbeddingStore, pool: AsyncConnectionPool
 ) -> None:
     intent_id = await add_intent(pool, embeddings, "___")
@@ -138,7 +138,7 @@ async def test_a_name_that_is_none_is_refused(pool: AsyncConnectionPool, model: 
         await adopt_model(pool, model)
 
 
-async def test_an_outage_leaves_a_debt_that_is_paid_when_it_is_over(
+async def test_embeddings_that_an_outage_left_missing_are_made_when_it_is_over(
     pool: AsyncConnectionPool, provider: EmbedderRegistry, embeddings_server: EmbeddingsServer
 ) -> None:
     await adopt_model(pool, MODEL)
@@ -166,7 +166,7 @@ async def test_an_outage_leaves_a_debt_that_is_paid_when_it_is_over(
     assert await sweep.run() == 0
 
 
-async def test_a_sweep_that_is_repeated_pays_for_nothing_twice(
+async def test_a_repeated_sweep_asks_for_no_embedding_twice(
     pool: AsyncConnectionPool, provider: EmbedderRegistry, embeddings_server: EmbeddingsServer
 ) -> None:
     await adopt_model(pool, MODEL)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.terraform import rules
-from tests.support.terraform.mistakes import SEEDS, Plans, Seed
+from tests.support.terraform.mistakes import MISTAKES, Mistake, Plans
 from tests.support.terraform.plans import TERRAFORM, TerraformFailed, Workspace
 from tests.support.terraform.rules import Rule
 from tests.support.terraform.rules.services import nothing_is_premium
@@ -27,14 +27,14 @@ def test_development_keeps(rule: Rule, plans: Plans) -> None:
     assert rule(plans.dev) == []
 
 
-@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.rule.__name__)
-def test_a_mistake_breaks(seed: Seed, plans: Plans) -> None:
-    found = seed.rule(plans.mistaken)
-    assert any(seed.finding in problem for problem in found), found
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.rule.__name__)
+def test_a_mistake_breaks(mistake: Mistake, plans: Plans) -> None:
+    found = mistake.rule(plans.mistaken)
+    assert any(mistake.finding in problem for problem in found), found
 
 
 def test_every_rule_of_production_has_a_mistake_that_breaks_it() -> None:
-    assert {seed.rule for seed in SEEDS} == set(rules.PRODUCTION)
+    assert {mistake.rule for mistake in MISTAKES} == set(rules.PRODUCTION)
 
 
 def test_production_is_not_development(plans: Plans) -> None:

@@ -1,4 +1,4 @@
-"""What hosts lay out has the modes it should have, whatever umask they were started with."""
+"""What hosts create for programs has its modes whatever umask they were started with."""
 
 from __future__ import annotations
 

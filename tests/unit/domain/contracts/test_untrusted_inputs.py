@@ -28,7 +28,7 @@ from tests.support.untrusted_inputs import (
 #: CPU time for a body; idle machines need a tenth. Before there were bounds it was seconds.
 _CPU_SECONDS = 0.15
 
-#: Of a body; the largest that any input takes from strangers.
+#: Of a body; the largest that any untrusted input may have.
 _BYTES = 1024**2
 
 Path = tuple[str | int, ...]
@@ -113,7 +113,7 @@ def test_a_value_of_another_type_is_refused_at_its_field(untrusted: UntrustedInp
     assert tried >= 5
 
 
-def test_nothing_else_reads_what_strangers_send() -> None:
+def test_nothing_else_reads_untrusted_input() -> None:
     """`read_as` is what bounds and is strict; whatever else pydantic reads is known here."""
     found = {module for module, _ in calls(LAX_READERS)}
     assert found <= OTHER_READERS.keys(), f"read it with read_as: {found - OTHER_READERS.keys()}"

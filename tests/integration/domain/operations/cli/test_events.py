@@ -25,7 +25,7 @@ from domain.eventlog.scan import Filter, LogScanner
 from domain.operations.tail import Tail
 from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
-from tests.support.qlp import fed, qlp
+from tests.support.qlp import qlp, qlp_with_stdin
 
 
 @asynccontextmanager
@@ -161,10 +161,12 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
     await writing
     assert (piped.code, piped.json["staged"]["known"]) == (0, 5)
     arguments = ("events", "import", "-", "--yes", "--json")
-    read = await fed(path.read_bytes(), *arguments, url=url, DATABASE_ADMIN_URL=admin_url)
+    read = await qlp_with_stdin(
+        path.read_bytes(), *arguments, url=url, DATABASE_ADMIN_URL=admin_url
+    )
     assert (read.code, read.json["staged"]["known"]) == (0, 5)
     stdin = gzip.compress(path.read_bytes())
-    packed = await fed(stdin, *arguments, url=url, DATABASE_ADMIN_URL=admin_url)
+    packed = await qlp_with_stdin(stdin, *arguments, url=url, DATABASE_ADMIN_URL=admin_url)
     assert (packed.code, "gunzip -c" in packed.err) == (1, True)
 
 

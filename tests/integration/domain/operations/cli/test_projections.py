@@ -24,7 +24,7 @@ from tests.support.qlp import Said, run_qlp
 
 
 @pytest.fixture(autouse=True)
-def patient_runners(monkeypatch: pytest.MonkeyPatch) -> None:
+def runners_with_long_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "TURN_SECONDS", 60.0)
 
 

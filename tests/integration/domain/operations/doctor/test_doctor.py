@@ -378,8 +378,8 @@ async def test_each_entity_of_the_bus_is_looked_at(servicebus: BrokerProcess) ->
 
 async def test_a_bus_that_is_away_or_refuses_is_one_finding(broker_process: BrokerFactory) -> None:
     broker = broker_process()
-    stranger = settings_of(broker).service_bus_connection or ""
-    wrong_key = stranger.replace(f"SharedAccessKey={broker.key}", f"SharedAccessKey={'0' * 64}")
+    right_key = settings_of(broker).service_bus_connection or ""
+    wrong_key = right_key.replace(f"SharedAccessKey={broker.key}", f"SharedAccessKey={'0' * 64}")
     environment = {"DATABASE_URL": "postgresql://h/d", "ServiceBusConnection": wrong_key}
     [refused] = await examine_bus(Settings.from_environment(environment))
     assert refused.status == "fail"
@@ -416,8 +416,8 @@ async def test_the_sandbox_hosts_own_account_is_passed_on(sandbox: dict[str, obj
     [ill] = await examine_sandbox(url)
     assert (ill.status, "no runtime is ready" in ill.detail) == ("fail", True)
     sandbox.update(status=200, body=["something else"])
-    [stranger] = await examine_sandbox(url)
-    assert (stranger.status, "not a sandbox host" in stranger.detail) == ("fail", True)
+    [something_else] = await examine_sandbox(url)
+    assert (something_else.status, "not a sandbox host" in something_else.detail) == ("fail", True)
     [gone] = await examine_sandbox("http://127.0.0.1:1")
     assert (gone.status, "does not answer" in gone.detail) == ("fail", True)
     [unknown] = await examine_sandbox(None)

@@ -34,10 +34,10 @@ async def test_an_unknown_entity_is_not_found_and_not_asked_for_again(sdk: Sdk) 
 async def test_a_wrong_key_is_an_authentication_error(
     asynchronous: bool, bus: BrokerProcess
 ) -> None:
-    stranger = make_sdk(bus.connection_string.replace(bus.key, "0" * 64), asynchronous)
+    unauthenticated = make_sdk(bus.connection_string.replace(bus.key, "0" * 64), asynchronous)
     with pytest.raises(ServiceBusAuthenticationError):
-        await stranger.sender("steady-0")
-    await stranger.close_all()
+        await unauthenticated.sender("steady-0")
+    await unauthenticated.close_all()
 
 
 async def test_a_token_for_one_queue_opens_no_other(bus: BrokerProcess) -> None:
