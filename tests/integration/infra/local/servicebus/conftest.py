@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.servicebus.broker import BrokerProcess
+from tests.support.servicebus.pools import POOL_SIZE, write_config
 from tests.support.servicebus.sdk import Sdk, make_sdk
-
-#: Queues of each kind; a test takes one that no other test uses.
-POOLS: dict[str, dict[str, Any]] = {
-    "steady": {"LockDuration": "PT1M", "MaxDeliveryCount": 10},
-    "brief": {"LockDuration": "PT5S", "MaxDeliveryCount": 3},
-    "renewed": {"LockDuration": "PT3S", "MaxDeliveryCount": 10},
-    "expiring": {"DefaultMessageTimeToLive": "PT1S", "DeadLetteringOnMessageExpiration": True},
-    "dropping": {"DefaultMessageTimeToLive": "PT5S", "DeadLetteringOnMessageExpiration": False},
-}
-_POOL_SIZE = 60
-
-
-def write_config(path: Path) -> Path:
-    queues = [
-        {"Name": f"{pool}-{index}", "Properties": properties}
-        for pool, properties in POOLS.items()
-        for index in range(_POOL_SIZE)
-    ]
-    topics = [
-        {"Name": f"topic-{index}", "Subscriptions": [{"Name": "one"}, {"Name": "two"}]}
-        for index in range(_POOL_SIZE)
-    ]
-    namespace = {"Name": "tests", "Queues": queues, "Topics": topics}
-    path.write_text(json.dumps({"UserConfig": {"Namespaces": [namespace]}}))
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +29,7 @@ def names() -> Callable[[str], str]:
 
     def take(pool: str) -> str:
         index = taken.get(pool, 0)
-        assert index < _POOL_SIZE, f"raise _POOL_SIZE: all of {pool} are taken"
+        assert index < POOL_SIZE, f"raise POOL_SIZE: all of {pool} are taken"
         taken[pool] = index + 1
         return f"{pool}-{index}"
 
