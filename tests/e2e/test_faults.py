@@ -69,7 +69,7 @@ async def empty_postgres(stack: RunningStack) -> None:
 
 
 @pytest.fixture
-def impatient(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_with_short_timeouts(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Short locks, a short wait before recovery and the faster sandbox: seconds, not minutes."""
     lines = DEFAULT_CONFIG.read_text().splitlines()
     text = "\n".join(line for line in lines if not line.strip().startswith("//"))
@@ -158,8 +158,10 @@ def verify_log(database_url: str, accepted: dict[int, str]) -> None:
 @pytest.mark.parametrize(
     "fault", [kill_functions, kill_sandbox, kill_broker, kill_postgres, empty_postgres]
 )
-async def test_every_accepted_intent_ends_exactly_once(impatient: Path, fault: Fault) -> None:
-    async with running_stack(impatient) as stack:
+async def test_every_accepted_intent_ends_exactly_once(
+    data_with_short_timeouts: Path, fault: Fault
+) -> None:
+    async with running_stack(data_with_short_timeouts) as stack:
         load = Load(stack.client)
         working = asyncio.create_task(load.run())
         await load.struck.wait()
@@ -173,8 +175,10 @@ async def test_every_accepted_intent_ends_exactly_once(impatient: Path, fault: F
         verify_log(stack.endpoints.database_url, load.accepted)
 
 
-async def test_producers_messages_survive_a_crash_of_the_functions_host(impatient: Path) -> None:
-    async with running_stack(impatient) as stack:
+async def test_producers_messages_survive_a_crash_of_the_functions_host(
+    data_with_short_timeouts: Path,
+) -> None:
+    async with running_stack(data_with_short_timeouts) as stack:
         events = [submission(TENANT, body(number)) for number in range(60)]
         async with (
             ServiceBusClient.from_connection_string(stack.endpoints.service_bus) as bus,
@@ -190,8 +194,10 @@ async def test_producers_messages_survive_a_crash_of_the_functions_host(impatien
         verify_log(stack.endpoints.database_url, accepted)
 
 
-async def test_what_waits_for_its_turn_is_not_published_again(impatient: Path) -> None:
-    async with running_stack(impatient) as stack:
+async def test_what_waits_for_its_turn_is_not_published_again(
+    data_with_short_timeouts: Path,
+) -> None:
+    async with running_stack(data_with_short_timeouts) as stack:
         program = {
             "language": "shell",
             "files": {"main.sh": "sleep 1"},
@@ -217,8 +223,10 @@ async def test_what_waits_for_its_turn_is_not_published_again(impatient: Path) -
         assert "sending its result again" not in logs
 
 
-async def test_a_run_that_was_cut_off_is_run_again_and_recorded_once(impatient: Path) -> None:
-    async with running_stack(impatient) as stack:
+async def test_a_run_that_was_cut_off_is_run_again_and_recorded_once(
+    data_with_short_timeouts: Path,
+) -> None:
+    async with running_stack(data_with_short_timeouts) as stack:
         client = stack.client
         program = {"language": "shell", "files": {"main.sh": "sleep 3; echo survived"}}
         intent = (await client.submit({"program": program})).body
