@@ -23,7 +23,7 @@ from sandbox_host.runtimes.bubblewrap.capabilities import HostCapabilities
 from sandbox_host.runtimes.bubblewrap.files import BoxFiles
 from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
 from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
-from sandbox_host.runtimes.pool.leaving import Leaving
+from sandbox_host.runtimes.pool.removal import Leaving
 
 #: Kernel memory behind a waiting box, for when no cgroup counts it. Measured: page tables 130 KB,
 #: slab 120 to 300 KB, stacks 45 KB.

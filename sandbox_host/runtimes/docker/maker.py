@@ -18,7 +18,7 @@ from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.settings import AGENT_UID, Plan, container_settings
 from sandbox_host.runtimes.docker.stream import Attached
 from sandbox_host.runtimes.docker.workspace import WORKSPACES, Workspace
-from sandbox_host.runtimes.pool.leaving import Leaving
+from sandbox_host.runtimes.pool.removal import Leaving
 
 #: Limits that no job exceeds, for containers whose parent group has the job's own limits.
 _CEILINGS = JobLimits(memory_bytes=2 * 1024**3, processes=512, disk_bytes=1024**3, wall_seconds=300)

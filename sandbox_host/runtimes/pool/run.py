@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from sandbox_host.runtimes.base import BoxGone, RunResult, RuntimeFailure
-from sandbox_host.runtimes.pool.leaving import Leaving, made_or_discarded
 from sandbox_host.runtimes.pool.pool import Box, BoxPool
+from sandbox_host.runtimes.pool.removal import Leaving, made_or_discarded
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import pytest
 
 from domain.contracts.job import SandboxResult, Verdict
 from sandbox_host.runtimes.base import BoxGone, RunResult, RuntimeFailure
-from sandbox_host.runtimes.pool.leaving import Leaving
 from sandbox_host.runtimes.pool.pool import BoxPool
+from sandbox_host.runtimes.pool.removal import Leaving
 from sandbox_host.runtimes.pool.run import run_in_a_box
 from tests.support.sandbox.runtimes import prepared
 from tests.support.waiting import until
