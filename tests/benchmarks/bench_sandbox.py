@@ -132,7 +132,7 @@ async def _at_rest(runtime: Runtime) -> None:
         while (queue := _queue(runtime)) and queue["waiting"] < max(1, queue["target"]):
             await asyncio.sleep(0.01)
         if isinstance(runtime, DockerRuntime) and runtime._provisioned is not None:
-            await runtime._provisioned.maker.leaving.wait_until_none()
+            await runtime._provisioned.maker.removals.wait_until_none()
 
 
 async def _nothing() -> None:
@@ -166,7 +166,7 @@ async def box_creation(runtime: DockerRuntime, runs: int) -> str:
         box = await provisioned.maker.make(provisioned.images["python"], JobLimits())
         times.append(_since(began))
         provisioned.maker.discard(box)
-        await provisioned.maker.leaving.wait_until_none()
+        await provisioned.maker.removals.wait_until_none()
     return f"median {percentile(times, 50):.0f} ms, p95 {percentile(times, 95):.0f} ms"
 
 

@@ -23,7 +23,7 @@ from sandbox_host.runtimes.bubblewrap.capabilities import HostCapabilities
 from sandbox_host.runtimes.bubblewrap.files import BoxFiles
 from sandbox_host.runtimes.bubblewrap.inputs import InputFolder
 from sandbox_host.runtimes.bubblewrap.process import BwrapProcess
-from sandbox_host.runtimes.pool.removal import Leaving
+from sandbox_host.runtimes.pool.removal import Removals
 
 #: Kernel memory behind a waiting box, for when no cgroup counts it. Measured: page tables 130 KB,
 #: slab 120 to 300 KB, stacks 45 KB.
@@ -41,12 +41,12 @@ class BoxMaker:
 
     Attributes:
         adjustable: whether a waiting box can be given any job's limits; known once one was made.
-        leaving: the boxes being removed.
+        removals: the boxes being removed.
     """
 
     def __init__(self, capabilities: HostCapabilities) -> None:
         self.adjustable = False
-        self.leaving = Leaving()
+        self.removals = Removals()
         self._capabilities = capabilities
 
     async def make(self, limits: JobLimits) -> BwrapBox:
@@ -63,7 +63,7 @@ class BoxMaker:
 
     def discard(self, box: BwrapBox) -> None:
         """End and remove a box in the background."""
-        self.leaving.begin(self._close(box))
+        self.removals.begin(self._close(box))
 
     @staticmethod
     async def _close(box: BwrapBox) -> None:

@@ -73,7 +73,7 @@ class _Provisioned:
     async def aclose(self) -> None:
         """End all boxes and release the rest."""
         await self.pool.aclose()
-        await self.maker.leaving.wait_until_none()
+        await self.maker.removals.wait_until_none()
         await asyncio.to_thread(self.capabilities.close)
 
 

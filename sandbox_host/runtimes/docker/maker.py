@@ -18,7 +18,7 @@ from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.settings import AGENT_UID, Plan, container_settings
 from sandbox_host.runtimes.docker.stream import Attached
 from sandbox_host.runtimes.docker.workspace import WORKSPACES, Workspace
-from sandbox_host.runtimes.pool.removal import Leaving
+from sandbox_host.runtimes.pool.removal import Removals
 
 #: Limits that no job exceeds, for containers whose parent group has the job's own limits.
 _CEILINGS = JobLimits(memory_bytes=2 * 1024**3, processes=512, disk_bytes=1024**3, wall_seconds=300)
@@ -38,7 +38,7 @@ class BoxMaker:
             that a failed call may have made.
 
     Attributes:
-        leaving: the boxes being removed.
+        removals: the boxes being removed.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class BoxMaker:
         self._engine = engine
         self._tag = tag
         self._stuck = stuck
-        self.leaving = Leaving()
+        self.removals = Removals()
 
     async def make(self, image: str, limits: JobLimits) -> DockerBox:
         """Make a box whose agent waits for a job.
@@ -76,13 +76,13 @@ class BoxMaker:
             await self._engine.start(container)
             await box.ready()
         except BaseException:
-            self._leave(container, box.close() if box else self._remove(container, own))
+            self._begin_removal(container, box.close() if box else self._remove(container, own))
             raise
         return box
 
     def discard(self, box: DockerBox) -> None:
         """Remove a box in the background."""
-        self._leave(box.container, box.close())
+        self._begin_removal(box.container, box.close())
 
     def _prepare(
         self, name: str, limits: JobLimits, user: BoxUser
@@ -141,8 +141,8 @@ class BoxMaker:
         finally:
             await asyncio.to_thread(own.release)
 
-    def _leave(self, container: str, work: Coroutine[None, None, None]) -> None:
-        self.leaving.begin(self._finish(container, work))
+    def _begin_removal(self, container: str, work: Coroutine[None, None, None]) -> None:
+        self.removals.begin(self._finish(container, work))
 
     async def _finish(self, container: str, work: Coroutine[None, None, None]) -> None:
         try:

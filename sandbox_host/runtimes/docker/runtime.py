@@ -246,7 +246,7 @@ class DockerRuntime:
         if provisioned is None:
             return
         await provisioned.pool.aclose()
-        await provisioned.maker.leaving.wait_until_none()
+        await provisioned.maker.removals.wait_until_none()
         if provisioned.capabilities.tree is not None:
             provisioned.capabilities.tree.close()
 

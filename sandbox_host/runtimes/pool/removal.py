@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 B = TypeVar("B")
 
 #: How many boxes may be in removal when another job begins.
-_MAX_LEAVING = 16
+_MAX_REMOVALS = 16
 
 
-class Leaving:
+class Removals:
     """The boxes of one runtime that are being removed."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Leaving:
 
     async def wait_until_few(self) -> None:
         """Wait while too many boxes are being removed; each still has memory and processes."""
-        while len(self._tasks) >= _MAX_LEAVING:
+        while len(self._tasks) >= _MAX_REMOVALS:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
 
     async def wait_until_none(self) -> None:

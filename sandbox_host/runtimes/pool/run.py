@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from sandbox_host.runtimes.base import BoxGone, RunResult, RuntimeFailure
 from sandbox_host.runtimes.pool.pool import Box, BoxPool
-from sandbox_host.runtimes.pool.removal import Leaving, made_or_discarded
+from sandbox_host.runtimes.pool.removal import Removals, made_or_discarded
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +23,10 @@ class Discarder(Protocol[DiscardedBox]):
     """Removes boxes in the background.
 
     Attributes:
-        leaving: the boxes that are being removed.
+        removals: the boxes that are being removed.
     """
 
-    leaving: Leaving
+    removals: Removals
 
     def discard(self, box: DiscardedBox) -> None:
         """Begin to remove a box; returns at once."""
@@ -68,7 +68,7 @@ async def _try(
     run: Callable[[B, bool], Awaitable[RunResult]],
     make: Callable[[], Coroutine[Any, Any, B]] | None,
 ) -> RunResult:
-    await discarder.leaving.wait_until_few()
+    await discarder.removals.wait_until_few()
     if make is not None:
         box, warm = await made_or_discarded(make(), discarder.discard), False
     else:

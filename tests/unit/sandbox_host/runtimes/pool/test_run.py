@@ -11,7 +11,7 @@ import pytest
 from domain.contracts.job import SandboxResult, Verdict
 from sandbox_host.runtimes.base import BoxGone, RunResult, RuntimeFailure
 from sandbox_host.runtimes.pool.pool import BoxPool
-from sandbox_host.runtimes.pool.removal import Leaving
+from sandbox_host.runtimes.pool.removal import Removals
 from sandbox_host.runtimes.pool.run import run_in_a_box
 from tests.support.sandbox.runtimes import prepared
 from tests.support.waiting import until
@@ -31,7 +31,7 @@ class Maker:
     """Makes boxes and remembers what became of them."""
 
     def __init__(self) -> None:
-        self.leaving = Leaving()
+        self.removals = Removals()
         self.made: list[Box] = []
         self.discarded: list[Box] = []
 
