@@ -32,14 +32,14 @@ class LiveOutput:
         self._waiting: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         decoder = codecs.getincrementaldecoder("utf-8")
         self._decoders = {stream: decoder("replace") for stream in self._waiting}
-        self._room = MAX_LIVE_CHARACTERS
+        self._remaining_bytes = MAX_LIVE_CHARACTERS
         self._sequence = 0
         self._handed: tuple[OutputChunk, ...] = ()
 
     def feed(self, stream: Stream, data: bytes) -> None:
         """Take the next bytes of a stream; those beyond the limit are dropped."""
-        taken = data[: self._room]
-        self._room -= len(taken)
+        taken = data[: self._remaining_bytes]
+        self._remaining_bytes -= len(taken)
         self._waiting[stream] += taken
 
     def chunks(self) -> tuple[OutputChunk, ...]:

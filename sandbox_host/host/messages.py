@@ -163,16 +163,16 @@ def reply(cause: Envelope, result: SandboxResult) -> Reply:
     return Reply(identity, str(result.intent_id), envelope.encode())
 
 
-def fitting(result: SandboxResult, room: int) -> SandboxResult:
-    """``result`` with its streams cut so that it takes at most ``room`` bytes of JSON.
+def fitting(result: SandboxResult, max_bytes: int) -> SandboxResult:
+    """``result`` with its streams cut so that it takes at most ``max_bytes`` of JSON.
 
     A result's other fields, at their largest, leave 70 KB for the streams.
     """
     size = len(result.model_dump_json().encode())
-    if size <= room:
+    if size <= max_bytes:
         return result
     stdout, stderr = json_bytes(result.stdout), json_bytes(result.stderr)
-    left = max(0, room - (size - stdout - stderr))
+    left = max(0, max_bytes - (size - stdout - stderr))
     for_stdout = min(stdout, max(left // 2, left - stderr))
     for_stderr = min(stderr, left - for_stdout)
     return result.model_copy(

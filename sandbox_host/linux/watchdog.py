@@ -92,7 +92,8 @@ class MemoryWatchdog:
             used = _total((_resident(pid)[:2] for pid in owners), files)
             if used > self._limit:
                 # Forked processes share pages, which were counted for each; ask for exact shares.
-                # Check again who borrows memory: a parent may have begun to wait only now.
+                # Check again which processes share their parent's memory (vfork): a parent may
+                # have begun to wait only now.
                 used = _total((_proportional(pid) for pid in _owners(owners)), files)
         return used
 

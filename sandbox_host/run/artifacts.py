@@ -97,7 +97,7 @@ def _wrong_with(path: str) -> str | None:
 
 @dataclass
 class _Collector:
-    room: int
+    remaining_bytes: int
     inline: int = INLINE_ARTIFACT_BYTES
     seen: int = 0
     artifacts: list[Artifact] = field(default_factory=list)
@@ -161,15 +161,17 @@ class _Collector:
             if found.st_nlink != 1:
                 raise _Skip("has more than one name (hard links)")
             # The size of a sparse file is what reading it would yield.
-            if found.st_size > self.room:
-                raise _Skip(f"takes {found.st_size} bytes, {self.room} were left of the limit")
+            if found.st_size > self.remaining_bytes:
+                raise _Skip(
+                    f"takes {found.st_size} bytes, {self.remaining_bytes} were left of the limit"
+                )
             content = file.read(found.st_size + 1)
         if len(content) != found.st_size:
             raise _Skip("changed while it was read")
         return content
 
     def _add(self, path: str, content: bytes) -> None:
-        self.room -= len(content)
+        self.remaining_bytes -= len(content)
         digest = hashlib.sha256(content).hexdigest()
         carried = None
         if len(content) <= self.inline:

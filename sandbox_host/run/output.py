@@ -36,9 +36,9 @@ class CappedStream:
         if self._tap is not None:
             self._tap(data)
         # A byte takes at least one byte in JSON, so more bytes than the cap are never needed.
-        room = self._cap - len(self._kept)
-        if room > 0:
-            self._kept += data[:room]
+        remaining_bytes = self._cap - len(self._kept)
+        if remaining_bytes > 0:
+            self._kept += data[:remaining_bytes]
 
     @property
     def flooded(self) -> bool:

@@ -137,8 +137,8 @@ class ProgramFolder:
             pids: see `OpenFiles.look`.
             reaper: see `OpenFiles.look`.
         """
-        held = self._open_files.look(pids, reaper)
-        meter = _Meter(limit_bytes, held.disk_bytes)
+        usage = self._open_files.look(pids, reaper)
+        meter = _Meter(limit_bytes, usage.disk_bytes)
         meter.walk(self._descriptor, 0)
         on_disk, entries_on_disk = meter.bytes, meter.inodes
         if self._uid is not None:
@@ -146,11 +146,11 @@ class ProgramFolder:
                 for entry in entries:
                     meter.count_if_owned(entry, self._uid)
         shared = meter.bytes - on_disk + (meter.inodes - entries_on_disk) * _INODE_BYTES
-        disk_bytes = meter.bytes + held.disk_bytes
+        disk_bytes = meter.bytes + usage.disk_bytes
         return Measured(
             disk_bytes=disk_bytes,
-            memory_bytes=held.memory_bytes + (disk_bytes if self._in_memory else shared),
-            full=meter.full or held.uncountable,
+            memory_bytes=usage.memory_bytes + (disk_bytes if self._in_memory else shared),
+            full=meter.full or usage.uncountable,
         )
 
     def collect(self, max_bytes: int) -> Collected:

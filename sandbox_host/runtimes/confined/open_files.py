@@ -35,18 +35,19 @@ _MAX_OPEN = 4096
 #: Maximum bytes of ``/proc/PID/maps`` per look; a large program with many processes has 8 MB.
 _MAX_MAPS = 16 * 1024**2
 
-#: Looks in a row at which a process may be inaccessible to its own user. It is inaccessible while
-#: it executes another program, or for good if it made itself so. (It also is while it ends and its
-#: memory is freed, a third of a second per gigabyte; then it can do nothing more, and is ignored.)
-_MAX_CLOSED = 3
+#: A process that its own user cannot read in this many consecutive samples counts as over the
+#: limit. It is unreadable while it executes another program, or for good if it made itself so. (It
+#: also is while it ends and its memory is freed, a third of a second per gigabyte; then it can do
+#: nothing more, and is ignored.)
+_MAX_UNREADABLE = 3
 
 _DELETED = b" (deleted)"
 _PF_EXITING = 0x4  # linux/sched.h
 
 
 @dataclass
-class Held:
-    """What one look has found.
+class OpenFileUsage:
+    """What one look at the open files has found.
 
     Attributes:
         disk: bytes of each deleted file on disk, by device and inode number.
@@ -57,7 +58,7 @@ class Held:
             that are not mapped any more.
         entries: open files looked at.
         maps: bytes of maps looked at.
-        uncountable: more files are open than are looked at, or a process is inaccessible.
+        uncountable: more files are open than are looked at, or a process stayed unreadable.
     """
 
     disk: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -97,107 +98,109 @@ class OpenFiles:
         self._shared_device = shared.stat().st_dev if shared is not None else -1
         self._shared = os.fsencode(f"{shared}/") if shared is not None else None
         self._sizes: dict[int, int] = {}
-        self._closed: dict[int, int] = {}
+        self._unreadable: dict[int, int] = {}
         self._written = 0
 
-    def look(self, pids: Iterable[int], reaper: int | None) -> Held:
+    def look(self, pids: Iterable[int], reaper: int | None) -> OpenFileUsage:
         """What the processes ``pids`` hold; call it in a worker thread, whose user it changes.
 
         Args:
             pids: the program's processes.
             reaper: the process whose counters include ended ones; None after the program's end.
         """
-        held = Held()
+        usage = OpenFileUsage()
         if reaper is not None:
             with contextlib.suppress(OSError):  # it has ended
-                held.written += _written(f"/proc/{reaper}")
-        closed: dict[int, int] = {}
+                usage.written += _written(f"/proc/{reaper}")
+        unreadable: dict[int, int] = {}
         with acting_as(self._uid):
             for pid in pids:
                 try:
-                    self._of_process(pid, held)
+                    self._of_process(pid, usage)
                 except PermissionError:
-                    closed[pid] = self._closed.get(pid, 0) + 1
+                    unreadable[pid] = self._unreadable.get(pid, 0) + 1
                 except OSError:
                     continue  # it is gone
-                if held.entries > _MAX_OPEN or held.maps > _MAX_MAPS:
-                    held.uncountable = True
+                if usage.entries > _MAX_OPEN or usage.maps > _MAX_MAPS:
+                    usage.uncountable = True
                     break
-        self._closed = closed
-        held.uncountable = held.uncountable or max(closed.values(), default=0) >= _MAX_CLOSED
-        self._settle(held)
-        return held
+        self._unreadable = unreadable
+        usage.uncountable = (
+            usage.uncountable or max(unreadable.values(), default=0) >= _MAX_UNREADABLE
+        )
+        self._settle(usage)
+        return usage
 
-    def _of_process(self, pid: int, held: Held) -> None:
+    def _of_process(self, pid: int, usage: OpenFileUsage) -> None:
         process = _with_files(pid)
         if process is None:
             return
-        held.written += _written(process)
+        usage.written += _written(process)
         for name in os.listdir(f"{process}/fd"):
-            held.entries += 1
+            usage.entries += 1
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                self._note(os.stat(f"{process}/fd/{name}"), held)
+                self._note(os.stat(f"{process}/fd/{name}"), usage)
         with contextlib.suppress(FileNotFoundError):
-            self._note(os.stat(f"{process}/exe"), held)
-        self._note_maps(f"{process}/maps", held)
+            self._note(os.stat(f"{process}/exe"), usage)
+        self._note_maps(f"{process}/maps", usage)
 
-    def _note(self, found: os.stat_result, held: Held) -> None:
+    def _note(self, found: os.stat_result, usage: OpenFileUsage) -> None:
         if stat.S_ISFIFO(found.st_mode):
-            held.pipes.add(found.st_ino)
+            usage.pipes.add(found.st_ino)
         elif stat.S_ISSOCK(found.st_mode):
-            held.sockets.add(found.st_ino)
+            usage.sockets.add(found.st_ino)
         elif stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
             size = found.st_blocks * _SECTOR
             if found.st_uid == self._owner:
                 self._sizes[found.st_ino] = size
             if found.st_nlink == 0:
                 in_memory = found.st_dev == self._shared_device
-                kind = held.memory if in_memory else held.disk
+                kind = usage.memory if in_memory else usage.disk
                 kind[found.st_dev, found.st_ino] = size
 
     @property
     def _owner(self) -> int:
         return os.geteuid() if self._uid is None else self._uid
 
-    def _note_maps(self, path: str, held: Held) -> None:
+    def _note_maps(self, path: str, usage: OpenFileUsage) -> None:
         with open(path, "rb", buffering=0) as file:
             while text := file.read(1 << 20):  # whole lines, as the kernel gives them
-                held.maps += len(text)
+                usage.maps += len(text)
                 if _DELETED in text:
                     for line in text.splitlines():
                         if line.endswith(_DELETED):
-                            self._note_mapping(line, held)
-                if held.maps > _MAX_MAPS:
+                            self._note_mapping(line, usage)
+                if usage.maps > _MAX_MAPS:
                     return
 
-    def _note_mapping(self, line: bytes, held: Held) -> None:
+    def _note_mapping(self, line: bytes, usage: OpenFileUsage) -> None:
         """One line of proc_pid_maps(5)."""
         span, _, offset, _, inode, path = line.split(None, 5)
         in_memory = self._shared is not None and path.startswith(self._shared)
         if in_memory or any(path.startswith(place) for place in self._places):
             start, _, end = span.partition(b"-")
             extent = int(offset, 16) + int(end, 16) - int(start, 16)
-            known, _ = held.mapped.get(int(inode), (0, False))
-            held.mapped[int(inode)] = max(known, extent), in_memory
+            known, _ = usage.mapped.get(int(inode), (0, False))
+            usage.mapped[int(inode)] = max(known, extent), in_memory
 
-    def _settle(self, held: Held) -> None:
+    def _settle(self, usage: OpenFileUsage) -> None:
         """Count files that are mapped but not open, with the size they had when last seen open.
 
         A file that was never seen open was made since the last look; the bytes written since then
         are divided among such files.
         """
-        open_ones = {inode for kind in (held.disk, held.memory) for _, inode in kind}
-        unseen = held.mapped.keys() - open_ones - self._sizes.keys()
+        open_ones = {inode for kind in (usage.disk, usage.memory) for _, inode in kind}
+        unseen = usage.mapped.keys() - open_ones - self._sizes.keys()
         for inode in unseen:
-            self._sizes[inode] = max(0, held.written - self._written) // len(unseen)
-        self._written = held.written
-        for inode, (extent, in_memory) in held.mapped.items():
+            self._sizes[inode] = max(0, usage.written - self._written) // len(unseen)
+        self._written = usage.written
+        for inode, (extent, in_memory) in usage.mapped.items():
             if inode not in open_ones:
-                kind = held.memory if in_memory else held.disk
+                kind = usage.memory if in_memory else usage.disk
                 kind[-1, inode] = max(self._sizes[inode], extent)
         if len(self._sizes) > 4 * MAX_INODES:
             self._sizes = {
-                inode: size for inode, size in self._sizes.items() if inode in held.mapped
+                inode: size for inode, size in self._sizes.items() if inode in usage.mapped
             }
 
 
@@ -205,17 +208,17 @@ def _with_files(pid: int) -> str | None:
     """A process's folder in ``/proc``; another thread's, if the first thread has ended.
 
     Raises:
-        PermissionError: it is inaccessible to this user.
+        PermissionError: it is unreadable to this user.
     """
-    closed: PermissionError | None = None
+    unreadable: PermissionError | None = None
     for task in _tasks(pid):
         try:
             if os.listdir(f"{task}/fd") or _executes(task):
                 return task
         except PermissionError as error:
-            closed = error if _lives(task) else closed
-    if closed is not None:
-        raise closed
+            unreadable = error if _lives(task) else unreadable
+    if unreadable is not None:
+        raise unreadable
     return None
 
 
@@ -233,10 +236,10 @@ def _tasks(pid: int) -> Iterator[str]:
 
 
 def _written(process: str) -> int:
-    """`Held.written` of a process and of the children it has waited for; proc(5).
+    """`OpenFileUsage.written` of a process and of the children it has waited for; proc(5).
 
     Raises:
-        OSError: it is gone, or inaccessible to this user.
+        OSError: it is gone, or unreadable to this user.
     """
     by_calls = 0
     with contextlib.suppress(FileNotFoundError):  # a kernel without I/O accounting

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-#: Seconds over which arrivals are averaged, short so that a burst shows at once; and the half-life,
-#: in seconds, of the highest rate, long so that the next burst finds boxes waiting.
+#: Seconds over which arrivals are averaged: short, so that a burst shows at once.
 _AVERAGED = 2.0
+
+#: Half-life of the highest rate, seconds: long, so that the next burst finds boxes waiting.
 _HALF_LIFE = 30.0
 
 #: Jobs arrive in bursts, so boxes for twice the rate are kept.
@@ -48,17 +49,17 @@ class Demand:
         self._peak = max(self._average, self._peak * 0.5 ** (passed / _HALF_LIFE))
 
 
-def share(wanted: Mapping[str, int], room: int) -> dict[str, int]:
-    """Divide ``room`` boxes among languages: first one each, then to those farthest from the wish.
+def share(wanted: Mapping[str, int], capacity: int) -> dict[str, int]:
+    """Divide boxes among languages: first one each, then to those farthest below their target.
 
     If there is not one for each, the languages that want most get them.
 
     Args:
         wanted: boxes wanted by language, at least one each.
-        room: boxes in all.
+        capacity: boxes in all.
     """
     given = dict.fromkeys(wanted, 0)
-    for _ in range(min(room, sum(wanted.values()))):
-        neediest = min(given, key=lambda name: (given[name] / wanted[name], -wanted[name]))
-        given[neediest] += 1
+    for _ in range(min(capacity, sum(wanted.values()))):
+        furthest_below = min(given, key=lambda name: (given[name] / wanted[name], -wanted[name]))
+        given[furthest_below] += 1
     return given

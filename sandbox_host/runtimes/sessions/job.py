@@ -107,7 +107,7 @@ def code_of(job: PreparedJob) -> str:
     return f"{_LAUNCHER}\n\nlaunch(json.loads({json.dumps(request)!r}))\n"
 
 
-def unpack(archive: bytes, room: int, report: Report) -> Collected:
+def unpack(archive: bytes, max_bytes: int, report: Report) -> Collected:
     """The artifacts in ``archive``, whose content the program controls: only regular files."""
     skipped: list[SkippedArtifact] = []
     with tempfile.TemporaryDirectory(prefix="qlp-session-") as folder:
@@ -117,7 +117,7 @@ def unpack(archive: bytes, room: int, report: Report) -> Collected:
             skipped.append(skipped_artifact(".", f"the archive of artifacts is damaged: {error}"))
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            found = collect(opened, room)
+            found = collect(opened, max_bytes)
         finally:
             os.close(opened)
     named, more = named_and_counted(

@@ -68,10 +68,10 @@ def launch(request: dict[str, Any]) -> str:
 class _Packer:
     """Archives the files in a folder, as far as they fit; the host checks the archive."""
 
-    def __init__(self, folder: str, room: int) -> None:
+    def __init__(self, folder: str, max_bytes: int) -> None:
         self.packed, self.more = 0, 0
         self.skipped: list[dict[str, str]] = []
-        self._folder, self._room = folder, room
+        self._folder, self._remaining_bytes = folder, max_bytes
 
     def pack(self, archive: tarfile.TarFile) -> None:
         """Add the files in order of their names."""
@@ -89,14 +89,15 @@ class _Packer:
     def _add(self, archive: tarfile.TarFile, path: str) -> None:
         try:
             size = os.lstat(path).st_size
-            if size > self._room:
-                self._skip(path, f"takes {size} bytes, {self._room} were left of the limit")
+            if size > self._remaining_bytes:
+                left = self._remaining_bytes
+                self._skip(path, f"takes {size} bytes, {left} were left of the limit")
                 return
             archive.add(path, arcname=os.path.relpath(path, self._folder), recursive=False)
         except OSError as error:
             self._skip(path, error.strerror or "cannot be read")
         else:
-            self._room -= size
+            self._remaining_bytes -= size
             self.packed += 1
 
     def _unlisted(self, error: OSError) -> None:
@@ -111,8 +112,8 @@ class _Packer:
         self.skipped.append({"name": name, "reason": why})
 
 
-def _pack(folder: str, archive_path: str, room: int) -> dict[str, Any]:
-    packer = _Packer(folder, room)
+def _pack(folder: str, archive_path: str, max_bytes: int) -> dict[str, Any]:
+    packer = _Packer(folder, max_bytes)
     with tarfile.open(archive_path, "w") as archive:
         packer.pack(archive)
     return {"packed": packer.packed, "skipped": packer.skipped, "more": packer.more}

@@ -188,16 +188,16 @@ class SessionsRuntime:
             return None
 
     async def _artifacts(self, session: str, job: PreparedJob, report: Report) -> Collected:
-        room = job.job.limits.artifact_bytes
+        max_bytes = job.job.limits.artifact_bytes
         packed = b""
         if report.packed:
             try:
-                packed = await self._pool.download(session, ARTIFACTS, room + ARCHIVE_OVERHEAD)
+                packed = await self._pool.download(session, ARTIFACTS, max_bytes + ARCHIVE_OVERHEAD)
             except (TooMuch, Refused) as error:
                 lost = skipped_artifact(".", f"could not be fetched: {without_paths(str(error))}")
                 skipped, more = named_and_counted((lost,), skipped_in(report), more=report.more)
                 return Collected(skipped=skipped, more_skipped=more)
-        return await asyncio.to_thread(unpack, packed, room, report)
+        return await asyncio.to_thread(unpack, packed, max_bytes, report)
 
 
 def _check(job: PreparedJob) -> None:

@@ -53,16 +53,18 @@ WANTED = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 20), min_size
 
 @given(WANTED, st.integers(0, 100))
 def test_no_more_is_shared_out_than_there_is_or_than_is_wanted(
-    wanted: dict[str, int], room: int
+    wanted: dict[str, int], capacity: int
 ) -> None:
-    given = share(wanted, room)
-    assert sum(given.values()) == min(room, sum(wanted.values()))
+    given = share(wanted, capacity)
+    assert sum(given.values()) == min(capacity, sum(wanted.values()))
     assert all(0 <= given[name] <= wanted[name] for name in wanted)
 
 
 @given(WANTED, st.integers(0, 100))
-def test_each_language_has_one_box_before_any_has_two(wanted: dict[str, int], room: int) -> None:
-    given = share(wanted, room)
+def test_each_language_has_one_box_before_any_has_two(
+    wanted: dict[str, int], capacity: int
+) -> None:
+    given = share(wanted, capacity)
     assert min(given.values()) >= 1 or max(given.values()) <= 1
 
 
