@@ -63,7 +63,8 @@ from domain.similarity.sweep import EmbeddingSweep
 class App:
     """The application's parts, as the functions use them.
 
-    Nothing closes them: a worker that ends may be killed at any line, and then the same holds.
+    Nothing closes them: a worker can be killed at any time, so nothing may depend on a clean
+    shutdown.
     """
 
     settings: Settings
@@ -122,7 +123,7 @@ async def open_app(settings: Settings) -> App:
         await pool.close()
         raise
     app = _compose(settings, pool)
-    app.relay.kick()  # publishes what the last process left unpublished
+    app.relay.wake()  # publishes what the last process left unpublished
     return app
 
 
@@ -170,7 +171,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
 
     def on_change(state: IntentState) -> None:
         watcher.hint(state.id, state.version, state.status.value)
-        relay.kick()
+        relay.wake()
 
     handler = CommandHandler(repository, on_change)
     service = IntentService(repository, handler, Admission(limits), _now)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import azure.functions as func
 
 from domain.app import App, get_app, redelivery
-from domain.messaging.redelivery import Delivery, hold
+from domain.messaging.redelivery import Delivery, delay_abandon
 from domain.retry import retry_while_unavailable
 from domain.settings import InvalidSettings, Settings
 
@@ -80,7 +80,7 @@ async def _process(
     try:
         settings, later = redelivery()
     except InvalidSettings:
-        await hold(count)
+        await delay_abandon(count)
         raise
     entity, body = entity_of(settings), message.get_body()
     delivery = Delivery(

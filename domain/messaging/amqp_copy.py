@@ -14,13 +14,13 @@ from azure.servicebus.amqp import (
 )
 
 from domain.messaging.amqp_values import sendable
-from domain.messaging.redelivery import ATTEMPT, FAILURE
+from domain.messaging.redelivery import FAILURE, TRY
 
 #: Written by the bus; the times belong to the first sending.
 _NOT_COPIED = ("absolute_expiry_time", "creation_time")
 
-#: Left over from the failed delivery; with `ATTEMPT`, the first failure would be the last.
-_NOT_SENT_AGAIN = ("DeadLetterReason", "DeadLetterErrorDescription", ATTEMPT, FAILURE)
+#: Left over from the failed delivery; with `TRY`, the first failure would be the last.
+_NOT_SENT_AGAIN = ("DeadLetterReason", "DeadLetterErrorDescription", TRY, FAILURE)
 
 
 def copy_of(message: ServiceBusReceivedMessage, added: Mapping[str, Any]) -> AmqpAnnotatedMessage:

@@ -1,8 +1,9 @@
 """Takes in the messages of the three entities the application consumes.
 
-A message that can never be processed is recorded with the reason (`RejectedMessages`) and taken off
-its queue, and so is one that this release cannot process but another may: a Functions trigger
-written in Python cannot dead-letter a message, and if it raised, the message would only come back.
+Two kinds of message are recorded with the reason (`RejectedMessages`) and removed from the queue:
+those that can never be processed, and those that only another release can process. A Functions
+trigger written in Python cannot dead-letter a message, and if it raised, the message would only
+come back.
 Anything unexpected is raised, so that the message is tried again later
 (`domain.messaging.redelivery`) and finally dead-lettered.
 """
@@ -109,16 +110,16 @@ class Inbox:
             await self._reject(source, body, Unprocessable(UNREADABLE_STREAM, str(error)))
 
     async def _reject(self, source: str, body: bytes, error: Unprocessable) -> None:
-        said = message_ids_of(body)
+        ids = message_ids_of(body)
         await retry_while_unavailable(
             lambda: self._rejected.record(
                 source=source,
-                tenant_id=said.tenant_id,
+                tenant_id=ids.tenant_id,
                 reason=error.reason,
                 description=error.description,
                 body=body,
-                message_id=said.event_id,
-                traceparent=said.traceparent,
+                message_id=ids.event_id,
+                traceparent=ids.traceparent,
             )
         )
 

@@ -23,7 +23,7 @@ class MessageIds:
     traceparent: str | None = None
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _RawIds(msgspec.Struct, frozen=True):
     id: msgspec.Raw = msgspec.Raw()
     tenantid: msgspec.Raw = msgspec.Raw()
     traceparent: msgspec.Raw = msgspec.Raw()
@@ -34,13 +34,13 @@ def message_ids_of(body: bytes) -> MessageIds:
     if len(body) > _MAX_IDENTIFIED_BYTES:
         return MessageIds()
     try:
-        said = msgspec.json.decode(body.removeprefix(BOM_UTF8), type=_Said)
+        decoded = msgspec.json.decode(body.removeprefix(BOM_UTF8), type=_RawIds)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return MessageIds()
-    tenant_id, traceparent = _text(said.tenantid), _text(said.traceparent)
+    tenant_id, traceparent = _text(decoded.tenantid), _text(decoded.traceparent)
     return MessageIds(
         tenant_id if re.match(TENANT_PATTERN, tenant_id) else None,
-        _text(said.id) or None,
+        _text(decoded.id) or None,
         traceparent if is_traceparent(traceparent) else None,
     )
 

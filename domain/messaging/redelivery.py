@@ -1,11 +1,11 @@
 """A later try for a message that could not be processed.
 
-A Functions trigger written in Python can only complete a message or fail, and a failed message
-comes back at once: ten tries are gone within a second. So a copy of the message is sent, which the
-bus delivers after a growing pause, and then the message is completed. In this order a crash in
-between leaves both, which is harmless: commands are recognised by their ids. After `ATTEMPTS` the
-failure is passed on to the host, and the bus dead-letters the message, with the last error in a
-property.
+A Functions trigger written in Python can only complete a message or fail. A failed message comes
+back at once, so all ten deliveries are used up within a second. Instead, a copy of the message is
+sent, which the bus delivers after a growing pause, and then the message is completed. In this order
+a crash in between leaves both, which is harmless: commands are recognised by their ids. After
+`MAX_TRIES` the failure is passed on to the host, and the bus dead-letters the message, with the
+last error in a property.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from domain.retry import reason_to_wait
 logger = logging.getLogger(__name__)
 
 #: Application properties of a copy: which try it is for, and why the one before failed.
-ATTEMPT, FAILURE = "qlp-attempt", "qlp-failure"
+TRY, FAILURE = "qlp-attempt", "qlp-failure"
 
 #: Tries of a message that fails unexpectedly: with the pauses between them, eleven minutes.
-ATTEMPTS = 6
+MAX_TRIES = 6
 
 #: Seconds before the second try; each further pause is four times as long.
 FIRST_PAUSE = 2.0
@@ -38,8 +38,9 @@ _GROWTH = 4.0
 #: Seconds between the tries of a message that waits for an outage to end, as often as it takes.
 OUTAGE_PAUSE = 30.0
 
-#: The longest that a message is held if no copy can be sent, seconds; well below its lock.
-_LONGEST_HELD = 20.0
+#: The longest pause before a message is given back because no copy can be sent, seconds; well below
+#: the duration of its lock.
+_MAX_DELAY_SECONDS = 20.0
 
 _MAX_FAILURE = 300
 
@@ -54,7 +55,7 @@ class Delivery:
 
     Attributes:
         entity: the queue or topic to send a copy to.
-        properties: its application properties; any of them may come from a stranger.
+        properties: its application properties; any of them may come from an untrusted sender.
         sequence_number: that of the message in its queue or subscription.
         delivery_count: which delivery by the bus this is, from 1.
     """
@@ -69,10 +70,10 @@ class Delivery:
     delivery_count: int
 
     @property
-    def attempt(self) -> int:
-        """Which try this is, from 1 to `ATTEMPTS`."""
-        count = self.properties.get(ATTEMPT)
-        return count if type(count) is int and 1 <= count <= ATTEMPTS else 1
+    def try_number(self) -> int:
+        """Which try this is, from 1 to `MAX_TRIES`."""
+        count = self.properties.get(TRY)
+        return count if type(count) is int and 1 <= count <= MAX_TRIES else 1
 
     @property
     def copy_id(self) -> str:
@@ -106,26 +107,26 @@ class Redelivery:
         except Exception as error:
             if (reason := reason_to_wait(error)) is not None:
                 logger.warning("message %s waits: %s", delivery.message_id, reason)
-                await self._postpone(delivery, error, OUTAGE_PAUSE, delivery.attempt)
+                await self._postpone(delivery, error, OUTAGE_PAUSE, delivery.try_number)
                 return
-            if delivery.attempt >= ATTEMPTS:
+            if delivery.try_number >= MAX_TRIES:
                 raise
             logger.exception(
                 "message %s failed at try %d of %d; it comes again",
                 delivery.message_id,
-                delivery.attempt,
-                ATTEMPTS,
+                delivery.try_number,
+                MAX_TRIES,
             )
-            pause = self._first_pause * _GROWTH ** (delivery.attempt - 1)
-            await self._postpone(delivery, error, pause, delivery.attempt + 1)
+            pause = self._first_pause * _GROWTH ** (delivery.try_number - 1)
+            await self._postpone(delivery, error, pause, delivery.try_number + 1)
 
     async def _postpone(
-        self, delivery: Delivery, error: Exception, pause: float, attempt: int
+        self, delivery: Delivery, error: Exception, pause: float, try_number: int
     ) -> None:
         pause *= random.uniform(0.8, 1.2)  # noqa: S311 jitter, not a secret
         properties: dict[str, AmqpValue] = {
             **sendable(delivery.properties),
-            ATTEMPT: attempt,
+            TRY: try_number,
             FAILURE: describe_failure(error),
         }
         copy = OutgoingMessage(
@@ -140,14 +141,18 @@ class Redelivery:
         try:
             await self._publisher.send([copy])
         except (PublishFailed, ValueError) as failed:
-            logger.warning("message %s is held and given back: %s", delivery.message_id, failed)
-            await hold(delivery.delivery_count, self._first_pause)
+            logger.warning(
+                "message %s is given back after a pause: %s", delivery.message_id, failed
+            )
+            await delay_abandon(delivery.delivery_count, self._first_pause)
             raise error from failed
 
 
-async def hold(delivery_count: int, first_pause: float = FIRST_PAUSE) -> None:
+async def delay_abandon(delivery_count: int, first_pause: float = FIRST_PAUSE) -> None:
     """Wait before a message is given back, so that its deliveries are not used up at once."""
-    await asyncio.sleep(min(first_pause * _GROWTH ** min(delivery_count - 1, 8), _LONGEST_HELD))
+    await asyncio.sleep(
+        min(first_pause * _GROWTH ** min(delivery_count - 1, 8), _MAX_DELAY_SECONDS)
+    )
 
 
 def describe_failure(error: Exception) -> str:

@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 NAME = "relay"
 PAGE = 200
 
-#: Pause after a run that was kicked, seconds. The first kick is served at once; under load, events
-#: committed during the pause share the next run, which halved the CPU time of accepting an intent.
+#: Pause after a run that `Relay.wake` began, seconds. The first call is served at once; under load,
+#: events committed during the pause share the next run, which halved the CPU time of accepting an
+#: intent.
 PAUSE_SECONDS = 0.005
 
 #: Called with an event that cannot be published, and why: `UnreadableStream` where a later release
@@ -50,15 +51,15 @@ class Relay:
         self._publisher = publisher
         self._reject = reject
         self._wanted = asyncio.Event()
-        self._kicked: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
-    def kick(self) -> None:
-        """Publish soon, without waiting for it; many kicks while one runs make one more run."""
+    def wake(self) -> None:
+        """Publish soon, without waiting for it; all calls during a run lead to one more run."""
         self._wanted.set()
-        if self._kicked is None or self._kicked.done():
-            self._kicked = asyncio.create_task(self._run_kicked(), name="relay")
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run_while_wanted(), name="relay")
 
-    async def _run_kicked(self) -> None:
+    async def _run_while_wanted(self) -> None:
         while self._wanted.is_set():
             self._wanted.clear()
             try:
@@ -67,8 +68,8 @@ class Relay:
                 logger.warning("relay stopped, the timer will resume it: %s", error)
             except Exception as error:
                 if outage_of(error):
-                    told = describe_outage(error)
-                    logger.warning("relay stopped, the timer will resume it: %s", told)
+                    description = describe_outage(error)
+                    logger.warning("relay stopped, the timer will resume it: %s", description)
                 else:
                     logger.exception("relay stopped, the timer will resume it")
             await asyncio.sleep(PAUSE_SECONDS)

@@ -18,7 +18,7 @@ from azure.servicebus.aio import ServiceBusClient
 from domain.contracts.amqp_decoding import complete_decoder
 from domain.messaging.amqp_copy import decoded
 from domain.messaging.publisher import ServiceBusPublisher
-from domain.messaging.redelivery import ATTEMPT, ATTEMPTS, FAILURE, Delivery, Redelivery
+from domain.messaging.redelivery import FAILURE, MAX_TRIES, TRY, Delivery, Redelivery
 from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
 
 QUEUE = "intents"
@@ -99,17 +99,18 @@ async def test_a_message_that_fails_is_tried_again_after_growing_pauses_and_then
         )
     )
     postponed, pause = time.time(), 0.0
-    for attempt in range(1, ATTEMPTS):
+    for try_number in range(1, MAX_TRIES):
         message, delivery = await queue.next()
         assert time.time() - postponed >= 0.75 * pause
-        assert (delivery.attempt, delivery.body, delivery.subject) == (attempt, b"\x00\xff", "s")
+        assert delivery.try_number == try_number
+        assert (delivery.body, delivery.subject) == (b"\x00\xff", "s")
         assert delivery.properties["large"] == 2**40
         assert delivery.properties["price"] == Decimal("1.5")
-        postponed, pause = time.time(), FIRST_PAUSE * 4 ** (attempt - 1)
+        postponed, pause = time.time(), FIRST_PAUSE * 4 ** (try_number - 1)
         await queue.redelivery.process(delivery, fails)
         await queue.receiver.complete_message(message)
     message, delivery = await queue.next()
-    assert delivery.attempt == ATTEMPTS
+    assert delivery.try_number == MAX_TRIES
     assert delivery.properties[FAILURE] == "KeyError: 'no such part'"
     assert delivery.message_id.startswith("order-17+")
     assert delivery.message_id.count("+") == 1
@@ -123,11 +124,11 @@ async def test_what_waits_for_the_database_is_never_given_up(
 ) -> None:
     monkeypatch.setattr("domain.messaging.redelivery.OUTAGE_PAUSE", 0.01)
     await queue.sender.send_messages(
-        ServiceBusMessage("x", application_properties={ATTEMPT: ATTEMPTS})
+        ServiceBusMessage("x", application_properties={TRY: MAX_TRIES})
     )
     for _ in range(3):
         message, delivery = await queue.next()
-        assert delivery.attempt == ATTEMPTS
+        assert delivery.try_number == MAX_TRIES
         await queue.redelivery.process(delivery, database_is_away)
         await queue.receiver.complete_message(message)
     message, _ = await queue.next()
@@ -147,11 +148,11 @@ async def test_a_crash_between_the_copy_and_the_completion_leaves_both_and_copie
         found.append(delivery)
         await queue.receiver.complete_message(message)
     original, copy = sorted(found, key=lambda each: each.message_id)
-    assert (original.message_id, original.delivery_count, copy.attempt) == ("one", 2, 2)
+    assert (original.message_id, original.delivery_count, copy.try_number) == ("one", 2, 2)
     assert original.copy_id == first.copy_id == copy.message_id
 
 
-async def test_where_no_copy_can_be_sent_the_message_is_held_and_given_back(
+async def test_where_no_copy_can_be_sent_the_message_is_given_back_after_a_pause(
     broker_process: BrokerFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("domain.messaging.publisher.SEND_SECONDS", 1.0)
@@ -165,6 +166,8 @@ async def test_where_no_copy_can_be_sent_the_message_is_held_and_given_back(
         assert time.monotonic() - started >= FIRST_PAUSE * 4**2
 
 
-@pytest.mark.parametrize("count", [0, -1, ATTEMPTS + 1, 10**30, "2", True, None, 1.0, float("nan")])
+@pytest.mark.parametrize(
+    "count", [0, -1, MAX_TRIES + 1, 10**30, "2", True, None, 1.0, float("nan")]
+)
 def test_an_untrusted_senders_count_of_earlier_tries_changes_nothing(count: object) -> None:
-    assert Delivery(QUEUE, b"", "i", "", "", {ATTEMPT: count}, 1, 1).attempt == 1
+    assert Delivery(QUEUE, b"", "i", "", "", {TRY: count}, 1, 1).try_number == 1
