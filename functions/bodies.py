@@ -89,8 +89,8 @@ def _check_content_type(header: str) -> None:
     media_type = header.partition(";")[0].strip().lower() or "application/json"
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise Problem(415, "unsupported-media-type", "Send the body as application/json.")
-    for said in _CHARSET.findall(header):
-        charset = said.strip()
+    for value in _CHARSET.findall(header):
+        charset = value.strip()
         if charset.lower() not in _UTF8:
             raise Problem(
                 415,

@@ -157,10 +157,11 @@ def _register(
 
 
 def checked_query(route: Route, request: func.HttpRequest) -> dict[str, str]:
-    """The query parameters, once it is known that the route takes all that the request brings.
+    """The query parameters, after checking them and the body against the route.
 
     Raises:
-        Problem: 400, 411 or 415: a parameter or a body that the route does not take.
+        Problem: 400: a parameter is wrong, or there is a body where none is expected; 411 or 415:
+            the body was sent in chunks, or is compressed.
     """
     query = route.read_query(request.url)
     if route.body:

@@ -18,15 +18,15 @@ def shown_intent(document: Mapping[str, Any]) -> dict[str, Any]:
     outcome = document["outcome"]
     if outcome is None:
         return dict(document)
-    said = {**outcome, "artifacts": _all_linked(document["id"], outcome)}
-    if isinstance(said.get("error"), str):  # a host's, of a run whose intent has not failed
-        del said["error"]
+    shown = {**outcome, "artifacts": _all_linked(document["id"], outcome)}
+    if isinstance(shown.get("error"), str):  # a sandbox host's; a failed intent's is an object
+        del shown["error"]
     if "steps" in outcome:
-        said["steps"] = [
+        shown["steps"] = [
             {**step, "artifacts": _all_linked(document["id"], step, step["name"])}
             for step in outcome["steps"]
         ]
-    return {**document, "outcome": said}
+    return {**document, "outcome": shown}
 
 
 def _all_linked(
@@ -63,7 +63,7 @@ _HIDING = (SandboxRunKillRequested.type, SandboxRunFinished.type)
 
 
 def _for_clients(record: RecordedEvent) -> Mapping[str, Any] | None:
-    """Data without what clients may not see; None if that cannot be told."""
+    """Data without what clients may not see; None if that cannot be determined."""
     if not REGISTRY.reads(record.type, record.schema_version):
         return None
     try:

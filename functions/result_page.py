@@ -65,7 +65,7 @@ def _head(row: IntentRow) -> str:
     error = (row.outcome or {}).get("error")
     kind = ' class="failed"' if row.status == "failed" else ""
     parts = [f"<p{kind}>{escape(row.status)}"]
-    if isinstance(error, Mapping):  # not a host's error in a run that was no longer wanted
+    if isinstance(error, Mapping):  # a string is a sandbox host's own error, which is not shown
         parts.append(f": {escape(str(error.get('message', '')))}")
     return "".join(
         [*parts, f"</p><p>{escape(str(row.id))}, {row.updated_at:%Y-%m-%d %H:%M} UTC</p>"]

@@ -108,7 +108,7 @@ def declare(route: Route) -> None:
 
 
 def nothing_at(method: str, path: str) -> Problem:
-    """The problem of a request that no function answers: 405 with ``Allow``, else 404.
+    """The problem of a request that no function answers: that of `wrong_method`, else a 404.
 
     Args:
         method: the request's method.
@@ -121,7 +121,7 @@ def nothing_at(method: str, path: str) -> Problem:
 
 
 def wrong_method(method: str, path: str) -> Problem | None:
-    """The problem that a path has other methods; None if it has this method, or none."""
+    """A 405 with ``Allow`` if the path has routes, but none with this method; None otherwise."""
     path = path.strip("/")
     # A route without parameters takes precedence, as the host has it.
     routes = [route for route in ROUTES.values() if route.template == path.lower()]

@@ -66,5 +66,5 @@ def location(parts: Sequence[str | int]) -> list[str]:
 
 def detail(problem: ErrorDetails) -> str:
     """What is wrong with one field."""
-    said = _IN_JSON.get(problem["type"])
-    return said or _LENGTH.sub(r"must have \1", problem["msg"]).removeprefix("Value error, ")
+    message = _IN_JSON.get(problem["type"])
+    return message or _LENGTH.sub(r"must have \1", problem["msg"]).removeprefix("Value error, ")

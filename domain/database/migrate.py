@@ -44,8 +44,8 @@ class Migration:
     @property
     def runs_with(self) -> int | None:
         """The schema version of the oldest code that runs with it; None: only code with it."""
-        said = _RUNS_WITH.match(self.sql)
-        return int(said[1]) if said is not None else None
+        found = _RUNS_WITH.match(self.sql)
+        return int(found[1]) if found is not None else None
 
     @property
     def sha256(self) -> str:

@@ -126,9 +126,9 @@ class Connection(AsyncConnection[TupleRow]):
                 conninfo, autocommit=True, options=options.strip(), **kwargs
             )
         except psycopg.Error as error:
-            told = PoolerInBetween() if _OF_A_POOLER in str(error) else error
-            cls.on_outage(told)
-            raise told from None
+            reported = PoolerInBetween() if _OF_A_POOLER in str(error) else error
+            cls.on_outage(reported)
+            raise reported from None
         try:
             kept = await connection._keeps_a_session(seconds)
         except BaseException:

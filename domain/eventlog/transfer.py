@@ -231,7 +231,7 @@ _OTHER_FORMS = {
 
 def _other_form(line: bytes) -> str | None:
     """What kind of file begins with ``line``; None for an export."""
-    return next((said for start, said in _OTHER_FORMS.items() if line.startswith(start)), None)
+    return next((form for start, form in _OTHER_FORMS.items() if line.startswith(start)), None)
 
 
 def _event(number: int, line: bytes) -> StoredEvent:
@@ -267,12 +267,12 @@ def _event(number: int, line: bytes) -> StoredEvent:
 
 def _stored_data(number: int, parsed: _Line) -> str:
     """The data as stored; if there is only ``storeddata``, the database checks that it is JSON."""
-    told = orjson.dumps(parsed.data) if "data" in parsed.model_fields_set else None
+    data = orjson.dumps(parsed.data) if "data" in parsed.model_fields_set else None
     if parsed.storeddata is None:
-        if told is None:
+        if data is None:
             raise InvalidExport(f"line {number}: data: Field required")
-        return told.decode()
-    if _canonical(parsed.storeddata) != told:
+        return data.decode()
+    if _canonical(parsed.storeddata) != data:
         raise InvalidExport(f"line {number}: storeddata: differs from data")
     return parsed.storeddata
 

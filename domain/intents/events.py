@@ -221,8 +221,8 @@ class UnreadableEvent(ValueError):
     """Recorded data does not fit its own schema version; the message says where, and no value."""
 
     def __init__(self, error: Exception) -> None:
-        said = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
-        super().__init__(_QUOTED.sub("", said))
+        message = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
+        super().__init__(_QUOTED.sub("", message))
 
 
 class NewerEvent(ValueError):

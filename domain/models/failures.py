@@ -87,6 +87,6 @@ def _reported(failure: object) -> ReportedFailure:
     return ReportedFailure(message_in(failure) or _shortened(failure), redact(str(code))[:100])
 
 
-def _shortened(words: object) -> str:
+def _shortened(message: object) -> str:
     """The beginning of a provider's message; redacted first: a cut key is not recognised."""
-    return redact(str(words)[:_MAX_READ])[:300]
+    return redact(str(message)[:_MAX_READ])[:300]

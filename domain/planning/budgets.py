@@ -1,9 +1,10 @@
 """What tenants may use of language models in a UTC day, and who is making a call right now.
 
-Before a call, the most that it may use is reserved; with the event that records it, what it did use
-is charged in place of that. All of this happens under the lock of the tenant's row, so that calls
-that begin at the same time cannot exceed the budget together. If a worker dies in between, its
-reservation lapses: the call may have been made, so all that was reserved is charged.
+Before a call, the most that it may use is reserved. The transaction of the event that records the
+call also replaces the reservation by what was used. All of this happens under the lock of the
+tenant's row, so that calls that begin at the same time cannot exceed the budget together. If a
+worker dies in between, its reservation lapses: the call may have been made, so all that was
+reserved is charged.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Reservation:
         key: the attempt that they are for.
         stream_id: the stream of the events that will record the calls.
         version: the stream's version when the calls were found to be due.
-        holder: this very worker, among those that may attempt the same.
+        holder: identifies the worker that made the reservation.
     """
 
     key: UUID

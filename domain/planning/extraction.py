@@ -110,8 +110,8 @@ def _end_of_look(error: Exception, end: int) -> int:
 def _unquoted(text: str) -> str:
     if text.strip().startswith('"'):
         try:
-            said = json.loads(text)
+            decoded = json.loads(text)
         except ValueError:
             return text
-        return said if isinstance(said, str) else text
+        return decoded if isinstance(decoded, str) else text
     return text

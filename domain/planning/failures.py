@@ -97,8 +97,8 @@ def clean(text: str) -> str:
 def _of_status(error: openai.APIStatusError) -> CallFailure:
     status = error.status_code
     # A message about a wrong key may contain parts of the key.
-    said = "" if status == 401 else f": {_message_of(error)}"
-    detail = clean(f"HTTP {status}{said}")
+    message = "" if status == 401 else f": {_message_of(error)}"
+    detail = clean(f"HTTP {status}{message}")
     retry_after = retry_after_of(error.response.headers)
     if status == 429:
         return CallFailure("rate_limited", detail, retry_after)

@@ -82,11 +82,11 @@ class _Dialect:
 
     def after(self, error: APIStatusError) -> _Dialect | None:
         """Another dialect, without what an error refuses; None if it is about something else."""
-        said = f"{error} {error.body}"
-        if error.status_code not in (400, 422) or not _UNKNOWN.search(said):
+        message = f"{error} {error.body}"
+        if error.status_code not in (400, 422) or not _UNKNOWN.search(message):
             return None
-        limit = _OLDER_LIMIT if self.limit in said else self.limit
-        other = _Dialect(limit, self.usage and "stream_options" not in said)
+        limit = _OLDER_LIMIT if self.limit in message else self.limit
+        other = _Dialect(limit, self.usage and "stream_options" not in message)
         return other if other != self else None
 
 

@@ -65,9 +65,12 @@ class ModelRequest(Generic[Form, Meaning]):
         ]
         if self.wrong is not None:
             answer = self.wrong.answer[:_MAX_SHOWN_AGAIN] or "(nothing)"
-            told = {"your_answer_cannot_be_used": self.wrong.problem, "do": "Answer again, whole."}
+            correction = {
+                "your_answer_cannot_be_used": self.wrong.problem,
+                "do": "Answer again, whole.",
+            }
             messages.append({"role": "assistant", "content": answer})
-            messages.append({"role": "user", "content": _json(told)})
+            messages.append({"role": "user", "content": _json(correction)})
         return messages
 
     def input_bound(self) -> int:

@@ -70,14 +70,14 @@ class _Failure:
     """Why an attempt failed; nothing of the texts or the answer is in ``reason``.
 
     Attributes:
-        said: the provider's message, which may repeat the texts.
+        message: the provider's message, which may repeat the texts.
         broke: whether the status was `_BROKE`.
     """
 
     reason: str
     kind: FailureKind
     retry_after: float | None = None
-    said: str = ""
+    message: str = ""
     broke: bool = False
 
 
@@ -185,8 +185,8 @@ class OpenAiEmbedder:
                 return await self._attempt(texts, deadline)
             self._packed = True
         if isinstance(probe, _Failure) and _is_refusal(probe):
-            said = probe.said.replace(self._client.api_key or "\n", "…")
-            return replace(probe, reason=f"{probe.reason}: {said}", kind="settings")
+            message = probe.message.replace(self._client.api_key or "\n", "…")
+            return replace(probe, reason=f"{probe.reason}: {message}", kind="settings")
         return probe if isinstance(probe, _Failure) else refusal
 
     async def _attempt(self, texts: Sequence[str], deadline: float) -> list[list[float]] | _Failure:
@@ -274,7 +274,7 @@ class _Malformed(Exception):
     """What is wrong with an answer."""
 
 
-def _json(body: bytes) -> Any:  # noqa: ANN401 JSON of a stranger
+def _json(body: bytes) -> Any:  # noqa: ANN401 JSON of an untrusted sender
     """The answer, or the first of a list (Gemini's errors).
 
     NaN and infinity are read, too, as servers in Python write them.
@@ -305,7 +305,7 @@ def _vectors(items: Sequence[Any]) -> list[list[float]]:
     return vectors
 
 
-def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of a stranger
+def _numbers(raw: Any) -> list[float]:  # noqa: ANN401 JSON of an untrusted sender
     """A vector as the API gives it: little-endian float32 in base64, or numbers.
 
     With null, which some servers put in place of NaN, the vector is empty.
@@ -353,7 +353,7 @@ def _count(given: object) -> int:
 
 
 def _is_refusal(answer: list[list[float]] | _Failure) -> bool:
-    return isinstance(answer, _Failure) and answer.kind == "text" and bool(answer.said)
+    return isinstance(answer, _Failure) and answer.kind == "text" and bool(answer.message)
 
 
 def _refusal(error: openai.APIStatusError) -> _Failure:
@@ -363,7 +363,7 @@ def _refusal(error: openai.APIStatusError) -> _Failure:
     broke = error.status_code == _BROKE
     pause = retry_after_of(error.response.headers)
     seconds = None if pause is None else pause.total_seconds()
-    return _Failure(reason, kind, seconds, _said(error), broke)
+    return _Failure(reason, kind, seconds, _message_of(error), broke)
 
 
 def _kind_of(status: int) -> FailureKind:
@@ -379,16 +379,16 @@ def _reported(failure: ReportedFailure) -> _Failure:
     status = int(failure.code) if re.fullmatch(r"[45]\d\d", failure.code) else None
     kind: FailureKind = "outage" if status is None else _kind_of(status)
     reason = "reports an error with 200" if status is None else f"answers {status} within 200"
-    return _Failure(reason, kind, said=failure.message or "nothing more", broke=status == _BROKE)
+    return _Failure(reason, kind, message=failure.message or "nothing more", broke=status == _BROKE)
 
 
-def _said(error: openai.APIStatusError) -> str:
+def _message_of(error: openai.APIStatusError) -> str:
     """The provider's message, in one line and short."""
     body = error.body
     if isinstance(body, dict):
         body = next(filter(None, map(body.get, ("message", "detail", "error"))), body)
-    words = redact(str(body))  # before it is cut: half a key is not recognised
-    return " ".join("".join(filter(str.isprintable, words)).split())[:200] or "nothing more"
+    text = redact(str(body))  # before it is cut: half a key is not recognised
+    return " ".join("".join(filter(str.isprintable, text)).split())[:200] or "nothing more"
 
 
 def _pieces(text: str) -> Iterator[str]:

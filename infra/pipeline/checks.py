@@ -46,7 +46,7 @@ async def _is_healthy(client: Client) -> None:
     _expect(reply.status == 200 and reply.body["status"] == "ok", reply)
 
 
-async def _refuses_strangers(client: Client) -> None:
+async def _refuses_unauthenticated_clients(client: Client) -> None:
     reply = await client.request("GET", "/intents", authenticated=False)
     _expect(reply.status == 401 and _problem(reply) == "unauthenticated", reply)
 
@@ -95,7 +95,7 @@ async def _hides_other_intents(client: Client) -> None:
 
 CHECKS: dict[str, Callable[[Client], Awaitable[None]]] = {
     "every part is healthy": _is_healthy,
-    "a request without a key is refused": _refuses_strangers,
+    "a request without a key is refused": _refuses_unauthenticated_clients,
     "a malformed request is told what is wrong": _names_what_is_wrong,
     "a program runs, and only once for one idempotency key": _runs_a_program_once,
     "a failing program is reported as failed": _reports_a_failure,

@@ -54,8 +54,8 @@ async def examine_rights(pool: AsyncConnectionPool) -> Sequence[Finding]:
         )
     findings += await _granted(pool, [table for table, _ in tables], allowed)
     named = ", ".join(table for table, _ in tables)
-    said = f"the application cannot change {named} (tried), and nobody else has been granted that"
-    return findings or [Finding("rights", "ok", said)]
+    detail = f"the application cannot change {named} (tried), and nobody else has been granted that"
+    return findings or [Finding("rights", "ok", detail)]
 
 
 async def _granted(

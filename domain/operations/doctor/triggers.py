@@ -78,9 +78,9 @@ async def examine_triggers(pool: AsyncConnectionPool, owner_url: str | None) -> 
     """
     findings = [*await _defined(pool), *await _digests(pool)]
     if owner_url is None:
-        said = "are defined as they should be; set DATABASE_ADMIN_URL to have them tried as well"
+        detail = "are defined as they should be; set DATABASE_ADMIN_URL to have them tried as well"
     else:
-        said = (
+        detail = (
             "refuse changes of events and seals, even by their owner, and compute digests (tried)"
         )
         try:
@@ -88,7 +88,7 @@ async def examine_triggers(pool: AsyncConnectionPool, owner_url: str | None) -> 
         except psycopg.OperationalError as error:
             fix = "correct DATABASE_ADMIN_URL, which is also needed to apply migrations"
             findings.append(Finding("triggers", "fail", f"not tried: {first_line(error)}", fix))
-    return findings or [Finding("triggers", "ok", said)]
+    return findings or [Finding("triggers", "ok", detail)]
 
 
 def _fail(detail: str, fix: str) -> Finding:

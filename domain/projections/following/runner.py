@@ -28,7 +28,7 @@ PAGE = 1_000
 RUN_SECONDS = 20.0
 
 #: How long to wait for another process that runs the same projection, in seconds.
-TURN_SECONDS = 1.0
+LOCK_TIMEOUT_SECONDS = 1.0
 
 
 class ProjectionOutdated(RuntimeError):
@@ -72,7 +72,7 @@ class Runner:
         count = 0
         async with AsyncExitStack() as held:
             try:
-                async with asyncio.timeout(TURN_SECONDS):
+                async with asyncio.timeout(LOCK_TIMEOUT_SECONDS):
                     lease = await held.enter_async_context(self._exclusive())
             except TimeoutError:
                 return 0

@@ -111,17 +111,17 @@ class _Worker:
         try:
             self.send([after, to])
             await self._stdin.drain()
-            said: dict[str, Any] = orjson.loads(await self._stdout.readuntil())
-            if "unavailable" in said:
-                raise psycopg.OperationalError(said["unavailable"])
-            rows = await self._stdout.readexactly(said["bytes"])
+            answer: dict[str, Any] = orjson.loads(await self._stdout.readuntil())
+            if "unavailable" in answer:
+                raise psycopg.OperationalError(answer["unavailable"])
+            rows = await self._stdout.readexactly(answer["bytes"])
         except (asyncio.IncompleteReadError, ConnectionError):
             raise RebuildFailed(
                 f"a process that folds streams ended with {await self._process.wait()}: "
                 "run it again, it goes on from here; with --workers 1 there is none"
             ) from None
         return FoldedRange(
-            rows, [_unfoldable(*each) for each in said["unfoldable"]], said["events"]
+            rows, [_unfoldable(*each) for each in answer["unfoldable"]], answer["events"]
         )
 
     async def kill(self) -> None:

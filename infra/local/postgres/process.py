@@ -37,7 +37,7 @@ def launch(files: Files, port: int, log: Path) -> subprocess.Popen[bytes]:
     command = [str(files.bin / "postgres"), "-D", str(files.data), "-p", str(port)]
     command += [f"--{name}={value}" for name, value in SETTINGS.items()]
     while True:
-        said_before = log.stat().st_size if log.exists() else 0
+        log_start = log.stat().st_size if log.exists() else 0
         log.touch(mode=0o600)
         with log.open("ab") as stderr:
             process = subprocess.Popen(
@@ -57,18 +57,18 @@ def launch(files: Files, port: int, log: Path) -> subprocess.Popen[bytes]:
             raise
         end_at_once(process)
         with log.open("rb") as written:
-            written.seek(said_before)
-            said = written.read(MAX_LOG_BYTES).decode(errors="replace")
+            written.seek(log_start)
+            log_text = written.read(MAX_LOG_BYTES).decode(errors="replace")
         # Backends of a server that was killed end slightly later than the server.
-        if "is still in use" not in said or time.monotonic() > deadline:
-            raise _failure(said, port)
+        if "is still in use" not in log_text or time.monotonic() > deadline:
+            raise _failure(log_text, port)
         time.sleep(POLL_SECONDS)
 
 
-def _failure(said: str, port: int) -> EmbeddedPostgresError:
-    if "Address already in use" in said:
+def _failure(log_text: str, port: int) -> EmbeddedPostgresError:
+    if "Address already in use" in log_text:
         return PortTaken(f"port {port} on {HOST} is in use: choose another port")
-    return EmbeddedPostgresError(f"PostgreSQL did not start: {said.strip()[-2000:]}")
+    return EmbeddedPostgresError(f"PostgreSQL did not start: {log_text.strip()[-2000:]}")
 
 
 def end_at_once(process: subprocess.Popen[bytes]) -> None:

@@ -81,7 +81,7 @@ class Child:
             ) from None
         if ready is None:
             code = await self._process.wait()
-            raise StackError(f"{self.name} ended with {code}: {self.last_words()}")
+            raise StackError(f"{self.name} ended with {code}: {self.log_tail()}")
         self._drain = asyncio.create_task(self._drain_output())
         return ready
 
@@ -105,7 +105,7 @@ class Child:
             raise RuntimeError(f"{self.name} was not started")
         return self._process.stdout
 
-    def last_words(self) -> str:
+    def log_tail(self) -> str:
         """The last five lines that it has logged since its last start."""
         with self.log.open("rb") as log:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 65536))

@@ -33,8 +33,8 @@ class Report(Protocol):
     def serving(self, endpoints: Endpoints, examples: list[tuple[str, str]]) -> None:
         """The stack serves; ``examples`` are pairs of a title and a command to copy."""
 
-    def ended(self, name: str, code: int, last_words: str) -> None:
-        """A part ended by itself and is started again; ``last_words`` ends its log."""
+    def ended(self, name: str, code: int, log_tail: str) -> None:
+        """A part ended by itself and is started again; ``log_tail`` is the end of its log."""
 
     def note(self, what: str) -> None:
         """A remark that is not an error."""
@@ -96,12 +96,12 @@ class HumanReport:
             self._console.print(Text(command))
         self._console.print("\n[dim]Ctrl-C stops everything and keeps the data.[/]")
 
-    def ended(self, name: str, code: int, last_words: str) -> None:
+    def ended(self, name: str, code: int, log_tail: str) -> None:
         """See `Report`."""
         self._console.print(
             Text.assemble(("✗ ", "bold red"), f"{name} ended with {code} and is started again:")
         )
-        for line in last_words.splitlines():
+        for line in log_tail.splitlines():
             self._console.print(Text(f"    {line}"))
 
     def note(self, what: str) -> None:
@@ -145,9 +145,9 @@ class JsonReport:
             api_key=endpoints.api_key,
         )
 
-    def ended(self, name: str, code: int, last_words: str) -> None:
+    def ended(self, name: str, code: int, log_tail: str) -> None:
         """See `Report`."""
-        self._write("ended", name=name, code=code, last_words=last_words)
+        self._write("ended", name=name, code=code, last_words=log_tail)
 
     def note(self, what: str) -> None:
         """See `Report`."""

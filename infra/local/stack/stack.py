@@ -278,8 +278,8 @@ class LocalStack:
                 f"({error.diag.message_primary}); use the URL of the tables' owner"
             ) from None
         except psycopg.Error as error:
-            said = error.diag.message_primary or type(error).__name__
-            raise StackError(f"{named}: the schema cannot be created: {said}") from None
+            reason = error.diag.message_primary or type(error).__name__
+            raise StackError(f"{named}: the schema cannot be created: {reason}") from None
 
     async def _wait_until_healthy(self, http_url: str, api_key: str) -> None:
         deadline = monotonic() + _HEALTH_SECONDS
@@ -356,7 +356,7 @@ async def _keep_running(child: Child, on_ended: OnEnded) -> None:
     ends: deque[float] = deque(maxlen=_MOST_ENDS)
     while True:
         code = await child.ended()
-        on_ended(child.name, code, child.last_words())
+        on_ended(child.name, code, child.log_tail())
         ends.append(monotonic())
         if len(ends) == _MOST_ENDS and ends[-1] - ends[0] < _ENDS_SECONDS:
             raise StackError(f"{child.name} ended {_MOST_ENDS} times in a row; see {child.log}")

@@ -195,8 +195,8 @@ class SessionPool:
                 if 200 <= response.status < 300:
                     return await read_at_most(response, limit)
                 pause = retry_after(response, _MAX_PAUSE_SECONDS)
-                said = await _error_of(response)
-                raise Refused(f"{purpose}: {response.status} {said}", response.status, pause)
+                detail = await _error_of(response)
+                raise Refused(f"{purpose}: {response.status} {detail}", response.status, pause)
         except TooLarge as error:
             raise TooMuch(f"{purpose}: {error}") from None
         except HTTP_ERRORS as error:

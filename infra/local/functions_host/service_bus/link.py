@@ -1,11 +1,11 @@
 """A trigger's connection to its entity: receives, settles, renews locks, reconnects.
 
-It has two of the SDK's receivers. All calls on one receiver read from the same socket, for up to
-SOCKET_TIMEOUT each, and may read what another call waits for: with a single receiver, the median
-time from send to the function's start was 20 ms, and the maximum 200 messages per second. So one
-receiver only receives. The other never asks for messages; it settles and renews by lock token over
-the management link, one call at a time. This also settles a message that was received before the
-broker restarted, if its lock is still valid.
+It has two of the SDK's receivers. All calls on a receiver share its socket: each call reads from it
+for up to SOCKET_TIMEOUT, and may read what another call is waiting for. With a single receiver, the
+median time from send to the function's start was 20 ms, and the maximum rate 200 messages per
+second. So one receiver only receives. The other never asks for messages; it settles and renews by
+lock token over the management link, one call at a time. This also settles a message that was
+received before the broker restarted, if its lock is still valid.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-#: A heap is rebuilt when it has this many entries more than twice the valid ones.
+#: A heap is rebuilt once its entries exceed twice the number of valid ones by more than this.
 _SLACK = 64
 
 

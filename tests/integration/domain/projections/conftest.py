@@ -10,4 +10,4 @@ from domain.projections.following import runner
 @pytest.fixture(autouse=True)
 def runners_with_long_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner that gets no lock in time reads nothing: under load, a second may be too short."""
-    monkeypatch.setattr(runner, "TURN_SECONDS", 60.0)
+    monkeypatch.setattr(runner, "LOCK_TIMEOUT_SECONDS", 60.0)

@@ -25,7 +25,7 @@ from tests.support.qlp import Said, run_qlp
 
 @pytest.fixture(autouse=True)
 def runners_with_long_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "TURN_SECONDS", 60.0)
+    monkeypatch.setattr(runner, "LOCK_TIMEOUT_SECONDS", 60.0)
 
 
 def environment_of(database: Database, owner: bool) -> dict[str, str]:
