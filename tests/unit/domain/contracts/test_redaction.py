@@ -33,7 +33,7 @@ from domain.models.failures import failure_in
 from domain.models.settings import ModelSettings
 from domain.operations.doctor.services import _excerpt
 from domain.planning.failures import clean
-from domain.similarity.openai_embedder import _said
+from domain.similarity.openai_embedder import _message_of
 from functions.problems import Problem
 from infra.local.functions_host.logs import JsonFormatter as HostFormatter
 from infra.local.stack.config import ROOT
@@ -178,7 +178,7 @@ def test_a_key_that_a_provider_repeats_is_not_recorded() -> None:
         lambda text: what_failed(ValueError(text)),
         lambda text: _excerpt({"said": text}),
         lambda text: str(failure_in({"error": {"code": text, "message": text}})),
-        lambda text: _said(SimpleNamespace(body={"detail": text})),  # type: ignore[arg-type]
+        lambda text: _message_of(SimpleNamespace(body={"detail": text})),  # type: ignore[arg-type]
     ],
     ids=["bus", "sandbox", "models", "embeddings"],
 )
