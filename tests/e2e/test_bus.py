@@ -147,7 +147,7 @@ async def test_what_is_refused_says_why_in_the_producers_words_and_whose_it_is(
         ({"specversion": None}, "specversion: is missing"),
         ({"time": 1522949460}, "time: must be a time"),
         ({"data_base64": "e30="}, "data_base64: excludes data"),
-        ({"comExample": 1}, "'comExample': is no name"),
+        ({"comExample": 1}, "'comExample': is not a valid attribute name"),
         ({"datacontenttype": "text/xml"}, "datacontenttype: must be application/json"),
         ({"data": {"text": " "}}, "data.text: must not be blank"),
         ({"data": {}}, "data: give a text, a program, or both"),
