@@ -39,7 +39,7 @@ def test_named_files_and_folders_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "following"), [("domain", "sandbox_host"), ("sandbox_host", "infra/local")]
+    ("package", "following"), [("domain", "sandbox_host"), ("sandbox_host", "infra/terraform")]
 )
 def test_the_picture_of_the_architecture_is_the_one_that_lint_enforces(
     package: str, following: str
