@@ -351,9 +351,11 @@ async def test_an_error_with_200_is_what_its_code_says(
     embeddings_server: EmbeddingsServer, body: Any, kind: str
 ) -> None:
     await embedder(embeddings_server).embed(["a"])  # the first call imports the SDK
+    asked = embedder(embeddings_server, budget=2)
+    await asked.embed(["a"])
     embeddings_server.change = lambda _answer: body
     with pytest.raises(EmbeddingUnavailable, match="200") as raised:
-        await embedder(embeddings_server, budget=2).embed([SECRET])
+        await asked.embed([SECRET])
     assert raised.value.kind == kind
     assert SECRET not in str(raised.value)
 
