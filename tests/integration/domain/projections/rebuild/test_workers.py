@@ -174,5 +174,5 @@ async def test_workers_end_with_the_command(
 
 
 async def test_only_streams_can_be_shared(owner: AsyncConnectionPool) -> None:
-    with pytest.raises(ValueError, match="workers: usage_daily takes the log's events in their"):
+    with pytest.raises(ValueError, match="workers: usage_daily needs the events in their order"):
         rebuild(owner, "usage_daily", on_progress=Seen(), workers=2)
