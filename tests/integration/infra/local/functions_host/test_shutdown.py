@@ -7,7 +7,6 @@ import json
 import secrets
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -29,7 +28,7 @@ from tests.support.stack import submission
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 TENANT = "demo"
-SUBMITTED, PUBLISHED, CLIENTS = 60, 60, 6
+PUBLISHED, CLIENTS = 60, 6
 #: The signal is sent when so many submissions have been accepted.
 ACCEPTED_BEFORE = 15
 
@@ -38,24 +37,28 @@ PROGRAM = {"language": "shell", "files": {"main.sh": "echo hello"}}
 
 @dataclass
 class Clients:
-    """Clients that repeat a submission with its key until it is accepted."""
+    """Clients that submit until the host cuts them off, and repeat the last one once it serves."""
 
     url: str
     api_key: str
     accepted: set[str] = field(default_factory=set)
+    submitted: int = 0
     cut_off: int = 0
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     serving: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def submit_all(self) -> None:
         self.serving.set()
-        keys = iter([str(uuid4()) for _ in range(SUBMITTED)])
         async with aiohttp.ClientSession(headers={"X-API-Key": self.api_key}) as session:
-            await asyncio.gather(*(self._submit_in_turn(session, keys) for _ in range(CLIENTS)))
+            await asyncio.gather(*(self._submit_until_cut_off(session) for _ in range(CLIENTS)))
 
-    async def _submit_in_turn(self, session: aiohttp.ClientSession, keys: Iterator[str]) -> None:
-        for key in keys:
+    async def _submit_until_cut_off(self, session: aiohttp.ClientSession) -> None:
+        cut_off = False
+        while not cut_off:
+            self.submitted += 1
+            key = str(uuid4())
             while (intent_id := await self._submit(session, key)) is None:
+                cut_off = True
                 self.cut_off += 1
                 await self.serving.wait()
             self.accepted.add(intent_id)
@@ -109,7 +112,7 @@ async def test_sigterm_under_load_leaves_nothing_open_and_loses_nothing(
         host.start()
         clients.serving.set()
         await submitting
-        assert len(clients.accepted) == SUBMITTED
+        assert len(clients.accepted) == clients.submitted
         expected = clients.accepted | published
         await asyncio.to_thread(wait_until_all_jobs_are_sent, broker, database, len(expected))
         requested = run_ids(database)
