@@ -145,7 +145,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt pyproject.toml
 	@echo "installing into .venv (once)"
 	@$(PYTHON) -m venv .venv
 	@$(PY) $(PIP_INSTALL) -r requirements.txt -r requirements-dev.txt
-	@$(PY) -m pip --disable-pip-version-check check >/dev/null
+	@report=$$($(PY) -m pip --disable-pip-version-check check) || { echo "$$report" >&2; exit 1; }
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 	  --editable .
 	@touch $@
