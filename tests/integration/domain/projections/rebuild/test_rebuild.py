@@ -161,6 +161,11 @@ async def test_verification_under_writers_finds_nothing_wrong(pool: AsyncConnect
         assert writing.made > 0
 
 
+#: Seconds. A commit waits about as long for a disk; the server of these tests flushes nothing, and
+#: writers without any pause in the rebuild's own process would leave it no time to catch up.
+FLUSH = 0.005
+
+
 class Writing:
     """Four clients that make intents as fast as they can, for as long as the block takes."""
 
@@ -181,6 +186,7 @@ class Writing:
         while not self._done.is_set():
             await self._histories.succeeded()
             self.made += 1
+            await asyncio.sleep(FLUSH)
 
 
 ROWS_BEHIND = b"""
