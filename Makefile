@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help up demo test unit lint lint-code lint-security lint-images lint-workflows lint-infra
 .PHONY: lint-terraform lint-checkov terraform-offline format lock bench evaluate soak
-.PHONY: coverage drill images reset clean
+.PHONY: coverage modules drill images reset clean
 
 PYTHON ?= python3
 # Number of test processes; each takes one file at a time. 0 runs all tests in one process. Tests
@@ -108,6 +108,9 @@ lock: $(INSTALLED) ## Make requirements*.txt of requirements*.in, with hashes (A
 	@for lock in $(LOCKS); do .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --custom-compile-command "make lock" $(ARGS) \
 	  --output-file $$lock.txt $$lock.in || exit 1; done
+
+modules: $(INSTALLED) ## Write docs/modules.md: every module in a line
+	@$(PY) .ci/modules.py
 
 bench: .venv/.bench-installed ## Benchmarks: medians, ratios against a floor of the same run (ARGS: names)
 	@$(PY) -m tests.benchmarks $(ARGS)

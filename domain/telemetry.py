@@ -1,4 +1,4 @@
-"""Log records for those who monitor the system."""
+"""Log records for those who monitor the system: security events, calls of models."""
 
 from __future__ import annotations
 
