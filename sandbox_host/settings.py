@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -44,6 +45,13 @@ _PrivateUrl = Annotated[str, AfterValidator(private_http_url)]
 _QueueName = Annotated[str, Field(min_length=1, max_length=260)]
 
 
+def _cpus() -> int:
+    """How many CPUs this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class InvalidSettings(ValueError):
     """A setting is missing or invalid; the message names it and says what is valid."""
 
@@ -73,7 +81,7 @@ class Settings(BaseModel):
     jobs_queue: _QueueName = Field(default="sandbox-jobs", alias="QLP_SANDBOX_JOBS_QUEUE")
     results_queue: _QueueName = Field(default="sandbox-results", alias="QLP_SANDBOX_RESULTS_QUEUE")
     concurrency: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+        default_factory=_cpus,
         ge=1,
         le=256,
         alias="QLP_SANDBOX_CONCURRENCY",

@@ -3,16 +3,16 @@
 Without a limit, a program with many processes would take nearly all CPU time, and the host could
 not kill it promptly. The kernel may share CPU time among sessions (unless
 ``kernel.sched_autogroup_enabled`` is 0); then each process that calls setsid(2) would get as much
-as the host. So every program gets one CPU, by sched_setaffinity(2), and the first CPU is kept for
-the host.
+as the host. So every program gets one CPU, by sched_setaffinity(2), and never the first, which the
+host needs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 #: The capability to bind processes of other users; linux/capability.h.
@@ -20,30 +20,47 @@ _CAP_SYS_NICE = 23
 
 
 class ProgramCpus:
-    """Assigns CPUs in turn: all that this process may use, except the first."""
+    """Assigns CPUs to programs: of all that this process may use, except the first."""
 
     def __init__(self) -> None:
-        self._turns = itertools.count()
+        self._programs: Counter[int] = Counter()
 
-    def take(self) -> int:
-        """The number of the next program's CPU; if there is only one CPU, that one."""
+    @contextlib.contextmanager
+    def one(self) -> Iterator[int]:
+        """The CPU with the fewest programs, for as long as the block takes.
+
+        If this process may use only one CPU, that one.
+        """
         allowed = sorted(os.sched_getaffinity(0))
-        offered = allowed[1:] or allowed
-        return offered[next(self._turns) % len(offered)]
+        cpu = min(allowed[1:] or allowed, key=lambda each: self._programs[each])
+        self._programs[cpu] += 1
+        try:
+            yield cpu
+        finally:
+            self._programs[cpu] -= 1
 
     @staticmethod
     def description() -> str:
         """How CPUs are assigned, for ``/health``."""
         if len(os.sched_getaffinity(0)) == 1:
-            return "the machine's only one, shared with the host"
-        return "one per program, the first is the host's alone"
+            return "one for all programs, which this host uses too: it may use no other"
+        return "one per program, never the first, which this host needs"
 
 
 def bind(pids: Iterable[int], cpu: int) -> None:
     """Let processes, and their later children, run on ``cpu`` only; ended ones are skipped."""
+    _let_run(pids, {cpu})
+
+
+def unbind(pids: Iterable[int]) -> None:
+    """Let processes run wherever this one may: a killed process must run once more to end."""
+    _let_run(pids, os.sched_getaffinity(0))
+
+
+def _let_run(pids: Iterable[int], cpus: set[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(pid, {cpu})
+            os.sched_setaffinity(pid, cpus)
 
 
 def may_bind_others() -> bool:

@@ -271,7 +271,8 @@ def name_of(number: int, machine: str | None = None) -> str:
 
 @cache
 def _names(column: int) -> dict[int, str]:
-    tables = _REFUSED | _REFUSED_BESIDE_OTHERS | _REFUSED_AS_HOST
+    unseen = {name: numbers for name, (numbers, _) in _REFUSED_UNSEEN.items()}
+    tables = _REFUSED | _REFUSED_BOUND | _REFUSED_BESIDE_OTHERS | _REFUSED_AS_HOST | unseen
     named = {"clone": _CLONE, "socket": _SOCKET, "socketpair": _SOCKETPAIR, "ioctl": _IOCTL}
     single = {**_ABSENT, **named, "prlimit64": _PRLIMIT, "mmap": _MMAP, "prctl": _PRCTL}
     names = {row[column]: name for name, row in single.items()}

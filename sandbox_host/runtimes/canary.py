@@ -28,6 +28,10 @@ _SECONDS = 20.0
 _BROKEN = {Verdict.EXITED, Verdict.SIGNALLED, Verdict.OUT_OF_MEMORY}
 
 
+class CanaryTooSlow(RuntimeFailure):
+    """The canary ran, but was not done in time, as on a machine that is busy with programs."""
+
+
 async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     """Run the canary and return its result.
 
@@ -36,6 +40,7 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
         program: in Python; copies its standard input to its standard output.
 
     Raises:
+        CanaryTooSlow: it ran out of time.
         RuntimeFailure: it did not run, or failed.
     """
     job = SandboxJob(
@@ -51,10 +56,32 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
         result = (await asyncio.wait_for(runtime.run(prepare(job)), _SECONDS)).result
     except TimeoutError:
         raise RuntimeFailure(f"the canary had no result after {_SECONDS:.0f} s") from None
+    if result.verdict is Verdict.TIMED_OUT:
+        raise CanaryTooSlow(f"the canary had not ended after {job.limits.wall_seconds:.0f} s")
     if result.verdict is not Verdict.SUCCEEDED or result.stdout != _EXPECTED_OUTPUT:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeFailure(f"the canary ended as {result.verdict}: {last}")
     return result
+
+
+async def proved_languages(
+    runtime: Runtime, languages: Iterable[str], *, busy: bool
+) -> tuple[str, ...]:
+    """Those of ``languages`` that run, once the canary has run.
+
+    If programs keep the runtime busy, a canary that is merely too slow proves nothing: all
+    languages are taken to run, so that no program can stop the host from taking further jobs.
+
+    Raises:
+        RuntimeFailure: the canary did not run.
+    """
+    try:
+        await run_canary(runtime)
+    except CanaryTooSlow:
+        if busy:
+            return tuple(languages)
+        raise
+    return await languages_that_run(runtime, languages)
 
 
 async def languages_that_run(runtime: Runtime, languages: Iterable[str]) -> tuple[str, ...]:

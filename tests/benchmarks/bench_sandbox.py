@@ -131,8 +131,8 @@ async def _at_rest(runtime: Runtime) -> None:
     async with asyncio.timeout(30):
         while (queue := _queue(runtime)) and queue["waiting"] < max(1, queue["target"]):
             await asyncio.sleep(0.01)
-        if isinstance(runtime, DockerRuntime) and runtime._provisioned is not None:
-            await runtime._provisioned.maker.removals.wait_until_none()
+        if isinstance(runtime, DockerRuntime) and runtime._provisions.current is not None:
+            await runtime._provisions.current.maker.removals.wait_until_none()
 
 
 async def _nothing() -> None:
@@ -158,7 +158,7 @@ async def measure(
 
 async def box_creation(runtime: DockerRuntime, runs: int) -> str:
     """From nothing to an agent that waits for a job, one box at a time."""
-    provisioned = runtime._provisioned
+    provisioned = runtime._provisions.current
     assert provisioned is not None
     times = []
     for _ in range(runs):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from domain.contracts.job import JobLimits
 from sandbox_host.linux.cgroups.types import Cgroup, GroupLimits, GroupUsage
+from sandbox_host.linux.cpus import ProgramCpus
 from sandbox_host.linux.network_watch import NetworkWatch
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.run.output import CappedStream
@@ -40,6 +41,7 @@ class BwrapBox:
     network: NetworkWatch
     inputs: InputFolder
     group: Cgroup | None
+    cpus: ProgramCpus | None
     before: GroupUsage
     limits: JobLimits
     closing: contextlib.AsyncExitStack

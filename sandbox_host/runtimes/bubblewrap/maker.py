@@ -10,7 +10,6 @@ import os
 from domain.contracts.job import JobLimits
 from sandbox_host.linux.box_users import BUBBLEWRAP_USERS, NoUserFree
 from sandbox_host.linux.cgroups.types import Cgroup, GroupUsage
-from sandbox_host.linux.cpus import bind
 from sandbox_host.linux.network_watch import NetworkWatch
 from sandbox_host.linux.processes import sealed_file
 from sandbox_host.linux.watchdog import descendants, private_bytes, run_ms
@@ -84,14 +83,15 @@ class BoxMaker:
         init = await self._set_up(process)
         if capabilities.quotas is not None:
             capabilities.quotas.limit(descendants(init))
-        if capabilities.cpus is not None:
-            bind([init, *descendants(init)], capabilities.cpus.take())
         files = made.enter_context(contextlib.closing(BoxFiles(init)))
         network = made.enter_context(contextlib.closing(NetworkWatch(init)))
         self.adjustable = files.adjustable
         before = group.usage() if group is not None else _seen(process.pid, init)
         closing = made.pop_all()
-        return BwrapBox(process, init, files, network, inputs, group, before, limits, closing)
+        return BwrapBox(
+            *(process, init, files, network, inputs, group, capabilities.cpus),
+            *(before, limits, closing),
+        )
 
     @staticmethod
     def _user(made: contextlib.AsyncExitStack) -> Identity:

@@ -52,6 +52,8 @@ class BwrapProcess:
         self.kill_reason: Kill | None = None
         #: Called once, right before the host kills the box.
         self.before_kill: Callable[[], None] = lambda: None
+        #: Called right after each kill.
+        self.after_kill: Callable[[], None] = lambda: None
         self._init: int | None = None
         self._init_pid = -1
         self._init_ended = asyncio.Event()
@@ -184,6 +186,7 @@ class BwrapProcess:
             if descriptor is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        self.after_kill()
 
     async def wait(self) -> tuple[int, resource.struct_rusage | None]:
         """Wait for the end of the box and of its output.

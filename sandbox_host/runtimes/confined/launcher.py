@@ -203,7 +203,9 @@ def supervise(request: dict[str, Any], streams: list[int], control: int) -> None
         status = reap(program)
         if control in ready:
             break
+    running = descendants()
     kill_all(None if scoped else request["uid"])
+    unbind({*running, *descendants()})
     returncode = reap_all(program, status)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = {"user_ms": used.ru_utime * 1e3, "system_ms": used.ru_stime * 1e3}
@@ -244,8 +246,34 @@ def kill_all(uid: int | None) -> None:
 
 def has_children() -> bool:
     """Whether any of the program's processes is left; orphans become this process's children."""
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return bool(file.read().strip())
+    return bool(children_of(os.getpid()))
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process's main thread; none if it has ended."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(child) for child in file.read().split()]
+    except OSError:
+        return []
+
+
+def descendants() -> list[int]:
+    """The program's processes, but for children of other threads than the main one."""
+    found, pending = [], [os.getpid()]
+    while pending:
+        children = children_of(pending.pop())
+        found += children
+        pending += children
+    return found
+
+
+def unbind(pids: set[int]) -> None:
+    """Let killed processes run wherever this one may: each must run once more to end."""
+    cpus = os.sched_getaffinity(0)
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            os.sched_setaffinity(pid, cpus)
 
 
 def reap(program: int) -> int | None:

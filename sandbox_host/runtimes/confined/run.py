@@ -98,7 +98,9 @@ class ConfinedRun:
             refusals = None
             if self._capabilities.log is not None:
                 refusals = noted.enter_context(self._capabilities.log.of_run(self._is_ours))
-            process = ConfinedProcess(self._capabilities.launcher, self._request(command), streams)
+            cpu = noted.enter_context(self._capabilities.cpus.one())
+            request = self._request(command, cpu)
+            process = ConfinedProcess(self._capabilities.launcher, request, streams)
             try:
                 return await self._run_program(process, refusals)
             finally:
@@ -107,7 +109,7 @@ class ConfinedRun:
     def _is_ours(self, refusal: Refusal) -> bool:
         return refusal.uid == self._uid
 
-    def _request(self, command: list[str]) -> dict[str, Any]:
+    def _request(self, command: list[str], cpu: int) -> dict[str, Any]:
         """The request to `launcher`."""
         job, folder = self._record.job, self._folder
         binds = {found.bind for found in self._capabilities.interpreters.values() if found.bind}
@@ -119,7 +121,7 @@ class ConfinedRun:
             "environment": environment_of(job, str(folder.work), str(folder.tmp), str(folder.out)),
             "workspace": str(folder.work),
             "uid": self._uid,
-            "cpu": self._capabilities.cpus.take(),
+            "cpu": cpu,
             "landlock": self._capabilities.launcher.landlock,
             "paths": {**_PATHS, **dict.fromkeys(binds, "execute"), **own, **shared},
             "filters": [part.hex() for part in self._capabilities.filters],

@@ -30,7 +30,7 @@ from sandbox_host.runtimes.base import (
     RunResult,
     RuntimeFailure,
 )
-from sandbox_host.runtimes.canary import languages_that_run, run_canary
+from sandbox_host.runtimes.canary import CanaryTooSlow, proved_languages
 from sandbox_host.runtimes.confined.folder import (
     ProgramFolder,
     make_base,
@@ -41,6 +41,7 @@ from sandbox_host.runtimes.confined.process import Launcher
 from sandbox_host.runtimes.confined.run import ConfinedRun, HostCapabilities
 from sandbox_host.runtimes.confined.users import kill_strays
 from sandbox_host.runtimes.interpreters import command_of, find_interpreters
+from sandbox_host.runtimes.provisions import Provisions
 
 #: The first version of Landlock that confines signals. Without that, a program with this host's own
 #: user ID could kill this host.
@@ -58,7 +59,7 @@ class _Provisioned:
     base: Path
     refusals: str
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self.capabilities.launcher.close()
         if self.capabilities.log is not None:
             self.capabilities.log.close()
@@ -72,7 +73,7 @@ class ConfinedRuntime:
 
     def __init__(self) -> None:
         """Prepare; nothing is probed before `preflight`."""
-        self._provisioned: _Provisioned | None = None
+        self._provisions = Provisions(_Provisioned.aclose)
         self._serial = 0
 
     async def preflight(self) -> Readiness:
@@ -80,19 +81,23 @@ class ConfinedRuntime:
         if sys.platform != "linux":
             return Readiness(False, "Landlock needs Linux", "use the docker runtime")
         try:
-            if self._provisioned is None:
-                self._provisioned = _provision()
-            await run_canary(self)
-            ready = await languages_that_run(self, self._provisioned.capabilities.interpreters)
+            provisioned = self._provisions.current or _provision()
+            self._provisions.provide(provisioned)
+            known, busy = provisioned.capabilities.interpreters, self._provisions.busy
+            ready = await proved_languages(self, known, busy=busy)
+        except CanaryTooSlow as error:
+            await self._provisions.retire()
+            return Readiness(False, str(error), "give this host more CPU time")
         except (RuntimeFailure, OSError) as error:
-            self._release()
+            await self._provisions.retire()
             return Readiness(False, str(error), _FIX)
-        capabilities = self._provisioned.capabilities
+        capabilities = provisioned.capabilities
         interpreters = {name: capabilities.interpreters[name] for name in ready}
-        self._provisioned = replace(
-            self._provisioned, capabilities=replace(capabilities, interpreters=interpreters)
+        provisioned = replace(
+            provisioned, capabilities=replace(capabilities, interpreters=interpreters)
         )
-        return self._readiness(self._provisioned, ready)
+        self._provisions.provide(provisioned)
+        return self._readiness(provisioned, ready)
 
     @staticmethod
     def _readiness(provisioned: _Provisioned, languages: tuple[str, ...]) -> Readiness:
@@ -124,15 +129,18 @@ class ConfinedRuntime:
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """See `Runtime.run`."""
-        if self._provisioned is None:
-            raise RuntimeFailure("preflight has not passed")
-        capabilities = self._provisioned.capabilities
-        control = control or RunControl()
+        with self._provisions.for_a_run() as provisioned:
+            return await self._run(provisioned, job, control or RunControl())
+
+    async def _run(
+        self, provisioned: _Provisioned, job: PreparedJob, control: RunControl
+    ) -> RunResult:
+        capabilities = provisioned.capabilities
         record = RunRecord.of(job, self.name, control)
         command = command_of(job, capabilities.interpreters, "")
         try:
             with _user() as uid:
-                async with self._folder(self._provisioned.base, job, uid) as folder:
+                async with self._folder(provisioned.base, job, uid) as folder:
                     run = ConfinedRun(record, capabilities, folder, uid, control.kill)
                     return await run.run([command[0]])
         except NoUserFree as error:
@@ -158,12 +166,7 @@ class ConfinedRuntime:
 
     async def aclose(self) -> None:
         """See `Runtime.aclose`."""
-        self._release()
-
-    def _release(self) -> None:
-        if self._provisioned is not None:
-            self._provisioned.close()
-            self._provisioned = None
+        await self._provisions.aclose()
 
 
 @contextlib.contextmanager

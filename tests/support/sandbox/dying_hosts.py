@@ -35,20 +35,20 @@ async def _started(use_cgroups: bool) -> BubblewrapRuntime:
 
 def _provision_again(runtime: BubblewrapRuntime) -> None:
     """Give a fork a keeper and groups of its own, as every host has them, and a pool."""
-    assert runtime._provisioned is not None
+    assert runtime._provisions.current is not None
     inputs = InputFolders()
     keeper = Keeper(host_tag() + "-0", sys.executable, inputs.path)
-    tree = None if runtime._provisioned.capabilities.tree is None else cgroups.open_tree()
+    tree = None if runtime._provisions.current.capabilities.tree is None else cgroups.open_tree()
     capabilities = replace(
-        runtime._provisioned.capabilities, inputs=inputs, keeper=keeper, tree=tree
+        runtime._provisions.current.capabilities, inputs=inputs, keeper=keeper, tree=tree
     )
-    runtime._provisioned = _Provisioned.of(capabilities, 64 << 20, lambda: None)
+    runtime._provisions.provide(_Provisioned.of(capabilities, 64 << 20, lambda: None))
 
 
 async def _busy(runtime: BubblewrapRuntime, marker: str) -> None:
     """Boxes that are set up, wait and run; more wait the longer it lives."""
-    assert runtime._provisioned is not None
-    runtime._provisioned.pool.start()
+    assert runtime._provisions.current is not None
+    runtime._provisions.current.pool.start()
     program = "import time; time.sleep(600)"
     job = prepared(program, args=(marker,), wall_seconds=300)
     await asyncio.gather(*(run(runtime, job) for _ in range(3)))

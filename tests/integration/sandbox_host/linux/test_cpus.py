@@ -1,16 +1,18 @@
-"""Without cgroups a program has one CPU, and the first one is left to the host."""
+"""Without cgroups a program has one CPU, never the first, and can be killed whatever it does."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import aclosing
 
 import pytest
 
+from domain.contracts.job import Verdict
 from tests.support.sandbox.runtimes import open_runtime, prepared, run
 
 _PROGRAM = """\
-import os
+import os, time
 print(*os.sched_getaffinity(0))
 try: os.sched_setaffinity(0, range(64))
 except PermissionError: print("refused")
@@ -24,7 +26,8 @@ else: os.wait()
 async def test_programs_get_a_cpu_each_but_never_the_first(name: str) -> None:
     first, *others = sorted(os.sched_getaffinity(0))
     async with aclosing(await open_runtime(name)) as runtime:
-        results = [await run(runtime, prepared(_PROGRAM)) for _ in others]
+        jobs = [run(runtime, prepared(_PROGRAM + "time.sleep(1)")) for _ in others]
+        results = await asyncio.gather(*jobs)
     given = []
     for result in results:
         cpu, refused, of_child = result.stdout.splitlines()
@@ -32,3 +35,44 @@ async def test_programs_get_a_cpu_each_but_never_the_first(name: str) -> None:
         given.append(int(cpu))
     assert sorted(given) == others
     assert first not in given
+
+
+#: A hundred sessions that never sleep.
+_BUSY = """\
+import os
+for _ in range(100):
+    if os.fork() == 0:
+        os.setsid()
+        while True: pass
+while True: pass
+"""
+
+#: Gives up its share of CPU time in every way there is, so that it hardly runs even to die.
+_MEEK = """\
+import os
+def attempt(call, *arguments):
+    try: call(*arguments)
+    except OSError: pass
+def weigh_little():
+    with open("/proc/self/autogroup", "w") as file: file.write("19")
+for _ in range(20):
+    if os.fork() == 0: break
+attempt(os.setsid)
+attempt(weigh_little)
+attempt(os.nice, 19)
+attempt(os.sched_setscheduler, 0, os.SCHED_IDLE, os.sched_param(0))
+while True: pass
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["bubblewrap-rlimits", "confined"])
+async def test_a_program_ends_at_its_deadline_beside_a_busy_one(name: str) -> None:
+    async with aclosing(await open_runtime(name)) as runtime:
+        busy = run(runtime, prepared(_BUSY, wall_seconds=12, processes=200))
+        meek = run(runtime, prepared(_MEEK, wall_seconds=6, processes=200))
+        results = await asyncio.gather(busy, meek)
+    assert [result.verdict for result in results] == [Verdict.TIMED_OUT] * 2
+    for result, deadline in zip(results, (12, 6), strict=True):
+        assert result.usage is not None
+        assert result.usage.wall_ms < (deadline + 5) * 1e3

@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from sandbox_host.linux import seccomp
 from sandbox_host.linux.seccomp import bubblewrap_filter, confined_filters, name_of
 
 ALLOW, KILL = 0x7FFF0000, 0x80000000
@@ -164,3 +165,17 @@ def test_what_no_sampling_would_see_is_refused_without_namespaces(machine: str) 
     assert verdict(machine, prctl, 15, of=quiet) == ALLOW
     assert verdict(machine, fcntl, 3, 1031, of=quiet) == refused(errno.EPERM)
     assert verdict(machine, fcntl, 3, 1032, of=quiet) == ALLOW
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_call_that_is_refused_has_a_name(machine: str) -> None:
+    refused = (
+        *(seccomp._REFUSED, seccomp._REFUSED_BOUND, seccomp._REFUSED_BESIDE_OTHERS),
+        seccomp._REFUSED_AS_HOST,
+        {name: numbers for name, (numbers, _) in seccomp._REFUSED_UNSEEN.items()},
+    )
+    column = seccomp._COLUMN[machine]
+    for table in refused:
+        for name, numbers in table.items():
+            number = numbers[column]
+            assert number is None or name_of(number, machine) == name

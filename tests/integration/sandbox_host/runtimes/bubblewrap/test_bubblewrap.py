@@ -131,8 +131,8 @@ async def test_the_wheels_bwrap_works_from_under_a_private_home(wheel: Path) -> 
     assert "wheel (copied)" in readiness.details["bwrap"]
     result = await run(runtime, prepared("print('from the wheel')"))
     assert (result.verdict, result.stdout) == (Verdict.SUCCEEDED, "from the wheel\n")
-    assert runtime._provisioned is not None
-    shelter = runtime._provisioned.capabilities.bwrap.copy_folder
+    assert runtime._provisions.current is not None
+    shelter = runtime._provisions.current.capabilities.bwrap.copy_folder
     await runtime.aclose()
     assert shelter is not None
     assert not shelter.exists()

@@ -288,8 +288,8 @@ async def test_boxes_that_wait_end_with_their_runtime(use_cgroups: bool) -> None
     before = _boxes().keys()
     runtime = await _opened(_POOL, use_cgroups=use_cgroups)
     await _waits(runtime)
-    assert runtime._provisioned is not None
-    folder = runtime._provisioned.capabilities.inputs.path
+    assert runtime._provisions.current is not None
+    folder = runtime._provisions.current.capabilities.inputs.path
     assert len(_boxes().keys() - before) >= 1
     assert os.listdir(folder)
     await runtime.aclose()
@@ -312,8 +312,8 @@ async def test_another_user_of_the_machine_cannot_read_a_jobs_files(
     bwrap: BubblewrapRuntime,
 ) -> None:
     await _rests(bwrap)
-    assert bwrap._provisioned is not None
-    folder = bwrap._provisioned.capabilities.inputs.path
+    assert bwrap._provisions.current is not None
+    folder = bwrap._provisions.current.capabilities.inputs.path
     assert folder.stat().st_mode & 0o777 == 0o711
     for box in folder.iterdir():
         found = box.stat()

@@ -138,9 +138,9 @@ async def test_nothing_that_a_program_starts_outlives_it(
 ) -> None:
     runtime = await open_runtime("confined")
     assert isinstance(runtime, ConfinedRuntime)
-    assert runtime._provisioned is not None
+    assert runtime._provisions.current is not None
     if landlock is not None:  # as on an older kernel
-        monkeypatch.setattr(runtime._provisioned.capabilities.launcher, "landlock", landlock)
+        monkeypatch.setattr(runtime._provisions.current.capabilities.launcher, "landlock", landlock)
     mark = uuid4().hex
     job = prepared(program, environment={"APP_MARK": mark}, processes=32, wall_seconds=1)
     try:
@@ -183,7 +183,7 @@ async def test_a_killed_hosts_programs_end_and_the_next_host_tidies_up() -> None
         "    runtime = ConfinedRuntime()\n"
         "    assert (await runtime.preflight()).ready\n"
         "    job = prepared('import time; print(1); time.sleep(60)', wall_seconds=60)\n"
-        "    print(runtime._provisioned.base, flush=True)\n"
+        "    print(runtime._provisions.current.base, flush=True)\n"
         "    await asyncio.gather(*(runtime.run(job) for _ in range(3)))\n"
         "asyncio.run(main())\n"
     )
@@ -259,17 +259,18 @@ async def test_arguments_that_only_the_kernel_refuses_are_the_jobs_own_fault(
 
 
 async def test_a_language_the_machine_lacks_is_the_jobs_fault_and_named(
-    programs: ConfinedRuntime, monkeypatch: pytest.MonkeyPatch
+    programs: ConfinedRuntime,
 ) -> None:
-    assert programs._provisioned is not None
-    provisioned = programs._provisioned
+    assert programs._provisions.current is not None
+    provisioned = programs._provisions.current
     only = {"python": provisioned.capabilities.interpreters["python"]}
     lacking = replace(
         provisioned, capabilities=replace(provisioned.capabilities, interpreters=only)
     )
-    monkeypatch.setattr(programs, "_provisioned", lacking)
+    programs._provisions.provide(lacking)
     with pytest.raises(InvalidJob, match=r"'node' cannot run here, only python; install node"):
         await programs.run(prepared("1", language="node"))
+    programs._provisions.provide(provisioned)
 
 
 async def test_a_kernel_without_landlock_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,9 +289,9 @@ async def test_a_kernel_without_landlock_is_not_ready(monkeypatch: pytest.Monkey
 async def test_a_launcher_that_was_killed_is_replaced_by_the_next_preflight() -> None:
     runtime = await open_runtime("confined")
     assert isinstance(runtime, ConfinedRuntime)
-    assert runtime._provisioned is not None
-    runtime._provisioned.capabilities.launcher._process.kill()
-    runtime._provisioned.capabilities.launcher._process.wait()
+    assert runtime._provisions.current is not None
+    runtime._provisions.current.capabilities.launcher._process.kill()
+    runtime._provisions.current.capabilities.launcher._process.wait()
     assert not (await runtime.preflight()).ready
     assert (await runtime.preflight()).ready
     await runtime.aclose()
