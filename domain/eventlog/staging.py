@@ -1,8 +1,18 @@
-"""Imports exported events into a log: all or none, each once, in their order."""
+"""Imports exported events into a log: all or none, each once, each stream in its order."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +22,7 @@ from psycopg import AsyncConnection
 
 from domain.database.statements import load_statements
 from domain.eventlog import codec
+from domain.eventlog.lanes import lane_of
 from domain.eventlog.models import EventLogError, RecordedEvent
 from domain.eventlog.transfer import ImportedEvent
 
@@ -19,6 +30,16 @@ _SQL = load_statements(Path(__file__).with_name("staging.sql"))
 
 #: Rows that a cursor fetches at once.
 _PAGE = 1000
+
+#: Events that are moved into the log in one transaction, which holds their lane.
+_STEP = 1000
+
+#: How often an import tries to hold all its lanes at once, and the pause between, seconds.
+_TRIES, _PAUSE = 20, 0.5
+
+
+#: Writes what goes with streams that were just moved, in the same transaction.
+Write = Callable[[AsyncConnection[Any], Sequence[list[RecordedEvent]]], Awaitable[None]]
 
 
 class ImportRefused(EventLogError, ValueError):
@@ -48,7 +69,10 @@ class Staged:
 
 
 class Staging:
-    """A temporary table with the events of a file, on a connection that may insert into the log.
+    """The events of a file in a table beside the log, and their way into it.
+
+    Until `accept` nothing of it is in the log, and afterwards it is certain to get there: if the
+    process dies, the next import goes on with `move`.
 
     Args:
         connection: of the tables' owner, in autocommit mode.
@@ -56,95 +80,157 @@ class Staging:
 
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
+        self._heads: dict[str, list[int]] = {"lanes": [], "positions": []}
 
-    async def load(self, events: Iterable[ImportedEvent], progress: Callable[[int], None]) -> None:
-        """Fill the table; ``progress`` is called with the number of bytes read so far.
+    async def begin(self) -> bool:
+        """Begin an import; returns whether an accepted one has yet to be moved.
+
+        Raises:
+            ImportRefused: another import runs, or the connection is not the owner's.
+        """
+        [(mine,)] = await self._rows("lock")
+        if not mine:
+            raise ImportRefused("another import is running: wait until it has ended")
+        await self._run("adopt")
+        try:
+            accepted = bool(await self._rows("accepted"))
+            if not accepted:
+                await self._run("clear")
+        except psycopg.errors.InsufficientPrivilege:
+            raise ImportRefused(
+                "only the tables' owner may import: set DATABASE_ADMIN_URL"
+            ) from None
+        return accepted
+
+    @asynccontextmanager
+    async def loaded(
+        self, events: Iterable[ImportedEvent], progress: Callable[[int], None]
+    ) -> AsyncIterator[None]:
+        """Fill the table for the block; it is emptied at the end, unless the import was accepted.
+
+        Args:
+            events: what to load.
+            progress: called with the number of bytes read so far.
 
         Raises:
             domain.eventlog.transfer.InvalidExport: as `read_export`.
         """
-        await self._run("drop")
-        await self._run("create")
+        try:
+            await self._load(events, progress)
+            yield
+        finally:
+            if not self._connection.closed and not await self._rows("accepted"):
+                await self._run("clear")
+
+    async def _load(self, events: Iterable[ImportedEvent], progress: Callable[[int], None]) -> None:
         done = 0
         async with self._connection.cursor() as cursor, cursor.copy(_SQL["copy"]) as copy:
             for imported in events:
                 event = imported.event
-                await copy.write_row((imported.line, *event[2:]))
+                await copy.write_row((imported.line, lane_of(event.stream_id), *event[2:]))
                 done += imported.size
                 progress(done)
-        await self._run("index")
         await self._run("analyze")
 
     async def check(self) -> Staged:
         """Compare the table with the log.
 
         Raises:
-            ImportRefused: they contradict each other.
+            ImportRefused: they contradict each other, or the database cannot store an event.
         """
-        for statement, say in _REFUSALS.items():
-            if rows := await self._rows(statement):
-                raise ImportRefused(say(*rows[0]))
+        rows = await self._rows("heads")
+        self._heads = {"lanes": [row[0] for row in rows], "positions": [row[1] for row in rows]}
+        await self._refuse(_IN_ITSELF)
+        await self._refuse(_WITH_THE_LOG)
         [row] = await self._rows("count")
         return Staged(*row)
 
-    async def insert(self) -> None:
-        """Append the events that the log does not have; to be called within a transaction.
-
-        Raises:
-            ImportRefused: a stream was written to meanwhile, the connection is not the owner's, or
-                the database stores an event differently.
-        """
-        try:
-            await self._run("insert")
-        except psycopg.errors.UniqueViolation:
-            raise ImportRefused(_MOVED) from None
-        except psycopg.errors.InsufficientPrivilege:
-            raise ImportRefused(
-                "only the tables' owner may import: set DATABASE_ADMIN_URL"
-            ) from None
-        except psycopg.DataError as error:
-            raise ImportRefused(f"the database cannot store an event: {error}") from None
-        if await self._rows("late"):
-            raise ImportRefused(_MOVED)
-        for line, event_id in await self._rows("altered"):
-            raise ImportRefused(f"line {line}: the database stores event {event_id} differently")
-        await self._run("ensure_tenants")
-
-    async def begin(self) -> None:
-        """Wait for another import to end; to be called first in the transaction."""
-        await self._run("lock")
-
-    async def adopt(self) -> None:
-        """Adopt the log in this cluster; see the first migration."""
-        await self._run("adopt")
-
     async def streams(self) -> AsyncIterator[list[RecordedEvent]]:
-        """Every stream of the table, complete, from the log; to be called within a transaction."""
-        stream: list[RecordedEvent] = []
-        async with self._connection.cursor("imported", binary=True) as cursor:
+        """Every stream of the table, complete, as it will be in the log."""
+        connection = self._connection
+        async with connection.transaction(), connection.cursor("imported", binary=True) as cursor:
             cursor.itersize = _PAGE
             await cursor.execute(_SQL["streams"])
-            async for row in cursor:
-                record = codec.decode(row)
-                if stream and stream[0].stream_id != record.stream_id:
-                    yield stream
-                    stream = []
-                stream.append(record)
-        if stream:
+            async for stream in _by_stream(cursor):
+                yield stream
+
+    async def accept(self) -> None:
+        """Make the import certain: from here on, nobody else can write to the streams.
+
+        Writers wait for less than a second meanwhile.
+
+        Raises:
+            ImportRefused: a stream was written to since `check`, or writers gave way to nobody.
+        """
+        for _ in range(_TRIES):
+            try:
+                async with self._connection.transaction():
+                    await self._run("short")
+                    await self._run("hold_lanes")
+                    touched = [row[0] for row in await self._rows("touched", **self._heads)]
+                    if touched:
+                        await self._refuse(_WITH_THE_LOG, touched)
+                    await self._run("ensure_tenants")
+                    await self._run("accept")
+                return
+            except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+                await asyncio.sleep(_PAUSE)
+        raise ImportRefused("the log is written to without a pause: import again later")
+
+    async def move(self, write: Write) -> None:
+        """Move the accepted events into the log, some streams of one lane at a time.
+
+        Args:
+            write: called in the transaction that moves them, with those streams, complete.
+        """
+        while chunk := await self._rows("next", events=_STEP):
+            lane, streams = chunk[0][0], [row[1] for row in chunk]
+            async with self._connection.transaction():
+                await self._rows("lock_lane", lane=lane)
+                await self._run("insert", lane=lane, streams=streams)
+                await self._run("done", lane=lane, streams=streams)
+                cursor = self._connection.cursor(binary=True)
+                await cursor.execute(_SQL["moved"], {"streams": streams})
+                await write(self._connection, [one async for one in _by_stream(cursor)])
+        await self._run("finish")
+        await self._run("clear")
+
+    async def _refuse(self, statements: Iterable[str], streams: list[str] | None = None) -> None:
+        for name in statements:
+            if rows := await self._rows(name, streams=streams):
+                raise ImportRefused(_REFUSALS[name](*rows[0]))
+
+    async def _run(self, statement: str, **params: object) -> None:
+        await self._connection.execute(_SQL[statement], params or None)
+
+    async def _rows(self, statement: str, **params: object) -> list[tuple[Any, ...]]:
+        cursor = await self._connection.execute(_SQL[statement], params or None)
+        return await cursor.fetchall()
+
+
+async def _by_stream(rows: AsyncIterable[tuple[Any, ...]]) -> AsyncIterator[list[RecordedEvent]]:
+    """Rows in the order of streams and versions, a stream at a time."""
+    stream: list[RecordedEvent] = []
+    async for row in rows:
+        record = codec.decode(row)
+        if stream and stream[0].stream_id != record.stream_id:
             yield stream
-
-    async def _run(self, statement: str) -> None:
-        await self._connection.execute(_SQL[statement])
-
-    async def _rows(self, statement: str) -> list[tuple[Any, ...]]:
-        return await (await self._connection.execute(_SQL[statement])).fetchall()
+            stream = []
+        stream.append(record)
+    if stream:
+        yield stream
 
 
-_MOVED = "a stream of the file was written to meanwhile: import again"
+#: Checks of the file alone, and against the log.
+_IN_ITSELF = ("not_json", "repeated", "order", "altered")
+_WITH_THE_LOG = ("clash", "tenants", "gap")
 
 _REFUSALS: Mapping[str, Callable[..., str]] = {
     "not_json": lambda line, field: f"line {line}: {field}: not JSON",
     "repeated": lambda line, first, field: f"line {line}: {field}: the same as on line {first}",
+    "altered": lambda line, event_id: (
+        f"line {line}: the database stores event {event_id} differently"
+    ),
     "order": lambda line, stream, version, before: (
         f"line {line}: streamversion: {version} of {stream!r} comes after {before}"
     ),

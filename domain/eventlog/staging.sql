@@ -1,48 +1,29 @@
--- name: create
-create temp table incoming (
-    line bigint not null,
-    event_id uuid not null,
-    stream_id text collate "C" not null,
-    version integer not null,
-    type text not null,
-    schema_version smallint not null,
-    tenant_id text collate "C" not null,
-    command_id uuid not null,
-    recorded_at timestamptz not null,
-    metadata text not null,
-    data text not null,
-    digest bytea not null
-)
+-- name: lock
+-- One import at a time, for as long as its connection lives.
+select pg_try_advisory_lock(hashtextextended('qlp import', 3))
+
+-- name: clear
+truncate import_events
 
 -- name: copy
-copy incoming (line, event_id, stream_id, version, type, schema_version, tenant_id, command_id,
-    recorded_at, metadata, data, digest) from stdin
-
--- name: index
-create index on incoming (stream_id, version)
+copy import_events (line, lane, event_id, stream_id, version, type, schema_version, tenant_id,
+    command_id, recorded_at, metadata, data, digest) from stdin
 
 -- name: analyze
-analyze incoming
-
--- name: drop
-drop table if exists incoming
-
--- name: lock
--- One import at a time; taken before the transaction has an id.
-select pg_advisory_xact_lock(hashtextextended('qlp import', 3))
+analyze import_events
 
 -- name: not_json
 select line, case when pg_input_is_valid(data, 'json') then 'metadata' else 'storeddata' end
-from incoming
+from import_events
 where not (pg_input_is_valid(data, 'json') and pg_input_is_valid(metadata, 'json'))
 order by line
 limit 1
 
 -- name: repeated
 -- The same event, or the same version of a stream, twice in the file.
-select max(line), min(line), 'id' from incoming group by event_id having count(*) > 1
+select max(line), min(line), 'id' from import_events group by event_id having count(*) > 1
 union all
-select max(line), min(line), 'streamversion' from incoming
+select max(line), min(line), 'streamversion' from import_events
 group by stream_id, version having count(*) > 1
 order by 1
 limit 1
@@ -50,27 +31,30 @@ limit 1
 -- name: clash
 -- The log has another event at an event's place, or has the event at another place.
 select i.line, i.stream_id, i.version, e.event_id, e.stream_id, e.version
-from incoming i
+from import_events i
 join events e on e.stream_id = i.stream_id and e.version = i.version and e.digest <> i.digest
+where %(streams)s::text[] is null or i.stream_id = any(%(streams)s)
 union all
 select i.line, i.stream_id, i.version, e.event_id, e.stream_id, e.version
-from incoming i
+from import_events i
 join events e on e.event_id = i.event_id
     and (e.stream_id <> i.stream_id or e.version <> i.version)
+where %(streams)s::text[] is null or i.stream_id = any(%(streams)s)
 order by 1
 limit 1
 
 -- name: tenants
 -- A stream whose events, with those in the log, do not all belong to one tenant.
 select i.line, i.stream_id, i.tenant_id, f.tenant_id
-from incoming i
+from import_events i
 cross join lateral (
     (select e.tenant_id from events e where e.stream_id = i.stream_id order by e.version limit 1)
     union all
-    (select o.tenant_id from incoming o where o.stream_id = i.stream_id order by o.version limit 1)
+    (select o.tenant_id from import_events o
+     where o.lane = i.lane and o.stream_id = i.stream_id order by o.version limit 1)
     limit 1
 ) f
-where f.tenant_id <> i.tenant_id
+where f.tenant_id <> i.tenant_id and (%(streams)s::text[] is null or i.stream_id = any(%(streams)s))
 order by i.line
 limit 1
 
@@ -81,9 +65,10 @@ from (
     select i.stream_id, min(i.line) as line, min(i.version) as first, max(i.version) as last,
         count(*) as count,
         (select coalesce(max(e.version), 0) from events e where e.stream_id = i.stream_id) as known
-    from incoming i
-    where not exists (select from events e
-                      where e.stream_id = i.stream_id and e.version = i.version)
+    from import_events i
+    where (%(streams)s::text[] is null or i.stream_id = any(%(streams)s))
+        and not exists (select from events e
+                        where e.stream_id = i.stream_id and e.version = i.version)
     group by i.stream_id
 ) s
 where s.first <> s.known + 1 or s.last - s.first + 1 <> s.count
@@ -96,9 +81,18 @@ select line, stream_id, version, before
 from (
     select line, stream_id, version,
         lag(version) over (partition by stream_id order by line) as before
-    from incoming
+    from import_events
 ) i
 where version <= before
+order by line
+limit 1
+
+-- name: altered
+-- The database makes another digest of an event than the file says: it stores it differently.
+select line, event_id
+from import_events
+where digest <> event_digest(event_id, command_id, recorded_at, version, schema_version, stream_id,
+    type, tenant_id, metadata::json, data::json)
 order by line
 limit 1
 
@@ -109,48 +103,94 @@ from (
     select i.stream_id, i.tenant_id,
         exists (select from events e where e.stream_id = i.stream_id and e.version = i.version)
             as known
-    from incoming i
+    from import_events i
 ) i
 
--- name: adopt
-select adopt_log()
+-- name: streams
+-- Every stream of the file, complete: what the log has of it, and what the file adds.
+select 0::bigint as position, '0'::xid8 as transaction_id, e.event_id, e.stream_id, e.version,
+    e.type, e.schema_version, e.tenant_id, e.command_id, e.recorded_at, e.metadata::text,
+    e.data::text
+from events e
+where e.stream_id in (select i.stream_id from import_events i)
+union all
+select 0, '0'::xid8, i.event_id, i.stream_id, i.version, i.type, i.schema_version, i.tenant_id,
+    i.command_id, i.recorded_at, i.metadata, i.data
+from import_events i
+where not exists (select from events e where e.stream_id = i.stream_id and e.version = i.version)
+order by stream_id, version
+
+-- name: ensure_tenants
+insert into tenants (id) select distinct tenant_id from import_events on conflict do nothing
+
+-- name: heads
+-- Where each lane ends now.
+select l.lane, coalesce((select lane_position from events where lane = l.lane
+    order by lane_position desc limit 1), 0)
+from generate_series(0, 255) l (lane)
+
+-- name: short
+set local statement_timeout = '700ms'
+
+-- name: hold_lanes
+-- All lanes of the file, in the order of all appends.
+select pg_advisory_xact_lock(1, l.lane)
+from (select distinct lane from import_events order by lane) l
+
+-- name: touched
+-- Streams of the file that were written to after those heads.
+select distinct e.stream_id
+from unnest(%(lanes)s::integer[], %(positions)s::bigint[]) h (lane, position)
+join events e on e.lane = h.lane and e.lane_position > h.position
+where exists (select from import_events i where i.lane = e.lane and i.stream_id = e.stream_id)
+
+-- name: accept
+insert into accepted_import default values
+
+-- name: accepted
+select accepted_at from accepted_import
+
+-- name: finish
+delete from accepted_import
+
+-- name: next
+-- The next streams of one lane, with so many events in all; a longer one by itself.
+select lane, stream_id
+from (
+    select lane, stream_id, sum(count(*)) over (order by stream_id) as events
+    from import_events
+    where lane = (select min(lane) from import_events)
+    group by lane, stream_id
+) s
+where events <= %(events)s or events = (
+    select count(*) from import_events i where i.lane = s.lane and i.stream_id = s.stream_id)
+order by stream_id
+
+-- name: lock_lane
+select pg_advisory_xact_lock(1, %(lane)s)
 
 -- name: insert
--- Positions are assigned in the order of the rows, so the file's order becomes the log's.
 insert into events (transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
     command_id, recorded_at, metadata, data)
 select (pg_current_xact_id()::text::bigint + l.xid_offset)::text::xid8, i.event_id, i.stream_id,
     i.version, i.type, i.schema_version, i.tenant_id, i.command_id, i.recorded_at,
     i.metadata::json, i.data::json
-from incoming i cross join log_identity l
-where not exists (select from events e
-                  where e.stream_id = i.stream_id and e.version = i.version)
+from import_events i cross join log_identity l
+where i.lane = %(lane)s and i.stream_id = any(%(streams)s)
+    and not exists (select from events e
+                    where e.stream_id = i.stream_id and e.version = i.version)
 order by i.line
 
--- name: late
--- A stream that was written to between this transaction's start and its insert: followers would
--- read it in the wrong order.
-select i.stream_id
-from incoming i
-join events e on e.stream_id = i.stream_id and e.version = i.version - 1
-join events n on n.stream_id = i.stream_id and n.version = i.version
-where e.transaction_id > n.transaction_id
-limit 1
+-- name: done
+delete from import_events where lane = %(lane)s and stream_id = any(%(streams)s)
 
--- name: altered
--- The digest that the database computed of what it stored differs from the file's.
-select i.line, i.event_id
-from incoming i join events e on e.event_id = i.event_id
-where e.digest <> i.digest
-order by i.line
-limit 1
-
--- name: ensure_tenants
-insert into tenants (id) select distinct tenant_id from incoming on conflict do nothing
-
--- name: streams
+-- name: moved
+-- The streams that were moved just now, complete.
 select e.position, e.transaction_id, e.event_id, e.stream_id, e.version, e.type, e.schema_version,
     e.tenant_id, e.command_id, e.recorded_at, e.metadata::text, e.data::text
 from events e
-where e.stream_id in (select i.stream_id from incoming i)
+where e.stream_id = any(%(streams)s)
 order by e.stream_id, e.version
+
+-- name: adopt
+select adopt_log()

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     HEAD_DIFFERS = "head differs"
     VERSIONS_MISSING = "versions missing"
     OUT_OF_RANGE = "out of range"
+    CHAIN_BROKEN = "chain broken"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint
 from domain.eventlog.seals import GENESIS, Head, Seal, SealedEvent, SealReads, seal_digest
+from domain.operations.lane_integrity import lane_findings
 from domain.operations.log_findings import (
     DIGEST_MISMATCH,
     Kind,
@@ -78,6 +81,7 @@ class LogVerifier:
     """Recomputes everything from the stored columns; trusts nothing that the database computes."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
         self._log = EventLog(pool)
         self._seals = SealReads(pool)
 
@@ -103,9 +107,8 @@ class LogVerifier:
         result.high = given_out.position
         total = await self._seals.sealed_events(from_seal - 1)
         previous = await self._before(from_seal, result)
-        end, expected = Checkpoint.start(), from_seal
-        if previous is not None:
-            end = previous.end
+        trusted = previous.end if previous is not None else Checkpoint.start()
+        end, expected = trusted, from_seal
         async for seal in self._after(from_seal - 1):
             if seal.seq != expected:
                 await self._gap(expected, seal, end, result)
@@ -123,6 +126,7 @@ class LogVerifier:
         await self._verify_heads(heads, result)
         await self._tell_moved_from_removed(result)
         await self._verify_versions(result)
+        await self._verify_lanes(trusted, result)
         result.head = next(iter(await self._seals.heads(1)), None)
         return result
 
@@ -186,6 +190,19 @@ class LogVerifier:
             result.add(of_event(Kind.OUT_OF_RANGE, detail, None, event))
             if event_digest(event) != event.digest:
                 result.add(of_event(Kind.EVENT_CHANGED, DIGEST_MISMATCH, None, event))
+
+    async def _verify_lanes(self, trusted: Checkpoint, result: Verification) -> None:
+        """Find what the chains of the lanes show and other findings do not explain."""
+        named = {finding.event_id for finding in result.findings if finding.event_id is not None}
+        gone = Counter(
+            lane_of(finding.stream_id)
+            for finding in result.findings
+            if finding.kind is Kind.EVENT_REMOVED and finding.stream_id is not None
+        )
+        async for finding in lane_findings(self._pool, trusted, named):
+            if finding.kind is Kind.EVENT_REMOVED and gone[lane_of(finding.stream_id or "")]:
+                continue
+            result.add(finding)
 
     async def _verify_versions(self, result: Verification) -> None:
         """Find missing versions, except those that another finding explains."""

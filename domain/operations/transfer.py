@@ -27,9 +27,6 @@ from domain.projections.following.parked import park
 from domain.projections.intent_row import row_of
 from domain.projections.intents import INTENT_STATES, upsert
 
-#: Read-model rows written at once.
-_BATCH = 500
-
 #: Most odd events, and most parked streams, that are listed; all of them are counted.
 MAX_NAMED = 20
 
@@ -116,10 +113,12 @@ async def import_events(
     confirm: Callable[[Staged], bool],
     progress: Callable[[int], None] = lambda _bytes: None,
 ) -> Imported:
-    """Append the events of an export, with their ids, versions, order and times.
+    """Append the events of an export, with their ids, versions and times.
 
-    Everything is written in one transaction, rows of the read model included; importing a file
-    again changes nothing. Followers of the log see no new events while the transaction lasts.
+    All or nothing: everything is checked first; from then on the import is certain. Its streams are
+    moved into the log a few at a time, each with its row of the read model, so that writers never
+    wait long. An import that broke off there is finished by the next one. Importing a file again
+    changes nothing.
 
     Args:
         admin_url: signs in as the tables' owner, who alone may insert without the append functions.
@@ -134,43 +133,74 @@ async def import_events(
     """
     async with await Connection.connect(admin_url, autocommit=True) as connection:
         staging = Staging(connection)
-        await staging.load(read_export(file), progress)
-        staged = await staging.check()
-        if not confirm(staged):
-            return Imported(staged)
-        await staging.adopt()
-        async with connection.transaction():
-            await staging.begin()
+        if await staging.begin():
+            await staging.move(_write_read_model)
+        async with staging.loaded(read_export(file), progress):
             staged = await staging.check()
-            await staging.insert()
-            return await _write_read_model(connection, staging, staged)
+            done = await _examined(staging, staged)
+            if not confirm(staged):
+                return Imported(staged)
+            await staging.accept()
+        await staging.move(_write_read_model)
+        return done
 
 
-async def _write_read_model(
-    connection: AsyncConnection[Any], staging: Staging, staged: Staged
-) -> Imported:
+async def resume_import(admin_url: str) -> bool:
+    """Finish an import that broke off once it was certain; returns whether there was one.
+
+    Args:
+        admin_url: as for `import_events`.
+
+    Raises:
+        ImportRefused: another import runs, or the connection is not the owner's.
+    """
+    async with await Connection.connect(admin_url, autocommit=True) as connection:
+        staging = Staging(connection)
+        accepted = await staging.begin()
+        if accepted:
+            await staging.move(_write_read_model)
+        return accepted
+
+
+async def _examined(staging: Staging, staged: Staged) -> Imported:
+    """What an import will do.
+
+    Raises:
+        ImportRefused: a stream can be folded, but is out of bounds or contradicts itself.
+    """
     unfinished = unknown = rows = parked = 0
     first_parked: list[str] = []
-    batch: list[InlineWrite] = []
     async for stream in staging.streams():
         unknown += sum(not REGISTRY.reads(each.type, each.schema_version) for each in stream)
         try:
             state = _folded(stream)
         except _Unfoldable as error:
-            at = (error.record.stream_id, error.record.version, error.record.event_id)
-            await park(connection, INTENT_STATES, *at, error.reason)
             parked += 1
             first_parked += [str(error)][: MAX_NAMED - parked + 1]
             continue
-        if state is None:
-            continue
-        unfinished += not state.status.terminal
-        rows += 1
-        batch.append(upsert(row_of(state)))
-        if len(batch) == _BATCH:
-            await _write(connection, batch)
-    await _write(connection, batch)
+        if state is not None:
+            unfinished += not state.status.terminal
+            rows += 1
     return Imported(staged, unfinished, unknown, rows, parked, tuple(first_parked))
+
+
+async def _write_read_model(
+    connection: AsyncConnection[Any], streams: Sequence[list[RecordedEvent]]
+) -> None:
+    """Write the rows of streams that were just moved into the log."""
+    batch: list[InlineWrite] = []
+    for stream in streams:
+        try:
+            state = _folded(stream)
+        except _Unfoldable as error:
+            at = (error.record.stream_id, error.record.version, error.record.event_id)
+            await park(connection, INTENT_STATES, *at, error.reason)
+            continue
+        if state is not None:
+            batch.append(upsert(row_of(state)))
+    if batch:
+        async with connection.cursor() as cursor:
+            await cursor.executemany(batch[0].statement, [write.params for write in batch])
 
 
 class _Unfoldable(Exception):
@@ -226,10 +256,3 @@ def _check_bounds(record: RecordedEvent) -> None:
         raise ImportRefused(
             f"stream {record.stream_id!r}, version {record.version}: data: {describe(error)}"
         ) from None
-
-
-async def _write(connection: AsyncConnection[Any], batch: list[InlineWrite]) -> None:
-    if batch:
-        async with connection.cursor() as cursor:
-            await cursor.executemany(batch[0].statement, [write.params for write in batch])
-        batch.clear()

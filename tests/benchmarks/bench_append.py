@@ -36,7 +36,8 @@ METADATA = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
 
 FLOOR_TABLE = """
     create table floor (like events including defaults including identity including indexes);
-    alter table floor drop column digest;
+    alter table floor drop column digest, drop column lane, drop column lane_position,
+        drop column chain_digest;
     alter table floor alter transaction_id set default pg_current_xact_id();
     grant select, insert on floor to qlp_app;
 """

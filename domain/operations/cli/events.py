@@ -35,7 +35,7 @@ from domain.operations.cli.console import (
 from domain.operations.cli.group import command_group, discard_output, nobody_reads
 from domain.operations.cli.progress import progress_bar
 from domain.operations.tail import Tail
-from domain.operations.transfer import Imported, export_events, import_events
+from domain.operations.transfer import Imported, export_events, import_events, resume_import
 
 events = command_group("Watch, export and import events.")
 
@@ -199,18 +199,49 @@ def _target(file: str) -> Iterator[BinaryIO]:
 
 @events.command("import")
 def events_import(
-    file: Annotated[str, typer.Argument(help="An export, a pipe, or - for standard input.")],
+    file: Annotated[
+        str | None, typer.Argument(help="An export, a pipe, or - for standard input.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Finish an import that broke off; reads no file.")
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Append the events of an export: all or nothing, with their ids, versions, order and times.
+    """Append the events of an export: all or nothing, with their ids, versions and times.
 
     Needs the owner of the tables (DATABASE_ADMIN_URL). Importing a file again changes nothing. The
     read model of the intents is written too, and the application continues those that have not
     ended. Streams that this release cannot fold are imported as they are, and listed. An export
     holds no vectors for the search for similar intents.
+
+    Everything is checked before the first event is written. If the import breaks off after that,
+    the next one finishes it, or --resume does.
     """
+    if resume:
+        _resume(file, dry_run, json)
+        return
+    if file is None:
+        raise typer.BadParameter("name the file of an export, or - for standard input")
+    _import(file, dry_run, yes, json)
+
+
+def _resume(file: str | None, dry_run: bool, json: bool) -> None:
+    if file is not None or dry_run:
+        raise typer.BadParameter("--resume takes no file and no --dry-run")
+
+    async def work(_: AsyncConnectionPool) -> None:
+        resumed = await resume_import(owner_url())
+        if json:
+            print_json({"resumed": resumed})
+        else:
+            note("the import is finished" if resumed else "no import broke off")
+
+    run(work)
+
+
+def _import(file: str, dry_run: bool, yes: bool, json: bool) -> None:
     if file == "-" and not (dry_run or yes):
         raise typer.BadParameter(
             "standard input is the file, so nobody can confirm: try --dry-run, then use --yes"

@@ -66,6 +66,7 @@ class DatabaseExam:
             "rights": lambda: examine_rights(self._pool),
             "triggers": lambda: examine_triggers(self._pool, self._owner_url),
             "sealing": lambda: examine_sealing(self._pool),
+            "import": self._import,
             "vectors": self._vectors,
             "horizon": self._horizon,
             "relay": self._relay,
@@ -97,6 +98,16 @@ class DatabaseExam:
             fix = "lower QLP_DATABASE_POOL_SIZE, or run fewer instances"
             findings.append(Finding("connections", "warn", detail, fix))
         return findings
+
+    async def _import(self) -> Sequence[Finding]:
+        rows = await self._fetch("accepted_import")
+        if not rows:
+            return []
+        detail = (
+            f"an import that was accepted at {rows[0][0]:%Y-%m-%d %H:%M} UTC has not ended: "
+            "nobody else can write to its streams"
+        )
+        return [Finding("import", "warn", detail, "qlp events import --resume")]
 
     async def _writes(self) -> Sequence[Finding]:
         if await EventLog(self._pool).writable():

@@ -78,10 +78,12 @@ where p.pronamespace = 'public'::regnamespace and p.prosecdef
 order by 1, 2, 3
 
 -- name: try_append
-select event_id, stream_id, version, type, schema_version, tenant_id, command_id, recorded_at,
-    metadata::text, data::text, digest
-from events
-where stream_id = %(stream_id)s
+select e.event_id, e.stream_id, e.version, e.type, e.schema_version, e.tenant_id, e.command_id,
+    e.recorded_at, e.metadata::text, e.data::text, e.digest,
+    e.lane, e.lane_position, coalesce(b.chain_digest, %(start)s), e.chain_digest
+from events e
+left join events b on b.lane = e.lane and b.lane_position = e.lane_position - 1
+where e.stream_id = %(stream_id)s
 
 -- name: append_event
 select append_event(%(stream_id)s, 'doctor', 0, gen_random_uuid(), '{"traceparent": "ü"}',
@@ -105,6 +107,9 @@ insert into seals (seq, from_transaction_id, from_position, to_transaction_id, t
     positions, event_ids, stream_ids, versions, digests, sealed_at, previous_digest, digest)
 select coalesce(max(seq), 0) + 1, '0', 0, '0', 0, 1, '{}', '{}', '{}', '{}', '{}', now(),
     sha256('tried'), %(digest)s from seals
+
+-- name: accepted_import
+select accepted_at from accepted_import
 
 -- name: vector_version
 select extversion from pg_extension where extname = 'vector'

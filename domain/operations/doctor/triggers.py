@@ -21,6 +21,7 @@ from domain.database.migrate import load_migrations
 from domain.database.pool import Connection, fetch
 from domain.database.statements import load_statements
 from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.lanes import CHAIN_START, chain_digest, lane_of
 from domain.operations.doctor.findings import Finding, first_line
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
@@ -38,6 +39,10 @@ _TRIGGERS = {
         "BEFORE INSERT ON public.events FOR EACH ROW WHEN ((new.digest IS NULL)) "
         "EXECUTE FUNCTION set_event_digest()"
     ),
+    ("events", "events_lane"): (
+        "BEFORE INSERT ON public.events FOR EACH ROW WHEN ((new.lane_position IS NULL)) "
+        "EXECUTE FUNCTION set_event_lane()"
+    ),
     ("seals", "seals_immutable"): f"BEFORE DELETE OR UPDATE ON public.seals {_CHANGES}",
     ("seals", "seals_not_truncated"): (
         f"BEFORE TRUNCATE ON public.seals FOR EACH STATEMENT {_REFUSES}"
@@ -50,12 +55,12 @@ _HORIZON = (
     "::xid8 AS horizon FROM log_identity;"
 )
 
-#: A function in a migration; not `event_digest`, whose body is not quoted: its result is checked.
+#: A function in a migration. Those that make digests are not quoted: their results are checked.
 _FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
 )
 _PROTECTING = {"refuse_change", "set_event_digest", "append_event", "append_events"} | {
-    *("append_group", "adopt_log")
+    *("append_group", "adopt_log", "set_event_lane")
 }
 
 #: Changes of an existing row, and of the whole table, that must be refused.
@@ -167,13 +172,14 @@ async def _digests(pool: AsyncConnectionPool) -> list[Finding]:
     for way in ("append_event", "append_group"):
         async with pool.connection() as connection:
             if not await _digest_matches(connection, way):
-                return [_fail(f"digests do not match what {way} records", "restore event_digest")]
+                detail = f"digests do not match what {way} records"
+                return [_fail(detail, "restore event_digest, lane_of and chain_digest")]
     return []
 
 
 async def _digest_matches(connection: AsyncConnection[Any], way: str) -> bool:
-    """Whether an event appended in this way gets the right digest; is rolled back."""
-    params = {"stream_id": f"doctor-{uuid4()}"}
+    """Whether an event appended in this way gets the right digests; is rolled back."""
+    params = {"stream_id": f"doctor-{uuid4()}", "start": CHAIN_START}
     try:
         async with connection.transaction(force_rollback=True):
             await connection.execute(_SQL[way], params)
@@ -183,7 +189,13 @@ async def _digest_matches(connection: AsyncConnection[Any], way: str) -> bool:
         raise
     except psycopg.Error:
         return False
-    return [event_digest(StoredEvent(0, 0, *row)) for row in rows] == [rows[0][-1]]
+    [(*stored, lane, place, before, chained)] = rows
+    event = StoredEvent(0, 0, *stored)
+    return (
+        event.digest == event_digest(event)
+        and lane == lane_of(event.stream_id)
+        and chained == chain_digest(lane, place, before, event.digest)
+    )
 
 
 async def _tried(owner_url: str) -> list[Finding]:
@@ -202,8 +214,8 @@ async def _tried(owner_url: str) -> list[Finding]:
                     detail = f"{verb} of {table} is not refused to the owner (tried)"
                     findings.append(_fail(detail, "restore the triggers and their function"))
         if not await _digest_matches(owner, "insert_event"):
-            detail = "an inserted event gets no digest, or a wrong one (tried)"
-            findings.append(_fail(detail, "restore events_digest and its function"))
+            detail = "an inserted event gets no digest or lane, or a wrong one (tried)"
+            findings.append(_fail(detail, "restore events_digest, events_lane, their functions"))
     return findings
 
 

@@ -30,7 +30,7 @@ UPSERT = b"""insert into checkpoints values (%(name)s, '1', 1, 1)
     on conflict (name) do update set position = checkpoints.position + 1"""
 
 GROUP = "select o_accepted, o_transaction_id is null from append_group('9s', %s)"
-LOCK = "select pg_advisory_xact_lock(hashtextextended(%s, 0))"
+LOCK = "select pg_advisory_xact_lock(1, lane_of(%s))"
 
 
 async def append(

@@ -99,6 +99,12 @@ def kinds(result: Verification) -> list[tuple[Kind, int | None]]:
 REDIGEST = """update events set digest = event_digest(event_id, command_id, recorded_at, version,
     schema_version, stream_id, type, tenant_id, metadata, data);"""
 
+RECHAIN = """update events e set chain_digest = o.chain_digest from (
+        select event_id, chain_digests(null, lane, lane_position, digest)
+            over (partition by lane order by lane_position) as chain_digest
+        from events
+    ) o where o.event_id = e.event_id;"""
+
 
 async def test_an_untouched_log_verifies(
     verifier: LogVerifier, sealed: list[RecordedEvent], event_log: EventLog
@@ -286,10 +292,11 @@ async def test_an_inserted_event_is_named(
 ) -> None:
     await tamper(
         f"""insert into events (transaction_id, position, event_id, stream_id, version, type,
-            schema_version, tenant_id, command_id, metadata, data, digest)
+            schema_version, tenant_id, command_id, metadata, data, digest, lane, lane_position,
+            chain_digest)
         overriding system value
         select transaction_id, position + 100, gen_random_uuid(), 'forged', 1, type,
-            schema_version, tenant_id, command_id, metadata, data, ''
+            schema_version, tenant_id, command_id, metadata, data, '', lane_of('forged'), 1, ''
         from events where event_id = '{sealed[5].event_id}'; {REDIGEST}"""
     )
     [forged] = await event_log.read_stream("forged")
@@ -374,6 +381,8 @@ async def test_a_seal_made_to_fit_a_change_no_longer_fits_the_next(
     await tamper(f"update events set data = '{{}}' where event_id = '{sealed[0].event_id}';"
                  f"{REDIGEST}")  # fmt: skip
     await forge(pool, tamper, only=1)
+    assert kinds(await verifier.verify()) == [(Kind.SEAL_CHANGED, 2), (Kind.CHAIN_BROKEN, None)]
+    await tamper(RECHAIN)
     assert kinds(await verifier.verify()) == [(Kind.SEAL_CHANGED, 2)]
 
 
@@ -384,6 +393,8 @@ async def test_a_rewrite_of_everything_by_the_owner_is_found_by_exported_heads(
     assert (await verifier.verify(heads=heads)).heads == 3
     await tamper(f"update events set data = '{{}}' where version = 2; {REDIGEST}")
     await forge(pool, tamper)
+    assert {kind for kind, _ in kinds(await verifier.verify())} == {Kind.CHAIN_BROKEN}
+    await tamper(RECHAIN)
     assert (await verifier.verify()).intact, "the forgery is not good enough for this test"
     found = kinds(await verifier.verify(heads=heads))
     assert sorted(found) == [(Kind.HEAD_DIFFERS, seq) for seq in (1, 2, 3)]
@@ -411,8 +422,9 @@ async def test_seals_cut_off_at_the_end_are_missed_and_nothing_is_sealed_over_th
     await tamper(f"delete from seals where seq > {left};"
                  f"update events set data = '{{}}' where event_id = '{sealed[10].event_id}';"
                  f"{REDIGEST}")  # fmt: skip
-    [finding] = (await verifier.verify()).findings
+    finding, changed = (await verifier.verify()).findings
     assert (finding.kind, finding.seal) == (Kind.SEAL_REMOVED, left + 1)
+    assert named(changed) == name(Kind.CHAIN_BROKEN, None, sealed[10])
     assert finding.detail == f"the log was once sealed up to position {sealed[10].position}"
     await append(event_log, "late", 0)
     with (
@@ -421,11 +433,13 @@ async def test_seals_cut_off_at_the_end_are_missed_and_nothing_is_sealed_over_th
     ):
         await sealer.run_until_caught_up()
     assert f'"kind": "seals_missing", "last": {left}' in caplog.text
+    await tamper(RECHAIN)
     assert kinds(await verifier.verify()) == [(Kind.SEAL_REMOVED, left + 1)]
 
 
 INSERT = """insert into events (transaction_id, position, event_id, stream_id, version, type,
-    schema_version, tenant_id, command_id, metadata, data, digest) overriding system value values"""
+    schema_version, tenant_id, command_id, metadata, data, digest, lane, lane_position,
+    chain_digest) overriding system value values"""
 STRAYS = [
     ("(pg_current_xact_id()::text::bigint + 1000)::text::xid8", "default"),
     ("'9223372036854775807'", "default"),
@@ -443,7 +457,8 @@ async def test_an_event_where_none_can_be_is_named(
     verifier: LogVerifier, sealed: list[RecordedEvent], tamper: Tamper, event_log: EventLog,
     sealer: Sealer, transaction: str, position: str, is_sealed: bool,
 ) -> None:  # fmt: skip
-    row = "gen_random_uuid(), 'forged', 1, 'T', 1, 'acme', gen_random_uuid(), '{}', '{}', ''"
+    row = """gen_random_uuid(), 'forged', 1, 'T', 1, 'acme', gen_random_uuid(), '{}', '{}', '',
+        lane_of('forged'), 1, ''"""
     await tamper(f"{INSERT} ({transaction}, {position}, {row}); {REDIGEST}")
     if is_sealed:
         await sealer.run_until_caught_up()

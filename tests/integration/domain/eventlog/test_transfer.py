@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -22,8 +23,10 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.access.store import ApiKeys
 from domain.application.repository import IntentRepository
+from domain.database.outages import outage_of
 from domain.database.pool import open_pool
 from domain.errors import OperationError
+from domain.eventlog import staging
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.intent_streams import UnreadableStream
@@ -31,15 +34,23 @@ from domain.eventlog.log import EventLog
 from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
 from domain.eventlog.scan import Filter
 from domain.eventlog.seals import Sealer
-from domain.eventlog.staging import ImportRefused
+from domain.eventlog.staging import ImportRefused, Staging
 from domain.eventlog.transfer import ExportWriter, InvalidExport, read_export
 from domain.intents.events import IntentSubmitted, SandboxRunFinished
+from domain.intents.state import IntentState
 from domain.operations.log_integrity import LogVerifier
 from domain.operations.projections import verify
 from domain.operations.replay import replay
-from domain.operations.transfer import Exported, Imported, export_events, import_events
+from domain.operations.transfer import (
+    Exported,
+    Imported,
+    export_events,
+    import_events,
+    resume_import,
+)
 from domain.projections.following.parked import parked_streams
-from domain.projections.intents import IntentReads
+from domain.projections.intent_row import row_of
+from domain.projections.intents import IntentReads, IntentRow
 from domain.projections.registry import Projections
 from tests.support.intents.recorder import Recorder
 from tests.support.intents.specification import INTENT, submitted
@@ -96,19 +107,19 @@ async def whole(pool: AsyncConnectionPool) -> list[RecordedEvent]:
 
 
 def told(events: list[RecordedEvent]) -> list[tuple[Any, ...]]:
-    """Events without where they lie in one log."""
-    return [
-        (e.event_id, e.stream_id, e.version, e.type, e.schema_version, e.tenant_id, e.command_id,
-         e.recorded_at, e.metadata, e.data)
+    """Events stream by stream, without where they lie in one log."""
+    return sorted(
+        (e.stream_id, e.version, e.event_id, e.type, e.schema_version, e.tenant_id, e.command_id,
+         e.recorded_at, e.metadata_json, e.data_json)
         for e in events
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
-async def test_an_import_keeps_ids_versions_order_times_and_every_byte(
+async def test_an_import_keeps_ids_versions_times_and_every_byte(
     pool: AsyncConnectionPool,
     intents: list[UUID],
     target: Database,
@@ -122,7 +133,8 @@ async def test_an_import_keeps_ids_versions_order_times_and_every_byte(
     assert (result.staged.new, result.staged.streams) == (done.events, 7)
     assert told(await whole(target_pool)) == told(await whole(pool))
     await exported(target_pool, second := tmp_path / "second")
-    assert first.read_bytes().splitlines()[:-1] == second.read_bytes().splitlines()[:-1]
+    once, twice = (sorted(path.read_bytes().splitlines()[:-1]) for path in (first, second))
+    assert once == twice
     await Sealer(CheckpointStore(target_pool)).run_until_caught_up()
     assert (await LogVerifier(target_pool).verify()).intact
 
@@ -275,9 +287,8 @@ async def test_odd_json_is_carried_as_it_is_and_what_only_postgresql_reads_is_na
     assert "odd-0, event 1" in done.first_odd
     result = await imported(target, path)
     assert (result.staged.new, result.parked) == (len(ODD), len(ODD) // 2)
-    stored_here = [(e.stream_id, e.data_json, e.metadata_json) for e in await whole(target_pool)]
-    assert stored_here == [(e.stream_id, e.data_json, e.metadata_json) for e in await whole(pool)]
-    assert [data for _, data, _ in stored_here] == ODD
+    assert told(await whole(target_pool)) == told(await whole(pool))
+    assert sorted(event.data_json for event in await whole(target_pool)) == sorted(ODD)
     assert (await LogVerifier(target_pool).verify()).intact
     for name in ("intent_states", "usage_daily"):
         await Projections(target_pool).run_until_caught_up()
@@ -322,6 +333,9 @@ async def test_a_dry_run_verifies_and_imports_nothing(
     assert result.staged.new == len(await whole(pool))
     assert seen[-1] < exported_file.stat().st_size
     assert await whole(target_pool) == []
+    with psycopg.connect(target.admin_url) as owner:
+        left = owner.execute("select count(*) from import_events").fetchall()
+    assert left == [(0,)], "nothing of the file stays in the database"
 
 
 async def test_a_clash_refuses_the_whole_file(
@@ -335,7 +349,7 @@ async def test_a_clash_refuses_the_whole_file(
     assert len(await whole(target_pool)) == 1
 
 
-async def test_an_import_that_breaks_off_leaves_nothing(
+async def test_an_import_that_breaks_off_before_it_is_certain_leaves_nothing(
     exported_file: Path,
     target: Database,
     target_pool: AsyncConnectionPool,
@@ -344,10 +358,96 @@ async def test_an_import_that_breaks_off_leaves_nothing(
     def broken(_: object) -> None:
         raise ConnectionError("gone in between")
 
-    monkeypatch.setattr("domain.operations.transfer.row_of", broken)
-    with pytest.raises(ConnectionError):
-        await imported(target, exported_file)
+    with monkeypatch.context() as breaking:
+        breaking.setattr(Staging, "accept", broken)
+        with pytest.raises(ConnectionError):
+            await imported(target, exported_file)
     assert await whole(target_pool) == []
+    assert (await imported(target, exported_file)).staged.known == 0
+
+
+@pytest.mark.parametrize("before", [0, 2, 5])
+async def test_an_import_that_breaks_off_later_is_finished_by_the_next_one(
+    exported_file: Path,
+    pool: AsyncConnectionPool,
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    monkeypatch: pytest.MonkeyPatch,
+    before: int,
+) -> None:
+    """Until then nobody else writes to its streams, and no stream is there in part."""
+    written = 0
+
+    def breaks(state: IntentState) -> IntentRow:
+        nonlocal written
+        if written == before:
+            raise ConnectionError("gone in between")
+        written += 1
+        return row_of(state)
+
+    monkeypatch.setattr(staging, "_STEP", 1)  # each stream in a transaction of its own
+    with monkeypatch.context() as breaking:
+        breaking.setattr("domain.operations.transfer.row_of", breaks)
+        with pytest.raises(ConnectionError):
+            await imported(target, exported_file)
+    there = await whole(target_pool)
+    everything = await whole(pool)
+    assert {e.stream_id for e in there} < {e.stream_id for e in everything}
+    assert told(there) == told([e for e in everything if e.stream_id in streams(there)])
+    assert len(streams(there)) == before
+    missing = (streams(everything) - streams(there)).pop()
+    event = NewEvent(uuid4(), "Other", 1, {})
+    with pytest.raises(psycopg.errors.LockNotAvailable) as refused:
+        await EventLog(target_pool).append(missing, "acme", 0, uuid4(), [event], {})
+    assert outage_of(refused.value)
+    if before:
+        assert (await imported(target, exported_file)).staged.new == 0
+    else:
+        assert await resume_import(target.admin_url)
+        assert not await resume_import(target.admin_url)
+    assert told(await whole(target_pool)) == told(everything)
+    assert (await verify(target_pool, "intent_states")).differing == 0
+    assert (await LogVerifier(target_pool).verify()).intact
+    await EventLog(target_pool).append("another", "acme", 0, uuid4(), [event], {})
+
+
+def streams(events: list[RecordedEvent]) -> set[str]:
+    """The streams of some events."""
+    return {event.stream_id for event in events}
+
+
+async def test_writers_wait_for_an_import_less_than_a_second(
+    pool: AsyncConnectionPool, target: Database, target_pool: AsyncConnectionPool, tmp_path: Path
+) -> None:
+    log = EventLog(pool)
+    for number in range(300):
+        events = [NewEvent(uuid4(), "Happened", 1, {"n": n}) for n in range(20)]
+        await log.append(f"s-{number}", "acme", 0, uuid4(), events, {})
+    await exported(pool, path := tmp_path / "export")
+    waited: list[float] = []
+
+    async def write(writer: int) -> None:
+        while not importing.done():
+            began = time.perf_counter()
+            event = NewEvent(uuid4(), "Happened", 1, {})
+            stream = f"own-{writer}-{len(waited)}"
+            await EventLog(target_pool).append(stream, "acme", 0, uuid4(), [event], {})
+            waited.append(time.perf_counter() - began)
+
+    importing = asyncio.create_task(imported(target, path))
+    await asyncio.gather(*(write(writer) for writer in range(4)))
+    assert (await importing).staged.new == 6_000
+    assert len(waited) > 100
+    assert max(waited) < 1.0
+    assert (await LogVerifier(target_pool).verify()).intact
+
+
+async def test_two_imports_at_once_are_refused(exported_file: Path, target: Database) -> None:
+    async with await psycopg.AsyncConnection.connect(target.admin_url, autocommit=True) as other:
+        assert await Staging(other).begin() is False
+        with pytest.raises(ImportRefused, match="another import is running"):
+            await imported(target, exported_file)
+    assert (await imported(target, exported_file)).staged.known == 0
 
 
 async def test_a_stream_written_to_during_the_import_is_not_mixed_up(
@@ -371,7 +471,7 @@ async def test_a_stream_written_to_during_the_import_is_not_mixed_up(
             while not waiting:
                 [[waiting]] = await (await watching.execute(waits)).fetchall()
         await other.commit()
-        with pytest.raises(ImportRefused, match="import again"):
+        with pytest.raises(ImportRefused, match="clashes with event"):
             await importing
     assert [event.type for event in await whole(target_pool)] == ["T"]
 

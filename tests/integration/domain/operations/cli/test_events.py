@@ -165,6 +165,8 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
         path.read_bytes(), *arguments, url=url, DATABASE_ADMIN_URL=admin_url
     )
     assert (read.code, read.json["staged"]["known"]) == (0, 5)
+    resumed = await qlp("events", "import", "--resume", url=url, DATABASE_ADMIN_URL=admin_url)
+    assert (resumed.code, "no import broke off" in resumed.err) == (0, True)
     stdin = gzip.compress(path.read_bytes())
     packed = await qlp_with_stdin(stdin, *arguments, url=url, DATABASE_ADMIN_URL=admin_url)
     assert (packed.code, "gunzip -c" in packed.err) == (1, True)
@@ -221,6 +223,8 @@ async def test_one_odd_event_stops_none_of_the_commands_that_read_every_event(
         (("import", "/dev/zero", "--yes"), "is neither a file nor a pipe"),
         (("import", "-", "--yes"), "is neither a file nor a pipe"),
         (("import", "-"), "nobody can confirm"),
+        (("import", "--yes"), "name the file of an export"),
+        (("import", "export", "--resume"), "takes no file"),
         (("export", "--after", "9:9"), "lies beyond the end of this log"),
         (("export", "--after", "99999999999999999999:1"), "lies beyond the end of this log"),
         (("export", "--after", "٣:٤"), "must be 'next' of an export"),

@@ -135,6 +135,9 @@ REPLACED = [
     "drop trigger seals_immutable on seals",
     "create or replace trigger events_digest before insert on events"
     " for each row when (false) execute function set_event_digest()",
+    "create or replace function set_event_lane() returns trigger language plpgsql as"
+    " $$ begin new.lane := 0; new.lane_position := 1; new.chain_digest := ''; return new; end $$",
+    "drop trigger events_lane on events",
     "alter table events enable replica trigger events_immutable",
     "do $$ begin execute format('alter database %I set session_replication_role = replica',"
     " current_database()); end $$",
@@ -201,18 +204,33 @@ async def test_what_the_owner_tries_is_rolled_back(
     assert (verified.seals, verified.events, verified.findings) == (1, 5, [])
 
 
-async def test_digests_that_are_made_up_are_found(
-    database: Database, pool: AsyncConnectionPool
+MADE_UP = [
+    "event_digest(p_event_id uuid, p_command_id uuid, p_recorded_at timestamptz, p_version integer,"
+    " p_schema_version smallint, p_stream_id text, p_type text, p_tenant_id text, p_metadata json,"
+    " p_data json) returns bytea language sql stable parallel safe return sha256('x'::bytea)",
+    "chain_digest(p_lane smallint, p_lane_position bigint, p_before bytea, p_digest bytea)"
+    " returns bytea language sql immutable parallel safe return p_digest",
+    "lane_of(p_stream_id text) returns smallint language sql stable strict parallel safe"
+    " return 0::smallint",
+]
+
+
+@pytest.mark.parametrize("function", MADE_UP)
+async def test_digests_and_lanes_that_are_made_up_are_found(
+    database: Database, pool: AsyncConnectionPool, function: str
 ) -> None:
-    as_owner(
-        database,
-        "create or replace function event_digest(p_event_id uuid, p_command_id uuid,"
-        " p_recorded_at timestamptz, p_version integer, p_schema_version smallint,"
-        " p_stream_id text, p_type text, p_tenant_id text, p_metadata json, p_data json)"
-        " returns bytea language sql stable parallel safe return sha256('x'::bytea)",
-    )
+    as_owner(database, f"create or replace function {function}")
     [finding] = await found(pool, "triggers")
     assert (finding.status, "digests do not match" in finding.detail) == ("fail", True)
+
+
+async def test_an_import_that_was_not_finished_is_named(
+    database: Database, pool: AsyncConnectionPool
+) -> None:
+    assert await found(pool, "import") == []
+    as_owner(database, "insert into accepted_import default values")
+    [finding] = await found(pool, "import")
+    assert (finding.status, finding.fix) == ("warn", "qlp events import --resume")
 
 
 GRANTS = [

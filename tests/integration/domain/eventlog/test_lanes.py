@@ -1,0 +1,200 @@
+"""In each lane events have gapless places in the order of commits, and a chain of digests."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from itertools import groupby
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg_pool import AsyncConnectionPool
+
+from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.lanes import CHAIN_START, LANES, chain_digest, lane_of
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent, WrongExpectedVersion
+from domain.eventlog.seals import Sealer
+from domain.operations.log_findings import Kind
+from domain.operations.log_integrity import LogVerifier
+from tests.support.postgres import Database
+
+
+async def append(log: EventLog, stream_id: str, version: int, count: int = 1) -> None:
+    events = [NewEvent(uuid4(), "Happened", 1, {"n": n}) for n in range(count)]
+    await log.append(stream_id, "acme", version, uuid4(), events, {})
+
+
+async def places(pool: AsyncConnectionPool) -> list[tuple[Any, ...]]:
+    """Lane, place, stream, version, digest and chain of every event, in the order of the lanes."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            """select lane, lane_position, stream_id, version, digest, chain_digest
+            from events order by lane, lane_position""",
+            binary=True,
+        )
+        return await cursor.fetchall()
+
+
+def assert_chained(rows: list[tuple[Any, ...]]) -> None:
+    for lane, its in groupby(rows, key=lambda row: row[0]):
+        before, versions = CHAIN_START, dict[str, int]()
+        for position, (_, stored, stream_id, version, digest, chained) in enumerate(its, 1):
+            assert (stored, lane_of(stream_id)) == (position, lane)
+            assert version == versions.get(stream_id, 0) + 1
+            versions[stream_id] = version
+            before = chain_digest(lane, position, before, digest)
+            assert chained == before
+
+
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=200)
+
+
+@given(stream_id=text.filter(bool))
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_database_and_the_code_know_the_same_lane(database: Database, stream_id: str) -> None:
+    with psycopg.connect(database.admin_url) as connection:
+        [(lane,)] = connection.execute("select lane_of(%s)", [stream_id]).fetchall()
+    assert lane == lane_of(stream_id)
+    assert 0 <= lane < LANES
+
+
+async def test_every_way_in_gives_a_place_and_continues_the_chain(
+    event_log: EventLog, pool: AsyncConnectionPool, database: Database
+) -> None:
+    # Three streams of one lane, so that a group has several events in it.
+    same = [f"s-{n}" for n in range(3000) if lane_of(f"s-{n}") == 7][:3]
+    for stream_id in same:
+        await append(event_log, stream_id, 0)
+        await append(event_log, stream_id, 1, count=3)
+    others = [f"other-{n}" for n in range(40)]
+    for version in (0, 2):
+        await asyncio.gather(
+            *(append(event_log, each, version, count=2) for each in others),
+            *(append(event_log, each, version + 4, count=2) for each in same),
+        )
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as owner:
+        await owner.execute(
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, metadata, data) select gen_random_uuid(), 'owner-' || n % 5, n / 5 + 1,
+            'T', 1, 'acme', gen_random_uuid(), '{}', '{"a": 1 }' from generate_series(0, 24) n
+            order by n"""
+        )
+    rows = await places(pool)
+    assert len(rows) == 3 * 8 + 40 * 4 + 25
+    assert_chained(rows)
+
+
+async def test_what_is_rolled_back_leaves_no_gap(
+    event_log: EventLog, pool: AsyncConnectionPool
+) -> None:
+    await append(event_log, "s", 0)
+    for _ in range(3):
+        with pytest.raises(WrongExpectedVersion):
+            await append(event_log, "s", 7)
+    await append(event_log, "s", 1)
+    rows = await places(pool)
+    assert [row[1] for row in rows] == [1, 2]
+
+
+async def test_writers_at_once_leave_no_gap_and_break_no_chain(
+    event_log: EventLog, pool: AsyncConnectionPool
+) -> None:
+    other = EventLog(pool)  # as another process has it: groups of both meet in the same lanes
+    chance = random.Random(7)
+
+    async def write(log: EventLog, writer: int) -> None:
+        for n in range(25):
+            await append(log, f"s-{writer}-{n}", 0, count=chance.randint(1, 3))
+
+    await asyncio.gather(
+        *(
+            write(log, writer * 2 + n)
+            for writer in range(16)
+            for n, log in enumerate((event_log, other))
+        )
+    )
+    rows = await places(pool)
+    assert len({row[2] for row in rows}) == 800
+    assert_chained(rows)
+
+
+#: Streams of one lane.
+SAME = [f"s-{n}" for n in range(6000) if lane_of(f"s-{n}") == 7][:6]
+
+#: Makes an event's own digest fit again.
+REDIGEST = """digest = event_digest(event_id, command_id, recorded_at, version, schema_version,
+    stream_id, type, tenant_id, metadata, data)"""
+
+#: What is done to the fourth of six events of one lane, and how it is named.
+TAMPERED = {
+    "changed": (
+        ["update events set data = '{}' where {victim}", f"update events set {REDIGEST}"],
+        (Kind.CHAIN_BROKEN, 3),
+    ),
+    "given to another tenant": (
+        ["update events set tenant_id = 'evil' where {victim}", f"update events set {REDIGEST}"],
+        (Kind.CHAIN_BROKEN, 3),
+    ),
+    "dated back": (
+        [
+            "update events set recorded_at = recorded_at - interval '1 day' where {victim}",
+            f"update events set {REDIGEST}",
+        ],
+        (Kind.CHAIN_BROKEN, 3),
+    ),
+    "removed": (["delete from events where {victim}"], (Kind.EVENT_REMOVED, 4)),
+    "removed, its place filled": (
+        [
+            "delete from events where {victim}",
+            "update events set lane_position = 4 where lane = 7 and lane_position = 5",
+            "update events set lane_position = 5 where lane = 7 and lane_position = 6",
+        ],
+        (Kind.CHAIN_BROKEN, 4),
+    ),
+    "moved to another lane": (
+        ["update events set lane = 8, lane_position = 1 where {victim}"],
+        (Kind.EVENT_REMOVED, 4),
+    ),
+    "exchanged with the next": (
+        [
+            "update events set lane_position = 0 where {victim}",
+            "update events set lane_position = 4 where lane = 7 and lane_position = 5",
+            "update events set lane_position = 5 where {victim}",
+        ],
+        (Kind.CHAIN_BROKEN, 4),
+    ),
+    "its chain overwritten": (
+        ["update events set chain_digest = sha256('') where {victim}"],
+        (Kind.CHAIN_BROKEN, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+@pytest.mark.parametrize("sealed", [False, True], ids=["not sealed", "seals gone"])
+async def test_what_was_done_to_an_event_is_named_before_it_is_sealed(
+    event_log: EventLog, pool: AsyncConnectionPool, database: Database, what: str, sealed: bool
+) -> None:
+    for stream_id in SAME:
+        await append(event_log, stream_id, 0)
+    events: list[RecordedEvent] = await event_log.read_all(Checkpoint.start())
+    if sealed:
+        await Sealer(CheckpointStore(pool)).run_until_caught_up()
+    assert (await LogVerifier(pool).verify()).intact
+    statements, (kind, index) = TAMPERED[what]
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as owner:
+        await owner.execute("set session_replication_role = replica")
+        for statement in statements:
+            victim = f"event_id = '{events[3].event_id}'"
+            await owner.execute(statement.replace("{victim}", victim).encode())
+        if sealed:
+            await owner.execute("delete from seals; delete from checkpoints")
+    findings = (await LogVerifier(pool).verify()).findings
+    assert (kind, events[index].event_id) in [(f.kind, f.event_id) for f in findings]
