@@ -46,6 +46,8 @@ _SESSION = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "30s",
     "timezone": "UTC",
+    # Appends need it: whoever has waited for a lane must see what was committed meanwhile.
+    "default_transaction_isolation": "read committed",
     # Similarity search: docs/benchmarks.md has the figures.
     "hnsw.ef_search": "120",
     "hnsw.iterative_scan": "relaxed_order",
@@ -263,7 +265,9 @@ async def open_pool(
         "autocommit": True,
         "prepare_threshold": 0,
         "application_name": application_name,
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        "options": " ".join(
+            f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items()
+        ),
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,

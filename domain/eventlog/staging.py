@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, IsolationLevel
 
 from domain.database.statements import load_statements
 from domain.eventlog import codec
@@ -88,6 +88,7 @@ class Staging:
         Raises:
             ImportRefused: another import runs, or the connection is not the owner's.
         """
+        await self._connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         [(mine,)] = await self._rows("lock")
         if not mine:
             raise ImportRefused("another import is running: wait until it has ended")

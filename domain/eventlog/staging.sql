@@ -134,8 +134,7 @@ set local statement_timeout = '700ms'
 
 -- name: hold_lanes
 -- All lanes of the file, in the order of all appends.
-select pg_advisory_xact_lock(1, l.lane)
-from (select distinct lane from import_events order by lane) l
+select take_lanes(array(select distinct lane from import_events order by lane))
 
 -- name: touched
 -- Streams of the file that were written to after those heads.
@@ -167,7 +166,7 @@ where events <= %(events)s or events = (
 order by stream_id
 
 -- name: lock_lane
-select pg_advisory_xact_lock(1, %(lane)s)
+select take_lanes(array[%(lane)s::smallint])
 
 -- name: insert
 insert into events (transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,

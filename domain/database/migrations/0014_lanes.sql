@@ -52,6 +52,20 @@ alter table events
     alter column chain_digest set not null,
     add constraint events_lane unique (lane, lane_position);
 
+-- Takes lanes, which are to be in ascending order, for this transaction; first of all, before it has an
+-- id. Whoever waited must then see what was committed meanwhile: so appends need read committed.
+create function take_lanes(p_lanes smallint[]) returns void language plpgsql as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'appends need the isolation level read committed, this is %',
+            current_setting('transaction_isolation') using errcode = 'invalid_transaction_state';
+    end if;
+    for n in 1 .. cardinality(p_lanes) loop
+        perform pg_advisory_xact_lock(1, p_lanes[n]);
+    end loop;
+end
+$$;
+
 -- What comes in without a place, such as an import, gets it here. It sees the rows that the same
 -- statement inserted before.
 create function set_event_lane() returns trigger language plpgsql as $$
@@ -59,7 +73,7 @@ declare
     v_before bytea;
 begin
     new.lane := public.lane_of(new.stream_id);
-    perform pg_advisory_xact_lock(1, new.lane);
+    perform public.take_lanes(array[new.lane]);
     select lane_position, chain_digest into new.lane_position, v_before
         from public.events where lane = new.lane order by lane_position desc limit 1;
     new.lane_position := coalesce(new.lane_position, 0) + 1;
@@ -126,7 +140,7 @@ declare
     v_started timestamptz;
     v_importing boolean;
 begin
-    perform pg_advisory_xact_lock(1, v_lane);
+    perform public.take_lanes(array[v_lane]);
 
     select i.xid_offset, i.server_started, exists (select from public.accepted_import),
             h.lane_position, h.chain_digest, e.version, e.tenant_id, e.transaction_id
@@ -262,11 +276,10 @@ declare
     v_chains bytea[];
 begin
     perform set_config('lock_timeout', p_lock_timeout, true);
-    perform pg_advisory_xact_lock(1, k.lane) from (
+    perform public.take_lanes(array(
         select distinct public.lane_of(c.stream_id) as lane
         from jsonb_to_recordset(p_commands) as c (stream_id text)
-        order by lane
-    ) k;
+        order by lane));
 
     select j.xid_offset, j.server_started, exists (select from public.accepted_import),
         array_agg(j.accepted order by j.n), max(j.transaction_id) filter (where j.accepted),

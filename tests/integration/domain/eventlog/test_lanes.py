@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database.pool import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.lanes import CHAIN_START, LANES, chain_digest, lane_of
 from domain.eventlog.log import EventLog
@@ -198,3 +199,31 @@ async def test_what_was_done_to_an_event_is_named_before_it_is_sealed(
             await owner.execute("delete from seals; delete from checkpoints")
     findings = (await LogVerifier(pool).verify()).findings
     assert (kind, events[index].event_id) in [(f.kind, f.event_id) for f in findings]
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+async def test_an_append_needs_to_see_what_was_committed_while_it_waited(
+    pool: AsyncConnectionPool, database: Database, level: str
+) -> None:
+    """Another level is refused; one that is the database's default is not used."""
+    async with await psycopg.AsyncConnection.connect(database.admin_url, autocommit=True) as owner:
+        await owner.execute(
+            f"alter database {database.name} set default_transaction_isolation = '{level}'".encode()
+        )
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as other:
+        for statement in (
+            """select append_event('s', 'acme', 0, gen_random_uuid(), '{}', gen_random_uuid(),
+                'T', 1::smallint, '{}')""",
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+                command_id, metadata, data) values (gen_random_uuid(), 's', 1, 'T', 1, 'acme',
+                gen_random_uuid(), '{}', '{}')""",
+        ):
+            with pytest.raises(psycopg.errors.InvalidTransactionState, match="read committed"):
+                await other.execute(statement.encode())
+            await other.rollback()
+    fresh = await open_pool(database.url, min_size=1, max_size=4, application_name="tests")
+    try:
+        await asyncio.gather(*(append(EventLog(fresh), f"s-{n}", 0) for n in range(20)))
+        assert_chained(await places(fresh))
+    finally:
+        await fresh.close()
