@@ -1,4 +1,4 @@
-"""The interface of the runtimes, and what they share."""
+"""The interface of the runtimes, and what they share: folders, limits, the environment."""
 
 from __future__ import annotations
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, RootModel, StringConstraints
 
@@ -142,11 +143,24 @@ def _extract(archive: bytes, folder: Path) -> list[SkippedArtifact]:
             if not member.isreg():
                 skipped.append(skipped_artifact(member.name, "is not a regular file"))
                 continue
-            try:
-                opened.extract(member, folder, set_attrs=False, filter="data")
-            except tarfile.FilterError:
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts:
                 skipped.append(skipped_artifact(member.name, "its name leads out of the folder"))
+                continue
+            try:
+                _write(opened.extractfile(member), folder / path)
             except OSError as error:
                 why = f"cannot be unpacked: {error.strerror or 'damaged'}"
                 skipped.append(skipped_artifact(member.name, why))
     return skipped
+
+
+def _write(content: IO[bytes] | None, path: Path) -> None:
+    """Write a file of an archive; none of its folders is a link, since no link is unpacked.
+
+    `tarfile` has filters only since Python 3.11.4.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        if content is not None:
+            shutil.copyfileobj(content, file)

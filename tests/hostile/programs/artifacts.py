@@ -147,6 +147,7 @@ print("locked")
 """,
         prints("locked\n"),
         without_cgroups=True,
+        needs="own user",
     ),
     Program(
         "replaced-folder",

@@ -45,6 +45,7 @@ class Program:
         elsewhere: by runtime, what holds there instead.
         without_cgroups: also run where bubblewrap's limits are held without a cgroup.
         killed_after: seconds until an operator has it killed.
+        needs: a capability without which it makes no sense; see `tests.support.sandbox.runtimes`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Program:
     elsewhere: Mapping[str, Otherwise] = field(default_factory=dict)
     without_cgroups: bool = False
     killed_after: float | None = None
+    needs: str = ""
 
     def runs_on(self, runtime: str) -> bool:
         """Whether it is part of the suite of this runtime."""

@@ -9,6 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 #: Why a program cannot run the same in the confined runtime.
+#: In `Ordinary.differs`: confined, where its programs have the host's own user id.
+AS_HOST = "confined as the host"
+_SHARED_ID = "a program with the host's own user id may not {}"
+_NO_CHANGES = _SHARED_ID.format("change modes or times of files")
+_NO_FOLDER = _SHARED_ID.format("use /dev/shm")
+_NO_INOTIFY = _SHARED_ID.format("use inotify")
+
 _NO_NAMES = "a user id from the host's numbers, which its files give no name"
 _NO_SOCKETS = "no socket at all but pairs"
 _NO_STATX = "the statx(2) of Debian's gVisor does not know a flag that coreutils gives it"
@@ -83,7 +90,8 @@ _PYTHON = (
         "import getpass, grp, os, pwd\n"
         "me = pwd.getpwuid(os.getuid())\n"
         "print(getpass.getuser(), me.pw_name, grp.getgrgid(os.getgid()).gr_name)\n"
-        "print(os.path.expanduser('~') == os.getcwd(), os.getgroups())",
+        "others = [g for g in os.getgroups() if g not in (os.getgid(), 65534)]\n"
+        "print(os.path.expanduser('~') == os.getcwd(), others)",
         "sandbox sandbox sandbox\nTrue []\n",
         differs={"confined": _NO_NAMES},
     ),
@@ -120,6 +128,7 @@ _PYTHON = (
         "os.chmod('file', 0o600) if os.getuid() else None\n"
         "print(os.access('/', os.W_OK), os.access('/usr', os.W_OK))",
         "0o755 0o644\nFalse False\n",
+        differs={AS_HOST: _NO_CHANGES},
     ),
     Ordinary(
         "SQLite in a file",
@@ -149,6 +158,7 @@ _PYTHON = (
         "    for kind in (f.ThreadPoolExecutor, f.ProcessPoolExecutor):\n"
         "        with kind(3) as pool: print(sum(pool.map(square, range(100))))",
         "328350\n328350\n",
+        differs={AS_HOST: _NO_FOLDER},
     ),
     Ordinary(
         "processes that talk",
@@ -173,6 +183,7 @@ _PYTHON = (
         "other = shared_memory.SharedMemory(one.name)\n"
         "print(bytes(other.buf[:5])); other.close(); one.close(); one.unlink()",
         "b'hello'\n",
+        differs={AS_HOST: _NO_FOLDER},
     ),
     Ordinary(
         "child processes",
@@ -334,6 +345,7 @@ _SHELL = (
         'd=$(mktemp -d) && [ "${d%/*}" = "$TMPDIR" ] && echo made\n'
         "cat <<EOF\nhere $((1 + 1))\nEOF\n",
         "./a/b/f\ntext\n0022\nmade\nhere 2\n",
+        differs={AS_HOST: _NO_CHANGES},
     ),
     Ordinary(
         "a listing",
@@ -405,6 +417,7 @@ _NODE = (
         "const w = fs.watch('f', () => { console.log('changed'); w.close() });\n"
         "setTimeout(() => fs.writeFileSync('f', '2'), 50)",
         "changed\n",
+        differs={AS_HOST: _NO_INOTIFY},
     ),
     Ordinary(
         "input by lines",

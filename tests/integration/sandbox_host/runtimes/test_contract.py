@@ -120,6 +120,7 @@ async def test_the_workspace_is_writable_empty_and_fresh_for_every_run(runtime: 
 
 async def test_the_program_is_an_ordinary_process_without_privileges(runtime: Runtime) -> None:
     needs(runtime, "kernel's status")
+    needs(runtime, "own user")
     program = (
         "import os\n"
         "status = dict(line.split(':\\t', 1) for line in open('/proc/self/status'))\n"
@@ -203,6 +204,7 @@ async def test_processes_of_a_program_have_one_cpu_together(runtime: Runtime) ->
 
 
 async def test_a_program_may_use_threads_and_child_processes(runtime: Runtime) -> None:
+    needs(runtime, "own user")  # for semaphores in /dev/shm
     program = (
         "import concurrent.futures as f, subprocess\n"
         "def work(n): return n * n\n"
