@@ -11,8 +11,9 @@ PAGE = ROOT / "docs" / "modules.md"
 
 _HEAD = """# Every module in a line
 
-Made by `make modules` from the modules' docstrings. [Architecture](architecture.md) says what the
-packages are for, and which may import which.
+The modules of `functions`, `domain`, `sandbox_host` and `infra`, made by `make modules` from their
+docstrings. [Architecture](architecture.md) says what the packages are for, and which may import
+which.
 """
 _PACKAGES = ("functions", "domain", "sandbox_host", "infra")
 

@@ -1,4 +1,4 @@
-"""The application's routes, the parameters that each takes, and the answers to all others.
+"""What a route is; refuses unknown parameters, methods and paths.
 
 Each HTTP function declares its route here, so unknown parameters and methods are refused in one
 place, on Azure and on one machine alike: neither host does that. Hosts join parameters that are

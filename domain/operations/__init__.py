@@ -1,1 +1,1 @@
-"""What operators do: look at streams, replay them, manage keys, migrate."""
+"""What operators do: look at streams, verify, rebuild, replay, export and import."""

@@ -1,4 +1,4 @@
-"""Announces events again, sends jobs again, or only compares.
+"""``qlp replay``: announces events again, sends jobs again, or only compares.
 
 Nothing is written to the log, and message ids are those of the first time. So it is harmless to
 repeat a call, and after a crash that is how to continue.

@@ -1,4 +1,4 @@
-"""Replays one intent's stream and compares the result with the read model."""
+"""``qlp streams replay``: replays one intent, and compares the result with the read model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The media type of an artifact, by its name alone, because its content is untrusted.
+"""The media type of an artifact, by its name; what a browser may show it as, by its content too.
 
 Whether a browser may show it inline also depends on the content, which must be what the name says.
 """

@@ -51,7 +51,7 @@ def make_package(target: Path, python: str, platforms: tuple[str, ...]) -> int:
 def _install(target: Path, python: str, platforms: tuple[str, ...]) -> None:
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        *("--no-compile", "--only-binary", ":all:", "--python-version", python),
+        *("--no-compile", "--no-deps", "--only-binary", ":all:", "--python-version", python),
         *(part for tag in platforms for part in ("--platform", tag)),
         *("--require-hashes", "--requirement", str(ROOT / "requirements.txt")),
         *("--target", str(target)),
