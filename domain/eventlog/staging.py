@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -33,6 +34,10 @@ _PAGE = 1000
 
 #: Events that are moved into the log in one transaction, which holds their lane.
 _STEP = 1000
+
+_TABLE_IN_USE = (
+    "the table import_events is in use by another session, as by a dump: import when that has ended"
+)
 
 #: How often an import tries to hold all its lanes at once, and the pause between, seconds.
 _TRIES, _PAUSE = 20, 0.5
@@ -81,6 +86,7 @@ class Staging:
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
         self._heads: dict[str, list[int]] = {"lanes": [], "positions": []}
+        self._lanes: set[int] = set()
 
     async def begin(self) -> bool:
         """Begin an import; returns whether an accepted one has yet to be moved.
@@ -89,6 +95,7 @@ class Staging:
             ImportRefused: another import runs, or the connection is not the owner's.
         """
         await self._connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+        await self._run("session")
         [(mine,)] = await self._rows("lock")
         if not mine:
             raise ImportRefused("another import is running: wait until it has ended")
@@ -101,6 +108,8 @@ class Staging:
             raise ImportRefused(
                 "only the tables' owner may import: set DATABASE_ADMIN_URL"
             ) from None
+        except psycopg.errors.LockNotAvailable:
+            raise ImportRefused(_TABLE_IN_USE) from None
         return accepted
 
     @asynccontextmanager
@@ -128,6 +137,7 @@ class Staging:
         async with self._connection.cursor() as cursor, cursor.copy(_SQL["copy"]) as copy:
             for imported in events:
                 event = imported.event
+                self._lanes.add(lane_of(event.stream_id))
                 await copy.write_row((imported.line, lane_of(event.stream_id), *event[2:]))
                 done += imported.size
                 progress(done)
@@ -141,12 +151,17 @@ class Staging:
         """
         rows = await self._rows("heads")
         self._heads = {"lanes": [row[0] for row in rows], "positions": [row[1] for row in rows]}
-        await self._refuse(_IN_ITSELF)
+        try:
+            await self._refuse(_IN_ITSELF)
+        except psycopg.errors.StatementTooComplex:
+            raise ImportRefused(
+                "an event's JSON is nested more deeply than PostgreSQL reads"
+            ) from None
         await self._refuse(_WITH_THE_LOG)
         [row] = await self._rows("count")
         return Staged(*row)
 
-    async def streams(self) -> AsyncIterator[list[RecordedEvent]]:
+    async def streams(self) -> AsyncGenerator[list[RecordedEvent]]:
         """Every stream of the table, complete, as it will be in the log."""
         connection = self._connection
         async with connection.transaction(), connection.cursor("imported", binary=True) as cursor:
@@ -167,11 +182,10 @@ class Staging:
             try:
                 async with self._connection.transaction():
                     await self._run("short")
-                    await self._run("hold_lanes")
+                    await self._run("hold_lanes", file=sorted(self._lanes))
                     touched = [row[0] for row in await self._rows("touched", **self._heads)]
                     if touched:
                         await self._refuse(_WITH_THE_LOG, touched)
-                    await self._run("ensure_tenants")
                     await self._run("accept")
                 return
             except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
@@ -184,17 +198,26 @@ class Staging:
         Args:
             write: called in the transaction that moves them, with those streams, complete.
         """
+        await self._run("ensure_tenants")
         while chunk := await self._rows("next", events=_STEP):
             lane, streams = chunk[0][0], [row[1] for row in chunk]
             async with self._connection.transaction():
                 await self._rows("lock_lane", lane=lane)
+                await self._refuse(_WITH_THE_LOG, streams)
                 await self._run("insert", lane=lane, streams=streams)
                 await self._run("done", lane=lane, streams=streams)
                 cursor = self._connection.cursor(binary=True)
                 await cursor.execute(_SQL["moved"], {"streams": streams})
                 await write(self._connection, [one async for one in _by_stream(cursor)])
+        await self.give_up()
+
+    async def give_up(self) -> None:
+        """Forget what has not been moved: others may write to its streams again."""
         await self._run("finish")
-        await self._run("clear")
+        try:
+            await self._run("clear")
+        except psycopg.errors.LockNotAvailable:  # a dump, say; the next import clears it
+            return
 
     async def _refuse(self, statements: Iterable[str], streams: list[str] | None = None) -> None:
         for name in statements:

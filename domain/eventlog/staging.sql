@@ -129,19 +129,30 @@ select l.lane, coalesce((select lane_position from events where lane = l.lane
     order by lane_position desc limit 1), 0)
 from generate_series(0, 255) l (lane)
 
+-- name: session
+-- A process that stands still, or another session that holds a table, ends the import.
+select set_config('idle_in_transaction_session_timeout', '10s', false),
+    set_config('lock_timeout', '5s', false)
+
 -- name: short
-set local statement_timeout = '700ms'
+select set_config('statement_timeout', '700ms', true),
+    set_config('idle_in_transaction_session_timeout', '1s', true)
 
 -- name: hold_lanes
 -- All lanes of the file, in the order of all appends.
-select take_lanes(array(select distinct lane from import_events order by lane))
+select take_lanes(%(file)s::smallint[])
 
 -- name: touched
--- Streams of the file that were written to after those heads.
-select distinct e.stream_id
-from unnest(%(lanes)s::integer[], %(positions)s::bigint[]) h (lane, position)
-join events e on e.lane = h.lane and e.lane_position > h.position
-where exists (select from import_events i where i.lane = e.lane and i.stream_id = e.stream_id)
+-- Streams of the file that were written to after those heads, or whose events' ids were taken.
+with written as (
+    select e.lane, e.stream_id, e.event_id
+    from unnest(%(lanes)s::integer[], %(positions)s::bigint[]) h (lane, position)
+    join events e on e.lane = h.lane and e.lane_position > h.position
+)
+select w.stream_id from written w
+where exists (select from import_events i where i.lane = w.lane and i.stream_id = w.stream_id)
+union
+select i.stream_id from written w join import_events i on i.event_id = w.event_id
 
 -- name: accept
 insert into accepted_import default values
@@ -166,7 +177,7 @@ where events <= %(events)s or events = (
 order by stream_id
 
 -- name: lock_lane
-select take_lanes(array[%(lane)s::smallint])
+select set_config('qlp.importing', 'yes', true), take_lanes(array[%(lane)s::smallint])
 
 -- name: insert
 insert into events (transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,

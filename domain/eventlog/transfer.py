@@ -29,6 +29,7 @@ from pydantic import (
     ValidationError,
 )
 
+from domain.contracts.envelope import TenantId
 from domain.contracts.strict_json import Time
 from domain.contracts.validation import detail, matching
 from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
@@ -65,7 +66,7 @@ class _Line(BaseModel):
     subject: Annotated[_Text, StringConstraints(min_length=1, max_length=MAX_STREAM_ID)]
     time: Time
     datacontenttype: Literal["application/json"]
-    tenantid: Annotated[_Text, StringConstraints(max_length=64)]
+    tenantid: TenantId
     streamversion: int = Field(strict=True, ge=1, lt=2**31)
     schemaversion: int = Field(strict=True, ge=1, lt=2**15)
     commandid: UUID

@@ -107,8 +107,9 @@ class LogVerifier:
         result.high = given_out.position
         total = await self._seals.sealed_events(from_seal - 1)
         previous = await self._before(from_seal, result)
-        trusted = previous.end if previous is not None else Checkpoint.start()
-        end, expected = trusted, from_seal
+        end, expected = Checkpoint.start(), from_seal
+        if previous is not None:
+            end = previous.end
         async for seal in self._after(from_seal - 1):
             if seal.seq != expected:
                 await self._gap(expected, seal, end, result)
@@ -126,7 +127,7 @@ class LogVerifier:
         await self._verify_heads(heads, result)
         await self._tell_moved_from_removed(result)
         await self._verify_versions(result)
-        await self._verify_lanes(trusted, result)
+        await self._verify_lanes(result)
         result.head = next(iter(await self._seals.heads(1)), None)
         return result
 
@@ -191,7 +192,7 @@ class LogVerifier:
             if event_digest(event) != event.digest:
                 result.add(of_event(Kind.EVENT_CHANGED, DIGEST_MISMATCH, None, event))
 
-    async def _verify_lanes(self, trusted: Checkpoint, result: Verification) -> None:
+    async def _verify_lanes(self, result: Verification) -> None:
         """Find what the chains of the lanes show and other findings do not explain."""
         named = {finding.event_id for finding in result.findings if finding.event_id is not None}
         gone = Counter(
@@ -199,9 +200,7 @@ class LogVerifier:
             for finding in result.findings
             if finding.kind is Kind.EVENT_REMOVED and finding.stream_id is not None
         )
-        async for finding in lane_findings(self._pool, trusted, named):
-            if finding.kind is Kind.EVENT_REMOVED and gone[lane_of(finding.stream_id or "")]:
-                continue
+        async for finding in lane_findings(self._pool, named, gone):
             result.add(finding)
 
     async def _verify_versions(self, result: Verification) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from pydantic import ValidationError
@@ -15,7 +17,7 @@ from domain.database.pool import Connection
 from domain.errors import OperationError
 from domain.eventlog.intent_streams import intent_of, typed
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
+from domain.eventlog.models import Checkpoint, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
 from domain.eventlog.transfer import ExportWriter, has_unreadable_data, read_export
@@ -25,7 +27,7 @@ from domain.intents.state import IntentState
 from domain.projections.following.batch import describe as describe_poison
 from domain.projections.following.parked import park
 from domain.projections.intent_row import row_of
-from domain.projections.intents import INTENT_STATES, upsert
+from domain.projections.intents import INTENT_STATES, IntentRow, upsert
 
 #: Most odd events, and most parked streams, that are listed; all of them are counted.
 MAX_NAMED = 20
@@ -112,6 +114,7 @@ async def import_events(
     *,
     confirm: Callable[[Staged], bool],
     progress: Callable[[int], None] = lambda _bytes: None,
+    accepted: Callable[[], None] = lambda: None,
 ) -> Imported:
     """Append the events of an export, with their ids, versions and times.
 
@@ -125,6 +128,7 @@ async def import_events(
         file: the export, read once from its current position; may be a pipe.
         confirm: called once the file is verified; if it returns False, nothing is imported.
         progress: called with the number of bytes read so far.
+        accepted: called once the import is certain.
 
     Raises:
         domain.eventlog.transfer.InvalidExport: the file is not a complete, unchanged export.
@@ -141,6 +145,7 @@ async def import_events(
             if not confirm(staged):
                 return Imported(staged)
             await staging.accept()
+        accepted()
         await staging.move(_write_read_model)
         return done
 
@@ -162,6 +167,23 @@ async def resume_import(admin_url: str) -> bool:
         return accepted
 
 
+async def give_up_import(admin_url: str) -> bool:
+    """Forget what an accepted import has not moved yet; returns whether there was one.
+
+    Args:
+        admin_url: as for `import_events`.
+
+    Raises:
+        ImportRefused: another import runs, or the connection is not the owner's.
+    """
+    async with await Connection.connect(admin_url, autocommit=True) as connection:
+        staging = Staging(connection)
+        accepted = await staging.begin()
+        if accepted:
+            await staging.give_up()
+        return accepted
+
+
 async def _examined(staging: Staging, staged: Staged) -> Imported:
     """What an import will do.
 
@@ -170,17 +192,19 @@ async def _examined(staging: Staging, staged: Staged) -> Imported:
     """
     unfinished = unknown = rows = parked = 0
     first_parked: list[str] = []
-    async for stream in staging.streams():
-        unknown += sum(not REGISTRY.reads(each.type, each.schema_version) for each in stream)
-        try:
-            state = _folded(stream)
-        except _Unfoldable as error:
-            parked += 1
-            first_parked += [str(error)][: MAX_NAMED - parked + 1]
-            continue
-        if state is not None:
-            unfinished += not state.status.terminal
-            rows += 1
+    async with aclosing(staging.streams()) as streams:
+        async for stream in streams:
+            unknown += sum(not REGISTRY.reads(each.type, each.schema_version) for each in stream)
+            try:
+                state = _folded(stream)
+            except _Unfoldable as error:
+                parked += 1
+                first_parked += [str(error)][: MAX_NAMED - parked + 1]
+                continue
+            if state is not None:
+                _row(state, stream[0])
+                unfinished += not state.status.terminal
+                rows += 1
     return Imported(staged, unfinished, unknown, rows, parked, tuple(first_parked))
 
 
@@ -188,19 +212,35 @@ async def _write_read_model(
     connection: AsyncConnection[Any], streams: Sequence[list[RecordedEvent]]
 ) -> None:
     """Write the rows of streams that were just moved into the log."""
-    batch: list[InlineWrite] = []
     for stream in streams:
         try:
             state = _folded(stream)
-        except _Unfoldable as error:
-            at = (error.record.stream_id, error.record.version, error.record.event_id)
-            await park(connection, INTENT_STATES, *at, error.reason)
-            continue
-        if state is not None:
-            batch.append(upsert(row_of(state)))
-    if batch:
-        async with connection.cursor() as cursor:
-            await cursor.executemany(batch[0].statement, [write.params for write in batch])
+            if state is not None:
+                row = upsert(_row(state, stream[0]))
+                async with connection.transaction():
+                    await connection.execute(row.statement, row.params)
+        except (_Unfoldable, ImportRefused, psycopg.DataError, psycopg.IntegrityError) as error:
+            # Whatever it is, it is said, and nothing of it keeps the import from its end.
+            last = error.record if isinstance(error, _Unfoldable) else stream[-1]
+            reason = (
+                error.reason if isinstance(error, _Unfoldable) else str(error).partition("\n")[0]
+            )
+            at = (last.stream_id, last.version, last.event_id)
+            await park(connection, INTENT_STATES, *at, reason)
+
+
+def _row(state: IntentState, first: RecordedEvent) -> IntentRow:
+    """The row of a state.
+
+    Raises:
+        ImportRefused: its times, or what follows from them, are beyond what a row can hold.
+    """
+    try:
+        return row_of(state)
+    except (OverflowError, ValueError) as error:
+        raise ImportRefused(
+            f"stream {first.stream_id!r}: a time is out of range: {error}"
+        ) from None
 
 
 class _Unfoldable(Exception):

@@ -74,6 +74,10 @@ declare
 begin
     new.lane := public.lane_of(new.stream_id);
     perform public.take_lanes(array[new.lane]);
+    if public.is_staged(new.lane, new.stream_id, array[new.event_id])
+            and current_setting('qlp.importing', true) is distinct from 'yes' then
+        raise exception 'the stream is being imported' using errcode = 'lock_not_available';
+    end if;
     select lane_position, chain_digest into new.lane_position, v_before
         from public.events where lane = new.lane order by lane_position desc limit 1;
     new.lane_position := coalesce(new.lane_position, 0) + 1;
@@ -103,6 +107,7 @@ create table import_events (
     digest bytea not null
 );
 create index import_events_streams on import_events (lane, stream_id, version);
+create index import_events_ids on import_events (event_id);
 
 -- There is a row from when an import is certain to be finished until it is.
 create table accepted_import (
@@ -111,8 +116,22 @@ create table accepted_import (
 );
 grant select on accepted_import to qlp_app;
 
+-- Whether an import that is certain to be finished has yet to add these events, or others to the
+-- stream: nobody else may until then.
+create function is_staged(p_lane smallint, p_stream_id text, p_event_ids uuid[]) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select exists (select from public.accepted_import) and (
+        exists (select from public.import_events i
+                where i.lane = p_lane and i.stream_id = p_stream_id)
+        or exists (select from public.import_events i where i.event_id = any(p_event_ids)))
+$$;
+revoke all on function is_staged(smallint, text, uuid[]) from public;
+grant execute on function is_staged(smallint, text, uuid[]) to qlp_app;
+
 -- append_events in 0001 says what an append has to keep to, and why; but it waits for its lane now,
--- where it waited for its stream alone.
+-- where it waited for its stream alone, and not for long. Since PostgreSQL 17 its transaction ends
+-- after ten seconds, so that a client that stands still in the middle holds up nobody for longer;
+-- before, only one that is idle between two statements is ended.
 create or replace function append_event(
     p_stream_id text,
     p_tenant_id text,
@@ -126,7 +145,8 @@ create or replace function append_event(
     out o_transaction_id xid8,
     out o_recorded_at timestamptz,
     out o_position bigint
-) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+) language plpgsql security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '2s' as $$
 declare
     v_data json := p_data::json;
     v_lane smallint := public.lane_of(p_stream_id);
@@ -140,7 +160,13 @@ declare
     v_started timestamptz;
     v_importing boolean;
 begin
-    perform public.take_lanes(array[v_lane]);
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform public.take_lanes(array[v_lane]); -- says that it must be
+    end if;
+    if current_setting('server_version_num')::integer >= 170000 then
+        perform set_config('transaction_timeout', '10s', true);
+    end if;
+    perform pg_advisory_xact_lock(1, v_lane);
 
     select i.xid_offset, i.server_started, exists (select from public.accepted_import),
             h.lane_position, h.chain_digest, e.version, e.tenant_id, e.transaction_id
@@ -155,9 +181,7 @@ begin
             select version, tenant_id, transaction_id from public.events
             where stream_id = p_stream_id order by version desc limit 1
         ) e on true;
-    -- An import that is certain to be finished has yet to add its events: nobody else may until then.
-    if v_importing and exists (select from public.import_events
-                               where lane = v_lane and stream_id = p_stream_id) then
+    if v_importing and public.is_staged(v_lane, p_stream_id, array[p_event_id]) then
         raise exception 'the stream is being imported' using errcode = 'lock_not_available';
     end if;
     if v_version is not null then
@@ -227,6 +251,10 @@ begin
             p_metadata, p_event_ids[1], p_types[1], p_schema_versions[1], p_data[1]) f;
     select lane, lane_position, chain_digest into strict v_lane, v_place, v_before
         from public.events where stream_id = p_stream_id and version = p_expected_version + 1;
+    if exists (select from public.accepted_import)
+            and public.is_staged(v_lane, p_stream_id, p_event_ids) then
+        raise exception 'an event is being imported' using errcode = 'lock_not_available';
+    end if;
     with inserted as (
         insert into public.events (transaction_id, event_id, stream_id, version, type,
             schema_version, tenant_id, command_id, recorded_at, metadata, data, digest, lane,
@@ -276,6 +304,9 @@ declare
     v_chains bytea[];
 begin
     perform set_config('lock_timeout', p_lock_timeout, true);
+    if current_setting('server_version_num')::integer >= 170000 then
+        perform set_config('transaction_timeout', '10s', true);
+    end if;
     perform public.take_lanes(array(
         select distinct public.lane_of(c.stream_id) as lane
         from jsonb_to_recordset(p_commands) as c (stream_id text)
@@ -314,12 +345,11 @@ begin
         ) j
         group by j.xid_offset, j.server_started;
     if v_importing then
-        select array_agg(o_accepted[c.n] and not exists (
-                select from public.import_events i
-                where i.lane = v_lanes[c.n] and i.stream_id = c.stream_id
-            ) order by c.n) into o_accepted
-            from rows from (jsonb_to_recordset(p_commands) as (stream_id text)) with ordinality
-                as c (stream_id, n);
+        select array_agg(o_accepted[c.n] and not public.is_staged(v_lanes[c.n], c.stream_id, array(
+                select e.event_id from jsonb_to_recordset(c.events) as e (event_id uuid)
+            )) order by c.n) into o_accepted
+            from rows from (jsonb_to_recordset(p_commands) as (stream_id text, events jsonb))
+                with ordinality as c (stream_id, events, n);
     end if;
     if not true = any (o_accepted) then
         return;

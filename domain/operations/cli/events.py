@@ -35,7 +35,13 @@ from domain.operations.cli.console import (
 from domain.operations.cli.group import command_group, discard_output, nobody_reads
 from domain.operations.cli.progress import progress_bar
 from domain.operations.tail import Tail
-from domain.operations.transfer import Imported, export_events, import_events, resume_import
+from domain.operations.transfer import (
+    Imported,
+    export_events,
+    give_up_import,
+    import_events,
+    resume_import,
+)
 
 events = command_group("Watch, export and import events.")
 
@@ -205,6 +211,10 @@ def events_import(
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish an import that broke off; reads no file.")
     ] = False,
+    give_up: Annotated[
+        bool,
+        typer.Option("--give-up", help="Forget the rest of an import that cannot be finished."),
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
@@ -219,18 +229,33 @@ def events_import(
     Everything is checked before the first event is written. If the import breaks off after that,
     the next one finishes it, or --resume does.
     """
-    if resume:
-        _resume(file, dry_run, json)
+    if resume or give_up:
+        if file is not None or dry_run or (resume and give_up):
+            raise typer.BadParameter("--resume takes no file and no --dry-run, nor does --give-up")
+        if give_up:
+            _give_up(yes, json)
+        else:
+            _resume(json)
         return
     if file is None:
         raise typer.BadParameter("name the file of an export, or - for standard input")
     _import(file, dry_run, yes, json)
 
 
-def _resume(file: str | None, dry_run: bool, json: bool) -> None:
-    if file is not None or dry_run:
-        raise typer.BadParameter("--resume takes no file and no --dry-run")
+def _give_up(yes: bool, json: bool) -> None:
+    confirm("Forget what the import has not moved into the log? What was moved stays.", yes)
 
+    async def work(_: AsyncConnectionPool) -> None:
+        given_up = await give_up_import(owner_url())
+        if json:
+            print_json({"given_up": given_up})
+        else:
+            note("the rest of the import is forgotten" if given_up else "no import broke off")
+
+    run(work)
+
+
+def _resume(json: bool) -> None:
     async def work(_: AsyncConnectionPool) -> None:
         resumed = await resume_import(owner_url())
         if json:
@@ -260,6 +285,10 @@ def _import(file: str, dry_run: bool, yes: bool, json: bool) -> None:
                 confirm(f"Import {staged.new} events?", yes)
             return not dry_run
 
+        def certain() -> None:
+            if not json:
+                note("moving them into the log; if that breaks off: qlp events import --resume")
+
         with _source(file) as source, progress_bar("reading", quiet=json) as bar:
             bar.show(0, _size(source))
             done = await import_events(
@@ -267,6 +296,7 @@ def _import(file: str, dry_run: bool, yes: bool, json: bool) -> None:
                 source,
                 confirm=agree,
                 progress=bar.show,
+                accepted=certain,
             )
         _report(done, dry_run, json)
 

@@ -60,7 +60,7 @@ _FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
 )
 _PROTECTING = {"refuse_change", "set_event_digest", "append_event", "append_events"} | {
-    *("append_group", "adopt_log", "set_event_lane", "take_lanes")
+    *("append_group", "adopt_log", "set_event_lane", "take_lanes", "is_staged")
 }
 
 #: Changes of an existing row, and of the whole table, that must be refused.

@@ -171,6 +171,43 @@ TAMPERED = {
         ],
         (Kind.CHAIN_BROKEN, 4),
     ),
+    "put where no place is": (
+        ["update events set lane_position = 0 where {victim}"],
+        (Kind.OUT_OF_RANGE, 3),
+    ),
+    "put into no lane": (
+        ["update events set lane = -1 - lane where {victim}"],
+        (Kind.OUT_OF_RANGE, 3),
+    ),
+    "put far behind": (
+        [f"update events set lane_position = {2**63 - 1} where {{victim}}"],
+        (Kind.EVENT_REMOVED, 3),
+    ),
+    "left without a place": (
+        [
+            "alter table events alter lane_position drop not null",
+            "update events set lane_position = null where {victim}",
+        ],
+        (Kind.OUT_OF_RANGE, 3),
+    ),
+    "left without its chain": (
+        [
+            "alter table events alter chain_digest drop not null",
+            "update events set chain_digest = null where {victim}",
+        ],
+        (Kind.CHAIN_BROKEN, 3),
+    ),
+    "put at the place of another": (
+        [
+            "alter table events drop constraint events_lane",
+            "update events set lane_position = 3 where {victim}",
+        ],
+        (Kind.EVENT_INSERTED, 3),
+    ),
+    "all turned over": (
+        ["update events set lane_position = -lane_position"],
+        (Kind.OUT_OF_RANGE, 3),
+    ),
     "its chain overwritten": (
         ["update events set chain_digest = sha256('') where {victim}"],
         (Kind.CHAIN_BROKEN, 3),
@@ -227,3 +264,60 @@ async def test_an_append_needs_to_see_what_was_committed_while_it_waited(
         assert_chained(await places(fresh))
     finally:
         await fresh.close()
+
+
+async def test_two_holes_of_a_lane_are_both_named(
+    event_log: EventLog, pool: AsyncConnectionPool, database: Database
+) -> None:
+    """The one that a seal explains does not hide the other."""
+    for stream_id in SAME:
+        await append(event_log, stream_id, 0)
+    await Sealer(CheckpointStore(pool)).run_until_caught_up()
+    for stream_id in SAME:
+        await append(event_log, stream_id, 1)
+    events = await event_log.read_all(Checkpoint.start())
+    async with await psycopg.AsyncConnection.connect(database.admin_url) as owner:
+        await owner.execute("set session_replication_role = replica")
+        for victim in (1, 8):
+            await owner.execute("delete from events where event_id = %s", [events[victim].event_id])
+    findings = (await LogVerifier(pool).verify()).findings
+    assert [(f.kind, f.event_id) for f in findings] == [
+        (Kind.EVENT_REMOVED, events[1].event_id),
+        (Kind.EVENT_REMOVED, events[9].event_id),
+    ]
+
+
+async def test_a_client_that_stands_still_in_an_append_is_ended(
+    event_log: EventLog, database: Database
+) -> None:
+    """Since PostgreSQL 17; its session is not idle, since more of its pipeline may come."""
+    refused = 0
+    async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as still:
+        if still.info.server_version < 170_000:
+            pytest.skip("PostgreSQL 17 can end a transaction")
+        await still.execute("set role qlp_app")
+
+        async def stands_still() -> None:
+            nonlocal refused
+            async with still.pipeline():
+                cursor = await still.execute(
+                    """select append_event('s-1', 'acme', 0, gen_random_uuid(), '{}',
+                    gen_random_uuid(), 'T', 1::smallint, '{}')"""
+                )
+                await cursor.fetchall()
+                async with asyncio.timeout(20):
+                    while not await appended(event_log, "s-1"):
+                        refused += 1
+
+        with pytest.raises(psycopg.OperationalError):
+            await stands_still()
+    assert refused >= 3, "each waits two seconds"
+
+
+async def appended(log: EventLog, stream_id: str) -> bool:
+    """Whether a lane was free in time."""
+    try:
+        await append(log, stream_id, 0)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True

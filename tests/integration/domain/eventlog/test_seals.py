@@ -494,6 +494,8 @@ async def test_versions_that_are_missing_are_named(
         (Kind.VERSIONS_MISSING, "b", 4, "versions 3 to 3 o"),
         (Kind.OUT_OF_RANGE, "c", -1, "versions begin wi"),
         (Kind.VERSIONS_MISSING, "c", 2, "versions 0 to 1 o"),
+        (Kind.EVENT_REMOVED, "b", 4, "before it, place "),
+        (Kind.EVENT_REMOVED, "a", 3, "before it, place "),
     ]
 
 

@@ -30,14 +30,14 @@ from domain.eventlog import staging
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.intent_streams import UnreadableStream
+from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent
+from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, RecordedEvent
 from domain.eventlog.scan import Filter
 from domain.eventlog.seals import Sealer
 from domain.eventlog.staging import ImportRefused, Staging
 from domain.eventlog.transfer import ExportWriter, InvalidExport, read_export
 from domain.intents.events import IntentSubmitted, SandboxRunFinished
-from domain.intents.state import IntentState
 from domain.operations.log_integrity import LogVerifier
 from domain.operations.projections import verify
 from domain.operations.replay import replay
@@ -45,12 +45,12 @@ from domain.operations.transfer import (
     Exported,
     Imported,
     export_events,
+    give_up_import,
     import_events,
     resume_import,
 )
 from domain.projections.following.parked import parked_streams
-from domain.projections.intent_row import row_of
-from domain.projections.intents import IntentReads, IntentRow
+from domain.projections.intents import IntentReads, IntentRow, upsert
 from domain.projections.registry import Projections
 from tests.support.intents.recorder import Recorder
 from tests.support.intents.specification import INTENT, submitted
@@ -378,16 +378,16 @@ async def test_an_import_that_breaks_off_later_is_finished_by_the_next_one(
     """Until then nobody else writes to its streams, and no stream is there in part."""
     written = 0
 
-    def breaks(state: IntentState) -> IntentRow:
+    def breaks(row: IntentRow) -> InlineWrite:
         nonlocal written
         if written == before:
             raise ConnectionError("gone in between")
         written += 1
-        return row_of(state)
+        return upsert(row)
 
     monkeypatch.setattr(staging, "_STEP", 1)  # each stream in a transaction of its own
     with monkeypatch.context() as breaking:
-        breaking.setattr("domain.operations.transfer.row_of", breaks)
+        breaking.setattr("domain.operations.transfer.upsert", breaks)
         with pytest.raises(ConnectionError):
             await imported(target, exported_file)
     there = await whole(target_pool)
@@ -440,6 +440,145 @@ async def test_writers_wait_for_an_import_less_than_a_second(
     assert len(waited) > 100
     assert max(waited) < 1.0
     assert (await LogVerifier(target_pool).verify()).intact
+
+
+async def test_what_no_row_can_hold_is_refused_before_anything_is_certain(
+    exported_file: Path,
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def overflows(_: object) -> None:
+        raise OverflowError("date value out of range")
+
+    with monkeypatch.context() as odd:
+        odd.setattr("domain.operations.transfer.row_of", overflows)
+        with pytest.raises(ImportRefused, match=r"stream 'intent-.*': a time is out of range"):
+            await imported(target, exported_file)
+    assert await whole(target_pool) == []
+    with psycopg.connect(target.admin_url) as owner:
+        left = owner.execute("select count(*) from import_events").fetchall()
+    assert left == [(0,)], "nothing of a refused file stays in the database"
+    assert not await resume_import(target.admin_url)
+
+
+async def test_a_row_that_the_database_refuses_parks_its_stream_and_the_import_ends(
+    exported_file: Path, target: Database, target_pool: AsyncConnectionPool
+) -> None:
+    with psycopg.connect(target.admin_url, autocommit=True) as owner:
+        owner.execute("alter table intent_states add check (tenant_id <> 'other')")
+    await imported(target, exported_file)
+    parked = await parked_streams(target_pool)
+    assert len(parked) == 2
+    assert all("violates check constraint" in one.error for one in parked)
+
+
+@pytest.mark.parametrize("accepted", [False, True], ids=["before", "after"])
+async def test_an_event_id_that_is_taken_meanwhile_keeps_no_import_from_its_end(
+    exported_file: Path,
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    monkeypatch: pytest.MonkeyPatch,
+    accepted: bool,
+) -> None:
+    """By a stream that is not in the file, before or after the import is certain."""
+    taken = UUID(lines(exported_file)[3]["id"])
+    accept = Staging.accept
+    refused: list[Exception] = []
+
+    async def take() -> None:
+        event = NewEvent(taken, "Other", 1, {})
+        try:
+            await EventLog(target_pool).append("unrelated", "acme", 0, uuid4(), [event], {})
+        except psycopg.errors.LockNotAvailable as error:
+            refused.append(error)
+
+    async def accept_beside(self: Staging) -> None:
+        if not accepted:
+            await take()
+        await accept(self)
+        if accepted:
+            await take()
+
+    monkeypatch.setattr(Staging, "accept", accept_beside)
+    if accepted:
+        assert (await imported(target, exported_file)).staged.known == 0
+        assert len(refused) == 1
+    else:
+        with pytest.raises(ImportRefused, match="clashes with event"):
+            await imported(target, exported_file)
+    assert ("unrelated" in streams(await whole(target_pool))) is not accepted
+    assert (await LogVerifier(target_pool).verify()).intact
+
+
+async def test_what_else_is_written_to_a_stream_that_is_being_imported_is_refused(
+    exported_file: Path, target: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by an earlier release, which inserts without the append functions."""
+    stream = lines(exported_file)[0]["subject"]
+
+    async def breaks(*_: object) -> None:
+        with (
+            psycopg.connect(target.admin_url) as owner,
+            pytest.raises(psycopg.errors.LockNotAvailable, match="is being imported"),
+        ):
+            owner.execute(
+                """insert into events (event_id, stream_id, version, type, schema_version,
+                tenant_id, command_id, metadata, data) values (gen_random_uuid(), %s, 1, 'T', 1,
+                'acme', gen_random_uuid(), '{}', '{}')""",
+                [stream],
+            )
+        raise ConnectionError("gone in between")
+
+    with monkeypatch.context() as breaking:
+        breaking.setattr(Staging, "move", breaks)
+        with pytest.raises(ConnectionError):
+            await imported(target, exported_file)
+    assert await resume_import(target.admin_url)
+
+
+async def test_an_import_that_stands_still_holds_up_nobody_for_long(
+    exported_file: Path, target: Database, target_pool: AsyncConnectionPool
+) -> None:
+    async with await psycopg.AsyncConnection.connect(target.admin_url, autocommit=True) as owner:
+        import_ = Staging(owner)
+        await import_.begin()
+        with exported_file.open("rb") as file:
+            await import_._load(read_export(file), lambda _: None)
+        held = next(f"s-{n}" for n in range(9_999) if lane_of(f"s-{n}") in import_._lanes)
+
+        async def stands_still() -> None:
+            async with owner.transaction():
+                await import_._run("short")
+                await import_._run("hold_lanes", file=sorted(import_._lanes))
+                event = NewEvent(uuid4(), "Happened", 1, {})
+                await EventLog(target_pool).append(held, "acme", 0, uuid4(), [event], {})
+
+        began = time.perf_counter()
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            await stands_still()
+        assert time.perf_counter() - began < 2
+
+
+async def test_a_rest_that_cannot_be_imported_can_be_given_up(
+    exported_file: Path,
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def breaks(*_: object) -> None:
+        raise ConnectionError("gone in between")
+
+    with monkeypatch.context() as breaking:
+        breaking.setattr(Staging, "move", breaks)
+        with pytest.raises(ConnectionError):
+            await imported(target, exported_file)
+    assert await give_up_import(target.admin_url)
+    assert not await give_up_import(target.admin_url)
+    event = NewEvent(uuid4(), "Happened", 1, {})
+    stream = lines(exported_file)[0]["subject"]
+    await EventLog(target_pool).append(stream, "acme", 0, uuid4(), [event], {})
+    assert streams(await whole(target_pool)) == {stream}
 
 
 async def test_two_imports_at_once_are_refused(exported_file: Path, target: Database) -> None:
