@@ -74,8 +74,8 @@ declare
 begin
     new.lane := public.lane_of(new.stream_id);
     perform public.take_lanes(array[new.lane]);
-    if public.is_staged(new.lane, new.stream_id, array[new.event_id])
-            and current_setting('qlp.importing', true) is distinct from 'yes' then
+    if current_setting('qlp.importing', true) is distinct from 'yes'
+            and public.is_staged(new.lane, new.stream_id, array[new.event_id]) then
         raise exception 'the stream is being imported' using errcode = 'lock_not_available';
     end if;
     select lane_position, chain_digest into new.lane_position, v_before
