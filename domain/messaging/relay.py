@@ -1,8 +1,8 @@
-"""The outbox: follows the log and publishes its events.
+"""Publishes the log, which is the outbox: follows it, and sends its events' messages.
 
-The log itself is the outbox, so there is no second table to keep in step. A crash between commit
-and publish loses nothing (the checkpoint has not moved), one between publish and checkpoint
-repeats messages whose ids are derived from the events.
+So there is no second table to keep in step. A crash between commit and publish loses nothing (the
+checkpoint has not moved), one between publish and checkpoint repeats messages whose ids are derived
+from the events.
 """
 
 from __future__ import annotations

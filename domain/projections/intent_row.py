@@ -1,4 +1,4 @@
-"""Makes the read-model row of an intent's state, which lists, searches and clients see."""
+"""The read-model row of an intent, and when its next event is due."""
 
 from __future__ import annotations
 

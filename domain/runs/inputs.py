@@ -1,4 +1,4 @@
-"""Artifacts of one step of a plan as inputs of the next."""
+"""Artifacts of the steps that a step needs, as its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives intents their vectors under one model, page by page; no text is paid for twice."""
+"""Gives intents their vectors under one model, page by page; pays for none that is recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings as recorded facts: each text is paid for once, under each model."""
+"""Vectors of texts: taken from the record, asked for, or owed until the provider answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses the runtime, and keeps trying while none is ready."""
+"""Chooses the runtime, has leftovers of dead hosts removed, retries while none is ready."""
 
 from __future__ import annotations
 
