@@ -35,6 +35,8 @@ _PAGE = 1000
 #: Events that are moved into the log in one transaction, which holds their lane.
 _STEP = 1000
 
+_GIVE_UP = "to forget what is not moved yet: qlp events import --give-up"
+
 _TABLE_IN_USE = (
     "the table import_events is in use by another session, as by a dump: import when that has ended"
 )
@@ -86,7 +88,6 @@ class Staging:
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
         self._heads: dict[str, list[int]] = {"lanes": [], "positions": []}
-        self._lanes: set[int] = set()
 
     async def begin(self) -> bool:
         """Begin an import; returns whether an accepted one has yet to be moved.
@@ -130,14 +131,13 @@ class Staging:
             yield
         finally:
             if not self._connection.closed and not await self._rows("accepted"):
-                await self._run("clear")
+                await self._clear()
 
     async def _load(self, events: Iterable[ImportedEvent], progress: Callable[[int], None]) -> None:
         done = 0
         async with self._connection.cursor() as cursor, cursor.copy(_SQL["copy"]) as copy:
             for imported in events:
                 event = imported.event
-                self._lanes.add(lane_of(event.stream_id))
                 await copy.write_row((imported.line, lane_of(event.stream_id), *event[2:]))
                 done += imported.size
                 progress(done)
@@ -182,7 +182,7 @@ class Staging:
             try:
                 async with self._connection.transaction():
                     await self._run("short")
-                    await self._run("hold_lanes", file=sorted(self._lanes))
+                    await self._run("hold_lanes")
                     touched = [row[0] for row in await self._rows("touched", **self._heads)]
                     if touched:
                         await self._refuse(_WITH_THE_LOG, touched)
@@ -197,23 +197,34 @@ class Staging:
 
         Args:
             write: called in the transaction that moves them, with those streams, complete.
+
+        Raises:
+            ImportRefused: somebody has changed the log without its functions.
         """
         await self._run("ensure_tenants")
         while chunk := await self._rows("next", events=_STEP):
             lane, streams = chunk[0][0], [row[1] for row in chunk]
-            async with self._connection.transaction():
-                await self._rows("lock_lane", lane=lane)
-                await self._refuse(_WITH_THE_LOG, streams)
-                await self._run("insert", lane=lane, streams=streams)
-                await self._run("done", lane=lane, streams=streams)
-                cursor = self._connection.cursor(binary=True)
-                await cursor.execute(_SQL["moved"], {"streams": streams})
-                await write(self._connection, [one async for one in _by_stream(cursor)])
+            # Read before the lane is held: who stands still while much is sent cannot be ended.
+            cursor = self._connection.cursor(binary=True)
+            await cursor.execute(_SQL["some_streams"], {"lane": lane, "streams": streams})
+            complete = [one async for one in _by_stream(cursor)]
+            try:
+                async with self._connection.transaction():
+                    await self._rows("lock_lane", lane=lane)
+                    await self._refuse(_WITH_THE_LOG, streams)
+                    await self._run("insert", lane=lane, streams=streams)
+                    await self._run("done", lane=lane, streams=streams)
+                    await write(self._connection, complete)
+            except (ImportRefused, psycopg.errors.UniqueViolation) as error:
+                raise ImportRefused(f"{error}; {_GIVE_UP}") from None
         await self.give_up()
 
     async def give_up(self) -> None:
         """Forget what has not been moved: others may write to its streams again."""
         await self._run("finish")
+        await self._clear()
+
+    async def _clear(self) -> None:
         try:
             await self._run("clear")
         except psycopg.errors.LockNotAvailable:  # a dump, say; the next import clears it

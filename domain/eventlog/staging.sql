@@ -44,8 +44,10 @@ order by 1
 limit 1
 
 -- name: tenants
--- A stream whose events, with those in the log, do not all belong to one tenant.
-select i.line, i.stream_id, i.tenant_id, f.tenant_id
+-- A stream whose events, with those in the log, do not all belong to one tenant. Materialized, since
+-- PostgreSQL would go through all lines in their order, for the sake of the first one.
+with wrong as materialized (
+select i.line, i.stream_id, i.tenant_id, f.tenant_id as first
 from import_events i
 cross join lateral (
     (select e.tenant_id from events e where e.stream_id = i.stream_id order by e.version limit 1)
@@ -55,8 +57,8 @@ cross join lateral (
     limit 1
 ) f
 where f.tenant_id <> i.tenant_id and (%(streams)s::text[] is null or i.stream_id = any(%(streams)s))
-order by i.line
-limit 1
+)
+select * from wrong order by line limit 1
 
 -- name: gap
 -- A stream whose new events do not continue the log's without a gap.
@@ -107,7 +109,7 @@ from (
 ) i
 
 -- name: streams
--- Every stream of the file, complete: what the log has of it, and what the file adds.
+-- Streams of the file, complete: what the log has of them, and what the file adds.
 select 0::bigint as position, '0'::xid8 as transaction_id, e.event_id, e.stream_id, e.version,
     e.type, e.schema_version, e.tenant_id, e.command_id, e.recorded_at, e.metadata::text,
     e.data::text
@@ -118,6 +120,21 @@ select 0, '0'::xid8, i.event_id, i.stream_id, i.version, i.type, i.schema_versio
     i.command_id, i.recorded_at, i.metadata, i.data
 from import_events i
 where not exists (select from events e where e.stream_id = i.stream_id and e.version = i.version)
+order by stream_id, version
+
+-- name: some_streams
+-- The same of some of them, which lie in one lane.
+select 0::bigint as position, '0'::xid8 as transaction_id, e.event_id, e.stream_id, e.version,
+    e.type, e.schema_version, e.tenant_id, e.command_id, e.recorded_at, e.metadata::text,
+    e.data::text
+from events e
+where e.stream_id = any(%(streams)s)
+union all
+select 0, '0'::xid8, i.event_id, i.stream_id, i.version, i.type, i.schema_version, i.tenant_id,
+    i.command_id, i.recorded_at, i.metadata, i.data
+from import_events i
+where i.lane = %(lane)s and i.stream_id = any(%(streams)s)
+    and not exists (select from events e where e.stream_id = i.stream_id and e.version = i.version)
 order by stream_id, version
 
 -- name: ensure_tenants
@@ -132,15 +149,15 @@ from generate_series(0, 255) l (lane)
 -- name: session
 -- A process that stands still, or another session that holds a table, ends the import.
 select set_config('idle_in_transaction_session_timeout', '10s', false),
-    set_config('lock_timeout', '5s', false)
+    set_config('lock_timeout', '5s', false), set_config('timezone', 'UTC', false)
 
 -- name: short
 select set_config('statement_timeout', '700ms', true),
     set_config('idle_in_transaction_session_timeout', '1s', true)
 
 -- name: hold_lanes
--- All lanes of the file, in the order of all appends.
-select take_lanes(%(file)s::smallint[])
+-- All lanes, not only the file's: an event's id may be taken in any of them.
+select take_lanes(array(select generate_series(0, 255)::smallint))
 
 -- name: touched
 -- Streams of the file that were written to after those heads, or whose events' ids were taken.
@@ -193,14 +210,6 @@ order by i.line
 
 -- name: done
 delete from import_events where lane = %(lane)s and stream_id = any(%(streams)s)
-
--- name: moved
--- The streams that were moved just now, complete.
-select e.position, e.transaction_id, e.event_id, e.stream_id, e.version, e.type, e.schema_version,
-    e.tenant_id, e.command_id, e.recorded_at, e.metadata::text, e.data::text
-from events e
-where e.stream_id = any(%(streams)s)
-order by e.stream_id, e.version
 
 -- name: adopt
 select adopt_log()

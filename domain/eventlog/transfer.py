@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Any, BinaryIO, Literal
 from uuid import UUID
 
@@ -254,7 +254,7 @@ def _event(number: int, line: bytes) -> StoredEvent:
         parsed.schemaversion,
         parsed.tenantid,
         parsed.commandid,
-        parsed.time.astimezone(UTC),
+        _in_utc(number, parsed.time),
         parsed.metadata,
         _stored_data(number, parsed),
         bytes.fromhex(parsed.digest),
@@ -264,6 +264,13 @@ def _event(number: int, line: bytes) -> StoredEvent:
             f"line {number}: digest: does not match the event {event.event_id}: it was changed"
         )
     return event
+
+
+def _in_utc(number: int, moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidExport(f"line {number}: time: must be within the years 1 to 9999") from None
 
 
 def _stored_data(number: int, parsed: _Line) -> str:

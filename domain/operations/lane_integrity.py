@@ -85,7 +85,8 @@ async def lane_findings(
     chain = _Chain(-(2**31))
     async for event in _placed(pool):
         if event.lane is None or event.lane_position is None:
-            yield event.found(Kind.OUT_OF_RANGE, "it has no place in a lane")
+            if event.event_id not in explained:
+                yield event.found(Kind.OUT_OF_RANGE, "it has no place in a lane")
             continue
         if event.lane != chain.lane:
             chain = _Chain(event.lane)

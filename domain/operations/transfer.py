@@ -17,7 +17,7 @@ from domain.database.pool import Connection
 from domain.errors import OperationError
 from domain.eventlog.intent_streams import intent_of, typed
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, RecordedEvent
+from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
 from domain.eventlog.transfer import ExportWriter, has_unreadable_data, read_export
@@ -211,22 +211,42 @@ async def _examined(staging: Staging, staged: Staged) -> Imported:
 async def _write_read_model(
     connection: AsyncConnection[Any], streams: Sequence[list[RecordedEvent]]
 ) -> None:
-    """Write the rows of streams that were just moved into the log."""
+    """Write the rows of streams that were just moved into the log.
+
+    A stream whose row cannot be made or written is parked with the reason: nothing of it keeps the
+    import from its end.
+    """
+    rows: dict[str, InlineWrite] = {}
+    last = {stream[0].stream_id: stream[-1] for stream in streams}
     for stream in streams:
         try:
             state = _folded(stream)
             if state is not None:
-                row = upsert(_row(state, stream[0]))
-                async with connection.transaction():
-                    await connection.execute(row.statement, row.params)
-        except (_Unfoldable, ImportRefused, psycopg.DataError, psycopg.IntegrityError) as error:
-            # Whatever it is, it is said, and nothing of it keeps the import from its end.
-            last = error.record if isinstance(error, _Unfoldable) else stream[-1]
-            reason = (
-                error.reason if isinstance(error, _Unfoldable) else str(error).partition("\n")[0]
-            )
-            at = (last.stream_id, last.version, last.event_id)
-            await park(connection, INTENT_STATES, *at, reason)
+                rows[stream[0].stream_id] = upsert(_row(state, stream[0]))
+        except _Unfoldable as error:
+            await _park(connection, error.record, error.reason)
+        except ImportRefused as error:
+            await _park(connection, stream[-1], str(error))
+    refused = rows if await _refused(connection, list(rows.values())) else {}
+    for stream_id, row in refused.items():
+        if reason := await _refused(connection, [row]):
+            await _park(connection, last[stream_id], reason)
+
+
+async def _refused(connection: AsyncConnection[Any], rows: list[InlineWrite]) -> str | None:
+    """Write all rows, or none and return why the database refuses them."""
+    try:
+        async with connection.transaction(), connection.cursor() as cursor:
+            for write in rows[:1]:
+                await cursor.executemany(write.statement, [row.params for row in rows])
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
+async def _park(connection: AsyncConnection[Any], record: RecordedEvent, reason: str) -> None:
+    at = (record.stream_id, record.version, record.event_id)
+    await park(connection, INTENT_STATES, *at, reason)
 
 
 def _row(state: IntentState, first: RecordedEvent) -> IntentRow:
