@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import mmap
 import os
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ LIMIT = 1 << 20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[ProgramFolder]:
+    gc.collect()  # deleted files that earlier tests left open in this process would be counted
     made = ProgramFolder(tmp_path / "1", {"main.py": b"1", "a/b/c.txt": b"2"}, None)
     yield made
     if made.path.exists():
