@@ -98,7 +98,7 @@ print("made")
 """,
         lambda result: len(result.artifacts) <= 64 and len(result.skipped_artifacts) <= 16,
         (Verdict.SUCCEEDED, Verdict.DISK_LIMIT, Verdict.OUT_OF_MEMORY),
-        limits=limits(wall_seconds=20),
+        limits=limits(wall_seconds=60),
     ),
     Program(
         "odd-names",
