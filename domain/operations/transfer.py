@@ -150,38 +150,26 @@ async def import_events(
         return done
 
 
-async def resume_import(admin_url: str) -> bool:
-    """Finish an import that broke off once it was certain; returns whether there was one.
+async def end_import(admin_url: str, *, give_up: bool) -> bool:
+    """End an import that broke off once it was certain; returns whether there was one.
 
     Args:
         admin_url: as for `import_events`.
+        give_up: forget what it has not moved yet; else move it.
 
     Raises:
-        ImportRefused: another import runs, or the connection is not the owner's.
+        ImportRefused: another import runs, the connection is not the owner's, or what is left
+            contradicts the log.
     """
     async with await Connection.connect(admin_url, autocommit=True) as connection:
         staging = Staging(connection)
-        accepted = await staging.begin()
-        if accepted:
-            await staging.move(_write_read_model)
-        return accepted
-
-
-async def give_up_import(admin_url: str) -> bool:
-    """Forget what an accepted import has not moved yet; returns whether there was one.
-
-    Args:
-        admin_url: as for `import_events`.
-
-    Raises:
-        ImportRefused: another import runs, or the connection is not the owner's.
-    """
-    async with await Connection.connect(admin_url, autocommit=True) as connection:
-        staging = Staging(connection)
-        accepted = await staging.begin()
-        if accepted:
+        if not await staging.begin():
+            return False
+        if give_up:
             await staging.give_up()
-        return accepted
+        else:
+            await staging.move(_write_read_model)
+        return True
 
 
 async def _examined(staging: Staging, staged: Staged) -> Imported:
@@ -227,8 +215,9 @@ async def _write_read_model(
             await _park(connection, error.record, error.reason)
         except ImportRefused as error:
             await _park(connection, stream[-1], str(error))
-    refused = rows if await _refused(connection, list(rows.values())) else {}
-    for stream_id, row in refused.items():
+    if not rows or not await _refused(connection, list(rows.values())):
+        return
+    for stream_id, row in rows.items():
         if reason := await _refused(connection, [row]):
             await _park(connection, last[stream_id], reason)
 
@@ -237,8 +226,7 @@ async def _refused(connection: AsyncConnection[Any], rows: list[InlineWrite]) ->
     """Write all rows, or none and return why the database refuses them."""
     try:
         async with connection.transaction(), connection.cursor() as cursor:
-            for write in rows[:1]:
-                await cursor.executemany(write.statement, [row.params for row in rows])
+            await cursor.executemany(rows[0].statement, [row.params for row in rows])
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         return str(error).partition("\n")[0]
     return None

@@ -64,23 +64,33 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     return result
 
 
-async def proved_languages(
-    runtime: Runtime, languages: Iterable[str], *, busy: bool
-) -> tuple[str, ...]:
-    """Those of ``languages`` that run, once the canary has run.
+async def prove(runtime: Runtime, *, busy: bool) -> bool:
+    """Run the canary; False if it was merely too slow, while programs keep the runtime busy.
 
-    If programs keep the runtime busy, a canary that is merely too slow proves nothing: all
-    languages are taken to run, so that no program can stop the host from taking further jobs.
+    That proves nothing, so no program can stop the host from taking further jobs.
 
     Raises:
-        RuntimeFailure: the canary did not run.
+        RuntimeFailure: it did not run.
     """
     try:
         await run_canary(runtime)
     except CanaryTooSlow:
-        if busy:
-            return tuple(languages)
-        raise
+        if not busy:
+            raise
+        return False
+    return True
+
+
+async def proved_languages(
+    runtime: Runtime, languages: Iterable[str], *, busy: bool
+) -> tuple[str, ...]:
+    """Those of ``languages`` that run, once the canary has run; all, if it proves nothing.
+
+    Raises:
+        RuntimeFailure: the canary did not run.
+    """
+    if not await prove(runtime, busy=busy):
+        return tuple(languages)
     return await languages_that_run(runtime, languages)
 
 

@@ -35,13 +35,7 @@ from domain.operations.cli.console import (
 from domain.operations.cli.group import command_group, discard_output, nobody_reads
 from domain.operations.cli.progress import progress_bar
 from domain.operations.tail import Tail
-from domain.operations.transfer import (
-    Imported,
-    export_events,
-    give_up_import,
-    import_events,
-    resume_import,
-)
+from domain.operations.transfer import Imported, end_import, export_events, import_events
 
 events = command_group("Watch, export and import events.")
 
@@ -232,36 +226,26 @@ def events_import(
     if resume or give_up:
         if file is not None or dry_run or (resume and give_up):
             raise typer.BadParameter("--resume takes no file and no --dry-run, nor does --give-up")
-        if give_up:
-            _give_up(yes, json)
-        else:
-            _resume(json)
+        _end(give_up, yes, json)
         return
     if file is None:
         raise typer.BadParameter("name the file of an export, or - for standard input")
     _import(file, dry_run, yes, json)
 
 
-def _give_up(yes: bool, json: bool) -> None:
-    confirm("Forget what the import has not moved into the log? What was moved stays.", yes)
+def _end(give_up: bool, yes: bool, json: bool) -> None:
+    """Finish an import that broke off, or forget its rest."""
+    done = "given_up" if give_up else "resumed"
+    said = "the rest of the import is forgotten" if give_up else "the import is finished"
+    if give_up:
+        confirm("Forget what the import has not moved into the log? What was moved stays.", yes)
 
     async def work(_: AsyncConnectionPool) -> None:
-        given_up = await give_up_import(owner_url())
+        there_was_one = await end_import(owner_url(), give_up=give_up)
         if json:
-            print_json({"given_up": given_up})
+            print_json({done: there_was_one})
         else:
-            note("the rest of the import is forgotten" if given_up else "no import broke off")
-
-    run(work)
-
-
-def _resume(json: bool) -> None:
-    async def work(_: AsyncConnectionPool) -> None:
-        resumed = await resume_import(owner_url())
-        if json:
-            print_json({"resumed": resumed})
-        else:
-            note("the import is finished" if resumed else "no import broke off")
+            note(said if there_was_one else "no import broke off")
 
     run(work)
 

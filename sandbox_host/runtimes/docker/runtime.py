@@ -26,7 +26,7 @@ from sandbox_host.runtimes.base import (
     RunResult,
     RuntimeFailure,
 )
-from sandbox_host.runtimes.canary import CanaryTooSlow, languages_that_run, run_canary
+from sandbox_host.runtimes.canary import languages_that_run, prove, run_canary
 from sandbox_host.runtimes.docker.box import DockerBox
 from sandbox_host.runtimes.docker.capabilities import HostCapabilities, candidates
 from sandbox_host.runtimes.docker.engine import DockerEngine, EngineFacts, ImageMissing
@@ -110,7 +110,7 @@ class DockerRuntime:
         try:
             provisioned, busy = self._provisions.current, self._provisions.busy
             if provisioned is not None and provisioned.images == images:
-                await self._prove_again(busy=busy)
+                await prove(self, busy=busy)
             else:
                 await self._provisions.retire()
                 await self._provision(facts, images)
@@ -118,18 +118,6 @@ class DockerRuntime:
             await self._provisions.retire()
             return Readiness(False, str(error), "see the engine's own log")
         return self._readiness()
-
-    async def _prove_again(self, *, busy: bool) -> None:
-        """Run the canary; one that is merely too slow beside programs proves nothing.
-
-        Raises:
-            RuntimeFailure: it did not run.
-        """
-        try:
-            await run_canary(self)
-        except CanaryTooSlow:
-            if not busy:
-                raise
 
     async def run(self, job: PreparedJob, control: RunControl | None = None) -> RunResult:
         """See `Runtime.run`."""

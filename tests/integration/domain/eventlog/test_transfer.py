@@ -43,10 +43,9 @@ from domain.operations.replay import replay
 from domain.operations.transfer import (
     Exported,
     Imported,
+    end_import,
     export_events,
-    give_up_import,
     import_events,
-    resume_import,
 )
 from domain.projections.following.parked import parked_streams
 from domain.projections.intents import IntentReads, IntentRow, upsert
@@ -402,8 +401,8 @@ async def test_an_import_that_breaks_off_later_is_finished_by_the_next_one(
     if before:
         assert (await imported(target, exported_file)).staged.new == 0
     else:
-        assert await resume_import(target.admin_url)
-        assert not await resume_import(target.admin_url)
+        assert await end_import(target.admin_url, give_up=False)
+        assert not await end_import(target.admin_url, give_up=False)
     assert told(await whole(target_pool)) == told(everything)
     assert (await verify(target_pool, "intent_states")).differing == 0
     assert (await LogVerifier(target_pool).verify()).intact
@@ -458,7 +457,7 @@ async def test_what_no_row_can_hold_is_refused_before_anything_is_certain(
     with psycopg.connect(target.admin_url) as owner:
         left = owner.execute("select count(*) from import_events").fetchall()
     assert left == [(0,)], "nothing of a refused file stays in the database"
-    assert not await resume_import(target.admin_url)
+    assert not await end_import(target.admin_url, give_up=False)
 
 
 async def test_a_row_that_the_database_refuses_parks_its_stream_and_the_import_ends(
@@ -561,7 +560,7 @@ async def test_what_else_is_written_to_a_stream_that_is_being_imported_is_refuse
         breaking.setattr(Staging, "move", breaks)
         with pytest.raises(ConnectionError):
             await imported(target, exported_file)
-    assert await resume_import(target.admin_url)
+    assert await end_import(target.admin_url, give_up=False)
 
 
 async def test_an_import_that_stands_still_holds_up_nobody_for_long(
@@ -599,8 +598,8 @@ async def test_a_rest_that_cannot_be_imported_can_be_given_up(
         breaking.setattr(Staging, "move", breaks)
         with pytest.raises(ConnectionError):
             await imported(target, exported_file)
-    assert await give_up_import(target.admin_url)
-    assert not await give_up_import(target.admin_url)
+    assert await end_import(target.admin_url, give_up=True)
+    assert not await end_import(target.admin_url, give_up=True)
     event = NewEvent(uuid4(), "Happened", 1, {})
     stream = lines(exported_file)[0]["subject"]
     await EventLog(target_pool).append(stream, "acme", 0, uuid4(), [event], {})
