@@ -53,7 +53,11 @@ async def list_artifacts(request: AuthenticatedRequest) -> func.HttpResponse:
 @endpoint(
     bp,
     Route(
-        "get_artifact", "GET", "intents/{id}/artifacts/{first}/{*rest}", query=("step", "inline")
+        "get_artifact",
+        "GET",
+        "intents/{id}/artifacts/{first}/{*rest}",
+        query=("step", "inline"),
+        head=True,
     ),
 )
 async def get_artifact(request: AuthenticatedRequest) -> func.HttpResponse:

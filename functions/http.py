@@ -23,7 +23,7 @@ from domain.telemetry import security_event
 from functions.bodies import check_body_is_whole, check_no_body, json_body
 from functions.headers import singleton
 from functions.problems import Problem, invalid_fields
-from functions.routes import Route, declare
+from functions.routes import Route, declare, nothing_at, path_of
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,13 @@ def routed(bp: func.Blueprint, route: Route) -> Callable[[Answer], Function]:
     declare(route)
 
     def put(answer: Answer) -> Function:
-        function = answered(answer)
+        @functools.wraps(answer)
+        async def refuse_or_answer(request: func.HttpRequest, trace: str) -> func.HttpResponse:
+            if request.method not in route.methods:  # hosts register HEAD with GET
+                raise nothing_at(request.method, path_of(request.url))
+            return await answer(request, trace)
+
+        function = answered(refuse_or_answer)
         at_route = bp.route(
             route=route.template,
             methods=list(route.methods),

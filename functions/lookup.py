@@ -8,7 +8,7 @@ from uuid import UUID
 from domain.projections.intents import IntentRow
 from functions.http import AuthenticatedRequest
 from functions.problems import Problem
-from functions.routes import PREFIX, wrong_method
+from functions.routes import path_of, wrong_method
 
 _ID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -37,7 +37,7 @@ def intent_id_of(request: AuthenticatedRequest) -> UUID:
         return parse_uuid(raw)
     except ValueError:
         # With another method than POST, the host takes "intents/search" for an intent's address.
-        path = request.http.url.partition("?")[0].partition(PREFIX)[2]
+        path = path_of(request.http.url)
         raise wrong_method(request.http.method, path) or no_intent(raw[:64]) from None
 
 

@@ -31,10 +31,11 @@ class Route:
 
     Attributes:
         name: the function's name; the host tries functions in the order of their names.
-        method: its method; GET includes HEAD (RFC 9110, section 9.1).
+        method: its method.
         template: the template of its path, below `PREFIX`.
         query: the names of its query parameters.
         body: whether it takes a body.
+        head: whether it takes HEAD as well, where that saves something: a download.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Route:
     template: str
     query: Collection[str] = ()
     body: bool = False
+    head: bool = False
     _pattern: re.Pattern[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -52,7 +54,7 @@ class Route:
     @property
     def methods(self) -> tuple[str, ...]:
         """All its methods."""
-        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
+        return (self.method, "HEAD") if self.head else (self.method,)
 
     def fits(self, path: str) -> bool:
         """Whether ``path``, below `PREFIX` and without a final slash, matches."""
@@ -105,6 +107,12 @@ def declare(route: Route) -> None:
     """
     if ROUTES.setdefault(route.name, route) is not route:
         raise ValueError(f"two functions have the name {route.name}")
+
+
+def path_of(url: str) -> str:
+    """The path of a request's URL, below `PREFIX`, which hosts compare without regard to case."""
+    path = url.partition("?")[0]
+    return path[path.lower().index(PREFIX) + len(PREFIX) :]
 
 
 def nothing_at(method: str, path: str) -> Problem:
