@@ -13,7 +13,7 @@ import pytest
 from domain.contracts.job import Verdict
 from sandbox_host.run import job as jobs
 from sandbox_host.runtimes.base import RunControl, Runtime
-from tests.support.sandbox.runtimes import misreported, needs, prepared, run
+from tests.support.sandbox.runtimes import GVISOR, misreported, needs, prepared, run
 
 
 async def test_output_exit_code_and_ids_come_back(runtime: Runtime) -> None:
@@ -194,8 +194,11 @@ async def test_processes_of_a_program_have_one_cpu_together(runtime: Runtime) ->
         "while time.monotonic() < end: pass\n"
         "if all(children): os.wait(), os.wait()\n"
     )
-    result = await run(runtime, prepared(program))
-    assert result.verdict is Verdict.SUCCEEDED
+    result = await run(runtime, prepared(program, wall_seconds=20))
+    # On its platform ptrace, gVisor sometimes stops busy processes for good (docs/sandbox.md); what
+    # they used until then must be bounded just the same.
+    stopped = runtime.name == GVISOR and result.verdict is Verdict.TIMED_OUT
+    assert result.verdict is Verdict.SUCCEEDED or stopped
     assert result.usage is not None
     if result.usage.cpu_user_ms is not None and result.usage.cpu_system_ms is not None:
         used = result.usage.cpu_user_ms + result.usage.cpu_system_ms
