@@ -33,13 +33,17 @@ def host_tag() -> str:
 def is_alive(tag: str) -> bool:
     """Whether the process that `host_tag` named may still be running.
 
-    A process in another PID namespace cannot be seen from here, and counts as alive.
+    A process in another PID namespace cannot be seen from here, and counts as alive, as does one of
+    which nothing can be found out now.
     """
     match = _TAG.match(tag)
     if match is None:
         return True
     namespace, pid, started = (int(part) for part in match.groups())
-    return namespace != _pid_namespace() or _start_time(pid) == started
+    try:
+        return namespace != _pid_namespace() or _start_time(pid) == started
+    except OSError:
+        return True
 
 
 def adopt_orphans() -> None:
@@ -137,10 +141,14 @@ def _pid_namespace() -> int:
 
 
 def _start_time(pid: int) -> int | None:
-    """Field 22 of ``/proc/PID/stat``, clock ticks after boot; None if no such process runs."""
+    """Field 22 of ``/proc/PID/stat``, clock ticks after boot; None if no such process runs.
+
+    Raises:
+        OSError: it cannot be read now, for example because too many files are open.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     state, *rest = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(rest[18])

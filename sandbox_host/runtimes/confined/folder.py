@@ -242,17 +242,20 @@ class _Meter:
 def remove_tree(path: Path) -> None:
     """Delete a folder of any depth: each subfolder is first moved to the top.
 
-    So neither the stack nor the number of open files grows with the depth.
+    So neither the stack nor the number of open files grows with the depth. What somebody else
+    deletes meanwhile is gone as well.
     """
-    top = os.open(path, OPEN_FOLDER)
-    try:
-        serial = 0
-        while names := os.listdir(top):
-            for name in names:
-                serial = _remove_entry(top, name, serial)
-    finally:
-        os.close(top)
-    path.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        top = os.open(path, OPEN_FOLDER)
+        try:
+            serial = 0
+            while names := os.listdir(top):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        serial = _remove_entry(top, name, serial)
+        finally:
+            os.close(top)
+        path.rmdir()
 
 
 def _remove_entry(top: int, name: str, serial: int) -> int:

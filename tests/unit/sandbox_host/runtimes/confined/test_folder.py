@@ -8,6 +8,7 @@ import gc
 import mmap
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,17 @@ def test_folders_without_permissions_are_removed(tmp_path: Path) -> None:
     inner.parent.chmod(0)
     remove_tree(tmp_path / "top")
     assert not (tmp_path / "top").exists()
+
+
+def test_a_folder_that_somebody_else_removes_at_the_same_time_is_gone(tmp_path: Path) -> None:
+    for number in range(20):
+        top = tmp_path / str(number)
+        for inner in range(40):
+            (top / str(inner) / "tmp").mkdir(parents=True)
+            (top / str(inner) / "f").touch()
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(remove_tree, [top] * 3))
+        assert not top.exists()
 
 
 def test_names_that_are_no_text_are_removed(tmp_path: Path) -> None:
