@@ -19,7 +19,7 @@ from domain.application.service import IntentService
 from domain.database.migrate import check_schema, migrate
 from domain.database.pool import ANSWER_SECONDS, Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
-from domain.eventlog.intent_streams import UnreadableStream
+from domain.eventlog.intent_streams import UnreadableStream, stream_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
 from domain.eventlog.seals import Sealer
@@ -159,7 +159,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
     destinations = Destinations(settings.events_topic, settings.jobs_queue)
     tokens, limits = settings.run_tokens, LimitsStore(pool)
     router = Router(repository, destinations, tokens)
-    relay = Relay(log, checkpoints, router, publisher, set_aside)
+    relay = Relay(pool, router, publisher, set_aside)
     backlog = Backlog(
         publisher.connect,
         jobs_queue=settings.jobs_queue,
@@ -171,7 +171,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
 
     def on_change(state: IntentState) -> None:
         watcher.hint(state.id, state.version, state.status.value)
-        relay.wake()
+        relay.wake(stream_of(state.id))
 
     handler = CommandHandler(repository, on_change)
     service = IntentService(repository, handler, Admission(limits), _now)
@@ -214,7 +214,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
         embedding_sweep=EmbeddingSweep(pool, embedders),
         embedder_status=embedder_status,
         health=Health(
-            *(settings, pool, log, checkpoints, projections, publisher, embedder_status),
+            *(settings, pool, log, projections, publisher, embedder_status),
             dead_letters,
         ),
         operations=Operations(settings, pool, log, repository, publisher),

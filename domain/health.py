@@ -12,7 +12,7 @@ import aiohttp
 from domain.contracts.redaction import redact
 from domain.database.outages import describe_outage, outage_of
 from domain.database.pool import Pool
-from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.followers import Followers
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import Lag
 from domain.messaging import relay
@@ -111,7 +111,6 @@ class Health:
         settings: Settings,
         pool: Pool,
         log: EventLog,
-        checkpoints: CheckpointStore,
         projections: Projections,
         publisher: Publisher,
         embedder: EmbedderStatus,
@@ -120,7 +119,6 @@ class Health:
         self._settings = settings
         self._pool = pool
         self._log = log
-        self._checkpoints = checkpoints
         self._projections = projections
         self._publisher = publisher
         self._embedder = embedder
@@ -165,7 +163,6 @@ class Health:
         detail: dict[str, Any] = {
             "relayLagEvents": lag.events,
             "relayLagSeconds": round(lag.seconds, 3),
-            "horizonHeldSeconds": round(lag.horizon_held_seconds, 3),
         }
         if not writable:
             detail["problem"] = (
@@ -177,7 +174,10 @@ class Health:
             detail["problem"] = f"recently: {trouble}"
             return PartHealth("degraded", detail)
         if lag.seconds > RELAY_LAG_SECONDS:
-            detail["problem"] = "events wait to be published; is Service Bus reachable?"
+            detail["problem"] = (
+                f"events wait to be published, longest in lane {lag.oldest}; "
+                "is Service Bus reachable?"
+            )
             return PartHealth("degraded", detail)
         return PartHealth("ok", detail)
 
@@ -215,7 +215,7 @@ class Health:
     async def _look_at_log(self) -> tuple[bool, Lag]:
         """Whether the database takes writes, and how far the relay lags behind."""
         writable = await self._log.writable()
-        return writable, await self._log.lag(await self._checkpoints.of(relay.NAME))
+        return writable, await Followers(self._pool).lag(relay.NAME)
 
     async def _check_embedder(self) -> PartHealth:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ from domain.database.statements import load_statements
 from domain.eventlog import codec
 from domain.eventlog.appending import Command
 from domain.eventlog.group_commit import GroupCommit
+from domain.eventlog.heads import Heads
+from domain.eventlog.lanes import LANES
 from domain.eventlog.models import (
     AppendResult,
-    Checkpoint,
     InlineWrite,
     InvalidEvent,
-    Lag,
     NewEvent,
     RecordedEvent,
     StreamInfo,
@@ -29,9 +30,6 @@ from domain.eventlog.models import (
 _SQL = load_statements(Path(__file__).with_name("log.sql"))
 
 MAX_LIMIT = 10_000
-
-#: `EventLog.lag` counts no further than this.
-MAX_COUNTED = 100_000
 
 
 class EventLog:
@@ -97,37 +95,55 @@ class EventLog:
         rows = await fetch(self._pool, _SQL["event"], {"event_id": event_id})
         return codec.decode(rows[0]) if rows else None
 
-    async def read_all(self, after: Checkpoint, limit: int = 1000) -> list[RecordedEvent]:
-        """At most ``limit`` events of all streams after a checkpoint, in the log's order.
+    async def heads(self) -> Heads:
+        """The position of the last event in each lane.
 
-        Complete up to the last event returned: events committed later come after it. Empty at the
-        current end of the log. Pages of about 1,000 are the fastest.
+        What lies up to there is complete, and all that is committed later comes after it.
         """
-        params = {**after.params(), "limit": _limit(limit)}
-        rows = await fetch(self._pool, _SQL["read_all"], params)
-        if not rows and await self.adopt_if_moved():
-            rows = await fetch(self._pool, _SQL["read_all"], params)
-        return codec.decode_all(rows)
+        positions = [0] * LANES
+        for lane, position in await fetch(self._pool, _SQL["heads"], {}):
+            positions[lane] = position
+        return Heads(tuple(positions))
+
+    async def read_all(self, after: Heads, limit: int = 1000) -> tuple[list[RecordedEvent], Heads]:
+        """At most ``limit`` events after a place, of each lane in its order, and where they end.
+
+        There are none at the current end of the log.
+        """
+        end = after.step(await self.heads(), _limit(limit))
+        return await self.read_between(after, end), end
+
+    async def read_between(self, after: Heads, to: Heads) -> list[RecordedEvent]:
+        """All events between two places, by lane, and in each lane in its order."""
+        params = after.range_to(to)
+        if not params["lanes"]:
+            return []
+        return codec.decode_all(await fetch(self._pool, _SQL["read_between"], params))
 
     async def follow(
-        self, after: Checkpoint, limit: int = 1000
+        self, after: Heads, to: Heads | None = None, limit: int = 1000
     ) -> AsyncGenerator[list[RecordedEvent]]:
-        """The pages of `read_all` up to the current end, each requested ahead.
+        """Pages of at most ``limit`` events up to ``to``, or to what is then the end.
 
-        While the caller works on a page, the server prepares the next one. Events that are appended
-        meanwhile may be left to the next call. Two pages are in memory, and a connection of the
-        pool is in use. A caller that stops early must close the iterator, as with
-        `contextlib.aclosing`.
+        While the caller works on a page, the server prepares the next one. Two pages are in memory,
+        and a connection of the pool is in use, or two. A caller that stops early must close the
+        iterator, as with `contextlib.aclosing`.
         """
-        reading = asyncio.create_task(self.read_all(after, limit))
+        to = await self.heads() if to is None else to
+        pages: deque[asyncio.Task[list[RecordedEvent]]] = deque()
         try:
-            while page := await reading:
-                reading = asyncio.create_task(self.read_all(page[-1].checkpoint, limit))
+            while pages or not after.reaches(to):
+                while len(pages) < 2 and not after.reaches(to):
+                    next_ = after.step(to, _limit(limit))
+                    pages.append(asyncio.create_task(self.read_between(after, next_)))
+                    after = next_
                 await asyncio.sleep(0)  # sends the request before the caller works on the page
-                yield page
+                yield await pages[0]
+                pages.popleft()
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            for reading in pages:
+                reading.cancel()
+            await asyncio.gather(*pages, return_exceptions=True)
 
     async def adopt_if_moved(self) -> bool:
         """Adopt the log if it was restored into another cluster; see the first migration.
@@ -142,19 +158,6 @@ class EventLog:
         """Whether the server accepts writes: it is neither a standby nor set to read-only."""
         [[writable]] = await fetch(self._pool, _SQL["writable"], {})
         return bool(writable)
-
-    async def head(self) -> Checkpoint:
-        """The checkpoint of the last readable event."""
-        await self.adopt_if_moved()
-        rows = await fetch(self._pool, _SQL["head"], {})
-        return Checkpoint(*rows[0]) if rows else Checkpoint.start()
-
-    async def lag(self, checkpoint: Checkpoint) -> Lag:
-        """How far a follower at ``checkpoint`` is behind."""
-        await self.adopt_if_moved()
-        params = {**checkpoint.params(), "limit": MAX_COUNTED}
-        [(events, seconds, held)] = await fetch(self._pool, _SQL["lag"], params)
-        return Lag(events, seconds or 0.0, held or 0.0)
 
     async def streams(
         self, tenant_id: str | None = None, limit: int = 100, cursor: str | None = None

@@ -12,14 +12,24 @@ select position, transaction_id, event_id, stream_id, version, type, schema_vers
 from events
 where event_id = %(event_id)s
 
--- name: read_all
-select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata::text, data::text
-from events
-where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
-    and transaction_id < (select horizon from log_horizon)
-order by transaction_id, position
-limit %(limit)s
+-- name: heads
+select l.lane, h.lane_position
+from generate_series(0, 255) as l (lane)
+cross join lateral (
+    select lane_position from events
+    where lane = l.lane::smallint order by lane_position desc limit 1
+) h
+
+-- name: read_between
+select e.*
+from unnest(%(lanes)s::smallint[], %(after)s::bigint[], %(to)s::bigint[]) as l (lane, after, upto)
+cross join lateral (
+    select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
+        command_id, recorded_at, metadata::text, data::text
+    from events
+    where lane = l.lane and lane_position > l.after and lane_position <= l.upto
+    order by lane_position
+) e
 
 -- name: adopt_if_moved
 -- Adopts the log if the server was restarted since the last check; true if it was.
@@ -27,28 +37,8 @@ select case when server_started = pg_postmaster_start_time() then false
     else adopt_log() is not null end
 from log_identity
 
--- name: head
-select transaction_id, position
-from events
-where transaction_id < (select horizon from log_horizon)
-order by transaction_id desc, position desc
-limit 1
-
 -- name: writable
 select current_setting('transaction_read_only') = 'off'
-
--- name: lag
-select count(*), extract(epoch from clock_timestamp() - min(unread.recorded_at))::float8,
-    (select extract(epoch from clock_timestamp() - min(recorded_at))::float8
-     from events where transaction_id >= (select horizon from log_horizon))
-from (
-    select recorded_at
-    from events
-    where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
-        and transaction_id < (select horizon from log_horizon)
-    order by transaction_id, position
-    limit %(limit)s
-) unread
 
 -- name: streams
 select first.stream_id, first.tenant_id, last.version, first.recorded_at, last.recorded_at

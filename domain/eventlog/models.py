@@ -127,20 +127,37 @@ class AppendResult:
     duplicate: bool
 
 
+class LaneLag(NamedTuple):
+    """How far a follower is behind in one lane: events, and the age of the first in seconds."""
+
+    events: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Lag:
     """How far a follower is behind.
 
     Attributes:
-        events: readable events it has not read, counted up to `domain.eventlog.log.MAX_COUNTED`.
-        seconds: age of the oldest of them.
-        horizon_held_seconds: how long the oldest committed event has been unreadable because an
-            older transaction, anywhere in the server, is still open.
+        lanes: by number, those with events that it has not processed.
     """
 
-    events: int
-    seconds: float
-    horizon_held_seconds: float
+    lanes: Mapping[int, LaneLag]
+
+    @property
+    def events(self) -> int:
+        """Events that it has not processed."""
+        return sum(lane.events for lane in self.lanes.values())
+
+    @property
+    def seconds(self) -> float:
+        """Age of the oldest of them; 0 if there are none."""
+        return max((lane.seconds for lane in self.lanes.values()), default=0.0)
+
+    @property
+    def oldest(self) -> int | None:
+        """The lane in which the oldest of them lies."""
+        return max(self.lanes, key=lambda lane: self.lanes[lane].seconds, default=None)
 
 
 @dataclass(frozen=True, slots=True)

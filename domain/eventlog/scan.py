@@ -11,8 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.eventlog.digests import StoredEvent
-from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.heads import Heads
 
 _SQL = load_statements(Path(__file__).with_name("scan.sql"))
 
@@ -47,33 +46,16 @@ class Filter:
         return {"tenant_id": self.tenant_id, "types": types}
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the log that was read completely: its selected events, and where it ends."""
-
-    events: Sequence[StoredEvent]
-    end: Checkpoint
-
-
 class LogScanner:
-    """Reads the log; complete up to each part's end, as `EventLog.read_all` is."""
+    """Reads the log, or one stream."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
-        self._log = EventLog(pool)
 
-    async def part(self, after: Checkpoint, wanted: Filter, size: int = PART) -> Part | None:
-        """The next part, of at most ``size`` events before filtering; None at the current end."""
-        start = after.params()
-        ends = await fetch(self._pool, _SQL["boundary"], {**start, "limit": size})
-        if not ends and await self._log.adopt_if_moved():
-            ends = await fetch(self._pool, _SQL["boundary"], {**start, "limit": size})
-        if not ends:
-            return None
-        end = Checkpoint(*ends[0])
-        params = {**start, **end.params("to_"), **wanted.params()}
-        rows = await fetch(self._pool, _SQL["part"], params)
-        return Part([StoredEvent(*row) for row in rows], end)
+    async def between(self, after: Heads, to: Heads, wanted: Filter) -> Sequence[StoredEvent]:
+        """The selected events between two places, by lane, and in each lane in its order."""
+        params = {**after.range_to(to), **wanted.params()}
+        return [StoredEvent(*row) for row in await fetch(self._pool, _SQL["between"], params)]
 
     async def stream(
         self, stream_id: str, after_version: int, wanted: Filter

@@ -1,26 +1,15 @@
--- name: boundary
--- The end of a part of the log with so many events, before filtering.
-select transaction_id, position
-from (
-    select transaction_id, position
+-- name: between
+select e.*
+from unnest(%(lanes)s::smallint[], %(after)s::bigint[], %(to)s::bigint[]) as l (lane, after, upto)
+cross join lateral (
+    select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
+        command_id, recorded_at, metadata::text, data::text, digest
     from events
-    where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
-        and transaction_id < (select horizon from log_horizon)
-    order by transaction_id, position
-    limit %(limit)s
-) part
-order by transaction_id desc, position desc
-limit 1
-
--- name: part
-select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata::text, data::text, digest
-from events
-where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
-    and (transaction_id, position) <= (%(to_transaction_id)s::xid8, %(to_position)s::bigint)
-    and (%(tenant_id)s::text is null or tenant_id = %(tenant_id)s)
-    and (%(types)s::text[] is null or type like any(%(types)s))
-order by transaction_id, position
+    where lane = l.lane and lane_position > l.after and lane_position <= l.upto
+    order by lane_position
+) e
+where (%(tenant_id)s::text is null or e.tenant_id = %(tenant_id)s)
+    and (%(types)s::text[] is null or e.type like any(%(types)s))
 
 -- name: stream
 select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,

@@ -34,7 +34,7 @@ from domain.contracts.strict_json import Time
 from domain.contracts.validation import detail, matching
 from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
 from domain.eventlog.digests import StoredEvent, event_digest
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.heads import Heads
 
 SOURCE = "/qlp/log"
 _TYPE_PREFIX = "qlp."
@@ -142,12 +142,12 @@ class ExportWriter:
         self.events += 1
         return line
 
-    def trailer(self, read_up_to: Checkpoint) -> bytes:
+    def trailer(self, read_up_to: Heads) -> bytes:
         """The last line; an export of what follows continues after ``read_up_to``."""
         trailer = {
             "events": self.events,
             "sha256": self._sha256.hexdigest(),
-            "next": f"{read_up_to.transaction_id}:{read_up_to.position}",
+            "next": str(read_up_to),
         }
         return orjson.dumps({"trailer": trailer}, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -188,6 +188,26 @@ def read_export(file: BinaryIO) -> Iterator[ImportedEvent]:
     raise InvalidExport(
         f"line {count + 1}: the trailer is missing: the file was cut off; export it again"
     )
+
+
+#: An export's last line is shorter.
+MAX_TRAILER_BYTES = 8192
+
+
+def next_of(end: bytes) -> str:
+    """What the trailer of an export says of where the next one begins.
+
+    Args:
+        end: the last `MAX_TRAILER_BYTES` of the file, or all of it.
+
+    Raises:
+        InvalidExport: it does not end with a trailer.
+    """
+    line = end.rstrip(b"\n").rpartition(b"\n")[2]
+    try:
+        return _LastLine.model_validate(orjson.loads(line)).trailer.next
+    except (orjson.JSONDecodeError, ValidationError):
+        raise InvalidExport("the last line is no trailer: the file is no complete export") from None
 
 
 def _lines(file: BinaryIO) -> Iterable[bytes]:

@@ -2,7 +2,8 @@
 
 Peeking shows messages that wait, those that a consumer holds and, in queues, those that are
 scheduled. It needs the right to receive. Every look is bounded: of a long backlog only the front is
-seen, and what is behind the front has to wait anyway.
+seen. What is not there may be behind it, however old it is, since events of different streams are
+published in no certain order.
 
 Source: "Message browsing", https://learn.microsoft.com/azure/service-bus-messaging/message-browsing
 """
@@ -14,7 +15,6 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from azure.servicebus import ServiceBusMessageState, ServiceBusReceivedMessage
@@ -25,12 +25,10 @@ from azure.servicebus.exceptions import (
     ServiceBusError,
 )
 
-from domain.contracts.envelope import Envelope, InvalidEnvelope
-
 logger = logging.getLogger(__name__)
 
 #: The most messages looked at in one entity, and in one request. Reading one takes 0.2 ms.
-MAX_LOOKED_AT = 500
+MAX_LOOKED_AT = 2000
 _PAGE = 100
 
 _FORBIDDEN = (ServiceBusAuthorizationError, ServiceBusAuthenticationError)
@@ -51,17 +49,11 @@ class Front:
         ids: ids of its messages.
         intents: ids of the intents that they are about: their correlation ids.
         whole: whether nothing is behind it.
-        until: when the event in its last message was recorded; None where that cannot be read.
     """
 
     ids: frozenset[str] = frozenset()
     intents: frozenset[str] = frozenset()
     whole: bool = True
-    until: datetime | None = None
-
-    def hides(self, since: datetime) -> bool:
-        """Whether a message of ``since`` or later would be behind it, unseen."""
-        return not self.whole and (self.until is None or since > self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +64,14 @@ class Waiting:
     results: Front = Front()
     announcements: Front = Front()
 
-    def may_advance(self, intent_id: UUID, since: datetime) -> bool:
-        """Whether a waiting message will make the application look at the intent, or may do so.
+    def may_advance(self, intent_id: UUID) -> bool:
+        """Whether a waiting message will make the application look at the intent, or may do so."""
+        fronts = (self.results, self.announcements)
+        return any(str(intent_id) in front.intents or not front.whole for front in fronts)
 
-        Args:
-            intent_id: the intent.
-            since: when its last event was recorded.
-        """
-        return (
-            str(intent_id) in self.results.intents
-            or str(intent_id) in self.announcements.intents
-            or not self.results.whole  # a result comes long after its job
-            or self.announcements.hides(since)
-        )
-
-    def may_hold_job(self, run_id: UUID, since: datetime) -> bool:
-        """Whether the job of a run, due at ``since``, waits or is with a host, or may be."""
-        return str(run_id) in self.jobs.ids or self.jobs.hides(since)
+    def may_hold_job(self, run_id: UUID) -> bool:
+        """Whether the job of a run waits or is with a host, or may be."""
+        return str(run_id) in self.jobs.ids or not self.jobs.whole
 
 
 class Backlog:
@@ -157,12 +140,4 @@ async def _front(receiver: ServiceBusReceiver) -> Front:
         frozenset(each.message_id for each in coming if each.message_id),
         frozenset(each.correlation_id for each in coming if each.correlation_id),
         whole,
-        _told_at(messages[-1]) if messages else None,
     )
-
-
-def _told_at(message: ServiceBusReceivedMessage) -> datetime | None:
-    try:
-        return Envelope.decode(b"".join(message.body)).time
-    except (InvalidEnvelope, TypeError):  # not one of ours, or not bytes
-        return None

@@ -10,12 +10,12 @@ progress doubles the wait, so that messages that are lost again and again do not
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta
 
 from domain.application.repository import IntentRepository
-from domain.eventlog.intent_streams import UnreadableStream, folded, typed
-from domain.eventlog.models import Checkpoint, RecordedEvent
+from domain.eventlog.intent_streams import UnreadableStream, folded, stream_of, typed
+from domain.eventlog.models import RecordedEvent
 from domain.intents.events import SandboxRunRequested
 from domain.intents.next_step import react
 from domain.intents.state import IntentState
@@ -62,7 +62,7 @@ class Recovery:
         if not claimed:
             return 0
         # In this order, a message that leaves one place after it was looked at is seen in the next.
-        published = await self._relay.published_until()
+        unpublished = await self._relay.unpublished([stream_of(s.intent_id) for s in claimed])
         try:
             waiting = await self._backlog.look()
         except LookFailed as error:
@@ -72,7 +72,7 @@ class Recovery:
             return 0
         merely_waiting = []
         for stalled in claimed:
-            lost = await self._lost(stalled, published, waiting)
+            lost = await self._lost(stalled, unpublished, waiting)
             if not lost:
                 merely_waiting.append(stalled.intent_id)
                 continue
@@ -87,20 +87,20 @@ class Recovery:
         return len(claimed) - len(merely_waiting)
 
     async def _lost(
-        self, stalled: StalledIntent, published: Checkpoint | None, waiting: Waiting
+        self, stalled: StalledIntent, unpublished: Container[str], waiting: Waiting
     ) -> Sequence[RecordedEvent]:
         """The events whose messages are to be published again."""
         records = await self._repository.history(stalled.intent_id)
         last = records[-1]
         if last.version != stalled.version:
             return []  # it has made progress since
-        if published is not None and last.checkpoint > published:
+        if last.stream_id in unpublished:
             return []  # the relay has yet to publish it
         try:
             state = folded(records)
         except UnreadableStream:
             return [last]  # the relay records it as rejected, or a later release reads it
-        if state is None or waiting.may_advance(stalled.intent_id, last.recorded_at):
+        if state is None or waiting.may_advance(stalled.intent_id):
             return []
         runs = _lost_runs(state, records, waiting)
         ours = react(state) is not None or not state.open_runs
@@ -118,7 +118,6 @@ def _lost_runs(
         run = awaited.get(event.run_id) if isinstance(event, SandboxRunRequested) else None
         if run is None:
             continue
-        since = max(record.recorded_at, run.not_before or record.recorded_at)
-        if not waiting.may_hold_job(run.run_id, since):
+        if not waiting.may_hold_job(run.run_id):
             lost.append(record)
     return lost

@@ -1,7 +1,7 @@
 """Publishes the log, which is the outbox: follows it, and sends its events' messages.
 
 So there is no second table to keep in step. A crash between commit and publish loses nothing (the
-checkpoint has not moved), one between publish and checkpoint repeats messages whose ids are derived
+relay has not moved), one between publish and the note of it repeats messages whose ids are derived
 from the events.
 """
 
@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+from psycopg_pool import AsyncConnectionPool
 
 from domain.database.outages import describe_outage, outage_of
-from domain.eventlog.checkpoints import CheckpointStore
+from domain.database.pool import Borrowed
+from domain.eventlog.followers import ALL, Followers, HoldLost, part_of
 from domain.eventlog.intent_streams import UnreadableStream
-from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, RecordedEvent
+from domain.eventlog.models import RecordedEvent
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
 from domain.messaging.routing import Router
 
 logger = logging.getLogger(__name__)
 
 NAME = "relay"
+
+#: Events whose messages are sent together.
 PAGE = 200
 
 #: Pause after a run that `Relay.wake` began, seconds. The first call is served at once; under load,
@@ -35,35 +39,38 @@ Reject = Callable[[RecordedEvent, Exception], Awaitable[None]]
 
 
 class Relay:
-    """Publishes events in log order; one relay at a time, whichever process it runs in."""
+    """Publishes events, those of a stream in their order; processes share the work."""
 
     def __init__(
         self,
-        log: EventLog,
-        checkpoints: CheckpointStore,
+        pool: AsyncConnectionPool,
         router: Router,
         publisher: Publisher,
         reject: Reject,
     ) -> None:
-        self._log = log
-        self._checkpoints = checkpoints
+        self._pool = pool
+        self._followers = Followers(pool)
         self._router = router
         self._publisher = publisher
         self._reject = reject
-        self._wanted = asyncio.Event()
+        self._wanted: set[int] = set()
         self._running: asyncio.Task[None] | None = None
 
-    def wake(self) -> None:
-        """Publish soon, without waiting for it; all calls during a run lead to one more run."""
-        self._wanted.set()
+    def wake(self, stream_id: str | None = None) -> None:
+        """Publish soon, without waiting for it; all calls during a run lead to one more run.
+
+        Args:
+            stream_id: has new events; None: any may have some.
+        """
+        self._wanted.update(ALL if stream_id is None else (part_of(stream_id),))
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run_while_wanted(), name="relay")
 
     async def _run_while_wanted(self) -> None:
-        while self._wanted.is_set():
-            self._wanted.clear()
+        while self._wanted:
+            parts, self._wanted = self._wanted, set()
             try:
-                await self.run_until_caught_up()
+                await self.run_until_caught_up(parts)
             except PublishFailed as error:
                 logger.warning("relay stopped, the timer will resume it: %s", error)
             except Exception as error:
@@ -74,35 +81,36 @@ class Relay:
                     logger.exception("relay stopped, the timer will resume it")
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def run_until_caught_up(self) -> int:
-        """Publish everything committed since the checkpoint.
+    async def run_until_caught_up(self, parts: Collection[int] = ALL) -> int:
+        """Publish everything committed in ``parts`` that no other process is publishing.
 
         Returns:
             the number of events published.
 
         Raises:
-            PublishFailed: the bus did not take them; the checkpoint stays before them.
+            PublishFailed: the bus did not take them; they are published again.
         """
         count = 0
         await self._publisher.open()
-        async with self._checkpoints.exclusive(NAME) as lease:
-            checkpoint = await lease.load()
-            page_is_full = True
-            while page_is_full and (page := await self._log.read_all(checkpoint, PAGE)):
-                await self.publish(page)
-                checkpoint = page[-1].checkpoint
-                await lease.save(checkpoint)
-                count += len(page)
-                page_is_full = len(page) == PAGE
+        while published := await self._publish_next(parts):
+            count += published
         return count
 
-    async def published_until(self) -> Checkpoint | None:
-        """Up to where the log is published; None if nothing is left to publish.
+    async def _publish_next(self, parts: Collection[int]) -> int:
+        async with self._followers.next_page(NAME, parts, PAGE) as page:
+            if page is None:
+                return 0
+            await self.publish(page.events)
+            try:
+                async with Borrowed(self._pool) as connection:
+                    await page.save(connection)
+            except HoldLost as lost:
+                logger.warning("%s: its messages are sent again", lost)
+            return len(page.events)
 
-        Later events are not lost: the relay has yet to publish them.
-        """
-        checkpoint = await self._checkpoints.of(NAME)
-        return checkpoint if await self._log.read_all(checkpoint, 1) else None
+    async def unpublished(self, stream_ids: Collection[str]) -> set[str]:
+        """Those of the streams that have events which have yet to be published."""
+        return await self._followers.behind(NAME, stream_ids)
 
     async def publish(self, records: Sequence[RecordedEvent]) -> None:
         """Publish the messages of ``records``; one that cannot be published is rejected.

@@ -82,14 +82,16 @@ def rebuild(
 def _intents_builder(
     pool: AsyncConnectionPool, page: int, workers: int | None
 ) -> IntentStatesBuilder:
+    log = EventLog(pool)
+
     def processes(count: int) -> FoldingProcesses:
         return FoldingProcesses(str(pool.conninfo), "none", count)
 
     if workers is not None and workers > 1:
-        return IntentStatesBuilder(processes(workers), page)
+        return IntentStatesBuilder(log, processes(workers), page)
     cores = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
     later = (ALONE_UNTIL, processes(cores)) if workers is None and cores > 1 else None
-    return IntentStatesBuilder(FoldingHere(pool), page, later)
+    return IntentStatesBuilder(log, FoldingHere(pool), page, later)
 
 
 async def verify(pool: AsyncConnectionPool, name: str, sample: int | None = None) -> Verified:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from datetime import datetime
 
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.digests import StoredEvent
+from domain.eventlog.heads import Heads
+from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
-from domain.eventlog.scan import Filter, LogScanner
+from domain.eventlog.scan import PART, Filter, LogScanner
 
 #: How often an idle tail looks for new events, seconds.
 POLL_SECONDS = 0.25
 
 
 class Tail:
-    """Yields events, each once, until it is stopped or nobody reads them any more.
-
-    As with every follower, an event appears as soon as none can come before it any more.
-    """
+    """Yields events, each once, until it is stopped or nobody reads them any more."""
 
     def __init__(self, pool: AsyncConnectionPool, abandoned: Callable[[], bool]) -> None:
         """``abandoned`` says whether nobody reads any more; called while there are no events."""
@@ -34,16 +33,17 @@ class Tail:
         self._stopped.set()
 
     async def log(self, wanted: Filter, *, from_start: bool) -> AsyncGenerator[StoredEvent, None]:
-        """All streams, in the log's order."""
-        after = Checkpoint.start() if from_start else await self._log.head()
+        """All streams: those events in order of time that are there when it looks."""
+        after = Heads.start() if from_start else await self._log.heads()
         while not self._stopped.is_set():
-            part = await self._scanner.part(after, wanted)
-            if part is None:
+            to = await self._log.heads()
+            if after.reaches(to):
                 await self._pause()
-                continue
-            after = part.end
-            for event in part.events:
-                yield event
+            while not (after.reaches(to) or self._stopped.is_set()):
+                next_ = after.step(to, PART)
+                for event in in_time(await self._scanner.between(after, next_, wanted)):
+                    yield event
+                after = next_
 
     async def stream(
         self, stream_id: str, wanted: Filter, *, after_version: int | None
@@ -67,3 +67,14 @@ class Tail:
         except TimeoutError:
             if self._abandoned():
                 self.stop()
+
+
+def in_time(events: Iterable[StoredEvent]) -> list[StoredEvent]:
+    """Events, which come in the order of each lane, by time; those of a lane stay in its order."""
+    latest: dict[int, datetime] = {}
+    timed = []
+    for event in events:
+        lane = lane_of(event.stream_id)
+        latest[lane] = max(event.recorded_at, latest.get(lane, event.recorded_at))
+        timed.append((latest[lane], event))
+    return [event for _, event in sorted(timed, key=lambda each: each[0])]

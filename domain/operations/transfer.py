@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from domain.contracts.validation import describe
 from domain.database.pool import Connection
 from domain.errors import OperationError
+from domain.eventlog.heads import Heads
 from domain.eventlog.intent_streams import intent_of, typed
+from domain.eventlog.lanes import LANES
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, InlineWrite, RecordedEvent
-from domain.eventlog.scan import Filter, LogScanner
+from domain.eventlog.models import InlineWrite, RecordedEvent
+from domain.eventlog.scan import PART, Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
 from domain.eventlog.transfer import ExportWriter, has_unreadable_data, read_export
 from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
@@ -40,14 +42,14 @@ class Exported:
     Attributes:
         events: the number of events.
         unknown: events whose type or schema version this release does not know; included.
-        end: where an export of what follows begins.
+        end: the heads of the log when it began, up to which it is complete.
         odd: events with data that only PostgreSQL takes for JSON; written as text.
         first_odd: stream and version of the first odd events, at most `MAX_NAMED`.
     """
 
     events: int
     unknown: int
-    end: Checkpoint
+    end: Heads
     odd: int = 0
     first_odd: tuple[str, ...] = ()
 
@@ -76,11 +78,11 @@ class Imported:
 async def export_events(
     pool: AsyncConnectionPool,
     wanted: Filter,
-    after: Checkpoint,
+    after: Heads,
     write: Callable[[bytes], object],
     progress: Callable[[int], None] = lambda _events: None,
 ) -> Exported:
-    """Write the wanted events after a checkpoint that are recorded so far, and a trailer.
+    """Write the wanted events after a place that are recorded so far, and a trailer.
 
     Takes little memory: reads one part of the log at a time.
 
@@ -89,23 +91,26 @@ async def export_events(
     """
     scanner, writer, unknown = LogScanner(pool), ExportWriter(), 0
     odd, first_odd = 0, list[str]()
-    if after > (head := await EventLog(pool).head()):
+    end = await EventLog(pool).heads()
+    if not end.reaches(after):
+        lane = next(n for n in range(LANES) if after.positions[n] > end.positions[n])
         raise OperationError(
-            f"after: {after.transaction_id}:{after.position} lies beyond the end of this log, "
-            f"{head.transaction_id}:{head.position}: it comes from an export of another log, or of "
+            f"after: lies beyond the end of this log: at {after.positions[lane]} in lane {lane}, "
+            f"which ends at {end.positions[lane]}; it comes from an export of another log, or of "
             "events that this log has lost"
         )
-    while (part := await scanner.part(after, wanted)) is not None:
-        for event in part.events:
+    while not after.reaches(end):
+        next_ = after.step(end, PART)
+        for event in await scanner.between(after, next_, wanted):
             unknown += not REGISTRY.reads(event.type, event.schema_version)
             if has_unreadable_data(event):
                 odd += 1
                 first_odd += [f"{event.stream_id}, event {event.version}"][: MAX_NAMED - odd + 1]
             write(writer.line(event))
-        after = part.end
+        after = next_
         progress(writer.events)
-    write(writer.trailer(after))
-    return Exported(writer.events, unknown, after, odd, tuple(first_odd))
+    write(writer.trailer(end))
+    return Exported(writer.events, unknown, end, odd, tuple(first_odd))
 
 
 async def import_events(

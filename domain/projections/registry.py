@@ -12,13 +12,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
-from domain.eventlog.checkpoints import CheckpointStore
-from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.followers import Followers
+from domain.eventlog.models import Lag
 from domain.projections.following.contract import Projection
 from domain.projections.following.error_patterns import ErrorPatterns
 from domain.projections.following.parked import parked_counts
-from domain.projections.following.runner import ProjectionOutdated, Runner, checkpoint_name
+from domain.projections.following.runner import ProjectionOutdated, Runner, follower_of
 from domain.projections.following.usage_daily import UsageDaily
 from domain.projections.intents import INTENT_STATES
 from domain.projections.resume_rows import resume_rows
@@ -46,10 +45,11 @@ class ProjectionStatus:
         kind: ``inline``: written with the events; ``following``: some seconds later.
         version: the version of its code.
         built_by: the version of the code that built its tables; if it differs, a rebuild is due.
-        lag_events: events it has not processed yet, counted up to `eventlog.log.MAX_COUNTED`.
+        lag_events: events it has not processed yet.
         lag_seconds: age of the oldest of them.
+        oldest_lane: the lane in which that lies.
         parked: number of streams that wait for a fix.
-        moved_at: when its checkpoint last moved.
+        moved_at: when it last moved.
         rebuilding: share of the events that a started rebuild has processed, 0 to 1; None without
             a rebuild.
     """
@@ -60,6 +60,7 @@ class ProjectionStatus:
     built_by: int | None
     lag_events: int
     lag_seconds: float
+    oldest_lane: int | None
     parked: int
     moved_at: datetime | None
     rebuilding: float | None
@@ -75,7 +76,10 @@ class ProjectionStatus:
         if self.parked:
             return f"{self.parked} streams are parked: see `qlp projections parked {self.name}`"
         if self.lag_seconds > LAG_SECONDS:
-            return f"{self.lag_seconds:.0f} s behind the log: does its timer run?"
+            return (
+                f"{self.lag_seconds:.0f} s behind the log in lane {self.oldest_lane}: "
+                "does its timer run?"
+            )
         return None
 
 
@@ -97,8 +101,7 @@ class Projections:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
-        self._log = EventLog(pool)
-        self._checkpoints = CheckpointStore(pool)
+        self._followers = Followers(pool)
         self._runners = [Runner(pool, projection) for projection in FOLLOWING]
 
     async def run_until_caught_up(self) -> int:
@@ -130,24 +133,24 @@ class Projections:
     async def status(self) -> list[ProjectionStatus]:
         """The status of each projection."""
         parked = await parked_counts(self._pool)
-        moved = {name: (at, when) for name, at, when in await self._checkpoints.all()}
+        moved = await self._followers.moved()
         built = {name: rest for name, *rest in await fetch(self._pool, _SQL["built"], {})}
         statuses = []
         for name in NAMES:
             built_by, rebuilding = built.get(name, (None, None))
             inline = name == INTENT_STATES
-            at, moved_at = moved.get(checkpoint_name(name), (Checkpoint.start(), None))
-            lag = None if inline else await self._log.lag(at)
+            lag = Lag({}) if inline else await self._followers.lag(follower_of(name))
             statuses.append(
                 ProjectionStatus(
                     name=name,
                     kind="inline" if inline else "following",
                     version=INTENT_STATES_VERSION if inline else following(name).version,
                     built_by=built_by,
-                    lag_events=lag.events if lag else 0,
-                    lag_seconds=lag.seconds if lag else 0.0,
+                    lag_events=lag.events,
+                    lag_seconds=lag.seconds,
+                    oldest_lane=lag.oldest,
                     parked=parked.get(name, 0),
-                    moved_at=moved_at,
+                    moved_at=moved.get(follower_of(name)),
                     rebuilding=rebuilding,
                 )
             )

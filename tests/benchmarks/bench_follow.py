@@ -29,9 +29,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
+from domain.eventlog.heads import Heads
 from domain.eventlog.intent_streams import typed
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
 from domain.eventlog.scan import Filter, LogScanner
 from domain.memory import tune_gc
 from infra.local.postgres.server import EmbeddedPostgres
@@ -84,20 +84,23 @@ def ours(pool: AsyncConnectionPool) -> dict[str, Follower]:
     log, scanner = EventLog(pool), LogScanner(pool)
 
     async def stored() -> int:
-        count, after = 0, Checkpoint.start()
-        while (part := await scanner.part(after, Filter(), PAGE)) is not None:
-            count, after = count + len(part.events), part.end
+        count, after, to = 0, Heads.start(), await log.heads()
+        while not after.reaches(to):
+            next_ = after.step(to, PAGE)
+            count += len(await scanner.between(after, next_, Filter()))
+            after = next_
         return count
 
     async def decoded() -> int:
-        count, after = 0, Checkpoint.start()
-        while page := await log.read_all(after, PAGE):
-            count, after = count + len(page), page[-1].checkpoint
+        count, after, to = 0, Heads.start(), await log.heads()
+        while not after.reaches(to):
+            page, after = await log.read_all(after, PAGE)
+            count += len(page)
         return count
 
     async def into_types() -> int:
         count = 0
-        async for page in log.follow(Checkpoint.start(), PAGE):
+        async for page in log.follow(Heads.start(), limit=PAGE):
             count += len([typed(record) for record in page])
         return count
 

@@ -16,14 +16,15 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import aclosing
 
 import orjson
 import psycopg
 
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
+from domain.eventlog.heads import Heads
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
 from domain.memory import tune_gc
 from domain.operations.projections import rebuild
 from tests.benchmarks.server import own_server
@@ -98,9 +99,10 @@ async def measure(url: str, what: str) -> tuple[int, float]:
         if what != "read":
             rebuilt = await rebuild(pool, what, on_progress=lambda _: None).run()
             return rebuilt.events, time.perf_counter() - started
-        count, checkpoint = 0, Checkpoint.start()
-        while page := await EventLog(pool).read_all(checkpoint):
-            count, checkpoint = count + len(page), page[-1].checkpoint
+        count, log = 0, EventLog(pool)
+        async with aclosing(log.follow(Heads.start())) as pages:
+            async for page in pages:
+                count += len(page)
         return count, time.perf_counter() - started
     finally:
         await pool.close()

@@ -28,8 +28,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
+from domain.eventlog.heads import Heads
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, NewEvent
+from domain.eventlog.models import NewEvent
 from domain.intents.ids import derived_id, new_id
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.benchmarks.bench_append import METADATA, PAYLOAD
@@ -108,7 +109,7 @@ def uses(pool: AsyncConnectionPool, of: Log) -> dict[str, Use]:
     log = EventLog(pool)
     streams = range(7, of.size // EVENTS_PER_STREAM, max(1, of.size // EVENTS_PER_STREAM // 400))
     ids = itertools.cycle([of.stream_id(number) for number in streams])
-    start = Checkpoint.start()
+    start = Heads.start()
 
     async def append() -> object:
         intent_id = new_id() if of.timed else uuid4()

@@ -16,10 +16,10 @@ import typer
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.digests import StoredEvent
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.heads import Heads, InvalidHeads
 from domain.eventlog.scan import Filter
 from domain.eventlog.staging import Staged
-from domain.eventlog.transfer import encode_line
+from domain.eventlog.transfer import MAX_TRAILER_BYTES, InvalidExport, encode_line, next_of
 from domain.operations.cli.console import (
     AsJson,
     DryRun,
@@ -126,7 +126,9 @@ def events_export(
     types: Types = None,
     after: Annotated[
         str | None,
-        typer.Option(help="Only what follows an earlier export: 'next' in its trailer."),
+        typer.Option(
+            help="Only what follows an earlier export: that file, or 'next' in its trailer."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -134,22 +136,23 @@ def events_export(
 
     An export with --type cannot be imported: an import needs whole streams.
     """
-    begin = _checkpoint(after)
+    begin = _heads(after)
 
     async def work(pool: AsyncConnectionPool) -> None:
         wanted = Filter(tenant, tuple(types or ()))
         with _target(file) as target, progress_bar("exporting", quiet=json) as bar:
             done = await export_events(pool, wanted, begin, target.write, bar.show)
-        end = f"{done.end.transaction_id}:{done.end.position}"
         if json:
             print_json(
                 {
-                    **{"events": done.events, "unknown": done.unknown, "next": end},
+                    **{"events": done.events, "unknown": done.unknown, "next": str(done.end)},
                     **{"odd": done.odd, "first_odd": done.first_odd},
                 }
             )
         else:
-            note(f"exported {done.events} events, {done.unknown} of unknown types; next {end}")
+            note(f"exported {done.events} events, {done.unknown} of unknown types")
+            if file != "-":
+                note(f"what is recorded from now on: qlp events export --after {file} FILE")
             if done.odd:
                 note(f"{done.odd} have data that only PostgreSQL takes for JSON, exported as text:")
                 _list(done.odd, done.first_odd)
@@ -161,16 +164,31 @@ def events_export(
     run(work)
 
 
-def _checkpoint(after: str | None) -> Checkpoint:
+def _heads(after: str | None) -> Heads:
+    """Where an export begins: given by an earlier one, or by what its trailer says."""
     if after is None:
-        return Checkpoint.start()
-    transaction_id, _, position = after.partition(":")
-    numbers = transaction_id.isdecimal() and position.isdecimal() and after.isascii()
-    if not numbers or len(after) >= 40:
+        return Heads.start()
+    text = after if after.startswith("h1.") else _next_of(after)
+    try:
+        return Heads.parse(text)
+    except InvalidHeads as error:
+        raise typer.BadParameter(f"--after: 'next' of an export's trailer {error}") from None
+
+
+def _next_of(file: str) -> str:
+    """``next`` in the trailer of an export."""
+    try:
+        with open(file, "rb") as export:
+            size = export.seek(0, os.SEEK_END)
+            export.seek(max(size - MAX_TRAILER_BYTES, 0))
+            return next_of(export.read())
+    except OSError as error:
         raise typer.BadParameter(
-            f"--after {after}: must be 'next' of an export's trailer, such as 7:12"
-        )
-    return Checkpoint(int(transaction_id), int(position))
+            f"--after {file}: {error.strerror}; it must be an export's file, or 'next' of its "
+            "trailer if that begins with h1."
+        ) from None
+    except InvalidExport as error:
+        raise typer.BadParameter(f"--after {file}: {error}") from None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database.migrate import MigrationError, SchemaOutOfDate, check_schema, load_migrations
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
-from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.followers import Followers
 from domain.eventlog.log import EventLog
 from domain.health import RELAY_LAG_SECONDS
 from domain.intents.events import REGISTRY
@@ -178,9 +178,10 @@ class DatabaseExam:
         return findings or [Finding("horizon", "ok", "no transaction delays followers")]
 
     async def _relay(self) -> Sequence[Finding]:
-        relayed = await CheckpointStore(self._pool).of(relay.NAME)
-        lag = await EventLog(self._pool).lag(relayed)
-        detail = f"unpublished events: {lag.events}, the oldest for {lag.seconds:.1f} s"
+        lag = await Followers(self._pool).lag(relay.NAME)
+        detail = f"unpublished events: {lag.events}"
+        if lag.events:
+            detail += f", the oldest, in lane {lag.oldest}, for {lag.seconds:.1f} s"
         if lag.seconds > RELAY_LAG_SECONDS:
             fix = (
                 "see the findings on Service Bus; is the function relay_events enabled and running?"

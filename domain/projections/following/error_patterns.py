@@ -85,7 +85,8 @@ class ErrorPatterns:
             patterns[key] = patterns[key] + change if key in patterns else change
         return [
             InlineWrite(_SQL["add"], {name: getattr(pattern, name) for name in Failures.__slots__})
-            for pattern in patterns.values()
+            # In this order, so that processes that write the same rows wait, and none is undone.
+            for _, pattern in sorted(patterns.items(), key=lambda each: each[0])
         ]
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+import logging
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.eventlog.checkpoints import CheckpointStore, Lease
+from domain.database.statements import load_statements
+from domain.eventlog.followers import Followers, HoldLost
 from domain.eventlog.log import EventLog
 from domain.projections.following.batch import apply_batch, mark_of
 from domain.projections.following.contract import Projection
@@ -21,30 +24,40 @@ from domain.projections.following.parked import (
     unpark,
 )
 
+logger = logging.getLogger(__name__)
+
+_SQL = load_statements(Path(__file__).with_name("runner.sql"))
+
 #: Events per transaction.
 PAGE = 1_000
 
 #: How long one run may take, in seconds; the next one continues.
 RUN_SECONDS = 20.0
 
-#: How long to wait for another process that runs the same projection, in seconds.
-LOCK_TIMEOUT_SECONDS = 1.0
-
 
 class ProjectionOutdated(RuntimeError):
     """The live tables were built by another version of the code."""
 
 
-def checkpoint_name(projection: str) -> str:
-    """The name of a projection's checkpoint and lease."""
+def follower_of(projection: str) -> str:
+    """The name under which a projection follows the log."""
     return f"projection:{projection}"
 
 
-class Runner:
-    """Updates one projection; one runner works at a time, among all processes.
+async def stop_runners(connection: AsyncConnection[Any], projection: str) -> None:
+    """Wait for what updates a projection now, and keep it as it is to the end of the transaction.
 
-    A batch is folded, written and checkpointed in one transaction, so a crash leaves either all of
-    it or nothing.
+    Raises:
+        psycopg.errors.LockNotAvailable: it took longer than ``lock_timeout``.
+    """
+    await connection.execute(_SQL["stop"], {"follower": follower_of(projection)})
+
+
+class Runner:
+    """Updates one projection; any number of runners share the work, in all processes.
+
+    A batch is folded, written and recorded as processed in one transaction, so a crash leaves
+    either all of it or nothing.
     """
 
     def __init__(
@@ -56,31 +69,22 @@ class Runner:
         self.projection = projection
         self._pool = pool
         self._log = EventLog(pool)
-        self._checkpoints = CheckpointStore(pool)
+        self._followers = Followers(pool)
         self._page = page
 
     async def run_until_caught_up(self, seconds: float = RUN_SECONDS) -> int:
-        """Process events after the checkpoint, for ``seconds`` at most.
+        """Process events that no other process is processing, for ``seconds`` at most.
 
         Returns:
-            the number of events read; 0 also if another process is running the projection.
+            the number of events processed.
 
         Raises:
             ProjectionOutdated: the tables must be rebuilt first.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         count = 0
-        async with AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(LOCK_TIMEOUT_SECONDS):
-                    lease = await held.enter_async_context(self._exclusive())
-            except TimeoutError:
-                return 0
-            while asyncio.get_running_loop().time() < deadline:
-                read = await self._run_batch(lease)
-                count += read
-                if read < self._page:
-                    break
+        while asyncio.get_running_loop().time() < deadline and (read := await self._run_batch()):
+            count += read
         return count
 
     async def resume_readable(self, seconds: float = RUN_SECONDS) -> int:
@@ -112,7 +116,8 @@ class Runner:
             ProjectionOutdated: the tables must be rebuilt first.
         """
         name = self.projection.name
-        async with self._exclusive() as lease, lease.transaction() as connection:
+        async with self._pool.connection() as connection, connection.transaction():
+            await stop_runners(connection, name)
             await self._check_version(connection)
             if await parked_stream(connection, name, stream_id) is None:
                 raise LookupError(f"{name} has not parked {stream_id}")
@@ -125,18 +130,29 @@ class Runner:
                 after = page[-1].version
         return None
 
-    async def _run_batch(self, lease: Lease) -> int:
-        # Read before the transaction, whose id would hold back the horizon for the reading.
-        page = await self._log.read_all(await lease.load(), self._page)
-        if page:
-            async with lease.transaction() as connection:
-                await self._check_version(connection)
-                await apply_batch(connection, self.projection, page)
-                await lease.save(page[-1].checkpoint)
-        return len(page)
+    async def _run_batch(self) -> int:
+        """The number of events processed; 0 if there are none, or the projection is locked."""
+        follower = follower_of(self.projection.name)
+        async with self._followers.next_page(follower, most_events=self._page) as page:
+            if page is None:
+                return 0
+            try:
+                async with self._pool.connection() as connection, connection.transaction():
+                    if not await self._may_run(connection):
+                        return 0
+                    # First of all, so that a rebuild that moves the follower locks in this order.
+                    await page.save(connection)
+                    await self._check_version(connection)
+                    await apply_batch(connection, self.projection, page.events)
+            except HoldLost as lost:
+                logger.warning("%s: nothing was written", lost)
+                return 0
+            return len(page.events)
 
-    def _exclusive(self) -> AbstractAsyncContextManager[Lease]:
-        return self._checkpoints.exclusive(checkpoint_name(self.projection.name))
+    async def _may_run(self, connection: AsyncConnection[Any]) -> bool:
+        params = {"follower": follower_of(self.projection.name)}
+        [(allowed,)] = await (await connection.execute(_SQL["run"], params)).fetchall()
+        return bool(allowed)
 
     async def _check_version(self, connection: AsyncConnection[Any]) -> None:
         name, version = self.projection.name, self.projection.version

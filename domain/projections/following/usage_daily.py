@@ -112,7 +112,8 @@ class UsageDaily:
                     "latency": latencies[tenant_id, day],
                 },
             )
-            for (tenant_id, day), amounts in sums.items()
+            # In this order, so that processes that write the same rows wait, and none is undone.
+            for (tenant_id, day), amounts in sorted(sums.items())
         ]
 
 

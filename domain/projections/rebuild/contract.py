@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from psycopg import AsyncConnection
 
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.heads import Heads
 
 Phase = Literal["bulk", "follow"]
 
@@ -24,13 +24,13 @@ class Position:
     Attributes:
         phase: ``bulk``: the log is read stream by stream; ``follow``: in the log's order.
         after_stream: in the phase ``bulk``, the last stream that is done.
-        checkpoint: where following begins, or how far it has come.
+        heads: where following begins, or how far it has come.
         events: number of events processed so far.
     """
 
     phase: Phase
     after_stream: str
-    checkpoint: Checkpoint
+    heads: Heads
     events: int
 
 
@@ -110,8 +110,8 @@ class Builder(Protocol):
         """Events per page."""
 
     @property
-    def lease(self) -> str | None:
-        """Its runner's lease and checkpoint; None if the projection is written inline."""
+    def follower(self) -> str | None:
+        """The name under which it follows the log; None if it is written inline."""
 
     async def advance(
         self, connection: AsyncConnection[Any], position: Position

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 from psycopg import AsyncConnection
 
 from domain.database.statements import load_statements
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.heads import Heads
+from domain.eventlog.lanes import LANES
+from domain.eventlog.log import EventLog
 from domain.projections.following.parked import park
 from domain.projections.intents import INTENT_STATES, upsert
 from domain.projections.rebuild.contract import Phase, Position
@@ -27,8 +29,8 @@ from domain.projections.stream_folds import FoldedRange, Unfoldable, folded_stre
 
 _SQL = load_statements(Path(__file__).with_name("intents.sql"))
 
-#: A checkpoint after all events.
-_END = Checkpoint(2**62, 2**62)
+#: A place after all events.
+_END = Heads((2**62,) * LANES)
 
 
 class _Range(NamedTuple):
@@ -44,6 +46,7 @@ class IntentStatesBuilder:
     A stream that cannot be folded keeps its row and is listed as parked.
 
     Args:
+        log: the log.
         folder: folds ranges of streams.
         page: number of events in a range.
         later: after so many events, this folder replaces ``folder``.
@@ -53,10 +56,13 @@ class IntentStatesBuilder:
     version = INTENT_STATES_VERSION
     tables = (INTENT_STATES,)
     first_phase: Phase = "bulk"
-    lease = None
+    follower = None
 
-    def __init__(self, folder: Folder, page: int, later: tuple[int, Folder] | None = None) -> None:
+    def __init__(
+        self, log: EventLog, folder: Folder, page: int, later: tuple[int, Folder] | None = None
+    ) -> None:
         self.page = page
+        self._log = log
         self._folder = folder
         self._later = later
         self._taken = 0
@@ -80,17 +86,17 @@ class IntentStatesBuilder:
         return await self._follow(connection, position)
 
     async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        """Process every committed event, also those above the horizon.
+        """Process every committed event.
 
         A writer that has not committed waits for the lock on the live table and writes its row
         after the exchange.
         """
-        await self._refold(connection, position.checkpoint, _END)
+        await self._refold(connection, position.heads, _END)
         return position
 
     async def check(self, connection: AsyncConnection[Any], position: Position) -> int:
         """The number of rows that are behind their stream, or do not match one."""
-        rows = await connection.execute(_SQL["wrong"], position.checkpoint.params())
+        rows = await connection.execute(_SQL["wrong"], {"heads": [*position.heads.positions]})
         [(wrong,)] = await rows.fetchall()
         return int(wrong)
 
@@ -124,20 +130,16 @@ class IntentStatesBuilder:
     async def _follow(
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
-        params = {**position.checkpoint.params(), "limit": self.page}
-        row = await (await connection.execute(_SQL["page_end"], params)).fetchone()
-        if row is None:
+        end = position.heads.step(await self._log.heads(), self.page)
+        events = position.heads.events_to(end)
+        if not events:
             return None
-        end = Checkpoint(row[0], row[1])
-        await self._refold(connection, position.checkpoint, end)
-        return replace(position, checkpoint=end, events=position.events + row[2])
+        await self._refold(connection, position.heads, end)
+        return replace(position, heads=end, events=position.events + events)
 
-    async def _refold(
-        self, connection: AsyncConnection[Any], after: Checkpoint, to: Checkpoint
-    ) -> None:
-        """Fold streams again that have events between two checkpoints which their rows lack."""
-        params = {**after.params(), **to.params("to_")}
-        rows = await connection.execute(_SQL["behind"], params)
+    async def _refold(self, connection: AsyncConnection[Any], after: Heads, to: Heads) -> None:
+        """Fold streams again that have events between two places which their rows lack."""
+        rows = await connection.execute(_SQL["behind"], after.range_to(to))
         behind = [stream_id for (stream_id,) in await rows.fetchall()]
         for start in range(0, len(behind), 100):
             async for fold in folded_streams(connection, behind[start : start + 100]):

@@ -7,25 +7,15 @@ select stream_id from (
     limit %(limit)s::integer
 ) page order by stream_id desc limit 1
 
--- name: page_end
-with page as (
-    select transaction_id, position from public.events
-    where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
-        and transaction_id < (select horizon from public.log_horizon)
-    order by transaction_id, position
-    limit %(limit)s
-)
-select transaction_id::text::bigint, position, (select count(*) from page)
-from page order by page.transaction_id desc, page.position desc
-limit 1
-
 -- name: behind
 -- Streams of intents with events in this part of the log that their rows do not include.
 with moved as materialized ( -- matching the pattern costs most: once per stream, not per event
-    select stream_id, max(version) as version from public.events
-    where (transaction_id, position) > (%(transaction_id)s::xid8, %(position)s::bigint)
-        and (transaction_id, position) <= (%(to_transaction_id)s::xid8, %(to_position)s::bigint)
-    group by stream_id
+    select e.stream_id, max(e.version) as version
+    from unnest(%(lanes)s::smallint[], %(after)s::bigint[], %(to)s::bigint[])
+        as l (lane, after, upto)
+    join public.events e
+        on e.lane = l.lane and e.lane_position > l.after and e.lane_position <= l.upto
+    group by e.stream_id
 ), logged as materialized (
     select * from moved
     where stream_id ~ '^intent-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
@@ -36,12 +26,13 @@ left join intent_states s on s.id = substr(logged.stream_id, 8)::uuid
 where coalesce(s.version, 0) < logged.version
 
 -- name: wrong
--- Rows may be ahead of the checkpoint but never behind, and every row has a stream. Matching the
+-- Rows may be ahead of that place but never behind, and every row has a stream. Matching the
 -- pattern costs most, so it comes after the comparison of versions.
 with written as materialized (
-    select stream_id, max(version) as version from public.events
-    where (transaction_id, position) <= (%(transaction_id)s::xid8, %(position)s::bigint)
-    group by stream_id
+    select e.stream_id, max(e.version) as version
+    from unnest(%(heads)s::bigint[]) with ordinality as h (position, n)
+    join public.events e on e.lane = h.n - 1 and e.lane_position <= h.position
+    group by e.stream_id
 )
 select count(*)
 from written w

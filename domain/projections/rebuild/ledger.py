@@ -8,7 +8,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from domain.database.statements import load_statements
-from domain.eventlog.models import Checkpoint
+from domain.eventlog.heads import Heads
 from domain.projections.rebuild.contract import Position
 
 _SQL = load_statements(Path(__file__).with_name("ledger.sql"))
@@ -17,7 +17,7 @@ _SQL = load_statements(Path(__file__).with_name("ledger.sql"))
 class Ledger:
     """The row of one projection's rebuild, written in the caller's transactions.
 
-    A rebuild continues only on the same basis: version of the code, schema and cluster.
+    A rebuild continues only on the same basis: version of the code and schema.
 
     Args:
         name: the projection's name.
@@ -45,8 +45,8 @@ class Ledger:
         row = await rows.fetchone()
         if row is None or row[0] != await self._basis(connection):
             return None
-        _, phase, after_stream, transaction_id, number, events, self.total = row
-        return Position(phase, after_stream, Checkpoint(transaction_id, number), events)
+        _, phase, after_stream, heads, events, self.total = row
+        return Position(phase, after_stream, Heads(tuple(heads)), events)
 
     async def save(self, connection: AsyncConnection[Any], position: Position) -> None:
         """Save ``position``."""
@@ -62,15 +62,14 @@ class Ledger:
         return int(events)
 
     async def _basis(self, connection: AsyncConnection[Any]) -> str:
-        rows = await connection.execute(_SQL["schema_and_cluster"])
-        [(schema, cluster)] = await rows.fetchall()
-        return f"code {self._version}, schema {schema}, cluster {cluster}"
+        [(schema,)] = await (await connection.execute(_SQL["schema"])).fetchall()
+        return f"code {self._version}, schema {schema}, by lanes"
 
     def _columns(self, position: Position) -> dict[str, Any]:
         return {
             "name": self._name,
             "phase": position.phase,
             "after_stream": position.after_stream,
-            **position.checkpoint.params(),
+            "heads": [*position.heads.positions],
             "events": position.events,
         }

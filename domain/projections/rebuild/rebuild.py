@@ -18,8 +18,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.locking import retry_locking
 from domain.database.statements import load_statements
+from domain.eventlog.heads import Heads
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
+from domain.projections.following.runner import stop_runners
 from domain.projections.rebuild.contract import (
     Builder,
     OnProgress,
@@ -118,7 +119,7 @@ class Rebuild:
 
     async def _begin(self, connection: AsyncConnection[Any]) -> Position:
         phase = self._builder.first_phase
-        start = await self._log.head() if phase == "bulk" else Checkpoint.start()
+        start = await self._log.heads() if phase == "bulk" else Heads.start()
         position = Position(phase, "", start, 0)
         try:
             async with self._transaction(connection):
@@ -208,8 +209,8 @@ class Rebuild:
             position = await builder.catch_up(connection, position)
             await self._ledger.save(connection, position)
         async with self._transaction(connection, lock=LOCK_TIMEOUT, durable="on"):
-            if builder.lease is not None:
-                await connection.execute(_SQL["stop_runner"], {"lease": builder.lease})
+            if builder.follower is not None:
+                await stop_runners(connection, builder.name)
             await shadow.lock_live(connection)
             if await self._ledger.load(connection) is None:
                 raise RebuildFailed(
@@ -220,9 +221,10 @@ class Rebuild:
             await connection.execute(_SQL["forget_parked"], name)
             parked = (await connection.execute(_SQL["take_parked"], name)).rowcount
             await shadow.exchange(connection)
-            if builder.lease is not None:
-                params = {"lease": builder.lease, **position.checkpoint.params()}
-                await connection.execute(_SQL["move_checkpoint"], params)
+            if builder.follower is not None:
+                heads = [*position.heads.positions]
+                params = {"follower": builder.follower, "heads": heads}
+                await connection.execute(_SQL["move_follower"], params)
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
             await self._ledger.forget(connection)
         return position, parked

@@ -13,18 +13,12 @@ select set_config('statement_timeout', '0', true), set_config('lock_timeout', %(
     -- A crash of the server may lose the copies' last pages, but then also their position.
     set_config('synchronous_commit', %(durable)s, true)
 
--- name: stop_runner
-select pg_advisory_xact_lock(hashtextextended(%(lease)s, 2))
-
--- name: move_checkpoint
-insert into public.checkpoints (name, transaction_id, position, system_identifier)
-select %(lease)s, %(transaction_id)s::xid8, %(position)s, system_identifier
-from public.log_identity
-on conflict (name) do update
-set transaction_id = excluded.transaction_id,
-    position = excluded.position,
-    system_identifier = excluded.system_identifier,
-    updated_at = now()
+-- name: move_follower
+insert into public.followers (follower, part, positions)
+select %(follower)s, part, (%(heads)s::bigint[])[part * 16 + 1 : part * 16 + 16]
+from generate_series(0, 15) as part
+on conflict (follower, part) do update
+set positions = excluded.positions, moved_at = now(), holder = null, held_until = null
 
 -- name: forget_parked
 delete from public.parked_streams where projection = %(name)s

@@ -11,12 +11,13 @@ from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.statements import load_statements
-from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.followers import Followers
+from domain.eventlog.heads import Heads
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, RecordedEvent
+from domain.eventlog.models import RecordedEvent
 from domain.projections.following.batch import apply_batch
 from domain.projections.following.contract import Projection
-from domain.projections.following.runner import PAGE, checkpoint_name
+from domain.projections.following.runner import PAGE, follower_of
 from domain.projections.rebuild.shadow import PARKED
 from domain.projections.verify.contract import (
     MAX_SHOWN,
@@ -40,16 +41,16 @@ async def verify_following(pool: AsyncConnectionPool, projection: Projection[Any
     Raises:
         CannotCompare: the live rows include events of a later release.
     """
-    checkpoints = CheckpointStore(pool)
-    name = checkpoint_name(projection.name)
+    followers, follower = Followers(pool), follower_of(projection.name)
     async with _fresh_tables(pool, projection) as connection:
         fresh = _Fresh(EventLog(pool), connection, projection)
-        await fresh.follow(await checkpoints.of(name))
-        async with checkpoints.exclusive(name) as lease:
-            await fresh.follow(await lease.load())
-            await fresh.follow_resumed()
-            unfoldable = await _unfoldable(connection, projection)
-            return await _compare(connection, projection, unfoldable)
+        await fresh.follow(await followers.heads(follower))
+        # To the end of the session, which is closed.
+        await connection.execute(_SQL["stop_runners"], {"follower": follower})
+        await fresh.follow(await followers.heads(follower))
+        await fresh.follow_resumed()
+        unfoldable = await _unfoldable(connection, projection)
+        return await _compare(connection, projection, unfoldable)
 
 
 class _Fresh:
@@ -61,17 +62,17 @@ class _Fresh:
         self._log = log
         self._connection = connection
         self._projection = projection
-        self._checkpoint = Checkpoint.start()
+        self._heads = Heads.start()
 
-    async def follow(self, to: Checkpoint) -> None:
-        """Process the events up to and including ``to``."""
-        async with aclosing(self._log.follow(self._checkpoint, PAGE)) as pages:
-            while self._checkpoint < to and (page := await anext(pages, None)):
-                await self._take([record for record in page if record.checkpoint <= to])
-                self._checkpoint = min(page[-1].checkpoint, to)
+    async def follow(self, to: Heads) -> None:
+        """Process the events up to ``to``."""
+        async with aclosing(self._log.follow(self._heads, to, PAGE)) as pages:
+            async for page in pages:
+                await self._take(page)
+        self._heads = self._heads.union(to)
 
     async def follow_resumed(self) -> None:
-        """Process events after the checkpoint of streams that were resumed beyond it."""
+        """Process later events, of streams that were resumed beyond where the projection is."""
         rows = await self._connection.execute(_on(f"{self._projection.name}_streams", "ahead"))
         for stream_id, to, after in await rows.fetchall():
             done = after

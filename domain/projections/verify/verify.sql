@@ -37,7 +37,7 @@ set transaction isolation level repeatable read, read only
 create temporary table {table} (like public.{table} including all)
 
 -- name: ahead
--- Streams that were resumed and include events after the checkpoint.
+-- Streams that were resumed, and include events beyond where the projection is.
 select live.stream_id, live.version, coalesce(fresh.version, 0)
 from public.{table} live left join pg_temp.{table} fresh using (stream_id)
 where live.version > coalesce(fresh.version, 0)
@@ -70,5 +70,9 @@ order by k.n
 -- name: rows_of
 select count(*) from public.{table}
 
+-- name: stop_runners
+-- Waits for those that are at work, however long.
+select pg_advisory_lock(hashtextextended(%(follower)s, 2))
+
 -- name: no_time_limit
-select set_config('statement_timeout', '0', false)
+select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)

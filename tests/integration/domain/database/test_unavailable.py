@@ -20,7 +20,7 @@ from domain.database.outages import describe_outage, outage_of
 from domain.database.pool import Pool, open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import InlineWrite, NewEvent
+from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent
 from domain.retry import retry_while_unavailable, within
 from infra.local.ports import free_port
 from tests.support.postgres import Database, Servers, started
@@ -323,7 +323,7 @@ async def test_a_lease_is_given_up_with_its_read_only_session(
 ) -> None:
     for_new_sessions(database, "on")
     await app_pool.drain()
-    store, start = CheckpointStore(app_pool), await EventLog(app_pool).head()
+    store, start = CheckpointStore(app_pool), Checkpoint(1, 1)
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         async with store.exclusive("follower") as lease:
             await lease.save(start)

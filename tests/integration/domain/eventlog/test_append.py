@@ -9,10 +9,10 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
+from domain.eventlog.heads import Heads
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import (
     AppendResult,
-    Checkpoint,
     EventIdTaken,
     InlineWrite,
     InvalidEvent,
@@ -20,7 +20,7 @@ from domain.eventlog.models import (
     StreamOfAnotherTenant,
     WrongExpectedVersion,
 )
-from tests.support.postgres import Database
+from tests.support.postgres import Database, everything
 
 WRITE = b"insert into checkpoints values (%(name)s, '1', 1, 1)"
 
@@ -71,7 +71,7 @@ async def test_reading_gives_back_exactly_what_the_append_returned(event_log: Ev
     assert (read.tenant_id, read.command_id) == ("acme", command_id)
     assert read.metadata == {"traceparent": "t"}
     assert read.recorded_at.tzinfo is not None
-    assert await event_log.read_all(Checkpoint.start()) == [read]
+    assert await everything(event_log) == [read]
 
 
 async def test_events_of_one_command_get_consecutive_versions_and_growing_positions(
@@ -256,13 +256,13 @@ async def test_a_transaction_that_wrote_before_cannot_put_an_event_behind_a_late
             await early.execute(call, {"stream": "s-1", "expected": 1, "id": uuid4()})
         assert caught.value.sqlstate == "QL004"
     recorded = await append(event_log, "s-1", 1)
-    assert [event.version for event in await event_log.read_all(Checkpoint.start())] == [1, 2]
+    assert [event.version for event in await everything(event_log)] == [1, 2]
     assert recorded.events[0].version == 2
 
 
 async def test_limits_of_pages_are_checked(event_log: EventLog) -> None:
     with pytest.raises(ValueError, match="limit"):
-        await event_log.read_all(Checkpoint.start(), 0)
+        await event_log.read_all(Heads.start(), 0)
     with pytest.raises(ValueError, match="limit"):
         await event_log.read_stream("s", 0, 1_000_000)
 

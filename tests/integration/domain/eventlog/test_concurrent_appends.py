@@ -15,16 +15,16 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import open_pool
 from domain.eventlog import group_commit
+from domain.eventlog.heads import Heads
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import (
     AppendResult,
-    Checkpoint,
     InlineWrite,
     NewEvent,
     RecordedEvent,
     WrongExpectedVersion,
 )
-from tests.support.postgres import Database
+from tests.support.postgres import Database, everything
 
 UPSERT = b"""insert into checkpoints values (%(name)s, '1', 1, 1)
     on conflict (name) do update set position = checkpoints.position + 1"""
@@ -52,12 +52,11 @@ async def other_log(database: Database) -> AsyncIterator[EventLog]:
 async def follow(log: EventLog, done: asyncio.Event) -> list[RecordedEvent]:
     """What a follower has read once it has come to the end and everything is written."""
     seen: list[RecordedEvent] = []
-    checkpoint = Checkpoint.start()
+    heads = Heads.start()
     while True:
         final = done.is_set()
-        page = await log.read_all(checkpoint, 100)
+        page, heads = await log.read_all(heads, 100)
         seen += page
-        checkpoint = page[-1].checkpoint if page else checkpoint
         if final and not page:
             return seen
 
@@ -87,16 +86,15 @@ async def test_16_writers_share_transactions_and_followers_see_each_event_once_a
     followers = [asyncio.create_task(follow(log, done)) for log in (event_log, other_log)]
     await asyncio.gather(*(write(number) for number in range(16)))
     done.set()
-    in_order = sorted(written, key=lambda event: event.checkpoint)
-    assert len(in_order) == 16 * 25
+    assert len(written) == 16 * 25
     for seen in await asyncio.gather(*followers):
-        assert seen == in_order
-    versions: dict[str, list[int]] = {}
-    for event in in_order:
-        versions.setdefault(event.stream_id, []).append(event.version)
-    assert all(found == list(range(1, len(found) + 1)) for found in versions.values())
-    transactions = {event.transaction_id for event in in_order}
-    assert len(transactions) < len(in_order) / 2
+        assert sorted(event.event_id for event in seen) == sorted(e.event_id for e in written)
+        versions: dict[str, list[int]] = {}
+        for event in seen:
+            versions.setdefault(event.stream_id, []).append(event.version)
+        assert all(found == list(range(1, len(found) + 1)) for found in versions.values())
+    transactions = {event.transaction_id for event in written}
+    assert len(transactions) < len(written) / 2
 
 
 async def test_a_few_appends_at_once_have_a_transaction_each(event_log: EventLog) -> None:
@@ -126,7 +124,7 @@ async def test_each_stream_has_one_winner_when_processes_append_in_opposite_orde
                 round_of(event_log, streams, version), round_of(other_log, streams[::-1], version)
             )
             assert sum(won) == len(streams)
-    log = await event_log.read_all(Checkpoint.start())
+    log = await everything(event_log)
     assert len(log) == len(streams) * 10
     assert len({event.transaction_id for event in log}) < len(log)
     async with pool.connection() as connection:
@@ -244,7 +242,7 @@ async def test_whoever_calls_the_function_directly_cannot_break_a_stream(
             await connection.execute(GROUP, [Jsonb(commands)])
         rows = await connection.execute(GROUP, [Jsonb([command("s", 3)])])
         assert await rows.fetchall() == [([False], True)]
-    assert await event_log.read_all(Checkpoint.start()) == []
+    assert await everything(event_log) == []
 
 
 async def test_a_transaction_that_wrote_before_cannot_put_a_group_behind_later_events(
@@ -256,7 +254,7 @@ async def test_a_transaction_that_wrote_before_cannot_put_a_group_behind_later_e
         with pytest.raises(psycopg.Error, match="began to write before") as caught:
             await early.execute(GROUP, [Jsonb([command("s-0", 0), command("s-1", 1)])])
         assert caught.value.sqlstate == "QL004"
-    assert [e.stream_id for e in await event_log.read_all(Checkpoint.start())] == ["s-1"]
+    assert [e.stream_id for e in await everything(event_log)] == ["s-1"]
 
 
 async def test_all_ways_in_are_open_to_the_application_alone(pool: AsyncConnectionPool) -> None:

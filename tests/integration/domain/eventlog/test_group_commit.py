@@ -17,7 +17,6 @@ from domain.eventlog.codec import encode
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import (
     AppendResult,
-    Checkpoint,
     EventIdTaken,
     InlineWrite,
     InvalidEvent,
@@ -26,7 +25,7 @@ from domain.eventlog.models import (
     StreamOfAnotherTenant,
     WrongExpectedVersion,
 )
-from tests.support.postgres import Database
+from tests.support.postgres import Database, everything
 
 WRITE = b"insert into checkpoints values (%(name)s, '1', 1, 1)"
 TAKEN = UUID(int=1)
@@ -116,7 +115,7 @@ async def test_a_group_is_recorded_as_its_appends_would_be_one_by_one(event_log:
         assert await event_log.read_stream(f"s-{n}") == result.events
         assert [event.version for event in result.events] == list(range(1, n + 1))
         assert not result.duplicate
-    log = await event_log.read_all(Checkpoint.start())
+    log = await everything(event_log)
     assert log[1:] == [event for result in results for event in result.events]
 
 
@@ -154,7 +153,7 @@ async def test_a_group_of_nothing_but_refused_commands_writes_nothing(
         event_log, *(append(event_log, f"s-{n}", 7, [write(f"{n}")]) for n in range(3))
     )
     assert [type(error) for error in refused] == [WrongExpectedVersion] * 3
-    assert len(await event_log.read_all(Checkpoint.start())) == 1
+    assert len(await everything(event_log)) == 1
     assert await names_written(pool) == []
 
 
@@ -208,7 +207,7 @@ async def test_commands_for_one_stream_queue_in_their_order(event_log: EventLog)
     assert again == AppendResult(first.events, duplicate=True)
     assert isinstance(late, WrongExpectedVersion)
     assert late.actual == 2
-    log: list[RecordedEvent] = await event_log.read_all(Checkpoint.start())
+    log: list[RecordedEvent] = await everything(event_log)
     assert [event for event in log if event.stream_id == "s"] == first.events + second.events
 
 
@@ -305,7 +304,7 @@ async def test_a_group_whose_backend_is_terminated_leaves_nothing(
     assert isinstance(first, AppendResult)
     assert [repr(error) for error in lost] == [repr(alone)] * 3
     assert len({id(error) for error in lost}) == 3, "each caller has an error of its own"
-    assert [e.stream_id for e in await event_log.read_all(Checkpoint.start())] == ["first"]
+    assert [e.stream_id for e in await everything(event_log)] == ["first"]
     assert await names_written(pool) == []
     again = await together(event_log, *(append(event_log, f"s-{n}") for n in (1, 2, 3)))
     assert len(transactions(*again)) == 1

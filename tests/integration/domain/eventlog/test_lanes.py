@@ -18,11 +18,11 @@ from domain.database.pool import open_pool
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.lanes import CHAIN_START, LANES, chain_digest, lane_of
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, NewEvent, RecordedEvent, WrongExpectedVersion
+from domain.eventlog.models import NewEvent, RecordedEvent, WrongExpectedVersion
 from domain.eventlog.seals import Sealer
 from domain.operations.log_findings import Kind
 from domain.operations.log_integrity import LogVerifier
-from tests.support.postgres import Database
+from tests.support.postgres import Database, everything
 
 
 async def append(log: EventLog, stream_id: str, version: int, count: int = 1) -> None:
@@ -222,7 +222,7 @@ async def test_what_was_done_to_an_event_is_named_before_it_is_sealed(
 ) -> None:
     for stream_id in SAME:
         await append(event_log, stream_id, 0)
-    events: list[RecordedEvent] = await event_log.read_all(Checkpoint.start())
+    events: list[RecordedEvent] = await everything(event_log)
     if sealed:
         await Sealer(CheckpointStore(pool)).run_until_caught_up()
     assert (await LogVerifier(pool).verify()).intact
@@ -275,7 +275,7 @@ async def test_two_holes_of_a_lane_are_both_named(
     await Sealer(CheckpointStore(pool)).run_until_caught_up()
     for stream_id in SAME:
         await append(event_log, stream_id, 1)
-    events = await event_log.read_all(Checkpoint.start())
+    events = await everything(event_log)
     async with await psycopg.AsyncConnection.connect(database.admin_url) as owner:
         await owner.execute("set session_replication_role = replica")
         for victim in (1, 8):

@@ -11,9 +11,9 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import open_pool
-from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.followers import Followers
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent
+from domain.eventlog.models import InlineWrite, NewEvent
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.support.postgres import (
     Servers,
@@ -84,7 +84,7 @@ async def test_a_killed_server_loses_no_acknowledged_event_and_the_pool_recovers
     stop.set()
     await asyncio.gather(*writers)
 
-    streams = {event.stream_id for event in await everything(log, Checkpoint.start())}
+    streams = {event.stream_id for event in await everything(log)}
     assert acknowledged <= streams
     assert not [stream for stream in streams if stream.startswith("unfinished")]
     await pool.close()
@@ -112,27 +112,40 @@ async def test_followers_of_a_restored_log_neither_stall_nor_skip_nor_repeat(
 
     pool = await connect(old)
     log = EventLog(pool)
-    for number in range(5):
+    for number in range(3):
         await append(log, f"s-{number}")
-    read = await log.read_all(Checkpoint.start(), 3)
-    async with CheckpointStore(pool).exclusive("follower") as lease:
-        await lease.save(read[-1].checkpoint)
+    async with Followers(pool).next_page("follower") as page:
+        assert page is not None
+        async with pool.connection() as connection:
+            await page.save(connection)
+    read = {event.stream_id for event in page.events}
+    for number in range(3, 5):
+        await append(log, f"s-{number}")
     await pool.close()
     copy_into_new_cluster(old, new)
 
     pool = await connect(new)
-    log = EventLog(pool)
-    async with CheckpointStore(pool).exclusive("follower") as lease:
-        checkpoint = await lease.load()
-        assert [e.stream_id for e in await everything(log, checkpoint)] == ["s-3", "s-4"]
-        await append(log, "s-0", 1)
-        await append(log, "s-5")
-        rest = await everything(log, checkpoint)
-        assert [e.stream_id for e in rest] == ["s-3", "s-4", "s-0", "s-5"]
-        await lease.save(rest[-1].checkpoint)
-        assert await lease.load() == rest[-1].checkpoint == await log.head()
-    assert len(await everything(log, Checkpoint.start())) == 7
+    log, followers = EventLog(pool), Followers(pool)
+    await append(log, "s-0", 1)
+    await append(log, "s-5")
+    rest = await processed(followers, pool)
+    assert read | {stream for stream, _ in rest} == {f"s-{number}" for number in range(6)}
+    assert len(rest) == 7 - len(read)
+    assert await followers.heads("follower") == await log.heads()
+    assert len(await everything(log)) == 7
     await pool.close()
+
+
+async def processed(followers: Followers, pool: AsyncConnectionPool) -> list[tuple[str, int]]:
+    """Streams and versions of what the follower has left to process."""
+    done: list[tuple[str, int]] = []
+    while True:
+        async with followers.next_page("follower") as page:
+            if page is None:
+                return done
+            done += [(event.stream_id, event.version) for event in page.events]
+            async with pool.connection() as connection:
+                await page.save(connection)
 
 
 async def test_a_log_that_is_first_appended_to_after_its_restore_keeps_its_order(
@@ -148,27 +161,7 @@ async def test_a_log_that_is_first_appended_to_after_its_restore_keeps_its_order
     pool = await connect(new)
     log = EventLog(pool)
     await asyncio.gather(*(append(log, f"t-{number}") for number in range(8)))
-    streams = [event.stream_id for event in await everything(log, Checkpoint.start())]
+    streams = [event.stream_id for event in await everything(log)]
     assert streams[:3] == ["s-0", "s-1", "s-2"]
     assert sorted(streams[3:]) == [f"t-{number}" for number in range(8)]
-    await pool.close()
-
-
-async def test_a_checkpoint_without_its_event_is_rebased_on_its_position(servers: Servers) -> None:
-    """The events came into this cluster under new transaction ids, the checkpoint did not."""
-    server = await started(servers)
-    pool = await connect(server)
-    log = EventLog(pool)
-    for number in range(6):
-        await append(log, f"s-{number}")
-    events = await everything(log, Checkpoint.start())
-    async with await psycopg.AsyncConnection.connect(
-        server.admin_url_for("qlp"), autocommit=True
-    ) as admin:
-        await admin.execute(
-            "insert into checkpoints values ('follower', %s, %s, 1)",
-            [str(events[3].transaction_id + 10**6), events[3].position],
-        )
-    async with CheckpointStore(pool).exclusive("follower") as lease:
-        assert await lease.load() == events[3].checkpoint
     await pool.close()

@@ -29,9 +29,10 @@ from domain.errors import OperationError
 from domain.eventlog import staging
 from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.digests import StoredEvent, event_digest
+from domain.eventlog.heads import Heads
 from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, RecordedEvent
+from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
 from domain.eventlog.scan import Filter
 from domain.eventlog.seals import Sealer
 from domain.eventlog.staging import ImportRefused, Staging
@@ -52,7 +53,7 @@ from domain.projections.intents import IntentReads, IntentRow, upsert
 from domain.projections.registry import Projections
 from tests.support.intents.recorder import Recorder
 from tests.support.intents.specification import INTENT, submitted
-from tests.support.postgres import Database
+from tests.support.postgres import Database, everything
 
 EVERYTHING = Filter()
 
@@ -82,7 +83,7 @@ async def intents(pool: AsyncConnectionPool) -> list[UUID]:
 
 async def exported(
     pool: AsyncConnectionPool, path: Path, wanted: Filter = EVERYTHING,
-    after: Checkpoint = Checkpoint.start(),  # noqa: B008 immutable
+    after: Heads = Heads.start(),  # noqa: B008 immutable
 ) -> Exported:  # fmt: skip
     with path.open("wb") as file:
         return await export_events(pool, wanted, after, file.write)
@@ -101,7 +102,7 @@ async def imported(database: Database, path: Path) -> Imported:
 
 
 async def whole(pool: AsyncConnectionPool) -> list[RecordedEvent]:
-    return await EventLog(pool).read_all(Checkpoint.start(), 10_000)
+    return await everything(EventLog(pool))
 
 
 def told(events: list[RecordedEvent]) -> list[tuple[Any, ...]]:
@@ -310,8 +311,8 @@ async def test_an_export_that_begins_behind_the_log_is_refused(
     done = await exported(pool, tmp_path / "whole")
     assert (await exported(pool, tmp_path / "rest", after=done.end)).events == 0
     for behind in (
-        Checkpoint(done.end.transaction_id, done.end.position + 1),
-        Checkpoint(2**70, 1),
+        Heads((*done.end.positions[:-1], done.end.positions[-1] + 1)),
+        Heads((2**62, *done.end.positions[1:])),
     ):
         with pytest.raises(OperationError, match="lies beyond the end of this log"):
             await exported(pool, tmp_path / "none", after=behind)
@@ -733,7 +734,7 @@ def submission(stream_id: str, data: str | None = None, **values: Any) -> Stored
 
 def export(*events: StoredEvent) -> bytes:
     writer = ExportWriter()
-    return b"".join([*map(writer.line, events), writer.trailer(Checkpoint(1, 1))])
+    return b"".join([*map(writer.line, events), writer.trailer(Heads.start())])
 
 
 OUT_OF_BOUNDS = (
@@ -797,7 +798,7 @@ async def test_an_export_takes_the_same_memory_for_any_number_of_events(
                 [events],
             )
         tracemalloc.start()
-        await export_events(pool, EVERYTHING, Checkpoint.start(), lambda _: None)
+        await export_events(pool, EVERYTHING, Heads.start(), lambda _: None)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.3

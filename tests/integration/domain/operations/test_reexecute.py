@@ -26,7 +26,7 @@ from domain.operations.selection import Selection, preview
 from sandbox_host.settings import DEFAULT_IMAGES
 from tests.support import ROOT
 from tests.support.intents.recorder import Recorder
-from tests.support.postgres import Database
+from tests.support.postgres import Database, everything
 from tests.support.qlp import qlp
 from tests.support.sandbox.runtimes import ensure_image, open_runtime, sandbox_job
 
@@ -103,9 +103,9 @@ def test_costs_have_a_tolerance_and_a_floor_of_noise() -> None:
 async def test_nothing_is_written_to_the_log(recorder: Recorder, pool: AsyncConnectionPool) -> None:
     await recorder.finished("print(2)")
     log = EventLog(pool)
-    before = (await log.head(), await log.read_all((await log.head()).start()))
+    before = (await log.heads(), await everything(log))
     await again(pool)
-    assert (await log.head(), await log.read_all((await log.head()).start())) == before
+    assert (await log.heads(), await everything(log)) == before
 
 
 async def test_intents_without_a_run_of_their_own_are_skipped(

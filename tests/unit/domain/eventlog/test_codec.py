@@ -1,4 +1,4 @@
-"""Checkpoints and the serialised form of events."""
+"""The serialised form of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from domain.database.paging import decode_cursor, encode_cursor
 from domain.eventlog.codec import MAX_EVENTS, decode, encode, encode_object
-from domain.eventlog.models import Checkpoint, InvalidEvent, NewEvent
+from domain.eventlog.models import InvalidEvent, NewEvent
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text()
@@ -30,7 +30,6 @@ def test_what_is_encoded_decodes_to_the_same(data: dict[str, Any]) -> None:
     row = (7, 3, event_id, "s", 1, "T", 2, "acme", event_id, now, "{}", encoded.data)
     event = decode(row)
     assert event.data == data
-    assert event.checkpoint == Checkpoint(3, 7)
 
 
 def test_bytes_are_taken_as_they_are() -> None:
@@ -43,11 +42,6 @@ def test_the_number_of_events_of_a_command_is_bounded() -> None:
     for count in (0, MAX_EVENTS + 1):
         with pytest.raises(InvalidEvent, match=f"events: {count}"):
             encode([event] * count)
-
-
-def test_checkpoints_are_ordered_by_transaction_before_position() -> None:
-    ordered = [Checkpoint.start(), Checkpoint(1, 9), Checkpoint(2, 3), Checkpoint(2, 4)]
-    assert sorted({*ordered}) == ordered
 
 
 @given(

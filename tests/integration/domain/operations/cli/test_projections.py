@@ -13,7 +13,6 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.intent_streams import stream_of
-from domain.projections.following import runner
 from domain.projections.following.contract import StreamEvent
 from domain.projections.following.runner import Runner
 from domain.projections.following.usage_daily import UsageChange, UsageDaily
@@ -21,11 +20,6 @@ from domain.projections.registry import NAMES, Projections
 from tests.support.intents.histories import Histories, table
 from tests.support.postgres import Database
 from tests.support.qlp import Said, run_qlp
-
-
-@pytest.fixture(autouse=True)
-def runners_with_long_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LOCK_TIMEOUT_SECONDS", 60.0)
 
 
 def environment_of(database: Database, owner: bool) -> dict[str, str]:

@@ -50,7 +50,7 @@ async def test_a_healthy_database_passes_and_is_left_as_it_was(
     pool: AsyncConnectionPool,
 ) -> None:
     await Recorder(pool).finished()
-    head = await EventLog(pool).head()
+    head = await EventLog(pool).heads()
     findings = await DatabaseExam(pool, 60).examine()
     by_check = {finding.check: finding for finding in findings}
     assert {
@@ -60,7 +60,7 @@ async def test_a_healthy_database_passes_and_is_left_as_it_was(
     ailing = [finding for finding in findings if finding.status != "ok"]
     # Other tests' databases share the server, and so its horizon.
     assert [finding for finding in ailing if finding.check != "horizon"] == []
-    assert await EventLog(pool).head() == head
+    assert await EventLog(pool).heads() == head
 
 
 async def test_what_is_tried_in_order_to_be_refused_is_no_outage(database: Database) -> None:

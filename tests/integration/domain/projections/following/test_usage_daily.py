@@ -11,15 +11,15 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.intent_streams import typed
-from domain.eventlog.models import Checkpoint, RecordedEvent
+from domain.eventlog.models import RecordedEvent
 from domain.intents.commands import RejectPlan
 from domain.intents.event_parts import FailureCause, ModelCall, RunArtifact, RunOutcome
 from domain.intents.events import IntentSucceeded, SandboxRunFinished
 from domain.projections.following.contract import StreamEvent
-from domain.projections.following.runner import Runner, checkpoint_name
+from domain.projections.following.runner import Runner
 from domain.projections.following.usage_daily import LATENCY_BOUNDS_MS, UsageDaily, bucket_of
 from tests.support.intents.histories import AT, TRACE, USAGE, Histories, run, table
-from tests.support.postgres import Database
+from tests.support.postgres import Database, everything
 
 
 async def test_every_outcome_is_counted_once_for_its_tenant(pool: AsyncConnectionPool) -> None:
@@ -59,8 +59,7 @@ async def test_events_that_come_again_count_once(pool: AsyncConnectionPool) -> N
     runner = Runner(pool, UsageDaily(), page=7)
     assert await runner.run_until_caught_up() > 0
     once = await table(pool, USAGE)
-    async with runner._exclusive() as lease:  # as after a restore into another cluster
-        await lease.save(Checkpoint.start())
+    await table(pool, b"update followers set positions = default returning 1")
     await histories.succeeded("tenant-0")
     await runner.run_until_caught_up()
     again = await table(pool, USAGE)
@@ -76,9 +75,7 @@ async def test_the_size_of_batches_does_not_show(
     for page in (1, 2, 1000):
         with psycopg.connect(database.admin_url) as owner:
             owner.execute("truncate usage_daily, usage_daily_streams")
-            owner.execute(
-                "delete from checkpoints where name = %s", [checkpoint_name("usage_daily")]
-            )
+            owner.execute("delete from followers")
         await run(pool, UsageDaily(), page)
         results.append(await table(pool, USAGE))
     assert results[0] == results[1] == results[2]
@@ -124,7 +121,7 @@ async def test_what_is_recorded_reads_back_as_it_is_typed(pool: AsyncConnectionP
     histories = Histories.over(pool)
     await histories.succeeded()
     runner = Runner(pool, UsageDaily())
-    records = await runner._log.read_all(Checkpoint.start())
+    records = await everything(runner._log)
     changes = [UsageDaily().fold(StreamEvent(r, typed(r), records[0].recorded_at)) for r in records]
     assert [change.amounts for change in changes if change] == [
         {"submitted": 1},

@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.intent_streams import stream_of
+from domain.eventlog.log import EventLog
 from domain.operations.projections import rebuild, verify
 from domain.projections.following.parked import parked_streams
 from domain.projections.rebuild.contract import Progress, RebuildFailed
@@ -86,7 +87,8 @@ async def test_a_short_rebuild_starts_no_process_and_a_long_one_does(
     before = await table(pool, ROWS)
     for alone_until, expected in ((10**6, 0), (60, 2)):
         processes = FoldingProcesses(database.admin_url, "none", 2)
-        builder = IntentStatesBuilder(FoldingHere(owner), 20, (alone_until, processes))
+        later = (alone_until, processes)
+        builder = IntentStatesBuilder(EventLog(owner), FoldingHere(owner), 20, later)
         seen = Seen()
         await Rebuild(owner, builder, seen).run()
         assert seen.workers == expected
