@@ -24,7 +24,7 @@ from domain.operations.doctor.triggers import examine_triggers
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
 
-#: A transaction that is open for this long delays followers: warn, and then fail. Seconds.
+#: A transaction that is open for this long delays sealing: warn, and then fail. Seconds.
 _HORIZON_WARN, _HORIZON_FAIL = 5.0, 60.0
 
 _CLOCK_WARN_SECONDS = 5.0
@@ -163,7 +163,7 @@ class DatabaseExam:
             status = _severity(seconds)
             if status != "ok":
                 held = "an unknown time" if seconds is None else f"{seconds:.0f} s"
-                detail = f"{who} has kept committed events from followers for {held}"
+                detail = f"{who} has kept committed events from being sealed for {held}"
                 fix = f"end it: select pg_terminate_backend({pid})"
                 if seconds is None:
                     fix += "; to see for how long, grant pg_read_all_stats to the login"
@@ -171,11 +171,11 @@ class DatabaseExam:
         for gid, database, owner, seconds in await self._fetch("prepared"):
             detail = (
                 f"the prepared transaction {gid!r} ({owner}@{database}) has kept committed "
-                f"events from followers for {seconds:.0f} s"
+                f"events from being sealed for {seconds:.0f} s"
             )
             fix = f"in that database: rollback prepared {gid!r}, or commit prepared {gid!r}"
             findings.append(Finding("horizon", "fail", detail, fix))
-        return findings or [Finding("horizon", "ok", "no transaction delays followers")]
+        return findings or [Finding("horizon", "ok", "no transaction delays sealing")]
 
     async def _relay(self) -> Sequence[Finding]:
         lag = await Followers(self._pool).lag(relay.NAME)
