@@ -56,6 +56,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
+    (b"\x1f\x8b", "gzip"),
 )
 
 
@@ -76,8 +77,11 @@ def other_encoding(body: bytes) -> str | None:
     for mark, name in _BYTE_ORDER_MARKS:
         if body.startswith(mark):
             return name
-    zeros = body[:4].count(0)
-    return None if not zeros else "UTF-32" if zeros > 2 else "UTF-16"
+    begin = body[:4]
+    zeros = begin.count(0)
+    if not zeros or not begin.replace(b"\0", b" ").isascii():
+        return None
+    return "UTF-32" if zeros > 2 else "UTF-16"
 
 
 _ANY_TIME = TypeAdapter(AwareDatetime)

@@ -91,18 +91,22 @@ async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
         # No timeout while another process migrates; the lock is released with the connection.
         await connection.execute(_SQL["wait_without_limit"])
         await connection.execute(_SQL["lock"])
-        await connection.execute(_SQL["create_table"])
-        if not (await (await connection.execute(_SQL["has_runs_with"])).fetchall())[0][0]:
-            await connection.execute(_SQL["add_runs_with"])
-        pending = _pending(migrations, await _applied(connection))
+        applied: list[_Applied] = []
+        if await _is(connection, "has_table"):
+            if not await _is(connection, "has_runs_with"):
+                await connection.execute(_SQL["add_runs_with"])
+            applied = await _applied(connection)
+        pending = _pending(migrations, applied)
         for migration in pending:
             async with connection.transaction():
+                # With the first one: what it is refused by is left without a trace.
+                await connection.execute(_SQL["create_table"])
                 await connection.execute(migration.sql)
                 await connection.execute(
                     _SQL["record"],
                     [migration.version, migration.name, migration.sha256, migration.runs_with],
                 )
-        if (await (await connection.execute(_SQL["has_log"])).fetchall())[0][0]:
+        if await _is(connection, "has_log"):
             await connection.execute(_SQL["adopt_log"])
     return [f"{migration.version:04}_{migration.name}" for migration in pending]
 
@@ -131,6 +135,11 @@ async def check_schema(pool: AsyncConnectionPool) -> list[str]:
 
 
 _Applied = tuple[int, str, str, int | None]
+
+
+async def _is(connection: AsyncConnection[Any], question: str) -> bool:
+    [(answer,)] = await (await connection.execute(_SQL[question])).fetchall()
+    return bool(answer)
 
 
 async def _applied(connection: AsyncConnection[Any]) -> list[_Applied]:

@@ -13,6 +13,9 @@ create table if not exists schema_migrations (
     runs_with integer
 )
 
+-- name: has_table
+select to_regclass('schema_migrations') is not null
+
 -- name: has_runs_with
 select exists (select from pg_attribute
                where attrelid = 'schema_migrations'::regclass and attname = 'runs_with')

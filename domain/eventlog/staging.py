@@ -278,6 +278,7 @@ _REFUSALS: Mapping[str, Callable[..., str]] = {
     ),
     "gap": lambda line, stream, wanted, first: (
         f"line {line}: streamversion: the log needs version {wanted} of {stream!r} next, the file "
-        f"begins with {first} or has gaps: export whole streams, without --type"
+        + ("has gaps after it" if first == wanted else f"begins with {first}")
+        + ": export whole streams, without --type"
     ),
 }

@@ -17,7 +17,7 @@ NOT_CONFIGURED = FailureCause(
 _MESSAGES: dict[CallOutcome, tuple[str, str]] = {
     "invalid": (
         "model_answer_invalid",
-        "The language model's answers could not be used, twice in a row. Say it differently, or "
+        "The language model's answers could not be used. Say it differently, or "
         "submit the intent with a program.",
     ),
     "truncated": (
@@ -62,8 +62,9 @@ _CHECKS = {
     ),
 }
 _CHECK = (
-    "that QLP_LLM_MODEL takes structured outputs (response_format json_schema) and "
-    "QLP_LLM_OUTPUT_TOKENS is no more than it can write"
+    "that QLP_LLM_MODEL takes structured outputs (response_format json_schema), that "
+    "QLP_LLM_OUTPUT_TOKENS is no more than it can write, and that it can stream, or "
+    "QLP_LLM_STREAM is false"
 )
 
 

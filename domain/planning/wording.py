@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from domain.intents.text import normalized
 from domain.planning.word_axes import AXES, DIRECTIONS, NEGATIONS, NUMBERS, STEMS, UNITS
 
 #: What opens or closes a quotation; an apostrophe inside of a word does not.
@@ -115,7 +116,7 @@ _PUNCTUATION = dict.fromkeys(map(ord, ".,;:!?\"“”«»'‘’`"))
 
 def _bare(text: str) -> str:
     """A sentence without space and politeness around it; the rest is unchanged: it may be data."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
+    text = normalized("NFC", text).replace("\r\n", "\n").strip()
     return text[polite.end() :] if (polite := _POLITE.match(text)) else text
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from domain.intents.text import normalized
 from domain.models.settings import LEXICAL
 from domain.similarity.embedder import DIMENSIONS
 
@@ -21,7 +21,7 @@ def normalise(text: str) -> str:
 
     For comparing only: "print YES" and "print yes", "5²" and "52" become the same.
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(normalized("NFKC", text).casefold().split())
 
 
 class LexicalEmbedder:

@@ -58,6 +58,9 @@ _PROBE = "test"
 #: How long an accepted request proves that the settings are right, seconds.
 _ACCEPTED_SECONDS = 60.0
 
+#: Unless the refusal names one of these.
+_PARAMETERS = ("encoding_format", "dimensions", "model")
+
 #: The lengths of vectors whose cosines single precision can compute.
 _SHORTEST, _LONGEST = 1e-15, 1e15
 
@@ -175,7 +178,8 @@ class OpenAiEmbedder:
 
         Providers' messages differ too much to be interpreted, so another text is asked for.
         """
-        if time.monotonic() < self._accepted + _ACCEPTED_SECONDS:
+        recent = time.monotonic() < self._accepted + _ACCEPTED_SECONDS
+        if recent and not any(name in refusal.message for name in _PARAMETERS):
             return refusal
         probe = await self._attempt([_PROBE], deadline)
         if self._packed and _is_refusal(probe):

@@ -132,7 +132,10 @@ def _print(health: SearchHealth) -> None:
             f"{measured.index_ms:.1f} ms, comparing all {measured.exact_ms:.1f} ms"
         )
     elif health.valid and health.index_kind != "exact":
-        typer.echo(f"no tenant has more than {EXACT_UP_TO:,} vectors: searches compare all of them")
+        typer.echo(
+            f"recall was not measured: no intent lies among more than {EXACT_UP_TO:,} vectors of "
+            "its tenant; up to that many, searches compare all of them"
+        )
     if health.problem is not None:
         typer.echo(f"{health.problem}\n→ {health.fix}")
 

@@ -36,7 +36,7 @@ _PATHS = {
     **dict.fromkeys(
         (
             *("/etc/ld.so.cache", "/etc/alternatives", "/etc/nsswitch.conf"),
-            *("/etc/passwd", "/etc/group", "/etc/ssl/openssl.cnf"),
+            *("/etc/passwd", "/etc/group", "/etc/mime.types", "/etc/ssl/openssl.cnf"),
             *("/proc/meminfo", "/proc/cpuinfo", "/proc/stat"),
         ),
         "read",

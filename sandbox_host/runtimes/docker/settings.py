@@ -36,6 +36,9 @@ APPARMOR_PROFILE = "docker-default"
 #: The user of every box's agent; no program has it.
 AGENT_UID = 65_533
 
+#: A box's own name; the loopback interface has it, as it has in other runtimes.
+HOSTNAME = "sandbox"
+
 #: What the agent, which starts as the container's root, needs to become other users.
 _AGENT_CAPABILITIES = ["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"]
 
@@ -108,14 +111,14 @@ def container_settings(plan: Plan) -> dict[str, Any]:
         "command": command,
         "stdin_open": True,
         "user": "0:0",
-        "hostname": "sandbox",
-        "network_disabled": True,
+        "hostname": HOSTNAME,
         "environment": {},
         "labels": {HOST_LABEL: plan.host},
         "healthcheck": {"test": ["NONE"]},
         "host_config": {
             "runtime": plan.engine_runtime,
             "network_mode": "none",
+            "extra_hosts": {HOSTNAME: "127.0.0.1"},
             "read_only": True,
             "cap_drop": ["ALL"],
             "cap_add": _AGENT_CAPABILITIES,

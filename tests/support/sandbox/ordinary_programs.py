@@ -53,6 +53,25 @@ _PYTHON = (
         environment=_VIENNA,
     ),
     Ordinary(
+        "types of files",
+        "python",
+        "import mimetypes as m; print(m.guess_type('a.csv')[0], m.guess_type('b.png')[0])",
+        "text/csv image/png\n",
+    ),
+    Ordinary(
+        "a server under the name localhost",
+        "python",
+        "import http.server as h, socket, threading, urllib.request as r\n"
+        "server = h.HTTPServer(('localhost', 0), h.SimpleHTTPRequestHandler)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "import contextlib, io\n"
+        "with contextlib.redirect_stderr(io.StringIO()):\n"
+        "    print(r.urlopen(f'http://localhost:{server.server_port}/main.py').status)\n"
+        "print(socket.gethostbyname(socket.gethostname()))",
+        "200\n127.0.0.1\n",
+        differs={"confined": _NO_SOCKETS},
+    ),
+    Ordinary(
         "no zone is UTC",
         "python",
         "import datetime as d, time\n"

@@ -340,7 +340,7 @@ async def test_the_index_is_changed_beside_the_old_one_and_checked(
     assert (facts["vectors"], facts["sample"], facts["recall"]) == (400, 0, None)
     assert facts["index_bytes"] > 0
     said = await console.run("similarity", "check")
-    assert "no tenant has more than 4,000 vectors: searches compare all of them" in said.out
+    assert "no intent lies among more than 4,000 vectors of its tenant" in said.out
     again = await console.run("similarity", "index", "--kind", "halfvec", "--dry-run")
     assert "searched by halfvec already" in again.out
     rebuilt = await console.run("similarity", "index", "--kind", "halfvec", "--rebuild", "--yes")
