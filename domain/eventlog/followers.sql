@@ -89,7 +89,7 @@ select follower, max(moved_at) from followers group by follower
 -- name: lag
 -- Of each lane with unread events: how many, and the age of the first in seconds.
 select l.lane, h.lane_position - l.position,
-    extract(epoch from clock_timestamp() - first.recorded_at)::float8
+    extract(epoch from clock_timestamp() - unread.recorded_at)::float8
 from (
     select (part.part * 16 + n - 1)::smallint as lane, coalesce(f.positions[n], 0) as position
     from generate_series(0, 15) as part (part)
@@ -97,10 +97,9 @@ from (
     left join followers f on f.part = part.part and f.follower = %(follower)s
 ) l
 cross join lateral (
-    select lane_position from events where lane = l.lane order by lane_position desc limit 1
-) h
-cross join lateral (
-    select recorded_at from events
+    select lane, recorded_at from events
     where lane = l.lane and lane_position > l.position order by lane_position limit 1
-) first
-where h.lane_position > l.position
+) unread
+cross join lateral (
+    select lane_position from events where lane = unread.lane order by lane_position desc limit 1
+) h

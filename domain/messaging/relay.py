@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from psycopg_pool import AsyncConnectionPool
@@ -32,6 +33,9 @@ PAGE = 200
 #: events committed during the pause share the next run, which halved the CPU time of accepting an
 #: intent.
 PAUSE_SECONDS = 0.005
+
+#: How long one call may go on, seconds.
+RUN_SECONDS = 20.0
 
 #: Called with an event that cannot be published, and why: `UnreadableStream` where a later release
 #: may be able to publish it.
@@ -81,8 +85,12 @@ class Relay:
                     logger.exception("relay stopped, the timer will resume it")
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def run_until_caught_up(self, parts: Collection[int] = ALL) -> int:
-        """Publish everything committed in ``parts`` that no other process is publishing.
+    async def run_until_caught_up(
+        self, parts: Collection[int] = ALL, seconds: float = RUN_SECONDS
+    ) -> int:
+        """Publish what is committed in ``parts`` and no other process is publishing.
+
+        Takes ``seconds`` at most, and a page: with writers all the time there is always more.
 
         Returns:
             the number of events published.
@@ -92,8 +100,12 @@ class Relay:
         """
         count = 0
         await self._publisher.open()
+        deadline = time.monotonic() + seconds
         while published := await self._publish_next(parts):
             count += published
+            if time.monotonic() > deadline:
+                self.wake()  # goes on, so that this call can end
+                break
         return count
 
     async def _publish_next(self, parts: Collection[int]) -> int:
