@@ -1,4 +1,4 @@
-"""``qlp log``: verify that nobody changed the log, and keep the proof elsewhere."""
+"""``qlp log``: verify that nobody changed the log, keep the proof elsewhere, see who follows it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pydantic import BaseModel, FailFast, Field, ValidationError
 
 from domain.contracts.strict_json import Time, read_as
 from domain.contracts.validation import describe, matching
+from domain.eventlog.followers import Followers
+from domain.eventlog.models import Lag
 from domain.eventlog.seals import Head, SealReads
 from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
 from domain.operations.cli.group import command_group
@@ -20,7 +22,7 @@ from domain.operations.cli.progress import progress_bar
 from domain.operations.log_findings import LogFinding
 from domain.operations.log_integrity import LogVerifier, Verification
 
-log = command_group("Verify the event log against its seals.")
+log = command_group("Verify the event log against its seals, and see who follows it.")
 
 #: Largest file of heads, bytes; 1,000 heads take 200 KB.
 MAX_HEADS_BYTES = 4 * 1024**2
@@ -104,6 +106,44 @@ def log_heads(limit: Limit = 20, json: AsJson = False) -> None:
         print_table(columns, rows, "nothing is sealed yet; the function seal_log does that")
 
     run(work)
+
+
+@log.command("followers")
+def log_followers(json: AsJson = False) -> None:
+    """List who follows the log, and how far behind each is; with --json, in each lane.
+
+    Only lanes with events that are not processed yet are listed. One that stays there while others
+    come and go is stuck: see the log of the application for the error.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        followers = Followers(pool)
+        found = [
+            (name, moved, await followers.lag(name))
+            for name, moved in sorted((await followers.moved()).items())
+        ]
+        if json:
+            print_json({"items": [_follower(*each) for each in found]})
+            return
+        rows = [
+            (name, lag.events, f"{lag.seconds:.1f} s", lag.oldest, len(lag.lanes), moved)
+            for name, moved, lag in found
+        ]
+        columns = ("follower", "lag", "behind", "in lane", "lanes behind", "last moved")
+        print_table(columns, rows, "nothing follows the log yet; the application's timers do that")
+
+    run(work)
+
+
+def _follower(name: str, moved_at: datetime, lag: Lag) -> dict[str, object]:
+    return {
+        **{"name": name, "lag_events": lag.events, "lag_seconds": lag.seconds},
+        **{"oldest_lane": lag.oldest, "moved_at": moved_at},
+        "lanes": [
+            {"lane": lane, "events": behind.events, "seconds": behind.seconds}
+            for lane, behind in sorted(lag.lanes.items())
+        ],
+    }
 
 
 def _read(path: Path) -> list[Head]:

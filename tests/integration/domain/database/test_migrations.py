@@ -25,7 +25,9 @@ from domain.database.migrate import (
     migrate,
 )
 from domain.database.pool import open_pool
+from domain.eventlog.followers import Followers
 from domain.eventlog.log import EventLog
+from domain.eventlog.models import NewEvent, RecordedEvent
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
 from domain.intents.struct import checked
@@ -141,6 +143,70 @@ async def test_a_migration_fills_in_whose_plan_earlier_intents_reused(
     assert [name[5:] for name in await migrate(database.admin_url)] == ["reused_plans"]
     rows = {row.id: row.reused_from for row in (await IntentReads(pool).list("acme")).items}
     assert rows == {own: None, reused: solved}
+
+
+@pytest.mark.parametrize("cluster", ["the same cluster", "another cluster"])
+async def test_followers_go_on_where_their_checkpoints_were(
+    empty: Database, folder: Path, cluster: str
+) -> None:
+    for name in ALL[14:]:
+        (folder / f"{name}.sql").unlink()
+    await migrate(empty.admin_url, folder)
+    pool = await open_pool(empty.url, min_size=1, max_size=4, application_name="tests")
+    try:
+        log = EventLog(pool)
+        for number in range(60):
+            event = NewEvent(uuid4(), "Happened", 1, {})
+            stream = f"s-{number % 20}"
+            await log.append(stream, "acme", number // 20, uuid4(), [event], {})
+        with psycopg.connect(empty.admin_url) as owner:
+            owner.execute(
+                """insert into checkpoints (name, transaction_id, position, system_identifier)
+                select c.name, transaction_id, position, system_identifier
+                from events cross join log_identity
+                join (values ('relay', 25), ('projection:usage_daily', 60), ('seals', 7))
+                    as c (name, n) on c.n = position"""
+            )
+            if cluster == "another cluster":
+                owner.execute(
+                    "update checkpoints set system_identifier = 1, transaction_id = '999999999'"
+                )
+        assert await migrate(empty.admin_url) == ALL[14:]
+        left = {
+            follower: await to_process(pool, follower)
+            for follower in ("relay", "projection:usage_daily", "projection:error_patterns")
+        }
+    finally:
+        await pool.close()
+    assert {follower: len(events) for follower, events in left.items()} == {
+        "relay": 35,
+        "projection:usage_daily": 0,
+        "projection:error_patterns": 60,
+    }
+    assert min(event.position for event in left["relay"]) == 26
+    with psycopg.connect(empty.admin_url) as owner:
+        names = owner.execute("select distinct follower from followers order by 1").fetchall()
+    assert ("seals",) not in names
+
+
+async def to_process(pool: AsyncConnectionPool, follower: str) -> list[RecordedEvent]:
+    events: list[RecordedEvent] = []
+    while True:
+        async with Followers(pool).next_page(follower) as page, pool.connection() as connection:
+            if page is None:
+                return events
+            events += page.events
+            await page.save(connection)
+
+
+async def test_a_database_that_is_refused_is_left_as_it_was(empty: Database) -> None:
+    with psycopg.connect(empty.admin_url, autocommit=True) as owner:
+        owner.execute("create table events (of_somebody_else int)")
+        with pytest.raises(psycopg.errors.DuplicateTable):
+            await migrate(empty.admin_url)
+        tables = owner.execute("select relname from pg_class where relkind = 'r' "
+                               "and relnamespace = 'public'::regnamespace").fetchall()  # fmt: skip
+    assert tables == [("events",)]
 
 
 async def test_code_runs_with_later_migrations_that_say_so(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.checkpoints import CheckpointStore
+from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
+from domain.eventlog.models import NewEvent
 from domain.eventlog.seals import Sealer, SealReads
+from domain.projections.registry import Projections
 from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
 from tests.support.qlp import qlp
@@ -113,3 +117,27 @@ async def test_a_file_that_holds_no_heads_is_refused_with_its_field(
     missing = await qlp("log", "verify", "--heads", str(tmp_path / "none"), url=database.url)
     assert missing.code == 1
     assert "No such file" in missing.err
+
+
+async def test_followers_are_shown_with_the_lanes_in_which_they_are_behind(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    none = await qlp("log", "followers", url=database.url)
+    assert (none.code, "nothing follows the log yet" in none.out) == (0, True)
+    intent_id = await Recorder(pool).submitted()
+    projections = Projections(pool)
+    await projections.run_until_caught_up()
+    await EventLog(pool).append(
+        f"intent-{intent_id}", "acme", 1, uuid4(), [NewEvent(uuid4(), "Other", 1, {})], {}
+    )
+    said = await qlp("log", "followers", "--json", url=database.url)
+    lane = lane_of(f"intent-{intent_id}")
+    for item in said.json["items"]:
+        assert item["name"] in ("projection:usage_daily", "projection:error_patterns")
+        assert (item["lag_events"], item["oldest_lane"]) == (1, lane)
+        [behind] = item["lanes"]
+        assert (behind["lane"], behind["events"], behind["seconds"] > 0) == (lane, 1, True)
+    assert len(said.json["items"]) == 2
+    told = await qlp("log", "followers", url=database.url)
+    assert f"{lane}" in told.out
+    assert "projection:usage_daily" in told.out
