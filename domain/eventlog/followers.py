@@ -141,9 +141,9 @@ class Followers:
 
     async def heads(self, follower: str) -> Heads:
         """How far a follower has come; the start of the log for a new one."""
-        rows = await fetch(self._pool, _SQL["positions"], {"follower": follower})
-        positions = tuple(position for (part,) in rows for position in part)
-        return Heads(positions) if positions else Heads.start()
+        read = dict(await fetch(self._pool, _SQL["positions"], {"follower": follower}))
+        nothing = [0] * _LANES
+        return Heads(tuple(position for part in ALL for position in read.get(part, nothing)))
 
     async def behind(self, follower: str, stream_ids: Collection[str]) -> set[str]:
         """Those of the streams that have events which a follower has not processed."""

@@ -81,7 +81,7 @@ left join followers f on f.follower = %(follower)s and f.part = e.lane / 16
 where e.lane_position > coalesce(f.positions[e.lane %% 16 + 1], 0)
 
 -- name: positions
-select positions from followers where follower = %(follower)s order by part
+select part, positions from followers where follower = %(follower)s
 
 -- name: moved
 select follower, max(moved_at) from followers group by follower

@@ -13,6 +13,7 @@ from domain.database.migrate import MigrationError, SchemaOutOfDate, check_schem
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.eventlog.followers import Followers
+from domain.eventlog.lanes import LANES
 from domain.eventlog.log import EventLog
 from domain.health import RELAY_LAG_SECONDS
 from domain.intents.events import REGISTRY
@@ -69,6 +70,7 @@ class DatabaseExam:
             "import": self._import,
             "vectors": self._vectors,
             "horizon": self._horizon,
+            "followers": self._followers,
             "relay": self._relay,
             "stalled intents": self._stalled,
             "rejected messages": self._rejected,
@@ -176,6 +178,27 @@ class DatabaseExam:
             fix = f"in that database: rollback prepared {gid!r}, or commit prepared {gid!r}"
             findings.append(Finding("horizon", "fail", detail, fix))
         return findings or [Finding("horizon", "ok", "no transaction delays sealing")]
+
+    async def _followers(self) -> Sequence[Finding]:
+        followers = Followers(self._pool)
+        names = sorted(await followers.moved())
+        read = {name: await followers.heads(name) for name in names}
+        end = await EventLog(self._pool).heads()  # after what they have read
+        findings = []
+        for name, heads in read.items():
+            if lanes := [n for n in range(LANES) if heads.positions[n] > end.positions[n]]:
+                detail = (
+                    f"{name} has read lane {lanes[0]} up to {heads.positions[lanes[0]]}, but it "
+                    f"ends at {end.positions[lanes[0]]}: nothing of it is processed until it is "
+                    f"that long ({len(lanes)} lanes)"
+                )
+                fix = (
+                    "see `qlp log verify` for what is missing; then, as the owner, set positions = "
+                    f"default in followers where follower = '{name}': it processes all again"
+                )
+                findings.append(Finding("followers", "fail", detail, fix))
+        said = f"none is beyond the log's end: {', '.join(names) or 'there are none yet'}"
+        return findings or [Finding("followers", "ok", said)]
 
     async def _relay(self) -> Sequence[Finding]:
         lag = await Followers(self._pool).lag(relay.NAME)

@@ -29,6 +29,7 @@ from domain.operations.doctor.similarity import examine_similarity
 from domain.operations.doctor.triggers import _tried, examine_triggers
 from domain.operations.log_integrity import LogVerifier
 from domain.projections.intents import IntentReads
+from domain.projections.registry import Projections
 from domain.settings import Settings
 from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
@@ -324,6 +325,27 @@ async def test_whoever_holds_the_horizon_is_named(
 def test_a_horizon_held_for_long_is_a_failure() -> None:
     severity = doctor_database._severity
     assert [severity(each) for each in (0.1, 10, 120, None)] == ["ok", "warn", "fail", "warn"]
+
+
+async def test_a_follower_beyond_the_end_of_the_log_is_named(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    [none] = await found(pool, "followers")
+    assert (none.status, "there are none yet" in none.detail) == ("ok", True)
+    await Recorder(pool).submitted()
+    await Projections(pool).run_until_caught_up()
+    [well] = await found(pool, "followers")
+    assert (well.status, "projection:usage_daily" in well.detail) == ("ok", True)
+    as_owner(
+        database,
+        "update followers set positions[1] = 7 where follower = 'projection:usage_daily'"
+        " and part = 3",
+    )
+    [beyond] = await found(pool, "followers")
+    assert beyond.status == "fail"
+    assert "projection:usage_daily has read lane 48 up to 7, but it ends at" in beyond.detail
+    as_owner(database, "delete from followers where part = 3")
+    assert [finding.status for finding in await found(pool, "followers")] == ["ok"]
 
 
 async def test_what_waits_is_counted(
