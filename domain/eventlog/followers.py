@@ -1,36 +1,31 @@
 """Followers of the log: how far each has come in every lane, and who works on which part of them.
 
-The lanes are in `PARTS` parts. To process a part's next events, a process takes it for
-`HELD_SECONDS`, which it extends for as long as it works, and gives it back together with the new
-positions. If it dies or stands still, another one takes the part when the time is over; what the
-former holder does after that is refused. So a follower runs in any number of processes, and needs
-no session of the database.
+The lanes are in `PARTS` parts, each with a row. To process a part's next events, a process locks
+the row in a transaction, and writes the new positions in the same one. If it dies, the server ends
+the transaction; if it stands still, after `HELD_SECONDS`. Then another one takes the part, and what
+the former holder writes after that is refused. So a follower runs in any number of processes, and
+needs no session of the database, but transactions alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
-import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.pool import fetch, fetch_over
+from domain.database.pool import Borrowed, fetch
 from domain.database.statements import load_statements
 from domain.eventlog import codec
 from domain.eventlog.heads import Heads
 from domain.eventlog.lanes import LANES, lane_of
 from domain.eventlog.models import Lag, LaneLag, RecordedEvent
-
-logger = logging.getLogger(__name__)
 
 _SQL = load_statements(Path(__file__).with_name("followers.sql"))
 
@@ -40,9 +35,11 @@ _LANES = LANES // PARTS
 
 ALL = range(PARTS)
 
-#: For how long a part is taken at a time, seconds; then it may be taken from who has not said that
-#: it is still at work.
+#: For how long a holder may be silent, seconds.
 HELD_SECONDS = 10.0
+
+#: A page may take so long, seconds; since PostgreSQL 17.
+PAGE_SECONDS = 120.0
 
 #: A process takes no more parts at a time, so that others find some.
 MOST_PARTS = 4
@@ -53,40 +50,45 @@ def part_of(stream_id: str) -> int:
     return lane_of(stream_id) // _LANES
 
 
-class HoldLost(RuntimeError):
-    """Another process has taken the parts meanwhile; nothing was saved."""
-
-
 @dataclass(slots=True)
 class Page:
-    """Events of the parts that this process holds, the next ones of each lane.
+    """Events of parts that this process holds, the next ones of each lane.
 
     Attributes:
         follower: the follower's name.
-        holder: made for this page alone.
+        connection: in the transaction that holds the parts.
         events: ordered by lane and position.
         moved: by lane, the position of the last of them.
         saved: whether `save` was called.
     """
 
     follower: str
-    holder: UUID
-    events: Sequence[RecordedEvent] = ()
-    moved: Mapping[int, int] = field(default_factory=dict)
+    connection: AsyncConnection[Any]
+    events: Sequence[RecordedEvent]
+    moved: Mapping[int, int]
     saved: bool = False
 
-    async def save(self, connection: AsyncConnection[Any]) -> None:
-        """Record that the events are processed, and give the parts back.
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep the parts while the block does something that takes time outside of the database.
 
-        In a transaction of ``connection``, what it writes besides is committed together with it.
-
-        Raises:
-            HoldLost: the transaction must be rolled back.
+        It must not use the connection.
         """
-        params = {**_of(self), "lanes": [*self.moved], "positions": [*self.moved.values()]}
-        if not await fetch_over(connection, _SQL["save"], params):
-            raise HoldLost(f"{self.follower}: another process has taken its parts")
+        keeping = asyncio.create_task(self._keep(), name=f"hold-{self.follower}")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    def save(self) -> None:
+        """Have it recorded, at the end of the context, that the events are processed."""
         self.saved = True
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(HELD_SECONDS / 3)
+            await self.connection.execute("select")
 
 
 class Followers:
@@ -100,39 +102,51 @@ class Followers:
     async def next_page(
         self, follower: str, parts: Collection[int] = ALL, most_events: int = 1000
     ) -> AsyncIterator[Page | None]:
-        """Take parts that have unread events, and read some; None if there are none to take.
+        """Hold parts that have unread events, and read some; None if there are none to hold.
 
-        Within the context the parts stay taken. At its end they are given back, with nothing
-        changed unless `Page.save` was called.
+        The parts are held by a transaction. At the end of the context, if `Page.save` was called,
+        it is committed with what was written in it and the new positions; else it is rolled back.
 
-        What others hold at the moment is left to them: having saved, they look once more. So who
-        has appended events, and calls this until it gets None, knows that they are processed, or
-        will be unless a process dies.
+        What others hold at the moment is left to them: when they are done, they look once more. So
+        who has appended events, and calls this until it gets None, knows that they are processed,
+        or will be unless a process dies.
 
         Args:
             follower: its name; a new one begins at the start of the log.
             parts: the parts in question.
             most_events: of the page.
+
+        Raises:
+            psycopg.Error: at the end, if the transaction was ended before, because this process
+                stood still or was cut off; others may have processed the events.
         """
         if follower not in self._begun:
             await fetch(self._pool, _SQL["begin"], {"follower": follower})
             self._begun.add(follower)
-        page, taken = await self._take(follower, parts, most_events)
-        if not page.events:
-            if taken:  # what was unread has been saved by another one in between
-                await self._give_back(page)
+        params = {
+            "follower": follower,
+            "idle": f"{HELD_SECONDS:g}s",
+            "most": f"{PAGE_SECONDS:g}s",
+            "parts": [*parts],
+            "most_parts": MOST_PARTS,
+            "most_events": most_events,
+            "per_lane": max(most_events // 2, 1),
+        }
+        async with Borrowed(self._pool) as connection:
+            page = None
+            try:
+                if rows := await _take(connection, params):
+                    events = codec.decode_all(row[:-2] for row in rows)
+                    moved = {lane: position for *_, position, lane in rows}
+                    page = Page(follower, connection, events, moved)
+                    yield page
+                    if page.saved:
+                        await _commit(page)
+            finally:
+                if not connection.closed:
+                    await connection.rollback()
+        if page is None:
             yield None
-            return
-        renewing = asyncio.create_task(self._renew(page), name=f"hold-{follower}")
-        try:
-            yield page
-        except BaseException:
-            page.saved = False  # or rolled back
-            raise
-        finally:
-            renewing.cancel()
-            if not page.saved:
-                await asyncio.shield(self._give_back(page))
 
     async def lag(self, follower: str) -> Lag:
         """How far a follower is behind."""
@@ -154,39 +168,24 @@ class Followers:
         """When each follower has last moved."""
         return dict(await fetch(self._pool, _SQL["moved"], {}))
 
-    async def _take(
-        self, follower: str, parts: Collection[int], most_events: int
-    ) -> tuple[Page, bool]:
-        page = Page(follower, uuid4())
-        params = {
-            **_of(page),
-            "parts": [*parts],
-            "most_parts": MOST_PARTS,
-            "most_events": most_events,
-            "per_lane": max(most_events // 2, 1),
-        }
-        rows = await fetch(self._pool, _SQL["claim"], params)
-        # A part of which nothing was read has one row without an event.
-        read = [row for row in rows if row[-1] is not None]
-        page.events = codec.decode_all(row[1:-2] for row in read)
-        page.moved = {lane: position for *_, position, lane in read}
-        return page, bool(rows)
 
-    async def _renew(self, page: Page) -> None:
-        """Keep the parts for as long as the process works on them."""
-        while True:
-            await asyncio.sleep(HELD_SECONDS / 3)
-            try:
-                await fetch(self._pool, _SQL["renew"], _of(page))
-            except psycopg.Error as error:
-                logger.warning("%s: its parts are not renewed: %s", page.follower, error)
+async def _take(connection: AsyncConnection[Any], params: Mapping[str, Any]) -> list[Any]:
+    """Begin the transaction that holds parts; the page's rows.
 
-    async def _give_back(self, page: Page) -> None:
-        try:
-            await fetch(self._pool, _SQL["release"], _of(page))
-        except psycopg.Error as error:
-            logger.warning("%s: its parts are not given back yet: %s", page.follower, error)
+    Without a pipeline: after one, the server does not notice a client that is silent (its last
+    message is a request to flush, after which PostgreSQL 18 does not start that clock again).
+    """
+    await connection.execute(_SQL["hold"])
+    cursor = await connection.execute(_SQL["take"], params, binary=True)
+    rows = await cursor.fetchall()
+    if not rows:
+        await connection.execute(_SQL["commit"])  # a rollback would forget prepared statements
+    return rows
 
 
-def _of(page: Page) -> dict[str, Any]:
-    return {"follower": page.follower, "holder": page.holder, "seconds": HELD_SECONDS}
+async def _commit(page: Page) -> None:
+    """Write the new positions and commit. One round trip."""
+    moved = {"lanes": [*page.moved], "positions": [*page.moved.values()]}
+    async with page.connection.pipeline():
+        await page.connection.execute(_SQL["save"], {"follower": page.follower, **moved})
+        await page.connection.execute(_SQL["commit"])

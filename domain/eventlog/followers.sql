@@ -3,16 +3,24 @@ insert into followers (follower, part)
 select %(follower)s, part from generate_series(0, 15) as part
 on conflict do nothing
 
--- name: claim
--- Takes parts that nobody holds and that have events to read, and reads some of these: of every lane
--- the next ones. Lanes come in a random order, so that a long one cannot keep others waiting. A time
--- that lies too far ahead was set before the clock was turned back.
-with free as (
-    select f.part
+-- name: hold
+begin
+
+-- name: commit
+commit
+
+-- name: take
+-- The transaction of a holder that stands still will be ended, and what it holds be free. Holds parts that nobody else holds and that have events to read, and reads some of these: of every
+-- lane the next ones. Lanes come in a random order, so that a long one cannot keep others waiting.
+with held as materialized (
+    select f.part, f.positions
     from followers f
+    cross join (
+        select set_config('idle_in_transaction_session_timeout', %(idle)s, true),
+            case when current_setting('server_version_num')::integer >= 170000
+                then set_config('transaction_timeout', %(most)s, true) end
+    ) silent
     where f.follower = %(follower)s and f.part = any(%(parts)s::smallint[])
-        and (f.holder is null or f.held_until not between clock_timestamp()
-            and clock_timestamp() + make_interval(secs => %(seconds)s))
         and exists (
             select from unnest(f.positions) with ordinality as p (position, n)
             where exists (
@@ -20,16 +28,10 @@ with free as (
                 where e.lane = (f.part * 16 + p.n - 1)::smallint and e.lane_position > p.position))
     order by random()
     limit %(most_parts)s
-    for update skip locked
-), claimed as (
-    update followers f
-    set holder = %(holder)s, held_until = clock_timestamp() + make_interval(secs => %(seconds)s)
-    from free
-    where f.follower = %(follower)s and f.part = free.part
-    returning f.part, f.positions
+    for update of f skip locked
 ), lanes as (
-    select (c.part * 16 + p.n - 1)::smallint as lane, p.position
-    from claimed c cross join lateral unnest(c.positions) with ordinality as p (position, n)
+    select (h.part * 16 + p.n - 1)::smallint as lane, p.position
+    from held h cross join lateral unnest(h.positions) with ordinality as p (position, n)
     order by random()
 ), next as (
     select e.*
@@ -44,16 +46,10 @@ with free as (
     ) e
     limit %(most_events)s
 )
-select c.part, n.*
-from claimed c left join next n on n.lane / 16 = c.part
-order by n.lane, n.lane_position
-
--- name: renew
-update followers set held_until = clock_timestamp() + make_interval(secs => %(seconds)s)
-where follower = %(follower)s and holder = %(holder)s
+select * from next order by lane, lane_position
 
 -- name: save
--- Moves the given lanes and gives the parts back, but only for who still holds them.
+-- Moves the given lanes.
 update followers f
 set positions = array(
         select coalesce(m.position, p.position)
@@ -61,13 +57,9 @@ set positions = array(
         left join unnest(%(lanes)s::smallint[], %(positions)s::bigint[]) as m (lane, position)
             on m.lane = f.part * 16 + p.n - 1
         order by p.n),
-    moved_at = clock_timestamp(), holder = null, held_until = null
-where f.follower = %(follower)s and f.holder = %(holder)s
-returning 1
-
--- name: release
-update followers set holder = null, held_until = null
-where follower = %(follower)s and holder = %(holder)s
+    moved_at = clock_timestamp()
+where f.follower = %(follower)s and f.part in (
+    select lane / 16 from unnest(%(lanes)s::smallint[]) as m (lane))
 
 -- name: behind
 -- Those of the streams that have events which the follower has not processed.

@@ -47,6 +47,10 @@ class Heads:
         """The first place that reaches both."""
         return Heads(tuple(map(max, self.positions, other.positions)))
 
+    def within(self, end: Heads) -> Heads:
+        """The last place that both reach."""
+        return Heads(tuple(map(min, self.positions, end.positions)))
+
     def step(self, to: Heads, limit: int) -> Heads:
         """A place between here and ``to``, with ``limit`` events in between, or all there are.
 

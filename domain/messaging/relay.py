@@ -15,8 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.outages import describe_outage, outage_of
-from domain.database.pool import Borrowed
-from domain.eventlog.followers import ALL, Followers, HoldLost, part_of
+from domain.eventlog.followers import ALL, Followers, part_of
 from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.models import RecordedEvent
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
@@ -52,7 +51,6 @@ class Relay:
         publisher: Publisher,
         reject: Reject,
     ) -> None:
-        self._pool = pool
         self._followers = Followers(pool)
         self._router = router
         self._publisher = publisher
@@ -112,12 +110,9 @@ class Relay:
         async with self._followers.next_page(NAME, parts, PAGE) as page:
             if page is None:
                 return 0
-            await self.publish(page.events)
-            try:
-                async with Borrowed(self._pool) as connection:
-                    await page.save(connection)
-            except HoldLost as lost:
-                logger.warning("%s: its messages are sent again", lost)
+            async with page.kept():
+                await self.publish(page.events)
+            page.save()
             return len(page.events)
 
     async def unpublished(self, stream_ids: Collection[str]) -> set[str]:

@@ -103,7 +103,7 @@ class Supervisor:
     async def _use(self, runtime: Runtime) -> None:
         # The first time, reap for every runtime: an earlier host may have used another one.
         reaping = [runtime] if self._reaped else self._runtimes
-        reaped = sum([await one.reap() for one in reaping])
+        reaped = sum([await _reap(one) for one in reaping])
         self._reaped = True
         details = self.readiness[runtime.name].details
         log.info("using %s (%s); %d leftovers removed", runtime.name, details, reaped)
@@ -118,7 +118,7 @@ class Supervisor:
         self.readiness[self._chosen.name] = found
         if found.ready:
             self.proved()
-            await self._chosen.reap()  # also removes what could not be removed before
+            await _reap(self._chosen)  # also removes what could not be removed before
             return
         security_event(
             "canary_failed",
@@ -133,3 +133,12 @@ class Supervisor:
         """Release every runtime."""
         for runtime in self._runtimes:
             await runtime.aclose()
+
+
+async def _reap(runtime: Runtime) -> int:
+    """What dead hosts have left; a runtime that cannot remove it can still run programs."""
+    try:
+        return await runtime.reap()
+    except Exception:
+        log.exception("%s: what dead hosts have left was not removed", runtime.name)
+        return 0

@@ -48,19 +48,28 @@ class ProgramCpus:
 
 
 def bind(pids: Iterable[int], cpu: int) -> None:
-    """Let processes, and their later children, run on ``cpu`` only; ended ones are skipped."""
+    """Let processes, and what they start later, run on ``cpu`` only; ended ones are skipped."""
     _let_run(pids, {cpu})
 
 
 def unbind(pids: Iterable[int]) -> None:
-    """Let processes run wherever this one may: a killed process must run once more to end."""
+    """Let processes run wherever this one may: a killed one must run once more to end."""
     _let_run(pids, os.sched_getaffinity(0))
 
 
 def _let_run(pids: Iterable[int], cpus: set[int]) -> None:
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(pid, cpus)
+        for thread in threads_of(pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cpus)
+
+
+def threads_of(pid: int) -> list[int]:
+    """The ids of a process's threads; none if it has ended."""
+    try:
+        return [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def may_bind_others() -> bool:

@@ -95,13 +95,15 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
 }
 
 #: Also refused to a program that is bound to one CPU.
-_REFUSED_BOUND: dict[str, tuple[int, int | None]] = {"sched_setaffinity": (203, 122)}
+_REFUSED_BOUND: dict[str, tuple[int, int | None]] = {
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),  # also sets for how long a process keeps the CPU at a time
+}
 
 #: Also refused if no namespace hides the host's own processes: what changes another process.
 _REFUSED_BESIDE_OTHERS: dict[str, tuple[int, int | None]] = {
     "setpriority": (141, 140),
     "ioprio_set": (251, 30),
-    "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),
     "sched_setscheduler": (144, 119),
 }

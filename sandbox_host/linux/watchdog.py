@@ -21,6 +21,9 @@ from sandbox_host.linux.processes import acting_as
 _INTERVAL = 0.005
 _SHARE = 0.2
 
+#: Seconds between samples of CPU time.
+_CPU_INTERVAL = 0.25
+
 _KIB = 1024
 _TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
 
@@ -65,18 +68,27 @@ class MemoryWatchdog:
         self.cpu_system_ms = 0.0
 
     def sample_cpu(self) -> None:
-        """Record the CPU time used so far; call it before a kill, which loses it."""
-        self.cpu_user_ms, self.cpu_system_ms = cpu_times([self._top, *descendants(self._top)])
+        """Record the CPU time used so far, as far as it can still be seen."""
+        user, system = cpu_times([self._top, *descendants(self._top)])
+        self.cpu_user_ms = max(self.cpu_user_ms, user)
+        self.cpu_system_ms = max(self.cpu_system_ms, system)
 
     async def watch(self) -> None:
-        """Sample until cancelled, or until the limit is exceeded and ``on_excess`` was called."""
+        """Sample until cancelled, or until the limit is exceeded and ``on_excess`` was called.
+
+        In a thread: to read about a process may take as long as it waits for a CPU itself.
+        """
+        cpu_sampled = time.perf_counter()
         while True:
             began = time.perf_counter()
-            used = self._used()
+            used = await asyncio.to_thread(self._used)
             self.peak = max(self.peak, used)
             if used > self._limit:
                 self._on_excess()
                 return
+            if began - cpu_sampled > _CPU_INTERVAL:
+                cpu_sampled = began
+                await asyncio.to_thread(self.sample_cpu)
             await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
 
     def _used(self) -> int:

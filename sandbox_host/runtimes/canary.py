@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -64,32 +64,37 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     return result
 
 
-async def prove(runtime: Runtime, *, busy: bool) -> bool:
+async def prove(runtime: Runtime, busy: Callable[[], bool]) -> bool:
     """Run the canary; False if it was merely too slow, while programs keep the runtime busy.
 
     That proves nothing, so no program can stop the host from taking further jobs.
 
+    Args:
+        runtime: runs it.
+        busy: whether it runs programs now.
+
     Raises:
         RuntimeFailure: it did not run.
     """
+    was_busy = busy()
     try:
         await run_canary(runtime)
     except CanaryTooSlow:
-        if not busy:
+        if not (was_busy or busy()):
             raise
         return False
     return True
 
 
 async def proved_languages(
-    runtime: Runtime, languages: Iterable[str], *, busy: bool
+    runtime: Runtime, languages: Iterable[str], busy: Callable[[], bool]
 ) -> tuple[str, ...]:
     """Those of ``languages`` that run, once the canary has run; all, if it proves nothing.
 
     Raises:
         RuntimeFailure: the canary did not run.
     """
-    if not await prove(runtime, busy=busy):
+    if not await prove(runtime, busy):
         return tuple(languages)
     return await languages_that_run(runtime, languages)
 

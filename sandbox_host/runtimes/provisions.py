@@ -39,10 +39,10 @@ class Provisions(Generic[P]):
         """What new runs are made with; None before a preflight, and after a failed one."""
         return self._current.provided if self._current is not None else None
 
-    @property
     def busy(self) -> bool:
-        """Whether a run uses what is current."""
-        return self._current is not None and self._current.runs > 0
+        """Whether there is a run, even one that uses what is no longer current."""
+        generations = [*self._closing.values(), *([self._current] if self._current else [])]
+        return any(generation.runs for generation in generations)
 
     def provide(self, provided: P) -> None:
         """Make new runs with ``provided``, which may share parts with what was current."""

@@ -1,19 +1,17 @@
 -- Code since 0012 runs with this; its followers go on from checkpoints of their own, so what they do
--- beside those of this release is done twice, which is harmless.
+-- beside those of this release is done twice, which is harmless. It cannot rebuild projections.
 -- How far each follower has come in every lane. A follower's lanes are in 16 parts of 16; whoever
--- processes events of a part holds it meanwhile, by its row, until a time by the database's clock.
+-- processes events of a part locks its row meanwhile.
 
 create table followers (
     follower text collate "C" check (length(follower) between 1 and 120),
     part smallint check (part between 0 and 15),
     -- of the lanes from part * 16 on
     positions bigint[] not null default array_fill(0::bigint, array[16])
-        check (cardinality(positions) = 16),
-    holder uuid,
-    held_until timestamptz,
+        check (array_ndims(positions) = 1 and cardinality(positions) = 16
+            and array_position(positions, null) is null),
     moved_at timestamptz not null default now(),
-    primary key (follower, part),
-    check ((holder is null) = (held_until is null))
+    primary key (follower, part)
 ) with (fillfactor = 50);
 grant select, insert, update on followers to qlp_app;
 
@@ -48,7 +46,9 @@ left join unread u on u.name = c.name and u.lane = l.lane
 where c.name <> 'seals'
 group by c.name, l.lane / 16;
 
--- A rebuild that an earlier release has begun starts over.
+-- A rebuild that an earlier release has begun starts over. That release can begin no other one: it
+-- does not know how far followers of this one have come.
+delete from projection_rebuilds;
 alter table projection_rebuilds
     alter column transaction_id drop not null, alter column position drop not null,
-    add column heads bigint[] check (cardinality(heads) = 256);
+    add column heads bigint[] not null check (cardinality(heads) = 256);

@@ -177,6 +177,8 @@ def _heads(after: str | None) -> Heads:
 
 def _next_of(file: str) -> str:
     """``next`` in the trailer of an export."""
+    if Path(file).exists() and not Path(file).is_file():
+        raise typer.BadParameter(f"--after {file}: is no regular file")
     try:
         with open(file, "rb") as export:
             size = export.seek(0, os.SEEK_END)

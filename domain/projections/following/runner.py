@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.statements import load_statements
-from domain.eventlog.followers import Followers, HoldLost
+from domain.eventlog.followers import Followers
 from domain.eventlog.log import EventLog
 from domain.projections.following.batch import apply_batch, mark_of
 from domain.projections.following.contract import Projection
@@ -23,8 +22,6 @@ from domain.projections.following.parked import (
     readable_again,
     unpark,
 )
-
-logger = logging.getLogger(__name__)
 
 _SQL = load_statements(Path(__file__).with_name("runner.sql"))
 
@@ -134,19 +131,11 @@ class Runner:
         """The number of events processed; 0 if there are none, or the projection is locked."""
         follower = follower_of(self.projection.name)
         async with self._followers.next_page(follower, most_events=self._page) as page:
-            if page is None:
+            if page is None or not await self._may_run(page.connection):
                 return 0
-            try:
-                async with self._pool.connection() as connection, connection.transaction():
-                    if not await self._may_run(connection):
-                        return 0
-                    # First of all, so that a rebuild that moves the follower locks in this order.
-                    await page.save(connection)
-                    await self._check_version(connection)
-                    await apply_batch(connection, self.projection, page.events)
-            except HoldLost as lost:
-                logger.warning("%s: nothing was written", lost)
-                return 0
+            await self._check_version(page.connection)
+            await apply_batch(page.connection, self.projection, page.events)
+            page.save()
             return len(page.events)
 
     async def _may_run(self, connection: AsyncConnection[Any]) -> bool:

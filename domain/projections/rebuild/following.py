@@ -31,7 +31,6 @@ class FollowingBuilder:
         self.follower = follower_of(projection.name)
         self._log = log
         self._projection = projection
-        self._end = Heads.start()
         self.page = page
 
     async def aclose(self) -> None:
@@ -41,10 +40,7 @@ class FollowingBuilder:
         self, connection: AsyncConnection[Any], position: Position
     ) -> Position | None:
         """Process one page of events; None at the current end of the log."""
-        if position.heads.reaches(self._end):
-            self._end = await self._log.heads()
-        end = position.heads.step(self._end, self.page)
-        page = await self._log.read_between(position.heads, end)
+        page, end = await self._log.read_all(position.heads, self.page)
         if not page:
             return None
         await apply_batch(connection, self._projection, page)

@@ -225,6 +225,7 @@ class Rebuild:
                 heads = [*position.heads.positions]
                 params = {"follower": builder.follower, "heads": heads}
                 await connection.execute(_SQL["move_follower"], params)
+                await connection.execute(_SQL["forget_checkpoint"], {"follower": builder.follower})
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
             await self._ledger.forget(connection)
         return position, parked

@@ -41,13 +41,13 @@ async def verify_following(pool: AsyncConnectionPool, projection: Projection[Any
     Raises:
         CannotCompare: the live rows include events of a later release.
     """
-    followers, follower = Followers(pool), follower_of(projection.name)
+    followers, follower, log = Followers(pool), follower_of(projection.name), EventLog(pool)
     async with _fresh_tables(pool, projection) as connection:
-        fresh = _Fresh(EventLog(pool), connection, projection)
-        await fresh.follow(await followers.heads(follower))
+        fresh = _Fresh(log, connection, projection)
+        await fresh.follow((await followers.heads(follower)).within(await log.heads()))
         # To the end of the session, which is closed.
         await connection.execute(_SQL["stop_runners"], {"follower": follower})
-        await fresh.follow(await followers.heads(follower))
+        await fresh.follow((await followers.heads(follower)).within(await log.heads()))
         await fresh.follow_resumed()
         unfoldable = await _unfoldable(connection, projection)
         return await _compare(connection, projection, unfoldable)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,30 +99,37 @@ def find_capabilities(use_cgroups: bool) -> HostCapabilities:
         RuntimeFailure: bwrap or Python is missing, or boxes' users cannot execute it; or there is
             no folder for the jobs' files.
     """
-    bwrap = find_bwrap(Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None))
-    interpreters = find_interpreters()
-    inputs = InputFolders()
-    tree, mode = None, "rlimits (cgroups switched off)"
-    if use_cgroups:
-        try:
-            tree = open_tree()
-            mode = tree.version
-        except CgroupsUnavailable as reason:
-            mode = f"rlimits (no cgroup: {reason})"
-    cpus = ProgramCpus() if tree is None and (os.geteuid() != 0 or may_bind_others()) else None
-    name = f"{host_tag()}-{next(_serial)}"
-    return HostCapabilities(
-        bwrap=bwrap,
-        interpreters=interpreters,
-        root=command_line.root_arguments(interpreters.values()),
-        filter=seccomp.bubblewrap_filter(bound=cpus is not None) if seccomp.supported() else None,
-        tree=tree,
-        cpus=cpus,
-        limits_mode=mode,
-        quotas=None if os.geteuid() == 0 else Quotas(),
-        inputs=inputs,
-        keeper=Keeper(name, interpreters["python"].path, inputs.path),
-    )
+    with contextlib.ExitStack() as on_failure:
+        bwrap = find_bwrap(Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None))
+        on_failure.callback(bwrap.close)
+        interpreters = find_interpreters()
+        inputs = InputFolders()
+        on_failure.callback(shutil.rmtree, inputs.path, ignore_errors=True)
+        tree, mode = None, "rlimits (cgroups switched off)"
+        if use_cgroups:
+            try:
+                tree = open_tree()
+                on_failure.callback(tree.close)
+                mode = tree.version
+            except CgroupsUnavailable as reason:
+                mode = f"rlimits (no cgroup: {reason})"
+        cpus = ProgramCpus() if tree is None and (os.geteuid() != 0 or may_bind_others()) else None
+        name = f"{host_tag()}-{next(_serial)}"
+        filter_ = seccomp.bubblewrap_filter(bound=cpus is not None) if seccomp.supported() else None
+        found = HostCapabilities(
+            bwrap=bwrap,
+            interpreters=interpreters,
+            root=command_line.root_arguments(interpreters.values()),
+            filter=filter_,
+            tree=tree,
+            cpus=cpus,
+            limits_mode=mode,
+            quotas=None if os.geteuid() == 0 else Quotas(),
+            inputs=inputs,
+            keeper=Keeper(name, interpreters["python"].path, inputs.path),
+        )
+        on_failure.pop_all()
+    return found
 
 
 def _apparmor() -> str:

@@ -80,7 +80,8 @@ def _host_of(pid: str) -> str | None:
             arguments = file.read(_BEGINNING).decode(errors="replace").split("\0")
     except OSError:
         return None
-    if arguments[1:2] != [OPTION] or not arguments[2].startswith(PREFIX):
+    # A program may write over its own arguments: there may be none after the mark.
+    if arguments[1:2] != [OPTION] or not arguments[2:] or not arguments[2].startswith(PREFIX):
         return None
     return arguments[2].removeprefix(PREFIX)
 

@@ -50,10 +50,9 @@ class BwrapProcess:
         #: The PID of ``bwrap``, which is outside the box.
         self.pid = -1
         self.kill_reason: Kill | None = None
-        #: Called once, right before the host kills the box.
-        self.before_kill: Callable[[], None] = lambda: None
-        #: Called right after each kill.
-        self.after_kill: Callable[[], None] = lambda: None
+        #: Called, in a thread, after each kill and when the program has ended.
+        self.after_kill: list[Callable[[], object]] = []
+        self._following: list[asyncio.Future[None]] = []
         self._init: int | None = None
         self._init_pid = -1
         self._init_ended = asyncio.Event()
@@ -111,6 +110,9 @@ class BwrapProcess:
         self._exited.set()
         self._status_line.set()
         self._output.end()
+        # bwrap ends when the program has, and PID 1 by its parent-death signal, but not before it
+        # gets a CPU.
+        self._signal([self._init])
 
     def _on_init_end(self) -> None:
         if self._init is not None:
@@ -176,17 +178,30 @@ class BwrapProcess:
         return self._output.last_message()
 
     def kill(self, reason: Kill | None = None) -> None:
-        """Kill the box and all in it; the first reason given is the one recorded."""
+        """Kill the box and all in it; the first reason given is the one recorded.
+
+        If the program has ended by itself, only what it has left is killed, and no reason recorded.
+        """
         if self._exited.is_set():
+            if not self._init_ended.is_set():
+                self._signal([self._init])
             return
         if self.kill_reason is None:
             self.kill_reason = reason
-            self.before_kill()
-        for descriptor in (self._init, self._outer):
+        self._signal([self._init, self._outer])
+
+    def _signal(self, descriptors: Sequence[int | None]) -> None:
+        for descriptor in descriptors:
             if descriptor is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        self.after_kill()
+        # Reading about processes that hardly get a CPU takes time, which the loop does not have.
+        if self.after_kill and self._init is not None:
+            self._following.append(self._loop.run_in_executor(None, self._follow_kill))
+
+    def _follow_kill(self) -> None:
+        for follow in self.after_kill:
+            follow()
 
     async def wait(self) -> tuple[int, resource.struct_rusage | None]:
         """Wait for the end of the box and of its output.
@@ -203,6 +218,7 @@ class BwrapProcess:
             # bwrap ends when the program has; PID 1, and daemons with it, may still run for a
             # moment, until PID 1's parent-death signal ends them.
             await self._init_ended.wait()
+            await asyncio.gather(*self._following)
             usage = _reap_adopted(self._init_pid)
         await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
         return self._returncode(code), usage

@@ -49,7 +49,7 @@ def _bound(box: BwrapBox) -> Iterator[None]:
         return
     with box.cpus.one() as cpu:
         bind([box.init, *descendants(box.init)], cpu)
-        box.process.after_kill = lambda: unbind([box.init, *descendants(box.init)])
+        box.process.after_kill.append(lambda: unbind([box.init, *descendants(box.init)]))
         yield
 
 
@@ -72,7 +72,7 @@ async def _supervise(box: BwrapBox, record: RunRecord, kill_requested: asyncio.E
         in_background(running, when(kill_requested, partial(process.kill, Kill.REQUEST)))
         in_background(running, watch.watch(too_many_inodes))
         if box.group is None:
-            process.before_kill = watchdog.sample_cpu
+            process.after_kill.append(watchdog.sample_cpu)
             in_background(running, watchdog.watch())
         returncode, rusage = await process.wait()
     wall_ms = (time.perf_counter() - record.started) * 1e3

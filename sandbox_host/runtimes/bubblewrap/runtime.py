@@ -102,8 +102,8 @@ class BubblewrapRuntime:
         try:
             provisioned = self._provisions.current or await self._provision()
             self._provisions.provide(provisioned)
-            known, busy = provisioned.capabilities.interpreters, self._provisions.busy
-            ready = await proved_languages(self, known, busy=busy)
+            known = provisioned.capabilities.interpreters
+            ready = await proved_languages(self, known, self._provisions.busy)
         except (RuntimeFailure, OSError) as error:
             await self._provisions.retire()
             return Readiness(False, str(error), _FIX_BWRAP)

@@ -250,16 +250,24 @@ def has_children() -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    """The children of a process's main thread; none if it has ended."""
+    """The children of a process's threads; none if it has ended."""
+    found = []
+    for thread in threads_of(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
+            found += [int(child) for child in file.read().split()]
+    return found
+
+
+def threads_of(pid: int) -> list[int]:
+    """The ids of a process's threads; none if it has ended."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return [int(child) for child in file.read().split()]
+        return [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return []
 
 
 def descendants() -> list[int]:
-    """The program's processes, but for children of other threads than the main one."""
+    """The program's processes."""
     found, pending = [], [os.getpid()]
     while pending:
         children = children_of(pending.pop())
@@ -271,9 +279,9 @@ def descendants() -> list[int]:
 def unbind(pids: set[int]) -> None:
     """Let killed processes run wherever this one may: each must run once more to end."""
     cpus = os.sched_getaffinity(0)
-    for pid in pids:
+    for thread in (thread for pid in pids for thread in threads_of(pid)):
         with contextlib.suppress(OSError):  # it has ended
-            os.sched_setaffinity(pid, cpus)
+            os.sched_setaffinity(thread, cpus)
 
 
 def reap(program: int) -> int | None:

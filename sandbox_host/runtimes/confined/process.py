@@ -21,6 +21,9 @@ from sandbox_host.run.verdicts import Kill
 from sandbox_host.runtimes.base import RuntimeFailure
 from sandbox_host.runtimes.confined import launcher as confined_launcher
 
+#: The program that `Launcher` executes.
+LAUNCHER_SOURCE = Path(confined_launcher.__file__).read_text()
+
 #: Seconds in which the launcher must report what the kernel offers, and a supervisor that its
 #: program has started or, after a kill, has ended.
 _ANSWER_SECONDS = 10.0
@@ -43,7 +46,7 @@ class Launcher:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [python, "-I", "-S", "-c", Path(confined_launcher.__file__).read_text()],
+                [python, "-I", "-S", "-c", LAUNCHER_SOURCE],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env={},

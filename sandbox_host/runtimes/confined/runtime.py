@@ -83,8 +83,8 @@ class ConfinedRuntime:
         try:
             provisioned = self._provisions.current or _provision()
             self._provisions.provide(provisioned)
-            known, busy = provisioned.capabilities.interpreters, self._provisions.busy
-            ready = await proved_languages(self, known, busy=busy)
+            known = provisioned.capabilities.interpreters
+            ready = await proved_languages(self, known, self._provisions.busy)
         except CanaryTooSlow as error:
             await self._provisions.retire()
             return Readiness(False, str(error), "give this host more CPU time")
@@ -187,23 +187,26 @@ def _provision() -> _Provisioned:
     if not seccomp.supported():
         raise RuntimeFailure("there is no seccomp table for this architecture")
     interpreters = find_interpreters()
-    launcher = Launcher(shutil.which("python3", path="/usr/bin") or sys.executable)
-    own = os.geteuid() != 0
-    needed = _SIGNALS_CONFINED_SINCE if own else 1
-    if launcher.landlock < needed:
-        found = launcher.landlock
-        launcher.close()
-        raise RuntimeFailure(f"Landlock ABI {needed} is needed, this kernel offers {found}")
-    log, refusals = None, "counted from the kernel's audit records"
-    try:
-        log = None if own else RefusalLog()
-    except RefusalsUnreadable as reason:
-        refusals = f"not counted ({reason})"
-    if own:
-        refusals = "not counted (only root may read the kernel's audit records)"
-    filters = seccomp.confined_filters(as_host=own)
-    return _Provisioned(
-        HostCapabilities(interpreters, launcher, filters, ProgramCpus(), log),
-        make_base(),
-        refusals,
-    )
+    with contextlib.ExitStack() as on_failure:
+        launcher = Launcher(shutil.which("python3", path="/usr/bin") or sys.executable)
+        on_failure.callback(launcher.close)
+        own = os.geteuid() != 0
+        needed = _SIGNALS_CONFINED_SINCE if own else 1
+        if launcher.landlock < needed:
+            raise RuntimeFailure(
+                f"Landlock ABI {needed} is needed, this kernel offers {launcher.landlock}"
+            )
+        log, refusals = None, "counted from the kernel's audit records"
+        try:
+            log = None if own else RefusalLog()
+        except RefusalsUnreadable as reason:
+            refusals = f"not counted ({reason})"
+        if own:
+            refusals = "not counted (only root may read the kernel's audit records)"
+        if log is not None:
+            on_failure.callback(log.close)
+        filters = seccomp.confined_filters(as_host=own)
+        capabilities = HostCapabilities(interpreters, launcher, filters, ProgramCpus(), log)
+        provisioned = _Provisioned(capabilities, make_base(), refusals)
+        on_failure.pop_all()
+    return provisioned

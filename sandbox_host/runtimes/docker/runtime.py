@@ -108,9 +108,9 @@ class DockerRuntime:
             await self._provisions.retire()
             return unready
         try:
-            provisioned, busy = self._provisions.current, self._provisions.busy
+            provisioned = self._provisions.current
             if provisioned is not None and provisioned.images == images:
-                await prove(self, busy=busy)
+                await prove(self, self._provisions.busy)
             else:
                 await self._provisions.retire()
                 await self._provision(facts, images)

@@ -192,11 +192,11 @@ async def test_followers_go_on_where_their_checkpoints_were(
 async def to_process(pool: AsyncConnectionPool, follower: str) -> list[RecordedEvent]:
     events: list[RecordedEvent] = []
     while True:
-        async with Followers(pool).next_page(follower) as page, pool.connection() as connection:
+        async with Followers(pool).next_page(follower) as page:
             if page is None:
                 return events
             events += page.events
-            await page.save(connection)
+            page.save()
 
 
 async def test_a_database_that_is_refused_is_left_as_it_was(empty: Database) -> None:

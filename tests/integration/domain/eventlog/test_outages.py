@@ -116,8 +116,7 @@ async def test_followers_of_a_restored_log_neither_stall_nor_skip_nor_repeat(
         await append(log, f"s-{number}")
     async with Followers(pool).next_page("follower") as page:
         assert page is not None
-        async with pool.connection() as connection:
-            await page.save(connection)
+        page.save()
     read = {event.stream_id for event in page.events}
     for number in range(3, 5):
         await append(log, f"s-{number}")
@@ -144,8 +143,7 @@ async def processed(followers: Followers, pool: AsyncConnectionPool) -> list[tup
             if page is None:
                 return done
             done += [(event.stream_id, event.version) for event in page.events]
-            async with pool.connection() as connection:
-                await page.save(connection)
+            page.save()
 
 
 async def test_a_log_that_is_first_appended_to_after_its_restore_keeps_its_order(

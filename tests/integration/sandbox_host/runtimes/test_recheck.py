@@ -12,7 +12,16 @@ from sandbox_host.runtimes import canary
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime, RuntimeFailure
 from sandbox_host.runtimes.canary import CanaryTooSlow
 from sandbox_host.runtimes.docker import runtime as docker
-from tests.support.sandbox.runtimes import RUNTIMES, on_runtime, open_runtime, prepared, run
+from tests.support.sandbox.runtimes import (
+    BUBBLEWRAP,
+    CONFINED,
+    RLIMITS,
+    RUNTIMES,
+    on_runtime,
+    open_runtime,
+    prepared,
+    run,
+)
 
 #: Needs its folders, and the folder for artifacts, until its end.
 _PROGRAM = """\
@@ -80,3 +89,29 @@ async def test_a_canary_that_is_only_slow_is_no_failure_while_programs_run(
             assert (await running).result.verdict is Verdict.SUCCEEDED
             alone = await runtime.preflight()
             assert (alone.ready, alone.reason) == (False, "the canary had not ended after 10 s")
+
+
+@pytest.mark.parametrize("name", [BUBBLEWRAP, RLIMITS, CONFINED])
+async def test_a_slow_canary_is_no_failure_beside_programs_that_came_or_are_of_before(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever canary they began with, and whether before it or during it."""
+    async with aclosing(await open_runtime(name)) as runtime:
+        running: list[asyncio.Task[RunResult]] = []
+
+        async def slow(_runtime: Runtime, _program: str = "") -> None:
+            if not running:
+                running.append(await begun(runtime))
+            raise CanaryTooSlow("the canary had not ended after 10 s")
+
+        with monkeypatch.context() as busy:
+            busy.setattr(canary, "run_canary", slow)
+            busy.setattr(docker, "run_canary", slow)
+            assert (await runtime.preflight()).ready
+        with monkeypatch.context() as broken:
+            fails(broken, RuntimeFailure("the canary sang no more"))
+            assert not (await runtime.preflight()).ready
+        with monkeypatch.context() as busy:
+            fails(busy, CanaryTooSlow("the canary had not ended after 10 s"))
+            assert (await runtime.preflight()).ready
+        assert (await running[0]).result.verdict is Verdict.SUCCEEDED

@@ -46,6 +46,7 @@ def test_what_is_behind_is_no_way_to_go() -> None:
     assert not behind.reaches(here)
     assert here.events_to(behind) == 1
     assert here.step(behind, 10) == here.union(behind) == heads(lane_3=5, lane_4=2)
+    assert here.within(behind) == heads(lane_3=4, lane_4=1)
     assert here.range_to(behind) == {"lanes": [4], "after": [1], "to": [2]}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
-from sandbox_host.linux.cpus import ProgramCpus
+from sandbox_host.linux.cpus import ProgramCpus, bind, threads_of, unbind
 
 
 @pytest.fixture
@@ -35,3 +37,29 @@ def test_the_only_cpu_is_shared_with_the_host(allowed: set[int]) -> None:
     with ProgramCpus().one() as cpu:
         assert cpu == 5
     assert "may use no other" in ProgramCpus.description()
+
+
+_THREADS = """\
+import os, sys, threading
+held = threading.Event()
+for _ in range(5): threading.Thread(target=held.wait, daemon=True).start()
+print("ready", flush=True); sys.stdin.read()
+"""
+
+
+def test_all_threads_of_a_process_are_bound_and_unbound() -> None:
+    everywhere = os.sched_getaffinity(0)
+    last = max(everywhere)
+    with subprocess.Popen(
+        [sys.executable, "-c", _THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        threads = threads_of(process.pid)
+        assert len(threads) == 6
+        bind([process.pid], last)
+        assert [os.sched_getaffinity(thread) for thread in threads] == [{last}] * 6
+        unbind([process.pid])
+        assert [os.sched_getaffinity(thread) for thread in threads] == [everywhere] * 6
+        process.communicate()
+    unbind([process.pid])  # has ended

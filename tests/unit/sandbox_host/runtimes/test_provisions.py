@@ -33,9 +33,9 @@ async def test_a_run_keeps_what_it_began_with_until_its_end() -> None:
     provisions = Provisions(closed.note)
     provisions.provide("first")
     with provisions.for_a_run() as provided:
-        assert provisions.busy
+        assert provisions.busy()
         await provisions.retire()
-        assert (provided, provisions.busy, closed) == ("first", False, [])
+        assert (provided, provisions.busy(), closed) == ("first", True, [])
         provisions.provide("second")
         with provisions.for_a_run() as other:
             assert other == "second"
@@ -50,7 +50,7 @@ async def test_what_is_provided_again_is_the_same_generation() -> None:
     provisions.provide("all languages")
     with provisions.for_a_run():
         provisions.provide("those that run")
-        assert provisions.busy
+        assert provisions.busy()
     await provisions.aclose()
     assert closed == ["those that run"]
 

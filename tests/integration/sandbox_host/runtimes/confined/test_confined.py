@@ -516,3 +516,36 @@ async def test_ordinary_use_of_files_and_pairs_is_not_refused(programs: Confined
     result = await run(programs, prepared(program))
     assert result.verdict is Verdict.SUCCEEDED, result.stderr
     assert result.stdout.split() == ["300000", "300000", "300000", "307200", "15"]
+
+
+@pytest.mark.usefixtures("needs_root")
+async def test_programs_of_a_host_in_another_network_namespace_are_left_alone(
+    programs: ConfinedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, nothing shows that their user ids are reserved; but they have their supervisors."""
+    began = asyncio.Event()
+    control = RunControl(on_output=lambda *_: began.set())
+    running = asyncio.create_task(
+        programs.run(prepared("import time; print('x', flush=True); time.sleep(2)"), control)
+    )
+    await asyncio.wait_for(began.wait(), 60)
+    claimed: list[int] = []
+    monkeypatch.setattr(type(CONFINED_USERS), "claim", lambda _, uid: claimed.append(uid))
+    assert confined_users.kill_strays() == 0
+    assert claimed == []
+    assert (await running).result.verdict is Verdict.SUCCEEDED
+
+
+async def test_preparation_that_fails_half_way_keeps_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> Path:
+        raise OSError("no space")
+
+    monkeypatch.setattr(confined, "make_base", refuse)
+    runtime = ConfinedRuntime()
+    counts = []
+    for _ in range(4):
+        assert not (await runtime.preflight()).ready
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts[1:] == counts[:1] * 3
