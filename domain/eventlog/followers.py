@@ -60,6 +60,7 @@ class Page:
         events: ordered by lane and position.
         moved: by lane, the position of the last of them.
         saved: whether `save` was called.
+        more: after the end of the context, whether the parts asked for have more events to read.
     """
 
     follower: str
@@ -67,6 +68,7 @@ class Page:
     events: Sequence[RecordedEvent]
     moved: Mapping[int, int]
     saved: bool = False
+    more: bool = True
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -108,8 +110,8 @@ class Followers:
         it is committed with what was written in it and the new positions; else it is rolled back.
 
         What others hold at the moment is left to them: when they are done, they look once more. So
-        who has appended events, and calls this until it gets None, knows that they are processed,
-        or will be unless a process dies.
+        who has appended events, and calls this until it gets None or there are no `Page.more`,
+        knows that they are processed, or will be unless a process dies.
 
         Args:
             follower: its name; a new one begins at the start of the log.
@@ -141,7 +143,7 @@ class Followers:
                     page = Page(follower, connection, events, moved)
                     yield page
                     if page.saved:
-                        await _commit(page)
+                        await _commit(page, params)
             finally:
                 if not connection.closed:
                     await connection.rollback()
@@ -183,9 +185,11 @@ async def _take(connection: AsyncConnection[Any], params: Mapping[str, Any]) -> 
     return rows
 
 
-async def _commit(page: Page) -> None:
-    """Write the new positions and commit. One round trip."""
+async def _commit(page: Page, params: Mapping[str, Any]) -> None:
+    """Write the new positions, commit, and look once more. One round trip."""
     moved = {"lanes": [*page.moved], "positions": [*page.moved.values()]}
     async with page.connection.pipeline():
         await page.connection.execute(_SQL["save"], {"follower": page.follower, **moved})
         await page.connection.execute(_SQL["commit"])
+        cursor = await page.connection.execute(_SQL["more"], params)
+        [(page.more,)] = await cursor.fetchall()

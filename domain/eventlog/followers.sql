@@ -9,6 +9,16 @@ begin
 -- name: commit
 commit
 
+-- name: more
+-- Whether parts have events to read, whoever holds them.
+select exists (
+    select from followers f
+    cross join lateral unnest(f.positions) with ordinality as p (position, n)
+    where f.follower = %(follower)s and f.part = any(%(parts)s::smallint[])
+        and exists (
+            select from events e
+            where e.lane = (f.part * 16 + p.n - 1)::smallint and e.lane_position > p.position))
+
 -- name: take
 -- The transaction of a holder that stands still will be ended, and what it holds be free. Holds parts that nobody else holds and that have events to read, and reads some of these: of every
 -- lane the next ones. Lanes come in a random order, so that a long one cannot keep others waiting.

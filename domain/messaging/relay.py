@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.outages import describe_outage, outage_of
-from domain.eventlog.followers import ALL, Followers, part_of
+from domain.eventlog.followers import ALL, Followers, Page, part_of
 from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.models import RecordedEvent
 from domain.messaging.publisher import OutgoingMessage, Publisher, PublishFailed
@@ -99,21 +99,22 @@ class Relay:
         count = 0
         await self._publisher.open()
         deadline = time.monotonic() + seconds
-        while published := await self._publish_next(parts):
-            count += published
+        while (page := await self._publish_next(parts)) is not None:
+            count += len(page.events)
+            if not page.more:
+                break
             if time.monotonic() > deadline:
                 self.wake()  # goes on, so that this call can end
                 break
         return count
 
-    async def _publish_next(self, parts: Collection[int]) -> int:
+    async def _publish_next(self, parts: Collection[int]) -> Page | None:
         async with self._followers.next_page(NAME, parts, PAGE) as page:
-            if page is None:
-                return 0
-            async with page.kept():
-                await self.publish(page.events)
-            page.save()
-            return len(page.events)
+            if page is not None:
+                async with page.kept():
+                    await self.publish(page.events)
+                page.save()
+        return page
 
     async def unpublished(self, stream_ids: Collection[str]) -> set[str]:
         """Those of the streams that have events which have yet to be published."""

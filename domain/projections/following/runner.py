@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.statements import load_statements
-from domain.eventlog.followers import Followers
+from domain.eventlog.followers import Followers, Page
 from domain.eventlog.log import EventLog
 from domain.projections.following.batch import apply_batch, mark_of
 from domain.projections.following.contract import Projection
@@ -80,8 +80,13 @@ class Runner:
         """
         deadline = asyncio.get_running_loop().time() + seconds
         count = 0
-        while asyncio.get_running_loop().time() < deadline and (read := await self._run_batch()):
-            count += read
+        while asyncio.get_running_loop().time() < deadline:
+            page = await self._run_batch()
+            if page is None or not page.saved:
+                break
+            count += len(page.events)
+            if not page.more:
+                break
         return count
 
     async def resume_readable(self, seconds: float = RUN_SECONDS) -> int:
@@ -127,16 +132,15 @@ class Runner:
                 after = page[-1].version
         return None
 
-    async def _run_batch(self) -> int:
-        """The number of events processed; 0 if there are none, or the projection is locked."""
+    async def _run_batch(self) -> Page | None:
+        """The events that were processed; none are saved while the projection is locked."""
         follower = follower_of(self.projection.name)
         async with self._followers.next_page(follower, most_events=self._page) as page:
-            if page is None or not await self._may_run(page.connection):
-                return 0
-            await self._check_version(page.connection)
-            await apply_batch(page.connection, self.projection, page.events)
-            page.save()
-            return len(page.events)
+            if page is not None and await self._may_run(page.connection):
+                await self._check_version(page.connection)
+                await apply_batch(page.connection, self.projection, page.events)
+                page.save()
+        return page
 
     async def _may_run(self, connection: AsyncConnection[Any]) -> bool:
         params = {"follower": follower_of(self.projection.name)}
