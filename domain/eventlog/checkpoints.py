@@ -1,11 +1,10 @@
-"""Checkpoints of the log's followers, and leases, which let one process follow at a time."""
+"""The checkpoint of sealing, which goes by transaction ids, and the lease of who seals."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -23,7 +22,7 @@ _SQL = load_statements(Path(__file__).with_name("checkpoints.sql"))
 
 
 class Lease:
-    """The exclusive right to follow the log under one name.
+    """The exclusive right to work under one name.
 
     It uses the connection that holds the lock: if that is lost, `save` fails, so a former holder
     cannot move the checkpoint of the next one.
@@ -33,28 +32,13 @@ class Lease:
         self._connection = connection
         self._name = name
 
-    async def load(self) -> Checkpoint:
-        """The saved checkpoint; the start of the log for a new name.
-
-        If the log was restored with transaction ids other than those of the checkpoint, the
-        checkpoint is re-based by its position: no event is skipped, some may be repeated.
-        """
-        rows = await self._execute("load", {})
-        if not rows:
-            return Checkpoint.start()
-        [(transaction_id, position, holds)] = rows
-        if holds:
-            return Checkpoint(transaction_id, position)
-        rows = await self._execute("rebase", {"position": position})
-        return Checkpoint(*rows[0]) if rows else Checkpoint.start()
-
     async def save(self, checkpoint: Checkpoint) -> None:
         """Save a checkpoint, which may be before the last one, to rewind.
 
         Raises:
             psycopg.OperationalError: the connection was lost, and the lease with it.
         """
-        await self._execute("save", checkpoint.params())
+        await self.fetch(_SQL["save"], {"name": self._name, **checkpoint.params()})
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[Any]]:
@@ -72,9 +56,6 @@ class Lease:
             psycopg.OperationalError: the connection was lost, and the lease with it.
         """
         return await fetch_over(self._connection, statement, params)
-
-    async def _execute(self, statement: str, params: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        return await self.fetch(_SQL[statement], {"name": self._name, **params})
 
 
 class CheckpointStore:
@@ -104,20 +85,6 @@ class CheckpointStore:
                     # It is unknown whether the lock is held; closing the connection releases it.
                     await connection.close()
                     raise
-
-    async def of(self, name: str) -> Checkpoint:
-        """The checkpoint of a follower; the start of the log if it has none."""
-        saved = {follower: checkpoint for follower, checkpoint, _ in await self.all()}
-        return saved.get(name, Checkpoint.start())
-
-    async def all(self) -> list[tuple[str, Checkpoint, datetime]]:
-        """Name, checkpoint and time of the last save, of every follower."""
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_SQL["all"], binary=True)
-            return [
-                (name, Checkpoint(transaction_id, position), moved)
-                for name, transaction_id, position, moved in await cursor.fetchall()
-            ]
 
 
 async def _lock(connection: AsyncConnection[Any], name: str) -> None:

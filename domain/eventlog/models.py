@@ -13,10 +13,10 @@ import orjson
 
 @dataclass(frozen=True, slots=True, order=True)
 class Checkpoint:
-    """How far a follower has read: up to and including this event.
+    """How far the log is sealed: up to and including this event.
 
-    Events are ordered by ``(transaction_id, position)``. By position alone a follower would miss
-    events, because positions are assigned before their transactions commit.
+    Sealing orders events by ``(transaction_id, position)``. By position alone it would miss events,
+    because positions are assigned before their transactions commit.
     """
 
     transaction_id: int
@@ -55,7 +55,7 @@ class RecordedEvent(NamedTuple):
     """An event as stored in the log; its JSON is parsed only when it is needed.
 
     Attributes:
-        position: unique in the log, growing, with gaps; see `Checkpoint` for the order.
+        position: unique in the log, growing, with gaps, but not in the order of commits.
         transaction_id: the transaction that appended it.
         version: its number in the stream: 1, 2, 3, … without gaps.
         recorded_at: time of the append by the database's clock.
@@ -104,11 +104,6 @@ class RecordedEvent(NamedTuple):
             "metadata": orjson.Fragment(self.metadata_json),
             "data": orjson.Fragment(self.data_json),
         }
-
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """The checkpoint of a follower that has processed this event."""
-        return Checkpoint(self.transaction_id, self.position)
 
 
 @dataclass(frozen=True, slots=True)

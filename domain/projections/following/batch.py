@@ -52,7 +52,7 @@ async def apply_batch(
     Args:
         connection: in a transaction, which the caller commits together with the checkpoint.
         projection: the projection to update.
-        records: events in the log's order.
+        records: events, those of each stream in their order.
     """
     try:
         async with connection.transaction():

@@ -22,7 +22,7 @@ class Position:
     """How far a rebuild has come; saved in the same transaction as what it wrote.
 
     Attributes:
-        phase: ``bulk``: the log is read stream by stream; ``follow``: in the log's order.
+        phase: ``bulk``: the log is read stream by stream; ``follow``: lane by lane.
         after_stream: in the phase ``bulk``, the last stream that is done.
         heads: where following begins, or how far it has come.
         events: number of events processed so far.
