@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -28,6 +29,9 @@ from domain.eventlog.models import EventLogError, RecordedEvent
 from domain.eventlog.transfer import ImportedEvent
 
 _SQL = load_statements(Path(__file__).with_name("staging.sql"))
+
+#: The session of an import that has just ended may be there for a moment; seconds.
+_ENDING_SECONDS = 2.0
 
 #: Rows that a cursor fetches at once.
 _PAGE = 1000
@@ -97,9 +101,11 @@ class Staging:
         """
         await self._connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         await self._run("session")
-        [(mine,)] = await self._rows("lock")
-        if not mine:
-            raise ImportRefused("another import is running: wait until it has ended")
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while not (await self._rows("lock"))[0][0]:
+            if time.monotonic() > deadline:
+                raise ImportRefused("another import is running: wait until it has ended")
+            await asyncio.sleep(0.05)
         await self._run("adopt")
         try:
             accepted = bool(await self._rows("accepted"))
