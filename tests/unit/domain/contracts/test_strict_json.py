@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
 
-from domain.contracts.strict_json import InvalidJson, read_json
+from domain.contracts.strict_json import InvalidJson, other_encoding, read_json
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,19 @@ def test_depth_is_that_of_lists_and_objects(text: str) -> None:
     assert read_json(text.encode(), max_nodes=20, max_depth=2)
     with pytest.raises(InvalidJson, match="more than 1 deep"):
         read_json(text.encode(), max_nodes=20, max_depth=1)
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (gzip.compress(b"{}", mtime=0), "gzip"),
+        ("{}".encode("utf-16-le"), "UTF-16"),
+        ("{}".encode("utf-32-be"), "UTF-32"),
+        (b"\x89PN\0", None),
+        (b"{}", None),
+    ],
+)
+def test_what_a_body_is_encoded_as_is_told_by_its_first_bytes(
+    body: bytes, name: str | None
+) -> None:
+    assert other_encoding(body) == name
