@@ -50,7 +50,7 @@ T = TypeVar("T")
 _SHOWN_CHARACTERS = 64
 
 # UTF-32 first: its little-endian mark begins with UTF-16's.
-_BYTE_ORDER_MARKS = (
+_FIRST_BYTES = (
     (codecs.BOM_UTF8, "UTF-8 with a byte order mark"),
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -74,8 +74,8 @@ def other_encoding(body: bytes) -> str | None:
     JSON begins with two ASCII characters: if one of the first four bytes is NUL, each character
     takes two or four bytes (RFC 4627, section 3).
     """
-    for mark, name in _BYTE_ORDER_MARKS:
-        if body.startswith(mark):
+    for begins, name in _FIRST_BYTES:
+        if body.startswith(begins):
             return name
     begin = body[:4]
     zeros = begin.count(0)

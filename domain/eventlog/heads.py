@@ -10,10 +10,11 @@ from typing import Any
 
 from domain.eventlog.lanes import LANES
 
-_FORMAT = "h1."
+#: What the text of heads begins with.
+FORMAT = "h1."
 
 #: The most characters of a text: ten bytes at most for each number, four characters for three.
-_MAX_TEXT = 4 * (10 * LANES // 3 + 1) + len(_FORMAT)
+_MAX_TEXT = 4 * (10 * LANES // 3 + 1) + len(FORMAT)
 
 
 class InvalidHeads(ValueError):
@@ -85,7 +86,7 @@ class Heads:
     def __str__(self) -> str:
         """As text without spaces, of 345 characters or more; see `parse`."""
         packed = b"".join(map(_packed, self.positions))
-        return _FORMAT + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+        return FORMAT + base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
     @classmethod
     def parse(cls, text: str) -> Heads:
@@ -94,9 +95,9 @@ class Heads:
         Raises:
             InvalidHeads: it is not one of heads.
         """
-        if not text.startswith(_FORMAT) or len(text) > _MAX_TEXT or not text.isascii():
-            raise InvalidHeads(f"begins with {_FORMAT!r} and is as long as it was printed")
-        encoded = text.removeprefix(_FORMAT)
+        if not text.startswith(FORMAT) or len(text) > _MAX_TEXT or not text.isascii():
+            raise InvalidHeads(f"begins with {FORMAT!r} and is as long as it was printed")
+        encoded = text.removeprefix(FORMAT)
         try:
             raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True)
             positions = _unpacked(raw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,16 @@ class LogScanner:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
-    async def between(self, after: Heads, to: Heads, wanted: Filter) -> Sequence[StoredEvent]:
+    async def parts(
+        self, after: Heads, to: Heads, wanted: Filter, size: int = PART
+    ) -> AsyncIterator[Sequence[StoredEvent]]:
+        """The selected events between two places, in parts of ``size`` events before filtering."""
+        while not after.reaches(to):
+            next_ = after.step(to, size)
+            yield await self._between(after, next_, wanted)
+            after = next_
+
+    async def _between(self, after: Heads, to: Heads, wanted: Filter) -> Sequence[StoredEvent]:
         """The selected events between two places, by lane, and in each lane in its order."""
         params = {**after.range_to(to), **wanted.params()}
         return [StoredEvent(*row) for row in await fetch(self._pool, _SQL["between"], params)]

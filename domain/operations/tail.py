@@ -12,7 +12,7 @@ from domain.eventlog.digests import StoredEvent
 from domain.eventlog.heads import Heads
 from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
-from domain.eventlog.scan import PART, Filter, LogScanner
+from domain.eventlog.scan import Filter, LogScanner
 
 #: How often an idle tail looks for new events, seconds.
 POLL_SECONDS = 0.25
@@ -39,11 +39,12 @@ class Tail:
             to = await self._log.heads()
             if after.reaches(to):
                 await self._pause()
-            while not (after.reaches(to) or self._stopped.is_set()):
-                next_ = after.step(to, PART)
-                for event in in_time(await self._scanner.between(after, next_, wanted)):
+            async for part in self._scanner.parts(after, to, wanted):
+                for event in in_time(part):
                     yield event
-                after = next_
+                if self._stopped.is_set():
+                    return
+            after = to
 
     async def stream(
         self, stream_id: str, wanted: Filter, *, after_version: int | None

@@ -20,7 +20,7 @@ from domain.eventlog.intent_streams import intent_of, typed
 from domain.eventlog.lanes import LANES
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, RecordedEvent
-from domain.eventlog.scan import PART, Filter, LogScanner
+from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import ImportRefused, Staged, Staging
 from domain.eventlog.transfer import ExportWriter, has_unreadable_data, read_export
 from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
@@ -99,15 +99,13 @@ async def export_events(
             f"which ends at {end.positions[lane]}; it comes from an export of another log, or of "
             "events that this log has lost"
         )
-    while not after.reaches(end):
-        next_ = after.step(end, PART)
-        for event in await scanner.between(after, next_, wanted):
+    async for part in scanner.parts(after, end, wanted):
+        for event in part:
             unknown += not REGISTRY.reads(event.type, event.schema_version)
             if has_unreadable_data(event):
                 odd += 1
                 first_odd += [f"{event.stream_id}, event {event.version}"][: MAX_NAMED - odd + 1]
             write(writer.line(event))
-        after = next_
         progress(writer.events)
     write(writer.trailer(end))
     return Exported(writer.events, unknown, end, odd, tuple(first_odd))

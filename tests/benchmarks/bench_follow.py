@@ -84,11 +84,9 @@ def ours(pool: AsyncConnectionPool) -> dict[str, Follower]:
     log, scanner = EventLog(pool), LogScanner(pool)
 
     async def stored() -> int:
-        count, after, to = 0, Heads.start(), await log.heads()
-        while not after.reaches(to):
-            next_ = after.step(to, PAGE)
-            count += len(await scanner.between(after, next_, Filter()))
-            after = next_
+        count = 0
+        async for part in scanner.parts(Heads.start(), await log.heads(), Filter(), PAGE):
+            count += len(part)
         return count
 
     async def decoded() -> int:

@@ -16,7 +16,7 @@ import typer
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog.digests import StoredEvent
-from domain.eventlog.heads import Heads, InvalidHeads
+from domain.eventlog.heads import FORMAT, Heads, InvalidHeads
 from domain.eventlog.scan import Filter
 from domain.eventlog.staging import Staged
 from domain.eventlog.transfer import MAX_TRAILER_BYTES, InvalidExport, encode_line, next_of
@@ -168,7 +168,7 @@ def _heads(after: str | None) -> Heads:
     """Where an export begins: given by an earlier one, or by what its trailer says."""
     if after is None:
         return Heads.start()
-    text = after if after.startswith("h1.") else _next_of(after)
+    text = after if after.startswith(FORMAT) else _next_of(after)
     try:
         return Heads.parse(text)
     except InvalidHeads as error:
@@ -187,7 +187,7 @@ def _next_of(file: str) -> str:
     except OSError as error:
         raise typer.BadParameter(
             f"--after {file}: {error.strerror}; it must be an export's file, or 'next' of its "
-            "trailer if that begins with h1."
+            f"trailer if that begins with {FORMAT}"
         ) from None
     except InvalidExport as error:
         raise typer.BadParameter(f"--after {file}: {error}") from None

@@ -145,13 +145,18 @@ async def test_a_page_that_is_not_saved_comes_again(
     assert await process(pool) == [("s", 1)]
 
 
+@pytest.fixture
+def held_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder that is silent for longer loses its parts."""
+    monkeypatch.setattr(module, "HELD_SECONDS", 1.0)
+
+
 async def test_who_works_for_long_keeps_its_parts(
     event_log: EventLog,
     pool: AsyncConnectionPool,
     counted: Database,
-    monkeypatch: pytest.MonkeyPatch,
+    held_for_a_second: None,
 ) -> None:
-    monkeypatch.setattr(module, "HELD_SECONDS", 1.0)
     await append(event_log, "s")
     async with Followers(pool).next_page(NAME) as page:
         assert page is not None
@@ -169,10 +174,9 @@ async def test_who_was_silent_for_too_long_has_written_nothing(
     event_log: EventLog,
     pool: AsyncConnectionPool,
     counted: Database,
-    monkeypatch: pytest.MonkeyPatch,
+    held_for_a_second: None,
 ) -> None:
     """Also where another one has taken only some of the parts."""
-    monkeypatch.setattr(module, "HELD_SECONDS", 1.0)
     first, second = streams_of_parts(2)
     await append(event_log, first)
     await append(event_log, second)
