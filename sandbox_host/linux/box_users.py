@@ -71,7 +71,9 @@ class UserRange:
         yield from range(self.first, self.first + start)
 
 
-BUBBLEWRAP_USERS = UserRange(60_000, 1_000)
-CONFINED_USERS = UserRange(61_000, 1_000)
+BUBBLEWRAP_USERS = UserRange(63_000, 1_000)
+#: What runs under these is killed when no host claims it, so nothing else may use them: systemd has
+#: ranges of its own around this one (https://systemd.io/UIDS-GIDS/), and gives it to nobody.
+CONFINED_USERS = UserRange(60_706, 478)
 #: Each of these has an entry in the images' ``/etc/passwd``; see ``images/finish-root``.
 DOCKER_USERS = UserRange(62_000, 512)

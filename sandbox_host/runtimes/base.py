@@ -70,6 +70,10 @@ class RuntimeFailure(Exception):
     """The runtime could not run a job, through no fault of the program; the message says why."""
 
 
+class TooSlow(RuntimeFailure):
+    """Something was not done in time, as on a machine that is busy with programs."""
+
+
 def files_refused(error: OSError) -> InvalidJob | RuntimeFailure:
     """The exception for files that cannot be written: the job's fault, or the machine's."""
     return refused_for_good(error, "files") or RuntimeFailure(f"write the job's files: {error}")

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from domain.contracts.job import JobFile, JobLimits, SandboxJob, SandboxResult, Verdict
 from sandbox_host.run.job import prepare
-from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.base import RuntimeFailure, TooSlow
 
 if TYPE_CHECKING:
     from sandbox_host.runtimes.base import Runtime
@@ -28,10 +28,6 @@ _SECONDS = 20.0
 _BROKEN = {Verdict.EXITED, Verdict.SIGNALLED, Verdict.OUT_OF_MEMORY}
 
 
-class CanaryTooSlow(RuntimeFailure):
-    """The canary ran, but was not done in time, as on a machine that is busy with programs."""
-
-
 async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     """Run the canary and return its result.
 
@@ -40,7 +36,7 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
         program: in Python; copies its standard input to its standard output.
 
     Raises:
-        CanaryTooSlow: it ran out of time.
+        TooSlow: it, or its box, was not done in time.
         RuntimeFailure: it did not run, or failed.
     """
     job = SandboxJob(
@@ -55,9 +51,9 @@ async def run_canary(runtime: Runtime, program: str = CANARY) -> SandboxResult:
     try:
         result = (await asyncio.wait_for(runtime.run(prepare(job)), _SECONDS)).result
     except TimeoutError:
-        raise RuntimeFailure(f"the canary had no result after {_SECONDS:.0f} s") from None
+        raise TooSlow(f"the canary had no result after {_SECONDS:.0f} s") from None
     if result.verdict is Verdict.TIMED_OUT:
-        raise CanaryTooSlow(f"the canary had not ended after {job.limits.wall_seconds:.0f} s")
+        raise TooSlow(f"the canary had not ended after {job.limits.wall_seconds:.0f} s")
     if result.verdict is not Verdict.SUCCEEDED or result.stdout != _EXPECTED_OUTPUT:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeFailure(f"the canary ended as {result.verdict}: {last}")
@@ -79,7 +75,7 @@ async def prove(runtime: Runtime, busy: Callable[[], bool]) -> bool:
     was_busy = busy()
     try:
         await run_canary(runtime)
-    except CanaryTooSlow:
+    except TooSlow:
         if not (was_busy or busy()):
             raise
         return False

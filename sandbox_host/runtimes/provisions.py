@@ -81,7 +81,7 @@ class Provisions(Generic[P]):
         self._closing[closing] = generation
         closing.add_done_callback(self._closing.pop)
         if not generation.runs:
-            await closing
+            await asyncio.shield(closing)
 
     async def _close_when_idle(self, generation: _Generation[P]) -> None:
         await generation.idle.wait()

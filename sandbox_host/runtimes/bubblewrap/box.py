@@ -12,7 +12,7 @@ from sandbox_host.linux.cpus import ProgramCpus
 from sandbox_host.linux.network_watch import NetworkWatch
 from sandbox_host.run.job import PreparedJob
 from sandbox_host.run.output import CappedStream
-from sandbox_host.runtimes.base import CPUS, RuntimeFailure, environment_of, files_refused
+from sandbox_host.runtimes.base import CPUS, TooSlow, environment_of, files_refused
 from sandbox_host.runtimes.bubblewrap import shell
 from sandbox_host.runtimes.bubblewrap.command_line import OWN_PROCESSES
 from sandbox_host.runtimes.bubblewrap.files import BoxFiles
@@ -81,7 +81,7 @@ class BwrapBox:
             async with asyncio.timeout(SETUP_SECONDS):
                 await self.process.start(line, job.stdin, streams)
         except TimeoutError:
-            raise RuntimeFailure(
+            raise TooSlow(
                 f"the box did not start the program within {SETUP_SECONDS:.0f} s"
             ) from None
 

@@ -11,6 +11,7 @@ As a program, it needs only the standard library: ``python3 -I -S -c … NAME FO
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -70,8 +71,29 @@ def kill_boxes(whose: Callable[[str], bool]) -> int:
                 os.kill(int(entry), signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 continue
+            hasten(int(entry))
             killed += 1
     return killed
+
+
+def hasten(pid: int) -> None:
+    """Let a killed process run at once, since it must run once more to end.
+
+    A program can give up the turns of its box's PID 1 and crowd it out; the other processes of the
+    box only end once that one has.
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+        return
+    # Without the right to that: as much as is possible of what any process has.
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, 0)
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as file:
+        file.write("0")
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})
 
 
 def _host_of(pid: str) -> str | None:

@@ -14,7 +14,7 @@ from sandbox_host.linux.network_watch import NetworkWatch
 from sandbox_host.linux.processes import sealed_file
 from sandbox_host.linux.watchdog import descendants, private_bytes, run_ms
 from sandbox_host.run.events import security_event
-from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.base import RuntimeFailure, TooSlow
 from sandbox_host.runtimes.bubblewrap import command_line, shell
 from sandbox_host.runtimes.bubblewrap.binary import Identity
 from sandbox_host.runtimes.bubblewrap.box import SETUP_SECONDS, BwrapBox, group_limits
@@ -118,9 +118,7 @@ class BoxMaker:
                 await process.ready()
                 return init
         except TimeoutError:
-            raise RuntimeFailure(
-                f"bwrap had not set up the box after {SETUP_SECONDS:.0f} s"
-            ) from None
+            raise TooSlow(f"bwrap had not set up the box after {SETUP_SECONDS:.0f} s") from None
         except RuntimeFailure as failure:
             await process.aclose()
             raise RuntimeFailure(f"{failure}: {process.last_message()}") from None

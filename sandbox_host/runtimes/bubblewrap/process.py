@@ -14,6 +14,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from sandbox_host.linux.pipes import PipeReader, PipeWriter
 from sandbox_host.linux.processes import returncode_of
@@ -21,12 +22,17 @@ from sandbox_host.linux.watchdog import descendants
 from sandbox_host.run.output import CappedStream
 from sandbox_host.run.verdicts import Kill
 from sandbox_host.runtimes.base import BoxGone, RuntimeFailure
+from sandbox_host.runtimes.bubblewrap.ending import end_soon
 from sandbox_host.runtimes.bubblewrap.output import BoxOutput
 
 _STATUS_LIMIT = 16 * 1024
 
 #: Seconds to wait for ``bwrap`` to report its box's PID 1, which takes milliseconds.
 _LEARN_SECONDS = 5.0
+
+
+#: Not the loop's own threads: these may all be reading about processes that get no CPU.
+_ENDING = ThreadPoolExecutor(max_workers=16, thread_name_prefix="end-box")
 
 
 class BwrapProcess:
@@ -50,9 +56,9 @@ class BwrapProcess:
         #: The PID of ``bwrap``, which is outside the box.
         self.pid = -1
         self.kill_reason: Kill | None = None
-        #: Called, in a thread, after each kill and when the program has ended.
-        self.after_kill: list[Callable[[], object]] = []
-        self._following: list[asyncio.Future[None]] = []
+        #: Called, in a thread, when the box is being killed or the program has ended.
+        self.before_end: list[Callable[[], object]] = []
+        self._ending: asyncio.Future[None] | None = None
         self._init: int | None = None
         self._init_pid = -1
         self._init_ended = asyncio.Event()
@@ -196,12 +202,13 @@ class BwrapProcess:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         # Reading about processes that hardly get a CPU takes time, which the loop does not have.
-        if self.after_kill and self._init is not None:
-            self._following.append(self._loop.run_in_executor(None, self._follow_kill))
+        if self._init is not None and (self._ending is None or self._ending.done()):
+            self._ending = self._loop.run_in_executor(_ENDING, self._end_soon, self._init)
 
-    def _follow_kill(self) -> None:
-        for follow in self.after_kill:
-            follow()
+    def _end_soon(self, init: int) -> None:
+        for call in self.before_end:
+            call()
+        end_soon(self._init_pid, init)
 
     async def wait(self) -> tuple[int, resource.struct_rusage | None]:
         """Wait for the end of the box and of its output.
@@ -218,7 +225,8 @@ class BwrapProcess:
             # bwrap ends when the program has; PID 1, and daemons with it, may still run for a
             # moment, until PID 1's parent-death signal ends them.
             await self._init_ended.wait()
-            await asyncio.gather(*self._following)
+            if self._ending is not None:
+                await asyncio.shield(self._ending)
             usage = _reap_adopted(self._init_pid)
         await asyncio.gather(*(reader.ended.wait() for reader in self._readers))
         return self._returncode(code), usage
@@ -241,7 +249,7 @@ class BwrapProcess:
 
     async def aclose(self) -> None:
         """Kill the box if it still runs, reap it, and close all descriptors."""
-        if self._process.returncode is None:
+        if self._process.returncode is None or not self._has_ended:
             await self._learn_init()
             self.kill()
             await self.wait()
@@ -255,6 +263,13 @@ class BwrapProcess:
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)
         self._init, self._outer, self._program = None, -1, None
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether nothing of the box is left, so far as it is known."""
+        return self._init is None or (
+            self._init_ended.is_set() and (self._ending is None or self._ending.done())
+        )
 
     async def _learn_init(self) -> None:
         """Learn the box's PID 1 before a kill: during setup it does not die with ``bwrap``.

@@ -12,7 +12,7 @@ from functools import partial
 from domain.contracts.job import Behaviour, Usage
 from sandbox_host.linux.behaviour import ProgramWatch
 from sandbox_host.linux.cgroups.types import GroupUsage
-from sandbox_host.linux.cpus import bind, unbind
+from sandbox_host.linux.cpus import bind
 from sandbox_host.linux.watchdog import MemoryWatchdog, descendants
 from sandbox_host.run.background import in_background, when
 from sandbox_host.run.events import security_event
@@ -49,7 +49,6 @@ def _bound(box: BwrapBox) -> Iterator[None]:
         return
     with box.cpus.one() as cpu:
         bind([box.init, *descendants(box.init)], cpu)
-        box.process.after_kill.append(lambda: unbind([box.init, *descendants(box.init)]))
         yield
 
 
@@ -72,7 +71,7 @@ async def _supervise(box: BwrapBox, record: RunRecord, kill_requested: asyncio.E
         in_background(running, when(kill_requested, partial(process.kill, Kill.REQUEST)))
         in_background(running, watch.watch(too_many_inodes))
         if box.group is None:
-            process.after_kill.append(watchdog.sample_cpu)
+            process.before_end.append(watchdog.sample_cpu)
             in_background(running, watchdog.watch())
         returncode, rusage = await process.wait()
     wall_ms = (time.perf_counter() - record.started) * 1e3

@@ -23,9 +23,12 @@ import select
 import signal
 import socket
 import struct
+import time
 from typing import Any, NoReturn
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+
+FORK_AGAIN_SECONDS = 0.01
 
 # System call numbers; except for seccomp, they are the same on all architectures.
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
@@ -233,14 +236,21 @@ def kill_all(uid: int | None) -> None:
             os.kill(-1, signal.SIGKILL)
         return
     while has_children():
-        killer = os.fork()
+        try:
+            killer = os.fork()
+        except BlockingIOError:  # too many processes, for now
+            time.sleep(FORK_AGAIN_SECONDS)
+            continue
         if killer == 0:
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
             os.kill(-1, signal.SIGKILL)
             os._exit(0)
-        _, status = os.waitpid(killer, 0)
-        if os.WIFEXITED(status):
+        _, status = os.waitpid(killer, os.WUNTRACED)
+        if os.WIFSTOPPED(status):  # the program was faster, and stopped that process
+            os.kill(killer, signal.SIGKILL)
+            os.waitpid(killer, 0)
+        elif os.WIFEXITED(status):
             return
 
 

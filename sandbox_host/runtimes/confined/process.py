@@ -18,7 +18,7 @@ from sandbox_host.linux.processes import sealed_file
 from sandbox_host.run.job import refused_for_good
 from sandbox_host.run.output import CappedStream, stopping_floods
 from sandbox_host.run.verdicts import Kill
-from sandbox_host.runtimes.base import RuntimeFailure
+from sandbox_host.runtimes.base import RuntimeFailure, TooSlow
 from sandbox_host.runtimes.confined import launcher as confined_launcher
 
 #: The program that `Launcher` executes.
@@ -154,9 +154,11 @@ class ConfinedProcess:
             ended.cancel()
             starting.cancel()
         if "pid" not in self._reported:
-            why = str(self._reported.get("error", "?"))
+            why = str(self._reported.get("error", "the supervisor has not said why"))
             refused = OSError(self._reported.get("errno") or 0, why)
-            raise refused_for_good(refused, "args") or RuntimeFailure(
+            said = "error" in self._reported or self._readers[2].ended.is_set()
+            failure = RuntimeFailure if said else TooSlow
+            raise refused_for_good(refused, "args") or failure(
                 f"the program was not started: {why}"
             )
         self._stdin.send(stdin)

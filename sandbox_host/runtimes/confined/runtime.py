@@ -29,8 +29,9 @@ from sandbox_host.runtimes.base import (
     RunRecord,
     RunResult,
     RuntimeFailure,
+    TooSlow,
 )
-from sandbox_host.runtimes.canary import CanaryTooSlow, proved_languages
+from sandbox_host.runtimes.canary import proved_languages
 from sandbox_host.runtimes.confined.folder import (
     ProgramFolder,
     make_base,
@@ -85,7 +86,7 @@ class ConfinedRuntime:
             self._provisions.provide(provisioned)
             known = provisioned.capabilities.interpreters
             ready = await proved_languages(self, known, self._provisions.busy)
-        except CanaryTooSlow as error:
+        except TooSlow as error:
             await self._provisions.retire()
             return Readiness(False, str(error), "give this host more CPU time")
         except (RuntimeFailure, OSError) as error:

@@ -9,8 +9,7 @@ import pytest
 
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes import canary
-from sandbox_host.runtimes.base import RunControl, RunResult, Runtime, RuntimeFailure
-from sandbox_host.runtimes.canary import CanaryTooSlow
+from sandbox_host.runtimes.base import RunControl, RunResult, Runtime, RuntimeFailure, TooSlow
 from sandbox_host.runtimes.docker import runtime as docker
 from tests.support.sandbox.runtimes import (
     BUBBLEWRAP,
@@ -82,7 +81,7 @@ async def test_a_canary_that_is_only_slow_is_no_failure_while_programs_run(
         languages = (await runtime.preflight()).languages
         running = await begun(runtime)
         with monkeypatch.context() as busy:
-            fails(busy, CanaryTooSlow("the canary had not ended after 10 s"))
+            fails(busy, TooSlow("the canary had not ended after 10 s"))
             beside = await runtime.preflight()
             assert (beside.ready, beside.languages) == (True, languages)
             assert (await run(runtime, prepared("print('too')"))).stdout == "too\n"
@@ -102,7 +101,7 @@ async def test_a_slow_canary_is_no_failure_beside_programs_that_came_or_are_of_b
         async def slow(_runtime: Runtime, _program: str = "") -> None:
             if not running:
                 running.append(await begun(runtime))
-            raise CanaryTooSlow("the canary had not ended after 10 s")
+            raise TooSlow("the canary had not ended after 10 s")
 
         with monkeypatch.context() as busy:
             busy.setattr(canary, "run_canary", slow)
@@ -112,6 +111,6 @@ async def test_a_slow_canary_is_no_failure_beside_programs_that_came_or_are_of_b
             fails(broken, RuntimeFailure("the canary sang no more"))
             assert not (await runtime.preflight()).ready
         with monkeypatch.context() as busy:
-            fails(busy, CanaryTooSlow("the canary had not ended after 10 s"))
+            fails(busy, TooSlow("the canary had not ended after 10 s"))
             assert (await runtime.preflight()).ready
         assert (await running[0]).result.verdict is Verdict.SUCCEEDED
