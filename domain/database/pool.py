@@ -45,6 +45,9 @@ _SESSION = {
     "statement_timeout": "30s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "30s",
+    # A client that stands still while it is sent more than the network holds: no other limit ends
+    # that session, or what it holds locked. No effect over Unix sockets.
+    "tcp_user_timeout": "10s",
     "timezone": "UTC",
     # Appends need it: whoever has waited for a lane must see what was committed meanwhile.
     "default_transaction_isolation": "read committed",

@@ -10,8 +10,10 @@ needs no session of the database, but transactions alone.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +42,9 @@ HELD_SECONDS = 10.0
 
 #: A page may take so long, seconds; since PostgreSQL 17.
 PAGE_SECONDS = 120.0
+
+#: After so long, rows that somebody has removed are made again. Seconds.
+_BEGUN_SECONDS = 30.0
 
 #: A process takes no more parts at a time, so that others find some.
 MOST_PARTS = 4
@@ -76,20 +81,23 @@ class Page:
 
         It must not use the connection.
         """
-        keeping = asyncio.create_task(self._keep(), name=f"hold-{self.follower}")
+        done = asyncio.Event()
+        keeping = asyncio.create_task(self._keep(done), name=f"hold-{self.follower}")
         try:
             yield
         finally:
-            keeping.cancel()
+            done.set()  # a statement that were cancelled would undo the transaction
             await asyncio.gather(keeping, return_exceptions=True)
 
     def save(self) -> None:
         """Have it recorded, at the end of the context, that the events are processed."""
         self.saved = True
 
-    async def _keep(self) -> None:
+    async def _keep(self, done: asyncio.Event) -> None:
         while True:
-            await asyncio.sleep(HELD_SECONDS / 3)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), HELD_SECONDS / 3)
+                return
             await self.connection.execute("select")
 
 
@@ -98,7 +106,7 @@ class Followers:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
-        self._begun: set[str] = set()
+        self._begun: dict[str, float] = {}
 
     @asynccontextmanager
     async def next_page(
@@ -122,9 +130,10 @@ class Followers:
             psycopg.Error: at the end, if the transaction was ended before, because this process
                 stood still or was cut off; others may have processed the events.
         """
-        if follower not in self._begun:
+        now = time.monotonic()
+        if now - self._begun.get(follower, -math.inf) > _BEGUN_SECONDS:
             await fetch(self._pool, _SQL["begin"], {"follower": follower})
-            self._begun.add(follower)
+            self._begun[follower] = now
         params = {
             "follower": follower,
             "idle": f"{HELD_SECONDS:g}s",

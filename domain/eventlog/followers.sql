@@ -20,8 +20,9 @@ select exists (
             where e.lane = (f.part * 16 + p.n - 1)::smallint and e.lane_position > p.position))
 
 -- name: take
--- The transaction of a holder that stands still will be ended, and what it holds be free. Holds parts that nobody else holds and that have events to read, and reads some of these: of every
+-- Holds parts that nobody else holds and that have events to read, and reads some of these: of every
 -- lane the next ones. Lanes come in a random order, so that a long one cannot keep others waiting.
+-- The transaction of a holder that stands still will be ended, and what it holds be free.
 with held as materialized (
     select f.part, f.positions
     from followers f

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,11 @@ from domain.eventlog.lanes import LANES
 #: What the text of heads begins with.
 FORMAT = "h1."
 
+#: Bytes that tell whether a text was changed.
+_CHECK = 4
+
 #: The most characters of a text: ten bytes at most for each number, four characters for three.
-_MAX_TEXT = 4 * (10 * LANES // 3 + 1) + len(FORMAT)
+_MAX_TEXT = 4 * ((10 * LANES + _CHECK) // 3 + 1) + len(FORMAT)
 
 
 class InvalidHeads(ValueError):
@@ -84,9 +88,9 @@ class Heads:
         }
 
     def __str__(self) -> str:
-        """As text without spaces, of 345 characters or more; see `parse`."""
+        """As text without spaces, of 350 characters or more; see `parse`."""
         packed = b"".join(map(_packed, self.positions))
-        return FORMAT + base64.urlsafe_b64encode(packed).decode().rstrip("=")
+        return FORMAT + base64.urlsafe_b64encode(packed + _check(packed)).decode().rstrip("=")
 
     @classmethod
     def parse(cls, text: str) -> Heads:
@@ -100,14 +104,21 @@ class Heads:
         encoded = text.removeprefix(FORMAT)
         try:
             raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True)
-            positions = _unpacked(raw)
+            heads = cls(_unpacked(raw[:-_CHECK]))
         except (binascii.Error, ValueError):
             raise InvalidHeads("was cut off, or changed") from None
-        return cls(positions)
+        if str(heads) != text:
+            raise InvalidHeads("was cut off, or changed")
+        return heads
 
 
 def _unread(after: Heads, to: Heads) -> Sequence[int]:
     return [max(t - a, 0) for a, t in zip(after.positions, to.positions, strict=True)]
+
+
+def _check(packed: bytes) -> bytes:
+    """Tells a text that somebody has mistyped."""
+    return hashlib.sha256(packed).digest()[:_CHECK]
 
 
 def _packed(number: int) -> bytes:

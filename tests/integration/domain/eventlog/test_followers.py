@@ -326,6 +326,61 @@ async def test_a_holder_that_is_stopped_and_comes_back_writes_nothing(
     assert counts(counted) == [("s", 1), ("s", 2), ("s", 3)]
 
 
+async def test_what_a_process_holds_that_stops_while_it_is_sent_much_is_taken_over(
+    event_log: EventLog, pool: AsyncConnectionPool
+) -> None:
+    """The server waits for the network then, where no limit of its own ends a session."""
+    await append(event_log, "s", 3)
+    async with Followers(pool).next_page(NAME):
+        pass  # the rows are there now
+    stopped = await pool.getconn()
+    try:
+        stopped.pgconn.send_query(
+            b"begin; select part from followers for update; select repeat('x', 100000000)"
+        )
+        await held(pool)
+        began = time.monotonic()
+        while not (done := await process(pool)):
+            assert time.monotonic() - began < module.HELD_SECONDS + 10
+            await asyncio.sleep(0.1)
+    finally:
+        await stopped.close()
+        await pool.putconn(stopped)
+    assert done == [("s", 1), ("s", 2), ("s", 3)]
+
+
+async def held(pool: AsyncConnectionPool) -> None:
+    """Wait until somebody holds the parts with events."""
+    async with asyncio.timeout(20):
+        while True:
+            async with Followers(pool).next_page(NAME) as page:
+                if page is None:
+                    return
+
+
+async def test_rows_that_somebody_has_removed_are_made_again(
+    event_log: EventLog,
+    pool: AsyncConnectionPool,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    followers = Followers(pool)
+
+    async def processed() -> int:
+        async with followers.next_page(NAME) as page:
+            if page is not None:
+                page.save()
+            return len(page.events) if page is not None else 0
+
+    await append(event_log, "s", 1)
+    assert await processed() == 1
+    assert await processed() == 0
+    with psycopg.connect(database.admin_url) as owner:
+        owner.execute("delete from followers")
+    monkeypatch.setattr(module, "_BEGUN_SECONDS", 0.0)
+    assert await processed() == 1
+
+
 async def test_what_a_killed_process_held_is_taken_over_within_seconds(
     event_log: EventLog, pool: AsyncConnectionPool, counted: Database
 ) -> None:

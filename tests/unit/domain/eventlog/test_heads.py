@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from domain.eventlog.heads import Heads, InvalidHeads
@@ -68,3 +68,13 @@ def test_a_text_gives_back_the_place(place: Heads) -> None:
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(InvalidHeads):
         Heads.parse(text)
+
+
+@given(POSITIONS, st.data())
+def test_a_text_with_one_other_character_is_refused(place: Heads, data: st.DataObject) -> None:
+    text = str(place)
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.sampled_from("0123456789ABCDEFabcdef-_+/=."))
+    assume(text[at] != other)
+    with pytest.raises(InvalidHeads):
+        Heads.parse(text[:at] + other + text[at + 1 :])
