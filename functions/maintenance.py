@@ -1,4 +1,4 @@
-"""Timer functions: what makes up for crashes and outages, and seals the log."""
+"""Timer functions: publish and recover what was lost, project, check, seal, delete what expired."""
 
 from __future__ import annotations
 

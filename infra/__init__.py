@@ -1,0 +1,1 @@
+"""What runs the product: on Azure, in the pipeline, on one machine."""

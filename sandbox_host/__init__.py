@@ -1,0 +1,1 @@
+"""Runs programs, each in a box, and sends their results."""

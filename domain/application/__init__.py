@@ -1,0 +1,1 @@
+"""The use cases: commands, their handler, the process manager, admission."""

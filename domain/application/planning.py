@@ -1,4 +1,4 @@
-"""The planning port, and what it returns."""
+"""The interface of planners, and what they return."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, sign-in, outages, statements in ``.sql`` files, migrations."""

@@ -1,0 +1,1 @@
+"""Client and settings of providers that speak the OpenAI API."""

@@ -1,4 +1,4 @@
-"""What operators can do over HTTP, for their own tenant; some of it concerns all tenants."""
+"""What operators can do over HTTP: with their tenant's intents, and what concerns all tenants."""
 
 from __future__ import annotations
 

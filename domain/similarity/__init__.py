@@ -1,0 +1,1 @@
+"""Vectors of sentences, and the search for similar ones."""

@@ -1,0 +1,1 @@
+"""The kernel's part: cgroups, seccomp, users, mounts, pipes, processes, watchdog."""

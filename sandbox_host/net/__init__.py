@@ -1,0 +1,1 @@
+"""HTTP connections to others, and pauses between tries."""

@@ -1,0 +1,1 @@
+"""What a run is: job, output, artifacts, verdict."""

@@ -1,0 +1,1 @@
+"""Examines everything that the application depends on, and names the fixes."""

@@ -1,0 +1,1 @@
+"""Projections that follow the log, page by page."""

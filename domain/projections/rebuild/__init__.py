@@ -1,0 +1,1 @@
+"""Computes read models anew beside the live ones, and exchanges them."""

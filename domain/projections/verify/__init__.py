@@ -1,0 +1,1 @@
+"""Compares read models with what the log says."""

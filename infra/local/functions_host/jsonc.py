@@ -1,4 +1,4 @@
-"""JSON files as the .NET host reads them: with comments, at most 1 MiB."""
+"""Reads JSON files with comments, at most 1 MiB, as the .NET host does."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Programs without namespaces: Landlock, seccomp and limits."""

@@ -1,0 +1,1 @@
+"""Boxes that are made ready before they are needed."""

@@ -1,0 +1,1 @@
+"""Boxes that are sessions of Azure Container Apps."""
