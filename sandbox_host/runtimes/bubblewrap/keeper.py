@@ -93,7 +93,7 @@ def hasten(pid: int) -> None:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as file:
         file.write("0")
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})
+        os.sched_setaffinity(pid, os.sched_getaffinity(0))
 
 
 def _host_of(pid: str) -> str | None:
