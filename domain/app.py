@@ -18,11 +18,9 @@ from domain.application.repository import IntentRepository
 from domain.application.service import IntentService
 from domain.database.migrate import check_schema, migrate
 from domain.database.pool import ANSWER_SECONDS, Pool, open_pool
-from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.intent_streams import UnreadableStream, stream_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
-from domain.eventlog.seals import Sealer
 from domain.health import Health
 from domain.intents.state import IntentState
 from domain.memory import tune_gc
@@ -50,6 +48,8 @@ from domain.runs.inputs import RunInputs
 from domain.runs.output import RunOutput
 from domain.runs.status import RunStatuses
 from domain.runs.tokens import RunTokens
+from domain.sealing.places import anchor_at, key_at
+from domain.sealing.sealer import Sealer
 from domain.settings import Settings
 from domain.similarity.embedder_registry import EmbedderRegistry
 from domain.similarity.models import adopt_model, wanted_model
@@ -136,7 +136,6 @@ def _compose(settings: Settings, pool: Pool) -> App:
     run_statuses, run_output = RunStatuses(pool), RunOutput(pool)
     artifacts = Artifacts(pool)
     dead_letters = DeadLetterWatch(settings, rejected)
-    checkpoints = CheckpointStore(pool)
     projections = Projections(pool)
     identity = DefaultAzureCredential() if settings.needs_identity else None
     models = open_client(settings, identity)
@@ -202,7 +201,9 @@ def _compose(settings: Settings, pool: Pool) -> App:
         dead_letters=dead_letters,
         held=HeldMessages(rejected, handlers, log, relay),
         projections=projections,
-        sealer=Sealer(checkpoints),
+        sealer=Sealer(
+            pool, key_at(settings.seal_signer, identity), anchor_at(settings.seal_anchor, identity)
+        ),
         watcher=watcher,
         tokens=tokens,
         heartbeats=Heartbeats(tokens, run_statuses, run_output),

@@ -12,12 +12,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from domain.contracts.connections import (
     connection_setting,
     database_url,
+    seal_anchor,
+    seal_signer,
     service_bus_connection,
     service_bus_namespace,
 )
 from domain.contracts.redaction import remember_all
 from domain.models.settings import HttpUrl, InvalidSettings, ModelSettings
 from domain.runs.tokens import MIN_KEY_BYTES, RunTokens
+from domain.sealing.places import is_url
 
 
 def _key(value: object) -> object:
@@ -40,6 +43,8 @@ Key = Annotated[bytes, BeforeValidator(_key)]
 DatabaseUrl = Annotated[str, AfterValidator(database_url)]
 BusConnection = Annotated[str, AfterValidator(service_bus_connection)]
 BusNamespace = Annotated[str, AfterValidator(service_bus_namespace)]
+SealSigner = Annotated[str, AfterValidator(seal_signer)]
+SealAnchor = Annotated[str, AfterValidator(seal_anchor)]
 
 
 def database_setting(name: str = "DATABASE_URL") -> str | None:
@@ -63,8 +68,8 @@ class Settings(ModelSettings):
         database_admin_url: connection string of the tables' owner. If it is set, pending migrations
             are applied at start; if not, an outdated schema is an error that says what to run.
         database_pool_size: connections per worker process. Instances × processes × this must
-            stay under the server's ``max_connections``. The relay, the projections and the sealer
-            may each hold one while they need another, so fewer than six could stall.
+            stay under the server's ``max_connections``. The relay and the projections may each
+            hold one while they need another, so fewer than six could stall.
         service_bus_connection: connection string, or
         service_bus_namespace: fully qualified namespace, reached with a managed identity.
         sandbox_url: where the sandbox host's health can be read; optional.
@@ -73,6 +78,11 @@ class Settings(ModelSettings):
             Without it, runs have no live output and no artifacts beyond what fits into a message,
             and are not killed before their deadline.
         run_token_key_previous: also accepted, while the key is being changed.
+        seal_signer: the key that signs seals of the log: the path of a PEM file, or
+            ``https://NAME.vault.azure.net/keys/NAME``. Without it, anybody who can write to the
+            database can make seals.
+        seal_anchor: where seals are kept as well: the path of a file, or a container
+            (``https://NAME.blob.core.windows.net/NAME``) out of reach of the database's owner.
         artifact_days: how long the contents of artifacts are kept, days.
     """
 
@@ -100,6 +110,8 @@ class Settings(ModelSettings):
     run_token_key_previous: Key | None = Field(
         default=None, alias="QLP_RUN_TOKEN_KEY_PREVIOUS", repr=False
     )
+    seal_signer: SealSigner | None = Field(default=None, alias="QLP_SEAL_SIGNER")
+    seal_anchor: SealAnchor | None = Field(default=None, alias="QLP_SEAL_ANCHOR", repr=False)
     artifact_days: int = Field(default=30, ge=1, le=3650, alias="QLP_ARTIFACT_DAYS")
 
     @model_validator(mode="after")
@@ -119,7 +131,12 @@ class Settings(ModelSettings):
     @property
     def needs_identity(self) -> bool:
         """Whether something is reached with the application's Azure identity."""
-        return self.bus_by_identity or self.provider_by_identity
+        return (
+            self.bus_by_identity
+            or self.provider_by_identity
+            or is_url(self.seal_signer)
+            or is_url(self.seal_anchor)
+        )
 
     @property
     def run_tokens(self) -> RunTokens:

@@ -26,6 +26,8 @@ _CONNINFO = re.compile(r"\s*[a-z_]+\s*=", re.I)
 _ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.%]+\]|")
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9][A-Za-z0-9-]*)+(?::\d{1,5})?")
+_VAULT_KEY = re.compile(r"/keys/[0-9A-Za-z-]{1,127}(?:/[0-9a-f]{32})?/?")
+_CONTAINER = re.compile(r"(?:/[a-z0-9]{3,24})?/[a-z0-9](?:[a-z0-9-]{1,61})[a-z0-9]/?")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
@@ -189,6 +191,46 @@ def api_key(value: str) -> str:
     return text
 
 
+def seal_signer(value: str) -> str:
+    """Where a key is that signs seals: the absolute path of a file, or a key of Azure Key Vault.
+
+    Raises:
+        ValueError: neither of the two.
+    """
+    text = _unwrapped(value)
+    if "://" not in text:
+        return _absolute_path(text)
+    url = _split(http_url(text))
+    if url is None or url.scheme != "https" or not _VAULT_KEY.fullmatch(url.path):
+        raise ValueError("must be a key of Azure Key Vault: https://NAME.vault.azure.net/keys/NAME")
+    return text.rstrip("/")
+
+
+def seal_anchor(value: str) -> str:
+    """Where seals are kept: the absolute path of a file, or a container of Azure Blob Storage.
+
+    Raises:
+        ValueError: neither of the two.
+    """
+    text = _unwrapped(value)
+    if "://" not in text:
+        return _absolute_path(text)
+    bare, _, signature = text.partition("?")
+    url = urlsplit(private_http_url(bare))
+    if not _CONTAINER.fullmatch(url.path):
+        raise ValueError(
+            "must be a container of Azure Blob Storage: https://NAME.blob.core.windows.net/CONTAINER"
+        )
+    remember(signature)
+    return f"{bare.rstrip('/')}?{signature}" if signature else bare.rstrip("/")
+
+
+def _absolute_path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable():
+        raise ValueError("must be an absolute path, or a URL that begins with https://")
+    return text
+
+
 #: The connection settings of all programs of this repository, each with its check.
 CHECKS: Final[Mapping[str, Callable[[str], str]]] = {
     "DATABASE_URL": database_url,
@@ -200,6 +242,8 @@ CHECKS: Final[Mapping[str, Callable[[str], str]]] = {
     "OPENAI_API_KEY": api_key,
     "AZURE_OPENAI_ENDPOINT": http_url,
     "AZURE_OPENAI_API_KEY": api_key,
+    "QLP_SEAL_SIGNER": seal_signer,
+    "QLP_SEAL_ANCHOR": seal_anchor,
     "QLP_SANDBOX_URL": http_url,
     "QLP_SANDBOX_APP_URL": private_http_url,
     "QLP_SANDBOX_SESSIONS_ENDPOINT": private_http_url,

@@ -145,15 +145,6 @@ class EventLog:
                 reading.cancel()
             await asyncio.gather(*pages, return_exceptions=True)
 
-    async def adopt_if_moved(self) -> bool:
-        """Adopt the log if it was restored into another cluster; see the first migration.
-
-        Returns:
-            whether the server was restarted since the last check.
-        """
-        [[needed]] = await fetch(self._pool, _SQL["adopt_if_moved"], {})
-        return bool(needed)
-
     async def writable(self) -> bool:
         """Whether the server accepts writes: it is neither a standby nor set to read-only."""
         [[writable]] = await fetch(self._pool, _SQL["writable"], {})

@@ -31,12 +31,6 @@ cross join lateral (
     order by lane_position
 ) e
 
--- name: adopt_if_moved
--- Adopts the log if the server was restarted since the last check; true if it was.
-select case when server_started = pg_postmaster_start_time() then false
-    else adopt_log() is not null end
-from log_identity
-
 -- name: writable
 select current_setting('transaction_read_only') = 'off'
 

@@ -11,30 +11,6 @@ from uuid import UUID
 import orjson
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Checkpoint:
-    """How far the log is sealed: up to and including this event.
-
-    Sealing orders events by ``(transaction_id, position)``. By position alone it would miss events,
-    because positions are assigned before their transactions commit.
-    """
-
-    transaction_id: int
-    position: int
-
-    @classmethod
-    def start(cls) -> Checkpoint:
-        """The checkpoint before the first event."""
-        return cls(0, 0)
-
-    def params(self, prefix: str = "") -> dict[str, Any]:
-        """The statement parameters ``transaction_id``, as text for ``::xid8``, and ``position``."""
-        return {
-            f"{prefix}transaction_id": str(self.transaction_id),
-            f"{prefix}position": self.position,
-        }
-
-
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """An event to append.

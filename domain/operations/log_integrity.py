@@ -1,32 +1,48 @@
-"""Verifies that the log is still what its seals say."""
+"""Verifies that the log is what it was when it was written, and sealed."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.eventlog.digests import StoredEvent, event_digest
-from domain.eventlog.lanes import lane_of
+from domain.database.pool import fetch
+from domain.database.statements import load_statements
+from domain.eventlog.lanes import LANES
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint
-from domain.eventlog.seals import GENESIS, Head, Seal, SealedEvent, SealReads, seal_digest
-from domain.operations.lane_integrity import lane_findings
-from domain.operations.log_findings import (
-    DIGEST_MISMATCH,
-    Kind,
-    LogFinding,
-    compare,
-    of_event,
-    of_seal,
-)
+from domain.operations.lane_integrity import LaneVerifier
+from domain.operations.log_findings import Kind, LogFinding
+from domain.operations.seal_integrity import SealVerifier
+from domain.sealing.anchors import Kept
+from domain.sealing.keys import PublicKey
+from domain.sealing.range_seals import RangeSealReads
+from domain.sealing.reads import SealedHead, SealReads
+from domain.sealing.seal import EMPTY_LANE, NO_SEAL, Seal, heads_root
+
+_SQL = load_statements(Path(__file__).with_name("log_integrity.sql"))
 
 #: Most findings that are kept; more are only counted.
 MAX_FINDINGS = 1000
 
-_SEALS_PAGE = 20
+_VERSIONS_PAGE = 10_000
+
+
+@dataclass(slots=True)
+class SignedBy:
+    """Which seals a key has signed.
+
+    Attributes:
+        key_id: None: none did.
+        first, last: their first and last number.
+    """
+
+    key_id: str | None
+    first: int
+    last: int
+    seals: int = 0
 
 
 @dataclass(slots=True)
@@ -34,47 +50,60 @@ class Verification:
     """What was verified, and what was found.
 
     Attributes:
-        seals, events: how many were verified.
-        unsealed: events after the last seal; only their own digests were verified.
-        heads: exported heads that were compared.
+        seals: how many were verified.
+        events: how many of the verified events are covered by a seal.
+        unsealed: those after it: only their chain was verified.
+        anchored: seals kept elsewhere that were compared.
         suppressed: findings beyond `MAX_FINDINGS`.
-        head: the last seal's; kept elsewhere, it proves the log up to there.
-        high: the last position that had been given out when the verification began.
-        high_positions: findings on events beyond ``high``, unless that position is given out by
-            the end of the verification.
+        signed_by: by key, in the order of the first seals.
+        last: the last seal; kept elsewhere, its digest proves the log up to there.
     """
 
     seals: int = 0
     events: int = 0
     unsealed: int = 0
-    heads: int = 0
+    anchored: int = 0
     suppressed: int = 0
     findings: list[LogFinding] = field(default_factory=list)
-    head: Head | None = field(default=None, compare=False)
-    high: int = field(default=0, compare=False, repr=False)
-    high_positions: list[LogFinding] = field(default_factory=list, compare=False, repr=False)
+    signed_by: dict[str | None, SignedBy] = field(default_factory=dict, compare=False)
+    last: Seal | None = field(default=None, compare=False)
 
     @property
     def intact(self) -> bool:
         """Whether nothing was found."""
         return not self.findings
 
-    def note_position(self, event: StoredEvent | SealedEvent, seal: Seal | None) -> None:
-        """Note an event whose position may never have been given out."""
-        if not 1 <= event.position <= self.high and len(self.high_positions) < MAX_FINDINGS:
-            detail = "its position was never given out"
-            self.high_positions.append(of_event(Kind.OUT_OF_RANGE, detail, seal, event))
+    def add(self, kind: Kind, detail: str, seal: int) -> None:
+        """Keep a finding about a seal."""
+        self.add_finding(LogFinding(kind, detail, seal))
 
-    def add(self, finding: LogFinding) -> None:
+    def add_finding(self, finding: LogFinding) -> None:
         """Keep a finding, or only count it."""
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(finding)
         else:
             self.suppressed += 1
 
+    def note_key(self, seal: Seal) -> None:
+        """Note who signed a seal."""
+        by = self.signed_by.setdefault(seal.key_id, SignedBy(seal.key_id, seal.number, seal.number))
+        by.last, by.seals = seal.number, by.seals + 1
 
-#: Called with the number of events verified so far, and of all sealed events.
+
+class UnknownSeal(LookupError):
+    """There is no seal with this number, from which verification could begin."""
+
+
+#: Called with the number of events verified so far, and of all of them.
 Progress = Callable[[int, int], None]
+
+
+class _Gap(NamedTuple):
+    """In a stream, ``version`` follows ``before`` directly; those between are missing."""
+
+    stream_id: str
+    before: int
+    version: int
 
 
 class LogVerifier:
@@ -83,169 +112,135 @@ class LogVerifier:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._log = EventLog(pool)
-        self._seals = SealReads(pool)
+        self._seals, self._range_seals = SealReads(pool), RangeSealReads(pool)
 
     async def verify(
         self,
-        from_seal: int = 1,
-        heads: Sequence[Head] = (),
+        since: int = 0,
+        kept: Sequence[Kept] = (),
+        trusted: Collection[PublicKey] = (),
         progress: Progress = lambda _done, _total: None,
     ) -> Verification:
-        """Verify the seals from ``from_seal`` on, their events, and the events after the last seal.
+        """Verify seals, events, and that one leads to the other.
 
         Events may be appended and sealed meanwhile.
 
         Args:
-            from_seal: everything before this seal is trusted.
-            heads: exported earlier; only they can show that the whole log was rewritten.
+            since: this seal, and all that it covers, is trusted; 0: nothing is.
+            kept: seals that are kept elsewhere; only they can show that the whole log was rewritten
+                by somebody who can sign.
+            trusted: the only keys that may have signed; without any, those that the database knows.
             progress: see `Progress`.
+
+        Raises:
+            UnknownSeal: ``since`` is no seal, or one of before migration 0016.
         """
         result = Verification()
-        await self._log.adopt_if_moved()
-        sealed_to, to = await self._seals.sealed_to(), await self._seals.end()
-        given_out = await self._seals.bounds()
-        result.high = given_out.position
-        total = await self._seals.sealed_events(from_seal - 1)
-        previous = await self._before(from_seal, result)
-        end, expected = Checkpoint.start(), from_seal
-        if previous is not None:
-            end = previous.end
-        async for seal in self._after(from_seal - 1):
-            if seal.seq != expected:
-                await self._gap(expected, seal, end, result)
-                end = Checkpoint(seal.start.transaction_id, seal.start.position - 1)
-            elif seal.previous_digest != (previous.digest if previous else GENESIS):
-                result.add(of_seal(seal, "it does not continue the seal before it"))
-            await self._verify_seal(seal, end, result)
-            previous, end, expected = seal, seal.end, seal.seq + 1
-            progress(result.events, total)
-        if sealed_to > end:
-            gone = f"the log was once sealed up to position {sealed_to.position}"
-            result.add(LogFinding(Kind.SEAL_REMOVED, gone, expected))
-        result.unsealed += await self._verify_unsealed(end, max(end, to), result)
-        await self._verify_bounds(result)
-        await self._verify_heads(heads, result)
-        await self._tell_moved_from_removed(result)
+        keys = {key.key_id: key for key in trusted} or await self._seals.keys()
+        verifier = SealVerifier(keys, bool(trusted), kept)
+        result.anchored = len(kept)
+        start = await self._start(since, verifier, result)
+        await self._verify_seals(since, start, verifier, result)
+        await self._verify_lanes(start, result, progress)
         await self._verify_versions(result)
-        await self._verify_lanes(result)
-        result.head = next(iter(await self._seals.heads(1)), None)
         return result
 
-    async def _before(self, from_seal: int, result: Verification) -> Seal | None:
-        if from_seal <= 1:
-            return None
-        found = await self._seals.after(from_seal - 2, 1)
-        if found and found[0].seq == from_seal - 1:
-            return found[0]
-        result.add(LogFinding(Kind.SEAL_REMOVED, "the seal is missing", from_seal - 1))
-        return None
+    async def _start(
+        self, since: int, verifier: SealVerifier, result: Verification
+    ) -> list[SealedHead]:
+        """What is trusted, by lane."""
+        if not since:
+            await self._verify_range_seals(verifier, result)
+            return [SealedHead(0, *EMPTY_LANE)] * LANES
+        stored = await anext(self._seals.after(since - 1), None)
+        if stored is None or stored.seq != since or stored.seal is None:
+            raise UnknownSeal(f"there is no seal {since} from which to begin")
+        heads = await self._seals.heads_at(since)
+        result.last = stored.seal
+        for finding in verifier.compare(since, stored.seal.digest):
+            result.add_finding(finding)
+        if heads_root(heads) != stored.seal.root:
+            result.add(Kind.SEAL_CHANGED, "the heads of lanes are not those it states", since)
+        return [SealedHead(since, *head) for head in heads]
 
-    async def _after(self, seq: int) -> AsyncIterator[Seal]:
-        while page := await self._seals.after(seq, _SEALS_PAGE):
-            for seal in page:
-                yield seal
-            seq = page[-1].seq
+    async def _verify_range_seals(self, verifier: SealVerifier, result: Verification) -> None:
+        expected, previous = 1, NO_SEAL
+        async for seal in self._range_seals.all():
+            for number in range(expected, min(seal.seq, expected + MAX_FINDINGS)):
+                result.add(Kind.SEAL_REMOVED, "the seal is missing", number)
+            if not seal.intact:
+                detail = "its content does not match its digest"
+                result.add(Kind.SEAL_CHANGED, detail, seal.seq)
+            elif seal.seq == expected and seal.previous != previous:
+                detail = "it does not continue the seal before it"
+                result.add(Kind.SEAL_CHANGED, detail, seal.seq)
+            for finding in verifier.compare(seal.seq, seal.digest):
+                result.add_finding(finding)
+            for event in await self._range_seals.changed(seal.seq):
+                kind = Kind.EVENT_REMOVED if event.gone else Kind.EVENT_CHANGED
+                detail = "no longer in the log" if event.gone else "not what was sealed"
+                where = (None, None, event.event_id, event.stream_id, event.version)
+                result.add_finding(LogFinding(kind, detail, seal.seq, *where))
+            expected, previous, result.seals = seal.seq + 1, seal.digest, result.seals + 1
 
-    async def _gap(self, missing: int, seal: Seal, end: Checkpoint, result: Verification) -> None:
-        for seq in range(missing, min(seal.seq, missing + MAX_FINDINGS)):
-            result.add(LogFinding(Kind.SEAL_REMOVED, "the seal is missing", seq))
-        before = Checkpoint(seal.start.transaction_id, seal.start.position - 1)
-        result.unsealed += await self._verify_unsealed(end, before, result)
+    async def _verify_seals(
+        self, since: int, start: Sequence[SealedHead], verifier: SealVerifier, result: Verification
+    ) -> None:
+        """Verify the seals after number ``since``."""
+        if since:
+            assert result.last is not None
+            verifier.begin(since, result.last.digest, start)
+        else:
+            verifier.begin(*await self._range_seals.last(), start)
+        async for stored in self._seals.after(since):
+            result.seals += 1
+            for finding in verifier.findings(stored):
+                result.add_finding(finding)
+            if stored.seal is not None:
+                result.note_key(stored.seal)
+                result.last = stored.seal
+        for finding in verifier.cut_off(await self._seals.made()):
+            result.add_finding(finding)
 
-    async def _verify_seal(self, seal: Seal, after: Checkpoint, result: Verification) -> None:
-        computed = seal_digest(seal.seq, seal.previous_digest, seal.sealed_at, seal.events)
-        if computed != seal.digest:
-            result.add(of_seal(seal, "its content does not match its digest"))
-        elif seal.events and (seal.start.position, seal.end.position) != (
-            seal.events[0].position,
-            seal.events[-1].position,
-        ):  # not covered by its digest, but the next seal begins after them
-            result.add(of_seal(seal, "its first or last position is not that of its events"))
-        found = [event async for event in self._seals.stored(after, seal.end)]
-        for finding in compare(seal, found):
-            result.add(finding)
-        for event in seal.events:
-            result.note_position(event, seal)
-        result.seals += 1
-        result.events += len(seal.events)
-
-    async def _verify_unsealed(
-        self, after: Checkpoint, to: Checkpoint, result: Verification
-    ) -> int:
-        count = 0
-        async for event in self._seals.stored(after, to):
-            count += 1
-            result.note_position(event, None)
-            if event_digest(event) != event.digest:
-                result.add(of_event(Kind.EVENT_CHANGED, DIGEST_MISMATCH, None, event))
-        return count
-
-    async def _verify_bounds(self, result: Verification) -> None:
-        """Find events with impossible positions or transactions: followers may never read them."""
-        last = (await self._seals.bounds()).position
-        for finding in result.high_positions:
-            if finding.position is None or not 1 <= finding.position <= last:
-                result.add(finding)
-        for event in await self._seals.strays(MAX_FINDINGS):
-            detail = "its transaction has not begun: followers never read it, its stream does"
-            result.add(of_event(Kind.OUT_OF_RANGE, detail, None, event))
-            if event_digest(event) != event.digest:
-                result.add(of_event(Kind.EVENT_CHANGED, DIGEST_MISMATCH, None, event))
-
-    async def _verify_lanes(self, result: Verification) -> None:
-        """Find what the chains of the lanes show and other findings do not explain."""
-        named = {finding.event_id for finding in result.findings if finding.event_id is not None}
-        gone = Counter(
-            lane_of(finding.stream_id)
-            for finding in result.findings
-            if finding.kind is Kind.EVENT_REMOVED and finding.stream_id is not None
-        )
-        async for finding in lane_findings(self._pool, named, gone):
-            result.add(finding)
+    async def _verify_lanes(
+        self, start: Sequence[SealedHead], result: Verification, progress: Progress
+    ) -> None:
+        lanes = LaneVerifier(self._pool)
+        last = result.last.number if result.last is not None else 0
+        ends = (await self._log.heads()).positions
+        total = sum(end or 0 for end in ends) - sum(head.position for head in start)
+        async for finding in lanes.findings(
+            start, last, lambda done: progress(min(done, total), total)
+        ):
+            result.add_finding(finding)
+        result.events, result.unsealed = lanes.sealed, lanes.unsealed
 
     async def _verify_versions(self, result: Verification) -> None:
-        """Find missing versions, except those that another finding explains."""
-        named = {(finding.stream_id, finding.version) for finding in result.findings}
-        events = {finding.event_id for finding in result.findings}
-        async for gap in self._seals.gaps():
-            found = await self._seals.event_at(gap.stream_id, gap.version)
-            if found is None or found[0] in events:
-                continue
-            if gap.version < 1:
-                detail = "versions begin with 1"
-                kind = Kind.OUT_OF_RANGE
-            else:
-                kind, first, last = Kind.VERSIONS_MISSING, gap.before + 1, gap.version - 1
-                if last - first < MAX_FINDINGS and all(
-                    (gap.stream_id, version) in named for version in range(first, last + 1)
-                ):
+        """Find missing versions; not where a finding names the event behind them."""
+        named = {finding.event_id for finding in result.findings}
+        async for gap in self._gaps():
+            params = {"stream_id": gap.stream_id, "version": gap.version}
+            rows = await fetch(self._pool, _SQL["event_at"], params)
+            for lane, place, event_id in rows:
+                if event_id in named:
                     continue
-                detail = f"versions {first} to {last} of the stream are not in the log"
-            where = (*found, gap.stream_id, gap.version)
-            result.add(LogFinding(kind, detail, None, None, *where))
+                kind, detail = Kind.OUT_OF_RANGE, "versions begin with 1"
+                if gap.version >= 1:
+                    kind, first, last = Kind.VERSIONS_MISSING, gap.before + 1, gap.version - 1
+                    detail = f"versions {first} to {last} of the stream are not in the log"
+                where = (lane, place, event_id, gap.stream_id, gap.version)
+                result.add_finding(LogFinding(kind, detail, None, *where))
 
-    async def _verify_heads(self, heads: Sequence[Head], result: Verification) -> None:
-        found = await self._seals.heads_of([head.seq for head in heads])
-        for head in heads:
-            result.heads += 1
-            if head.seq not in found:
-                result.add(
-                    LogFinding(
-                        Kind.SEAL_REMOVED, "it is missing, and an exported head names it", head.seq
-                    )
-                )
-            elif found[head.seq].digest != head.digest:
-                detail = f"the exported digest is {head.digest}, now it is {found[head.seq].digest}"
-                result.add(LogFinding(Kind.HEAD_DIFFERS, detail, head.seq))
-
-    async def _tell_moved_from_removed(self, result: Verification) -> None:
-        """Events that are missing where they were sealed, but are elsewhere, were moved there."""
-        missing = [f.event_id for f in result.findings if f.kind is Kind.EVENT_REMOVED]
-        moved = await self._seals.positions_of([event_id for event_id in missing if event_id])
-        result.findings = [
-            replace(f, kind=Kind.EVENT_MOVED, detail=f"it is now at position {moved[f.event_id]}")
-            if f.kind is Kind.EVENT_REMOVED and f.event_id in moved
-            else f
-            for f in result.findings
-            if not (f.kind is Kind.EVENT_INSERTED and f.event_id in moved)
-        ]
+    async def _gaps(self) -> AsyncIterator[_Gap]:
+        """Where versions are missing in streams, or are below 1."""
+        stream_id, version = "", 2**31 - 1
+        while True:
+            params = {"stream_id": stream_id, "version": version, "limit": _VERSIONS_PAGE}
+            rows = await fetch(self._pool, _SQL["versions"], params)
+            for next_stream, next_version in rows:
+                before = version if next_stream == stream_id else 0
+                stream_id, version = next_stream, next_version
+                if version != before + 1:
+                    yield _Gap(stream_id, before, version)
+            if len(rows) < _VERSIONS_PAGE:
+                return

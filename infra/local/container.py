@@ -24,6 +24,7 @@ from domain.access.store import ApiKeys
 from domain.database.migrate import migrate
 from domain.database.pool import open_pool
 from infra.local.postgres.cluster import ADMIN, APP_LOGIN
+from infra.local.seal_key import new_seal_key
 from infra.local.servicebus.connection_string import connection_string
 
 SECRETS = Path("/run/qlp")
@@ -33,6 +34,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _OWNER = "owner/password"
 _APP = "app/database-password"
 _RUN_TOKENS = "app/run-token-key"
+_SEAL_KEY = "app/seal.pem"
 _BUS = "bus/key"
 _CONNECTION = "bus/connection"
 #: All interfaces of a container; compose.yaml says in which networks it is.
@@ -44,6 +46,7 @@ def make_secrets(folder: Path = SECRETS) -> None:
     """Create the secrets that are missing; existing ones stay, since the database uses them."""
     for name in (_OWNER, _APP, _RUN_TOKENS, _BUS):
         _write_once(folder / name, secrets.token_urlsafe(32))
+    _write_once(folder / _SEAL_KEY, new_seal_key())
     bus = connection_string("servicebus", _PORTS["servicebus"], (folder / _BUS).read_text())
     _write_once(folder / _CONNECTION, bus)
 
@@ -69,6 +72,7 @@ def settings(folder: Path = SECRETS) -> dict[str, str]:
         "DATABASE_URL": _url(APP_LOGIN, (folder / _APP).read_text()),
         "ServiceBusConnection": (folder / _CONNECTION).read_text(),
         "QLP_RUN_TOKEN_KEY": (folder / _RUN_TOKENS).read_text(),
+        "QLP_SEAL_SIGNER": str((folder / _SEAL_KEY).absolute()),
     }
 
 

@@ -27,6 +27,7 @@ locals {
       "host-queues"  = { role = "Storage Queue Data Contributor", scope = module.app_service.storage_account_id }
       "host-tables"  = { role = "Storage Table Data Contributor", scope = module.app_service.storage_account_id }
       "read-secrets" = { role = "Key Vault Secrets User", scope = module.security.key_vault_id }
+      "sign-seals"   = { role = "Key Vault Crypto User", scope = module.security.seal_key.id }
     },
     var.language_model == null ? {} : {
       "ask-models" = { role = "Cognitive Services OpenAI User", scope = var.language_model.account_id }

@@ -32,6 +32,8 @@ locals {
     QLP_PURGE_SCHEDULE               = "0 7 * * * *"
     QLP_SIMILARITY_SCHEDULE          = "0 30 3 * * *"
     QLP_SEAL_SCHEDULE                = "*/30 * * * * *"
+    QLP_SEAL_SIGNER                  = module.security.seal_key.url
+    QLP_SEAL_ANCHOR                  = module.app_service.seal_container_url
     QLP_STALLED_AFTER_SECONDS        = "60"
     # The machines of a scale set have no common address; watch the queue instead.
     QLP_SANDBOX_URL = local.sandbox_on_plan ? "https://app-${local.name}-sandbox-${local.suffix}.azurewebsites.net" : ""

@@ -32,5 +32,5 @@ async def test_what_a_restore_forgets_is_noticed_and_can_be_submitted_again(scen
     assert figures.resubmitted == figures.lost
     assert set(figures.refused) <= {"503"}
     # Heads that were kept elsewhere know of events that are gone; the rest fits together.
-    assert figures.checks.pop("log verify --heads") == 1
+    assert figures.checks.pop("log verify --anchor") == 1
     assert set(figures.checks.values()) == {0}, figures.checks

@@ -170,7 +170,6 @@ EXAMPLES: dict[str, Any] = {
         "skipped": [{"name": "a", "reason": "r"}],
         "more": 0,
     },
-    "_Heads": {"items": [{"seq": 1, "digest": _SHA256, "events": 1, "sealed_at": _MOMENT}]},
     "PlanAnswer": {"explanation": "e", "steps": [_STEP], "expected_artifacts": ["a.png"]},
     "RepairAnswer": {
         "explanation": "e",

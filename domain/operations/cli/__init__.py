@@ -21,7 +21,7 @@ from domain.operations.cli.group import CommandGroup, command_group, discard_out
 COMMANDS = {
     "streams": ("streams", "streams", "Look at event streams and replay them."),
     "events": ("events", "events", "Watch, export and import events."),
-    "log": ("log", "log", "Verify the event log against its seals, and see who follows it."),
+    "log": ("log", "log", "Verify the event log, prove events, and see who follows it."),
     "keys": ("keys", "keys", "Create, list and revoke API keys."),
     "tenants": ("tenants", "tenants", "Limits and budgets of tenants."),
     "runs": ("runs", "runs", "List runs in the sandbox, and kill them."),

@@ -1,73 +1,87 @@
-"""``qlp log``: verify that nobody changed the log, keep the proof elsewhere, see who follows it."""
+"""``qlp log``: verify that nobody changed the log, prove what is in it, see who follows it."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from psycopg_pool import AsyncConnectionPool
-from pydantic import BaseModel, FailFast, Field, ValidationError
 
-from domain.contracts.strict_json import Time, read_as
-from domain.contracts.validation import describe, matching
+from domain.contracts.connections import seal_anchor
 from domain.eventlog.followers import Followers
 from domain.eventlog.models import Lag
-from domain.eventlog.seals import Head, SealReads
-from domain.operations.cli.console import AsJson, Failure, Limit, print_json, print_table, run
+from domain.operations.cli.console import (
+    AsJson,
+    Failure,
+    Limit,
+    parse_id,
+    print_json,
+    print_table,
+    run,
+)
 from domain.operations.cli.group import command_group
 from domain.operations.cli.numbers import whole
 from domain.operations.cli.progress import progress_bar
 from domain.operations.log_findings import LogFinding
-from domain.operations.log_integrity import LogVerifier, Verification
+from domain.operations.log_integrity import LogVerifier, UnknownSeal, Verification
+from domain.operations.proof import NoProof, prove
+from domain.sealing.anchors import AnchorUnavailable, Kept
+from domain.sealing.keys import InvalidKey, PublicKey
+from domain.sealing.places import anchor_at, is_url
+from domain.sealing.reads import SealReads
+from domain.sealing.seal import Seal
 
-log = command_group("Verify the event log against its seals, and see who follows it.")
+log = command_group("Verify the event log, prove events, and see who follows it.")
 
-#: Largest file of heads, bytes; 1,000 heads take 200 KB.
-MAX_HEADS_BYTES = 4 * 1024**2
-_MAX_NODES = 10_000
-
-
-class _Head(BaseModel):
-    seq: int = Field(ge=1, lt=2**63)
-    digest: Annotated[str, matching(r"[0-9a-f]{64}", "must be 64 hexadecimal digits")]
-    events: int = 0
-    sealed_at: Time = datetime.min
-
-
-class _Heads(BaseModel):
-    items: Annotated[list[_Head], FailFast()]
+_MAX_KEY_CHARACTERS = 10_000
+_SEAL_NUMBER, _DIGEST = re.compile(r"[1-9][0-9]{0,17}"), re.compile("[0-9a-f]{64}")
 
 
 @log.command("verify")
 def log_verify(
-    from_seal: Annotated[
-        int, whole(1, 10**15, help="Start at this seal, and trust what lies before it.")
-    ] = 1,
-    heads: Annotated[
-        Path | None, typer.Option(help="Compare with the output of `qlp log heads --json`.")
+    since: Annotated[
+        int,
+        whole(0, 10**15, metavar="SEAL", help="Trust this seal, and all that it covers."),
+    ] = 0,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|URL",
+            help="Seals that were kept elsewhere: a file, or a container of Azure Blob Storage.",
+        ),
     ] = None,
     expect: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="SEAL:DIGEST", help="A head that was kept elsewhere; may be repeated."
-        ),
+        typer.Option(metavar="SEAL:DIGEST", help="A seal that was kept elsewhere."),
+    ] = None,
+    key: Annotated[
+        list[Path] | None,
+        typer.Option(help="A public key (PEM): no other one may have signed seals."),
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Verify every event, every seal and the chain of seals; only reads.
+    """Verify every event, its place in its lane's chain, and every seal; only reads.
 
-    Lists each event that was changed, removed, inserted or moved, or has a position or transaction
-    that was never given out; each seal that was changed or removed; and missing versions. Exits
-    with 1 if there are any. Only heads that were kept elsewhere show that all of it was rewritten.
+    Names what was changed, removed, inserted or moved, and what is missing; exits with 1 if there
+    is anything. Who can write everything, and sign, can hide what he did, but not from seals that
+    were kept elsewhere. The options may be repeated, but for --since.
     """
-    kept = [_expected(each) for each in expect or ()]
+    expected = [_expected(each) for each in expect or ()]
+    anchors = [_anchor(each) for each in anchor or ()]
+    trusted = [_public_key(each) for each in key or ()]
 
     async def work(pool: AsyncConnectionPool) -> None:
-        exported = [*(_read(heads) if heads is not None else []), *kept]
+        kept = [*expected]
+        for each in anchors:
+            kept += await _kept(each)
         with progress_bar("verifying", quiet=json) as bar:
-            result = await LogVerifier(pool).verify(from_seal, exported, bar.show)
+            try:
+                result = await LogVerifier(pool).verify(since, kept, trusted, bar.show)
+            except UnknownSeal as error:
+                raise Failure(f"--since {since}: {error}") from None
         if json:
             print_json(
                 {
@@ -75,10 +89,11 @@ def log_verify(
                     "seals": result.seals,
                     "events": result.events,
                     "unsealed": result.unsealed,
-                    "heads": result.heads,
+                    "anchored": result.anchored,
                     "findings": result.findings,
                     "suppressed": result.suppressed,
-                    "head": result.head,
+                    "signed_by": [*result.signed_by.values()],
+                    "last": _shown(result.last) if result.last is not None else None,
                 }
             )
         else:
@@ -89,21 +104,63 @@ def log_verify(
     run(work)
 
 
-@log.command("heads")
-def log_heads(limit: Limit = 20, json: AsJson = False) -> None:
-    """Show the digests of the last seals, newest first. Keep them outside of the database.
+@log.command("seals")
+def log_seals(
+    limit: Limit = 20,
+    text: Annotated[
+        bool,
+        typer.Option("--text", help="Print them whole, one in each line, as an anchor has them."),
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Show the last seals, newest first. Keep them outside of the database.
 
     The newest proves everything before it; older ones help to find where the log differs.
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
-        found = await SealReads(pool).heads(limit)
+        found = await SealReads(pool).newest(limit)
         if json:
-            print_json({"items": found})
+            print_json({"items": [_shown(seal) for seal in found]})
             return
-        rows = [(head.seq, head.sealed_at, head.events, head.digest) for head in found]
-        columns = ("seal", "sealed", "events", "digest")
+        if text:
+            for seal in reversed(found):
+                typer.echo(str(seal))
+            return
+        rows = [
+            (each.number, each.sealed_at, each.events, each.key_id or "none", each.digest.hex())
+            for each in found
+        ]
+        columns = ("seal", "sealed", "events", "key", "digest")
         print_table(columns, rows, "nothing is sealed yet; the function seal_log does that")
+
+    run(work)
+
+
+@log.command("prove")
+def log_prove(
+    event_id: Annotated[str, typer.Argument(help="The id of an event.")], json: AsJson = False
+) -> None:
+    """Prove that an event is in the log, and what it says; the proof is printed with --json.
+
+    Whoever has it needs no access to check it: docs/security/check_proof.py is all that it takes.
+    """
+
+    async def work(pool: AsyncConnectionPool) -> None:
+        event = parse_id(event_id)
+        try:
+            proof = await prove(pool, event)
+        except NoProof as error:
+            raise Failure(str(error)) from None
+        if json:
+            print_json(proof)
+            return
+        seal, lane, place = (proof[name] for name in ("seal", "lane", "lane_position"))
+        signed = "signed" if proof["public_key"] else "not signed: set QLP_SEAL_SIGNER"
+        typer.echo(
+            f"event {event} at place {place} of lane {lane} is covered by seal "
+            f"{Seal.parse(seal).number}, which is {signed}; --json prints the proof"
+        )
 
     run(work)
 
@@ -146,56 +203,88 @@ def _follower(name: str, moved_at: datetime, lag: Lag) -> dict[str, object]:
     }
 
 
-def _read(path: Path) -> list[Head]:
+def _shown(seal: Seal) -> dict[str, object]:
+    return {
+        "seal": seal.number,
+        "sealed_at": seal.sealed_at,
+        "events": seal.events,
+        "digest": seal.digest.hex(),
+        "key_id": seal.key_id,
+        "text": str(seal),
+    }
+
+
+def _anchor(where: str) -> str:
+    if not is_url(where):
+        return str(Path(where).absolute())
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_HEADS_BYTES + 1)
+        return seal_anchor(where)
+    except ValueError as error:
+        raise typer.BadParameter(f"--anchor: {error}") from None
+
+
+async def _kept(where: str) -> list[Kept]:
+    """What an anchor holds."""
+    credential = None
+    if is_url(where):
+        from azure.identity.aio import DefaultAzureCredential  # slow, and seldom needed
+
+        credential = DefaultAzureCredential()
+    anchor = anchor_at(where, credential)
+    assert anchor is not None
+    try:
+        kept = [each async for each in anchor.kept()]
+    except AnchorUnavailable as error:
+        raise Failure(str(error)) from None
+    finally:
+        if credential is not None:
+            await credential.close()
+    if not kept:
+        raise Failure(f"{anchor.name}: holds no seal; `qlp log seals --text` prints some")
+    return kept
+
+
+def _public_key(path: Path) -> PublicKey:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return PublicKey.parse(file.read(_MAX_KEY_CHARACTERS))
     except OSError as error:
-        raise Failure(f"{path}: {error.strerror}") from None
-    if len(content) > MAX_HEADS_BYTES:
-        raise Failure(
-            f"{path}: is larger than {MAX_HEADS_BYTES} bytes, too large for a file of heads"
-        )
-    try:
-        heads = read_as(_Heads, content, max_nodes=_MAX_NODES).items
-    except ValidationError as error:
-        raise Failure(f"{path}: {describe(error)}; export with `qlp log heads --json`") from None
-    return [Head(head.seq, head.digest, head.events, head.sealed_at) for head in heads]
+        raise typer.BadParameter(f"--key {path}: {error.strerror}") from None
+    except InvalidKey as error:
+        raise typer.BadParameter(f"--key {path}: {error}") from None
 
 
-def _expected(text: str) -> Head:
-    seq, _, digest = text.partition(":")
-    try:
-        head = _Head(seq=int(seq) if seq.isascii() and seq.isdigit() else 0, digest=digest)
-    except (ValidationError, ValueError):
+def _expected(text: str) -> Kept:
+    number, _, digest = text.partition(":")
+    if not _SEAL_NUMBER.fullmatch(number) or not _DIGEST.fullmatch(digest):
         raise typer.BadParameter(
             f"--expect {text[:100]}: must be a seal's number and its digest, as `qlp log verify` "
             "shows them: 12:64 hexadecimal digits"
-        ) from None
-    return Head(head.seq, head.digest, head.events, head.sealed_at)
+        )
+    return Kept(int(number), bytes.fromhex(digest))
 
 
 def _print(result: Verification) -> None:
-    compared = f", {result.heads} exported heads" if result.heads else ""
+    kept = f", {result.anchored} of them kept elsewhere" if result.anchored else ""
     typer.echo(
-        f"verified {result.events} events in {result.seals} seals{compared}; "
+        f"verified {result.events} events in {result.seals} seals{kept}; "
         f"{result.unsealed} events are not sealed yet"
     )
+    for by in result.signed_by.values():
+        who = f"signed by key {by.key_id}" if by.key_id is not None else "not signed"
+        typer.echo(f"seals {by.first} to {by.last}: {by.seals} {who}")
     if result.intact:
         typer.echo("the log is intact")
-        if result.head is not None:
-            head = f"{result.head.seq}:{result.head.digest}"
-            typer.echo(f"to prove it later, keep this elsewhere: qlp log verify --expect {head}")
+        if result.last is not None:
+            last = f"{result.last.number}:{result.last.digest.hex()}"
+            typer.echo(f"to prove it later, keep this elsewhere: qlp log verify --expect {last}")
         return
     found = len(result.findings) + result.suppressed
     typer.echo(f"\n{found} findings{': the first of them' if result.suppressed else ':'}")
-    columns = ("finding", "seal", "stream", "version", "position", "event", "detail")
+    columns = ("finding", "seal", "lane", "place", "stream", "version", "event", "detail")
     print_table(columns, [_row(each) for each in result.findings])
 
 
 def _row(found: LogFinding) -> tuple[object, ...]:
-    seal = "" if found.seal is None else str(found.seal)
-    if found.positions is not None:
-        seal += f" (positions {found.positions[0]} to {found.positions[1]})"
-    where = (found.stream_id, found.version, found.position, found.event_id)
-    return (found.kind, seal, *where, found.detail)
+    where = (found.seal, found.lane, found.lane_position, found.stream_id, found.version)
+    return (found.kind, *where, found.event_id, found.detail)

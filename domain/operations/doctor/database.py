@@ -1,4 +1,4 @@
-"""Examines the database: schema, indexes, followers, and what holds followers back."""
+"""Examines the database: schema, indexes, and followers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ from domain.health import RELAY_LAG_SECONDS
 from domain.intents.events import REGISTRY
 from domain.messaging import relay
 from domain.messaging.rejected import HELD
-from domain.operations.doctor.findings import Check, Finding, Status, on_database
-from domain.operations.doctor.protection import examine_rights, examine_sealing
+from domain.operations.doctor.findings import Check, Finding, on_database
+from domain.operations.doctor.protection import examine_rights
+from domain.operations.doctor.sealing import examine_sealing
 from domain.operations.doctor.triggers import examine_triggers
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
-
-#: A transaction that is open for this long delays sealing: warn, and then fail. Seconds.
-_HORIZON_WARN, _HORIZON_FAIL = 5.0, 60.0
 
 _CLOCK_WARN_SECONDS = 5.0
 _CONNECTIONS_WARN = 0.8
@@ -69,7 +67,6 @@ class DatabaseExam:
             "sealing": lambda: examine_sealing(self._pool),
             "import": self._import,
             "vectors": self._vectors,
-            "horizon": self._horizon,
             "followers": self._followers,
             "relay": self._relay,
             "stalled intents": self._stalled,
@@ -156,29 +153,6 @@ class DatabaseExam:
         ]
         return findings or [Finding("vectors", "ok", f"pgvector {version}")]
 
-    async def _horizon(self) -> Sequence[Finding]:
-        findings: list[Finding] = []
-        for pid, database, user, application, state, seconds in await self._fetch(
-            "horizon_holders"
-        ):
-            who = f"pid {pid} ({application or 'unnamed'}, {user}@{database}, {state or 'hidden'})"
-            status = _severity(seconds)
-            if status != "ok":
-                held = "an unknown time" if seconds is None else f"{seconds:.0f} s"
-                detail = f"{who} has kept committed events from being sealed for {held}"
-                fix = f"end it: select pg_terminate_backend({pid})"
-                if seconds is None:
-                    fix += "; to see for how long, grant pg_read_all_stats to the login"
-                findings.append(Finding("horizon", status, detail, fix))
-        for gid, database, owner, seconds in await self._fetch("prepared"):
-            detail = (
-                f"the prepared transaction {gid!r} ({owner}@{database}) has kept committed "
-                f"events from being sealed for {seconds:.0f} s"
-            )
-            fix = f"in that database: rollback prepared {gid!r}, or commit prepared {gid!r}"
-            findings.append(Finding("horizon", "fail", detail, fix))
-        return findings or [Finding("horizon", "ok", "no transaction delays sealing")]
-
     async def _followers(self) -> Sequence[Finding]:
         followers = Followers(self._pool)
         names = sorted(await followers.moved())
@@ -262,12 +236,3 @@ class DatabaseExam:
 def _listed(rows: Sequence[tuple[Any, ...]]) -> str:
     named = [f"{count} of {type_} {version}" for type_, version, count in rows]
     return ", ".join(named[:_SHOWN]) + (" and others" if len(named) > _SHOWN else "") or "none"
-
-
-def _severity(seconds: float | None) -> Status:
-    """How bad it is that a transaction has been open for this long; None: unknown."""
-    if seconds is None:
-        return "warn"
-    if seconds >= _HORIZON_FAIL:
-        return "fail"
-    return "warn" if seconds >= _HORIZON_WARN else "ok"

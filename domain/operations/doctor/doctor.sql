@@ -48,10 +48,6 @@ from pg_class c
 where c.relnamespace = 'public'::regnamespace and c.relname = any(%(tables)s::text[])
 order by 1
 
--- name: horizon_view
--- Followers read, and the sealer seals, only what lies before the horizon.
-select coalesce(pg_get_viewdef(to_regclass('public.log_horizon')), '')
-
 -- name: grants
 -- Who besides the owner may change protected tables, or columns of them.
 select c.relname::text, a.privilege_type,
@@ -96,17 +92,27 @@ select append_group('1s', jsonb_build_array(jsonb_build_object('stream_id', %(st
         'event_id', gen_random_uuid(), 'type', 'Tried', 'schema_version', 1,
         'data', '{"a": 1.0 }')))))
 
--- name: insert_event
+-- name: insert_events
 insert into events (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
     metadata, data)
 values (gen_random_uuid(), %(stream_id)s, 1, 'Tried', 1, 'doctor', gen_random_uuid(), '{}',
     '{"a": 1.0 }')
 
--- name: insert_seal
-insert into seals (seq, from_transaction_id, from_position, to_transaction_id, to_position, events,
-    positions, event_ids, stream_ids, versions, digests, sealed_at, previous_digest, digest)
-select coalesce(max(seq), 0) + 1, '0', 0, '0', 0, 1, '{}', '{}', '{}', '{}', '{}', now(),
-    sha256('tried'), %(digest)s from seals
+-- name: insert_seals
+insert into seals (seq, statement) values (9223372036854775807, %(stream_id)s)
+
+-- name: insert_seal_heads
+insert into seal_heads (lane, seq, lane_position, chain_digest)
+values (0, 9223372036854775807, 9223372036854775807, %(digest)s)
+
+-- name: insert_seal_keys
+insert into seal_keys (key_id, public_key) values (%(stream_id)s, 'tried')
+
+-- name: insert_range_seals
+insert into range_seals (seq, from_transaction_id, from_position, to_transaction_id, to_position,
+    events, positions, event_ids, stream_ids, versions, digests, sealed_at, previous_digest, digest)
+values (9223372036854775807, '0', 0, '0', 0, 1, '{}', '{}', '{}', '{}', '{}', now(),
+    sha256('tried'), %(digest)s)
 
 -- name: accepted_import
 select accepted_at from accepted_import
@@ -119,23 +125,6 @@ select i.indexrelid::regclass::text
 from pg_index i join pg_class c on c.oid = i.indexrelid
 where not (i.indisvalid and i.indisready) and c.relnamespace = 'public'::regnamespace
 order by 1
-
--- name: horizon_holders
--- A transaction with an id, in any database of the server, holds the horizon. A role without
--- pg_read_all_stats does not see the times of other roles' sessions.
-select pid, datname::text, usename::text, application_name, state,
-    extract(epoch from clock_timestamp() - xact_start)::float8
-from pg_stat_activity
-where backend_xid is not null and pid <> pg_backend_pid()
-order by age(backend_xid) desc
-limit 5
-
--- name: prepared
-select gid, database::text, owner::text,
-    extract(epoch from clock_timestamp() - prepared)::float8
-from pg_prepared_xacts
-order by prepared
-limit 5
 
 -- name: stalled
 -- Intents that were last found waiting for their turn are counted separately.
@@ -168,12 +157,25 @@ group by type, schema_version
 order by type, schema_version
 
 -- name: unsealed
--- How long the oldest readable event has waited for its seal, seconds; no row if all are sealed.
-select extract(epoch from clock_timestamp() - recorded_at)::float8
-from events
-where (transaction_id, position) > (
-        coalesce((select to_transaction_id from seals order by seq desc limit 1), '0'::xid8),
-        coalesce((select to_position from seals order by seq desc limit 1), 0))
-    and transaction_id < (select horizon from log_horizon)
-order by transaction_id, position
-limit 1
+-- How long the oldest unsealed event has waited, seconds; null if there is none.
+select extract(epoch from clock_timestamp() - min(e.recorded_at))::float8
+from generate_series(0, 255) as l (lane)
+left join lateral (
+    select lane_position from seal_heads
+    where lane = l.lane::smallint order by lane_position desc limit 1
+) s on true
+cross join lateral (
+    select recorded_at from events
+    where lane = l.lane::smallint and lane_position > coalesce(s.lane_position, 0)
+    order by lane_position limit 1
+) e
+
+-- name: last_range_seal
+select coalesce(max(seq), 0) from range_seals
+
+-- name: anchored
+-- The anchor with the newest seal, and how long it has not been given the next one, seconds.
+select a.anchor, a.seq, case when a.seq < p.seq
+    then extract(epoch from clock_timestamp() - a.kept_at)::float8 end
+from seal_progress p
+left join lateral (select * from seal_anchors order by seq desc limit 1) a on true

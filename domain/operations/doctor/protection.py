@@ -1,4 +1,4 @@
-"""Examines what protects history: rights that are not granted, and seals."""
+"""Examines what protects history: rights that are not granted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from domain.database.statements import load_statements
 from domain.operations.doctor.findings import Finding
 
 _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
-
-#: Events that have waited for longer than this are not being sealed: the sealer runs at least every
-#: 30 s. Seconds.
-_UNSEALED_SECONDS = 600.0
 
 #: What the application's role must not be able to do; affects no row, if that can be expressed.
 _FORBIDDEN = {
@@ -96,16 +92,3 @@ async def _denied(pool: AsyncConnectionPool, statement: sql.Composed) -> bool:
         except psycopg.Error:
             return False  # refused by a trigger or a constraint, not for lack of the right
     return False
-
-
-async def examine_sealing(pool: AsyncConnectionPool) -> Sequence[Finding]:
-    """Whether events get sealed; until then they are protected by their own digests alone."""
-    rows = await fetch(pool, _SQL["unsealed"], {})
-    if not rows:
-        return [Finding("sealing", "ok", "every readable event is sealed")]
-    [(seconds,)] = rows
-    detail = f"the oldest unsealed event has waited for {seconds:.0f} s"
-    if seconds > _UNSEALED_SECONDS:
-        fix = "is the function seal_log enabled and running? its log says why it stops"
-        return [Finding("sealing", "warn", detail, fix)]
-    return [Finding("sealing", "ok", detail)]

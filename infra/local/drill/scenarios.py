@@ -94,7 +94,7 @@ class Drill:
         async with Clients.connected(self._endpoints) as clients, self._copy.recording():
             async with clients.submitting(self._clients, self._pause):
                 await clients.load_for(self._seconds / 2)
-            moment, known = await self._server.now(), await self._heads()
+            moment, known = await self._server.now(), await self._seals()
             return await self._lose("mistake", clients, moment, known)
 
     async def move(self) -> Figures:
@@ -103,15 +103,15 @@ class Drill:
             async with clients.submitting(self._clients, self._pause):
                 await clients.load_for(self._seconds / 2)
                 await self._dump.take()
-            return await self._lose("move", clients, None, await self._heads())
+            return await self._lose("move", clients, None, await self._seals())
 
     async def _lose(
         self, name: str, clients: Clients, until: datetime | None, known: str = ""
     ) -> Figures:
         async with clients.submitting(self._clients, self._pause):
             await clients.load_for(self._seconds)
-            heads = self._folder / "heads.json"
-            heads.write_text(await self._heads_since(known))
+            kept = self._folder / "seals.jws"
+            kept.write_text(await self._seals_since(known))
             lost_at = monotonic()
             await self._server.lose()
             before = [intent for intent in clients.accepted if intent.at <= lost_at]
@@ -141,7 +141,7 @@ class Drill:
             outcomes=outcomes,
             refused=refused,
             resubmitted=sum(again),
-            checks=await self._checks(heads),
+            checks=await self._checks(kept),
         )
 
     async def _outcomes(
@@ -151,35 +151,35 @@ class Drill:
         lost = [p for p, outcome in zip(accepted, found, strict=True) if outcome is None]
         return dict(Counter(outcome for outcome in found if outcome)), lost
 
-    async def _heads_since(self, known: str) -> str:
-        """Heads of the log that cover events after ``known``; the current heads if it is empty.
+    async def _seals_since(self, known: str) -> str:
+        """Seals that cover events after ``known``; the current ones if it is empty.
 
         The first seal after ``known`` may cover earlier events, the second cannot.
         """
-        heads, newer = known or await self._heads(), 2 if known else 0
+        seals, newer = known or await self._seals(), 2 if known else 0
         deadline = monotonic() + _SEALED_SECONDS
-        while newer:
+        while newer > 0 or not seals:
             if monotonic() > deadline:
                 raise DrillError(f"no events were sealed for {_SEALED_SECONDS:.0f} s")
-            found = await self._heads()
-            newer -= found != heads
-            heads = found
-        return heads
+            found = await self._seals()
+            newer -= found != seals
+            seals = found
+        return seals
 
-    async def _heads(self) -> str:
-        done = await run_qlp(self._endpoints, "log", "heads", "--json")
+    async def _seals(self) -> str:
+        done = await run_qlp(self._endpoints, "log", "seals", "--text")
         if done.status:
-            raise DrillError(f"qlp log heads: {done.errors.strip()}")
+            raise DrillError(f"qlp log seals: {done.errors.strip()}")
         return done.output
 
-    async def _checks(self, heads: Path) -> dict[str, int]:
+    async def _checks(self, kept: Path) -> dict[str, int]:
         listed = await run_qlp(self._endpoints, "projections", "list", "--json")
         if listed.status:
             raise DrillError(f"qlp projections list: {listed.errors.strip()}")
         names = [str(each["name"]) for each in json.loads(listed.output)["items"]]
         commands = {
             "log verify": ("log", "verify"),
-            "log verify --heads": ("log", "verify", "--heads", str(heads)),
+            "log verify --anchor": ("log", "verify", "--anchor", str(kept)),
             "replay --to nowhere": ("replay", "--where", "tenant=demo", "--to", "nowhere"),
             **{f"projections verify {name}": ("projections", "verify", name) for name in names},
         }

@@ -27,6 +27,7 @@ from domain.database.pool import open_pool
 from infra.local.ports import RememberedPorts, why_unusable
 from infra.local.postgres.server import EmbeddedPostgres
 from infra.local.private_files import write_private
+from infra.local.seal_key import new_seal_key
 from infra.local.servicebus.connection_string import connection_string
 from infra.local.stack.child import Child
 from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError, WrongSetting
@@ -246,6 +247,8 @@ class LocalStack:
             QLP_SANDBOX_URL=sandbox_url,
             QLP_RUN_TOKEN_KEY=self._secret("run-token-key").read_text().strip(),
         )
+        values.setdefault("QLP_SEAL_SIGNER", str(self._seal_key().absolute()))
+        values.setdefault("QLP_SEAL_ANCHOR", str((self._config.data / "seals.jws").absolute()))
         return values
 
     async def _prepare_database(self, database: Database) -> str:
@@ -335,6 +338,12 @@ class LocalStack:
     def _release_lock(self) -> None:
         if self._lock is not None:
             self._lock.close()
+
+    def _seal_key(self) -> Path:
+        path = self._config.data / "seal.pem"
+        if not path.exists():
+            write_private(path, new_seal_key())
+        return path
 
     def _secret(self, name: str) -> Path:
         path = self._config.data / name

@@ -33,6 +33,11 @@ output "storage_account_id" {
   value       = azurerm_storage_account.host.id
 }
 
+output "seal_container_url" {
+  description = "URL of the container for seals of the event log."
+  value       = "https://${azurerm_storage_account.host.name}.blob.core.windows.net/${azurerm_storage_container.seals.name}"
+}
+
 output "app_slot_id" {
   description = "Resource ID of the application's slot; null if there is none."
   value       = one(azurerm_linux_function_app_slot.this[*].id)

@@ -1,4 +1,4 @@
-# For leases and timers of the functions host; QLP itself stores nothing here.
+# For leases and timers of the functions host, and for the seals of the event log.
 resource "azurerm_storage_account" "host" {
   #checkov:skip=CKV_AZURE_33:Classic queue logging needs account keys; diagnostic settings log the same
   #checkov:skip=CKV_AZURE_43:The name is built from parts that variables.tf limits
@@ -53,4 +53,21 @@ resource "azurerm_storage_account" "host" {
       identity_ids = [identity.value.identity_id]
     }
   }
+}
+
+# Where seals of the event log are kept, out of reach of the database's owner.
+resource "azurerm_storage_container" "seals" {
+  #checkov:skip=CKV2_AZURE_21:diagnostics.tf of the root module logs the blobs of the whole account
+  name                  = "seals"
+  storage_account_id    = azurerm_storage_account.host.id
+  container_access_type = "private"
+}
+
+# Blobs can be neither changed nor deleted. Not locked, so that an environment can be destroyed; for
+# production, docs/deploy.md says how to lock it for good.
+resource "azurerm_storage_container_immutability_policy" "seals" {
+  storage_container_resource_manager_id = azurerm_storage_container.seals.id
+  immutability_period_in_days           = 3650
+  protected_append_writes_enabled       = false
+  protected_append_writes_all_enabled   = false
 }

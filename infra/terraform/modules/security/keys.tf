@@ -68,3 +68,28 @@ resource "time_sleep" "role_known" {
   create_duration = "180s"
   depends_on      = [azurerm_role_assignment.encryption]
 }
+
+# Signs the seals of the event log. The application may sign with it, and nobody can read it.
+resource "azurerm_resource_group_template_deployment" "seals" {
+  name                = "key-${var.name}-seals"
+  resource_group_name = var.resource_group_name
+  deployment_mode     = "Incremental"
+  tags                = var.tags
+
+  template_content = jsonencode({
+    "$schema"      = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
+    contentVersion = "1.0.0.0"
+    resources = [{
+      type       = "Microsoft.KeyVault/vaults/keys"
+      apiVersion = "2023-07-01"
+      name       = "${azurerm_key_vault.this.name}/seals"
+      tags       = var.tags
+      properties = {
+        kty            = "EC"
+        curveName      = "P-256"
+        keyOps         = ["sign", "verify"]
+        rotationPolicy = local.rotation
+      }
+    }]
+  })
+}

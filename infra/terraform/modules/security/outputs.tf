@@ -31,3 +31,12 @@ output "encryption_keys" {
   }
   depends_on = [time_sleep.role_known]
 }
+
+output "seal_key" {
+  description = "The key that signs seals of the event log: its URL, and the resource ID for grants."
+  value = {
+    url = "https://${azurerm_key_vault.this.name}.vault.azure.net/keys/seals"
+    id  = "${azurerm_key_vault.this.id}/keys/seals"
+  }
+  depends_on = [azurerm_resource_group_template_deployment.seals]
+}

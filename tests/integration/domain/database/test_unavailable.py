@@ -18,9 +18,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from domain.database import pool as domain_database
 from domain.database.outages import describe_outage, outage_of
 from domain.database.pool import Pool, open_pool
-from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent
+from domain.eventlog.models import InlineWrite, NewEvent
 from domain.retry import retry_while_unavailable, within
 from infra.local.ports import free_port
 from tests.support.postgres import Database, Servers, started
@@ -316,24 +315,6 @@ async def test_sessions_that_stay_read_only_are_replaced_all_at_once(
     assert not before & await backends(app_pool)
     assert "is read-only" in (app_pool.recent_outage(60) or "")
     assert app_pool.recent_outage(0) is None
-
-
-async def test_a_lease_is_given_up_with_its_read_only_session(
-    database: Database, app_pool: Pool
-) -> None:
-    for_new_sessions(database, "on")
-    await app_pool.drain()
-    store, start = CheckpointStore(app_pool), Checkpoint(1, 1)
-    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        async with store.exclusive("follower") as lease:
-            await lease.save(start)
-    for_new_sessions(database, "off")
-
-    async def save() -> None:
-        async with store.exclusive("follower") as lease:
-            await lease.save(start)
-
-    await retry_while_unavailable(save)
 
 
 async def test_a_new_schema_ends_the_sessions_that_know_the_old_one(

@@ -12,11 +12,10 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, PoolClosed
 
 from domain.database.pool import open_pool
-from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.followers import Followers
 from domain.eventlog.heads import Heads
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import Checkpoint, InlineWrite, NewEvent, WrongExpectedVersion
+from domain.eventlog.models import InlineWrite, NewEvent, WrongExpectedVersion
 from tests.support.postgres import Database, Server, everything
 
 WRITERS = 16
@@ -189,69 +188,3 @@ async def test_a_follower_is_told_that_the_database_went_away(
     await pool.close()  # the page that was asked for ahead is lost with its connection
     with pytest.raises((psycopg.OperationalError, PoolClosed)):
         [page async for page in pages]
-
-
-async def test_only_one_follower_of_a_name_is_active_in_all_processes(
-    pool: AsyncConnectionPool,
-) -> None:
-    active = 0
-
-    async def follow_as(store: CheckpointStore) -> None:
-        nonlocal active
-        async with store.exclusive("relay"):
-            active += 1
-            assert active == 1
-            await asyncio.sleep(0.01)
-            active -= 1
-
-    stores = [CheckpointStore(pool) for _ in range(4)]  # as in four processes
-    await asyncio.gather(*(follow_as(store) for store in stores for _ in range(5)))
-
-
-async def test_other_names_are_not_held_up(pool: AsyncConnectionPool) -> None:
-    store = CheckpointStore(pool)
-    async with store.exclusive("a"), asyncio.timeout(60), store.exclusive("b"):
-        pass
-
-
-async def test_a_cancelled_or_failed_follower_gives_its_lease_up(pool: AsyncConnectionPool) -> None:
-    async def hold(entered: asyncio.Event) -> None:
-        async with CheckpointStore(pool).exclusive("relay"):
-            entered.set()
-            await asyncio.Event().wait()
-
-    entered = asyncio.Event()
-    holder = asyncio.create_task(hold(entered))
-    await entered.wait()
-    waiting = asyncio.create_task(hold(asyncio.Event()))
-    await asyncio.sleep(0.05)
-    waiting.cancel()  # while it waits for the lock
-    holder.cancel()  # while it holds the lock
-    await asyncio.wait({holder, waiting})
-    async with asyncio.timeout(60), CheckpointStore(pool).exclusive("relay"):
-        pass
-
-
-async def test_a_follower_whose_connection_broke_cannot_move_the_checkpoint(
-    pool: AsyncConnectionPool, database: Database
-) -> None:
-    store = CheckpointStore(pool)
-    lost = False
-    try:
-        async with store.exclusive("relay") as lease:
-            async with await psycopg.AsyncConnection.connect(
-                database.admin_url, autocommit=True
-            ) as admin:
-                await admin.execute(
-                    """select pg_terminate_backend(pid) from pg_locks
-                    where locktype = 'advisory' and granted"""
-                )
-            async with asyncio.timeout(60), CheckpointStore(pool).exclusive("relay") as successor:
-                await successor.save(Checkpoint(9, 9))
-            await lease.save(Checkpoint(1, 1))
-    except psycopg.OperationalError:
-        lost = True
-    assert lost
-    async with pool.connection() as connection:
-        rows = await connection.execute("select position from checkpoints where name = 'relay'")
-        assert await rows.fetchall() == [(9,)]

@@ -332,4 +332,3 @@ async def test_a_group_that_comes_first_after_a_restart_adopts_the_log(
     ]
     results = await append_together(pool, commands)
     assert len(transactions(*(result for result in results if result))) == 1
-    assert not await event_log.adopt_if_moved(), "there was nothing left to do"

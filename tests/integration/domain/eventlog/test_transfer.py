@@ -27,14 +27,12 @@ from domain.database.outages import outage_of
 from domain.database.pool import open_pool
 from domain.errors import OperationError
 from domain.eventlog import staging
-from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.heads import Heads
 from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
 from domain.eventlog.scan import Filter
-from domain.eventlog.seals import Sealer
 from domain.eventlog.staging import ImportRefused, Staging
 from domain.eventlog.transfer import ExportWriter, InvalidExport, read_export
 from domain.intents.events import IntentSubmitted, SandboxRunFinished
@@ -51,6 +49,7 @@ from domain.operations.transfer import (
 from domain.projections.following.parked import parked_streams
 from domain.projections.intents import IntentReads, IntentRow, upsert
 from domain.projections.registry import Projections
+from domain.sealing.sealer import Sealer
 from tests.support.intents.recorder import Recorder
 from tests.support.intents.specification import INTENT, submitted
 from tests.support.postgres import Database, everything
@@ -134,7 +133,7 @@ async def test_an_import_keeps_ids_versions_times_and_every_byte(
     await exported(target_pool, second := tmp_path / "second")
     once, twice = (sorted(path.read_bytes().splitlines()[:-1]) for path in (first, second))
     assert once == twice
-    await Sealer(CheckpointStore(target_pool)).run_until_caught_up()
+    await Sealer(target_pool).run_until_caught_up()
     assert (await LogVerifier(target_pool).verify()).intact
 
 

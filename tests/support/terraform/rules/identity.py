@@ -18,6 +18,7 @@ _GRANTABLE = {
     _SENDER,
     "Cognitive Services OpenAI User",
     "Key Vault Crypto Service Encryption User",
+    "Key Vault Crypto User",
     "Key Vault Secrets User",
     "Storage Blob Data Owner",
     "Storage Queue Data Contributor",

@@ -80,7 +80,7 @@ async def test_a_long_label_is_a_line_outside_of_a_terminal(
         (("runs", "list", "--running"), "no program is running"),
         (("rejected", "list"), "no message was rejected"),
         (("projections", "parked"), "no stream is parked"),
-        (("log", "heads"), "nothing is sealed yet"),
+        (("log", "seals"), "nothing is sealed yet"),
     ],
 )
 async def test_an_empty_list_says_what_that_means(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,21 +12,24 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent
-from domain.eventlog.seals import Sealer, SealReads
 from domain.projections.registry import Projections
+from domain.sealing.keys import FileKey, PublicKey
+from domain.sealing.reads import SealReads
+from domain.sealing.sealer import Sealer
+from tests.support import ROOT
 from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
 from tests.support.qlp import qlp
+from tests.support.sealing import new_key
 
 
-async def sealed(pool: AsyncConnectionPool) -> str:
+async def sealed(pool: AsyncConnectionPool, key: Path | None = None) -> str:
     """The stream of a sealed intent."""
     intent_id = await Recorder(pool).finished()
-    await Sealer(CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(pool, FileKey(key) if key is not None else None).run_until_caught_up()
     return f"intent-{intent_id}"
 
 
@@ -35,26 +40,41 @@ def tamper(database: Database, statement: str) -> None:
 
 
 async def test_a_changed_event_is_named_and_the_exit_code_is_1(
-    pool: AsyncConnectionPool, database: Database
+    pool: AsyncConnectionPool, database: Database, tmp_path: Path
 ) -> None:
-    stream = await sealed(pool)
+    key = new_key(tmp_path)
+    stream = await sealed(pool, key)
     await Recorder(pool).submitted()
-    [kept] = await SealReads(pool).heads(1)
-    head = f"{kept.seq}:{kept.digest}"
+    [kept] = await SealReads(pool).newest(1)
+    head = f"{kept.number}:{kept.digest.hex()}"
     intact = await qlp("log", "verify", url=database.url)
     assert (intact.code, intact.out) == (
         0,
-        "verified 5 events in 1 seals; 1 events are not sealed yet\nthe log is intact\n"
+        "verified 5 events in 1 seals; 1 events are not sealed yet\n"
+        f"seals 1 to 1: 1 signed by key {kept.key_id}\nthe log is intact\n"
         f"to prove it later, keep this elsewhere: qlp log verify --expect {head}\n",
     )
-    compared = await qlp("log", "verify", "--expect", head, url=database.url)
-    assert (compared.code, "in 1 seals, 1 exported heads" in compared.out) == (0, True)
+    compared = await qlp(
+        *("log", "verify", "--expect", head, "--key", str(key), "--since", "1"), url=database.url
+    )
+    assert (compared.code, "1 of them kept elsewhere" in compared.out) == (0, True)
+    (other := tmp_path / "other.pem").write_text(
+        PublicKey.parse(new_key(tmp_path, "another").read_text()).pem
+    )
+    said = await qlp("log", "verify", "--key", str(other), "--json", url=database.url)
+    assert [(f["kind"], f["seal"]) for f in said.json["findings"]] == [("seal untrusted", 1)]
     forged = f"1:{'0' * 64}"
     said = await qlp("log", "verify", "--expect", forged, "--json", url=database.url)
-    assert [(f["kind"], f["seal"]) for f in said.json["findings"]] == [("head differs", 1)]
+    assert [(f["kind"], f["seal"]) for f in said.json["findings"]] == [("anchor differs", 1)]
     for wrong in ("1", "x:y", f"0:{'0' * 64}", "1:abc", f"{2**63}:{'0' * 64}"):
         said = await qlp("log", "verify", "--expect", wrong, url=database.url)
         assert (said.code, "must be a seal's number" in said.err) == (2, True)
+    said = await qlp("log", "verify", "--since", "7", url=database.url)
+    assert (said.code, said.err) == (1, "qlp: --since 7: there is no seal 7 from which to begin\n")
+    said = await qlp("log", "verify", "--key", str(tmp_path / "none"), url=database.url)
+    assert (said.code, "No such file" in said.err) == (2, True)
+    said = await qlp("log", "verify", "--key", __file__, url=database.url)
+    assert (said.code, "is not a PEM file" in said.err) == (2, True)
     tamper(database, "update events set type = E'Other\\u001b[2J' where type = 'IntentPlanned'")
     event = (await EventLog(pool).read_stream(stream))[1]
 
@@ -63,7 +83,7 @@ async def test_a_changed_event_is_named_and_the_exit_code_is_1(
     [finding] = said.json["findings"]
     assert finding["kind"] == "event changed"
     assert (finding["seal"], finding["stream_id"], finding["version"]) == (1, stream, 2)
-    assert (finding["event_id"], finding["position"]) == (str(event.event_id), event.position)
+    assert (finding["event_id"], finding["lane"]) == (str(event.event_id), lane_of(stream))
 
     table = await qlp("log", "verify", url=database.url)
     assert table.code == 1
@@ -88,35 +108,58 @@ async def test_a_time_that_only_postgresql_has_hides_nothing(
     assert export.code == 0
 
 
-async def test_exported_heads_show_that_seals_are_gone(
+async def test_seals_that_were_kept_show_that_they_are_gone(
     pool: AsyncConnectionPool, database: Database, tmp_path: Path
 ) -> None:
     await sealed(pool)
     await sealed(pool)
-    exported = await qlp("log", "heads", "--json", url=database.url)
-    assert [head["seq"] for head in exported.json["items"]] == [2, 1]
-    (heads := tmp_path / "heads.json").write_text(exported.out)
-    compared = await qlp("log", "verify", "--heads", str(heads), url=database.url)
-    assert "in 2 seals, 2 exported heads" in compared.out
-    tamper(database, "delete from seals where seq = 2")
-    tamper(database, "delete from checkpoints where name = 'seals'")
+    shown = await qlp("log", "seals", "--json", url=database.url)
+    assert [(each["seal"], each["events"]) for each in shown.json["items"]] == [(2, 10), (1, 5)]
+    kept = await qlp("log", "seals", "--text", url=database.url)
+    assert kept.out.splitlines() == [each["text"] for each in reversed(shown.json["items"])]
+    (anchor := tmp_path / "seals.jws").write_text(kept.out)
+    compared = await qlp("log", "verify", "--anchor", str(anchor), url=database.url)
+    assert "in 2 seals, 2 of them kept elsewhere" in compared.out
+    tamper(database, "delete from seals where seq = 2; update seal_progress set seq = 1")
     assert (await qlp("log", "verify", url=database.url)).code == 0
-    said = await qlp("log", "verify", "--heads", str(heads), "--json", url=database.url)
+    said = await qlp("log", "verify", "--anchor", str(anchor), "--json", url=database.url)
     assert said.code == 1
     assert [(f["kind"], f["seal"]) for f in said.json["findings"]] == [("seal removed", 2)]
 
 
-async def test_a_file_that_holds_no_heads_is_refused_with_its_field(
-    database: Database, tmp_path: Path
+async def test_an_anchor_that_holds_nothing_is_an_error(database: Database, tmp_path: Path) -> None:
+    (empty := tmp_path / "seals").write_text("what is this?\n")
+    said = await qlp("log", "verify", "--anchor", str(empty), url=database.url)
+    assert (said.code, "holds no seal" in said.err) == (1, True)
+    missing = await qlp("log", "verify", "--anchor", str(tmp_path / "none"), url=database.url)
+    assert (missing.code, "No such file" in missing.err) == (1, True)
+    wrong = await qlp("log", "verify", "--anchor", "https://x/a/b/c?sig=hidden", url=database.url)
+    assert (wrong.code, "must be a container" in wrong.err) == (2, True)
+    assert "hidden" not in wrong.err
+
+
+async def test_an_event_is_proved_and_a_page_of_python_checks_it(
+    pool: AsyncConnectionPool, database: Database, tmp_path: Path
 ) -> None:
-    wrong = {"items": [{"seq": 1, "digest": "abc"}]}
-    (path := tmp_path / "heads.json").write_text(json.dumps(wrong))
-    said = await qlp("log", "verify", "--heads", str(path), url=database.url)
-    assert (said.code, said.out) == (1, "")
-    assert "items.0.digest" in said.err
-    missing = await qlp("log", "verify", "--heads", str(tmp_path / "none"), url=database.url)
-    assert missing.code == 1
-    assert "No such file" in missing.err
+    key = new_key(tmp_path)
+    stream = await sealed(pool, key)
+    [event, *_] = await EventLog(pool).read_stream(stream)
+    said = await qlp("log", "prove", str(event.event_id), url=database.url)
+    assert (said.code, "is covered by seal 1, which is signed" in said.out) == (0, True)
+    proved = await qlp("log", "prove", str(event.event_id), "--json", url=database.url)
+    (proof := tmp_path / "proof.json").write_text(proved.out)
+    page = ROOT / "docs/security/check_proof.py"
+    command = [sys.executable, "-I", str(page), str(proof)]
+    checked = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=True
+    )
+    assert checked.stdout.startswith(
+        f"event {event.event_id} in stream {stream} is covered by seal 1 of 20"
+    )
+    none = await qlp("log", "prove", str(uuid4()), url=database.url)
+    assert (none.code, "no event" in none.err) == (1, True)
+    wrong = await qlp("log", "prove", "nonsense", url=database.url)
+    assert (wrong.code, wrong.err) == (1, "qlp: 'nonsense' is not an id\n")
 
 
 async def test_followers_are_shown_with_the_lanes_in_which_they_are_behind(

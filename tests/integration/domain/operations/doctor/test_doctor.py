@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,12 +16,10 @@ from azure.servicebus.aio import ServiceBusClient
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import open_pool
-from domain.eventlog.checkpoints import CheckpointStore
 from domain.eventlog.log import EventLog
-from domain.eventlog.seals import Sealer
 from domain.messaging.rejected import RejectedMessages
 from domain.operations.doctor import database as doctor_database
-from domain.operations.doctor import protection as doctor_protection
+from domain.operations.doctor import sealing as doctor_sealing
 from domain.operations.doctor.database import DatabaseExam
 from domain.operations.doctor.examine import examine_environment
 from domain.operations.doctor.findings import Finding, worst
@@ -30,10 +29,14 @@ from domain.operations.doctor.triggers import _tried, examine_triggers
 from domain.operations.log_integrity import LogVerifier
 from domain.projections.intents import IntentReads
 from domain.projections.registry import Projections
+from domain.sealing.anchors import FileAnchor
+from domain.sealing.keys import FileKey
+from domain.sealing.sealer import Sealer
 from domain.settings import Settings
 from tests.support.intents.recorder import Recorder
 from tests.support.postgres import Database
 from tests.support.qlp import qlp
+from tests.support.sealing import new_key
 from tests.support.servicebus.broker import BrokerFactory, BrokerProcess
 
 
@@ -55,12 +58,11 @@ async def test_a_healthy_database_passes_and_is_left_as_it_was(
     findings = await DatabaseExam(pool, 60).examine()
     by_check = {finding.check: finding for finding in findings}
     assert {
-        *("database", "schema", "rights", "triggers", "vectors", "horizon", "relay"),
+        *("database", "schema", "rights", "triggers", "vectors", "sealing", "relay"),
         *("stalled intents", "rejected messages"),
     } <= set(by_check)
     ailing = [finding for finding in findings if finding.status != "ok"]
-    # Other tests' databases share the server, and so its horizon.
-    assert [finding for finding in ailing if finding.check != "horizon"] == []
+    assert ailing == []
     assert await EventLog(pool).heads() == head
 
 
@@ -176,10 +178,7 @@ MORE = [
     ),
     ("create table more () inherits (events)", "events shares its rows with another table"),
     ("alter table seals set unlogged", "seals is unlogged: a crash would empty it"),
-    (
-        "create or replace view log_horizon as select '1'::xid8 as horizon",
-        "the view log_horizon is not as the migrations define it",
-    ),
+    ("alter table seal_heads set unlogged", "seal_heads is unlogged: a crash would empty it"),
 ]
 
 
@@ -198,7 +197,7 @@ async def test_what_the_owner_tries_is_rolled_back(
     database: Database, pool: AsyncConnectionPool
 ) -> None:
     await Recorder(pool).finished()
-    await Sealer(CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(pool).run_until_caught_up()
     [fine] = await examine_triggers(pool, database.admin_url)
     assert (fine.status, "(tried)" in fine.detail) == ("ok", True)
     verified = await LogVerifier(pool).verify()
@@ -263,12 +262,40 @@ async def test_a_sealer_that_stands_still_is_found(
     await Recorder(pool).submitted()
     [fresh] = await found(pool, "sealing")
     assert (fresh.status, fresh.detail.startswith("the oldest unsealed")) == ("ok", True)
-    monkeypatch.setattr(doctor_protection, "_UNSEALED_SECONDS", 0.0)
+    monkeypatch.setattr(doctor_sealing, "_LATE_SECONDS", 0.0)
     [stalled] = await found(pool, "sealing")
     assert (stalled.status, "seal_log" in stalled.fix) == ("warn", True)
-    await Sealer(CheckpointStore(pool)).run_until_caught_up()
+    await Sealer(pool).run_until_caught_up()
     [sealed] = await found(pool, "sealing")
-    assert (sealed.status, sealed.detail) == ("ok", "every readable event is sealed")
+    assert (sealed.status, sealed.detail) == ("ok", "every event is sealed")
+
+
+async def test_seals_that_are_missing_not_signed_or_kept_nowhere_are_found(
+    pool: AsyncConnectionPool,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await Recorder(pool).submitted()
+    await Sealer(pool).run_until_caught_up()
+    [signature] = await found(pool, "seals' signature")
+    assert (signature.status, "QLP_SEAL_SIGNER" in signature.fix) == ("warn", True)
+    [nowhere] = await found(pool, "seals' anchor")
+    assert (nowhere.status, "QLP_SEAL_ANCHOR" in nowhere.fix) == ("warn", True)
+    key, anchor = FileKey(new_key(tmp_path)), FileAnchor(tmp_path / "seals")
+    await Recorder(pool).submitted()
+    await Sealer(pool, key, anchor).run_until_caught_up()
+    assert await found(pool, "seals' signature") == []
+    [kept] = await found(pool, "seals' anchor")
+    assert (kept.status, kept.detail) == ("ok", f"{tmp_path}/seals has seals up to 2")
+    await Recorder(pool).submitted()
+    await Sealer(pool, key).run_until_caught_up()
+    monkeypatch.setattr(doctor_sealing, "_LATE_SECONDS", 0.0)
+    [late] = await found(pool, "seals' anchor")
+    assert (late.status, "the next one has waited" in late.detail) == ("fail", True)
+    as_owner(database, "set session_replication_role = replica; delete from seals")
+    [missing] = await found(pool, "sealing")
+    assert (missing.status, missing.detail) == ("fail", "seals that were made are missing")
 
 
 async def test_a_schema_that_is_behind_is_found(
@@ -303,28 +330,6 @@ async def test_lost_vectors_are_found(pool: AsyncConnectionPool, database: Datab
     fix = "qlp embeddings migrate --to text-embedding-3-large --dimensions 512"
     assert embeddings.fix == fix
     assert (search.check, search.fix) == ("similarity", "qlp similarity index --kind binary")
-
-
-async def test_whoever_holds_the_horizon_is_named(
-    pool: AsyncConnectionPool, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor_database, "_HORIZON_WARN", 0.0)
-    with psycopg.connect(database.admin_url, application_name="a forgotten session") as holder:
-        pid = holder.info.backend_pid
-        holder.execute("select pg_current_xact_id()")
-        named = [
-            finding
-            for finding in await found(pool, "horizon")
-            if f"pid {pid} (a forgotten session" in finding.detail
-        ]
-    [finding] = named
-    assert finding.status == "warn"
-    assert f"pg_terminate_backend({pid})" in finding.fix
-
-
-def test_a_horizon_held_for_long_is_a_failure() -> None:
-    severity = doctor_database._severity
-    assert [severity(each) for each in (0.1, 10, 120, None)] == ["ok", "warn", "fail", "warn"]
 
 
 async def test_a_follower_beyond_the_end_of_the_log_is_named(
