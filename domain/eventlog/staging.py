@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Iterable,
     Mapping,
     Sequence,
 )
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,14 @@ class Staged:
         streams: number of streams they belong to.
         known: number of events that are already in the log, identical.
         tenants: number of tenants they belong to.
+        left_out: number of events in the file that were left out on purpose, and not staged.
     """
 
     events: int
     streams: int
     known: int
     tenants: int
+    left_out: int = 0
 
     @property
     def new(self) -> int:
@@ -92,6 +96,7 @@ class Staging:
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection = connection
         self._heads: dict[str, list[int]] = {"lanes": [], "positions": []}
+        self._left_out: Counter[str] = Counter()
 
     async def begin(self) -> bool:
         """Begin an import; returns whether an accepted one has yet to be moved.
@@ -121,29 +126,44 @@ class Staging:
 
     @asynccontextmanager
     async def loaded(
-        self, events: Iterable[ImportedEvent], progress: Callable[[int], None]
+        self,
+        events: Iterable[ImportedEvent],
+        without: Collection[str],
+        progress: Callable[[int], None],
     ) -> AsyncIterator[None]:
         """Fill the table for the block; it is emptied at the end, unless the import was accepted.
 
         Args:
             events: what to load.
+            without: streams that are left out.
             progress: called with the number of bytes read so far.
 
         Raises:
             domain.eventlog.transfer.InvalidExport: as `read_export`.
+            ImportRefused: a stream to leave out is not there.
         """
         try:
-            await self._load(events, progress)
+            await self._load(events, without, progress)
+            if missing := sorted(set(without) - self._left_out.keys()):
+                raise ImportRefused(f"without: the file has no stream {missing[0]!r}")
             yield
         finally:
             if not self._connection.closed and not await self._rows("accepted"):
                 await self._clear()
 
-    async def _load(self, events: Iterable[ImportedEvent], progress: Callable[[int], None]) -> None:
+    async def _load(
+        self,
+        events: Iterable[ImportedEvent],
+        without: Collection[str],
+        progress: Callable[[int], None],
+    ) -> None:
         done = 0
         async with self._connection.cursor() as cursor, cursor.copy(_SQL["copy"]) as copy:
             for imported in events:
                 event = imported.event
+                if event.stream_id in without:
+                    self._left_out[event.stream_id] += 1
+                    continue
                 await copy.write_row((imported.line, lane_of(event.stream_id), *event[2:]))
                 done += imported.size
                 progress(done)
@@ -165,7 +185,7 @@ class Staging:
             ) from None
         await self._refuse(_WITH_THE_LOG)
         [row] = await self._rows("count")
-        return Staged(*row)
+        return replace(Staged(*row), left_out=self._left_out.total())
 
     async def streams(self) -> AsyncGenerator[list[RecordedEvent]]:
         """Every stream of the table, complete, as it will be in the log."""
@@ -285,6 +305,6 @@ _REFUSALS: Mapping[str, Callable[..., str]] = {
     "gap": lambda line, stream, wanted, first: (
         f"line {line}: streamversion: the log needs version {wanted} of {stream!r} next, the file "
         + ("has gaps after it" if first == wanted else f"begins with {first}")
-        + ": export whole streams, without --type"
+        + f": export whole streams, without --type; or import the others, --without {stream}"
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -115,6 +115,7 @@ async def import_events(
     admin_url: str,
     file: BinaryIO,
     *,
+    without: Collection[str] = (),
     confirm: Callable[[Staged], bool],
     progress: Callable[[int], None] = lambda _bytes: None,
     accepted: Callable[[], None] = lambda: None,
@@ -129,6 +130,7 @@ async def import_events(
     Args:
         admin_url: signs in as the tables' owner, who alone may insert without the append functions.
         file: the export, read once from its current position; may be a pipe.
+        without: streams that are left out, such as one whose versions have a gap.
         confirm: called once the file is verified; if it returns False, nothing is imported.
         progress: called with the number of bytes read so far.
         accepted: called once the import is certain.
@@ -142,7 +144,7 @@ async def import_events(
         staging = Staging(connection)
         if await staging.begin():
             await staging.move(_write_read_model)
-        async with staging.loaded(read_export(file), progress):
+        async with staging.loaded(read_export(file), without, progress):
             staged = await staging.check()
             done = await _examined(staging, staged)
             if not confirm(staged):

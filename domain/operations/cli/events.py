@@ -7,7 +7,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -229,6 +229,10 @@ def events_import(
         bool,
         typer.Option("--give-up", help="Forget the rest of an import that cannot be finished."),
     ] = False,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STREAM", help="Leave this stream out; may be repeated."),
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: AsJson = False,
@@ -244,13 +248,13 @@ def events_import(
     the next one finishes it, or --resume does.
     """
     if resume or give_up:
-        if file is not None or dry_run or (resume and give_up):
-            raise typer.BadParameter("--resume takes no file and no --dry-run, nor does --give-up")
+        if file is not None or dry_run or without or (resume and give_up):
+            raise typer.BadParameter("--resume and --give-up take no file and no other option")
         _end(give_up, yes, json)
         return
     if file is None:
         raise typer.BadParameter("name the file of an export, or - for standard input")
-    _import(file, dry_run, yes, json)
+    _import(file, without or (), dry_run, yes, json)
 
 
 def _end(give_up: bool, yes: bool, json: bool) -> None:
@@ -270,7 +274,7 @@ def _end(give_up: bool, yes: bool, json: bool) -> None:
     run(work)
 
 
-def _import(file: str, dry_run: bool, yes: bool, json: bool) -> None:
+def _import(file: str, without: Collection[str], dry_run: bool, yes: bool, json: bool) -> None:
     if file == "-" and not (dry_run or yes):
         raise typer.BadParameter(
             "standard input is the file, so nobody can confirm: try --dry-run, then use --yes"
@@ -284,6 +288,7 @@ def _import(file: str, dry_run: bool, yes: bool, json: bool) -> None:
                     f"events: {staged.events}, streams: {staged.streams}, "
                     f"tenants: {staged.tenants}; {staged.known} events are in this log already, "
                     f"{staged.new} are new"
+                    + (f"; {staged.left_out} are left out" if staged.left_out else "")
                 )
             if staged.new and not dry_run:
                 confirm(f"Import {staged.new} events?", yes)
@@ -298,6 +303,7 @@ def _import(file: str, dry_run: bool, yes: bool, json: bool) -> None:
             done = await import_events(
                 owner_url(),
                 source,
+                without=without,
                 confirm=agree,
                 progress=bar.show,
                 accepted=certain,

@@ -53,6 +53,7 @@ from domain.sealing.sealer import Sealer
 from tests.support.intents.recorder import Recorder
 from tests.support.intents.specification import INTENT, submitted
 from tests.support.postgres import Database, everything
+from tests.support.qlp import qlp
 
 EVERYTHING = Filter()
 
@@ -570,7 +571,7 @@ async def test_an_import_that_stands_still_holds_up_nobody_for_long(
         import_ = Staging(owner)
         await import_.begin()
         with exported_file.open("rb") as file:
-            await import_._load(read_export(file), lambda _: None)
+            await import_._load(read_export(file), (), lambda _: None)
 
         async def stands_still() -> None:
             async with owner.transaction():
@@ -801,3 +802,30 @@ async def test_an_export_takes_the_same_memory_for_any_number_of_events(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.3
+
+
+async def test_a_stream_with_a_gap_does_not_keep_the_others_from_being_imported(
+    pool: AsyncConnectionPool,
+    intents: list[UUID],
+    database: Database,
+    target: Database,
+    target_pool: AsyncConnectionPool,
+    tmp_path: Path,
+) -> None:
+    """As SQL can make one; the refusal says how to go on."""
+    broken = f"intent-{intents[0]}"
+    with psycopg.connect(database.admin_url) as owner:
+        owner.execute("set session_replication_role = replica")
+        owner.execute("delete from events where stream_id = %s and version = 2", [broken])
+    await exported(pool, path := tmp_path / "log")
+    with pytest.raises(ImportRefused, match=f"import the others, --without {broken}$"):
+        await imported(target, path)
+    command = ("events", "import", str(path), "--yes", "--json", "--without")
+    unknown = await qlp(*command, "nothing", url=target.url, DATABASE_ADMIN_URL=target.admin_url)
+    assert (unknown.code, "the file has no stream 'nothing'" in unknown.err) == (1, True)
+    said = await qlp(*command, broken, url=target.url, DATABASE_ADMIN_URL=target.admin_url)
+    assert said.code == 0
+    everything_else = [e for e in await whole(pool) if e.stream_id != broken]
+    assert told(await whole(target_pool)) == told(everything_else)
+    assert said.json["staged"]["left_out"] == len(await whole(pool)) - len(everything_else)
+    assert (await LogVerifier(target_pool).verify()).intact
