@@ -249,7 +249,9 @@ def events_import(
     """
     if resume or give_up:
         if file is not None or dry_run or without or (resume and give_up):
-            raise typer.BadParameter("--resume and --give-up take no file and no other option")
+            raise typer.BadParameter(
+                "--resume takes no file and no other option, nor does --give-up"
+            )
         _end(give_up, yes, json)
         return
     if file is None:

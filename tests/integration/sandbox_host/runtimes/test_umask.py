@@ -50,7 +50,10 @@ def _writable_by_others(top: Path) -> list[str]:
     found = []
     for folder, folders, files in os.walk(top):
         for name in ("", *folders, *files):
-            mode = os.lstat(os.path.join(folder, name)).st_mode
+            try:
+                mode = os.lstat(os.path.join(folder, name)).st_mode
+            except FileNotFoundError:
+                continue  # the host has just removed it
             if (stat.S_ISDIR(mode) or stat.S_ISREG(mode)) and mode & stat.S_IWOTH:
                 found.append(os.path.join(folder, name))
     return found

@@ -273,6 +273,7 @@ async def test_a_long_reader_delays_the_exchange_and_not_everybody_else(
         while len(made_by_try) < 2 or made_by_try[-1] < made_by_try[0] + 4:
             assert not rebuilding.done()
             await asyncio.sleep(0.01)
+            await reader.execute("select")  # else the server ends it after a minute
         await reader.close()
         rebuilt = await rebuilding
     assert rebuilt.swap_tries > 1
