@@ -10,12 +10,19 @@ import json
 import struct
 import sys
 import uuid
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MEMBERS = {
+    *("event_id", "command_id", "stream_id", "version", "type", "schema_version", "tenant_id"),
+    *("recorded_at", "recorded_at_microseconds", "metadata", "data"),
+}
 
 
 def _sha256(*parts: bytes) -> bytes:
@@ -42,6 +49,9 @@ def check(proof: dict[str, Any], pem: str) -> str:
     numbers = (event["recorded_at_microseconds"], event["version"], event["schema_version"])
     fixed = struct.pack(">16s16sqih5i", *ids, *numbers, *map(len, texts))
     digest = _sha256(b"\x01", fixed, *texts)
+    recorded_at = _EPOCH + timedelta(microseconds=event["recorded_at_microseconds"])
+    _require(event["recorded_at"] == recorded_at.isoformat(), "recorded_at is not the time covered")
+    _require(event.keys() == _MEMBERS, "the event has other members than are covered")
 
     # 2. The lane's chain leads from the event to the lane's last event in the seal.
     chain = bytes.fromhex(proof["chain_before"])

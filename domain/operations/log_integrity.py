@@ -189,18 +189,27 @@ class LogVerifier:
         """Verify the seals after number ``since``."""
         if since:
             assert result.last is not None
-            verifier.begin(since, result.last.digest, start)
+            signed = result.last.key_id is not None
+            verifier.begin(since, result.last.digest, start, signed=signed)
         else:
             verifier.begin(*await self._range_seals.last(), start)
+        made = await self._seals.made()
+        known: set[str | None] = set()
         async for stored in self._seals.after(since):
             result.seals += 1
+            if stored.seal is not None and stored.seal.key_id not in known:
+                known.add(stored.seal.key_id)
+                verifier.learn(await self._seals.keys())
             for finding in verifier.findings(stored):
                 result.add_finding(finding)
             if stored.seal is not None:
                 result.note_key(stored.seal)
                 result.last = stored.seal
-        for finding in verifier.cut_off(await self._seals.made()):
+        for finding in verifier.cut_off(made, await self._seals.made()):
             result.add_finding(finding)
+        for lane, position, seq in await self._seals.heads_of_nothing():
+            detail = "a head of a seal that was not made"
+            result.add_finding(LogFinding(Kind.SEAL_CHANGED, detail, seq, lane, position))
 
     async def _verify_lanes(
         self, start: Sequence[SealedHead], result: Verification, progress: Progress

@@ -36,8 +36,11 @@ class SealVerifier:
         self._heads: list[LaneHead] = []
         self._signed = False
 
-    def begin(self, number: int, digest: bytes, heads: Sequence[SealedHead]) -> None:
+    def begin(
+        self, number: int, digest: bytes, heads: Sequence[SealedHead], *, signed: bool = False
+    ) -> None:
         """Begin behind a seal with this number, digest, and heads of lanes."""
+        self._signed = signed
         self._expected, self._previous = number + 1, digest
         self._heads = [LaneHead(head.position, head.chain_digest) for head in heads]
         self._kept = {seq: found for seq, found in self._kept.items() if seq > number}
@@ -45,11 +48,15 @@ class SealVerifier:
     def findings(self, stored: StoredSeal) -> Iterator[LogFinding]:
         """What is wrong with the next seal, and what is missing before it."""
         yield from self._missing(stored.seq - 1)
-        if stored.seq != self._expected:
+        if stored.seq < self._expected:
+            detail = "its number is that of an earlier one"
+            yield LogFinding(Kind.SEAL_CHANGED, detail, stored.seq)
+        elif stored.seq != self._expected:
             self._previous = None  # is not known
         self._expected = stored.seq + 1
         for lane, head in stored.heads.items():
-            self._heads[lane] = head
+            if lane in range(len(self._heads)):
+                self._heads[lane] = head
         seal = stored.seal
         yield from self.compare(stored.seq, seal.digest if seal is not None else b"")
         if seal is None or seal.number != stored.seq:
@@ -67,6 +74,11 @@ class SealVerifier:
             yield LogFinding(*wrong, stored.seq)
         self._previous = seal.digest
 
+    def learn(self, keys: Mapping[str, PublicKey]) -> None:
+        """Take further keys, which were first used since."""
+        if not self._only_these:
+            self._keys = {**self._keys, **keys}
+
     def compare(self, number: int, digest: bytes) -> Iterator[LogFinding]:
         """How a seal differs from those of its number that are kept elsewhere."""
         for each in self._kept.pop(number, ()):
@@ -74,11 +86,19 @@ class SealVerifier:
                 detail = f"kept elsewhere is {each.hex()}, now it is {digest.hex() or 'no seal'}"
                 yield LogFinding(Kind.ANCHOR_DIFFERS, detail, number)
 
-    def cut_off(self, made: int | None) -> Iterator[LogFinding]:
-        """What is missing after the last seal, if so many were made; None: that is not known."""
-        if made is None:
+    def cut_off(self, made: int | None, made_now: int | None) -> Iterator[LogFinding]:
+        """What is missing after the last seal.
+
+        Args:
+            made: how many were made before all of them were read; None: that is not known.
+            made_now: how many were made since.
+        """
+        if made is None or made_now is None:
             detail = "how many seals were made is not in the database any more"
             yield LogFinding(Kind.SEAL_REMOVED, detail, self._expected)
+        elif made_now < self._expected - 1:
+            detail = f"only {made_now} seals were made, says the database"
+            yield LogFinding(Kind.SEAL_CHANGED, detail, self._expected - 1)
         else:
             yield from self._missing(made)
         for number in sorted(self._kept):

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 _BLOB = re.compile(r"seal-(\d{12,19})-([0-9a-f]{64})\.jws")
 _FILE_MODE = 0o644
 _CALL_SECONDS = 30.0
+
+#: How long another process may write to a file. Seconds.
+_LOCK_SECONDS = 5.0
 
 #: The end of a file, which contains a whole line. Bytes.
 _TAIL = 2 * MAX_TEXT
@@ -80,7 +84,7 @@ class FileAnchor:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             with open(os.open(self._path, flags, _FILE_MODE), "r+b", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # ends with the file
+                self._lock(file.fileno())  # ends with the file
                 file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
                 lines = file.readall().split(b"\n")
                 torn = lines.pop() != b""  # somebody was killed while he wrote
@@ -89,10 +93,23 @@ class FileAnchor:
                         return
                     if last.number >= seal.number:
                         raise _differs(self.name, seal, last)
-                file.write(f"{chr(10) * torn}{seal}\n".encode())
+                line = f"{chr(10) * torn}{seal}\n".encode()
+                if file.write(line) != len(line):
+                    raise AnchorUnavailable(f"{self.name}: no space is left")
                 os.fsync(file.fileno())
         except OSError as error:
             raise AnchorUnavailable(f"{self.name}: {error.strerror}") from None
+
+    def _lock(self, descriptor: int) -> None:
+        until = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise AnchorUnavailable(f"{self.name}: somebody keeps it locked") from None
+                time.sleep(0.05)
 
     async def kept(self) -> AsyncIterator[Kept]:
         """See `Anchor.kept`; a line that is no seal is left out."""

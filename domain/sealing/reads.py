@@ -61,7 +61,7 @@ class SealReads:
             for number, lane, *head in await fetch(self._pool, _SQL["heads_of"], params):
                 heads.setdefault(number, {})[lane] = LaneHead(*head)
             for number, text in rows:
-                yield StoredSeal(number, _parsed(text), heads.get(number, {}))
+                yield StoredSeal(number, _parsed(text or ""), heads.get(number, {}))
             seq = rows[-1][0]
 
     async def newest(self, limit: int) -> list[Seal]:
@@ -85,6 +85,12 @@ class SealReads:
         for seq, to, text in await fetch(self._pool, _SQL["covering"], params):
             return Covering(seq, to, _parsed(text or ""))
         return None
+
+    async def heads_of_nothing(self) -> Sequence[tuple[int, int, int]]:
+        """Lane, position and number of heads, at most 1,000, of seals that were not made."""
+        params = {"limit": 1000}
+        rows = await fetch(self._pool, _SQL["heads_of_nothing"], params)
+        return [(lane, position, seq) for lane, position, seq in rows]
 
     async def made(self) -> int | None:
         """How many seals were made; None if that is gone."""

@@ -7,8 +7,8 @@ left join lateral (select seq, statement from seals order by seq desc limit 1) s
 left join lateral (select seq, digest from range_seals order by seq desc limit 1) r on s.seq is null
 
 -- name: lanes
--- Each lane's head now, and as it was sealed last.
-select coalesce(h.lane_position, 0), coalesce(s.lane_position, 0), s.chain_digest
+-- Each lane's head now, and as the last seal states it: another one may be made meanwhile.
+select coalesce(h.lane_position, 0), coalesce(s.lane_position, 0), s.chain_digest, e.chain_digest
 from generate_series(0, 255) as l (lane)
 left join lateral (
     select lane_position from events
@@ -16,8 +16,9 @@ left join lateral (
 ) h on true
 left join lateral (
     select lane_position, chain_digest from seal_heads
-    where lane = l.lane::smallint order by lane_position desc limit 1
+    where lane = l.lane::smallint and seq <= %(seq)s order by seq desc limit 1
 ) s on true
+left join events e on e.lane = l.lane::smallint and e.lane_position = s.lane_position
 order by l.lane
 
 -- name: chain
@@ -57,7 +58,8 @@ select seq from seal_anchors where anchor = %(anchor)s
 
 -- name: anchor
 insert into seal_anchors (anchor, seq) values (%(anchor)s, %(seq)s)
-on conflict (anchor) do update set seq = excluded.seq, kept_at = now()
+on conflict (anchor) do update
+set seq = greatest(seal_anchors.seq, excluded.seq), kept_at = now()
 
 -- name: seals
 select seq, statement from seals where seq > %(after)s order by seq limit %(limit)s
@@ -91,6 +93,13 @@ select h.seq, h.lane_position, s.statement from seal_heads h left join seals s u
 where h.lane = %(lane)s and h.lane_position >= %(lane_position)s
 order by h.lane_position
 limit 1
+
+-- name: heads_of_nothing
+-- Heads of seals that were not made. In one statement with how many were: some may be made now.
+select h.lane::integer, h.lane_position, h.seq from seal_heads h
+where h.seq > (select seq from seal_progress) or h.seq < 1 or h.lane not between 0 and 255
+order by h.seq, h.lane
+limit %(limit)s
 
 -- name: progress
 select seq from seal_progress

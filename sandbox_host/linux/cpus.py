@@ -49,18 +49,21 @@ class ProgramCpus:
 
 def bind(pids: Iterable[int], cpu: int) -> None:
     """Let processes, and what they start later, run on ``cpu`` only; ended ones are skipped."""
-    _let_run(pids, {cpu})
+    _let_run(pids, {cpu}, ProcessLookupError)
 
 
 def unbind(pids: Iterable[int]) -> None:
-    """Let processes run wherever this one may: a killed one must run once more to end."""
-    _let_run(pids, os.sched_getaffinity(0))
+    """Let killed processes run wherever this one may: each must run once more to end.
+
+    Where that is refused, they were not bound either.
+    """
+    _let_run(pids, os.sched_getaffinity(0), OSError)
 
 
-def _let_run(pids: Iterable[int], cpus: set[int]) -> None:
+def _let_run(pids: Iterable[int], cpus: set[int], expected: type[OSError]) -> None:
     for pid in pids:
         for thread in threads_of(pid):
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(expected):
                 os.sched_setaffinity(thread, cpus)
 
 
@@ -68,7 +71,7 @@ def threads_of(pid: int) -> list[int]:
     """The ids of a process's threads; none if it has ended."""
     try:
         return [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:
         return []
 
 

@@ -147,7 +147,7 @@ def _start_time(pid: int) -> int | None:
         OSError: it cannot be read now, for example because too many files are open.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, *rest = stat.rpartition(")")[2].split()

@@ -10,9 +10,23 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def in_background(running: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Run ``work`` as a task that is cancelled when ``running`` exits."""
+def in_background(
+    running: contextlib.AsyncExitStack,
+    work: Coroutine[None, None, None],
+    if_it_fails: Callable[[], object],
+) -> None:
+    """Run ``work`` as a task that is cancelled when ``running`` exits.
+
+    If it ends with an error, that is raised then; what it held must not go on without it, so
+    ``if_it_fails`` is called at once.
+    """
     task = asyncio.create_task(work)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            if_it_fails()
+
+    task.add_done_callback(ended)
 
     async def stop() -> None:
         task.cancel()

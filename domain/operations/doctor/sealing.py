@@ -51,6 +51,11 @@ async def _anchored(pool: AsyncConnectionPool) -> Finding:
         detail = "no seal is kept outside of the database, whose owner can rewrite them all"
         fix = "set QLP_SEAL_ANCHOR; see docs/operators.md"
         return Finding("seals' anchor", "warn", detail, fix)
+    made = await SealReads(pool).made()
+    if made is not None and seq > made:
+        detail = f"{anchor} has seals up to {seq}, and the log only up to {made}"
+        fix = "see `qlp log verify --anchor` and docs/operators.md"
+        return Finding("seals' anchor", "fail", detail, fix)
     if seconds is not None and seconds > _LATE_SECONDS:
         detail = f"{anchor} has seals up to {seq}; the next one has waited for {seconds:.0f} s"
         return Finding("seals' anchor", "fail", detail, _RUNNING)

@@ -20,12 +20,12 @@ from sandbox_host.runtimes.bubblewrap.keeper import hasten
 #: A box that ends within this time needs no help. Seconds.
 _PATIENCE_SECONDS = 0.05
 
-#: How long new processes of a box may turn up, which none can once its PID 1 has run. Seconds.
-_LONGEST_SECONDS = 10.0
+#: Between two looks at what is left of a box, and for how long at most. Seconds.
+_PAUSE_SECONDS, _LONGEST_SECONDS = 0.01, 60.0
 
 
 def end_soon(init: int, pidfd: int) -> None:
-    """Make a box end of whose PID 1 SIGKILL was sent; returns when all of it was killed.
+    """Make a box end to whose PID 1 SIGKILL was sent; returns when that has ended.
 
     It blocks: call it in a thread.
 
@@ -39,18 +39,17 @@ def end_soon(init: int, pidfd: int) -> None:
         namespace = os.readlink(f"/proc/{init}/ns/pid")
     except OSError:
         return  # it has just ended
-    hasten(init)
     killed: set[int] = set()
     until = time.monotonic() + _LONGEST_SECONDS
-    while not _has_ended(pidfd, 0) and time.monotonic() < until:
+    # While threads of PID 1 end, its children pass from one to another, and a look may miss some.
+    while not _has_ended(pidfd, _PAUSE_SECONDS if killed else 0) and time.monotonic() < until:
+        hasten(init)
         fresh = set(descendants(init)) - killed
-        if not fresh:
-            break
         for pid in fresh:
             _kill_in(namespace, pid)
-        killed |= fresh
-    # Only now: what still runs would take the time of the CPUs that it is let onto.
-    unbind(killed)
+        # Only now: what still runs would take the time of the CPUs that it is let onto.
+        unbind({init, *fresh})
+        killed |= {init, *fresh}
 
 
 def _has_ended(pidfd: int, seconds: float) -> bool:

@@ -77,23 +77,29 @@ def kill_boxes(whose: Callable[[str], bool]) -> int:
 
 
 def hasten(pid: int) -> None:
-    """Let a killed process run at once, since it must run once more to end.
+    """Let a killed process run at once, all its threads: each must run once more to end.
 
-    A program can give up the turns of its box's PID 1 and crowd it out; the other processes of the
-    box only end once that one has.
+    A program can give up the turns of its box's PID 1, crowd it out, and put threads into it; the
+    other processes of the box only end once that one has.
     """
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            _hasten_thread(int(thread))
+
+
+def _hasten_thread(thread: int) -> None:
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
         return
     # Without the right to that: as much as is possible of what any process has.
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, 0)
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/autogroup", "w") as file:
+        os.setpriority(os.PRIO_PROCESS, thread, 0)
+    with contextlib.suppress(OSError), open(f"/proc/{thread}/autogroup", "w") as file:
         file.write("0")
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(pid, os.sched_getaffinity(0))
+        os.sched_setaffinity(thread, os.sched_getaffinity(0))
 
 
 def _host_of(pid: str) -> str | None:

@@ -206,9 +206,11 @@ class BwrapProcess:
             self._ending = self._loop.run_in_executor(_ENDING, self._end_soon, self._init)
 
     def _end_soon(self, init: int) -> None:
-        for call in self.before_end:
-            call()
-        end_soon(self._init_pid, init)
+        try:
+            for call in self.before_end:
+                call()
+        finally:
+            end_soon(self._init_pid, init)
 
     async def wait(self) -> tuple[int, resource.struct_rusage | None]:
         """Wait for the end of the box and of its output.
@@ -253,6 +255,8 @@ class BwrapProcess:
             await self._learn_init()
             self.kill()
             await self.wait()
+        if self._init is not None:
+            _reap_adopted(self._init_pid)  # if `wait` was cancelled before it could
         for reader in self._readers:
             reader.close()
         self._stdin.close()

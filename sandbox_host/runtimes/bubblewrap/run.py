@@ -68,11 +68,13 @@ async def _supervise(box: BwrapBox, record: RunRecord, kill_requested: asyncio.E
             limits.wall_seconds, process.kill, Kill.DEADLINE
         )
         running.callback(deadline.cancel)
-        in_background(running, when(kill_requested, partial(process.kill, Kill.REQUEST)))
-        in_background(running, watch.watch(too_many_inodes))
+        in_background(
+            running, when(kill_requested, partial(process.kill, Kill.REQUEST)), process.kill
+        )
+        in_background(running, watch.watch(too_many_inodes), process.kill)
         if box.group is None:
             process.before_end.append(watchdog.sample_cpu)
-            in_background(running, watchdog.watch())
+            in_background(running, watchdog.watch(), process.kill)
         returncode, rusage = await process.wait()
     wall_ms = (time.perf_counter() - record.started) * 1e3
     if box.group is not None:

@@ -245,13 +245,13 @@ def _written(process: str) -> int:
     with contextlib.suppress(FileNotFoundError):  # a kernel without I/O accounting
         lines = Path(f"{process}/io").read_bytes().splitlines()
         by_calls = int(dict(line.split(b": ") for line in lines)[b"wchar"])
-    fields = Path(f"{process}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
     touched = int(fields[7]) + int(fields[8]) - int(fields[21])  # minflt, cminflt, rss
     return by_calls + touched * _PAGE
 
 
 def _lives(task: str) -> bool:
     with contextlib.suppress(OSError):
-        state, *fields = Path(f"{task}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = Path(f"{task}/stat").read_text(errors="replace").rpartition(")")[2].split()
         return state not in ("Z", "X") and not int(fields[5]) & _PF_EXITING
     return False

@@ -164,10 +164,14 @@ class ConfinedRun:
                 limits.wall_seconds, process.kill, Kill.DEADLINE
             )
             running.callback(deadline.cancel)
-            in_background(running, when(self._kill_requested, partial(process.kill, Kill.REQUEST)))
-            in_background(running, watch.watch())
-            in_background(running, watchdog.watch())
-            in_background(running, self._watch_files(process, supervisor))
+            in_background(
+                running,
+                when(self._kill_requested, partial(process.kill, Kill.REQUEST)),
+                process.kill,
+            )
+            in_background(running, watch.watch(), process.kill)
+            in_background(running, watchdog.watch(), process.kill)
+            in_background(running, self._watch_files(process, supervisor), process.kill)
             try:
                 end = await asyncio.wait_for(process.wait(), limits.wall_seconds + _GRACE_SECONDS)
             except TimeoutError:

@@ -43,8 +43,10 @@ def _is_supervised(pid: int) -> bool:
     """Whether a process of another user, which executes `launcher`, is above this one."""
     while pid > 1:
         try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            status = Path(f"/proc/{pid}/status").read_text()
+            pid = int(
+                Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+            )
+            status = Path(f"/proc/{pid}/status").read_text(errors="replace")
             if int(status.partition("\nUid:")[2].split()[0]) in CONFINED_USERS:
                 continue
             with open(f"/proc/{pid}/cmdline", "rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 from pathlib import Path
@@ -291,3 +292,59 @@ async def test_what_was_tampered_with_is_not_proved(
         with pytest.raises(NoProof, match="not what seal 1 covers"):
             await prove(pool, event_id)
     assert (await prove(pool, ids[3]))["public_key"] is None
+
+
+SIGNED = {
+    "a head was made to fit": """update events set data = '{}', digest = sha256('x'),
+        chain_digest = sha256('y') where lane_position = 2;
+        update seal_heads set chain_digest = sha256('y') where seq = 1""",
+    "a sealed end, not its head": "update events set chain_digest = '' where lane_position = 2",
+    "another seal's text": "update seals set statement = 'x'",
+    "its signature": "update seals set statement = regexp_replace(statement, '.....$', 'AAAAA')",
+}
+
+
+@pytest.mark.parametrize("what", SIGNED)
+async def test_nothing_is_signed_that_does_not_continue_the_last_seal(
+    event_log: EventLog, pool: AsyncConnectionPool, database: Database, tmp_path: Path, what: str
+) -> None:
+    sealer = Sealer(pool, FileKey(new_key(tmp_path)))
+    await append(event_log, *SAME[:2])
+    await sealer.run_until_caught_up()
+    tamper(database, SIGNED[what])
+    await append(event_log, "other")
+    with pytest.raises((LogRewritten, SealsMissing)):
+        await sealer.run_until_caught_up()
+    assert not (await LogVerifier(pool).verify()).intact
+
+
+async def test_a_file_that_somebody_keeps_locked_or_that_is_full_is_no_anchor(
+    event_log: EventLog,
+    pool: AsyncConnectionPool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("domain.sealing.anchors._LOCK_SECONDS", 0.2)
+    path = tmp_path / "seals"
+    sealer = Sealer(pool, None, FileAnchor(path))
+    await append(event_log, "s")
+    path.touch()
+    with path.open() as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        with pytest.raises(AnchorUnavailable, match="keeps it locked"):
+            await sealer.run_until_caught_up()
+    await sealer.run_until_caught_up()
+    assert len(await kept(FileAnchor(path))) == 1
+
+
+async def test_an_anchor_is_used_again_after_a_new_beginning(
+    event_log: EventLog, pool: AsyncConnectionPool, database: Database, tmp_path: Path
+) -> None:
+    anchor = FileAnchor(tmp_path / "seals")
+    for number in range(3):
+        await append(event_log, f"s-{number}")
+        await Sealer(pool, None, anchor).run_until_caught_up()
+    tamper(database, "truncate seals, seal_heads; update seal_progress set seq = 0")
+    (tmp_path / "seals").unlink()
+    await Sealer(pool, None, anchor).run_until_caught_up()
+    assert [each.number for each in await kept(anchor)] == [1]

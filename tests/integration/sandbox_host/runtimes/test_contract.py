@@ -524,3 +524,16 @@ async def test_every_language_that_is_said_to_run_does(runtime: Runtime, languag
 
 async def test_at_least_python_and_the_shell_can_run(runtime: Runtime) -> None:
     assert {"python", "shell"} <= set((await runtime.preflight()).languages)
+
+
+async def test_a_name_that_is_no_text_hides_nothing_from_the_memory_limit(runtime: Runtime) -> None:
+    program = (
+        "import ctypes, time\n"
+        "ctypes.CDLL(None).prctl(15, b'a\\xff', 0, 0, 0)\n"
+        "time.sleep(0.6)\n"
+        "held = []\n"
+        "for _ in range(64): held.append(b'x' * (4 << 20)); time.sleep(0.01)\n"
+        "time.sleep(20)\n"
+    )
+    result = await run(runtime, prepared(program, wall_seconds=8, memory_bytes=96 << 20))
+    assert result.verdict is Verdict.OUT_OF_MEMORY, result

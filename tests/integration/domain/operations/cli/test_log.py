@@ -120,7 +120,11 @@ async def test_seals_that_were_kept_show_that_they_are_gone(
     (anchor := tmp_path / "seals.jws").write_text(kept.out)
     compared = await qlp("log", "verify", "--anchor", str(anchor), url=database.url)
     assert "in 2 seals, 2 of them kept elsewhere" in compared.out
-    tamper(database, "delete from seals where seq = 2; update seal_progress set seq = 1")
+    tamper(
+        database,
+        "delete from seals where seq = 2; update seal_progress set seq = 1;"
+        "delete from seal_heads where seq = 2",
+    )
     assert (await qlp("log", "verify", url=database.url)).code == 0
     said = await qlp("log", "verify", "--anchor", str(anchor), "--json", url=database.url)
     assert said.code == 1
