@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -84,6 +84,11 @@ class Verification:
         else:
             self.suppressed += 1
 
+    def add_all(self, findings: Iterable[LogFinding]) -> None:
+        """Keep findings, or only count them."""
+        for finding in findings:
+            self.add_finding(finding)
+
     def note_key(self, seal: Seal) -> None:
         """Note who signed a seal."""
         by = self.signed_by.setdefault(seal.key_id, SignedBy(seal.key_id, seal.number, seal.number))
@@ -157,8 +162,7 @@ class LogVerifier:
             raise UnknownSeal(f"there is no seal {since} from which to begin")
         heads = await self._seals.heads_at(since)
         result.last = stored.seal
-        for finding in verifier.compare(since, stored.seal.digest):
-            result.add_finding(finding)
+        result.add_all(verifier.compare(since, stored.seal.digest))
         if heads_root(heads) != stored.seal.root:
             result.add(Kind.SEAL_CHANGED, "the heads of lanes are not those it states", since)
         return [SealedHead(since, *head) for head in heads]
@@ -174,8 +178,7 @@ class LogVerifier:
             elif seal.seq == expected and seal.previous != previous:
                 detail = "it does not continue the seal before it"
                 result.add(Kind.SEAL_CHANGED, detail, seal.seq)
-            for finding in verifier.compare(seal.seq, seal.digest):
-                result.add_finding(finding)
+            result.add_all(verifier.compare(seal.seq, seal.digest))
             for event in await self._range_seals.changed(seal.seq):
                 kind = Kind.EVENT_REMOVED if event.gone else Kind.EVENT_CHANGED
                 detail = "no longer in the log" if event.gone else "not what was sealed"
@@ -200,13 +203,11 @@ class LogVerifier:
             if stored.seal is not None and stored.seal.key_id not in known:
                 known.add(stored.seal.key_id)
                 verifier.learn(await self._seals.keys())
-            for finding in verifier.findings(stored):
-                result.add_finding(finding)
+            result.add_all(verifier.findings(stored))
             if stored.seal is not None:
                 result.note_key(stored.seal)
                 result.last = stored.seal
-        for finding in verifier.cut_off(made, await self._seals.made()):
-            result.add_finding(finding)
+        result.add_all(verifier.cut_off(made, await self._seals.made()))
         for lane, position, seq in await self._seals.heads_of_nothing():
             detail = "a head of a seal that was not made"
             result.add_finding(LogFinding(Kind.SEAL_CHANGED, detail, seq, lane, position))

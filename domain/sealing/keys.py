@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import json
 import time
@@ -21,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
     encode_dss_signature,
 )
 
-from domain.sealing.seal import Seal
+from domain.sealing.seal import Seal, base64url
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -63,16 +62,13 @@ class PublicKey:
     def of(cls, key: ec.EllipticCurvePublicKey) -> PublicKey:
         """Of a key of the cryptography library."""
         numbers = key.public_numbers()
-        x, y = (
-            base64.urlsafe_b64encode(number.to_bytes(_HALF, "big")).decode().rstrip("=")
-            for number in (numbers.x, numbers.y)
-        )
+        x, y = (base64url(number.to_bytes(_HALF, "big")) for number in (numbers.x, numbers.y))
         members = json.dumps({"crv": "P-256", "kty": "EC", "x": x, "y": y}, separators=(",", ":"))
         digest = hashlib.sha256(members.encode()).digest()
         pem = key.public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        return cls(base64.urlsafe_b64encode(digest).decode().rstrip("="), pem.decode())
+        return cls(base64url(digest), pem.decode())
 
     @classmethod
     def parse(cls, pem: str) -> PublicKey:

@@ -97,7 +97,7 @@ class Seal:
 
     def __str__(self) -> str:
         """As text; see `parse`."""
-        return f"{self.content}.{_encoded(self.signature)}"
+        return f"{self.content}.{base64url(self.signature)}"
 
     @classmethod
     def parse(cls, text: str) -> Seal:
@@ -133,7 +133,7 @@ def unsigned_seal(
     root, events = heads_root(heads), sum(head.position for head in heads)
     header = _Header("none" if key_id is None else "ES256", key_id)
     payload = _Payload(number, sealed_at.astimezone(UTC), events, root.hex(), previous.hex())
-    content = ".".join(_encoded(msgspec.json.encode(part)) for part in (header, payload))
+    content = ".".join(base64url(msgspec.json.encode(part)) for part in (header, payload))
     return Seal(number, sealed_at, events, root, previous, key_id, content)
 
 
@@ -153,7 +153,8 @@ def heads_leaves(heads: Sequence[LaneHead]) -> list[bytes]:
     return [leaf_hash(_LEAF.pack(lane, *head)) for lane, head in enumerate(heads)]
 
 
-def _encoded(raw: bytes) -> str:
+def base64url(raw: bytes) -> str:
+    """In base64 for URLs, without padding, as in RFC 7515."""
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 

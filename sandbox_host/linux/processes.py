@@ -136,6 +136,17 @@ def sealed_file(name: str, content: bytes) -> int:
     return descriptor
 
 
+def stat_fields(process: str) -> list[str]:
+    """The fields of ``stat`` from the third on (proc(5)), of a process's folder or a thread's.
+
+    The second one is its name, which may be any bytes.
+
+    Raises:
+        OSError: it has ended, or cannot be read.
+    """
+    return Path(f"{process}/stat").read_bytes().rpartition(b")")[2].decode().split()
+
+
 def _pid_namespace() -> int:
     return Path("/proc/self/ns/pid").stat().st_ino
 
@@ -147,8 +158,7 @@ def _start_time(pid: int) -> int | None:
         OSError: it cannot be read now, for example because too many files are open.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        state, *rest = stat_fields(f"/proc/{pid}")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state, *rest = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(rest[18])

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from sandbox_host.linux.processes import acting_as
+from sandbox_host.linux.processes import acting_as, stat_fields
 
 #: Seconds between samples; the share of one CPU that sampling may take.
 _INTERVAL = 0.005
@@ -134,7 +134,7 @@ def _borrows_memory(pid: int) -> bool:
     It does if a thread of the parent is in such a call, and ``pid`` is that thread's last child.
     """
     with contextlib.suppress(OSError):
-        parent = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+        parent = stat_fields(f"/proc/{pid}")[1]
         for thread in os.listdir(f"/proc/{parent}/task"):
             task = Path(f"/proc/{parent}/task/{thread}")
             if (task / "children").read_text().split()[-1:] == [f"{pid}"]:
@@ -228,9 +228,7 @@ def cpu_times(pids: list[int]) -> tuple[float, float]:
     user = system = 0.0
     for pid in pids:
         try:
-            fields = (
-                Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            )
+            fields = stat_fields(f"/proc/{pid}")
         except OSError:
             continue
         user += int(fields[11]) + int(fields[13])

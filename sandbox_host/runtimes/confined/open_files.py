@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sandbox_host.linux.processes import acting_as
+from sandbox_host.linux.processes import acting_as, stat_fields
 from sandbox_host.run.job import MAX_INODES
 
 #: The unit of ``st_blocks``, bytes; stat(2).
@@ -245,13 +245,13 @@ def _written(process: str) -> int:
     with contextlib.suppress(FileNotFoundError):  # a kernel without I/O accounting
         lines = Path(f"{process}/io").read_bytes().splitlines()
         by_calls = int(dict(line.split(b": ") for line in lines)[b"wchar"])
-    fields = Path(f"{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    fields = stat_fields(process)
     touched = int(fields[7]) + int(fields[8]) - int(fields[21])  # minflt, cminflt, rss
     return by_calls + touched * _PAGE
 
 
 def _lives(task: str) -> bool:
     with contextlib.suppress(OSError):
-        state, *fields = Path(f"{task}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        state, *fields = stat_fields(task)
         return state not in ("Z", "X") and not int(fields[5]) & _PF_EXITING
     return False

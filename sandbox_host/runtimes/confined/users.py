@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 from sandbox_host.linux.box_users import CONFINED_USERS
+from sandbox_host.linux.processes import stat_fields
 from sandbox_host.runtimes.confined.process import LAUNCHER_SOURCE
 
 #: What the command line of supervisors contains.
@@ -43,9 +44,7 @@ def _is_supervised(pid: int) -> bool:
     """Whether a process of another user, which executes `launcher`, is above this one."""
     while pid > 1:
         try:
-            pid = int(
-                Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-            )
+            pid = int(stat_fields(f"/proc/{pid}")[1])
             status = Path(f"/proc/{pid}/status").read_text(errors="replace")
             if int(status.partition("\nUid:")[2].split()[0]) in CONFINED_USERS:
                 continue
