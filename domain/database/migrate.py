@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,25 @@ _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 #: The first line of a migration with which earlier code still runs, as after a rollback of a
 #: release; it names the schema version of the oldest such code.
 _RUNS_WITH = re.compile(rb"-- Code since (\d{4}) runs with this\.")
+
+#: The first line of a migration after which there is no way back to an earlier release. Where the
+#: log has events, it is applied only when somebody says so.
+_TO_CONFIRM = re.compile(rb"-- To be confirmed:")
+
+#: The second line of a migration whose statements, which blank lines separate, take so long that
+#: they must run one by one: each can be repeated if it has broken off.
+_ONE_BY_ONE = re.compile(rb"[^\n]*\n-- Outside of a transaction:")
+
+#: How long a migration waits for a table that others use, before it lets them pass; seconds.
+_LOCK_SECONDS = 2
+
+#: Pause between two attempts to get a lock, seconds.
+_PAUSE = 0.2
+
+_logger = logging.getLogger(__name__)
+
+#: Called with a line about how far a migration has come, or what it waits for.
+Progress = Callable[[str], None]
 
 
 class MigrationError(Exception):
@@ -48,9 +69,25 @@ class Migration:
         return int(found[1]) if found is not None else None
 
     @property
+    def to_confirm(self) -> bool:
+        """Whether it ends the way back to an earlier release."""
+        return _TO_CONFIRM.match(self.sql) is not None
+
+    @property
+    def one_by_one(self) -> list[bytes] | None:
+        """Its statements, if each is to run in a transaction of its own."""
+        if _ONE_BY_ONE.match(self.sql) is None:
+            return None
+        return [part for part in self.sql.split(b"\n\n") if part.strip()]
+
+    @property
     def sha256(self) -> str:
         """Hash of its text, hexadecimal."""
         return hashlib.sha256(self.sql).hexdigest()
+
+    def __str__(self) -> str:
+        """Its file's name, without the ending."""
+        return f"{self.version:04}_{self.name}"
 
 
 def load_migrations(folder: Path = _FOLDER) -> list[Migration]:
@@ -71,48 +108,112 @@ def load_migrations(folder: Path = _FOLDER) -> list[Migration]:
     return migrations
 
 
-async def migrate(admin_url: str, folder: Path = _FOLDER) -> list[str]:
-    """Apply pending migrations, each in a transaction; safe to run in many processes at once.
+async def migrate(
+    admin_url: str,
+    folder: Path = _FOLDER,
+    *,
+    confirm: bool = False,
+    progress: Progress = _logger.info,
+) -> list[str]:
+    """Apply pending migrations; safe to run in many processes at once, and again if it broke off.
+
+    Most take one short transaction each, and none keeps others waiting while it waits itself.
 
     Args:
         admin_url: the URL of the role that owns, or will own, the tables.
         folder: the migration files.
+        confirm: apply those, too, after which no earlier release runs with the database. Where
+            there are no events, they are applied in any case.
+        progress: see `Progress`.
 
     Returns:
         the names of the migrations applied by this call.
 
     Raises:
-        MigrationError: an applied file has changed, or the database is newer than the code and
-            does not run with it.
+        MigrationError: an applied file has changed, the database is newer than the code and does
+            not run with it, or a migration needs another one that is to be confirmed.
         psycopg.OperationalError: the database cannot be reached.
     """
     migrations = load_migrations(folder)
+    done = []
     async with await Connection.connect(admin_url, autocommit=True) as connection:
-        # No timeout while another process migrates; the lock is released with the connection.
+        connection.add_notice_handler(lambda notice: progress(notice.message_primary or ""))
+        # The lock is released with the connection.
         await connection.execute(_SQL["wait_without_limit"])
-        await connection.execute(_SQL["lock"])
-        applied: list[_Applied] = []
-        if await _is(connection, "has_table"):
-            if not await _is(connection, "has_runs_with"):
-                await connection.execute(_SQL["add_runs_with"])
-            applied = await _applied(connection)
-        pending = _pending(migrations, applied)
-        for migration in pending:
+        while not await _is(connection, "lock"):  # noqa: ASYNC110 another process's
+            # Not by waiting in a statement: an index that is built outside of a transaction waits
+            # until statements that are older than it have ended.
+            await asyncio.sleep(_PAUSE)
+        pending = _pending(migrations, await _ready(connection))
+        for number, migration in enumerate(pending):
+            if migration.to_confirm and not confirm and await _is(connection, "has_events"):
+                _refuse_later(migration, pending[number:])
+                progress(f"{migration} waits until no earlier release is needed: migrate --confirm")
+                break
+            await _apply(connection, migration, progress)
+            done.append(str(migration))
+    return done
+
+
+async def _ready(connection: AsyncConnection[Any]) -> list[_Applied]:
+    """What is applied, once the table of it is as this code needs it."""
+    if not await _is(connection, "has_table"):
+        return []
+    if not await _is(connection, "has_runs_with"):
+        await connection.execute(_SQL["add_runs_with"])
+    return await _applied(connection)
+
+
+def _refuse_later(first: Migration, waiting: Sequence[Migration]) -> None:
+    later = [migration for migration in waiting if not migration.to_confirm]
+    if later:
+        raise MigrationError(
+            f"migration {later[0]} needs {first}, which is to be confirmed: `qlp migrate --confirm`"
+        )
+
+
+async def _apply(
+    connection: AsyncConnection[Any], migration: Migration, progress: Progress
+) -> None:
+    if migration.one_by_one is not None:
+        for statement in migration.one_by_one:
+            await connection.execute(statement)
+        await _record(connection, migration)
+        return
+    while True:
+        try:
             async with connection.transaction():
+                await connection.execute(_SQL["wait_briefly"], [f"{_LOCK_SECONDS}s"])
                 # With the first one: what it is refused by is left without a trace.
                 await connection.execute(_SQL["create_table"])
                 await connection.execute(migration.sql)
-                await connection.execute(
-                    _SQL["record"],
-                    [migration.version, migration.name, migration.sha256, migration.runs_with],
-                )
-        if await _is(connection, "has_log"):
-            await connection.execute(_SQL["adopt_log"])
-    return [f"{migration.version:04}_{migration.name}" for migration in pending]
+                await _record(connection, migration)
+        except pg.LockNotAvailable:
+            progress(
+                f"{migration} waits for a table that another transaction uses, and tries again"
+            )
+            await asyncio.sleep(_PAUSE)
+        else:
+            return
+
+
+async def _record(connection: AsyncConnection[Any], migration: Migration) -> None:
+    row = [migration.version, migration.name, migration.sha256, migration.runs_with]
+    await connection.execute(_SQL["record"], row)
+
+
+async def to_confirm(pool: AsyncConnectionPool) -> list[str]:
+    """The names of migrations that wait until somebody confirms them: ``qlp migrate --confirm``."""
+    async with pool.connection() as connection:
+        return [
+            str(migration) for migration in _pending(load_migrations(), await _applied(connection))
+        ]
 
 
 async def check_schema(pool: AsyncConnectionPool) -> list[str]:
     """Verify that the database has this code's migrations, and no others that it cannot run with.
+
+    Those that are to be confirmed may be missing.
 
     Returns:
         the names of migrations of a later release, with which this code runs.
@@ -127,8 +228,8 @@ async def check_schema(pool: AsyncConnectionPool) -> list[str]:
         except (pg.UndefinedTable, pg.InsufficientPrivilege):
             applied = []
     pending = _pending(load_migrations(), applied)
-    if pending:
-        names = ", ".join(f"{migration.version:04}_{migration.name}" for migration in pending)
+    if any(not migration.to_confirm for migration in pending):
+        names = ", ".join(map(str, pending))
         raise SchemaOutOfDate(f"the database lacks the migrations {names}: run `qlp migrate`")
     known = len(load_migrations())
     return [f"{version:04}_{name}" for version, name, *_ in applied if version > known]

@@ -2,7 +2,10 @@
 select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)
 
 -- name: lock
-select pg_advisory_lock(hashtextextended('qlp migrations', 1))
+select pg_try_advisory_lock(hashtextextended('qlp migrations', 1))
+
+-- name: wait_briefly
+select set_config('lock_timeout', %s, true)
 
 -- name: create_table
 create table if not exists schema_migrations (
@@ -31,8 +34,5 @@ from schema_migrations m order by version
 -- name: record
 insert into schema_migrations (version, name, sha256, runs_with) values (%s, %s, %s, %s)
 
--- name: has_log
-select to_regprocedure('public.adopt_log(boolean)') is not null
-
--- name: adopt_log
-select adopt_log(true)
+-- name: has_events
+select exists (select from events)

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -22,7 +21,6 @@ from domain.eventlog import codec
 from domain.eventlog.models import (
     AppendResult,
     EventIdTaken,
-    EventLogError,
     InlineWrite,
     InvalidEvent,
     RecordedEvent,
@@ -58,14 +56,6 @@ class Command(NamedTuple):
     inline: Sequence[InlineWrite]
 
 
-class _Recording(NamedTuple):
-    """What the database returns about a transaction that appended events."""
-
-    transaction_id: int
-    recorded_at: datetime
-    positions: Sequence[int]
-
-
 async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendResult:
     """Append one command in a transaction of its own; see `domain.eventlog.log.EventLog.append`.
 
@@ -84,12 +74,12 @@ async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendRes
 async def _append_once(pool: AsyncConnectionPool, command: Command) -> AppendResult:
     async with Borrowed(pool) as connection:
         try:
-            recording = await _append(connection, command)
+            recorded_at = await _append(connection, command)
         except psycopg.Error as error:
             if error.sqlstate != _RECORDED_BEFORE:
                 raise _meaning(error, command) from error
             return AppendResult(await _of_command(connection, command), duplicate=True)
-    return AppendResult(_recorded(command, recording), duplicate=False)
+    return AppendResult(_recorded(command, recorded_at), duplicate=False)
 
 
 async def append_together(
@@ -107,7 +97,7 @@ async def append_together(
     """
     async with Borrowed(pool) as connection:
         try:
-            recordings = await _append_group(connection, commands)
+            recorded_at, accepted = await _append_group(connection, commands)
         except Exception as error:
             if connection.closed and isinstance(error, psycopg.Error):
                 raise
@@ -117,27 +107,29 @@ async def append_together(
             await connection.close()  # its pipeline is in an unknown state
             raise
     return [
-        AppendResult(_recorded(command, recording), duplicate=False) if recording else None
-        for command, recording in zip(commands, recordings, strict=True)
+        AppendResult(_recorded(command, recorded_at), duplicate=False) if kept else None
+        for command, kept in zip(commands, accepted, strict=True)
     ]
 
 
 async def _append_group(
     connection: AsyncConnection[Any], commands: Sequence[Command]
-) -> list[_Recording | None]:
+) -> tuple[datetime, Sequence[bool]]:
+    """When the events were recorded, and of which commands they were."""
     params = _group(commands)
     if not any(command.inline for command in commands):
         cursor = await connection.execute(_SQL["append_group"], params, binary=True)
-        return _of_each(commands, await _only_row(cursor))
+        [(recorded_at, accepted)] = await cursor.fetchall()
+        return recorded_at, accepted
     async with connection.pipeline():
         await connection.execute(_SQL["begin"])
         cursor = await connection.execute(_SQL["append_group"], params, binary=True)
-        recordings = _of_each(commands, await _only_row(cursor))
-        for command, recording in zip(commands, recordings, strict=True):
-            for write in command.inline if recording else ():
+        [(recorded_at, accepted)] = await cursor.fetchall()
+        for command, kept in zip(commands, accepted, strict=True):
+            for write in command.inline if kept else ():
                 await connection.execute(write.statement, write.params)
         await connection.execute(_SQL["commit"])
-    return recordings
+    return recorded_at, accepted
 
 
 def _group(commands: Sequence[Command]) -> dict[str, str]:
@@ -155,22 +147,12 @@ def _group(commands: Sequence[Command]) -> dict[str, str]:
     return {"lock_timeout": _GROUP_LOCK_TIMEOUT, "commands": orjson.dumps(encoded).decode()}
 
 
-def _of_each(commands: Sequence[Command], row: tuple[Any, ...]) -> list[_Recording | None]:
-    accepted, transaction_id, recorded_at, positions = row
-    rest = iter(positions or ())
-    return [
-        _Recording(transaction_id, recorded_at, list(islice(rest, len(command.events))))
-        if kept
-        else None
-        for command, kept in zip(commands, accepted, strict=True)
-    ]
-
-
-async def _append(connection: AsyncConnection[Any], command: Command) -> _Recording:
+async def _append(connection: AsyncConnection[Any], command: Command) -> datetime:
+    """When the events were recorded."""
     statement, params = _statement(command)
     if not command.inline:
         cursor = await connection.execute(statement, params, binary=True)
-        return _recording(command, await _only_row(cursor))
+        return await _recorded_at(cursor)
     # A pipeline on an autocommit connection is one transaction: the first failing statement rolls
     # back those before it and skips those after it.
     async with connection.pipeline():
@@ -184,7 +166,7 @@ async def _append(connection: AsyncConnection[Any], command: Command) -> _Record
             if not (isinstance(error, psycopg.Error) and error.sqlstate):
                 await connection.close()
             raise
-    return _recording(command, await _only_row(cursor))
+    return await _recorded_at(cursor)
 
 
 def _statement(command: Command) -> tuple[bytes, dict[str, Any]]:
@@ -201,24 +183,15 @@ def _statement(command: Command) -> tuple[bytes, dict[str, Any]]:
     return _SQL["append"], params | {"events": events}
 
 
-def _recording(command: Command, row: tuple[Any, ...]) -> _Recording:
-    transaction_id, recorded_at, position = row
-    positions = position if len(command.events) > 1 else [position]
-    return _Recording(transaction_id, recorded_at, positions)
+async def _recorded_at(cursor: AsyncCursor[tuple[datetime]]) -> datetime:
+    [(recorded_at,)] = await cursor.fetchall()
+    return recorded_at
 
 
-async def _only_row(cursor: AsyncCursor[Any]) -> tuple[Any, ...]:
-    [row] = await cursor.fetchall()
-    return tuple(row)
-
-
-def _recorded(command: Command, recording: _Recording) -> list[RecordedEvent]:
+def _recorded(command: Command, recorded_at: datetime) -> list[RecordedEvent]:
     """The appended events, as reading them back would return them."""
-    numbered = zip(recording.positions, command.events, strict=True)
     return [
         RecordedEvent(
-            position,
-            recording.transaction_id,
             event.event_id,
             command.stream_id,
             version,
@@ -226,11 +199,11 @@ def _recorded(command: Command, recording: _Recording) -> list[RecordedEvent]:
             event.schema_version,
             command.tenant_id,
             command.command_id,
-            recording.recorded_at,
+            recorded_at,
             command.metadata,
             event.data,
         )
-        for version, (position, event) in enumerate(numbered, command.expected_version + 1)
+        for version, event in enumerate(command.events, command.expected_version + 1)
     ]
 
 
@@ -241,8 +214,6 @@ def _meaning(error: psycopg.Error, command: Command) -> Exception:
             return WrongExpectedVersion(stream_id, expected, int(error.diag.message_detail or 0))
         case "QL003":
             return StreamOfAnotherTenant(f"stream {stream_id!r} belongs to another tenant")
-        case "QL004":
-            return EventLogError("append must be the first write of its transaction")
         case "22P02" if "append_event" in (error.diag.context or ""):  # or append_events
             return InvalidEvent("data: the bytes are not JSON")
         case "23505" if error.diag.constraint_name == "events_event_id":

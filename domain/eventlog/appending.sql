@@ -1,6 +1,6 @@
 -- name: append
 -- One JSON value instead of arrays: PostgreSQL builds arrays faster than the driver does.
-select o_transaction_id, o_recorded_at, o_positions
+select o_recorded_at
 from (
     select array_agg(event_id order by n) as event_ids, array_agg(type order by n) as types,
         array_agg(schema_version order by n) as schema_versions, array_agg(data order by n) as data
@@ -13,12 +13,12 @@ lateral public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s,
 
 -- name: append_event
 -- For commands with a single event, as most have.
-select o_transaction_id, o_recorded_at, o_position
+select o_recorded_at
 from public.append_event(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s, %(event_id)s, %(type)s, %(schema_version)s::smallint, %(data)s)
 
 -- name: append_group
-select o_accepted, o_transaction_id, o_recorded_at, o_positions
+select o_recorded_at, o_accepted
 from public.append_group(%(lock_timeout)s, %(commands)s::jsonb)
 
 -- name: begin
@@ -28,8 +28,8 @@ begin
 commit
 
 -- name: of_command
-select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata::text, data::text
+select event_id, stream_id, version, type, schema_version, tenant_id, command_id, recorded_at,
+    metadata::text, data::text
 from events
 where command_id = %(command_id)s and stream_id = %(stream_id)s
 order by version

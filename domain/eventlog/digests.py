@@ -24,8 +24,6 @@ _MICROSECOND = timedelta(microseconds=1)
 class StoredEvent(NamedTuple):
     """An event with its JSON as stored text and the digest that was computed at its insertion."""
 
-    position: int
-    transaction_id: int
     event_id: UUID
     stream_id: str
     version: int
@@ -45,7 +43,7 @@ def event_digest(event: StoredEvent) -> bytes:
     Fixed-size fields are event id, command id, time of recording in microseconds since 2000,
     version and schema version; texts are stream, type, tenant, metadata and data in UTF-8.
     """
-    _, _, event_id, stream_id, version, type_, schema_version, tenant_id, command_id = event[:9]
+    event_id, stream_id, version, type_, schema_version, tenant_id, command_id = event[:7]
     texts = [text.encode() for text in (stream_id, type_, tenant_id, event.metadata, event.data)]
     header = _HEADER.pack(
         event_id.bytes,

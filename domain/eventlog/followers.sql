@@ -48,8 +48,8 @@ with held as materialized (
     select e.*
     from lanes l
     cross join lateral (
-        select position, transaction_id, event_id, stream_id, version, type, schema_version,
-            tenant_id, command_id, recorded_at, metadata::text, data::text, lane_position, lane
+        select event_id, stream_id, version, type, schema_version, tenant_id, command_id,
+            recorded_at, metadata::text, data::text, lane_position, lane
         from events e
         where e.lane = l.lane and e.lane_position > l.position
         order by e.lane_position

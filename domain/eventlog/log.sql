@@ -1,14 +1,14 @@
 -- name: read_stream
-select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata::text, data::text
+select event_id, stream_id, version, type, schema_version, tenant_id, command_id, recorded_at,
+    metadata::text, data::text
 from events
 where stream_id = %(stream_id)s and version > %(after_version)s
 order by version
 limit %(limit)s
 
 -- name: event
-select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata::text, data::text
+select event_id, stream_id, version, type, schema_version, tenant_id, command_id, recorded_at,
+    metadata::text, data::text
 from events
 where event_id = %(event_id)s
 
@@ -24,8 +24,8 @@ cross join lateral (
 select e.*
 from unnest(%(lanes)s::smallint[], %(after)s::bigint[], %(to)s::bigint[]) as l (lane, after, upto)
 cross join lateral (
-    select position, transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-        command_id, recorded_at, metadata::text, data::text
+    select event_id, stream_id, version, type, schema_version, tenant_id, command_id, recorded_at,
+        metadata::text, data::text
     from events
     where lane = l.lane and lane_position > l.after and lane_position <= l.upto
     order by lane_position

@@ -31,16 +31,12 @@ class RecordedEvent(NamedTuple):
     """An event as stored in the log; its JSON is parsed only when it is needed.
 
     Attributes:
-        position: unique in the log, growing, with gaps, but not in the order of commits.
-        transaction_id: the transaction that appended it.
         version: its number in the stream: 1, 2, 3, … without gaps.
         recorded_at: time of the append by the database's clock.
         metadata_json: metadata of the command that caused it, for example ``traceparent``.
         data_json: what happened.
     """
 
-    position: int
-    transaction_id: int
     event_id: UUID
     stream_id: str
     version: int

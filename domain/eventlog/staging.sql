@@ -110,28 +110,26 @@ from (
 
 -- name: streams
 -- Streams of the file, complete: what the log has of them, and what the file adds.
-select 0::bigint as position, '0'::xid8 as transaction_id, e.event_id, e.stream_id, e.version,
-    e.type, e.schema_version, e.tenant_id, e.command_id, e.recorded_at, e.metadata::text,
-    e.data::text
+select e.event_id, e.stream_id, e.version, e.type, e.schema_version, e.tenant_id, e.command_id,
+    e.recorded_at, e.metadata::text, e.data::text
 from events e
 where e.stream_id in (select i.stream_id from import_events i)
 union all
-select 0, '0'::xid8, i.event_id, i.stream_id, i.version, i.type, i.schema_version, i.tenant_id,
-    i.command_id, i.recorded_at, i.metadata, i.data
+select i.event_id, i.stream_id, i.version, i.type, i.schema_version, i.tenant_id, i.command_id,
+    i.recorded_at, i.metadata, i.data
 from import_events i
 where not exists (select from events e where e.stream_id = i.stream_id and e.version = i.version)
 order by stream_id, version
 
 -- name: some_streams
 -- The same of some of them, which lie in one lane.
-select 0::bigint as position, '0'::xid8 as transaction_id, e.event_id, e.stream_id, e.version,
-    e.type, e.schema_version, e.tenant_id, e.command_id, e.recorded_at, e.metadata::text,
-    e.data::text
+select e.event_id, e.stream_id, e.version, e.type, e.schema_version, e.tenant_id, e.command_id,
+    e.recorded_at, e.metadata::text, e.data::text
 from events e
 where e.stream_id = any(%(streams)s)
 union all
-select 0, '0'::xid8, i.event_id, i.stream_id, i.version, i.type, i.schema_version, i.tenant_id,
-    i.command_id, i.recorded_at, i.metadata, i.data
+select i.event_id, i.stream_id, i.version, i.type, i.schema_version, i.tenant_id, i.command_id,
+    i.recorded_at, i.metadata, i.data
 from import_events i
 where i.lane = %(lane)s and i.stream_id = any(%(streams)s)
     and not exists (select from events e where e.stream_id = i.stream_id and e.version = i.version)
@@ -180,29 +178,32 @@ select accepted_at from accepted_import
 -- name: finish
 delete from accepted_import
 
+-- name: lanes
+-- The lanes with events to move, and how many.
+select lane, count(*) from import_events group by lane order by lane
+
 -- name: next
--- The next streams of one lane, with so many events in all; a longer one by itself.
-select lane, stream_id
+-- The next streams of a lane, with so many events in all; a longer one by itself.
+select stream_id
 from (
-    select lane, stream_id, sum(count(*)) over (order by stream_id) as events
+    select stream_id, sum(count(*)) over (order by stream_id) as events
     from import_events
-    where lane = (select min(lane) from import_events)
-    group by lane, stream_id
+    where lane = %(lane)s
+    group by stream_id
 ) s
 where events <= %(events)s or events = (
-    select count(*) from import_events i where i.lane = s.lane and i.stream_id = s.stream_id)
+    select count(*) from import_events i where i.lane = %(lane)s and i.stream_id = s.stream_id)
 order by stream_id
 
 -- name: lock_lane
 select set_config('qlp.importing', 'yes', true), take_lanes(array[%(lane)s::smallint])
 
 -- name: insert
-insert into events (transaction_id, event_id, stream_id, version, type, schema_version, tenant_id,
-    command_id, recorded_at, metadata, data)
-select (pg_current_xact_id()::text::bigint + l.xid_offset)::text::xid8, i.event_id, i.stream_id,
-    i.version, i.type, i.schema_version, i.tenant_id, i.command_id, i.recorded_at,
-    i.metadata::json, i.data::json
-from import_events i cross join log_identity l
+insert into events (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
+    recorded_at, metadata, data)
+select i.event_id, i.stream_id, i.version, i.type, i.schema_version, i.tenant_id, i.command_id,
+    i.recorded_at, i.metadata::json, i.data::json
+from import_events i
 where i.lane = %(lane)s and i.stream_id = any(%(streams)s)
     and not exists (select from events e
                     where e.stream_id = i.stream_id and e.version = i.version)
@@ -210,6 +211,3 @@ order by i.line
 
 -- name: done
 delete from import_events where lane = %(lane)s and stream_id = any(%(streams)s)
-
--- name: adopt
-select adopt_log()

@@ -269,8 +269,6 @@ def _event(number: int, line: bytes) -> StoredEvent:
     if not parsed.type.startswith(_TYPE_PREFIX):
         raise InvalidExport(f"line {number}: type: must begin with {_TYPE_PREFIX!r}")
     event = StoredEvent(
-        0,
-        0,
         parsed.id,
         parsed.subject,
         parsed.streamversion,

@@ -109,7 +109,7 @@ def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
         time=record.recorded_at,
         tenantid=record.tenant_id,
         traceparent=record.traceparent,
-        data={"version": record.version, "position": record.position},
+        data={"version": record.version},
     )
     not_before = None
     if record.type == PlanningPostponed.type:

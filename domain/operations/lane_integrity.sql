@@ -1,7 +1,6 @@
 -- name: placed
-select lane::integer, lane_position, chain_digest, position, transaction_id, event_id, stream_id,
-    version, type, schema_version, tenant_id, command_id, recorded_at, metadata::text, data::text,
-    digest
+select lane::integer, lane_position, chain_digest, event_id, stream_id, version, type,
+    schema_version, tenant_id, command_id, recorded_at, metadata::text, data::text, digest
 from events
 where lane = %(lane)s::smallint and lane_position >= %(from)s::bigint
 order by lane_position
@@ -9,9 +8,8 @@ offset %(seen)s
 limit %(limit)s
 
 -- name: nowhere
-select lane::integer, lane_position, chain_digest, position, transaction_id, event_id, stream_id,
-    version, type, schema_version, tenant_id, command_id, recorded_at, metadata::text, data::text,
-    digest
+select lane::integer, lane_position, chain_digest, event_id, stream_id, version, type,
+    schema_version, tenant_id, command_id, recorded_at, metadata::text, data::text, digest
 from events
 where lane is null or lane_position is null or lane not between 0 and 255
 limit %(limit)s

@@ -138,7 +138,7 @@ class LogVerifier:
             progress: see `Progress`.
 
         Raises:
-            UnknownSeal: ``since`` is no seal, or one of before migration 0016.
+            UnknownSeal: ``since`` is no seal, or one of before migration 0022.
         """
         result = Verification()
         keys = {key.key_id: key for key in trusted} or await self._seals.keys()

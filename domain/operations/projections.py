@@ -21,7 +21,7 @@ from domain.projections.verify.following import verify_following
 from domain.projections.verify.intents import verify_intents
 
 #: Events per transaction of a rebuild that holds them in memory (PAGE), and of one that does not.
-PAGE, RANGE = 2_000, 10_000
+PAGE, LANES_PAGE = 2_000, 10_000
 
 #: Processes that share a rebuild by default. They take a second to start, so the first
 #: ALONE_UNTIL events are folded without them.
@@ -56,7 +56,7 @@ def rebuild(
         on_progress: called after each page.
         rate: events per second, at most; pages get smaller, so that the load is more even.
         page: events per transaction; None: what suits the projection and the rate.
-        workers: processes that fold streams; with 1, only this one. None: this one; without a
+        workers: processes that fold lanes; with 1, only this one. None: this one; without a
             rate, after `ALONE_UNTIL` events, one per core, at most `MAX_WORKERS`.
 
     Raises:
@@ -64,7 +64,7 @@ def rebuild(
     """
     inline = check_name(name) == INTENT_STATES
     if page is None:
-        page = RANGE if inline else PAGE
+        page = LANES_PAGE if inline else PAGE
     if rate is not None:
         page = max(1, min(page, int(rate / 4)))
     builder: Builder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from domain.eventlog.lanes import LANES
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, RecordedEvent
 from domain.eventlog.scan import Filter, LogScanner
-from domain.eventlog.staging import ImportRefused, Staged, Staging
+from domain.eventlog.staging import Connect, ImportRefused, Staged, Staging, copy_events
 from domain.eventlog.transfer import ExportWriter, has_unreadable_data, read_export
 from domain.intents.events import POISON, REGISTRY, NewerEvent, UnreadableEvent
 from domain.intents.evolve import evolve
 from domain.intents.state import IntentState
+from domain.operations.import_files import load_files
 from domain.projections.following.batch import describe as describe_poison
 from domain.projections.following.parked import park
 from domain.projections.intent_row import row_of
@@ -113,14 +115,14 @@ async def export_events(
 
 async def import_events(
     admin_url: str,
-    file: BinaryIO,
+    source: BinaryIO | Sequence[str],
     *,
     without: Collection[str] = (),
     confirm: Callable[[Staged], bool],
     progress: Callable[[int], None] = lambda _bytes: None,
     accepted: Callable[[], None] = lambda: None,
 ) -> Imported:
-    """Append the events of an export, with their ids, versions and times.
+    """Append the events of exports, with their ids, versions and times.
 
     All or nothing: everything is checked first; from then on the import is certain. Its streams are
     moved into the log a few at a time, each with its row of the read model, so that writers never
@@ -129,22 +131,31 @@ async def import_events(
 
     Args:
         admin_url: signs in as the tables' owner, who alone may insert without the append functions.
-        file: the export, read once from its current position; may be a pipe.
+        source: an export, read once from its current position, which may be a pipe; or the names
+            of several, which are read at once. A stream may go on from one to the next.
         without: streams that are left out, such as one whose versions have a gap.
-        confirm: called once the file is verified; if it returns False, nothing is imported.
+        confirm: called once all is verified; if it returns False, nothing is imported.
         progress: called with the number of bytes read so far.
         accepted: called once the import is certain.
 
     Raises:
-        domain.eventlog.transfer.InvalidExport: the file is not a complete, unchanged export.
+        domain.eventlog.transfer.InvalidExport: a file is not a complete, unchanged export.
         ImportRefused: its events cannot be added to this log.
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
-    async with await Connection.connect(admin_url, autocommit=True) as connection:
-        staging = Staging(connection)
+
+    async def load() -> Counter[str]:
+        if isinstance(source, Sequence):
+            return await load_files(admin_url, source, without, progress)
+        return await copy_events(connection, read_export(source), without, progress)
+
+    connect = _connecting(admin_url)
+    async with await connect() as connection:
+        files = source if isinstance(source, Sequence) else ()
+        staging = Staging(connection, connect, files)
         if await staging.begin():
             await staging.move(_write_read_model)
-        async with staging.loaded(read_export(file), without, progress):
+        async with staging.loaded(load, without):
             staged = await staging.check()
             done = await _examined(staging, staged)
             if not confirm(staged):
@@ -166,8 +177,9 @@ async def end_import(admin_url: str, *, give_up: bool) -> bool:
         ImportRefused: another import runs, the connection is not the owner's, or what is left
             contradicts the log.
     """
-    async with await Connection.connect(admin_url, autocommit=True) as connection:
-        staging = Staging(connection)
+    connect = _connecting(admin_url)
+    async with await connect() as connection:
+        staging = Staging(connection, connect)
         if not await staging.begin():
             return False
         if give_up:
@@ -175,6 +187,13 @@ async def end_import(admin_url: str, *, give_up: bool) -> bool:
         else:
             await staging.move(_write_read_model)
         return True
+
+
+def _connecting(admin_url: str) -> Connect:
+    async def connect() -> AsyncConnection[Any]:
+        return await Connection.connect(admin_url, autocommit=True)
+
+    return connect
 
 
 async def _examined(staging: Staging, staged: Staged) -> Imported:

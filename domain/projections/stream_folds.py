@@ -96,8 +96,8 @@ class StreamFold:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldedRange:
-    """The folds of consecutive streams.
+class FoldedLanes:
+    """The folds of the streams of some lanes.
 
     Attributes:
         rows: the intents' rows, in the form of ``copy … from stdin (format binary)``.
@@ -110,8 +110,8 @@ class FoldedRange:
     events: int
 
 
-async def fold_range(connection: AsyncConnection[Any], after: str, to: str) -> FoldedRange:
-    """Fold the streams after the id ``after``, up to and including ``to``.
+async def fold_lanes(connection: AsyncConnection[Any], first: int, end: int) -> FoldedLanes:
+    """Fold the streams of lanes ``first`` to ``end`` - 1.
 
     The server reads the next page while this one is folded.
     """
@@ -120,7 +120,7 @@ async def fold_range(connection: AsyncConnection[Any], after: str, to: str) -> F
     events = 0
     async with (
         AsyncCopy(connection.cursor(), binary=True, writer=written) as copy,
-        aclosing(_range_pages(connection, after, to)) as pages,
+        aclosing(_pages_of_lanes(connection, first, end)) as pages,
     ):
         copy.set_types(COLUMN_TYPES)
         async for fold in _folds(pages):
@@ -129,7 +129,7 @@ async def fold_range(connection: AsyncConnection[Any], after: str, to: str) -> F
                 await copy.write_row(columns_of(row))
             elif (failed := fold.unfoldable()) is not None:
                 unfoldable.append(failed)
-    return FoldedRange(bytes(written.buffer), unfoldable, events)
+    return FoldedLanes(bytes(written.buffer), unfoldable, events)
 
 
 class _Bytes(AsyncWriter):
@@ -142,23 +142,21 @@ class _Bytes(AsyncWriter):
         self.buffer += data
 
 
-async def _range_pages(
-    connection: AsyncConnection[Any], after: str, to: str
+async def _pages_of_lanes(
+    connection: AsyncConnection[Any], first: int, end: int
 ) -> AsyncGenerator[list[tuple[Any, ...]]]:
-    def read(stream_id: str, version: int) -> asyncio.Task[list[tuple[Any, ...]]]:
-        params = {"stream_id": stream_id, "version": version, "to": to, "limit": PAGE}
-        return asyncio.create_task(fetch_over(connection, _SQL["range"], params))
-
-    reading = read(after, 2**31 - 1)
-    try:
-        while len(page := await reading) == PAGE:
-            reading = read(*page[-1][:2])
-            await asyncio.sleep(0)  # sends the request before this page is folded
-            yield page
-        yield page
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+    async with connection.transaction(), connection.cursor("lanes", binary=True) as cursor:
+        await connection.execute(_SQL["limits"])
+        await cursor.execute(_SQL["lanes"], {"first": first, "end": end})
+        reading = asyncio.create_task(cursor.fetchmany(PAGE))
+        try:
+            while page := await reading:
+                reading = asyncio.create_task(cursor.fetchmany(PAGE))
+                await asyncio.sleep(0)  # sends the request before this page is folded
+                yield page
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 _STREAM_ID = itemgetter(StreamedEvent._fields.index("stream_id"))

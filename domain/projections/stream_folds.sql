@@ -1,9 +1,12 @@
--- name: range
+-- name: limits
+select set_config('statement_timeout', '0', true), set_config('work_mem', '64MB', true)
+
+-- name: lanes
+-- Streams whole, one after another: a lane's events are read in their order and then sorted.
 select stream_id, version, event_id, type, schema_version, data::text
 from public.events
-where (stream_id, version) > (%(stream_id)s::text, %(version)s::integer) and stream_id <= %(to)s::text
+where lane >= %(first)s::smallint and lane < %(end)s::smallint
 order by stream_id, version
-limit %(limit)s::integer
 
 -- name: of_streams
 select stream_id, version, event_id, type, schema_version, data::text

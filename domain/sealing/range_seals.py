@@ -1,4 +1,4 @@
-"""Seals of the form before migration 0016, which list the events of ranges of the log.
+"""Seals of the form before migration 0022, which list the events of ranges of the log.
 
 None are made any more. They still show whether an event of that time was changed or removed.
 """

@@ -118,7 +118,7 @@ async def _migrate(given: argparse.Namespace) -> int:
         sslrootcert="system" if given.sslmode == "verify-full" else None,
     )
     try:
-        applied = await migrate(owner)
+        applied = await migrate(owner, progress=_say)
     except (psycopg.Error, MigrationError) as error:
         raise PipelineError(f"migrate {given.database} on {given.host}: {error}") from None
     _print({"applied": applied})

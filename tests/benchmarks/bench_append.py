@@ -2,7 +2,7 @@
 
 The floor is one prepared INSERT with one event per transaction, autocommit, by the same driver
 into a table with the same columns and the same indexes, but without a lock, a version check,
-idempotency or a transaction id that readers can follow. Both run in turns, on the same server, so
+idempotency or an order that readers can follow. Both run in turns, on the same server, so
 that what else the machine does hits both alike. The CPU time is that of this process, which is the
 limit with many connections: one event loop has one core.
 
@@ -35,10 +35,10 @@ PAYLOAD = {"at": "2026-03-01T12:00:00Z", "content": {"text": "x" * 300}, "finger
 METADATA = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 
 FLOOR_TABLE = """
-    create table floor (like events including defaults including identity including indexes);
+    create table floor (like events including defaults including indexes);
     alter table floor drop column digest, drop column lane, drop column lane_position,
-        drop column chain_digest;
-    alter table floor alter transaction_id set default pg_current_xact_id();
+        drop column chain_digest,
+        add column position bigint generated always as identity primary key;
     grant select, insert on floor to qlp_app;
 """
 FLOOR = b"""
@@ -46,7 +46,7 @@ FLOOR = b"""
         metadata, data)
     values (%(event_id)s, %(stream_id)s, 1, 'Happened', 1, 'acme', %(command_id)s, %(metadata)s,
         %(data)s)
-    returning transaction_id, position, recorded_at
+    returning position, recorded_at
 """
 INLINE = b"""
     insert into intent_states (id, tenant_id, version, status, user_input, created_at, updated_at)

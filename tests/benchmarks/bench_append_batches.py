@@ -1,7 +1,7 @@
 """Appends of 1, 10 and 100 events per command, against a bare INSERT and ``eventsourcing``.
 
-The floor inserts the same events in one statement, without lock, version check, idempotency or a
-transaction id that readers can follow: with arrays as parameters, as it is usually written, and
+The floor inserts the same events in one statement, without lock, version check, idempotency or an
+order that readers can follow: with arrays as parameters, as it is usually written, and
 with one JSON value, as we send it, which is less work for the driver. ``eventsourcing`` 9.5 records
 them through its own PostgresApplicationRecorder, which a follower may trust as well: it locks the
 table. It is synchronous, so it gets as many threads as we get connections.
@@ -41,7 +41,7 @@ FLOOR = b"""
     select e.id, %(stream_id)s, e.n, 'Happened', 1, 'acme', %(command_id)s, %(metadata)s::json,
         e.data::json
     from unnest(%(ids)s::uuid[], %(data)s::text[]) with ordinality as e (id, data, n)
-    returning transaction_id, position, recorded_at
+    returning position, recorded_at
 """
 
 FLOOR_JSON = FLOOR.replace(

@@ -40,7 +40,6 @@ from tests.benchmarks.statistics_of import percentile
 EVENTS_PER_STREAM = 5
 METADATA_JSON = orjson.dumps(METADATA).decode()
 
-# One transaction per 1,000 events, so that transaction ids grow as they do in use.
 FILL = """
     insert into events (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
         metadata, data)

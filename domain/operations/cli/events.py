@@ -7,8 +7,8 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -219,8 +219,9 @@ def _target(file: str) -> Iterator[BinaryIO]:
 
 @events.command("import")
 def events_import(
-    file: Annotated[
-        str | None, typer.Argument(help="An export, a pipe, or - for standard input.")
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE...", help="An export, a pipe, or - for standard input."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish an import that broke off; reads no file.")
@@ -237,7 +238,10 @@ def events_import(
     yes: Yes = False,
     json: AsJson = False,
 ) -> None:
-    """Append the events of an export: all or nothing, with their ids, versions and times.
+    """Append the events of exports: all or nothing, with their ids, versions and times.
+
+    Several files are read at once, and imported as if they were one: an export, say, and those made
+    --after it, in that order.
 
     Needs the owner of the tables (DATABASE_ADMIN_URL). Importing a file again changes nothing. The
     read model of the intents is written too, and the application continues those that have not
@@ -248,15 +252,17 @@ def events_import(
     the next one finishes it, or --resume does.
     """
     if resume or give_up:
-        if file is not None or dry_run or without or (resume and give_up):
+        if files or dry_run or without or (resume and give_up):
             raise typer.BadParameter(
                 "--resume takes no file and no other option, nor does --give-up"
             )
         _end(give_up, yes, json)
         return
-    if file is None:
+    if not files:
         raise typer.BadParameter("name the file of an export, or - for standard input")
-    _import(file, without or (), dry_run, yes, json)
+    if len(files) > 1 and "-" in files:
+        raise typer.BadParameter("several files are read at once, and - cannot be one of them")
+    _import(files, without or (), dry_run, yes, json)
 
 
 def _end(give_up: bool, yes: bool, json: bool) -> None:
@@ -276,8 +282,10 @@ def _end(give_up: bool, yes: bool, json: bool) -> None:
     run(work)
 
 
-def _import(file: str, without: Collection[str], dry_run: bool, yes: bool, json: bool) -> None:
-    if file == "-" and not (dry_run or yes):
+def _import(
+    files: Sequence[str], without: Collection[str], dry_run: bool, yes: bool, json: bool
+) -> None:
+    if files == ["-"] and not (dry_run or yes):
         raise typer.BadParameter(
             "standard input is the file, so nobody can confirm: try --dry-run, then use --yes"
         )
@@ -300,11 +308,14 @@ def _import(file: str, without: Collection[str], dry_run: bool, yes: bool, json:
             if not json:
                 note("moving them into the log; if that breaks off: qlp events import --resume")
 
-        with _source(file) as source, progress_bar("reading", quiet=json) as bar:
-            bar.show(0, _size(source))
+        with ExitStack() as stack:
+            sources = [stack.enter_context(_source(file, len(files) == 1)) for file in files]
+            bar = stack.enter_context(progress_bar("reading", quiet=json))
+            sizes = [_size(source) for source in sources]
+            bar.show(0, sizes[0] if len(files) == 1 else sum(size or 0 for size in sizes))
             done = await import_events(
                 owner_url(),
-                source,
+                sources[0] if len(files) == 1 else files,
                 without=without,
                 confirm=agree,
                 progress=bar.show,
@@ -316,14 +327,14 @@ def _import(file: str, without: Collection[str], dry_run: bool, yes: bool, json:
 
 
 @contextmanager
-def _source(file: str) -> Iterator[BinaryIO]:
-    """The file or pipe that an import reads."""
+def _source(file: str, alone: bool) -> Iterator[BinaryIO]:
+    """The file or pipe that an import reads; no pipe, unless it is alone."""
     try:
         if file == "-":
-            _check_mode(file, os.fstat(sys.stdin.fileno()).st_mode)
+            _check_mode(file, os.fstat(sys.stdin.fileno()).st_mode, alone)
             yield sys.stdin.buffer
             return
-        _check_mode(file, os.stat(file).st_mode)
+        _check_mode(file, os.stat(file).st_mode, alone)
         with open(file, "rb") as opened:
             yield opened
     except FileNotFoundError:
@@ -332,11 +343,13 @@ def _source(file: str) -> Iterator[BinaryIO]:
         raise Failure(f"{file}: {error.strerror or error}") from None
 
 
-def _check_mode(file: str, mode: int) -> None:
+def _check_mode(file: str, mode: int, alone: bool) -> None:
     if stat.S_ISDIR(mode):
         raise Failure(f"{file}: is a folder; name the file of the export")
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
         raise Failure(f"{file}: is neither a file nor a pipe")
+    if not alone and not stat.S_ISREG(mode):
+        raise Failure(f"{file}: is a pipe; several at once must be files")
 
 
 def _size(source: BinaryIO) -> int | None:

@@ -9,7 +9,13 @@ from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.migrate import MigrationError, SchemaOutOfDate, check_schema, load_migrations
+from domain.database.migrate import (
+    MigrationError,
+    SchemaOutOfDate,
+    check_schema,
+    load_migrations,
+    to_confirm,
+)
 from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.eventlog.followers import Followers
@@ -29,8 +35,9 @@ _SQL = load_statements(Path(__file__).with_name("doctor.sql"))
 _CLOCK_WARN_SECONDS = 5.0
 _CONNECTIONS_WARN = 0.8
 
-#: How many of the last events are searched for those of a later release; how many types are named.
-_RECENT, _SHOWN = 100_000, 10
+#: How many events at the end of each lane are searched for those of a later release, and how many
+#: types are named.
+_RECENT, _SHOWN = 400, 10
 
 #: pgvector has hnsw.iterative_scan, which domain.database.pool sets, since this release.
 _VECTOR_SINCE = (0, 8)
@@ -124,8 +131,13 @@ class DatabaseExam:
             return [Finding("schema", "fail", str(error), "qlp migrate")]
         except MigrationError as error:
             return [Finding("schema", "fail", str(error), "see the message")]
-        last = load_migrations()[-1]
-        detail = f"at {last.version:04}_{last.name}"
+        waiting = await to_confirm(self._pool)
+        detail = f"at {load_migrations()[-1 - len(waiting)]}"
+        if waiting:
+            detail += (
+                f"; {', '.join(waiting)} waits: when you will not go back to an earlier release, "
+                "qlp migrate --confirm"
+            )
         if later:
             detail += (
                 f", and {', '.join(later)} of a later release, which this release can run with"
@@ -215,14 +227,15 @@ class DatabaseExam:
         """What a later release left behind before it was rolled back; see docs/deploy.md."""
         [(_, parked)] = await self._fetch("parked")
         [(held,)] = await self._fetch("held", reasons=[*HELD])
-        recent = await self._fetch("recent_types", limit=_RECENT)
+        recent = await self._fetch("recent_types", per_lane=_RECENT)
         unread = [row for row in recent if not REGISTRY.reads(row[0], row[1])]
         newer = [row for row in unread if row[0] in REGISTRY.types]
         findings = []
         if newer or parked or held:
             detail = (
-                f"of the last {_RECENT:,} events this release cannot read {_listed(newer)}; parked "
-                f"streams: {parked}; held messages: {held}; commands for such intents are refused"
+                f"of the last {_RECENT} events of each lane this release cannot read "
+                f"{_listed(newer)}; parked streams: {parked}; held messages: {held}; commands for "
+                "such intents are refused"
             )
             fix = "deploy the release that wrote them, or a later one: it processes them by itself"
             findings.append(Finding("later release", "fail", detail, fix))

@@ -149,12 +149,15 @@ select count(*), count(*) filter (where error like 'NewerEvent: %%') from parked
 select count(*) from rejected_messages where reason = any(%(reasons)s::text[])
 
 -- name: recent_types
--- Only of the last events, as there is no index by type.
-select type, schema_version, count(*)
-from (select type, schema_version from events
-      order by transaction_id desc, position desc limit %(limit)s) recent
-group by type, schema_version
-order by type, schema_version
+-- Only of the last events of each lane, as there is no index by type.
+select r.type, r.schema_version, count(*)
+from generate_series(0, 255) as l (lane)
+cross join lateral (
+    select type, schema_version from events
+    where lane = l.lane::smallint order by lane_position desc limit %(per_lane)s
+) r
+group by r.type, r.schema_version
+order by r.type, r.schema_version
 
 -- name: unsealed
 -- How long the oldest unsealed event has waited, seconds; null if there is none.

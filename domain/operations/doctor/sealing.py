@@ -63,6 +63,6 @@ async def _anchored(pool: AsyncConnectionPool) -> Finding:
 
 
 async def _only_ranges(pool: AsyncConnectionPool, made: int) -> bool:
-    """Whether all seals that were made are of the form before migration 0016."""
+    """Whether all seals that were made are of the form before migration 0022."""
     [(last,)] = await fetch(pool, _SQL["last_range_seal"], {})
     return bool(last == made)

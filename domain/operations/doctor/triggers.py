@@ -17,7 +17,7 @@ from psycopg import AsyncConnection, sql
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.migrate import load_migrations
+from domain.database.migrate import load_migrations, to_confirm
 from domain.database.pool import Connection, fetch
 from domain.database.statements import load_statements
 from domain.eventlog.digests import StoredEvent, event_digest
@@ -57,7 +57,7 @@ _FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
 )
 _PROTECTING = {"refuse_change", "set_event_digest", "append_event", "append_events"} | {
-    *("append_group", "adopt_log", "set_event_lane", "take_lanes", "is_staged")
+    *("append_group", "set_event_lane", "take_lanes", "is_staged")
 }
 
 #: Changes of an existing row, and of the whole table, that must be refused.
@@ -149,9 +149,11 @@ async def _shapes(pool: AsyncConnectionPool) -> list[Finding]:
 
 
 async def _functions(pool: AsyncConnectionPool) -> list[Finding]:
+    waiting = await to_confirm(pool)
     wanted = {
         name: body
         for migration in load_migrations()
+        if str(migration) not in waiting
         for name, body in _FUNCTION.findall(migration.sql.decode())
         if name in _PROTECTING
     }
@@ -190,7 +192,7 @@ async def _digest_matches(connection: AsyncConnection[Any], way: str) -> bool:
     except psycopg.Error:
         return False
     [(*stored, lane, place, before, chained)] = rows
-    event = StoredEvent(0, 0, *stored)
+    event = StoredEvent(*stored)
     return (
         event.digest == event_digest(event)
         and lane == lane_of(event.stream_id)

@@ -22,14 +22,15 @@ class Position:
     """How far a rebuild has come; saved in the same transaction as what it wrote.
 
     Attributes:
-        phase: ``bulk``: the log is read stream by stream; ``follow``: lane by lane.
-        after_stream: in the phase ``bulk``, the last stream that is done.
+        phase: ``bulk``: streams are folded whole, some lanes at a time; ``follow``: the log is read
+            in its order.
+        lanes: in the phase ``bulk``, how many lanes are done.
         heads: where following begins, or how far it has come.
         events: number of events processed so far.
     """
 
     phase: Phase
-    after_stream: str
+    lanes: int
     heads: Heads
     events: int
 
@@ -107,7 +108,7 @@ class Builder(Protocol):
 
     @property
     def page(self) -> int:
-        """Events per page."""
+        """Events per page; in the phase ``bulk``, a lane with more is one page."""
 
     @property
     def follower(self) -> str | None:
@@ -118,7 +119,7 @@ class Builder(Protocol):
     ) -> Position | None:
         """Process one page of events and return the new position; None at the current end.
 
-        After the last stream of the phase ``bulk``, the new position is in the phase ``follow``.
+        After the last lane of the phase ``bulk``, the new position is in the phase ``follow``.
         """
 
     async def catch_up(self, connection: AsyncConnection[Any], position: Position) -> Position:

@@ -1,9 +1,8 @@
 """Builds the read model of intents, which is written inline, by folding streams.
 
-In the phase ``bulk``, the log is read stream by stream: each stream is folded to its end and its
-row written once, so memory holds only a page of events and the rows of a few ranges, however long
-the log is and however its streams interleave. Streams that got events meanwhile are folded again
-in the phase ``follow``.
+In the phase ``bulk``, the log is read lane by lane: each stream of a lane is folded to its end and
+its row written once, so memory holds only a page of events and the rows of a few lanes, however its
+streams interleave. Streams that got events meanwhile are folded again in the phase ``follow``.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from domain.projections.intents import INTENT_STATES, upsert
 from domain.projections.rebuild.contract import Phase, Position
 from domain.projections.rebuild.workers import Folder
 from domain.projections.registry import INTENT_STATES_VERSION
-from domain.projections.stream_folds import FoldedRange, Unfoldable, folded_streams
+from domain.projections.stream_folds import FoldedLanes, Unfoldable, folded_streams
 
 _SQL = load_statements(Path(__file__).with_name("intents.sql"))
 
@@ -33,11 +32,11 @@ _SQL = load_statements(Path(__file__).with_name("intents.sql"))
 _END = Heads((2**62,) * LANES)
 
 
-class _Range(NamedTuple):
-    """Streams up to and including ``to``, which are being folded."""
+class _Lanes(NamedTuple):
+    """Lanes up to ``end``, which are being folded."""
 
-    to: str
-    folding: asyncio.Task[FoldedRange]
+    end: int
+    folding: asyncio.Task[FoldedLanes]
 
 
 class IntentStatesBuilder:
@@ -47,8 +46,8 @@ class IntentStatesBuilder:
 
     Args:
         log: the log.
-        folder: folds ranges of streams.
-        page: number of events in a range.
+        folder: folds lanes.
+        page: number of events in lanes that are folded at once, if one has not more.
         later: after so many events, this folder replaces ``folder``.
     """
 
@@ -66,11 +65,11 @@ class IntentStatesBuilder:
         self._folder = folder
         self._later = later
         self._taken = 0
-        self._ahead: deque[_Range] = deque()
+        self._ahead: deque[_Lanes] = deque()
 
     async def aclose(self) -> None:
         """Stop folding ahead."""
-        foldings = [range_.folding for range_ in self._ahead]
+        foldings = [lanes.folding for lanes in self._ahead]
         self._ahead.clear()
         for folding in foldings:
             folding.cancel()
@@ -101,14 +100,14 @@ class IntentStatesBuilder:
         return int(wrong)
 
     async def _bulk(self, connection: AsyncConnection[Any], position: Position) -> Position:
-        if not self._ahead and not await self._fold_next(connection, position.after_stream):
+        if not self._ahead and not self._fold_next(position.heads, position.lanes):
             return replace(position, phase="follow")
-        range_ = self._ahead.popleft()
-        folded = await range_.folding
-        # The next streams are read and folded while the rows of these are written.
-        last = self._ahead[-1].to if self._ahead else range_.to
-        while len(self._ahead) < self._folder.ahead and await self._fold_next(connection, last):
-            last = self._ahead[-1].to
+        lanes = self._ahead.popleft()
+        folded = await lanes.folding
+        # The next lanes are read and folded while the rows of these are written.
+        last = self._ahead[-1].end if self._ahead else lanes.end
+        while len(self._ahead) < self._folder.ahead and self._fold_next(position.heads, last):
+            last = self._ahead[-1].end
         async with connection.cursor().copy(_SQL["copy"]) as copy:
             await copy.write(folded.rows)
         for failed in folded.unfoldable:
@@ -116,16 +115,18 @@ class IntentStatesBuilder:
         self._taken += folded.events
         if self._later is not None and self._taken >= self._later[0]:
             (_, self._folder), self._later = self._later, None
-        return replace(position, after_stream=range_.to, events=position.events + folded.events)
+        return replace(position, lanes=lanes.end, events=position.events + folded.events)
 
-    async def _fold_next(self, connection: AsyncConnection[Any], after: str) -> bool:
-        """Start to fold the next range of streams after ``after``; False if there are none."""
-        params = {"after": after, "limit": self.page}
-        row = await (await connection.execute(_SQL["range_end"], params)).fetchone()
-        if row is not None:
-            folding = asyncio.create_task(self._folder.fold(after, row[0]))
-            self._ahead.append(_Range(row[0], folding))
-        return row is not None
+    def _fold_next(self, heads: Heads, first: int) -> bool:
+        """Start to fold the next lanes, from ``first`` on; False if there are none."""
+        if first == LANES:
+            return False
+        end, events = first + 1, heads.positions[first]
+        while end < LANES and (events := events + heads.positions[end]) <= self.page:
+            end += 1
+        folding = asyncio.create_task(self._folder.fold(first, end))
+        self._ahead.append(_Lanes(end, folding))
+        return True
 
     async def _follow(
         self, connection: AsyncConnection[Any], position: Position

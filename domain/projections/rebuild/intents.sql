@@ -1,12 +1,3 @@
--- name: range_end
--- The last stream of the next page of events.
-select stream_id from (
-    select stream_id, version from public.events
-    where stream_id > %(after)s::text
-    order by stream_id, version
-    limit %(limit)s::integer
-) page order by stream_id desc limit 1
-
 -- name: behind
 -- Streams of intents with events in this part of the log that their rows do not include.
 with moved as materialized ( -- matching the pattern costs most: once per stream, not per event

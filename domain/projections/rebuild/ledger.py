@@ -45,8 +45,8 @@ class Ledger:
         row = await rows.fetchone()
         if row is None or row[0] != await self._basis(connection):
             return None
-        _, phase, after_stream, heads, events, self.total = row
-        return Position(phase, after_stream, Heads(tuple(heads)), events)
+        _, phase, lanes, heads, events, self.total = row
+        return Position(phase, lanes, Heads(tuple(heads)), events)
 
     async def save(self, connection: AsyncConnection[Any], position: Position) -> None:
         """Save ``position``."""
@@ -69,7 +69,7 @@ class Ledger:
         return {
             "name": self._name,
             "phase": position.phase,
-            "after_stream": position.after_stream,
+            "lanes": position.lanes,
             "heads": [*position.heads.positions],
             "events": position.events,
         }

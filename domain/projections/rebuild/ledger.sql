@@ -3,18 +3,18 @@
 select max(version) from public.schema_migrations
 
 -- name: load
-select basis, phase, after_stream, heads, events, total
+select basis, phase, lanes, heads, events, total
 from public.projection_rebuilds where projection = %(name)s
 
 -- name: begin
-insert into public.projection_rebuilds (projection, basis, phase, after_stream, heads,
-    events, total)
-values (%(name)s, %(basis)s, %(phase)s, %(after_stream)s, %(heads)s, %(events)s, (select count(*) from public.events))
+insert into public.projection_rebuilds (projection, basis, phase, lanes, heads, events, total)
+values (%(name)s, %(basis)s, %(phase)s, %(lanes)s, %(heads)s, %(events)s,
+    (select count(*) from public.events))
 
 -- name: save
 update public.projection_rebuilds
 set phase = %(phase)s,
-    after_stream = %(after_stream)s,
+    lanes = %(lanes)s,
     heads = %(heads)s,
     events = %(events)s,
     updated_at = now()

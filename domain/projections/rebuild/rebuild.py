@@ -120,7 +120,7 @@ class Rebuild:
     async def _begin(self, connection: AsyncConnection[Any]) -> Position:
         phase = self._builder.first_phase
         start = await self._log.heads() if phase == "bulk" else Heads.start()
-        position = Position(phase, "", start, 0)
+        position = Position(phase, 0, start, 0)
         try:
             async with self._transaction(connection):
                 await self._shadow.drop(connection)
@@ -225,7 +225,6 @@ class Rebuild:
                 heads = [*position.heads.positions]
                 params = {"follower": builder.follower, "heads": heads}
                 await connection.execute(_SQL["move_follower"], params)
-                await connection.execute(_SQL["forget_checkpoint"], {"follower": builder.follower})
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
             await self._ledger.forget(connection)
         return position, parked

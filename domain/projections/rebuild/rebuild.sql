@@ -20,11 +20,6 @@ from generate_series(0, 15) as part
 on conflict (follower, part) do update
 set positions = excluded.positions, moved_at = now()
 
--- name: forget_checkpoint
--- An earlier release's runner, which may still work, begins at the start of the log; the marks of
--- streams tell it what it need not count again.
-delete from public.checkpoints where name = %(follower)s
-
 -- name: forget_parked
 delete from public.parked_streams where projection = %(name)s
 

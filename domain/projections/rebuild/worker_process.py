@@ -1,8 +1,8 @@
-"""A process that folds ranges of streams for a rebuild; it only reads the database.
+"""A process that folds lanes for a rebuild; it only reads the database.
 
-Standard input: a line with the database's URL and the role, then a line per range, as JSON.
-Standard output: for each range a line of JSON, followed by as many bytes of rows as it says. The
-process ends when its input does, so it does not outlive its parent.
+Standard input: a line with the database's URL and the role, then for each fold a line with the
+first lane and the end, as JSON. Standard output: for each fold a line of JSON, followed by as many
+bytes of rows as it says. The process ends when its input does, so it does not outlive its parent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from domain.contracts.redaction import guard
 from domain.database.outages import outage_of
 from domain.database.pool import open_pool
 from domain.memory import tune_gc
-from domain.projections.stream_folds import fold_range
+from domain.projections.stream_folds import fold_lanes
 
 
 async def _serve() -> None:
@@ -27,9 +27,9 @@ async def _serve() -> None:
     pool = await open_pool(url, min_size=1, max_size=1, role=role, application_name="qlp-fold")
     try:
         while line := await _line():
-            after, to = orjson.loads(line)
+            first, end = orjson.loads(line)
             async with pool.connection() as connection:
-                folded = await fold_range(connection, after, to)
+                folded = await fold_lanes(connection, first, end)
             unfoldable = [list(each) for each in folded.unfoldable]
             counts = {"events": folded.events, "bytes": len(folded.rows)}
             _say({**counts, "unfoldable": unfoldable}, folded.rows)

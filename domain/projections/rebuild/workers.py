@@ -1,4 +1,4 @@
-"""Folds streams for a rebuild: in this process, or in several to use more cores."""
+"""Folds lanes for a rebuild: in this process, or in several to use more cores."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from domain.projections.rebuild.contract import RebuildFailed
-from domain.projections.stream_folds import FoldedRange, Unfoldable, fold_range
+from domain.projections.stream_folds import FoldedLanes, Unfoldable, fold_lanes
 
 
 class Folder(Protocol):
-    """Folds ranges of streams."""
+    """Folds the streams of lanes."""
 
     @property
     def ahead(self) -> int:
-        """How many ranges to fold ahead."""
+        """How many folds to have under way."""
 
-    async def fold(self, after: str, to: str) -> FoldedRange:
-        """Fold the streams after the id ``after``, up to and including ``to``."""
+    async def fold(self, first: int, end: int) -> FoldedLanes:
+        """Fold the streams of lanes ``first`` to ``end`` - 1."""
 
     async def aclose(self) -> None:
         """Stop what it started."""
 
 
 class FoldingHere:
-    """Folds in this process, one range while the rows of another are written."""
+    """Folds in this process, some lanes while the rows of others are written."""
 
     ahead = 1
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
 
-    async def fold(self, after: str, to: str) -> FoldedRange:
+    async def fold(self, first: int, end: int) -> FoldedLanes:
         """Fold on a connection of the pool."""
         async with self._pool.connection() as connection:
-            return await fold_range(connection, after, to)
+            return await fold_lanes(connection, first, end)
 
     async def aclose(self) -> None:
         """It has started nothing."""
@@ -63,7 +63,7 @@ class FoldingProcesses:
         for _ in range(count):
             self._idle.put_nowait(None)
 
-    async def fold(self, after: str, to: str) -> FoldedRange:
+    async def fold(self, first: int, end: int) -> FoldedLanes:
         """Fold in the next idle process.
 
         Raises:
@@ -71,7 +71,7 @@ class FoldingProcesses:
             psycopg.OperationalError: the process cannot reach the database.
         """
         worker = await self._idle.get() or await self._start()
-        folded = await worker.fold(after, to)
+        folded = await worker.fold(first, end)
         self._idle.put_nowait(worker)
         return folded
 
@@ -104,12 +104,12 @@ class _Worker:
         self._stdin = process.stdin
         self._stdout = process.stdout
 
-    def send(self, line: list[str]) -> None:
+    def send(self, line: list[str] | list[int]) -> None:
         self._stdin.write(orjson.dumps(line) + b"\n")
 
-    async def fold(self, after: str, to: str) -> FoldedRange:
+    async def fold(self, first: int, end: int) -> FoldedLanes:
         try:
-            self.send([after, to])
+            self.send([first, end])
             await self._stdin.drain()
             answer: dict[str, Any] = orjson.loads(await self._stdout.readuntil())
             if "unavailable" in answer:
@@ -120,7 +120,7 @@ class _Worker:
                 f"a process that folds streams ended with {await self._process.wait()}: "
                 "run it again, it goes on from here; with --workers 1 there is none"
             ) from None
-        return FoldedRange(
+        return FoldedLanes(
             rows, [_unfoldable(*each) for each in answer["unfoldable"]], answer["events"]
         )
 

@@ -25,9 +25,8 @@ from domain.database.migrate import (
     migrate,
 )
 from domain.database.pool import open_pool
-from domain.eventlog.followers import Followers
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import NewEvent, RecordedEvent
+from domain.eventlog.models import NewEvent
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
 from domain.intents.struct import checked
@@ -145,60 +144,6 @@ async def test_a_migration_fills_in_whose_plan_earlier_intents_reused(
     assert rows == {own: None, reused: solved}
 
 
-@pytest.mark.parametrize("cluster", ["the same cluster", "another cluster"])
-async def test_followers_go_on_where_their_checkpoints_were(
-    empty: Database, folder: Path, cluster: str
-) -> None:
-    for name in ALL[14:]:
-        (folder / f"{name}.sql").unlink()
-    await migrate(empty.admin_url, folder)
-    pool = await open_pool(empty.url, min_size=1, max_size=4, application_name="tests")
-    try:
-        log = EventLog(pool)
-        for number in range(60):
-            event = NewEvent(uuid4(), "Happened", 1, {})
-            stream = f"s-{number % 20}"
-            await log.append(stream, "acme", number // 20, uuid4(), [event], {})
-        with psycopg.connect(empty.admin_url) as owner:
-            owner.execute(
-                """insert into checkpoints (name, transaction_id, position, system_identifier)
-                select c.name, transaction_id, position, system_identifier
-                from events cross join log_identity
-                join (values ('relay', 25), ('projection:usage_daily', 60), ('seals', 7))
-                    as c (name, n) on c.n = position"""
-            )
-            if cluster == "another cluster":
-                owner.execute(
-                    "update checkpoints set system_identifier = 1, transaction_id = '999999999'"
-                )
-        assert await migrate(empty.admin_url) == ALL[14:]
-        left = {
-            follower: await to_process(pool, follower)
-            for follower in ("relay", "projection:usage_daily", "projection:error_patterns")
-        }
-    finally:
-        await pool.close()
-    assert {follower: len(events) for follower, events in left.items()} == {
-        "relay": 35,
-        "projection:usage_daily": 0,
-        "projection:error_patterns": 60,
-    }
-    assert min(event.position for event in left["relay"]) == 26
-    with psycopg.connect(empty.admin_url) as owner:
-        names = owner.execute("select distinct follower from followers order by 1").fetchall()
-    assert ("seals",) not in names
-
-
-async def to_process(pool: AsyncConnectionPool, follower: str) -> list[RecordedEvent]:
-    events: list[RecordedEvent] = []
-    while True:
-        async with Followers(pool).next_page(follower) as page:
-            if page is None:
-                return events
-            events += page.events
-            page.save()
-
-
 async def test_a_database_that_is_refused_is_left_as_it_was(empty: Database) -> None:
     with psycopg.connect(empty.admin_url, autocommit=True) as owner:
         owner.execute("create table events (of_somebody_else int)")
@@ -224,6 +169,38 @@ async def test_code_runs_with_later_migrations_that_say_so(
     await migrate(database.admin_url, folder)
     with pytest.raises(MigrationError, match=f"{number + 1:04}_taken_away.* newer release"):
         await check(database)
+
+
+async def test_what_ends_the_way_back_waits_until_it_is_confirmed_where_there_are_events(
+    database: Database, folder: Path, event_log: EventLog
+) -> None:
+    number = len(ALL) + 1
+    ending = f"{number:04}_ending"
+    (folder / f"{ending}.sql").write_text("-- To be confirmed: no way back.\nselect 1")
+    await event_log.append("s", "acme", 0, uuid4(), [NewEvent(uuid4(), "T", 1, {})], {})
+    said: list[str] = []
+    assert await migrate(database.admin_url, folder, progress=said.append) == []
+    assert said == [f"{ending} waits until no earlier release is needed: migrate --confirm"]
+    (folder / f"{number + 1:04}_later.sql").write_text("select 1")
+    with pytest.raises(MigrationError, match=rf"later needs {ending}.*migrate --confirm"):
+        await migrate(database.admin_url, folder)
+    names = [ending, f"{number + 1:04}_later"]
+    assert await migrate(database.admin_url, folder, confirm=True) == names
+
+
+async def test_statements_that_break_off_are_repeated_one_by_one(
+    database: Database, folder: Path
+) -> None:
+    number = len(ALL) + 1
+    path = folder / f"{number:04}_slow.sql"
+    path.write_text(
+        "-- Code since 0001 runs with this.\n-- Outside of a transaction: slow.\n"
+        "create table if not exists first_step ();\n\nselect 1 / 0;"
+    )
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await migrate(database.admin_url, folder)
+    path.write_text(path.read_text().replace("1 / 0", "'first_step'::regclass"))
+    assert await migrate(database.admin_url, folder) == [path.stem]
 
 
 async def test_a_table_of_migrations_from_before_is_read_and_extended(

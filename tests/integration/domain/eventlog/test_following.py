@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import aclosing
+from datetime import UTC, datetime
 from uuid import UUID, uuid4, uuid5
 
 import psycopg
@@ -32,18 +33,18 @@ async def append(log: EventLog, stream_id: str, version: int, seconds: float = 0
 
 
 async def naive_follow(pool: AsyncConnectionPool, done: asyncio.Event) -> set[UUID]:
-    """The reader everybody writes first: ``where position > last``."""
+    """The reader everybody writes first: ``where recorded_at > last``."""
     seen: set[UUID] = set()
-    last = 0
+    last = datetime.min.replace(tzinfo=UTC)
     async with pool.connection() as connection:
         while True:
             final = done.is_set()
             rows = await connection.execute(
-                "select position, event_id from events where position > %s order by position",
+                "select recorded_at, event_id from events where recorded_at > %s order by 1",
                 [last],
             )
-            for position, event_id in await rows.fetchall():
-                last = position
+            for recorded_at, event_id in await rows.fetchall():
+                last = recorded_at
                 seen.add(event_id)
             if final:
                 return seen
@@ -60,15 +61,15 @@ async def follow(log: EventLog, expected: int) -> list[UUID]:
     return seen
 
 
-async def test_a_follower_misses_nothing_of_concurrent_writers_where_reading_by_position_does(
+async def test_a_follower_misses_nothing_of_concurrent_writers_where_reading_by_time_does(
     event_log: EventLog, pool: AsyncConnectionPool
 ) -> None:
     done = asyncio.Event()
     each = 20
 
     async def write(writer: int) -> list[UUID]:
-        # Every writer holds its transaction open for a different moment after it got its position,
-        # so commits come in another order than positions.
+        # Every writer holds its transaction open for a different moment after it recorded its
+        # event, so commits come in another order than times.
         return [
             await append(event_log, f"s-{writer}-{n}", 0, (writer % 4) * 0.004) for n in range(each)
         ]
@@ -86,7 +87,7 @@ async def test_a_follower_misses_nothing_of_concurrent_writers_where_reading_by_
     assert len(followed) == len(written) == WRITERS * each
     assert set(followed) == written
     lost = written - await naive
-    assert lost, "reading by position lost nothing: this test does not show what it should"
+    assert lost, "reading by time lost nothing: this test does not show what it should"
 
 
 async def test_events_of_a_stream_are_followed_in_order_under_concurrent_writers(

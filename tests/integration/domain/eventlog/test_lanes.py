@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import open_pool
+from domain.eventlog.followers import Followers
 from domain.eventlog.lanes import CHAIN_START, LANES, chain_digest, lane_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import NewEvent, WrongExpectedVersion
@@ -211,3 +212,40 @@ async def appended(log: EventLog, stream_id: str) -> bool:
     except psycopg.errors.LockNotAvailable:
         return False
     return True
+
+
+async def test_a_clock_that_jumps_changes_times_and_no_order(
+    event_log: EventLog, pool: AsyncConnectionPool, database: Database
+) -> None:
+    """Days forward and back, between any two events and between two seals."""
+    names = ("append_event", "append_group")
+    with psycopg.connect(database.admin_url, autocommit=True) as owner:
+        written = [
+            owner.execute(
+                "select pg_get_functiondef(oid) from pg_proc where proname = %s", [name]
+            ).fetchall()[0][0]
+            for name in names
+        ]
+        followed: list[tuple[str, int]] = []
+        for version, days in enumerate((0, 400, -400, 3, 0)):
+            for function in written:
+                jumped = f"clock_timestamp() + interval '{days} days'"
+                owner.execute(function.replace("clock_timestamp()", jumped))
+            await asyncio.gather(*(append(event_log, f"s-{n}", version) for n in range(12)))
+            lag = await Followers(pool).lag("follower")
+            assert (lag.events, lag.seconds >= 0) == (12, True)
+            more = True
+            while more:
+                async with Followers(pool).next_page("follower") as page:
+                    if page is not None:
+                        followed += [(event.stream_id, event.version) for event in page.events]
+                        page.save()
+                more = page is not None
+            assert await Sealer(pool).run_until_caught_up() == 1
+    assert sorted(followed) == [
+        (f"s-{n}", v) for n in sorted(range(12), key=str) for v in range(1, 6)
+    ]
+    for stream in {stream for stream, _ in followed}:
+        assert [version for each, version in followed if each == stream] == [1, 2, 3, 4, 5]
+    found = await LogVerifier(pool).verify()
+    assert (found.events, found.findings) == (60, [])

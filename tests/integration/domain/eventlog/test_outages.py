@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -14,6 +17,7 @@ from domain.database.pool import open_pool
 from domain.eventlog.followers import Followers
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import InlineWrite, NewEvent
+from domain.operations.log_integrity import LogVerifier
 from infra.local.postgres.server import EmbeddedPostgres
 from tests.support.postgres import (
     Servers,
@@ -163,3 +167,35 @@ async def test_a_log_that_is_first_appended_to_after_its_restore_keeps_its_order
     assert streams[:3] == ["s-0", "s-1", "s-2"]
     assert sorted(streams[3:]) == [f"t-{number}" for number in range(8)]
     await pool.close()
+
+
+async def test_a_physical_copy_goes_on_where_it_was_taken(servers: Servers, tmp_path: Path) -> None:
+    """Whatever the first server does afterwards, each of the two has a log that is whole."""
+    origin = await started(servers)
+    pool = await connect(origin)
+    for number in range(5):
+        await append(EventLog(pool), f"s-{number}")
+    async with Followers(pool).next_page("follower") as page:
+        assert page is not None
+        page.save()
+    read = len(page.events)
+    await pool.close()
+    await asyncio.to_thread(origin.stop)
+    copy = servers.start()
+    await asyncio.to_thread(copy.stop)
+    for path in (origin.data_dir, copy.data_dir):
+        assert (path / "PG_VERSION").exists()
+    shutil.rmtree(copy.data_dir)
+    shutil.copytree(origin.data_dir, copy.data_dir, copy_function=shutil.copy2)
+    for source in (origin.data_dir, *origin.data_dir.rglob("*")):
+        target = copy.data_dir / source.relative_to(origin.data_dir)
+        os.chown(target, source.stat().st_uid, source.stat().st_gid)
+    for server in (origin, copy):
+        await asyncio.to_thread(server.start)
+        pool = await connect(server)
+        for number in range(5):
+            await append(EventLog(pool), f"s-{number}", 1)
+        assert len(await processed(Followers(pool), pool)) == 10 - read
+        found = await LogVerifier(pool).verify()
+        assert (found.unsealed, found.findings) == (10, [])
+        await pool.close()

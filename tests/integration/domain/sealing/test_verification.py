@@ -518,7 +518,7 @@ def test_the_database_and_the_verifier_compute_the_same_digest(
 ) -> None:
     with psycopg.connect(database.admin_url) as connection:
         rows = connection.execute(
-            """with e as (select 1::bigint as position, 1::bigint, gen_random_uuid() as event_id,
+            """with e as (select gen_random_uuid() as event_id,
                 %s::text as stream_id, 3 as version, %s::text as type,
                 %s::smallint as schema_version,
                 %s::text as tenant_id, gen_random_uuid() as command_id,
@@ -561,7 +561,7 @@ async def test_a_sealed_log_verifies_and_is_sealed_on_after_a_restore_into_anoth
     await pool.close()
 
 
-#: As the release before migration 0016 made them.
+#: As the release before migration 0022 made them.
 _RANGE_SEAL = """insert into seals (seq, from_transaction_id, from_position, to_transaction_id,
     to_position, events, positions, event_ids, stream_ids, versions, digests, sealed_at,
     previous_digest, digest)
@@ -579,7 +579,7 @@ async def test_seals_of_before_are_kept_verified_and_continued(
     server = servers.start()
     server.create_database("qlp")
     url = server.admin_url_for("qlp")
-    for migration in load_migrations()[:15]:
+    for migration in load_migrations()[:21]:
         (tmp_path / f"{migration.version:04}_{migration.name}.sql").write_bytes(migration.sql)
     await migrate(url, tmp_path)
     pool = await open_pool(server.app_url("qlp"), min_size=1, max_size=4, application_name="tests")
@@ -588,7 +588,7 @@ async def test_seals_of_before_are_kept_verified_and_continued(
             await append(EventLog(pool), stream_id)
         events = await everything(EventLog(pool))
         digests = [await range_sealed(url, seq, events) for seq in (1, 2)]
-        assert "0016_signed_seals" in await migrate(url)
+        assert "0022_signed_seals" in await migrate(url)
         verifier = LogVerifier(pool)
         assert await verifier.verify() == Verification(seals=2, unsealed=6)
         assert await Sealer(pool).run_until_caught_up() == 1
@@ -613,7 +613,7 @@ async def test_seals_of_before_are_kept_verified_and_continued(
 
 
 async def range_sealed(url: str, seq: int, events: list[RecordedEvent]) -> bytes:
-    """Seal three events as the release before migration 0016 did; the seal's digest."""
+    """Seal three events as the release before migration 0022 did; the seal's digest."""
     mine = events[seq * 3 - 3 : seq * 3]
     with psycopg.connect(url) as owner:
         at, *before = owner.execute(
@@ -625,12 +625,11 @@ async def range_sealed(url: str, seq: int, events: list[RecordedEvent]) -> bytes
         previous = before[0] or bytes(32)
         seal = RangeSeal(
             *(seq, at, previous, b"", len(mine)),
-            *([event.position for event in mine], [event.event_id for event in mine]),
+            *([*range(seq * 3 - 2, seq * 3 + 1)], [event.event_id for event in mine]),
             *([event.stream_id for event in mine], [event.version for event in mine]),
             [stored[event.event_id] for event in mine],
         )
         digest = seal.computed()
-        after, to = mine[0].position - 1, mine[-1].position
         params = {"seq": seq, "at": at, "previous": previous, "digest": digest}
-        owner.execute(_RANGE_SEAL, {**params, "after": after, "to": to})
+        owner.execute(_RANGE_SEAL, {**params, "after": seq * 3 - 3, "to": seq * 3})
     return digest

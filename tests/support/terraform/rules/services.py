@@ -59,7 +59,7 @@ def data_is_kept(plan: Plan) -> list[str]:
 
 
 def vectors_are_allowed(plan: Plan) -> list[str]:
-    """Vectors may be created, and nothing holds the horizon back for ever."""
+    """Vectors may be created, and no transaction stays open for ever."""
     settings = plan.database_configuration()
     rules = [
         ("VECTOR" in settings.get("azure.extensions", ""), "azure.extensions lacks VECTOR"),

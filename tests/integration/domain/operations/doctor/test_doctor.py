@@ -237,7 +237,7 @@ GRANTS = [
     ("grant update (data) on events to qlp_app", "qlp_app has update on events"),
     ("grant delete on seals to public", "public has delete on seals"),
     ("grant insert on events to pg_monitor", "pg_monitor has insert on events"),
-    ("grant execute on function adopt_log to public", "public has execute on function adopt_log"),
+    ("grant execute on function is_staged to public", "public has execute on function is_staged"),
 ]
 
 

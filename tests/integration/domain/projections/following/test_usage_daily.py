@@ -82,9 +82,7 @@ async def test_the_size_of_batches_does_not_show(
 
 
 def recorded(at: datetime) -> RecordedEvent:
-    return RecordedEvent(
-        1, 1, uuid4(), f"intent-{uuid4()}", 5, "x", 1, "acme", uuid4(), at, "{}", "{}"
-    )
+    return RecordedEvent(uuid4(), f"intent-{uuid4()}", 5, "x", 1, "acme", uuid4(), at, "{}", "{}")
 
 
 def test_days_are_those_of_utc_and_an_end_counts_on_its_own_day() -> None:

@@ -211,13 +211,13 @@ async def test_no_row_is_lost_or_behind_when_writers_go_on_at_full_speed(
     assert (await verify(pool, "intent_states")).differing == 0
 
 
-async def test_events_that_are_not_safe_to_follow_yet_are_in_the_new_table(
+async def test_what_is_written_beside_an_older_transaction_is_in_the_new_table(
     pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database
 ) -> None:
     histories = Histories.over(pool)
     await histories.mixture(2)
     async with await psycopg.AsyncConnection.connect(database.admin_url) as other:
-        await other.execute("select pg_current_xact_id()")  # holds the horizon
+        await other.execute("select pg_current_xact_id()")
         await histories.succeeded()
         await rebuild(owner, "intent_states", on_progress=ignore).run()
         assert await table(pool, ROWS_BEHIND) == []

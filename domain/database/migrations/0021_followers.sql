@@ -50,5 +50,7 @@ group by c.name, l.lane / 16;
 -- does not know how far followers of this one have come.
 delete from projection_rebuilds;
 alter table projection_rebuilds
-    alter column transaction_id drop not null, alter column position drop not null,
-    add column heads bigint[] not null check (cardinality(heads) = 256);
+    alter column after_stream drop not null, alter column transaction_id drop not null,
+    alter column position drop not null,
+    add column heads bigint[] not null check (cardinality(heads) = 256),
+    add column lanes smallint not null check (lanes between 0 and 256);

@@ -1,0 +1,338 @@
+-- Code since 0012 runs with this.
+-- All events have their places (0017), and so has whatever is appended: by functions that take its
+-- lane first, and hold it to the end of their transaction.
+
+alter table events add constraint events_placed
+    check (lane is not null and lane_position is not null and chain_digest is not null) not valid;
+
+-- What comes in without a place, such as an import, gets it here. It sees the rows that the same
+-- statement inserted before.
+create or replace function set_event_lane() returns trigger language plpgsql as $$
+declare
+    v_before bytea;
+begin
+    new.transaction_id := (pg_current_xact_id()::text::bigint
+        + (select xid_offset from public.log_identity))::text::xid8;
+    new.lane := public.lane_of(new.stream_id);
+    perform public.take_lanes(array[new.lane]);
+    if current_setting('qlp.importing', true) is distinct from 'yes'
+            and public.is_staged(new.lane, new.stream_id, array[new.event_id]) then
+        raise exception 'the stream is being imported' using errcode = 'lock_not_available';
+    end if;
+    select lane_position, chain_digest into new.lane_position, v_before
+        from public.events where lane = new.lane order by lane_position desc limit 1;
+    new.lane_position := coalesce(new.lane_position, 0) + 1;
+    new.chain_digest := public.chain_digest(new.lane, new.lane_position, v_before, new.digest);
+    return new;
+end
+$$;
+
+-- What an import brings, until it lies in the log; one import at a time, of the tables' owner alone.
+create table import_events (
+    line bigint primary key,
+    lane smallint not null,
+    event_id uuid not null,
+    stream_id text collate "C" not null,
+    version integer not null,
+    type text collate "C" not null,
+    schema_version smallint not null,
+    tenant_id text collate "C" not null,
+    command_id uuid not null,
+    recorded_at timestamptz not null,
+    metadata text not null,
+    data text not null,
+    digest bytea not null
+);
+create index import_events_streams on import_events (lane, stream_id, version);
+create index import_events_ids on import_events (event_id);
+
+-- There is a row from when an import is certain to be finished until it is.
+create table accepted_import (
+    only_row boolean primary key default true check (only_row),
+    accepted_at timestamptz not null default now()
+);
+grant select on accepted_import to qlp_app;
+
+-- Whether an import that is certain to be finished has yet to add these events, or others to the
+-- stream: nobody else may until then.
+create function is_staged(p_lane smallint, p_stream_id text, p_event_ids uuid[]) returns boolean
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
+    select exists (select from public.accepted_import) and (
+        exists (select from public.import_events i
+                where i.lane = p_lane and i.stream_id = p_stream_id)
+        or exists (select from public.import_events i where i.event_id = any(p_event_ids)))
+$$;
+revoke all on function is_staged(smallint, text, uuid[]) from public;
+grant execute on function is_staged(smallint, text, uuid[]) to qlp_app;
+
+-- append_events in 0001 says what an append has to keep to, and why; but it waits for its lane now,
+-- where it waited for its stream alone, and not for long. Since PostgreSQL 17 its transaction ends
+-- after ten seconds, so that a client that stands still in the middle holds up nobody for longer;
+-- before, only one that is idle between two statements is ended.
+create or replace function append_event(
+    p_stream_id text,
+    p_tenant_id text,
+    p_expected_version integer,
+    p_command_id uuid,
+    p_metadata json,
+    p_event_id uuid,
+    p_type text,
+    p_schema_version smallint,
+    p_data text,
+    out o_transaction_id xid8,
+    out o_recorded_at timestamptz,
+    out o_position bigint
+) language plpgsql security definer set search_path = pg_catalog, pg_temp
+set lock_timeout = '2s' as $$
+declare
+    v_data json := p_data::json;
+    v_lane smallint := public.lane_of(p_stream_id);
+    v_lane_position bigint;
+    v_before bytea;
+    v_digest bytea;
+    v_version integer;
+    v_tenant_id text;
+    v_last xid8;
+    v_offset bigint;
+    v_started timestamptz;
+    v_importing boolean;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform public.take_lanes(array[v_lane]); -- says that it must be
+    end if;
+    if current_setting('server_version_num')::integer >= 170000 then
+        perform set_config('transaction_timeout', '10s', true);
+    end if;
+    perform pg_advisory_xact_lock(1, v_lane);
+
+    select i.xid_offset, i.server_started, exists (select from public.accepted_import),
+            h.lane_position, h.chain_digest, e.version, e.tenant_id, e.transaction_id
+        into strict v_offset, v_started, v_importing, v_lane_position, v_before, v_version,
+            v_tenant_id, v_last
+        from public.log_identity i
+        left join lateral (
+            select lane_position, chain_digest from public.events
+            where lane = v_lane order by lane_position desc limit 1
+        ) h on true
+        left join lateral (
+            select version, tenant_id, transaction_id from public.events
+            where stream_id = p_stream_id order by version desc limit 1
+        ) e on true;
+    if v_importing and public.is_staged(v_lane, p_stream_id, array[p_event_id]) then
+        raise exception 'the stream is being imported' using errcode = 'lock_not_available';
+    end if;
+    if v_version is not null then
+        if exists (select from public.events
+                   where command_id = p_command_id and stream_id = p_stream_id) then
+            raise exception 'the command was recorded before' using errcode = 'QL001';
+        end if;
+        if v_tenant_id <> p_tenant_id then
+            raise exception 'the stream belongs to another tenant' using errcode = 'QL003';
+        end if;
+    end if;
+    if coalesce(v_version, 0) <> p_expected_version then
+        raise exception 'the stream is at another version'
+            using errcode = 'QL002', detail = coalesce(v_version, 0);
+    end if;
+
+    if v_started <> pg_postmaster_start_time() then
+        v_offset := public.adopt_log();
+    end if;
+    o_transaction_id := (pg_current_xact_id()::text::bigint + v_offset)::text::xid8;
+    if v_last > o_transaction_id then
+        raise exception 'the transaction began to write before the stream''s last event'
+            using errcode = 'QL004';
+    end if;
+
+    o_recorded_at := clock_timestamp();
+    v_lane_position := coalesce(v_lane_position, 0) + 1;
+    v_digest := public.event_digest(p_event_id, p_command_id, o_recorded_at,
+        p_expected_version + 1, p_schema_version, p_stream_id, p_type, p_tenant_id, p_metadata,
+        v_data);
+    insert into public.events (transaction_id, event_id, stream_id, version, type, schema_version,
+        tenant_id, command_id, recorded_at, metadata, data, digest, lane, lane_position,
+        chain_digest)
+    values (o_transaction_id, p_event_id, p_stream_id, p_expected_version + 1, p_type,
+        p_schema_version, p_tenant_id, p_command_id, o_recorded_at, p_metadata, v_data, v_digest,
+        v_lane, v_lane_position,
+        public.chain_digest(v_lane, v_lane_position, v_before, v_digest))
+    returning position into o_position;
+end
+$$;
+
+-- Several events of one command: the first as any single one, the others behind it.
+create or replace function append_events(
+    p_stream_id text,
+    p_tenant_id text,
+    p_expected_version integer,
+    p_command_id uuid,
+    p_metadata json,
+    p_event_ids uuid[],
+    p_types text[],
+    p_schema_versions smallint[],
+    p_data text[],
+    out o_transaction_id xid8,
+    out o_recorded_at timestamptz,
+    out o_positions bigint[]
+) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_first bigint;
+    v_others bigint[];
+    v_lane smallint;
+    v_place bigint;
+    v_before bytea;
+begin
+    select f.o_transaction_id, f.o_recorded_at, f.o_position
+        into strict o_transaction_id, o_recorded_at, v_first
+        from public.append_event(p_stream_id, p_tenant_id, p_expected_version, p_command_id,
+            p_metadata, p_event_ids[1], p_types[1], p_schema_versions[1], p_data[1]) f;
+    select lane, lane_position, chain_digest into strict v_lane, v_place, v_before
+        from public.events where stream_id = p_stream_id and version = p_expected_version + 1;
+    if exists (select from public.accepted_import)
+            and public.is_staged(v_lane, p_stream_id, p_event_ids) then
+        raise exception 'an event is being imported' using errcode = 'lock_not_available';
+    end if;
+    with inserted as (
+        insert into public.events (transaction_id, event_id, stream_id, version, type,
+            schema_version, tenant_id, command_id, recorded_at, metadata, data, digest, lane,
+            lane_position, chain_digest)
+        select o_transaction_id, d.event_id, p_stream_id, d.version, d.type, d.schema_version,
+            p_tenant_id, p_command_id, o_recorded_at, p_metadata, d.data, d.digest, v_lane,
+            v_place + d.n - 1, public.chain_digests(v_before, v_lane, v_place + d.n - 1, d.digest)
+                over (order by d.n)
+        from (
+            select e.*, public.event_digest(e.event_id, p_command_id, o_recorded_at, e.version,
+                e.schema_version, p_stream_id, e.type, p_tenant_id, p_metadata, e.data) as digest
+            from (
+                select g.event_id, g.type, g.schema_version, g.data::json as data, g.n,
+                    (p_expected_version + g.n)::integer as version
+                from unnest(p_event_ids, p_types, p_schema_versions, p_data) with ordinality
+                    as g (event_id, type, schema_version, data, n)
+                where g.n > 1
+            ) e
+        ) d
+        order by d.n
+        returning version, position
+    )
+    select array_agg(i.position order by i.version) into v_others from inserted i;
+    o_positions := v_first || v_others;
+end
+$$;
+
+-- As in 0009, with lanes: all of them are taken at first, in ascending order.
+create or replace function append_group(
+    p_lock_timeout text, -- of the transaction: a stream that is slow must not hold up all others
+    p_commands jsonb,
+    out o_accepted boolean[], -- of each command
+    out o_transaction_id xid8, -- null if none was accepted
+    out o_recorded_at timestamptz,
+    out o_positions bigint[] -- of the events of those that were, in the order given
+) language plpgsql security definer set search_path = pg_catalog, pg_temp
+-- A group of another size is no reason to plan anew.
+set plan_cache_mode = force_generic_plan as $$
+declare
+    v_last xid8;
+    v_offset bigint;
+    v_started timestamptz;
+    v_importing boolean;
+    -- Of each command: its lane, and the last place and chain digest in it.
+    v_lanes smallint[];
+    v_places bigint[];
+    v_chains bytea[];
+begin
+    perform set_config('lock_timeout', p_lock_timeout, true);
+    if current_setting('server_version_num')::integer >= 170000 then
+        perform set_config('transaction_timeout', '10s', true);
+    end if;
+    perform public.take_lanes(array(
+        select distinct public.lane_of(c.stream_id) as lane
+        from jsonb_to_recordset(p_commands) as c (stream_id text)
+        order by lane));
+
+    select j.xid_offset, j.server_started, exists (select from public.accepted_import),
+        array_agg(j.accepted order by j.n), max(j.transaction_id) filter (where j.accepted),
+        array_agg(j.lane order by j.n), array_agg(j.lane_position order by j.n),
+        array_agg(j.chain_digest order by j.n)
+        into strict v_offset, v_started, v_importing, o_accepted, v_last, v_lanes, v_places,
+            v_chains
+        from (
+            select i.xid_offset, i.server_started, c.n, e.transaction_id, c.lane,
+                coalesce(h.lane_position, 0) as lane_position, h.chain_digest,
+                coalesce(e.version, 0) = c.expected_version
+                    and coalesce(e.tenant_id = c.tenant_id, true)
+                    and (e.version is null or not exists (
+                        select from public.events r
+                        where r.command_id = c.command_id and r.stream_id = c.stream_id
+                    )) as accepted
+            from public.log_identity i
+            cross join (
+                select g.*, public.lane_of(g.stream_id) as lane
+                from rows from (jsonb_to_recordset(p_commands) as (
+                    stream_id text, tenant_id text, expected_version integer, command_id uuid
+                )) with ordinality as g (stream_id, tenant_id, expected_version, command_id, n)
+            ) c
+            left join lateral (
+                select lane_position, chain_digest from public.events
+                where lane = c.lane order by lane_position desc limit 1
+            ) h on true
+            left join lateral (
+                select version, tenant_id, transaction_id from public.events
+                where stream_id = c.stream_id order by version desc limit 1
+            ) e on true
+        ) j
+        group by j.xid_offset, j.server_started;
+    if v_importing then
+        select array_agg(o_accepted[c.n] and not public.is_staged(v_lanes[c.n], c.stream_id, array(
+                select e.event_id from jsonb_to_recordset(c.events) as e (event_id uuid)
+            )) order by c.n) into o_accepted
+            from rows from (jsonb_to_recordset(p_commands) as (stream_id text, events jsonb))
+                with ordinality as c (stream_id, events, n);
+    end if;
+    if not true = any (o_accepted) then
+        return;
+    end if;
+
+    if v_started <> pg_postmaster_start_time() then
+        v_offset := public.adopt_log();
+    end if;
+    o_transaction_id := (pg_current_xact_id()::text::bigint + v_offset)::text::xid8;
+    if v_last > o_transaction_id then
+        raise exception 'the transaction began to write before the last event of a stream'
+            using errcode = 'QL004';
+    end if;
+
+    o_recorded_at := clock_timestamp();
+    with inserted as (
+        insert into public.events (transaction_id, event_id, stream_id, version, type,
+            schema_version, tenant_id, command_id, recorded_at, metadata, data, digest, lane,
+            lane_position, chain_digest)
+        select o_transaction_id, p.event_id, p.stream_id, p.version, p.type, p.schema_version,
+            p.tenant_id, p.command_id, o_recorded_at, p.metadata, p.data, p.digest, p.lane,
+            p.lane_position, public.chain_digests(v_chains[p.c], p.lane, p.lane_position, p.digest)
+                over (partition by p.lane order by p.lane_position)
+        from (
+            select c.n as c, e.n as e, v_lanes[c.n] as lane,
+                v_places[c.n] + row_number() over (partition by v_lanes[c.n] order by c.n, e.n)
+                    as lane_position,
+                c.stream_id, c.tenant_id, c.command_id, c.expected_version + e.n as version,
+                c.metadata::json as metadata, e.event_id, e.type, e.schema_version,
+                e.data::json as data,
+                public.event_digest(e.event_id, c.command_id, o_recorded_at,
+                    (c.expected_version + e.n)::integer, e.schema_version, c.stream_id, e.type,
+                    c.tenant_id, c.metadata::json, e.data::json) as digest
+            from rows from (jsonb_to_recordset(p_commands) as (
+                    stream_id text, tenant_id text, expected_version integer, command_id uuid,
+                    metadata text, events jsonb
+                )) with ordinality as c (stream_id, tenant_id, expected_version, command_id,
+                    metadata, events, n)
+                cross join rows from (jsonb_to_recordset(c.events) as (
+                    event_id uuid, type text, schema_version smallint, data text
+                )) with ordinality as e (event_id, type, schema_version, data, n)
+            where o_accepted[c.n]
+        ) p
+        order by p.c, p.e
+        returning position
+    )
+    select array_agg(i.position order by i.position) into o_positions from inserted i;
+end
+$$;

@@ -1,0 +1,153 @@
+"""The server process of an append dies at any statement: nothing is lost, and nothing comes twice.
+
+Each statement of the functions in the database is preceded, one after the other, by the end of the
+process that runs it. What the client sends is ended in the same way, between any two statements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from uuid import UUID, uuid4, uuid5
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from domain.database.outages import outage_of
+from domain.eventlog.appending import Command, append_alone, append_together
+from domain.eventlog.codec import encode
+from domain.eventlog.log import EventLog
+from domain.eventlog.models import AppendResult, InlineWrite, NewEvent
+from domain.operations.log_integrity import LogVerifier
+from tests.support.postgres import Database
+
+CRASH = "perform pg_terminate_backend(pg_backend_pid());"
+
+#: What a statement of a function's body follows.
+_BEFORE = re.compile(r"(?:;|\bthen|^begin)(?: --.*)?\n *", re.M)
+
+WRITE = b"insert into seal_anchors (anchor, seq) values (%(name)s, 1)"
+CRASHING = InlineWrite(b"select crash()", {})
+MAY_CRASH = b"""create function crash() returns boolean language sql security definer
+    return pg_terminate_backend(pg_backend_pid())"""
+
+Append = Callable[[AsyncConnectionPool, UUID, list[InlineWrite]], Awaitable[object]]
+
+
+def command(command_id: UUID, number: int, count: int, inline: list[InlineWrite]) -> Command:
+    events = [NewEvent(uuid5(command_id, str(n)), "Happened", 1, {}) for n in range(count)]
+    stream = f"s-{command_id}-{number}"
+    return Command(stream, "acme", 0, command_id, "{}", encode(events), inline)
+
+
+async def one_event(pool: AsyncConnectionPool, id_: UUID, inline: list[InlineWrite]) -> object:
+    return await append_alone(pool, command(id_, 0, 1, inline))
+
+
+async def many_events(pool: AsyncConnectionPool, id_: UUID, inline: list[InlineWrite]) -> object:
+    return await append_alone(pool, command(id_, 0, 3, inline))
+
+
+async def a_group(pool: AsyncConnectionPool, id_: UUID, inline: list[InlineWrite]) -> object:
+    commands = [
+        command(uuid5(id_, str(number)), number, 1 + number, inline if number == 1 else [])
+        for number in range(3)
+    ]
+    results = await append_together(pool, commands)
+    if not all(results):  # as `domain.eventlog.group_commit` does: one by one
+        results = [await append_alone(pool, each) for each in commands]
+    return results
+
+
+WAYS: dict[str, tuple[Append, str, int]] = {
+    "one event": (one_event, "append_event", 1),
+    "several events": (many_events, "append_events", 3),
+    "a group": (a_group, "append_group", 6),
+}
+
+
+def statements(owner: psycopg.Connection, function: str) -> list[str]:
+    """The function, once for each of its statements, with a crash before it."""
+    [(definition,)] = owner.execute(
+        "select pg_get_functiondef(oid) from pg_proc where proname = %s", [function]
+    ).fetchall()
+    body = definition.index("\nbegin\n")
+    places = [found.end() for found in _BEFORE.finditer(definition, body + 1)]
+    return [f"{definition[:place]}{CRASH} {definition[place:]}" for place in places]
+
+
+async def in_the_log(pool: AsyncConnectionPool) -> tuple[int, int]:
+    """How many events there are, and how many inline writes."""
+    async with pool.connection() as connection:
+        rows = await connection.execute(
+            "select (select count(*) from events), (select count(*) from seal_anchors)"
+        )
+        [(events, writes)] = await rows.fetchall()
+    return events, writes
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_append_that_crashes_at_any_statement_leaves_all_or_nothing(
+    database: Database, pool: AsyncConnectionPool, way: str
+) -> None:
+    append, function, count = WAYS[way]
+    written, crashes = 0, 0
+    with psycopg.connect(database.admin_url, autocommit=True) as owner:
+        [(intact,)] = owner.execute(
+            "select pg_get_functiondef(oid) from pg_proc where proname = %s", [function]
+        ).fetchall()
+        for crashing in statements(owner, function):
+            command_id = uuid4()
+            inline = [InlineWrite(WRITE, {"name": str(command_id)})]
+            owner.execute(crashing.encode())
+            [ended] = await asyncio.gather(append(pool, command_id, inline), return_exceptions=True)
+            if isinstance(ended, BaseException):
+                assert outage_of(ended) is not None, crashing
+                crashes += 1
+                assert await in_the_log(pool) == (written * count, written), crashing
+            owner.execute(intact)
+            await append(pool, command_id, inline)  # as whoever redelivers it
+            written += 1
+            assert await in_the_log(pool) == (written * count, written), crashing
+    assert crashes >= 5, "hardly any statement was reached"
+    found = await LogVerifier(pool).verify()
+    assert (found.unsealed, found.findings) == (written * count, [])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_an_append_whose_connection_ends_between_statements_leaves_all_or_nothing(
+    database: Database, pool: AsyncConnectionPool, way: str, place: int
+) -> None:
+    with psycopg.connect(database.admin_url) as owner:
+        owner.execute(MAY_CRASH)
+    append, _, count = WAYS[way]
+    command_id = uuid4()
+    writes = [InlineWrite(WRITE, {"name": f"{command_id}-{number}"}) for number in range(2)]
+    with pytest.raises(psycopg.OperationalError):
+        await append(pool, command_id, [*writes[:place], CRASHING, *writes[place:]])
+    assert await in_the_log(pool) == (0, 0)
+    await append(pool, command_id, writes)
+    assert await in_the_log(pool) == (count, 2)
+    assert (await LogVerifier(pool).verify()).findings == []
+
+
+async def test_a_client_that_is_gone_at_any_moment_leaves_all_or_nothing(
+    pool: AsyncConnectionPool, event_log: EventLog
+) -> None:
+    """Its socket is closed while the server works; what it had sent may be done, or not."""
+    for number in range(60):
+        id_ = uuid4()
+        write = InlineWrite(WRITE, {"name": str(id_)})
+        appending = asyncio.create_task(many_events(pool, id_, [write]))
+        await asyncio.sleep(number / 20_000)
+        appending.cancel()
+        await asyncio.wait({appending})
+        result = await append_alone(pool, command(id_, 0, 3, [write]))
+        assert isinstance(result, AppendResult)
+        assert [event.version for event in result.events] == [1, 2, 3]
+    assert await in_the_log(pool) == (180, 60)
+    assert (await LogVerifier(pool).verify()).findings == []
+    assert sum((await event_log.heads()).positions) == 180
