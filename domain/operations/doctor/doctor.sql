@@ -8,7 +8,10 @@ select current_setting('server_version'), current_setting('server_version_num'):
 -- Every table that a trigger protects from changes, events in any case, and a column of each.
 select c.relname::text, a.attname::text
 from pg_class c
-join pg_attribute a on a.attrelid = c.oid and a.attnum = 1
+cross join lateral (
+    select attname from pg_attribute
+    where attrelid = c.oid and attnum > 0 and not attisdropped order by attnum limit 1
+) a
 where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
     and (c.relname = 'events'
          or exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid

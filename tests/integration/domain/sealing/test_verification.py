@@ -160,11 +160,11 @@ CHANGED = {
     "put into no lane": "update events set lane = -1 - lane where {victim}",
     "put behind the last lane": "update events set lane = 256 where {victim}",
     "left without a place": (
-        "alter table events alter lane_position drop not null;"
+        "alter table events drop constraint events_pkey, alter lane_position drop not null;"
         " update events set lane_position = null where {victim}"
     ),
     "put at the place of another": (
-        "alter table events drop constraint events_lane;"
+        "alter table events drop constraint events_pkey;"
         " update events set lane_position = 3 where {victim}"
     ),
     "all turned over": "update events set lane_position = -lane_position where lane = 7",
@@ -188,8 +188,8 @@ _HIDDEN = {
 
 RESTORE = """alter table events alter digest set not null, alter chain_digest set not null,
     alter command_id set not null, alter lane_position set not null;
-alter table events drop constraint if exists events_lane;
-alter table events add constraint events_lane unique (lane, lane_position);"""
+alter table events drop constraint if exists events_pkey;
+alter table events add primary key (lane, lane_position);"""
 
 
 @pytest.mark.parametrize("is_sealed", [True, False], ids=["sealed", "not sealed"])

@@ -27,7 +27,7 @@ def test_what_is_encoded_decodes_to_the_same(data: dict[str, Any]) -> None:
     event_id = uuid4()
     [encoded] = encode([NewEvent(event_id, "T", 2, data)])
     now = datetime.now(UTC)
-    row = (7, 3, event_id, "s", 1, "T", 2, "acme", event_id, now, "{}", encoded.data)
+    row = (event_id, "s", 1, "T", 2, "acme", event_id, now, "{}", encoded.data)
     event = decode(row)
     assert event.data == data
 

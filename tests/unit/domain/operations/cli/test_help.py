@@ -59,7 +59,7 @@ def test_paragraphs_are_kept_and_wrapped_between_words() -> None:
     said = help_of("events", "import")
     first, second = (part.split() for part in said.split("\n\n")[1:3])
     assert first[:2] + first[-2:] == ["Append", "the", "and", "times."]
-    assert second[:2] + second[-2:] == ["Needs", "the", "similar", "intents."]
+    assert second[:2] + second[-2:] == ["Several", "files", "that", "order."]
     assert max(map(len, said.splitlines())) <= 80
     # No line ends early: the next word would not have fitted.
     lines = said.split("\n\n")[2].splitlines()
