@@ -31,6 +31,9 @@ _BEGINNING = 1024
 _EMPTY_SCANS = 5
 _PAUSE_SECONDS = 0.02
 
+#: How often it tries to remove the folder: others that remove what dead hosts leave may be at it.
+_REMOVALS = 100
+
 
 class Keeper:
     """The keeper of this host's boxes.
@@ -123,7 +126,11 @@ def main() -> None:
     while empty < _EMPTY_SCANS:
         empty = 0 if kill_boxes(lambda name: name == host) else empty + 1
         time.sleep(_PAUSE_SECONDS)
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+        time.sleep(_PAUSE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -96,9 +96,21 @@ def _pids_with(*markers: str) -> list[str]:
     return found
 
 
-def _folders_of(tags: list[str]) -> list[Path]:
-    """Input folders of the hosts that ``tags`` name."""
-    return [folder for tag in tags for folder in Path("/dev/shm").glob(f"qlp-in-{tag}-*")]
+def _named_with(*markers: str) -> list[str]:
+    """The same, each with its state and command line."""
+    found = []
+    for pid in _pids_with(*markers):
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()[:500]
+            found.append(f"{state[:100]} {command!r}")
+    return found
+
+
+def _folders_of(tags: list[str]) -> list[str]:
+    """Input folders of the hosts that ``tags`` name, each with what is in it."""
+    folders = [folder for tag in tags for folder in Path("/dev/shm").glob(f"qlp-in-{tag}-*")]
+    return [f"{folder}: {list(folder.rglob('*'))[:20]}" for folder in folders]
 
 
 def _hide_bwrap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,10 +207,11 @@ async def test_a_host_that_is_killed_at_any_moment_leaves_no_process(mode: str) 
     assert hosts.returncode == 0
     tags = output.decode().split()
     assert len(tags) == 50
-    async with asyncio.timeout(60):
-        # Of programs, of boxes that waited for one, and the folders with the boxes' files.
-        while _pids_with(marker, *(f"{PREFIX}{tag}" for tag in tags)) or _folders_of(tags):
-            await asyncio.sleep(0.02)
+    deadline = time.monotonic() + 60
+    # Of programs, of boxes that waited for one, and the folders with the boxes' files.
+    while left := _named_with(marker, *(f"{PREFIX}{tag}" for tag in tags)) + _folders_of(tags):
+        assert time.monotonic() < deadline, left
+        await asyncio.sleep(0.02)
     runtime = BubblewrapRuntime(use_cgroups=mode == "cgroups")
     assert (await runtime.preflight()).ready
     await runtime.reap()

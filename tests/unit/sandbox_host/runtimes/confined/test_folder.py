@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
-import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +20,6 @@ LIMIT = 1 << 20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[ProgramFolder]:
-    gc.collect()  # deleted files that earlier tests left open in this process would be counted
     made = ProgramFolder(tmp_path / "1", {"main.py": b"1", "a/b/c.txt": b"2"}, None)
     yield made
     if made.path.exists():
@@ -150,59 +147,83 @@ def test_a_file_of_several_names_counts_once(folder: ProgramFolder) -> None:
     assert folder.measure(LIMIT).disk_bytes == before
 
 
-def _unlinked(folder: ProgramFolder, size: int) -> int:
-    descriptor = os.open(folder.work / "gone", os.O_RDWR | os.O_CREAT)
-    os.unlink(folder.work / "gone")
-    os.write(descriptor, b"x" * size)
-    return descriptor
+class Program:
+    """A process that does what it is told; this one's own files change beside the tests."""
+
+    def __init__(self) -> None:
+        interpreter = "import ctypes, mmap, os, sys\nfor line in sys.stdin: exec(line); print()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-c", interpreter],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pids = [self._process.pid]
+
+    def do(self, statement: str) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(statement, file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline() == "\n", statement
+
+    def open_without_a_name(self, folder: ProgramFolder, size: int) -> None:
+        path = str(folder.work / "gone")
+        self.do(f"file = os.open({path!r}, os.O_RDWR | os.O_CREAT); os.unlink({path!r})")
+        self.do(f"os.write(file, b'x' * {size})")
+
+    def map_and_close(self) -> None:
+        """`mmap.mmap` would keep the file open."""
+        self.do("libc = ctypes.CDLL(None); libc.mmap.restype = ctypes.c_void_p")
+        self.do("at = libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_PRIVATE, file, 0)")
+        self.do("os.close(file)")
+
+    def end(self) -> None:
+        self._process.communicate()
 
 
-def test_what_is_open_without_a_name_counts(folder: ProgramFolder) -> None:
-    before = folder.measure(LIMIT, [os.getpid()]).disk_bytes
-    descriptor = _unlinked(folder, 300_000)
-    try:
-        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes - before >= 300_000
-        again = os.dup(descriptor)
-        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes - before < 600_000
-        os.close(again)
-        assert folder.measure(300_000, [os.getpid()]).full
-    finally:
-        os.close(descriptor)
-    assert folder.measure(LIMIT, [os.getpid()]).disk_bytes == before
+@pytest.fixture
+def program() -> Iterator[Program]:
+    started = Program()
+    started.do("pass")
+    yield started
+    started.end()
 
 
-@contextlib.contextmanager
-def _mapped_only(descriptor: int) -> Iterator[None]:
-    """A page of a file mapped, and the file closed; `mmap.mmap` would keep it open."""
-    libc = ctypes.CDLL(None)
-    libc.mmap.restype = ctypes.c_void_p
-    address = libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_PRIVATE, descriptor, 0)
-    os.close(descriptor)
-    try:
-        yield
-    finally:
-        libc.munmap(ctypes.c_void_p(address), 4096)
+def test_what_is_open_without_a_name_counts(folder: ProgramFolder, program: Program) -> None:
+    before = folder.measure(LIMIT, program.pids).disk_bytes
+    program.open_without_a_name(folder, 300_000)
+    assert folder.measure(LIMIT, program.pids).disk_bytes - before >= 300_000
+    program.do("again = os.dup(file)")
+    assert folder.measure(LIMIT, program.pids).disk_bytes - before < 600_000
+    program.do("os.close(again)")
+    assert folder.measure(300_000, program.pids).full
+    program.do("os.close(file)")
+    assert folder.measure(LIMIT, program.pids).disk_bytes == before
 
 
-def test_what_is_only_mapped_counts_as_large_as_it_was_last_seen(folder: ProgramFolder) -> None:
-    before = folder.measure(LIMIT, [os.getpid()]).disk_bytes
-    descriptor = _unlinked(folder, 300_000)
-    open_bytes = folder.measure(LIMIT, [os.getpid()]).disk_bytes
-    with _mapped_only(descriptor):
-        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes == open_bytes
-    assert folder.measure(LIMIT, [os.getpid()]).disk_bytes == before
+def test_what_is_only_mapped_counts_as_large_as_it_was_last_seen(
+    folder: ProgramFolder, program: Program
+) -> None:
+    before = folder.measure(LIMIT, program.pids).disk_bytes
+    program.open_without_a_name(folder, 300_000)
+    open_bytes = folder.measure(LIMIT, program.pids).disk_bytes
+    program.map_and_close()
+    assert folder.measure(LIMIT, program.pids).disk_bytes == open_bytes
+    program.do("libc.munmap(ctypes.c_void_p(at), 4096)")
+    assert folder.measure(LIMIT, program.pids).disk_bytes == before
 
 
 def test_what_was_never_seen_before_it_was_only_mapped_counts_as_what_was_written(
-    folder: ProgramFolder,
+    folder: ProgramFolder, program: Program
 ) -> None:
-    before = folder.measure(LIMIT, [os.getpid()]).disk_bytes
-    with _mapped_only(_unlinked(folder, 30_000_000)):
-        assert folder.measure(LIMIT, [os.getpid()]).disk_bytes - before >= 30_000_000
+    before = folder.measure(LIMIT, program.pids).disk_bytes
+    program.open_without_a_name(folder, 30_000_000)
+    program.map_and_close()
+    assert folder.measure(LIMIT, program.pids).disk_bytes - before >= 30_000_000
 
 
 def test_more_open_files_than_are_looked_at_are_over_the_limit(
-    folder: ProgramFolder, monkeypatch: pytest.MonkeyPatch
+    folder: ProgramFolder, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confined_open_files, "_MAX_OPEN", 0)
-    assert folder.measure(LIMIT, [os.getpid()]).full
+    assert folder.measure(LIMIT, program.pids).full
