@@ -188,7 +188,7 @@ async def _apply(
                 await connection.execute(_SQL["create_table"])
                 await connection.execute(migration.sql)
                 await _record(connection, migration)
-        except pg.LockNotAvailable:
+        except (pg.LockNotAvailable, pg.DeadlockDetected):
             progress(
                 f"{migration} waits for a table that another transaction uses, and tries again"
             )

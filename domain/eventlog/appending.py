@@ -97,7 +97,7 @@ async def append_together(
     """
     async with Borrowed(pool) as connection:
         try:
-            recorded_at, accepted = await _append_group(connection, commands)
+            recorded_at, accepted = await _append_commands(connection, commands)
         except Exception as error:
             if connection.closed and isinstance(error, psycopg.Error):
                 raise
@@ -112,18 +112,18 @@ async def append_together(
     ]
 
 
-async def _append_group(
+async def _append_commands(
     connection: AsyncConnection[Any], commands: Sequence[Command]
 ) -> tuple[datetime, Sequence[bool]]:
     """When the events were recorded, and of which commands they were."""
     params = _group(commands)
     if not any(command.inline for command in commands):
-        cursor = await connection.execute(_SQL["append_group"], params, binary=True)
+        cursor = await connection.execute(_SQL["append_commands"], params, binary=True)
         [(recorded_at, accepted)] = await cursor.fetchall()
         return recorded_at, accepted
     async with connection.pipeline():
         await connection.execute(_SQL["begin"])
-        cursor = await connection.execute(_SQL["append_group"], params, binary=True)
+        cursor = await connection.execute(_SQL["append_commands"], params, binary=True)
         [(recorded_at, accepted)] = await cursor.fetchall()
         for command, kept in zip(commands, accepted, strict=True):
             for write in command.inline if kept else ():
@@ -178,9 +178,9 @@ def _statement(command: Command) -> tuple[bytes, dict[str, Any]]:
         "metadata": command.metadata,
     }
     if len(command.events) == 1:
-        return _SQL["append_event"], params | command.events[0]._asdict()
+        return _SQL["append_one"], params | command.events[0]._asdict()
     events = orjson.dumps([event._asdict() for event in command.events]).decode()
-    return _SQL["append"], params | {"events": events}
+    return _SQL["append_many"], params | {"events": events}
 
 
 async def _recorded_at(cursor: AsyncCursor[tuple[datetime]]) -> datetime:
@@ -214,7 +214,7 @@ def _meaning(error: psycopg.Error, command: Command) -> Exception:
             return WrongExpectedVersion(stream_id, expected, int(error.diag.message_detail or 0))
         case "QL003":
             return StreamOfAnotherTenant(f"stream {stream_id!r} belongs to another tenant")
-        case "22P02" if "append_event" in (error.diag.context or ""):  # or append_events
+        case "22P02" if "public.append_" in (error.diag.context or ""):
             return InvalidEvent("data: the bytes are not JSON")
         case "23505" if error.diag.constraint_name == "events_event_id":
             return EventIdTaken(f"an event id of command {command.command_id} is taken")

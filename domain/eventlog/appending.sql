@@ -1,4 +1,4 @@
--- name: append
+-- name: append_many
 -- One JSON value instead of arrays: PostgreSQL builds arrays faster than the driver does.
 select o_recorded_at
 from (
@@ -8,18 +8,18 @@ from (
         event_id uuid, type text, schema_version smallint, data text
     )) with ordinality as given (event_id, type, schema_version, data, n)
 ) events,
-lateral public.append_events(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
+lateral public.append_many(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s::json, events.event_ids, events.types, events.schema_versions, events.data)
 
--- name: append_event
+-- name: append_one
 -- For commands with a single event, as most have.
 select o_recorded_at
-from public.append_event(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
+from public.append_one(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(command_id)s,
     %(metadata)s, %(event_id)s, %(type)s, %(schema_version)s::smallint, %(data)s)
 
--- name: append_group
+-- name: append_commands
 select o_recorded_at, o_accepted
-from public.append_group(%(lock_timeout)s, %(commands)s::jsonb)
+from public.append_commands(%(lock_timeout)s, %(commands)s::jsonb)
 
 -- name: begin
 begin

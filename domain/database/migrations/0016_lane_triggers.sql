@@ -2,6 +2,9 @@
 -- Until 0020: an event gets its place as it is appended if all earlier ones of its lane have theirs,
 -- and else from place_events. So each lane is in order, whatever is appended meanwhile.
 
+-- At once, not step by step: an append that reads first, and then writes, would be in the way.
+lock table events in access exclusive mode;
+
 -- With plans for one index alone: while it becomes empty, statistics are of no use.
 create function set_event_lane() returns trigger language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off as $$

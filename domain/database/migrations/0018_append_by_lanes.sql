@@ -1,6 +1,7 @@
 -- Code since 0012 runs with this.
 -- All events have their places (0017), and so has whatever is appended: by functions that take its
--- lane first, and hold it to the end of their transaction.
+-- lane first, and hold it to the end of their transaction. Those of before stay for earlier code; the
+-- trigger gives places to what they append.
 
 alter table events add constraint events_placed
     check (lane is not null and lane_position is not null and chain_digest is not null) not valid;
@@ -11,8 +12,6 @@ create or replace function set_event_lane() returns trigger language plpgsql as 
 declare
     v_before bytea;
 begin
-    new.transaction_id := (pg_current_xact_id()::text::bigint
-        + (select xid_offset from public.log_identity))::text::xid8;
     new.lane := public.lane_of(new.stream_id);
     perform public.take_lanes(array[new.lane]);
     if current_setting('qlp.importing', true) is distinct from 'yes'
@@ -65,11 +64,31 @@ $$;
 revoke all on function is_staged(smallint, text, uuid[]) from public;
 grant execute on function is_staged(smallint, text, uuid[]) to qlp_app;
 
--- append_events in 0001 says what an append has to keep to, and why; but it waits for its lane now,
--- where it waited for its stream alone, and not for long. Since PostgreSQL 17 its transaction ends
--- after ten seconds, so that a client that stands still in the middle holds up nobody for longer;
--- before, only one that is idle between two statements is ended.
-create or replace function append_event(
+-- What earlier code orders events by, for those that it has not appended itself.
+create function log_transaction_id() returns xid8
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    v_offset bigint;
+    v_started timestamptz;
+begin
+    select xid_offset, server_started into strict v_offset, v_started from public.log_identity;
+    if v_started <> pg_postmaster_start_time() then
+        v_offset := public.adopt_log();
+    end if;
+    return (pg_current_xact_id()::text::bigint + v_offset)::text::xid8;
+end
+$$;
+revoke all on function log_transaction_id() from public;
+alter table events alter column transaction_id set default log_transaction_id();
+
+-- The only ways to write events, each with all of a command's events or none:
+--   QL001 the command was recorded before          QL003 the stream belongs to another tenant
+--   QL002 the stream is at another version
+-- The lane is taken by a statement of its own: the next one must see what was committed while it
+-- waited, and not for long. Since PostgreSQL 17 the transaction ends after ten seconds, so that a
+-- client that stands still in the middle holds up nobody for longer; before, only one that is idle
+-- between two statements is ended.
+create function append_one(
     p_stream_id text,
     p_tenant_id text,
     p_expected_version integer,
@@ -79,22 +98,17 @@ create or replace function append_event(
     p_type text,
     p_schema_version smallint,
     p_data text,
-    out o_transaction_id xid8,
-    out o_recorded_at timestamptz,
-    out o_position bigint
+    out o_recorded_at timestamptz
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp
 set lock_timeout = '2s' as $$
 declare
     v_data json := p_data::json;
     v_lane smallint := public.lane_of(p_stream_id);
-    v_lane_position bigint;
+    v_place bigint;
     v_before bytea;
     v_digest bytea;
     v_version integer;
     v_tenant_id text;
-    v_last xid8;
-    v_offset bigint;
-    v_started timestamptz;
     v_importing boolean;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
@@ -105,17 +119,15 @@ begin
     end if;
     perform pg_advisory_xact_lock(1, v_lane);
 
-    select i.xid_offset, i.server_started, exists (select from public.accepted_import),
-            h.lane_position, h.chain_digest, e.version, e.tenant_id, e.transaction_id
-        into strict v_offset, v_started, v_importing, v_lane_position, v_before, v_version,
-            v_tenant_id, v_last
-        from public.log_identity i
+    select i.importing, h.lane_position, h.chain_digest, e.version, e.tenant_id
+        into strict v_importing, v_place, v_before, v_version, v_tenant_id
+        from (select exists (select from public.accepted_import) as importing) i
         left join lateral (
             select lane_position, chain_digest from public.events
             where lane = v_lane order by lane_position desc limit 1
         ) h on true
         left join lateral (
-            select version, tenant_id, transaction_id from public.events
+            select version, tenant_id from public.events
             where stream_id = p_stream_id order by version desc limit 1
         ) e on true;
     if v_importing and public.is_staged(v_lane, p_stream_id, array[p_event_id]) then
@@ -135,33 +147,21 @@ begin
             using errcode = 'QL002', detail = coalesce(v_version, 0);
     end if;
 
-    if v_started <> pg_postmaster_start_time() then
-        v_offset := public.adopt_log();
-    end if;
-    o_transaction_id := (pg_current_xact_id()::text::bigint + v_offset)::text::xid8;
-    if v_last > o_transaction_id then
-        raise exception 'the transaction began to write before the stream''s last event'
-            using errcode = 'QL004';
-    end if;
-
     o_recorded_at := clock_timestamp();
-    v_lane_position := coalesce(v_lane_position, 0) + 1;
+    v_place := coalesce(v_place, 0) + 1;
     v_digest := public.event_digest(p_event_id, p_command_id, o_recorded_at,
         p_expected_version + 1, p_schema_version, p_stream_id, p_type, p_tenant_id, p_metadata,
         v_data);
-    insert into public.events (transaction_id, event_id, stream_id, version, type, schema_version,
-        tenant_id, command_id, recorded_at, metadata, data, digest, lane, lane_position,
-        chain_digest)
-    values (o_transaction_id, p_event_id, p_stream_id, p_expected_version + 1, p_type,
-        p_schema_version, p_tenant_id, p_command_id, o_recorded_at, p_metadata, v_data, v_digest,
-        v_lane, v_lane_position,
-        public.chain_digest(v_lane, v_lane_position, v_before, v_digest))
-    returning position into o_position;
+    insert into public.events (event_id, stream_id, version, type, schema_version, tenant_id,
+        command_id, recorded_at, metadata, data, digest, lane, lane_position, chain_digest)
+    values (p_event_id, p_stream_id, p_expected_version + 1, p_type, p_schema_version, p_tenant_id,
+        p_command_id, o_recorded_at, p_metadata, v_data, v_digest, v_lane, v_place,
+        public.chain_digest(v_lane, v_place, v_before, v_digest));
 end
 $$;
 
 -- Several events of one command: the first as any single one, the others behind it.
-create or replace function append_events(
+create function append_many(
     p_stream_id text,
     p_tenant_id text,
     p_expected_version integer,
@@ -171,69 +171,52 @@ create or replace function append_events(
     p_types text[],
     p_schema_versions smallint[],
     p_data text[],
-    out o_transaction_id xid8,
-    out o_recorded_at timestamptz,
-    out o_positions bigint[]
+    out o_recorded_at timestamptz
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-    v_first bigint;
-    v_others bigint[];
     v_lane smallint;
     v_place bigint;
     v_before bytea;
 begin
-    select f.o_transaction_id, f.o_recorded_at, f.o_position
-        into strict o_transaction_id, o_recorded_at, v_first
-        from public.append_event(p_stream_id, p_tenant_id, p_expected_version, p_command_id,
-            p_metadata, p_event_ids[1], p_types[1], p_schema_versions[1], p_data[1]) f;
+    o_recorded_at := public.append_one(p_stream_id, p_tenant_id, p_expected_version,
+        p_command_id, p_metadata, p_event_ids[1], p_types[1], p_schema_versions[1], p_data[1]);
     select lane, lane_position, chain_digest into strict v_lane, v_place, v_before
         from public.events where stream_id = p_stream_id and version = p_expected_version + 1;
     if exists (select from public.accepted_import)
             and public.is_staged(v_lane, p_stream_id, p_event_ids) then
         raise exception 'an event is being imported' using errcode = 'lock_not_available';
     end if;
-    with inserted as (
-        insert into public.events (transaction_id, event_id, stream_id, version, type,
-            schema_version, tenant_id, command_id, recorded_at, metadata, data, digest, lane,
-            lane_position, chain_digest)
-        select o_transaction_id, d.event_id, p_stream_id, d.version, d.type, d.schema_version,
-            p_tenant_id, p_command_id, o_recorded_at, p_metadata, d.data, d.digest, v_lane,
-            v_place + d.n - 1, public.chain_digests(v_before, v_lane, v_place + d.n - 1, d.digest)
-                over (order by d.n)
+    insert into public.events (event_id, stream_id, version, type, schema_version, tenant_id,
+        command_id, recorded_at, metadata, data, digest, lane, lane_position, chain_digest)
+    select d.event_id, p_stream_id, d.version, d.type, d.schema_version, p_tenant_id, p_command_id,
+        o_recorded_at, p_metadata, d.data, d.digest, v_lane, v_place + d.n - 1,
+        public.chain_digests(v_before, v_lane, v_place + d.n - 1, d.digest) over (order by d.n)
+    from (
+        select e.*, public.event_digest(e.event_id, p_command_id, o_recorded_at, e.version,
+            e.schema_version, p_stream_id, e.type, p_tenant_id, p_metadata, e.data) as digest
         from (
-            select e.*, public.event_digest(e.event_id, p_command_id, o_recorded_at, e.version,
-                e.schema_version, p_stream_id, e.type, p_tenant_id, p_metadata, e.data) as digest
-            from (
-                select g.event_id, g.type, g.schema_version, g.data::json as data, g.n,
-                    (p_expected_version + g.n)::integer as version
-                from unnest(p_event_ids, p_types, p_schema_versions, p_data) with ordinality
-                    as g (event_id, type, schema_version, data, n)
-                where g.n > 1
-            ) e
-        ) d
-        order by d.n
-        returning version, position
-    )
-    select array_agg(i.position order by i.version) into v_others from inserted i;
-    o_positions := v_first || v_others;
+            select g.event_id, g.type, g.schema_version, g.data::json as data, g.n,
+                (p_expected_version + g.n)::integer as version
+            from unnest(p_event_ids, p_types, p_schema_versions, p_data) with ordinality
+                as g (event_id, type, schema_version, data, n)
+            where g.n > 1
+        ) e
+    ) d
+    order by d.n;
 end
 $$;
 
--- As in 0009, with lanes: all of them are taken at first, in ascending order.
-create or replace function append_group(
+-- Commands for different streams: those that are not accepted are left out. All lanes are taken at
+-- first, in ascending order.
+create function append_commands(
     p_lock_timeout text, -- of the transaction: a stream that is slow must not hold up all others
     p_commands jsonb,
     out o_accepted boolean[], -- of each command
-    out o_transaction_id xid8, -- null if none was accepted
-    out o_recorded_at timestamptz,
-    out o_positions bigint[] -- of the events of those that were, in the order given
+    out o_recorded_at timestamptz -- null if none was accepted
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp
 -- A group of another size is no reason to plan anew.
 set plan_cache_mode = force_generic_plan as $$
 declare
-    v_last xid8;
-    v_offset bigint;
-    v_started timestamptz;
     v_importing boolean;
     -- Of each command: its lane, and the last place and chain digest in it.
     v_lanes smallint[];
@@ -249,23 +232,19 @@ begin
         from jsonb_to_recordset(p_commands) as c (stream_id text)
         order by lane));
 
-    select j.xid_offset, j.server_started, exists (select from public.accepted_import),
-        array_agg(j.accepted order by j.n), max(j.transaction_id) filter (where j.accepted),
+    select exists (select from public.accepted_import), array_agg(j.accepted order by j.n),
         array_agg(j.lane order by j.n), array_agg(j.lane_position order by j.n),
         array_agg(j.chain_digest order by j.n)
-        into strict v_offset, v_started, v_importing, o_accepted, v_last, v_lanes, v_places,
-            v_chains
+        into strict v_importing, o_accepted, v_lanes, v_places, v_chains
         from (
-            select i.xid_offset, i.server_started, c.n, e.transaction_id, c.lane,
-                coalesce(h.lane_position, 0) as lane_position, h.chain_digest,
+            select c.n, c.lane, coalesce(h.lane_position, 0) as lane_position, h.chain_digest,
                 coalesce(e.version, 0) = c.expected_version
                     and coalesce(e.tenant_id = c.tenant_id, true)
                     and (e.version is null or not exists (
                         select from public.events r
                         where r.command_id = c.command_id and r.stream_id = c.stream_id
                     )) as accepted
-            from public.log_identity i
-            cross join (
+            from (
                 select g.*, public.lane_of(g.stream_id) as lane
                 from rows from (jsonb_to_recordset(p_commands) as (
                     stream_id text, tenant_id text, expected_version integer, command_id uuid
@@ -276,11 +255,10 @@ begin
                 where lane = c.lane order by lane_position desc limit 1
             ) h on true
             left join lateral (
-                select version, tenant_id, transaction_id from public.events
+                select version, tenant_id from public.events
                 where stream_id = c.stream_id order by version desc limit 1
             ) e on true
-        ) j
-        group by j.xid_offset, j.server_started;
+        ) j;
     if v_importing then
         select array_agg(o_accepted[c.n] and not public.is_staged(v_lanes[c.n], c.stream_id, array(
                 select e.event_id from jsonb_to_recordset(c.events) as e (event_id uuid)
@@ -292,47 +270,48 @@ begin
         return;
     end if;
 
-    if v_started <> pg_postmaster_start_time() then
-        v_offset := public.adopt_log();
-    end if;
-    o_transaction_id := (pg_current_xact_id()::text::bigint + v_offset)::text::xid8;
-    if v_last > o_transaction_id then
-        raise exception 'the transaction began to write before the last event of a stream'
-            using errcode = 'QL004';
-    end if;
-
     o_recorded_at := clock_timestamp();
-    with inserted as (
-        insert into public.events (transaction_id, event_id, stream_id, version, type,
-            schema_version, tenant_id, command_id, recorded_at, metadata, data, digest, lane,
-            lane_position, chain_digest)
-        select o_transaction_id, p.event_id, p.stream_id, p.version, p.type, p.schema_version,
-            p.tenant_id, p.command_id, o_recorded_at, p.metadata, p.data, p.digest, p.lane,
-            p.lane_position, public.chain_digests(v_chains[p.c], p.lane, p.lane_position, p.digest)
-                over (partition by p.lane order by p.lane_position)
-        from (
-            select c.n as c, e.n as e, v_lanes[c.n] as lane,
-                v_places[c.n] + row_number() over (partition by v_lanes[c.n] order by c.n, e.n)
-                    as lane_position,
-                c.stream_id, c.tenant_id, c.command_id, c.expected_version + e.n as version,
-                c.metadata::json as metadata, e.event_id, e.type, e.schema_version,
-                e.data::json as data,
-                public.event_digest(e.event_id, c.command_id, o_recorded_at,
-                    (c.expected_version + e.n)::integer, e.schema_version, c.stream_id, e.type,
-                    c.tenant_id, c.metadata::json, e.data::json) as digest
-            from rows from (jsonb_to_recordset(p_commands) as (
-                    stream_id text, tenant_id text, expected_version integer, command_id uuid,
-                    metadata text, events jsonb
-                )) with ordinality as c (stream_id, tenant_id, expected_version, command_id,
-                    metadata, events, n)
-                cross join rows from (jsonb_to_recordset(c.events) as (
-                    event_id uuid, type text, schema_version smallint, data text
-                )) with ordinality as e (event_id, type, schema_version, data, n)
-            where o_accepted[c.n]
-        ) p
-        order by p.c, p.e
-        returning position
-    )
-    select array_agg(i.position order by i.position) into o_positions from inserted i;
+    insert into public.events (event_id, stream_id, version, type, schema_version, tenant_id,
+        command_id, recorded_at, metadata, data, digest, lane, lane_position, chain_digest)
+    select p.event_id, p.stream_id, p.version, p.type, p.schema_version, p.tenant_id, p.command_id,
+        o_recorded_at, p.metadata, p.data, p.digest, p.lane, p.lane_position,
+        public.chain_digests(v_chains[p.c], p.lane, p.lane_position, p.digest)
+            over (partition by p.lane order by p.lane_position)
+    from (
+        select c.n as c, e.n as e, v_lanes[c.n] as lane,
+            v_places[c.n] + row_number() over (partition by v_lanes[c.n] order by c.n, e.n)
+                as lane_position,
+            c.stream_id, c.tenant_id, c.command_id, c.expected_version + e.n as version,
+            c.metadata::json as metadata, e.event_id, e.type, e.schema_version,
+            e.data::json as data,
+            public.event_digest(e.event_id, c.command_id, o_recorded_at,
+                (c.expected_version + e.n)::integer, e.schema_version, c.stream_id, e.type,
+                c.tenant_id, c.metadata::json, e.data::json) as digest
+        from rows from (jsonb_to_recordset(p_commands) as (
+                stream_id text, tenant_id text, expected_version integer, command_id uuid,
+                metadata text, events jsonb
+            )) with ordinality as c (stream_id, tenant_id, expected_version, command_id,
+                metadata, events, n)
+            cross join rows from (jsonb_to_recordset(c.events) as (
+                event_id uuid, type text, schema_version smallint, data text
+            )) with ordinality as e (event_id, type, schema_version, data, n)
+        where o_accepted[c.n]
+    ) p
+    order by p.c, p.e;
+end
+$$;
+
+do $$
+declare
+    v_function regprocedure;
+begin
+    foreach v_function in array array[
+        'append_one(text, text, integer, uuid, json, uuid, text, smallint, text)',
+        'append_many(text, text, integer, uuid, json, uuid[], text[], smallint[], text[])',
+        'append_commands(text, jsonb)'
+    ]::regprocedure[] loop
+        execute format('revoke all on function %s from public', v_function);
+        execute format('grant execute on function %s to qlp_app', v_function);
+    end loop;
 end
 $$;

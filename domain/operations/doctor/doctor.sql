@@ -84,12 +84,12 @@ from events e
 left join events b on b.lane = e.lane and b.lane_position = e.lane_position - 1
 where e.stream_id = %(stream_id)s
 
--- name: append_event
-select append_event(%(stream_id)s, 'doctor', 0, gen_random_uuid(), '{"traceparent": "ü"}',
+-- name: append_one
+select append_one(%(stream_id)s, 'doctor', 0, gen_random_uuid(), '{"traceparent": "ü"}',
     gen_random_uuid(), 'Tried', 1::smallint, '{"a": 1.0 }')
 
--- name: append_group
-select append_group('1s', jsonb_build_array(jsonb_build_object('stream_id', %(stream_id)s::text,
+-- name: append_commands
+select append_commands('1s', jsonb_build_array(jsonb_build_object('stream_id', %(stream_id)s::text,
     'tenant_id', 'doctor', 'expected_version', 0, 'command_id', gen_random_uuid(),
     'metadata', '{"traceparent": "ü"}', 'events', jsonb_build_array(jsonb_build_object(
         'event_id', gen_random_uuid(), 'type', 'Tried', 'schema_version', 1,

@@ -23,7 +23,7 @@ _FORBIDDEN = {
     "truncate": sql.SQL("truncate {table}"),
 }
 
-#: Events may only be appended with append_event, append_events and append_group.
+#: Events may only be appended with append_one, append_many and append_commands.
 _FORBIDDEN_ON_EVENTS = {"insert": sql.SQL("insert into {table} default values"), **_FORBIDDEN}
 
 

@@ -56,8 +56,8 @@ _TRIGGERS = {
 _FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
 )
-_PROTECTING = {"refuse_change", "set_event_digest", "append_event", "append_events"} | {
-    *("append_group", "set_event_lane", "take_lanes", "is_staged")
+_PROTECTING = {"refuse_change", "set_event_digest", "append_one", "append_many"} | {
+    *("append_commands", "set_event_lane", "take_lanes", "is_staged")
 }
 
 #: Changes of an existing row, and of the whole table, that must be refused.
@@ -171,7 +171,7 @@ async def _functions(pool: AsyncConnectionPool) -> list[Finding]:
 
 async def _digests(pool: AsyncConnectionPool) -> list[Finding]:
     """Append in each way that the application does, and recompute the digests."""
-    for way in ("append_event", "append_group"):
+    for way in ("append_one", "append_commands"):
         async with pool.connection() as connection:
             if not await _digest_matches(connection, way):
                 detail = f"digests do not match what {way} records"

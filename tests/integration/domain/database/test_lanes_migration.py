@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -55,30 +55,58 @@ async def pool_of(database: Database) -> AsyncIterator[AsyncConnectionPool]:
         await pool.close()
 
 
-async def append(log: EventLog, stream: str, version: int, count: int = 1) -> None:
+#: What the release before calls: two events of a command, one event, several commands.
+OLD_MANY = """select o_transaction_id, o_recorded_at, o_positions
+    from append_events(%(stream)s, 'acme', %(version)s, gen_random_uuid(), '{"n": 1}',
+        array[gen_random_uuid(), gen_random_uuid()], array['A', 'B'], array[1, 1]::smallint[],
+        array['{"a":1}', '{"b" : 2}'])"""
+OLD_ONE = """select o_transaction_id, o_recorded_at, o_position
+    from append_event(%(stream)s, 'acme', %(version)s, gen_random_uuid(), '{"n": 1}',
+        gen_random_uuid(), 'A', 1::smallint, '{"a":1}')"""
+OLD_GROUP = """select o_accepted, o_positions
+    from append_group('5s', jsonb_build_array(jsonb_build_object('stream_id', %(stream)s::text,
+        'tenant_id', 'acme', 'expected_version', %(version)s::int, 'command_id', gen_random_uuid(),
+        'metadata', '{}', 'events', jsonb_build_array(jsonb_build_object(
+            'event_id', gen_random_uuid(), 'type', 'A', 'schema_version', 1, 'data', '{}')))))"""
+
+
+async def append(pool: AsyncConnectionPool, stream: str, version: int, call: str) -> None:
+    async with pool.connection() as connection:
+        await connection.execute(call.encode(), {"stream": stream, "version": version})
+
+
+async def append_now(pool: AsyncConnectionPool, stream: str, version: int, _call: str) -> None:
+    """As this release does, whatever the call is for the release before."""
+    count = 2 if _call == OLD_MANY else 1
     events = [NewEvent(uuid4(), "Happened", 1, {"of": stream}) for _ in range(count)]
-    await log.append(stream, "acme", version, uuid4(), events, {})
+    await EventLog(pool).append(stream, "acme", version, uuid4(), events, {})
 
 
 async def filled(pool: AsyncConnectionPool, streams: int, each: int) -> None:
     for version in range(each):
         for number in range(streams):
-            await append(EventLog(pool), f"s-{number}", version)
+            await append(pool, f"s-{number}", version, OLD_ONE)
+
+
+Append = Callable[[AsyncConnectionPool, str, int, str], Awaitable[None]]
 
 
 class Writers:
     """Append to streams, each at its version, until they are told to stop."""
 
-    def __init__(self, pool: AsyncConnectionPool, versions: Mapping[str, int]) -> None:
-        self._log, self._stop = EventLog(pool), asyncio.Event()
+    def __init__(
+        self, pool: AsyncConnectionPool, versions: Mapping[str, int], append: Append = append
+    ) -> None:
+        self._pool, self._append, self._stop = pool, append, asyncio.Event()
         self._writers = [asyncio.create_task(self._write(*each)) for each in versions.items()]
         self.written = 0
 
     async def _write(self, stream: str, version: int) -> None:
         while not self._stop.is_set():
-            await append(self._log, stream, version, 2)
-            version += 2
-            self.written += 2
+            for call, count in ((OLD_MANY, 2), (OLD_ONE, 1), (OLD_GROUP, 1)):
+                await self._append(self._pool, stream, version, call)
+                version += count
+                self.written += count
 
     async def stopped(self) -> int:
         """How many events they have appended, each once; fails if an append did."""
@@ -149,12 +177,18 @@ async def test_a_log_is_migrated_beside_writers_though_it_is_killed_in_the_middl
         assert appended > 0
         await whole(pool, 40 * 30 + appended)
 
-        # Everything works before it is confirmed, and with what a release before needs.
+        # Everything works before it is confirmed, beside code of the release before.
+        both = [
+            Writers(pool, dict.fromkeys(["old", "older"], 0)),
+            Writers(pool, dict.fromkeys(["new now", "newest"], 0), append_now),
+        ]
         assert (await check_schema(pool), await to_confirm(pool)) == ([], [CONFIRMED])
         assert [f.status for f in await examine_triggers(pool, old.admin_url)] == ["ok"]
         async with pool_of_owner(old) as owner:
             await rebuild(owner, "usage_daily", on_progress=lambda _progress: None).run()
         await Projections(pool).run_until_caught_up()
+        appended += sum([await each.stopped() for each in both])
+        await whole(pool, 40 * 30 + appended)
         async with pool.connection() as connection:
             of_before = await connection.execute(
                 """select count(distinct (transaction_id, position)) from events, log_horizon
@@ -162,7 +196,7 @@ async def test_a_log_is_migrated_beside_writers_though_it_is_killed_in_the_middl
             )
             assert await of_before.fetchall() == [(40 * 30 + appended,)]
 
-        writers = Writers(pool, dict.fromkeys(["last", "very last"], 0))
+        writers = Writers(pool, dict.fromkeys(["last", "very last"], 0), append_now)
         assert await finished(old, "--confirm") == [CONFIRMED]
         assert await finished(old) == ["nothing to apply"]
         appended += await writers.stopped()
@@ -181,7 +215,7 @@ async def test_who_holds_a_table_holds_up_the_migration_and_not_the_writers(
                 waits = await said(process, "waits for a table")
                 assert waits.startswith("0014_lanes ")
                 async with asyncio.timeout(10):
-                    await append(EventLog(pool), "beside", 0)
+                    await append(pool, "beside", 0, OLD_ONE)
                 await reader.rollback()
                 await said(process, "have their places")
         assert await finished(old) != ["nothing to apply"]
@@ -197,7 +231,7 @@ async def test_an_index_that_was_not_finished_is_made_anew(old: Database) -> Non
             async with migrating(old):
                 while not await invalid(pool):
                     await asyncio.sleep(0.05)
-                await append(EventLog(pool), "beside", 0)
+                await append(pool, "beside", 0, OLD_ONE)
         assert await finished(old) != ["nothing to apply"]
         assert await invalid(pool) == []
         await whole(pool, 9)

@@ -245,7 +245,7 @@ async def test_a_transaction_that_wrote_before_appends_behind_later_events(
     event_log: EventLog, database: Database
 ) -> None:
     """Version 2 must never be readable before version 1, whichever transaction is older."""
-    call = """select append_events(%(stream)s, 'acme', %(expected)s, %(id)s, '{}', array[%(id)s],
+    call = """select append_many(%(stream)s, 'acme', %(expected)s, %(id)s, '{}', array[%(id)s],
         array['T'], array[1]::smallint[], array['{}'])"""
     async with await psycopg.AsyncConnection.connect(database.admin_url) as early:
         await early.execute("select pg_current_xact_id()")

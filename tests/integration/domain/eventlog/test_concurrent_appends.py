@@ -29,7 +29,7 @@ from tests.support.postgres import Database, everything
 UPSERT = b"""insert into seal_anchors (anchor, seq) values (%(name)s, 1)
     on conflict (anchor) do update set seq = seal_anchors.seq + 1"""
 
-GROUP = "select o_accepted, o_recorded_at is null from append_group('9s', %s)"
+GROUP = "select o_accepted, o_recorded_at is null from append_commands('9s', %s)"
 LOCK = "select pg_advisory_xact_lock(1, lane_of(%s))"
 
 
@@ -266,7 +266,7 @@ async def test_all_ways_in_are_open_to_the_application_alone(pool: AsyncConnecti
         )
         assert await rows.fetchall() == [
             (name, True, True, ["qlp_app"])
-            for name in ("append_event", "append_events", "append_group")
+            for name in ("append_commands", "append_many", "append_one")
         ]
 
 

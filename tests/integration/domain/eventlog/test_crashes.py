@@ -62,9 +62,9 @@ async def a_group(pool: AsyncConnectionPool, id_: UUID, inline: list[InlineWrite
 
 
 WAYS: dict[str, tuple[Append, str, int]] = {
-    "one event": (one_event, "append_event", 1),
-    "several events": (many_events, "append_events", 3),
-    "a group": (a_group, "append_group", 6),
+    "one event": (one_event, "append_one", 1),
+    "several events": (many_events, "append_many", 3),
+    "a group": (a_group, "append_commands", 6),
 }
 
 

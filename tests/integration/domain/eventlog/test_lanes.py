@@ -141,7 +141,7 @@ async def test_an_append_needs_to_see_what_was_committed_while_it_waited(
         )
     async with await psycopg.AsyncConnection.connect(database.admin_url) as other:
         for statement in (
-            """select append_event('s', 'acme', 0, gen_random_uuid(), '{}', gen_random_uuid(),
+            """select append_one('s', 'acme', 0, gen_random_uuid(), '{}', gen_random_uuid(),
                 'T', 1::smallint, '{}')""",
             """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
                 command_id, metadata, data) values (gen_random_uuid(), 's', 1, 'T', 1, 'acme',
@@ -192,7 +192,7 @@ async def test_a_client_that_stands_still_in_an_append_is_ended(
             nonlocal refused
             async with still.pipeline():
                 cursor = await still.execute(
-                    """select append_event('s-1', 'acme', 0, gen_random_uuid(), '{}',
+                    """select append_one('s-1', 'acme', 0, gen_random_uuid(), '{}',
                     gen_random_uuid(), 'T', 1::smallint, '{}')"""
                 )
                 await cursor.fetchall()
@@ -218,7 +218,7 @@ async def test_a_clock_that_jumps_changes_times_and_no_order(
     event_log: EventLog, pool: AsyncConnectionPool, database: Database
 ) -> None:
     """Days forward and back, between any two events and between two seals."""
-    names = ("append_event", "append_group")
+    names = ("append_one", "append_commands")
     with psycopg.connect(database.admin_url, autocommit=True) as owner:
         written = [
             owner.execute(

@@ -522,7 +522,7 @@ async def test_an_event_id_in_a_transaction_that_has_not_ended_is_waited_for(
 
         async def accept_beside(self: Staging) -> None:
             await other.execute(
-                """select append_event('unrelated', 'acme', 0, gen_random_uuid(), '{}', %s,
+                """select append_one('unrelated', 'acme', 0, gen_random_uuid(), '{}', %s,
                 'T', 1::smallint, '{}')""",
                 [lines(exported_file)[3]["id"]],
             )

@@ -281,7 +281,7 @@ async def test_an_error_tells_no_personal_content(pool: AsyncConnectionPool) -> 
     secret = "my name is Ada"
     async with pool.connection() as connection:
         await connection.execute(
-            b"""select append_events('intent-x', 'acme', 0, gen_random_uuid(), '{}',
+            b"""select append_many('intent-x', 'acme', 0, gen_random_uuid(), '{}',
             array[gen_random_uuid()], array['IntentSubmitted'], array[1::smallint],
             array[json_build_object('content', json_build_object('text', %s::text, 'x', 1))::text])
             """,
