@@ -12,6 +12,7 @@ from domain.projections.following.runner import Runner
 from domain.projections.intents import INTENT_STATES
 from domain.projections.rebuild.contract import Builder, OnProgress
 from domain.projections.rebuild.following import FollowingBuilder
+from domain.projections.rebuild.following_processes import FollowingProcesses
 from domain.projections.rebuild.intents import IntentStatesBuilder
 from domain.projections.rebuild.rebuild import Rebuild
 from domain.projections.rebuild.workers import FoldingHere, FoldingProcesses
@@ -56,26 +57,26 @@ def rebuild(
         on_progress: called after each page.
         rate: events per second, at most; pages get smaller, so that the load is more even.
         page: events per transaction; None: what suits the projection and the rate.
-        workers: processes that fold lanes; with 1, only this one. None: this one; without a
-            rate, after `ALONE_UNTIL` events, one per core, at most `MAX_WORKERS`.
+        workers: processes that share the lanes; with 1, only this one. None: this one; without a
+            rate, and with more than `ALONE_UNTIL` events, one per core, at most `MAX_WORKERS`.
 
     Raises:
-        ValueError: there is no such projection, or only one process can rebuild it.
+        ValueError: there is no such projection, or processes cannot keep to the rate.
     """
     inline = check_name(name) == INTENT_STATES
     if page is None:
         page = LANES_PAGE if inline else PAGE
     if rate is not None:
         page = max(1, min(page, int(rate / 4)))
+    if rate is not None:
+        workers = workers or 1
     builder: Builder
     if inline:
-        builder = _intents_builder(pool, page, workers if rate is None else workers or 1)
-    elif workers is not None and workers > 1:
-        raise ValueError(
-            f"workers: {name} needs the events in their order, so only one process can rebuild it"
-        )
+        builder = _intents_builder(pool, page, workers)
+    elif rate is not None and workers != 1:
+        raise ValueError(f"workers: with a rate, one process rebuilds {name}")
     else:
-        builder = FollowingBuilder(EventLog(pool), following(name), page)
+        builder = _following_builder(pool, name, page, workers)
     return Rebuild(pool, builder, on_progress, rate)
 
 
@@ -89,9 +90,24 @@ def _intents_builder(
 
     if workers is not None and workers > 1:
         return IntentStatesBuilder(log, processes(workers), page)
-    cores = min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+    cores = _cores()
     later = (ALONE_UNTIL, processes(cores)) if workers is None and cores > 1 else None
     return IntentStatesBuilder(log, FoldingHere(pool), page, later)
+
+
+def _following_builder(
+    pool: AsyncConnectionPool, name: str, page: int, workers: int | None
+) -> FollowingBuilder:
+    count = _cores() if workers is None else workers
+    processes = None
+    if count > 1:
+        alone_until = ALONE_UNTIL if workers is None else 0
+        processes = FollowingProcesses(str(pool.conninfo), "none", count, alone_until)
+    return FollowingBuilder(pool, following(name), page, processes)
+
+
+def _cores() -> int:
+    return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
 
 
 async def verify(pool: AsyncConnectionPool, name: str, sample: int | None = None) -> Verified:

@@ -138,9 +138,7 @@ def projections_rebuild(
     ] = None,
     workers: Annotated[
         int | None,
-        whole(
-            1, 64, help="Processes that fold intent_states; one per core, at most 4, if left out."
-        ),
+        whole(1, 64, help="Processes that share the lanes; one per core, at most 4, if left out."),
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,

@@ -30,6 +30,7 @@ from domain.projections.rebuild.contract import (
     RebuildPlan,
     Rebuilt,
 )
+from domain.projections.rebuild.following import follower_of_rebuild
 from domain.projections.rebuild.ledger import Ledger
 from domain.projections.rebuild.shadow import Shadow
 
@@ -127,6 +128,7 @@ class Rebuild:
                 await self._shadow.create(connection)
                 if phase == "follow":
                     await self._shadow.create_indexes(connection)
+                    await self._forget_follower(connection)
                 await self._ledger.begin(connection, position)
         except pg.InsufficientPrivilege as error:
             raise RebuildFailed(
@@ -225,9 +227,14 @@ class Rebuild:
                 heads = [*position.heads.positions]
                 params = {"follower": builder.follower, "heads": heads}
                 await connection.execute(_SQL["move_follower"], params)
+                await self._forget_follower(connection)
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
             await self._ledger.forget(connection)
         return position, parked
+
+    async def _forget_follower(self, connection: AsyncConnection[Any]) -> None:
+        params = {"follower": follower_of_rebuild(self._builder.name)}
+        await connection.execute(_SQL["forget_follower"], params)
 
     @asynccontextmanager
     async def _transaction(

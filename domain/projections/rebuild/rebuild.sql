@@ -20,6 +20,9 @@ from generate_series(0, 15) as part
 on conflict (follower, part) do update
 set positions = excluded.positions, moved_at = now()
 
+-- name: forget_follower
+delete from public.followers where follower = %(follower)s
+
 -- name: forget_parked
 delete from public.parked_streams where projection = %(name)s
 

@@ -24,6 +24,7 @@ from domain.projections.rebuild.contract import Progress, RebuildFailed
 from domain.projections.rebuild.intents import IntentStatesBuilder
 from domain.projections.rebuild.rebuild import Rebuild
 from domain.projections.rebuild.workers import FoldingHere, FoldingProcesses
+from domain.projections.registry import Projections
 from tests.support.intents.histories import Histories, table
 from tests.support.postgres import Database
 
@@ -37,7 +38,8 @@ def workers_of(pid: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in read(task / "children").split()
     ]
-    return [c for c in children if b"rebuild.worker_process" in read(Path(f"/proc/{c}/cmdline"))]
+    named = (b"rebuild.worker_process", b"rebuild.following_process")
+    return [c for c in children if any(name in read(Path(f"/proc/{c}/cmdline")) for name in named)]
 
 
 def read(path: Path) -> bytes:
@@ -175,6 +177,94 @@ async def test_workers_end_with_the_command(
         assert ended
 
 
-async def test_only_streams_can_be_shared(owner: AsyncConnectionPool) -> None:
-    with pytest.raises(ValueError, match="workers: usage_daily needs the events in their order"):
-        rebuild(owner, "usage_daily", on_progress=Seen(), workers=2)
+FOLLOWING = {
+    "usage_daily": b"select * from usage_daily order by tenant_id, day",
+    "error_patterns": b"select * from error_patterns order by tenant_id, code, cause",
+}
+MARKS = b"select stream_id, version from usage_daily_streams order by 1"
+
+
+async def several_parts(pool: AsyncConnectionPool) -> Histories:
+    """Streams in so many parts of the log that several processes have some."""
+    histories = Histories.over(pool)
+    await histories.mixture(30)
+    await Projections(pool).run_until_caught_up()
+    return histories
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+async def test_processes_share_a_projection_that_follows_the_log(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool, name: str
+) -> None:
+    histories = await several_parts(pool)
+    before, marks = await table(pool, FOLLOWING[name]), await table(pool, MARKS)
+    seen = Seen()
+    rebuilding = rebuild(owner, name, on_progress=seen, page=10, workers=3)
+    rebuilt = await rebuilding.run()
+    [[events]] = await table(pool, b"select count(*) from events")
+    assert (rebuilt.events, rebuilt.parked) == (events, 0)
+    assert 1 <= seen.workers <= 3
+    assert workers_of(os.getpid()) == []
+    assert await table(pool, FOLLOWING[name]) == before
+    assert await table(pool, MARKS) == marks
+    assert (await verify(pool, name)).differing == 0
+    [[left]] = await table(pool, b"select count(*) from followers where follower like 'rebuild:%'")
+    assert left == 0
+    await histories.succeeded()  # the live follower goes on from there
+    await Projections(pool).run_until_caught_up()
+    assert (await verify(pool, name)).differing == 0
+
+
+async def test_a_shared_rebuild_goes_on_where_its_processes_were(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool
+) -> None:
+    await several_parts(pool)
+    before = await table(pool, FOLLOWING["usage_daily"])
+
+    def kill_one(progress: Progress) -> None:
+        if progress.events > 50:
+            for worker in workers_of(os.getpid()):
+                os.kill(worker, signal.SIGKILL)
+
+    with pytest.raises(RebuildFailed, match="ended with -9: run it again"):
+        await rebuild(owner, "usage_daily", on_progress=kill_one, page=5, workers=2).run()
+    assert workers_of(os.getpid()) == []
+    rebuilt = await rebuild(owner, "usage_daily", on_progress=Seen(), page=5, workers=2).run()
+    assert rebuilt.resumed_from > 50
+    assert await table(pool, FOLLOWING["usage_daily"]) == before
+    # One that is begun anew does not go on from what another one has left.
+    with psycopg.connect(str(owner.conninfo)) as connection:
+        connection.execute(
+            "insert into followers (follower, part) values ('rebuild:usage_daily', 3)"
+        )
+        connection.execute(
+            "update followers set positions = array_fill(9::bigint, array[16]) where part = 3 "
+            "and follower = 'rebuild:usage_daily'"
+        )
+    await rebuild(owner, "usage_daily", on_progress=Seen(), workers=2).run()
+    assert await table(pool, FOLLOWING["usage_daily"]) == before
+
+
+async def test_a_shared_rebuild_ends_beside_writers_and_misses_nothing(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool
+) -> None:
+    histories = await several_parts(pool)
+    done = asyncio.Event()
+
+    async def write() -> None:
+        while not done.is_set():
+            await histories.succeeded()
+
+    writing = asyncio.create_task(write())
+    await rebuild(owner, "usage_daily", on_progress=Seen(), page=20, workers=2).run()
+    done.set()
+    await writing
+    await Projections(pool).run_until_caught_up()
+    assert (await verify(pool, "usage_daily")).differing == 0
+
+
+async def test_processes_do_not_share_where_a_rate_is_to_be_kept(
+    owner: AsyncConnectionPool,
+) -> None:
+    with pytest.raises(ValueError, match="workers: with a rate, one process"):
+        rebuild(owner, "usage_daily", on_progress=Seen(), workers=2, rate=100)

@@ -1,0 +1,89 @@
+"""A process that builds a projection from some lanes at a time, beside others of the same rebuild.
+
+Standard input: a line of JSON with the database's URL, the role, the projection's name and the
+events of a page. Standard output: a line of JSON for each page. The process ends when there is
+nothing more to process, or with its page when its input ends, so it does not outlive its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from domain.contracts.redaction import guard
+from domain.database.outages import outage_of
+from domain.database.pool import open_pool
+from domain.database.statements import load_statements
+from domain.eventlog.followers import Followers
+from domain.memory import tune_gc
+from domain.projections.following.batch import apply_batch
+from domain.projections.following.contract import Projection
+from domain.projections.rebuild.following import follower_of_rebuild, tables_of
+from domain.projections.rebuild.shadow import Shadow
+from domain.projections.registry import following
+
+_SQL = load_statements(Path(__file__).with_name("following.sql"))
+
+
+async def _serve(
+    url: str, role: str, projection: Projection[Any], page: int, ended: threading.Event
+) -> None:
+    pool = await open_pool(url, min_size=1, max_size=1, role=role, application_name="qlp-rebuild")
+    followers, follower = Followers(pool), follower_of_rebuild(projection.name)
+    shadow = Shadow(projection.name, tables_of(projection))
+    try:
+        more = True
+        while more and not ended.is_set():
+            async with followers.next_page(follower, most_events=page) as events:
+                if events is not None:
+                    await events.connection.execute(_SQL["not_durable"])
+                    await shadow.use(events.connection)
+                    await apply_batch(events.connection, projection, events.events)
+                    events.save()
+            more = events is not None and events.more
+            if events is not None:
+                _say(processed=len(events.events))
+    finally:
+        await pool.close()
+
+
+def _say(**answer: object) -> None:
+    os.write(sys.stdout.fileno(), orjson.dumps(answer) + b"\n")
+
+
+def _wait_for_the_end(ended: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    ended.set()
+
+
+def main() -> int:
+    """Serve until there is nothing more, or the input ends; 1 if the output is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # failures are reported below
+    guard(os.environ)
+    tune_gc()
+    url, role, name, page = orjson.loads(sys.stdin.buffer.readline())
+    ended = threading.Event()
+    threading.Thread(target=_wait_for_the_end, args=[ended], daemon=True).start()
+    try:
+        asyncio.run(_serve(url, role, following(name), page, ended))
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if outage_of(error) is None:
+            raise
+        _say(unavailable=str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
