@@ -84,6 +84,15 @@ def check(proof: dict[str, Any], pem: str) -> str:
 
 
 if __name__ == "__main__":
-    given = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    trusted = Path(sys.argv[2]).read_text("utf-8") if sys.argv[2:] else given["public_key"]
-    sys.stdout.write(f"{check(given, trusted)}\n")
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: python3 check_proof.py proof.json [public-key.pem]")
+    try:
+        given = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+        trusted = Path(sys.argv[2]).read_text("utf-8") if sys.argv[2:] else given["public_key"]
+        sys.stdout.write(f"{check(given, trusted)}\n")
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"not proved: {error}")
+    except (AttributeError, KeyError, OverflowError, TypeError, struct.error):
+        sys.exit("not proved: it is not in the form of a proof")

@@ -18,7 +18,7 @@ limit %(limit)s
 -- How far each lane was read by whoever follows the log.
 select (f.part * 16 + p.n - 1)::integer, max(p.position)
 from followers f cross join lateral unnest(f.positions) with ordinality as p (position, n)
-where p.position > 0
+where p.position > 0 and f.part between 0 and 15 and p.n <= 16
 group by 1
 
 -- name: in_use

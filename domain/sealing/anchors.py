@@ -145,6 +145,9 @@ class BlobAnchor:
         prefix = f"seal-{seal.number:012}-"
         name = f"{prefix}{seal.digest.hex()}.jws"
         async with self._container() as container:
+            following = f"seal-{seal.number + 1:012}-"
+            async for _ in container.list_blob_names(name_starts_with=following):
+                raise _differs(self.name, seal, Kept(seal.number + 1, b""))
             async for blob in container.list_blob_names(name_starts_with=prefix):
                 if blob != name:
                     raise _differs(self.name, seal, Kept(seal.number, b""))

@@ -59,7 +59,8 @@ class SealReads:
             heads: dict[int, dict[int, LaneHead]] = {}
             params = {"after": seq, "to": rows[-1][0]}
             for number, lane, *head in await fetch(self._pool, _SQL["heads_of"], params):
-                heads.setdefault(number, {})[lane] = LaneHead(*head)
+                if None not in head:
+                    heads.setdefault(number, {})[lane] = LaneHead(*head)
             for number, text in rows:
                 yield StoredSeal(number, _parsed(text or ""), heads.get(number, {}))
             seq = rows[-1][0]
@@ -72,7 +73,7 @@ class SealReads:
     async def heads_at(self, seq: int) -> list[LaneHead]:
         """The heads of all lanes in seal number ``seq``."""
         rows = await fetch(self._pool, _SQL["heads_at"], {"seq": seq})
-        return [EMPTY_LANE if row[0] is None else LaneHead(*row) for row in rows]
+        return [EMPTY_LANE if None in row else LaneHead(*row) for row in rows]
 
     async def heads_of_lane(self, lane: int, after: int, to: int) -> Sequence[SealedHead]:
         """A lane's heads after a position, in the seals up to number ``to``, in order."""

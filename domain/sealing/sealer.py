@@ -46,7 +46,7 @@ class LogRewritten(RuntimeError):
 
 
 class _Last(NamedTuple):
-    """The last seal: its number and digest; None for one of the time before 0016."""
+    """The last seal: its number and digest; None for one of the time before 0022."""
 
     seq: int
     seal: Seal | None

@@ -98,6 +98,7 @@ limit 1
 -- Heads of seals that were not made. In one statement with how many were: some may be made now.
 select h.lane::integer, h.lane_position, h.seq from seal_heads h
 where h.seq > (select seq from seal_progress) or h.seq < 1 or h.lane not between 0 and 255
+    or h.seq is null or h.lane is null
 order by h.seq, h.lane
 limit %(limit)s
 

@@ -378,6 +378,52 @@ async def test_a_change_of_seals_is_found(
     }
 
 
+#: Rows that nothing of ours writes, once nothing refuses them any more.
+_ODD_ROWS = {
+    "a part of followers that does not exist": (
+        "alter table followers drop constraint followers_part_check;"
+        " insert into followers values ('relay', 40, array_fill(9::bigint, array[16]))"
+    ),
+    "positions of followers that are none": (
+        "alter table followers drop constraint followers_positions_check;"
+        " insert into followers values ('relay', 3, array[null, -5]::bigint[]),"
+        " ('other', 3, array[[1, 2], [3, 4]]::bigint[])"
+    ),
+    "a head of a lane that does not exist": (
+        "alter table seal_heads drop constraint seal_heads_lane_check;"
+        " insert into seal_heads values (300, 2, 1, sha256(''))"
+    ),
+    "a head of no lane": (
+        "alter table seal_heads drop constraint seal_heads_pkey;"
+        " alter table seal_heads alter lane drop not null, alter seq drop not null;"
+        " insert into seal_heads values (null, 2, 1, sha256('')), (3, null, 1, sha256(''))"
+    ),
+    "a head without place or digest": (
+        "alter table seal_heads alter lane_position drop not null;"
+        " alter table seal_heads alter chain_digest drop not null;"
+        " insert into seal_heads values (4, 2, null, sha256('')), (5, 2, 1, null)"
+    ),
+    "a range seal in another form": (
+        "insert into range_seals values (1, '1', 1, '1', 1, 1, array[[1, 2]]::bigint[],"
+        " array[[gen_random_uuid(), gen_random_uuid()]], array[['s', 't']], array[[1, 2]],"
+        " array[[sha256('a'), sha256('b')]], now(), sha256('x'), sha256('y'))"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", _ODD_ROWS)
+async def test_rows_that_nothing_writes_end_no_verification(
+    event_log: EventLog, sealer: Sealer, verifier: LogVerifier, tamper: Tamper, what: str
+) -> None:
+    for stream_id in SAME[:3]:
+        await append(event_log, stream_id)
+        await sealer.run_until_caught_up()
+    await tamper(_ODD_ROWS[what])
+    result = await verifier.verify()
+    assert result.findings or "part of followers" in what
+    await verifier.verify(since=1)
+
+
 async def rewritten(
     pool: AsyncConnectionPool, tamper: Tamper, log: EventLog, keys: FileKey | None
 ) -> None:

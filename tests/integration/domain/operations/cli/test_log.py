@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -160,10 +162,34 @@ async def test_an_event_is_proved_and_a_page_of_python_checks_it(
     assert checked.stdout.startswith(
         f"event {event.event_id} in stream {stream} is covered by seal 1 of 20"
     )
+    whole = json.loads(proved.out)
+    for malformed in malformed_proofs(whole):
+        proof.write_text(malformed)
+        refused = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, check=False
+        )
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr.startswith("not proved: "), malformed[:80]
+        assert "Traceback" not in refused.stderr
     none = await qlp("log", "prove", str(uuid4()), url=database.url)
     assert (none.code, "no event" in none.err) == (1, True)
     wrong = await qlp("log", "prove", "nonsense", url=database.url)
     assert (wrong.code, wrong.err) == (1, "qlp: 'nonsense' is not an id\n")
+
+
+def malformed_proofs(proof: dict[str, Any]) -> list[str]:
+    event = proof["event"]
+    odd: list[dict[str, Any]] = [
+        *({"lane": "7"}, {"lane": 2**40}, {"path": 3}, {"path": []}, {"seal": "a.b"}),
+        *({"seal": None}, {"following": ["zz"]}, {"public_key": "x"}, {"event": None}),
+        {"event": {**event, "recorded_at_microseconds": 2**63}},
+        {"event": {**event, "event_id": "1"}},
+        {"event": {**event, "version": None}},
+    ]
+    incomplete = [{key: value for key, value in proof.items() if key != name} for name in proof]
+    del incomplete[[*proof].index("format")]  # which nothing is concluded from
+    return ["no json", "[]", *map(json.dumps, [{**proof, **each} for each in odd]),
+            *map(json.dumps, incomplete)]  # fmt: skip
 
 
 async def test_followers_are_shown_with_the_lanes_in_which_they_are_behind(
