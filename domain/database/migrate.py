@@ -175,26 +175,28 @@ def _refuse_later(first: Migration, waiting: Sequence[Migration]) -> None:
 async def _apply(
     connection: AsyncConnection[Any], migration: Migration, progress: Progress
 ) -> None:
+    while True:
+        try:
+            await _try(connection, migration)
+        except (pg.LockNotAvailable, pg.DeadlockDetected):
+            progress(f"{migration} waits for what another transaction uses, and tries again")
+            await asyncio.sleep(_PAUSE)
+        else:
+            return
+
+
+async def _try(connection: AsyncConnection[Any], migration: Migration) -> None:
     if migration.one_by_one is not None:
         for statement in migration.one_by_one:
             await connection.execute(statement)
         await _record(connection, migration)
         return
-    while True:
-        try:
-            async with connection.transaction():
-                await connection.execute(_SQL["wait_briefly"], [f"{_LOCK_SECONDS}s"])
-                # With the first one: what it is refused by is left without a trace.
-                await connection.execute(_SQL["create_table"])
-                await connection.execute(migration.sql)
-                await _record(connection, migration)
-        except (pg.LockNotAvailable, pg.DeadlockDetected):
-            progress(
-                f"{migration} waits for a table that another transaction uses, and tries again"
-            )
-            await asyncio.sleep(_PAUSE)
-        else:
-            return
+    async with connection.transaction():
+        await connection.execute(_SQL["wait_briefly"], [f"{_LOCK_SECONDS}s"])
+        # With the first one: what it is refused by is left without a trace.
+        await connection.execute(_SQL["create_table"])
+        await connection.execute(migration.sql)
+        await _record(connection, migration)
 
 
 async def _record(connection: AsyncConnection[Any], migration: Migration) -> None:

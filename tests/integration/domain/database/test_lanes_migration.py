@@ -212,7 +212,7 @@ async def test_who_holds_a_table_holds_up_the_migration_and_not_the_writers(
         async with await psycopg.AsyncConnection.connect(old.admin_url) as reader:
             await reader.execute("select from events")  # as a dump does
             async with migrating(old) as process:
-                waits = await said(process, "waits for a table")
+                waits = await said(process, "waits for what")
                 assert waits.startswith("0014_lanes ")
                 async with asyncio.timeout(10):
                     await append(pool, "beside", 0, OLD_ONE)
