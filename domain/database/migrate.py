@@ -26,18 +26,19 @@ _FILE_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
 #: release; it names the schema version of the oldest such code.
 _RUNS_WITH = re.compile(rb"-- Code since (\d{4}) runs with this\.")
 
-#: The first line of a migration after which there is no way back to an earlier release. Where the
-#: log has events, it is applied only when somebody says so.
+#: The first line of a migration after which there is no way back to an earlier release. In a
+#: database that is not new, it is applied only when somebody says so.
 _TO_CONFIRM = re.compile(rb"-- To be confirmed:")
 
 #: The second line of a migration whose statements, which blank lines separate, take so long that
 #: they must run one by one: each can be repeated if it has broken off.
 _ONE_BY_ONE = re.compile(rb"[^\n]*\n-- Outside of a transaction:")
 
-#: How long a migration waits for a table that others use, before it lets them pass; seconds.
-_LOCK_SECONDS = 2
+#: How long a migration waits for a table that others use, while those who come after it wait for
+#: it; and how long it lets them pass then. Seconds.
+_LOCK_SECONDS, _PASS_SECONDS = 0.1, 1.5
 
-#: Pause between two attempts to get a lock, seconds.
+#: Pause between two looks at whether another process still migrates, seconds.
 _PAUSE = 0.2
 
 _logger = logging.getLogger(__name__)
@@ -117,13 +118,14 @@ async def migrate(
 ) -> list[str]:
     """Apply pending migrations; safe to run in many processes at once, and again if it broke off.
 
-    Most take one short transaction each, and none keeps others waiting while it waits itself.
+    Most take one short transaction each, and none keeps others waiting for long while it waits
+    itself.
 
     Args:
         admin_url: the URL of the role that owns, or will own, the tables.
         folder: the migration files.
-        confirm: apply those, too, after which no earlier release runs with the database. Where
-            there are no events, they are applied in any case.
+        confirm: apply those, too, after which no earlier release runs with the database. In a new
+            database, they are applied in any case.
         progress: see `Progress`.
 
     Returns:
@@ -131,7 +133,8 @@ async def migrate(
 
     Raises:
         MigrationError: an applied file has changed, the database is newer than the code and does
-            not run with it, or a migration needs another one that is to be confirmed.
+            not run with it, a migration needs another one that is to be confirmed, or something
+            else in the database needs what it drops.
         psycopg.OperationalError: the database cannot be reached.
     """
     migrations = load_migrations(folder)
@@ -139,18 +142,24 @@ async def migrate(
     async with await Connection.connect(admin_url, autocommit=True) as connection:
         connection.add_notice_handler(lambda notice: progress(notice.message_primary or ""))
         # The lock is released with the connection.
-        await connection.execute(_SQL["wait_without_limit"])
-        while not await _is(connection, "lock"):  # noqa: ASYNC110 another process's
+        await connection.execute(_SQL["session"])
+        waiting = False
+        while not await _is(connection, "lock"):
+            if not waiting:
+                progress("another process migrates the database; waiting until it has ended")
+            waiting = True
             # Not by waiting in a statement: an index that is built outside of a transaction waits
             # until statements that are older than it have ended.
             await asyncio.sleep(_PAUSE)
-        pending = _pending(migrations, await _ready(connection))
+        applied = await _ready(connection)
+        pending = _pending(migrations, applied)
         for number, migration in enumerate(pending):
-            if migration.to_confirm and not confirm and await _is(connection, "has_events"):
+            if migration.to_confirm and applied and not confirm:
                 _refuse_later(migration, pending[number:])
                 progress(f"{migration} waits until no earlier release is needed: migrate --confirm")
                 break
-            await _apply(connection, migration, progress)
+            # In a new database nothing takes long.
+            await _apply(connection, migration, progress if applied else _logger.debug)
             done.append(str(migration))
     return done
 
@@ -177,22 +186,27 @@ async def _apply(
 ) -> None:
     while True:
         try:
-            await _try(connection, migration)
+            await _try(connection, migration, progress)
         except (pg.LockNotAvailable, pg.DeadlockDetected):
             progress(f"{migration} waits for what another transaction uses, and tries again")
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_PASS_SECONDS)
+        except pg.DependentObjectsStillExist as error:
+            raise MigrationError(
+                f"{migration}: {error.diag.message_detail}: drop that, and migrate again"
+            ) from None
         else:
             return
 
 
-async def _try(connection: AsyncConnection[Any], migration: Migration) -> None:
+async def _try(connection: AsyncConnection[Any], migration: Migration, progress: Progress) -> None:
     if migration.one_by_one is not None:
+        progress(f"{migration} may take long, and waits for transactions that are open now")
         for statement in migration.one_by_one:
             await connection.execute(statement)
         await _record(connection, migration)
         return
     async with connection.transaction():
-        await connection.execute(_SQL["wait_briefly"], [f"{_LOCK_SECONDS}s"])
+        await connection.execute(_SQL["wait_briefly"], [f"{_LOCK_SECONDS:g}s"])
         # With the first one: what it is refused by is left without a trace.
         await connection.execute(_SQL["create_table"])
         await connection.execute(migration.sql)

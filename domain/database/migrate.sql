@@ -1,5 +1,11 @@
--- name: wait_without_limit
-select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)
+-- name: session
+-- What takes long may, whatever the role is set to; a process that stands still in a transaction, and
+-- holds tables, ends. Of what PostgreSQL says by itself only warnings; progress is said at level info.
+select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false),
+    set_config('idle_in_transaction_session_timeout', '5s', false),
+    set_config('client_min_messages', 'warning', false),
+    case when current_setting('server_version_num')::integer >= 170000
+        then set_config('transaction_timeout', '0', false) end
 
 -- name: lock
 select pg_try_advisory_lock(hashtextextended('qlp migrations', 1))
@@ -33,6 +39,3 @@ from schema_migrations m order by version
 
 -- name: record
 insert into schema_migrations (version, name, sha256, runs_with) values (%s, %s, %s, %s)
-
--- name: has_events
-select exists (select from events)

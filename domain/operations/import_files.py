@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections import Counter
@@ -13,6 +14,9 @@ import psycopg
 
 from domain.eventlog.staging import ImportRefused
 from domain.eventlog.transfer import InvalidExport
+
+#: A line names at most the streams that are left out, which were options of one command.
+_MAX_LINE = 2**24
 
 
 async def load_files(
@@ -42,6 +46,7 @@ async def load_files(
                 *(sys.executable, "-m", "domain.operations.import_process"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                limit=_MAX_LINE,
             )
             try:
                 await answers(process, number)
@@ -54,7 +59,9 @@ async def load_files(
         assert process.stdin is not None
         assert process.stdout is not None
         # Not as arguments, which other users could see. Its input stays open: it ends with it.
-        process.stdin.write(orjson.dumps([admin_url, files[number], number, [*without]]) + b"\n")
+        # Not by orjson: a file's name may be any bytes.
+        order = json.dumps([admin_url, files[number], number, [*without]])
+        process.stdin.write(order.encode() + b"\n")
         async for line in process.stdout:
             answer = orjson.loads(line)
             if "read" in answer:

@@ -8,6 +8,7 @@ what is wrong. The process ends when its input does, so it does not outlive its 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -56,7 +57,7 @@ def main() -> int:
     """Load; 1 if the output is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     guard(os.environ)
-    url, path, number, without = orjson.loads(sys.stdin.buffer.readline())
+    url, path, number, without = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_the_input, daemon=True).start()
     try:
         with open(path, "rb") as file:

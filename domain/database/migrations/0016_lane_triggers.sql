@@ -46,6 +46,31 @@ create trigger events_immutable_but_for_lanes before update on events
             new.metadata::text, new.data::text, new.digest)
     ) execute function refuse_change();
 
+-- Groups take their lanes in ascending order, as everybody who takes several. Otherwise they would
+-- wait for one another in the trigger.
+alter function append_group(text, jsonb) rename to append_group_in_lanes;
+create function append_group(
+    p_lock_timeout text,
+    p_commands jsonb,
+    out o_accepted boolean[],
+    out o_transaction_id xid8,
+    out o_recorded_at timestamptz,
+    out o_positions bigint[]
+) language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+    perform set_config('lock_timeout', p_lock_timeout, true);
+    perform public.take_lanes(array(
+        select distinct public.lane_of(c.stream_id) as lane
+        from jsonb_to_recordset(p_commands) as c (stream_id text)
+        order by lane));
+    select g.o_accepted, g.o_transaction_id, g.o_recorded_at, g.o_positions
+        into strict o_accepted, o_transaction_id, o_recorded_at, o_positions
+        from public.append_group_in_lanes(p_lock_timeout, p_commands) g;
+end
+$$;
+revoke all on function append_group(text, jsonb) from public;
+grant execute on function append_group(text, jsonb) to qlp_app;
+
 -- Places the next events of a lane, which it holds meanwhile; returns how many.
 create function place_next(p_lane smallint, p_most integer) returns integer language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off
@@ -89,13 +114,14 @@ declare
 begin
     for v_lane in 0 .. 255 loop
         loop
-            v_now := public.place_next(v_lane::smallint, 1000);
+            -- So few that writers do not wait for long, however large events are.
+            v_now := public.place_next(v_lane::smallint, 250);
             commit;
             v_placed := v_placed + v_now;
-            exit when v_now < 1000;
+            exit when v_now < 250;
         end loop;
         if v_placed > 0 then
-            raise notice '% of 256 lanes, % events have their places', v_lane + 1, v_placed;
+            raise info '% of 256 lanes, % events have their places', v_lane + 1, v_placed;
         end if;
     end loop;
 end

@@ -1,4 +1,4 @@
--- Code since 0012 runs with this; its followers go on from checkpoints of their own, so what they do
+-- Code since 0012 runs with this. Its followers go on from checkpoints of their own, so what they do
 -- beside those of this release is done twice, which is harmless. It cannot rebuild projections.
 -- How far each follower has come in every lane. A follower's lanes are in 16 parts of 16; whoever
 -- processes events of a part locks its row meanwhile.

@@ -12,6 +12,7 @@ alter table events
     add constraint events_pkey primary key using index events_lane;
 
 drop function append_group(text, jsonb);
+drop function append_group_in_lanes(text, jsonb);
 drop function append_events(text, text, integer, uuid, json, uuid[], text[], smallint[], text[]);
 drop function append_event(text, text, integer, uuid, json, uuid, text, smallint, text);
 drop function log_transaction_id();

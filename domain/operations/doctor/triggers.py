@@ -17,7 +17,12 @@ from psycopg import AsyncConnection, sql
 from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.migrate import load_migrations, to_confirm
+from domain.database.migrate import (
+    MigrationError,
+    check_schema,
+    load_migrations,
+    to_confirm,
+)
 from domain.database.pool import Connection, fetch
 from domain.database.statements import load_statements
 from domain.eventlog.digests import StoredEvent, event_digest
@@ -85,6 +90,11 @@ async def examine_triggers(pool: AsyncConnectionPool, owner_url: str | None) -> 
         pool: the application's connections.
         owner_url: signs in as the tables' owner, to try it; None: only compares definitions.
     """
+    try:
+        await check_schema(pool)
+    except MigrationError:
+        said = "not examined, as the schema is not that of this release"
+        return [Finding("triggers", "warn", said, "see the finding on schema")]
     findings = [*await _defined(pool), *await _digests(pool)]
     if owner_url is None:
         detail = "are defined as they should be; set DATABASE_ADMIN_URL to have them tried as well"

@@ -33,9 +33,10 @@ _END = Heads((2**62,) * LANES)
 
 
 class _Lanes(NamedTuple):
-    """Lanes up to ``end``, which are being folded."""
+    """Lanes up to ``end``, with so many events when the rebuild began, which are being folded."""
 
     end: int
+    events: int
     folding: asyncio.Task[FoldedLanes]
 
 
@@ -115,17 +116,17 @@ class IntentStatesBuilder:
         self._taken += folded.events
         if self._later is not None and self._taken >= self._later[0]:
             (_, self._folder), self._later = self._later, None
-        return replace(position, lanes=lanes.end, events=position.events + folded.events)
+        return replace(position, lanes=lanes.end, events=position.events + lanes.events)
 
     def _fold_next(self, heads: Heads, first: int) -> bool:
         """Start to fold the next lanes, from ``first`` on; False if there are none."""
         if first == LANES:
             return False
         end, events = first + 1, heads.positions[first]
-        while end < LANES and (events := events + heads.positions[end]) <= self.page:
-            end += 1
+        while end < LANES and events + heads.positions[end] <= self.page:
+            events, end = events + heads.positions[end], end + 1
         folding = asyncio.create_task(self._folder.fold(first, end))
-        self._ahead.append(_Lanes(end, folding))
+        self._ahead.append(_Lanes(end, events, folding))
         return True
 
     async def _follow(

@@ -2,7 +2,8 @@
 
 Standard input: a line with the database's URL and the role, then for each fold a line with the
 first lane and the end, as JSON. Standard output: for each fold a line of JSON, followed by as many
-bytes of rows as it says. The process ends when its input does, so it does not outlive its parent.
+bytes as it says: of streams that cannot be folded, as JSON, and of rows. The process ends when its
+input does, so it does not outlive its parent.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ async def _serve() -> None:
             first, end = orjson.loads(line)
             async with pool.connection() as connection:
                 folded = await fold_lanes(connection, first, end)
-            unfoldable = [list(each) for each in folded.unfoldable]
-            counts = {"events": folded.events, "bytes": len(folded.rows)}
-            _say({**counts, "unfoldable": unfoldable}, folded.rows)
+            unfoldable = orjson.dumps([list(each) for each in folded.unfoldable])
+            sizes = {"unfoldable": len(unfoldable), "rows": len(folded.rows)}
+            _say({"events": folded.events, **sizes}, unfoldable + folded.rows)
     finally:
         await pool.close()
 
@@ -41,9 +42,9 @@ async def _line() -> bytes:
     return await asyncio.to_thread(sys.stdin.buffer.readline)
 
 
-def _say(header: dict[str, object], rows: bytes = b"") -> None:
+def _say(header: dict[str, object], content: bytes = b"") -> None:
     sys.stdout.buffer.write(orjson.dumps(header) + b"\n")
-    sys.stdout.buffer.write(rows)
+    sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
 

@@ -114,15 +114,14 @@ class _Worker:
             answer: dict[str, Any] = orjson.loads(await self._stdout.readuntil())
             if "unavailable" in answer:
                 raise psycopg.OperationalError(answer["unavailable"])
-            rows = await self._stdout.readexactly(answer["bytes"])
+            unfoldable = orjson.loads(await self._stdout.readexactly(answer["unfoldable"]))
+            rows = await self._stdout.readexactly(answer["rows"])
         except (asyncio.IncompleteReadError, ConnectionError):
             raise RebuildFailed(
                 f"a process that folds streams ended with {await self._process.wait()}: "
                 "run it again, it goes on from here; with --workers 1 there is none"
             ) from None
-        return FoldedLanes(
-            rows, [_unfoldable(*each) for each in answer["unfoldable"]], answer["events"]
-        )
+        return FoldedLanes(rows, [_unfoldable(*each) for each in unfoldable], answer["events"])
 
     async def kill(self) -> None:
         if self._process.returncode is None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,10 +169,14 @@ async def test_a_log_is_migrated_beside_writers_though_it_is_killed_in_the_middl
         await filled(pool, 40, 30)
         streams = {f"s-{n}": 30 for n in range(0, 40, 10)} | dict.fromkeys(["new", "newer"], 0)
         writers = Writers(pool, streams)
-        for lane in ("60 of 256", "150 of 256"):
-            async with migrating(old) as process:
-                await said(process, lane)
-                process.kill()
+        async with migrating(old) as process:
+            await said(process, "60 of 256")
+            with psycopg.connect(old.admin_url, autocommit=True) as owner:
+                owner.execute(
+                    """select pg_terminate_backend(pid) from pg_stat_activity
+                    where query like 'call place_events%' and datname = current_database()"""
+                )
+            assert await process.wait() == 1
         names = await finished(old)
         assert names == ALL[ALL.index("0017_place_events") : -1]
         appended = await writers.stopped()
@@ -214,10 +220,70 @@ async def test_who_holds_a_table_holds_up_the_migration_and_not_the_writers(
             async with migrating(old) as process:
                 waits = await said(process, "waits for what")
                 assert waits.startswith("0014_lanes ")
-                async with asyncio.timeout(10):
-                    await append(pool, "beside", 0, OLD_ONE)
+                longest = 0.0
+                for version in range(300):
+                    began = time.monotonic()
+                    await append(pool, "beside", version, OLD_ONE)
+                    await asyncio.sleep(0.01)
+                    longest = max(longest, time.monotonic() - began)
+                assert longest < 1.5, "they wait for what waits for the table"
                 await reader.rollback()
                 await said(process, "have their places")
+        assert await finished(old) != ["nothing to apply"]
+        await whole(pool, 308)
+        async with await psycopg.AsyncConnection.connect(old.admin_url) as reader:
+            await reader.execute("select from events")
+            async with migrating(old, "--confirm") as process:
+                await said(process, "waits for what")
+                async with asyncio.timeout(10):
+                    for version in range(50):
+                        await append_now(pool, "now", version, OLD_ONE)
+        assert await finished(old, "--confirm") == [CONFIRMED]
+        await whole(pool, 358)
+
+
+async def test_groups_of_the_release_before_do_not_wait_for_one_another(
+    old: Database, postgres_server: Server
+) -> None:
+    """Each of many streams in as many lanes, in whatever order."""
+    await migrate(old.admin_url)
+    call = """select o_accepted from append_group('200ms', (
+        select jsonb_agg(jsonb_build_object('stream_id', gen_random_uuid()::text, 'tenant_id',
+            'acme', 'expected_version', 0, 'command_id', gen_random_uuid(), 'metadata', '{}',
+            'events', jsonb_build_array(jsonb_build_object('event_id', gen_random_uuid(), 'type',
+                'A', 'schema_version', 1, 'data', '{}'))))
+        from generate_series(1, 40)))"""
+
+    async def groups(pool: AsyncConnectionPool) -> None:
+        async with pool.connection() as connection:
+            for _ in range(25):
+                rows = await (await connection.execute(call.encode())).fetchall()
+                assert rows == [([True] * 40,)]
+
+    async with pool_of(old) as pool:
+        await asyncio.gather(*(groups(pool) for _ in range(4)))
+        await whole(pool, 4 * 25 * 40)
+
+
+async def test_a_migration_that_stands_still_lets_go(old: Database) -> None:
+    """As that of a laptop that was closed; it holds a table, and goes on the next time."""
+    async with pool_of(old) as pool:
+        await filled(pool, 4, 2)
+        with psycopg.connect(old.admin_url, autocommit=True) as owner:
+            owner.execute(
+                """create function slow() returns event_trigger language plpgsql as $$
+                begin if current_query() like '%unplaced_lane%' then raise info 'now'; end if; end
+                $$"""
+            )
+            owner.execute("create event trigger slow on ddl_command_end execute function slow()")
+            async with migrating(old) as process:
+                await said(process, "now")
+                process.send_signal(signal.SIGSTOP)
+                async with asyncio.timeout(30):
+                    await append(pool, "beside", 0, OLD_ONE)
+                process.send_signal(signal.SIGCONT)
+                await process.wait()
+            owner.execute("drop event trigger slow")
         assert await finished(old) != ["nothing to apply"]
         await whole(pool, 9)
 

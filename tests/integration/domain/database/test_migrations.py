@@ -26,7 +26,6 @@ from domain.database.migrate import (
 )
 from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import NewEvent
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
 from domain.intents.struct import checked
@@ -171,13 +170,12 @@ async def test_code_runs_with_later_migrations_that_say_so(
         await check(database)
 
 
-async def test_what_ends_the_way_back_waits_until_it_is_confirmed_where_there_are_events(
-    database: Database, folder: Path, event_log: EventLog
+async def test_what_ends_the_way_back_waits_until_it_is_confirmed(
+    database: Database, folder: Path
 ) -> None:
     number = len(ALL) + 1
     ending = f"{number:04}_ending"
     (folder / f"{ending}.sql").write_text("-- To be confirmed: no way back.\nselect 1")
-    await event_log.append("s", "acme", 0, uuid4(), [NewEvent(uuid4(), "T", 1, {})], {})
     said: list[str] = []
     assert await migrate(database.admin_url, folder, progress=said.append) == []
     assert said == [f"{ending} waits until no earlier release is needed: migrate --confirm"]
@@ -186,6 +184,23 @@ async def test_what_ends_the_way_back_waits_until_it_is_confirmed_where_there_ar
         await migrate(database.admin_url, folder)
     names = [ending, f"{number + 1:04}_later"]
     assert await migrate(database.admin_url, folder, confirm=True) == names
+
+
+def test_all_but_what_is_to_be_confirmed_says_which_code_runs_with_it() -> None:
+    """Else the release before could not be gone back to."""
+    for migration in load_migrations()[12:]:
+        assert (migration.runs_with is None) is migration.to_confirm, migration
+
+
+async def test_what_others_have_made_of_what_goes_is_named(
+    database: Database, folder: Path
+) -> None:
+    with psycopg.connect(database.admin_url) as owner:
+        owner.execute("create view theirs as select metadata from events")
+    path = folder / f"{len(ALL) + 1:04}_ending.sql"
+    path.write_text("-- To be confirmed: no way back.\nalter table events drop column metadata")
+    with pytest.raises(MigrationError, match="ending: view theirs depends on column metadata"):
+        await migrate(database.admin_url, folder, confirm=True)
 
 
 async def test_statements_that_break_off_are_repeated_one_by_one(

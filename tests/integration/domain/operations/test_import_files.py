@@ -118,6 +118,22 @@ async def test_many_events_of_streams_that_go_on_in_the_next_file(
     assert (found.unsealed, found.findings) == (12_000, [])
 
 
+async def test_names_may_be_any_bytes_and_many_streams_be_left_out(
+    target: Database, target_pool: AsyncConnectionPool, tmp_path: Path
+) -> None:
+    streams = [f"stream-{number}-{'x' * 60}" for number in range(1500)]
+    folder = os.fsencode(tmp_path)
+    files = [os.fsdecode(folder + name) for name in (b"/odd-\xff", b"/other")]
+    write_export(Path(files[0]), (stored(stream, 1) for stream in streams))
+    write_export(Path(files[1]), [stored("s", 1)])
+    done = await import_events(target.admin_url, files, without=streams[1:], confirm=lambda _: True)
+    assert (done.staged.new, done.staged.left_out) == (2, 1499)
+    Path(files[0]).write_bytes(b"nonsense")
+    arguments = ("events", "import", *files, "--yes")
+    refused = await qlp(*arguments, url=target.url, DATABASE_ADMIN_URL=target.admin_url)
+    assert (refused.code, "line 1: " in refused.err) == (1, True)
+
+
 async def test_what_is_wrong_in_a_file_is_told_with_its_name(
     target: Database, target_pool: AsyncConnectionPool, tmp_path: Path
 ) -> None:

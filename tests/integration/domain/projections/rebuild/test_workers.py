@@ -177,6 +177,21 @@ async def test_workers_end_with_the_command(
         assert ended
 
 
+async def test_processes_hand_over_many_streams_that_cannot_be_folded(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database
+) -> None:
+    """More than fits into a line."""
+    with psycopg.connect(database.admin_url) as connection:
+        connection.execute(
+            """insert into events (event_id, stream_id, version, type, schema_version, tenant_id,
+                command_id, metadata, data)
+            select gen_random_uuid(), 'intent-' || gen_random_uuid(), 1, 'IntentSubmitted', 1,
+                'acme', gen_random_uuid(), '{}', '{}' from generate_series(1, 9000)"""
+        )
+    rebuilt = await rebuild(owner, "intent_states", on_progress=Seen(), workers=2).run()
+    assert (rebuilt.events, rebuilt.parked) == (9000, 9000)
+
+
 FOLLOWING = {
     "usage_daily": b"select * from usage_daily order by tenant_id, day",
     "error_patterns": b"select * from error_patterns order by tenant_id, code, cause",
