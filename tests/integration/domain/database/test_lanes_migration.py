@@ -270,19 +270,25 @@ async def test_a_migration_that_stands_still_lets_go(old: Database) -> None:
     async with pool_of(old) as pool:
         await filled(pool, 4, 2)
         with psycopg.connect(old.admin_url, autocommit=True) as owner:
+            owner.execute("select pg_advisory_lock(42)")
             owner.execute(
                 """create function slow() returns event_trigger language plpgsql as $$
-                begin if current_query() like '%unplaced_lane%' then raise info 'now'; end if; end
-                $$"""
+                begin
+                    if tg_tag = 'ALTER TABLE' and current_query() like '%unplaced_lane%' then
+                        raise info 'now';
+                        perform pg_advisory_lock(42);
+                    end if;
+                end $$"""
             )
             owner.execute("create event trigger slow on ddl_command_end execute function slow()")
             async with migrating(old) as process:
                 await said(process, "now")
                 process.send_signal(signal.SIGSTOP)
+                owner.execute("select pg_advisory_unlock(42)")
                 async with asyncio.timeout(30):
                     await append(pool, "beside", 0, OLD_ONE)
                 process.send_signal(signal.SIGCONT)
-                await process.wait()
+                assert await process.wait() == 1
             owner.execute("drop event trigger slow")
         assert await finished(old) != ["nothing to apply"]
         await whole(pool, 9)
