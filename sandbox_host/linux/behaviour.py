@@ -16,6 +16,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,9 @@ _SHARE = 0.05
 #: Program names and system calls kept per run; `domain.contracts.job.Behaviour` accepts no more.
 _MAX_NAMES = 32
 _MAX_CALLS = 64
+
+#: Not the loop's own threads, which others need: some may wait for as long as a program runs.
+_LOOKING = ThreadPoolExecutor(max_workers=32, thread_name_prefix="look")
 
 _NETLINK_AUDIT = 9  # linux/netlink.h
 _READLOG_GROUP = 1 << 0  # AUDIT_NLGRP_READLOG, linux/audit.h
@@ -57,8 +61,13 @@ class ProgramWatch:
         """Names of the programs seen, in the order in which they were seen first."""
         return tuple(self._names)
 
-    def look(self) -> None:
-        """Take one sample."""
+    def look(self) -> float:
+        """Take one sample; the seconds of CPU time that it took.
+
+        It may wait for a process that is in execve(2) until this gets a CPU, which a program can
+        keep from it: call it in a thread.
+        """
+        began = time.thread_time()
         alive = 0
         for pid in self._pids():
             try:
@@ -70,15 +79,22 @@ class ProgramWatch:
             if len(self._names) < _MAX_NAMES:
                 self._names.setdefault(_program(pid) or _comm(head))
         self.peak = max(self.peak, alive)
+        return time.thread_time() - began
 
     async def watch(self, besides: Callable[[], None] = lambda: None) -> None:
-        """Sample until cancelled, and call ``besides`` after each sample."""
+        """Sample until cancelled, and call ``besides`` as often, whatever the samples wait for."""
         await asyncio.sleep(_FIRST)
+        loop = asyncio.get_running_loop()
+        looking = loop.run_in_executor(_LOOKING, self.look)
         while True:
             began = time.perf_counter()
-            self.look()
             besides()
-            await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
+            spent = time.perf_counter() - began
+            await asyncio.wait({looking}, timeout=_INTERVAL)
+            if looking.done():
+                spent += looking.result()
+                await asyncio.sleep(max(_INTERVAL, spent / _SHARE))
+                looking = loop.run_in_executor(_LOOKING, self.look)
 
 
 def _program(pid: int) -> str | None:

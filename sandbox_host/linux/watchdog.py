@@ -13,6 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sandbox_host.linux.processes import acting_as, stat_fields
@@ -21,8 +22,12 @@ from sandbox_host.linux.processes import acting_as, stat_fields
 _INTERVAL = 0.005
 _SHARE = 0.2
 
-#: Seconds between samples of CPU time.
+#: Seconds between samples of CPU time; for how long one that is asked for is waited for.
 _CPU_INTERVAL = 0.25
+_CPU_SECONDS = 0.2
+
+#: Bytes of a process below which it does not matter with whom it shares them.
+_SMALL = 1 << 20
 
 _KIB = 1024
 _TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
@@ -66,29 +71,35 @@ class MemoryWatchdog:
         self.peak_processes = 0
         self.cpu_user_ms = 0.0
         self.cpu_system_ms = 0.0
+        # Threads of its own: to read about a process that is in execve(2) may take as long as it
+        # waits for a CPU, which a program can keep from it. What reads its memory must not wait so.
+        self._measuring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
+        self._sampling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cpu-time")
 
     def sample_cpu(self) -> None:
-        """Record the CPU time used so far, as far as it can still be seen."""
+        """Record the CPU time used so far, as far as it can be seen at once."""
+        with contextlib.suppress(TimeoutError):
+            self._sampling.submit(self._sample_cpu).result(_CPU_SECONDS)
+
+    def _sample_cpu(self) -> None:
         user, system = cpu_times([self._top, *descendants(self._top)])
         self.cpu_user_ms = max(self.cpu_user_ms, user)
         self.cpu_system_ms = max(self.cpu_system_ms, system)
 
     async def watch(self) -> None:
-        """Sample until cancelled, or until the limit is exceeded and ``on_excess`` was called.
-
-        In a thread: to read about a process may take as long as it waits for a CPU itself.
-        """
-        cpu_sampled = time.perf_counter()
+        """Sample until cancelled, or until the limit is exceeded and ``on_excess`` was called."""
+        loop = asyncio.get_running_loop()
+        cpu_sampled, sampling = time.perf_counter(), None
         while True:
             began = time.perf_counter()
-            used = await asyncio.to_thread(self._used)
+            used = await loop.run_in_executor(self._measuring, self._used)
             self.peak = max(self.peak, used)
             if used > self._limit:
                 self._on_excess()
                 return
-            if began - cpu_sampled > _CPU_INTERVAL:
+            if began - cpu_sampled > _CPU_INTERVAL and (sampling is None or sampling.done()):
                 cpu_sampled = began
-                await asyncio.to_thread(self.sample_cpu)
+                sampling = loop.run_in_executor(self._sampling, self._sample_cpu)
             await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
 
     def _used(self) -> int:
@@ -106,8 +117,26 @@ class MemoryWatchdog:
                 # Forked processes share pages, which were counted for each; ask for exact shares.
                 # Check again which processes share their parent's memory (vfork): a parent may
                 # have begun to wait only now.
-                used = _total((_proportional(pid) for pid in _owners(owners)), files)
+                used = self._exactly(_owners(owners), files)
         return used
+
+    def _exactly(self, pids: list[int], files: int) -> int:
+        """The memory with exact shares, or so much of it that it is over the limit.
+
+        The largest come first: these are hardly those of which nothing can be read at once.
+        """
+        sizes = sorted(((_resident(pid)[:2], pid) for pid in pids), key=_size, reverse=True)
+        private = shared = 0
+        for resident, pid in sizes:
+            exact = _proportional(pid) if sum(resident) >= _SMALL else resident
+            private, shared = private + exact[0], shared + exact[1]
+            if private + max(shared, files) > self._limit:
+                break
+        return private + max(shared, files)
+
+
+def _size(each: tuple[tuple[int, int], int]) -> int:
+    return sum(each[0])
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -133,13 +162,20 @@ def _borrows_memory(pid: int) -> bool:
 
     It does if a thread of the parent is in such a call, and ``pid`` is that thread's last child.
     """
-    with contextlib.suppress(OSError):
-        parent = stat_fields(f"/proc/{pid}")[1]
+    with contextlib.suppress(OSError, LookupError):
+        parent = _numbers(f"/proc/{pid}/status", (b"PPid:",))[b"PPid:"]
         for thread in os.listdir(f"/proc/{parent}/task"):
             task = Path(f"/proc/{parent}/task/{thread}")
             if (task / "children").read_text().split()[-1:] == [f"{pid}"]:
-                return _waits_for_child((task / "syscall").read_text())
+                # One that is not waiting may be in execve(2): `syscall` would wait for its end.
+                return _waits(task) and _waits_for_child((task / "syscall").read_text())
     return False
+
+
+def _waits(task: Path) -> bool:
+    """Whether a thread waits for something, and neither runs nor waits for a CPU."""
+    state = (task / "status").read_bytes().partition(b"\nState:")[2].split(None, 1)[0]
+    return state != b"R"
 
 
 def _waits_for_child(syscall: str) -> bool:

@@ -69,6 +69,8 @@ def reap_folders(parent: Path) -> int:
                 remove_group(box)
                 boxes += 1
             remove_group(folder)
+        except FileNotFoundError:
+            continue  # another host was faster
         except OSError as error:
             log.warning("a dead host's cgroup could not be removed: %s", error)
     return boxes

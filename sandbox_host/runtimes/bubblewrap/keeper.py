@@ -2,9 +2,10 @@
 
 ``bwrap`` sets its parent-death signals late: if its first process is killed before it has told the
 second one to continue, the second waits for ever. So each host has a keeper, a process that waits
-for the end of a pipe which only the living host holds open. Then it kills every process marked with
-the host's name (each box's PID 1 keeps the arguments that ``bwrap`` was started with), and removes
-the folder with the boxes' files.
+for the end of a pipe which only the living host holds open. Then it kills the boxes that the host
+has named on that pipe, and every process marked with the host's name, and removes the folder with
+the boxes' files. What sets a box up has the mark in its arguments, whatever it executes on the way;
+a box is named before its program starts, which could write over the arguments of its PID 1.
 
 As a program, it needs only the standard library: ``python3 -I -S -c … NAME FOLDER``.
 """
@@ -12,6 +13,7 @@ As a program, it needs only the standard library: ``python3 -I -S -c … NAME FO
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -24,11 +26,12 @@ from pathlib import Path
 #: An option of ``bwrap`` without effect, used as a mark; the prefix of its value, the host's name.
 OPTION, PREFIX = "--unsetenv", "qlp-box-"
 
-#: Bytes of a command line to read; the mark follows the path of ``bwrap``, so it lies within.
-_BEGINNING = 1024
+#: Bytes of a command line to read. The mark follows the path of ``bwrap``, in front of which are at
+#: most the commands of shells that enter groups and set quotas.
+_BEGINNING = 16384
 
 #: Scans in a row that must find nothing before the keeper ends; seconds between scans.
-_EMPTY_SCANS = 5
+_EMPTY_SCANS = 25
 _PAUSE_SECONDS = 0.02
 
 #: How often it tries to remove the folder: others that remove what dead hosts leave may be at it.
@@ -57,6 +60,19 @@ class Keeper:
             cwd="/",
             start_new_session=True,
         )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+
+    def hold(self, init: int) -> Callable[[], None]:
+        """Name a box's PID 1, before its program starts; what it returns is called at its end."""
+        self._say(f"+{init}")
+        return lambda: self._say(f"-{init}")
+
+    def _say(self, what: str) -> None:
+        assert self._process.stdin is not None
+        # It is only not read if the keeper has ended, or hardly gets a CPU.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._process.stdin.fileno(), what.encode() + b"\n")
 
     def close(self) -> None:
         """End the keeper, which kills any box that is left."""
@@ -111,17 +127,35 @@ def _host_of(pid: str) -> str | None:
             arguments = file.read(_BEGINNING).decode(errors="replace").split("\0")
     except OSError:
         return None
-    # A program may write over its own arguments: there may be none after the mark.
-    if arguments[1:2] != [OPTION] or not arguments[2:] or not arguments[2].startswith(PREFIX):
-        return None
-    return arguments[2].removeprefix(PREFIX)
+    for option, value in itertools.pairwise(arguments):
+        if option == OPTION and value.startswith(PREFIX):
+            return value.removeprefix(PREFIX)
+    return None
+
+
+def _named_until_the_end() -> dict[int, int]:
+    """The boxes that the host has when its pipe ends: of each the PID, and a pidfd."""
+    boxes: dict[int, int] = {}
+    unread = b""
+    while read := os.read(0, 65536):
+        *lines, unread = (unread + read).split(b"\n")
+        for line in lines:
+            pid = int(line[1:])
+            if (ended := boxes.pop(pid, None)) is not None:
+                os.close(ended)
+            if line.startswith(b"+"):
+                with contextlib.suppress(OSError):
+                    boxes[pid] = os.pidfd_open(pid)
+    return boxes
 
 
 def main() -> None:
     """Wait for the host's end, then kill boxes until none is left."""
     host, folder = sys.argv[1:]
-    while os.read(0, 1):
-        pass
+    for pid, pidfd in _named_until_the_end().items():
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            hasten(pid)
     empty = 0
     while empty < _EMPTY_SCANS:
         empty = 0 if kill_boxes(lambda name: name == host) else empty + 1

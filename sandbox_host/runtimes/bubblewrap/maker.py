@@ -78,9 +78,11 @@ class BoxMaker:
         inputs = capabilities.inputs.make(user.uid)
         made.push_async_callback(asyncio.to_thread, inputs.remove)
         group = self._group(made, limits)
+        held = made.enter_context(contextlib.ExitStack())  # until the process has ended
         process = _launch(capabilities, inputs, limits.disk_bytes, user, group)
         made.push_async_callback(process.aclose)
         init = await self._set_up(process)
+        held.callback(capabilities.keeper.hold(init))
         if capabilities.quotas is not None:
             capabilities.quotas.limit(descendants(init))
         files = made.enter_context(contextlib.closing(BoxFiles(init)))

@@ -15,6 +15,7 @@ from sandbox_host.runtimes.bubblewrap.keeper import OPTION, PREFIX
     [
         (["/bwrap", OPTION, f"{PREFIX}a-host", "--unshare-all"], "a-host"),
         (["/bwrap", OPTION, f"{PREFIX}a-host"], "a-host"),
+        (["/bin/sh", "-c", "exec", "sh", "/bwrap", OPTION, f"{PREFIX}a-host"], "a-host"),
         # What is read of it ends right behind the mark.
         (["x" * (keeper._BEGINNING - 1 - len(OPTION)), OPTION, f"{PREFIX}a-host"], None),
         (["x", OPTION], None),
