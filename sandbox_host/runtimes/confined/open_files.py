@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +43,11 @@ _MAX_MAPS = 16 * 1024**2
 #: nothing more, and is ignored.)
 _MAX_UNREADABLE = 3
 
+#: How long one look waits for what may take long; and after how long a program in which that is not
+#: seen counts as over the limit. Seconds.
+_PATIENCE_SECONDS, _LONGEST_SECONDS = 0.5, 5.0
+
 _DELETED = b" (deleted)"
-_PF_EXITING = 0x4  # linux/sched.h
 
 
 @dataclass
@@ -100,6 +105,12 @@ class OpenFiles:
         self._sizes: dict[int, int] = {}
         self._unreadable: dict[int, int] = {}
         self._written = 0
+        # A thread of its own: what is read about a process that is in execve(2) may take as long as
+        # that waits for a CPU, which a program can keep from it.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="open-files")
+        self._closer: Future[OpenFileUsage] | None = None
+        self._closer_since = 0.0
+        self._closer_last = OpenFileUsage()
 
     def look(self, pids: Iterable[int], reaper: int | None) -> OpenFileUsage:
         """What the processes ``pids`` hold; call it in a worker thread, whose user it changes.
@@ -108,41 +119,81 @@ class OpenFiles:
             pids: the program's processes.
             reaper: the process whose counters include ended ones; None after the program's end.
         """
+        pids = [*pids]
         usage = OpenFileUsage()
-        if reaper is not None:
-            with contextlib.suppress(OSError):  # it has ended
-                usage.written += _written(f"/proc/{reaper}")
         unreadable: dict[int, int] = {}
+        tasks = []
         with acting_as(self._uid):
             for pid in pids:
                 try:
-                    self._of_process(pid, usage)
+                    if (task := self._note_open(pid, usage)) is not None:
+                        tasks.append(task)
                 except PermissionError:
                     unreadable[pid] = self._unreadable.get(pid, 0) + 1
                 except OSError:
                     continue  # it is gone
-                if usage.entries > _MAX_OPEN or usage.maps > _MAX_MAPS:
+                if usage.entries > _MAX_OPEN:
                     usage.uncountable = True
                     break
         self._unreadable = unreadable
         usage.uncountable = (
             usage.uncountable or max(unreadable.values(), default=0) >= _MAX_UNREADABLE
         )
+        self._add_closer_look(tasks, reaper, usage)
         self._settle(usage)
         return usage
 
-    def _of_process(self, pid: int, usage: OpenFileUsage) -> None:
+    def _note_open(self, pid: int, usage: OpenFileUsage) -> str | None:
+        """Note what has a descriptor; the process's folder in ``/proc``, if it has files."""
         process = _with_files(pid)
         if process is None:
-            return
-        usage.written += _written(process)
+            return None
         for name in os.listdir(f"{process}/fd"):
             usage.entries += 1
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 self._note(os.stat(f"{process}/fd/{name}"), usage)
-        with contextlib.suppress(FileNotFoundError):
-            self._note(os.stat(f"{process}/exe"), usage)
-        self._note_maps(f"{process}/maps", usage)
+        return process
+
+    def _add_closer_look(
+        self, tasks: Sequence[str], reaper: int | None, usage: OpenFileUsage
+    ) -> None:
+        """Add what is only mapped or executed, and what was written, as it was last seen.
+
+        A program in which that cannot be seen for long is over the limit.
+        """
+        if not tasks:
+            usage.written = self._written
+            return
+        if self._closer is None:
+            self._closer_since = time.monotonic()
+            self._closer = self._thread.submit(self._look_closer, tasks, reaper)
+        with contextlib.suppress(TimeoutError):
+            self._closer_last = self._closer.result(_PATIENCE_SECONDS)
+            self._closer = None
+        closer = self._closer_last
+        usage.disk |= closer.disk
+        usage.memory |= closer.memory
+        usage.mapped, usage.written, usage.maps = dict(closer.mapped), closer.written, closer.maps
+        waited = time.monotonic() - self._closer_since if self._closer is not None else 0.0
+        if closer.uncountable or waited > _LONGEST_SECONDS:
+            usage.uncountable = True
+
+    def _look_closer(self, tasks: Sequence[str], reaper: int | None) -> OpenFileUsage:
+        usage = OpenFileUsage()
+        if reaper is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                usage.written += _written(f"/proc/{reaper}")
+        with acting_as(self._uid):
+            for task in tasks:
+                with contextlib.suppress(OSError):  # it is gone
+                    usage.written += _written(task)
+                    with contextlib.suppress(FileNotFoundError):
+                        self._note(os.stat(f"{task}/exe"), usage)
+                    self._note_maps(f"{task}/maps", usage)
+                if usage.maps > _MAX_MAPS:
+                    usage.uncountable = True
+                    break
+        return usage
 
     def _note(self, found: os.stat_result, usage: OpenFileUsage) -> None:
         if stat.S_ISFIFO(found.st_mode):
@@ -251,7 +302,8 @@ def _written(process: str) -> int:
 
 
 def _lives(task: str) -> bool:
+    # Not by `stat`, which waits while it is in execve(2). What ends has no memory any more.
     with contextlib.suppress(OSError):
-        state, *fields = stat_fields(task)
-        return state not in ("Z", "X") and not int(fields[5]) & _PF_EXITING
+        text = Path(f"{task}/status").read_bytes()
+        return b"\nVmSize:" in text and b"\nState:\tZ" not in text
     return False
