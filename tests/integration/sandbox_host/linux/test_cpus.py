@@ -9,7 +9,8 @@ from contextlib import aclosing
 
 import pytest
 
-from domain.contracts.job import Verdict
+from domain.contracts.job import SandboxResult, Verdict
+from sandbox_host.run.job import PreparedJob
 from tests.support.sandbox.runtimes import open_runtime, prepared, run
 
 _PROGRAM = """\
@@ -103,11 +104,63 @@ while True: pass
 """
 
 
+#: Processes that execute one program after the other, and get no turn beside their siblings. What
+#: is read about one in the middle of that waits for it.
+_EXECUTING = """\
+import os, sys
+def spin():
+    try: os.setsid()
+    except OSError: pass  # it has one
+    while True: pass
+with open("loop.sh", "w") as file: file.write("exec sh loop.sh")
+for number in range(30):
+    if os.fork() == 0:
+        if number % 8 == 0 and os.fork() == 0: spin()
+        try: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        except OSError: pass  # refused in confined
+        os.execv("/bin/sh", ["sh", "loop.sh"])
+"""
+
+#: What such a program does besides, and how that ends.
+_MEANWHILE = {
+    "nothing": ("spin()", Verdict.TIMED_OUT),
+    "uses memory": (
+        "import time; time.sleep(1); held = bytearray(b'x') * (300 << 20); spin()",
+        Verdict.OUT_OF_MEMORY,
+    ),
+    "fills the disk": (
+        "import time; time.sleep(1)\n"
+        "for n in range(60):\n"
+        "    file = os.open('gone', os.O_RDWR | os.O_CREAT); os.unlink('gone')\n"
+        "    os.write(file, b'x' * (2 << 20)); time.sleep(0.02)\n"
+        "spin()",
+        Verdict.DISK_LIMIT,
+    ),
+}
+
+
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("does", _MEANWHILE)
 @pytest.mark.parametrize("name", ["bubblewrap", "bubblewrap-rlimits", "confined"])
-async def test_a_program_that_starves_its_box_ends_at_its_deadline_and_holds_nobody_up(
-    name: str,
+async def test_limits_hold_while_processes_get_no_turn_to_execute_a_program(
+    name: str, does: str
 ) -> None:
+    source, verdict = _MEANWHILE[does]
+    if does == "fills the disk" and name != "confined":
+        verdict = Verdict.EXITED  # the file system of its own is full
+    program = prepared(
+        _EXECUTING + source,
+        wall_seconds=6, processes=150, memory_bytes=200 << 20, disk_bytes=32 << 20,
+    )  # fmt: skip
+    result, longest = await _timed(name, program)
+    assert result.verdict is verdict
+    assert result.usage is not None
+    assert result.usage.wall_ms < (6 if verdict is Verdict.TIMED_OUT else 5) * 1e3 + 3e3
+    assert longest < 2
+
+
+async def _timed(name: str, program: PreparedJob) -> tuple[SandboxResult, float]:
+    """A program's result, and for how long at most the host's event loop stood still, seconds."""
     longest = 0.0
 
     async def tick() -> None:
@@ -117,11 +170,20 @@ async def test_a_program_that_starves_its_box_ends_at_its_deadline_and_holds_nob
             await asyncio.sleep(0.01)
             longest = max(longest, time.monotonic() - before)
 
-    program = prepared(_STARVING, wall_seconds=5, processes=256, memory_bytes=1 << 30)
     async with aclosing(await open_runtime(name)) as runtime:
         ticking = asyncio.create_task(tick())
         result = await run(runtime, program)
         ticking.cancel()
+    return result, longest
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["bubblewrap", "bubblewrap-rlimits", "confined"])
+async def test_a_program_that_starves_its_box_ends_at_its_deadline_and_holds_nobody_up(
+    name: str,
+) -> None:
+    program = prepared(_STARVING, wall_seconds=5, processes=256, memory_bytes=1 << 30)
+    result, longest = await _timed(name, program)
     assert result.verdict is Verdict.TIMED_OUT
     assert result.usage is not None
     assert result.usage.wall_ms < 10e3

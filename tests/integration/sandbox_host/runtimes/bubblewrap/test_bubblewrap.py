@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -191,6 +192,61 @@ async def test_a_run_that_is_cancelled_while_its_box_is_set_up_ends_with_it() ->
                 await running
     assert _pids_with(marker) == []
     await runtime.aclose()
+
+
+#: Takes from the box's PID 1 what it is found by, and what would end it with its parent: code at
+#: the place where it waits, which calls prctl(PR_SET_PDEATHSIG, 0) and waits for ever.
+_HIDING = """\
+import os, time
+fields = open("/proc/1/stat").read().rpartition(")")[2].split()
+start, end = int(fields[45]), int(fields[46])
+at = int(open("/proc/1/syscall").read().split()[-1], 16)
+forget = bytes.fromhex("b89d000000" "bf01000000" "31f6" "31d2" "4d31d2" "0f05")
+wait = bytes.fromhex("b83d000000" "48c7c7ffffffff" "31f6" "31d2" "4d31d2" "0f05" "eb")
+with open("/proc/1/mem", "r+b", buffering=0) as memory:
+    memory.seek(at)
+    memory.write(forget + wait + bytes([256 - len(wait) - 1]))
+    memory.seek(start)
+    memory.write(bytes(end - start))
+if os.fork() == 0:
+    if os.fork() == 0:  # its end wakes PID 1
+        time.sleep(0.1)
+    os._exit(0)
+os.wait()
+time.sleep(0.3)
+with open("hidden", "w"): pass
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its code is for x86_64")
+@pytest.mark.parametrize("mode", ["cgroups", "rlimits"])
+async def test_a_box_that_hides_from_the_keeper_ends_with_its_host(
+    mode: str, tmp_path: Path
+) -> None:
+    marker = f"qlp-hidden-{time.monotonic_ns()}"
+    (tmp_path / "main.py").write_text(_HIDING)
+    host = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.sandbox.one_host", mode, tmp_path / "main.py"),
+        marker,
+        cwd=ROOT,
+    )
+    deadline = time.monotonic() + 30
+    while not (pids := [pid for pid in _pids_with(marker) if _has_hidden(pid)]):
+        assert time.monotonic() < deadline
+        assert host.returncode is None
+        await asyncio.sleep(0.05)
+    host.kill()
+    await host.wait()
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline + 10, left
+        await asyncio.sleep(0.05)
+
+
+def _has_hidden(pid: str) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cwd/hidden").exists()
+    return False
 
 
 @pytest.mark.timeout(300)
