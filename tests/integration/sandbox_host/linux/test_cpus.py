@@ -117,7 +117,8 @@ for number in range(30):
     if os.fork() == 0:
         if number % 8 == 0 and os.fork() == 0: spin()
         try: os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        except OSError: pass  # refused in confined
+        except OSError:  # refused in confined, where many would only take turns from the others
+            if number > 4: os._exit(0)
         os.execv("/bin/sh", ["sh", "loop.sh"])
 """
 
