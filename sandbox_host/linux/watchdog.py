@@ -26,8 +26,8 @@ _SHARE = 0.2
 _CPU_INTERVAL = 0.25
 _CPU_SECONDS = 0.2
 
-#: Bytes of a process below which it does not matter with whom it shares them.
-_SMALL = 1 << 20
+#: For how long a program may seem to use too much while that cannot be seen exactly, seconds.
+_LONGEST_SECONDS = 2.0
 
 _KIB = 1024
 _TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
@@ -73,12 +73,13 @@ class MemoryWatchdog:
         self.cpu_system_ms = 0.0
         # Threads of its own: to read about a process that is in execve(2) may take as long as it
         # waits for a CPU, which a program can keep from it. What reads its memory must not wait so.
+        self._suspected = False
         self._measuring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
         self._sampling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cpu-time")
 
     def sample_cpu(self) -> None:
         """Record the CPU time used so far, as far as it can be seen at once."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, RuntimeError):  # or the watch has ended
             self._sampling.submit(self._sample_cpu).result(_CPU_SECONDS)
 
     def _sample_cpu(self) -> None:
@@ -90,17 +91,32 @@ class MemoryWatchdog:
         """Sample until cancelled, or until the limit is exceeded and ``on_excess`` was called."""
         loop = asyncio.get_running_loop()
         cpu_sampled, sampling = time.perf_counter(), None
-        while True:
-            began = time.perf_counter()
-            used = await loop.run_in_executor(self._measuring, self._used)
-            self.peak = max(self.peak, used)
-            if used > self._limit:
-                self._on_excess()
-                return
-            if began - cpu_sampled > _CPU_INTERVAL and (sampling is None or sampling.done()):
-                cpu_sampled = began
-                sampling = loop.run_in_executor(self._sampling, self._sample_cpu)
-            await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
+        try:
+            while True:
+                began = time.perf_counter()
+                measuring = loop.run_in_executor(self._measuring, self._used)
+                if not await self._measured(measuring) or measuring.result() > self._limit:
+                    self._on_excess()
+                    return
+                if began - cpu_sampled > _CPU_INTERVAL and (sampling is None or sampling.done()):
+                    cpu_sampled = began
+                    sampling = loop.run_in_executor(self._sampling, self._sample_cpu)
+                await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
+        finally:
+            self._measuring.shutdown(wait=False)
+            self._sampling.shutdown(wait=False)
+
+    async def _measured(self, measuring: asyncio.Future[int]) -> bool:
+        """Wait for a measurement; False if too much seems to be used, and how much does not show.
+
+        A program can keep others from its shares: to read them waits for whoever changes its maps.
+        """
+        while not (await asyncio.wait({measuring}, timeout=_LONGEST_SECONDS))[0]:
+            if self._suspected:
+                self.peak = max(self.peak, self._limit)
+                return False
+        self.peak = max(self.peak, measuring.result())
+        return True
 
     def _used(self) -> int:
         pids = list(descendants(self._top))
@@ -110,6 +126,7 @@ class MemoryWatchdog:
         used = _total(((own, shared) for own, shared, _ in seen), files)
         if used <= self.peak and used <= self._limit:
             return used
+        self._suspected = used > self._limit
         with acting_as(self._uid):
             owners = _owners(pids)
             used = _total((_resident(pid)[:2] for pid in owners), files)
@@ -127,8 +144,8 @@ class MemoryWatchdog:
         """
         sizes = sorted(((_resident(pid)[:2], pid) for pid in pids), key=_size, reverse=True)
         private = shared = 0
-        for resident, pid in sizes:
-            exact = _proportional(pid) if sum(resident) >= _SMALL else resident
+        for _, pid in sizes:
+            exact = _proportional(pid)
             private, shared = private + exact[0], shared + exact[1]
             if private + max(shared, files) > self._limit:
                 break

@@ -53,4 +53,5 @@ alter table projection_rebuilds
     alter column after_stream drop not null, alter column transaction_id drop not null,
     alter column position drop not null,
     add column heads bigint[] not null check (cardinality(heads) = 256),
-    add column lanes smallint not null check (lanes between 0 and 256);
+    add column lanes smallint not null check (lanes between 0 and 256),
+    add column run uuid not null default gen_random_uuid();

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+from uuid import UUID
 
 from psycopg import AsyncConnection
 
@@ -113,6 +114,9 @@ class Builder(Protocol):
     @property
     def follower(self) -> str | None:
         """The name under which it follows the log; None if it is written inline."""
+
+    def begin(self, run: UUID) -> None:
+        """Called first, with this run's name: what is left of an earlier one writes nothing."""
 
     async def advance(
         self, connection: AsyncConnection[Any], position: Position

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
@@ -63,7 +64,12 @@ class FollowingBuilder:
         self._projection = projection
         self._processes = processes
         self._end: Heads | None = None
+        self._run: UUID | None = None
         self.page = page
+
+    def begin(self, run: UUID) -> None:
+        """Name this run to the processes."""
+        self._run = run
 
     async def aclose(self) -> None:
         """Stop the processes."""
@@ -93,19 +99,24 @@ class FollowingBuilder:
         heads = position.heads.union(await Followers(self._pool).heads(follower))
         params = {"follower": follower, "heads": [*heads.positions]}
         await fetch(self._pool, _SQL["move"], params)
-        await processes.start(self.name, self.page)
+        assert self._run is not None
+        await processes.start(self.name, self._run, self.page)
         self._end = end
         return True
 
     async def _shared(self, processes: FollowingProcesses, position: Position) -> Position:
         followers, follower = Followers(self._pool), follower_of_rebuild(self.name)
         assert self._end is not None
-        heads, more = position.heads, True
+        heads, more, reached = position.heads, True, False
         # They are ahead of their reports, so as many are not awaited twice.
-        while more and sum(heads.positions) < position.events + self.page:
+        while (
+            more
+            and not (reached := heads.reaches(self._end))
+            and sum(heads.positions) < position.events + self.page
+        ):
             more = await processes.report()
             heads = await followers.heads(follower)
-        if not more or heads.reaches(self._end):
+        if not more or reached:
             await processes.stop()
             heads = await followers.heads(follower)
             self._processes = None

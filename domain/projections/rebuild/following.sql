@@ -25,3 +25,8 @@ returning part
 -- name: not_durable
 -- A crash of the server may lose the copies' last pages, but then also the position.
 set local synchronous_commit = off
+
+-- name: is_of_this_run
+-- To the end of the transaction nobody can begin another run.
+select from public.projection_rebuilds
+where projection = %(projection)s and run = %(run)s for key share

@@ -1,13 +1,14 @@
 """A process that builds a projection from some lanes at a time, beside others of the same rebuild.
 
-Standard input: a line of JSON with the database's URL, the role, the projection's name and the
-events of a page. Standard output: a line of JSON for each page. The process ends when there is
+Standard input: a line of JSON with the database's URL, the role, the projection's name, the run and
+the events of a page. Standard output: a line of JSON for each page. The process ends when there is
 nothing more to process, or with its page when its input ends, so it does not outlive its parent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from psycopg.errors import IdleInTransactionSessionTimeout
 
 from domain.contracts.redaction import guard
 from domain.database.outages import outage_of
 from domain.database.pool import open_pool
 from domain.database.statements import load_statements
-from domain.eventlog.followers import Followers
+from domain.eventlog.followers import Followers, Page
 from domain.memory import tune_gc
 from domain.projections.following.batch import apply_batch
 from domain.projections.following.contract import Projection
@@ -33,26 +35,46 @@ from domain.projections.registry import following
 _SQL = load_statements(Path(__file__).with_name("following.sql"))
 
 
+#: Between two looks at parts that other processes hold, seconds.
+_PAUSE = 0.2
+
+
 async def _serve(
-    url: str, role: str, projection: Projection[Any], page: int, ended: threading.Event
+    url: str, role: str, projection: Projection[Any], run: str, page: int, ended: threading.Event
 ) -> None:
     pool = await open_pool(url, min_size=1, max_size=1, role=role, application_name="qlp-rebuild")
     followers, follower = Followers(pool), follower_of_rebuild(projection.name)
-    shadow = Shadow(projection.name, tables_of(projection))
     try:
-        more = True
-        while more and not ended.is_set():
-            async with followers.next_page(follower, most_events=page) as events:
-                if events is not None:
-                    await events.connection.execute(_SQL["not_durable"])
-                    await shadow.use(events.connection)
-                    await apply_batch(events.connection, projection, events.events)
-                    events.save()
-            more = events is not None and events.more
+        while not ended.is_set():
+            try:
+                async with followers.next_page(follower, most_events=page) as events:
+                    if events is not None and not await _applied(projection, run, events):
+                        return
+            except IdleInTransactionSessionTimeout:
+                continue  # it stood still; the page is another's now
             if events is not None:
                 _say(processed=len(events.events))
+            elif not (await followers.lag(follower)).lanes:
+                return
+            else:
+                await asyncio.sleep(
+                    _PAUSE
+                )  # should the one that holds the rest end before it is done
     finally:
         await pool.close()
+
+
+async def _applied(projection: Projection[Any], run: str, page: Page) -> bool:
+    """Apply a page; False if another run has taken over."""
+    connection = page.connection
+    params = {"projection": projection.name, "run": run}
+    if not (await connection.execute(_SQL["is_of_this_run"], params)).rowcount:
+        return False
+    await connection.execute(_SQL["not_durable"])
+    await Shadow(projection.name, tables_of(projection)).use(connection)
+    await apply_batch(connection, projection, page.events)
+    page.save()
+    return True
 
 
 def _say(**answer: object) -> None:
@@ -71,17 +93,18 @@ def main() -> int:
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # failures are reported below
     guard(os.environ)
     tune_gc()
-    url, role, name, page = orjson.loads(sys.stdin.buffer.readline())
+    url, role, name, run, page = orjson.loads(sys.stdin.buffer.readline())
     ended = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=[ended], daemon=True).start()
     try:
-        asyncio.run(_serve(url, role, following(name), page, ended))
+        asyncio.run(_serve(url, role, following(name), run, page, ended))
     except BrokenPipeError:
         return 1
     except Exception as error:
         if outage_of(error) is None:
             raise
-        _say(unavailable=str(error))
+        with contextlib.suppress(BrokenPipeError):
+            _say(unavailable=str(error))
     return 0
 
 

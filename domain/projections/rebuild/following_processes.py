@@ -9,11 +9,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from enum import Enum, auto
+from uuid import UUID
 
 import orjson
 import psycopg
 
+from domain.eventlog.followers import HELD_SECONDS
 from domain.projections.rebuild.contract import RebuildFailed
+
+#: A page takes less. Seconds.
+_SILENT_SECONDS = 180.0
 
 
 class Report(Enum):
@@ -41,8 +46,8 @@ class FollowingProcesses:
         self._reports: asyncio.Queue[Report | Exception] = asyncio.Queue()
         self._running = 0
 
-    async def start(self, projection: str, page: int) -> None:
-        """Let them process what there is, ``page`` events at a time."""
+    async def start(self, projection: str, run: UUID, page: int) -> None:
+        """Let them process what there is for this run, ``page`` events at a time."""
         for _ in range(self._count):
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "domain.projections.rebuild.following_process"),
@@ -52,7 +57,7 @@ class FollowingProcesses:
             self._started.append(process)
             assert process.stdin is not None
             # Not as arguments, which other users could see.
-            process.stdin.write(orjson.dumps([*self._opening, projection, page]) + b"\n")
+            process.stdin.write(orjson.dumps([*self._opening, projection, run, page]) + b"\n")
             self._reading.append(asyncio.create_task(self._read(process)))
             self._running += 1
 
@@ -60,10 +65,15 @@ class FollowingProcesses:
         """Wait until one of them has processed a page, or ended; whether there are any left.
 
         Raises:
-            RebuildFailed: a process has ended before it was done.
+            RebuildFailed: a process has ended before it was done, or all stand still.
             psycopg.OperationalError: a process cannot reach the database.
         """
-        report = await self._reports.get()
+        try:
+            report = await asyncio.wait_for(self._reports.get(), _SILENT_SECONDS)
+        except TimeoutError:
+            raise RebuildFailed(
+                "the processes of the rebuild stand still: run it again, it goes on from here"
+            ) from None
         if isinstance(report, Exception):
             raise report
         self._running -= report is Report.DONE
@@ -74,7 +84,11 @@ class FollowingProcesses:
         for process in self._started:
             assert process.stdin is not None
             process.stdin.close()
-        await asyncio.gather(*self._reading)
+        # One that stands still holds nothing after a while: what it would write is undone.
+        _, silent = await asyncio.wait(self._reading, timeout=HELD_SECONDS)
+        if silent:
+            await self.aclose()
+            return
         while not self._reports.empty():
             if isinstance(report := self._reports.get_nowait(), Exception):
                 raise report

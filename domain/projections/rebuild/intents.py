@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from psycopg import AsyncConnection
 
@@ -67,6 +68,9 @@ class IntentStatesBuilder:
         self._later = later
         self._taken = 0
         self._ahead: deque[_Lanes] = deque()
+
+    def begin(self, run: UUID) -> None:
+        """Its processes only read, so nothing that they do needs this run's name."""
 
     async def aclose(self) -> None:
         """Stop folding ahead."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from psycopg import AsyncConnection
 
@@ -47,6 +48,13 @@ class Ledger:
             return None
         _, phase, lanes, heads, events, self.total = row
         return Position(phase, lanes, Heads(tuple(heads)), events)
+
+    async def take_over(self, connection: AsyncConnection[Any]) -> UUID:
+        """Begin a run, which its processes name: those that an earlier one has left are refused."""
+        await connection.execute(_SQL["take_over"], {"name": self._name})
+        rows = await connection.execute(_SQL["new_run"], {"name": self._name})
+        [(run,)] = await rows.fetchall()
+        return UUID(str(run))
 
     async def save(self, connection: AsyncConnection[Any], position: Position) -> None:
         """Save ``position``."""

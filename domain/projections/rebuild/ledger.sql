@@ -20,6 +20,14 @@ set phase = %(phase)s,
     updated_at = now()
 where projection = %(name)s
 
+-- name: take_over
+-- Waits for a page that a process of an earlier run works on; what it begins later is refused.
+select from public.projection_rebuilds where projection = %(name)s for update
+
+-- name: new_run
+update public.projection_rebuilds set run = gen_random_uuid()
+where projection = %(name)s returning run
+
 -- name: forget
 delete from public.projection_rebuilds where projection = %(name)s
 

@@ -91,6 +91,8 @@ class Rebuild:
         async with self._alone() as connection:
             await self._check_owner(connection)
             position = await self._ledger.load(connection) or await self._begin(connection)
+            async with self._transaction(connection, lock="60s"):
+                self._builder.begin(await self._ledger.take_over(connection))
             self._resumed_from = position.events
             position = await self._build(connection, position)
             return await self._finish(connection, position)

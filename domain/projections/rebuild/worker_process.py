@@ -9,6 +9,7 @@ input does, so it does not outlive its parent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -61,7 +62,8 @@ def main() -> int:
     except Exception as error:
         if outage_of(error) is None:
             raise
-        _say({"unavailable": str(error)})
+        with contextlib.suppress(BrokenPipeError):
+            _say({"unavailable": str(error)})
     return 0
 
 

@@ -123,6 +123,9 @@ def _hasten_thread(thread: int) -> None:
 
 def _host_of(pid: str) -> str | None:
     try:
+        # Not of a program's own processes: to read their arguments may wait for them.
+        if not _sets_up(pid):
+            return None
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             arguments = file.read(_BEGINNING).decode(errors="replace").split("\0")
     except OSError:
@@ -131,6 +134,13 @@ def _host_of(pid: str) -> str | None:
         if option == OPTION and value.startswith(PREFIX):
             return value.removeprefix(PREFIX)
     return None
+
+
+def _sets_up(pid: str) -> bool:
+    """Whether a process is a box's PID 1, or in this PID namespace; proc_pid_status(5)."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        numbers = file.read().partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
+    return len(numbers) < 2 or numbers[1:] == [b"1"]
 
 
 def _named_until_the_end() -> dict[int, int]:

@@ -278,6 +278,61 @@ async def test_a_shared_rebuild_ends_beside_writers_and_misses_nothing(
     assert (await verify(pool, "usage_daily")).differing == 0
 
 
+async def test_what_an_earlier_run_has_left_is_waited_for_and_writes_nothing_more(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database
+) -> None:
+    """A process whose parent was killed, in the middle of a page, and one before its next page."""
+    await several_parts(pool)
+    before = await table(pool, FOLLOWING["usage_daily"])
+
+    def kill_one(progress: Progress) -> None:
+        if progress.events > 50:
+            for worker in workers_of(os.getpid()):
+                os.kill(worker, signal.SIGKILL)
+
+    with pytest.raises(RebuildFailed):
+        await rebuild(owner, "usage_daily", on_progress=kill_one, page=5, workers=2).run()
+    with psycopg.connect(database.admin_url) as page:
+        [(run,)] = page.execute(
+            "select run from projection_rebuilds where projection = 'usage_daily' for key share"
+        ).fetchall()
+        again = asyncio.create_task(
+            rebuild(owner, "usage_daily", on_progress=Seen(), page=5, workers=1).run()
+        )
+        await asyncio.sleep(0.5)
+        assert not again.done()
+        page.commit()
+        left = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "domain.projections.rebuild.following_process"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        order = json.dumps([database.admin_url, "none", "usage_daily", str(run), 5]).encode()
+        said, _ = await left.communicate(order + b"\n")
+        assert (said, left.returncode) == (b"", 0)
+    await again
+    assert await table(pool, FOLLOWING["usage_daily"]) == before
+
+
+async def test_a_process_that_stands_still_does_not_stop_the_rebuild(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool
+) -> None:
+    await several_parts(pool)
+    before = await table(pool, FOLLOWING["usage_daily"])
+    stopped: list[int] = []
+
+    def stop_one(_progress: Progress) -> None:
+        if not stopped:
+            stopped.extend(workers_of(os.getpid())[:1])
+            for worker in stopped:
+                os.kill(worker, signal.SIGSTOP)
+
+    await rebuild(owner, "usage_daily", on_progress=stop_one, page=5, workers=2).run()
+    assert stopped
+    assert workers_of(os.getpid()) == []
+    assert await table(pool, FOLLOWING["usage_daily"]) == before
+
+
 async def test_processes_do_not_share_where_a_rate_is_to_be_kept(
     owner: AsyncConnectionPool,
 ) -> None:
