@@ -15,7 +15,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.pool import Borrowed, fetch_over
+from domain.database.pool import Borrowed, fetch
 from domain.database.statements import load_statements
 from domain.eventlog import codec
 from domain.eventlog.models import (
@@ -42,6 +42,10 @@ _RECORDED_BEFORE = "QL001"
 #: before each repetition, seconds.
 _UNDONE = ("40001", "40P01")
 _PAUSES = (0.01, 0.05, 0.2)
+
+
+class _Undone(Exception):
+    """A group was not recorded: its commit was not sent."""
 
 
 class Command(NamedTuple):
@@ -72,13 +76,17 @@ async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendRes
 
 
 async def _append_once(pool: AsyncConnectionPool, command: Command) -> AppendResult:
-    async with Borrowed(pool) as connection:
-        try:
-            recorded_at = await _append(connection, command)
-        except psycopg.Error as error:
-            if error.sqlstate != _RECORDED_BEFORE:
-                raise _meaning(error, command) from error
-            return AppendResult(await _of_command(connection, command), duplicate=True)
+    try:
+        async with Borrowed(pool) as connection:
+            try:
+                recorded_at = await _append(connection, command)
+            except asyncio.CancelledError:
+                await connection.close()  # its pipeline is in an unknown state
+                raise
+    except psycopg.Error as error:
+        if error.sqlstate != _RECORDED_BEFORE:
+            raise _meaning(error, command) from error
+        return AppendResult(await _of_command(pool, command), duplicate=True)
     return AppendResult(_recorded(command, recorded_at), duplicate=False)
 
 
@@ -99,6 +107,8 @@ async def append_together(
         try:
             recorded_at, accepted = await _append_commands(connection, commands)
         except Exception as error:
+            if isinstance(error, _Undone):
+                return [None] * len(commands)
             if connection.closed and isinstance(error, psycopg.Error):
                 raise
             await connection.rollback()
@@ -125,9 +135,13 @@ async def _append_commands(
         await connection.execute(_SQL["begin"])
         cursor = await connection.execute(_SQL["append_commands"], params, binary=True)
         [(recorded_at, accepted)] = await cursor.fetchall()
-        for command, kept in zip(commands, accepted, strict=True):
-            for write in command.inline if kept else ():
-                await connection.execute(write.statement, write.params)
+        try:
+            for command, kept in zip(commands, accepted, strict=True):
+                for write in command.inline if kept else ():
+                    await connection.execute(write.statement, write.params)
+        except Exception as error:
+            await connection.close()  # what was sent after that is still to be answered
+            raise _Undone from error
         await connection.execute(_SQL["commit"])
     return recorded_at, accepted
 
@@ -160,11 +174,11 @@ async def _append(connection: AsyncConnection[Any], command: Command) -> datetim
             cursor = await connection.execute(statement, params, binary=True)
             for write in command.inline:
                 await connection.execute(write.statement, write.params)
-        except BaseException as error:
+        except BaseException:
             # After a cancellation, or with parameters that cannot be sent, the end of the pipeline
-            # would commit what was sent before. Only errors of the server roll it back.
-            if not (isinstance(error, psycopg.Error) and error.sqlstate):
-                await connection.close()
+            # would commit what was sent before. And if the server's error comes before all is sent,
+            # answers are left that the next statement would take for its own.
+            await connection.close()
             raise
     return await _recorded_at(cursor)
 
@@ -221,6 +235,6 @@ def _meaning(error: psycopg.Error, command: Command) -> Exception:
     return error
 
 
-async def _of_command(connection: AsyncConnection[Any], command: Command) -> list[RecordedEvent]:
+async def _of_command(pool: AsyncConnectionPool, command: Command) -> list[RecordedEvent]:
     params = {"command_id": command.command_id, "stream_id": command.stream_id}
-    return codec.decode_all(await fetch_over(connection, _SQL["of_command"], params))
+    return codec.decode_all(await fetch(pool, _SQL["of_command"], params))

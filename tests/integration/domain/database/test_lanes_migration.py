@@ -169,14 +169,15 @@ async def test_a_log_is_migrated_beside_writers_though_it_is_killed_in_the_middl
         await filled(pool, 40, 30)
         streams = {f"s-{n}": 30 for n in range(0, 40, 10)} | dict.fromkeys(["new", "newer"], 0)
         writers = Writers(pool, streams)
-        async with migrating(old) as process:
-            await said(process, "60 of 256")
-            with psycopg.connect(old.admin_url, autocommit=True) as owner:
+        with psycopg.connect(old.admin_url, autocommit=True) as owner:
+            owner.execute("select pg_advisory_lock(1, 100)")  # as a writer in that lane
+            async with migrating(old) as process:
+                await said(process, "100 of 256")
                 owner.execute(
                     """select pg_terminate_backend(pid) from pg_stat_activity
                     where query like '%call place_events%' and pid <> pg_backend_pid()"""
                 )
-            assert await process.wait() == 1
+                assert await process.wait() == 1
         names = await finished(old)
         assert names == ALL[ALL.index("0017_place_events") : -1]
         appended = await writers.stopped()

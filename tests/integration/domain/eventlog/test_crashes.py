@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4, uuid5
 
@@ -151,3 +152,29 @@ async def test_a_client_that_is_gone_at_any_moment_leaves_all_or_nothing(
     assert await in_the_log(pool) == (180, 60)
     assert (await LogVerifier(pool).verify()).findings == []
     assert sum((await event_log.heads()).positions) == 180
+
+
+class Slow(dict[str, object]):
+    """Parameters that take so long to write that the server answers what was sent before."""
+
+    def __getitem__(self, name: str) -> object:
+        time.sleep(0.05)
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_answer_that_comes_before_all_is_sent_is_nobody_elses(
+    pool: AsyncConnectionPool, way: str
+) -> None:
+    append, _, count = WAYS[way]
+    command_id = uuid4()
+    writes = [InlineWrite(WRITE, Slow(name=f"{command_id}-{number}")) for number in range(3)]
+    await append(pool, command_id, writes)
+    for _ in range(20):  # a repeated command is answered by an error, before the writes are sent
+        results = await append(pool, command_id, writes)
+        for result in results if isinstance(results, list) else [results]:
+            assert isinstance(result, AppendResult)
+            assert result.duplicate
+            assert [event.version for event in result.events] == [*range(1, len(result.events) + 1)]
+            assert result.events
+        assert await in_the_log(pool) == (count, 3)
