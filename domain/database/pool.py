@@ -311,6 +311,8 @@ class Borrowed:
     """A connection of a pool for single statements and pipelines, each its own transaction.
 
     Unlike `AsyncConnectionPool.connection`, it ends without a commit: there is nothing to commit.
+    If it is cancelled, the connection is closed: the answers of a pipeline may be left on it, which
+    the next one would take for its own.
     """
 
     __slots__ = ("_connection", "_pool")
@@ -322,7 +324,9 @@ class Borrowed:
         self._connection = await self._pool.getconn()
         return self._connection
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            await self._connection.close()
         await self._pool.putconn(self._connection)
 
 

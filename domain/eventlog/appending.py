@@ -78,11 +78,7 @@ async def append_alone(pool: AsyncConnectionPool, command: Command) -> AppendRes
 async def _append_once(pool: AsyncConnectionPool, command: Command) -> AppendResult:
     try:
         async with Borrowed(pool) as connection:
-            try:
-                recorded_at = await _append(connection, command)
-            except asyncio.CancelledError:
-                await connection.close()  # its pipeline is in an unknown state
-                raise
+            recorded_at = await _append(connection, command)
     except psycopg.Error as error:
         if error.sqlstate != _RECORDED_BEFORE:
             raise _meaning(error, command) from error
@@ -113,9 +109,6 @@ async def append_together(
                 raise
             await connection.rollback()
             return [None] * len(commands)
-        except asyncio.CancelledError:
-            await connection.close()  # its pipeline is in an unknown state
-            raise
     return [
         AppendResult(_recorded(command, recorded_at), duplicate=False) if kept else None
         for command, kept in zip(commands, accepted, strict=True)
