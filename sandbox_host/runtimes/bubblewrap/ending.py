@@ -44,9 +44,12 @@ def end_soon(init: int, pidfd: int) -> None:
     # While threads of PID 1 end, its children pass from one to another, and a look may miss some.
     while not _has_ended(pidfd, _PAUSE_SECONDS if killed else 0) and time.monotonic() < until:
         hasten(init)
-        fresh = set(descendants(init)) - killed
-        for pid in fresh:
-            _kill_in(namespace, pid)
+        alive = set(descendants(init))
+        fresh = {pid for pid in alive - killed if _kill_in(namespace, pid)}
+        # Each must run once more, too, and one that has given up its turns hardly does. Those of
+        # before again: some were just dying when they were hastened.
+        for pid in fresh | (alive & killed):
+            hasten(pid)
         # Only now: what still runs would take the time of the CPUs that it is let onto.
         unbind({init, *fresh})
         killed |= {init, *fresh}
@@ -58,12 +61,14 @@ def _has_ended(pidfd: int, seconds: float) -> bool:
     return bool(poll.poll(seconds * 1e3))
 
 
-def _kill_in(namespace: str, pid: int) -> None:
+def _kill_in(namespace: str, pid: int) -> bool:
     """Kill a process if it is in this PID namespace: the PID may be another's by now."""
     with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(pid)
         try:
             if os.readlink(f"/proc/{pid}/ns/pid") == namespace:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                return True
         finally:
             os.close(pidfd)
+    return False

@@ -108,7 +108,7 @@ def hasten(pid: int) -> None:
 
 def _hasten_thread(thread: int) -> None:
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         return
     # Without the right to that: as much as is possible of what any process has.
     with contextlib.suppress(OSError):
