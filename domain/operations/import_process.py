@@ -60,10 +60,18 @@ def main() -> int:
     url, path, number, without = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_the_input, daemon=True).start()
     try:
+        _answer(url, path, number, without)
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _answer(url: str, path: str, number: int, without: Collection[str]) -> None:
+    try:
         with open(path, "rb") as file:
             asyncio.run(_load(url, file, number, without))
     except BrokenPipeError:
-        return 1
+        raise
     except InvalidExport as error:
         _say(kind="invalid", message=str(error))
     except OSError as error:
@@ -72,7 +80,6 @@ def main() -> int:
         if outage_of(error) is None:
             raise
         _say(kind="unavailable", message=str(error))
-    return 0
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def migrate_command(confirm: Confirm = False, json: AsJson = False) -> None:
     is safe to run this in several places at once.
 
     A migration after which no earlier release runs with the database waits until you say --confirm,
-    unless there are no events yet. Until then you can go back: see docs/deploy.md.
+    unless the database is new. Until then you can go back: see docs/deploy.md.
     """
     applied = guard(migrate(owner_url(), confirm=confirm, progress=_say))
     text = "\n".join(f"applied {name}" for name in applied) or "nothing to apply"

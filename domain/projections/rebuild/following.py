@@ -13,7 +13,6 @@ from uuid import UUID
 from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool
 
-from domain.database.pool import fetch
 from domain.database.statements import load_statements
 from domain.eventlog.followers import Followers
 from domain.eventlog.heads import Heads
@@ -30,6 +29,12 @@ _SQL = load_statements(Path(__file__).with_name("following.sql"))
 def follower_of_rebuild(projection: str) -> str:
     """The name under which the processes of a rebuild follow the log."""
     return f"rebuild:{projection}"
+
+
+async def move_follower(connection: AsyncConnection[Any], follower: str, heads: Heads) -> None:
+    """Let a follower go on from a place; whoever works on a page of it is waited for."""
+    params = {"follower": follower, "heads": [*heads.positions]}
+    await connection.execute(_SQL["move_follower"], params)
 
 
 def tables_of(projection: Projection[Any]) -> tuple[str, ...]:
@@ -97,8 +102,8 @@ class FollowingBuilder:
             return False
         follower = follower_of_rebuild(self.name)
         heads = position.heads.union(await Followers(self._pool).heads(follower))
-        params = {"follower": follower, "heads": [*heads.positions]}
-        await fetch(self._pool, _SQL["move"], params)
+        async with self._pool.connection() as connection:
+            await move_follower(connection, follower, heads)
         assert self._run is not None
         await processes.start(self.name, self._run, self.page)
         self._end = end

@@ -14,13 +14,12 @@ where taken.version is distinct from logged.version
 -- name: live_positions
 select positions from public.followers where follower = %(follower)s order by part
 
--- name: move
+-- name: move_follower
 insert into public.followers (follower, part, positions)
 select %(follower)s, part, (%(heads)s::bigint[])[part * 16 + 1 : part * 16 + 16]
 from generate_series(0, 15) as part
 on conflict (follower, part) do update
 set positions = excluded.positions, moved_at = now()
-returning part
 
 -- name: not_durable
 -- A crash of the server may lose the copies' last pages, but then also the position.

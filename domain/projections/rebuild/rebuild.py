@@ -30,7 +30,7 @@ from domain.projections.rebuild.contract import (
     RebuildPlan,
     Rebuilt,
 )
-from domain.projections.rebuild.following import follower_of_rebuild
+from domain.projections.rebuild.following import follower_of_rebuild, move_follower
 from domain.projections.rebuild.ledger import Ledger
 from domain.projections.rebuild.shadow import Shadow
 
@@ -226,9 +226,7 @@ class Rebuild:
             parked = (await connection.execute(_SQL["take_parked"], name)).rowcount
             await shadow.exchange(connection)
             if builder.follower is not None:
-                heads = [*position.heads.positions]
-                params = {"follower": builder.follower, "heads": heads}
-                await connection.execute(_SQL["move_follower"], params)
+                await move_follower(connection, builder.follower, position.heads)
                 await self._forget_follower(connection)
             await connection.execute(_SQL["built"], {**name, "version": builder.version})
             await self._ledger.forget(connection)

@@ -13,13 +13,6 @@ select set_config('statement_timeout', '0', true), set_config('lock_timeout', %(
     -- A crash of the server may lose the copies' last pages, but then also their position.
     set_config('synchronous_commit', %(durable)s, true)
 
--- name: move_follower
-insert into public.followers (follower, part, positions)
-select %(follower)s, part, (%(heads)s::bigint[])[part * 16 + 1 : part * 16 + 16]
-from generate_series(0, 15) as part
-on conflict (follower, part) do update
-set positions = excluded.positions, moved_at = now()
-
 -- name: forget_follower
 delete from public.followers where follower = %(follower)s
 

@@ -20,7 +20,7 @@ from domain.eventlog.intent_streams import stream_of
 from domain.eventlog.log import EventLog
 from domain.operations.projections import rebuild, verify
 from domain.projections.following.parked import parked_streams
-from domain.projections.rebuild.contract import Progress, RebuildFailed
+from domain.projections.rebuild.contract import OnProgress, Progress, RebuildFailed
 from domain.projections.rebuild.intents import IntentStatesBuilder
 from domain.projections.rebuild.rebuild import Rebuild
 from domain.projections.rebuild.workers import FoldingHere, FoldingProcesses
@@ -57,6 +57,17 @@ class Seen:
 
     def __call__(self, _progress: Progress) -> None:
         self.workers = max(self.workers, len(workers_of(os.getpid())))
+
+
+def kill_after(events: int) -> OnProgress:
+    """Kills the workers once so many events are processed."""
+
+    def kill(progress: Progress) -> None:
+        if progress.events > events:
+            for worker in workers_of(os.getpid()):
+                os.kill(worker, signal.SIGKILL)
+
+    return kill
 
 
 async def test_processes_fold_the_rows_that_one_would(
@@ -103,13 +114,8 @@ async def test_a_killed_worker_ends_the_rebuild_which_goes_on_where_it_was(
     await Histories.over(pool).mixture(20)
     before = await table(pool, ROWS)
 
-    def kill_one(progress: Progress) -> None:
-        if progress.events > 100:
-            for worker in workers_of(os.getpid()):
-                os.kill(worker, signal.SIGKILL)
-
     with pytest.raises(RebuildFailed, match="ended with -9: run it again"):
-        await rebuild(owner, "intent_states", on_progress=kill_one, page=20, workers=2).run()
+        await rebuild(owner, "intent_states", on_progress=kill_after(100), page=20, workers=2).run()
     assert workers_of(os.getpid()) == []
     rebuilt = await rebuild(owner, "intent_states", on_progress=Seen(), workers=2).run()
     assert rebuilt.resumed_from > 100
@@ -236,13 +242,8 @@ async def test_a_shared_rebuild_goes_on_where_its_processes_were(
     await several_parts(pool)
     before = await table(pool, FOLLOWING["usage_daily"])
 
-    def kill_one(progress: Progress) -> None:
-        if progress.events > 50:
-            for worker in workers_of(os.getpid()):
-                os.kill(worker, signal.SIGKILL)
-
     with pytest.raises(RebuildFailed, match="ended with -9: run it again"):
-        await rebuild(owner, "usage_daily", on_progress=kill_one, page=5, workers=2).run()
+        await rebuild(owner, "usage_daily", on_progress=kill_after(50), page=5, workers=2).run()
     assert workers_of(os.getpid()) == []
     rebuilt = await rebuild(owner, "usage_daily", on_progress=Seen(), page=5, workers=2).run()
     assert rebuilt.resumed_from > 50
@@ -285,13 +286,8 @@ async def test_what_an_earlier_run_has_left_is_waited_for_and_writes_nothing_mor
     await several_parts(pool)
     before = await table(pool, FOLLOWING["usage_daily"])
 
-    def kill_one(progress: Progress) -> None:
-        if progress.events > 50:
-            for worker in workers_of(os.getpid()):
-                os.kill(worker, signal.SIGKILL)
-
     with pytest.raises(RebuildFailed):
-        await rebuild(owner, "usage_daily", on_progress=kill_one, page=5, workers=2).run()
+        await rebuild(owner, "usage_daily", on_progress=kill_after(50), page=5, workers=2).run()
     with psycopg.connect(database.admin_url) as page:
         [(run,)] = page.execute(
             "select run from projection_rebuilds where projection = 'usage_daily' for key share"
