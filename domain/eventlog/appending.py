@@ -89,7 +89,7 @@ async def _append_once(pool: AsyncConnectionPool, command: Command) -> AppendRes
 async def append_together(
     pool: AsyncConnectionPool, commands: Sequence[Command]
 ) -> list[AppendResult | None]:
-    """Append commands for different streams in one transaction.
+    """Append commands for streams in different lanes in one transaction.
 
     Returns:
         the result of each command; None for one that was not recorded: `append_alone` either
@@ -119,14 +119,14 @@ async def _append_commands(
     connection: AsyncConnection[Any], commands: Sequence[Command]
 ) -> tuple[datetime, Sequence[bool]]:
     """When the events were recorded, and of which commands they were."""
-    params = _group(commands)
+    statement, params = _group_statement(commands)
     if not any(command.inline for command in commands):
-        cursor = await connection.execute(_SQL["append_commands"], params, binary=True)
+        cursor = await connection.execute(statement, params, binary=True)
         [(recorded_at, accepted)] = await cursor.fetchall()
         return recorded_at, accepted
     async with connection.pipeline():
         await connection.execute(_SQL["begin"])
-        cursor = await connection.execute(_SQL["append_commands"], params, binary=True)
+        cursor = await connection.execute(statement, params, binary=True)
         [(recorded_at, accepted)] = await cursor.fetchall()
         try:
             for command, kept in zip(commands, accepted, strict=True):
@@ -139,7 +139,8 @@ async def _append_commands(
     return recorded_at, accepted
 
 
-def _group(commands: Sequence[Command]) -> dict[str, str]:
+def _group_statement(commands: Sequence[Command]) -> tuple[bytes, dict[str, str]]:
+    single = all(len(command.events) == 1 for command in commands)
     encoded = [
         {
             "stream_id": command.stream_id,
@@ -147,11 +148,16 @@ def _group(commands: Sequence[Command]) -> dict[str, str]:
             "expected_version": command.expected_version,
             "command_id": command.command_id,
             "metadata": command.metadata,
-            "events": [event._asdict() for event in command.events],
         }
+        | (
+            command.events[0]._asdict()
+            if single
+            else {"events": [event._asdict() for event in command.events]}
+        )
         for command in commands
     ]
-    return {"lock_timeout": _GROUP_LOCK_TIMEOUT, "commands": orjson.dumps(encoded).decode()}
+    params = {"lock_timeout": _GROUP_LOCK_TIMEOUT, "commands": orjson.dumps(encoded).decode()}
+    return _SQL["append_one_each" if single else "append_commands"], params
 
 
 async def _append(connection: AsyncConnection[Any], command: Command) -> datetime:

@@ -21,6 +21,11 @@ from public.append_one(%(stream_id)s, %(tenant_id)s, %(expected_version)s, %(com
 select o_recorded_at, o_accepted
 from public.append_commands(%(lock_timeout)s, %(commands)s::jsonb)
 
+-- name: append_one_each
+-- For a group of commands with a single event each.
+select o_recorded_at, o_accepted
+from public.append_one_each(%(lock_timeout)s, %(commands)s::jsonb)
+
 -- name: begin
 begin
 

@@ -200,14 +200,57 @@ begin
             from unnest(p_event_ids, p_types, p_schema_versions, p_data) with ordinality
                 as g (event_id, type, schema_version, data, n)
             where g.n > 1
+            offset 0 -- parses JSON once
         ) e
+        offset 0 -- makes the digest once
     ) d
     order by d.n;
 end
 $$;
 
--- Commands for different streams: those that are not accepted are left out. All lanes are taken at
--- first, in ascending order.
+-- What a command appends behind, in its lane, and whether it is accepted.
+create function before_command(
+    p_stream_id text, p_tenant_id text, p_expected_version integer, p_command_id uuid
+) returns table (lane smallint, lane_position bigint, chain_digest bytea, accepted boolean)
+language sql stable as $$
+    select l.lane, coalesce(h.lane_position, 0), h.chain_digest,
+        coalesce(e.version, 0) = p_expected_version
+            and coalesce(e.tenant_id = p_tenant_id, true)
+            and (e.version is null or not exists (
+                select from public.events
+                where command_id = p_command_id and stream_id = p_stream_id
+            ))
+    from (select public.lane_of(p_stream_id) as lane) l
+    left join lateral (
+        select lane_position, chain_digest from public.events
+        where lane = l.lane order by lane_position desc limit 1
+    ) h on true
+    left join lateral (
+        select version, tenant_id from public.events
+        where stream_id = p_stream_id order by version desc limit 1
+    ) e on true
+$$;
+
+-- What several commands begin with: all their lanes, in ascending order, and not for long.
+create function take_lanes_of(p_lock_timeout text, p_commands jsonb) returns void
+language plpgsql as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform public.take_lanes('{}'); -- says that it must be
+    end if;
+    perform set_config('lock_timeout', p_lock_timeout, true);
+    if current_setting('server_version_num')::integer >= 170000 then
+        perform set_config('transaction_timeout', '10s', true);
+    end if;
+    perform pg_advisory_xact_lock(1, l.lane) from (
+        select public.lane_of(c.stream_id) as lane
+        from jsonb_to_recordset(p_commands) as c (stream_id text)
+        order by lane
+    ) l;
+end
+$$;
+
+-- Commands for streams in different lanes: those that are not accepted are left out.
 create function append_commands(
     p_lock_timeout text, -- of the transaction: a stream that is slow must not hold up all others
     p_commands jsonb,
@@ -216,88 +259,99 @@ create function append_commands(
 ) language plpgsql security definer set search_path = pg_catalog, pg_temp
 -- A group of another size is no reason to plan anew.
 set plan_cache_mode = force_generic_plan as $$
-declare
-    v_importing boolean;
-    -- Of each command: its lane, and the last place and chain digest in it.
-    v_lanes smallint[];
-    v_places bigint[];
-    v_chains bytea[];
 begin
-    perform set_config('lock_timeout', p_lock_timeout, true);
-    if current_setting('server_version_num')::integer >= 170000 then
-        perform set_config('transaction_timeout', '10s', true);
-    end if;
-    perform public.take_lanes(array(
-        select distinct public.lane_of(c.stream_id) as lane
-        from jsonb_to_recordset(p_commands) as c (stream_id text)
-        order by lane));
-
-    select exists (select from public.accepted_import), array_agg(j.accepted order by j.n),
-        array_agg(j.lane order by j.n), array_agg(j.lane_position order by j.n),
-        array_agg(j.chain_digest order by j.n)
-        into strict v_importing, o_accepted, v_lanes, v_places, v_chains
-        from (
-            select c.n, c.lane, coalesce(h.lane_position, 0) as lane_position, h.chain_digest,
-                coalesce(e.version, 0) = c.expected_version
-                    and coalesce(e.tenant_id = c.tenant_id, true)
-                    and (e.version is null or not exists (
-                        select from public.events r
-                        where r.command_id = c.command_id and r.stream_id = c.stream_id
-                    )) as accepted
-            from (
-                select g.*, public.lane_of(g.stream_id) as lane
-                from rows from (jsonb_to_recordset(p_commands) as (
-                    stream_id text, tenant_id text, expected_version integer, command_id uuid
-                )) with ordinality as g (stream_id, tenant_id, expected_version, command_id, n)
-            ) c
-            left join lateral (
-                select lane_position, chain_digest from public.events
-                where lane = c.lane order by lane_position desc limit 1
-            ) h on true
-            left join lateral (
-                select version, tenant_id from public.events
-                where stream_id = c.stream_id order by version desc limit 1
-            ) e on true
-        ) j;
-    if v_importing then
-        select array_agg(o_accepted[c.n] and not public.is_staged(v_lanes[c.n], c.stream_id, array(
-                select e.event_id from jsonb_to_recordset(c.events) as e (event_id uuid)
-            )) order by c.n) into o_accepted
-            from rows from (jsonb_to_recordset(p_commands) as (stream_id text, events jsonb))
-                with ordinality as c (stream_id, events, n);
-    end if;
-    if not true = any (o_accepted) then
-        return;
-    end if;
-
+    perform public.take_lanes_of(p_lock_timeout, p_commands);
     o_recorded_at := clock_timestamp();
-    insert into public.events (event_id, stream_id, version, type, schema_version, tenant_id,
-        command_id, recorded_at, metadata, data, digest, lane, lane_position, chain_digest)
-    select p.event_id, p.stream_id, p.version, p.type, p.schema_version, p.tenant_id, p.command_id,
-        o_recorded_at, p.metadata, p.data, p.digest, p.lane, p.lane_position,
-        public.chain_digests(v_chains[p.c], p.lane, p.lane_position, p.digest)
-            over (partition by p.lane order by p.lane_position)
-    from (
-        select c.n as c, e.n as e, v_lanes[c.n] as lane,
-            v_places[c.n] + row_number() over (partition by v_lanes[c.n] order by c.n, e.n)
-                as lane_position,
-            c.stream_id, c.tenant_id, c.command_id, c.expected_version + e.n as version,
-            c.metadata::json as metadata, e.event_id, e.type, e.schema_version,
-            e.data::json as data,
-            public.event_digest(e.event_id, c.command_id, o_recorded_at,
-                (c.expected_version + e.n)::integer, e.schema_version, c.stream_id, e.type,
-                c.tenant_id, c.metadata::json, e.data::json) as digest
-        from rows from (jsonb_to_recordset(p_commands) as (
-                stream_id text, tenant_id text, expected_version integer, command_id uuid,
-                metadata text, events jsonb
-            )) with ordinality as c (stream_id, tenant_id, expected_version, command_id,
-                metadata, events, n)
-            cross join rows from (jsonb_to_recordset(c.events) as (
-                event_id uuid, type text, schema_version smallint, data text
-            )) with ordinality as e (event_id, type, schema_version, data, n)
-        where o_accepted[c.n]
-    ) p
-    order by p.c, p.e;
+    with commands as materialized (
+        select c.*, b.lane, b.lane_position, b.chain_digest,
+            b.accepted and not (i.importing and public.is_staged(b.lane, c.stream_id, array(
+                select s.event_id from jsonb_to_recordset(c.events) as s (event_id uuid)
+            ))) as accepted
+        from (select exists (select from public.accepted_import) as importing) i
+        cross join rows from (jsonb_to_recordset(p_commands) as (
+            stream_id text, tenant_id text, expected_version integer, command_id uuid,
+            metadata text, events jsonb
+        )) with ordinality as c (stream_id, tenant_id, expected_version, command_id, metadata,
+            events, n)
+        cross join lateral public.before_command(
+            c.stream_id, c.tenant_id, c.expected_version, c.command_id) b
+    ), inserted as (
+        insert into public.events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, recorded_at, metadata, data, digest, lane, lane_position, chain_digest)
+        select d.event_id, d.stream_id, d.version, d.type, d.schema_version, d.tenant_id,
+            d.command_id, o_recorded_at, d.metadata, d.data, d.digest, d.lane, d.lane_position,
+            public.chain_digests(d.before, d.lane, d.lane_position, d.digest)
+                over (partition by d.lane order by d.lane_position)
+        from (
+            select j.*, public.event_digest(j.event_id, j.command_id, o_recorded_at, j.version,
+                j.schema_version, j.stream_id, j.type, j.tenant_id, j.metadata, j.data) as digest
+            from (
+                select e.event_id, c.stream_id, (c.expected_version + e.n)::integer as version,
+                    e.type, e.schema_version, c.tenant_id, c.command_id,
+                    c.metadata::json as metadata, e.data::json as data, c.lane,
+                    c.lane_position + e.n as lane_position, c.chain_digest as before
+                from commands c
+                cross join rows from (jsonb_to_recordset(c.events) as (
+                    event_id uuid, type text, schema_version smallint, data text
+                )) with ordinality as e (event_id, type, schema_version, data, n)
+                where c.accepted
+                offset 0 -- parses JSON once, not wherever it is used
+            ) j
+            offset 0 -- and makes the digest once
+        ) d
+    )
+    select array_agg(c.accepted order by c.n),
+        case when bool_or(c.accepted) then o_recorded_at end
+        into strict o_accepted, o_recorded_at from commands c;
+end
+$$;
+
+-- The same for commands with a single event, as most have: without what several events need.
+create function append_one_each(
+    p_lock_timeout text,
+    p_commands jsonb,
+    out o_accepted boolean[],
+    out o_recorded_at timestamptz
+) language plpgsql security definer set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan as $$
+begin
+    perform public.take_lanes_of(p_lock_timeout, p_commands);
+    o_recorded_at := clock_timestamp();
+    with commands as materialized (
+        select c.*, b.lane, b.lane_position + 1 as lane_position, b.chain_digest as before,
+            b.accepted and not (i.importing
+                and public.is_staged(b.lane, c.stream_id, array[c.event_id])) as accepted
+        from (select exists (select from public.accepted_import) as importing) i
+        cross join rows from (jsonb_to_recordset(p_commands) as (
+            stream_id text, tenant_id text, expected_version integer, command_id uuid,
+            metadata text, event_id uuid, type text, schema_version smallint, data text
+        )) with ordinality as c (stream_id, tenant_id, expected_version, command_id, metadata,
+            event_id, type, schema_version, data, n)
+        cross join lateral public.before_command(
+            c.stream_id, c.tenant_id, c.expected_version, c.command_id) b
+    ), inserted as (
+        insert into public.events (event_id, stream_id, version, type, schema_version, tenant_id,
+            command_id, recorded_at, metadata, data, digest, lane, lane_position, chain_digest)
+        select d.event_id, d.stream_id, d.version, d.type, d.schema_version, d.tenant_id,
+            d.command_id, o_recorded_at, d.metadata, d.data, d.digest, d.lane, d.lane_position,
+            public.chain_digest(d.lane, d.lane_position, d.before, d.digest)
+        from (
+            select j.*, public.event_digest(j.event_id, j.command_id, o_recorded_at, j.version,
+                j.schema_version, j.stream_id, j.type, j.tenant_id, j.metadata, j.data) as digest
+            from (
+                select c.event_id, c.stream_id, c.expected_version + 1 as version, c.type,
+                    c.schema_version, c.tenant_id, c.command_id, c.metadata::json as metadata,
+                    c.data::json as data, c.lane, c.lane_position, c.before
+                from commands c
+                where c.accepted
+                offset 0
+            ) j
+            offset 0
+        ) d
+    )
+    select array_agg(c.accepted order by c.n),
+        case when bool_or(c.accepted) then o_recorded_at end
+        into strict o_accepted, o_recorded_at from commands c;
 end
 $$;
 
@@ -308,7 +362,8 @@ begin
     foreach v_function in array array[
         'append_one(text, text, integer, uuid, json, uuid, text, smallint, text)',
         'append_many(text, text, integer, uuid, json, uuid[], text[], smallint[], text[])',
-        'append_commands(text, jsonb)'
+        'append_commands(text, jsonb)',
+        'append_one_each(text, jsonb)'
     ]::regprocedure[] loop
         execute format('revoke all on function %s from public', v_function);
         execute format('grant execute on function %s to qlp_app', v_function);

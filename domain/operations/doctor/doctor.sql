@@ -95,6 +95,12 @@ select append_commands('1s', jsonb_build_array(jsonb_build_object('stream_id', %
         'event_id', gen_random_uuid(), 'type', 'Tried', 'schema_version', 1,
         'data', '{"a": 1.0 }')))))
 
+-- name: append_one_each
+select append_one_each('1s', jsonb_build_array(jsonb_build_object('stream_id', %(stream_id)s::text,
+    'tenant_id', 'doctor', 'expected_version', 0, 'command_id', gen_random_uuid(),
+    'metadata', '{"traceparent": "ü"}', 'event_id', gen_random_uuid(), 'type', 'Tried',
+    'schema_version', 1, 'data', '{"a": 1.0 }')))
+
 -- name: insert_events
 insert into events (event_id, stream_id, version, type, schema_version, tenant_id, command_id,
     metadata, data)

@@ -23,7 +23,7 @@ _FORBIDDEN = {
     "truncate": sql.SQL("truncate {table}"),
 }
 
-#: Events may only be appended with append_one, append_many and append_commands.
+#: Events may only be appended with the functions whose names begin with append_.
 _FORBIDDEN_ON_EVENTS = {"insert": sql.SQL("insert into {table} default values"), **_FORBIDDEN}
 
 

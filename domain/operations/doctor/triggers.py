@@ -62,7 +62,8 @@ _FUNCTION = re.compile(
     r"create (?:or replace )?function (\w+)\((?:(?!\ncreate )[\s\S])*?as \$\$([\s\S]*?)\$\$"
 )
 _PROTECTING = {"refuse_change", "set_event_digest", "append_one", "append_many"} | {
-    *("append_commands", "set_event_lane", "take_lanes", "is_staged")
+    *("append_commands", "append_one_each", "before_command", "set_event_lane", "take_lanes"),
+    *("take_lanes_of", "is_staged"),
 }
 
 #: Changes of an existing row, and of the whole table, that must be refused.
@@ -181,7 +182,7 @@ async def _functions(pool: AsyncConnectionPool) -> list[Finding]:
 
 async def _digests(pool: AsyncConnectionPool) -> list[Finding]:
     """Append in each way that the application does, and recompute the digests."""
-    for way in ("append_one", "append_commands"):
+    for way in ("append_one", "append_commands", "append_one_each"):
         async with pool.connection() as connection:
             if not await _digest_matches(connection, way):
                 detail = f"digests do not match what {way} records"

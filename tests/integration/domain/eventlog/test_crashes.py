@@ -7,6 +7,7 @@ process that runs it. What the client sends is ended in the same way, between an
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.database.outages import outage_of
 from domain.eventlog.appending import Command, append_alone, append_together
 from domain.eventlog.codec import encode
+from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import AppendResult, InlineWrite, NewEvent
 from domain.operations.log_integrity import LogVerifier
@@ -51,29 +53,49 @@ async def many_events(pool: AsyncConnectionPool, id_: UUID, inline: list[InlineW
     return await append_alone(pool, command(id_, 0, 3, inline))
 
 
+def in_different_lanes(id_: UUID, counts: list[int], inline: list[InlineWrite]) -> list[Command]:
+    found: dict[int, Command] = {}
+    for number in itertools.count():
+        at = len(found)
+        if at == len(counts):
+            return list(found.values())
+        each = command(uuid5(id_, str(number)), number, counts[at], inline if at == 1 else [])
+        found.setdefault(lane_of(each.stream_id), each)
+    raise AssertionError
+
+
 async def a_group(pool: AsyncConnectionPool, id_: UUID, inline: list[InlineWrite]) -> object:
-    commands = [
-        command(uuid5(id_, str(number)), number, 1 + number, inline if number == 1 else [])
-        for number in range(3)
-    ]
+    return await together(pool, in_different_lanes(id_, [1, 2, 3], inline))
+
+
+async def one_event_each(pool: AsyncConnectionPool, id_: UUID, inline: list[InlineWrite]) -> object:
+    return await together(pool, in_different_lanes(id_, [1, 1, 1], inline))
+
+
+async def together(pool: AsyncConnectionPool, commands: list[Command]) -> object:
     results = await append_together(pool, commands)
     if not all(results):  # as `domain.eventlog.group_commit` does: one by one
         results = [await append_alone(pool, each) for each in commands]
     return results
 
 
-WAYS: dict[str, tuple[Append, str, int]] = {
-    "one event": (one_event, "append_one", 1),
-    "several events": (many_events, "append_many", 3),
-    "a group": (a_group, "append_commands", 6),
+WAYS: dict[str, tuple[Append, tuple[str, ...], int]] = {
+    "one event": (one_event, ("append_one",), 1),
+    "several events": (many_events, ("append_many",), 3),
+    "a group": (a_group, ("append_commands", "take_lanes_of"), 6),
+    "a group of one event each": (one_event_each, ("append_one_each", "take_lanes_of"), 3),
 }
 
 
-def statements(owner: psycopg.Connection, function: str) -> list[str]:
-    """The function, once for each of its statements, with a crash before it."""
+def defined(owner: psycopg.Connection, function: str) -> str:
     [(definition,)] = owner.execute(
         "select pg_get_functiondef(oid) from pg_proc where proname = %s", [function]
     ).fetchall()
+    return str(definition)
+
+
+def statements(definition: str) -> list[str]:
+    """The function, once for each of its statements, with a crash before it."""
     body = definition.index("\nbegin\n")
     places = [found.end() for found in _BEFORE.finditer(definition, body + 1)]
     return [f"{definition[:place]}{CRASH} {definition[place:]}" for place in places]
@@ -93,13 +115,11 @@ async def in_the_log(pool: AsyncConnectionPool) -> tuple[int, int]:
 async def test_an_append_that_crashes_at_any_statement_leaves_all_or_nothing(
     database: Database, pool: AsyncConnectionPool, way: str
 ) -> None:
-    append, function, count = WAYS[way]
+    append, functions, count = WAYS[way]
     written, crashes = 0, 0
     with psycopg.connect(database.admin_url, autocommit=True) as owner:
-        [(intact,)] = owner.execute(
-            "select pg_get_functiondef(oid) from pg_proc where proname = %s", [function]
-        ).fetchall()
-        for crashing in statements(owner, function):
+        definitions = [defined(owner, function) for function in functions]
+        for intact, crashing in [(each, to) for each in definitions for to in statements(each)]:
             command_id = uuid4()
             inline = [InlineWrite(WRITE, {"name": str(command_id)})]
             owner.execute(crashing.encode())
@@ -108,7 +128,7 @@ async def test_an_append_that_crashes_at_any_statement_leaves_all_or_nothing(
                 assert outage_of(ended) is not None, crashing
                 crashes += 1
                 assert await in_the_log(pool) == (written * count, written), crashing
-            owner.execute(intact)
+            owner.execute(intact.encode())
             await append(pool, command_id, inline)  # as whoever redelivers it
             written += 1
             assert await in_the_log(pool) == (written * count, written), crashing

@@ -218,7 +218,7 @@ async def test_a_clock_that_jumps_changes_times_and_no_order(
     event_log: EventLog, pool: AsyncConnectionPool, database: Database
 ) -> None:
     """Days forward and back, between any two events and between two seals."""
-    names = ("append_one", "append_commands")
+    names = ("append_one", "append_commands", "append_one_each")
     with psycopg.connect(database.admin_url, autocommit=True) as owner:
         written = [
             owner.execute(
