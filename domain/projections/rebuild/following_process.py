@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 from psycopg.errors import IdleInTransactionSessionTimeout
 
 from domain.contracts.redaction import guard
@@ -50,18 +51,27 @@ async def _serve(
                 async with followers.next_page(follower, most_events=page) as events:
                     if events is not None and not await _applied(projection, run, events):
                         return
-            except IdleInTransactionSessionTimeout:
-                continue  # it stood still; the page is another's now
+            except psycopg.OperationalError as error:
+                if _is_undone(error):
+                    continue  # the page is another's, or this one's again
+                raise
             if events is not None:
                 _say(processed=len(events.events))
             elif not (await followers.lag(follower)).lanes:
                 return
             else:
-                await asyncio.sleep(
-                    _PAUSE
-                )  # should the one that holds the rest end before it is done
+                # Should the one that holds the rest end before it is done.
+                await asyncio.sleep(_PAUSE)
     finally:
         await pool.close()
+
+
+def _is_undone(error: psycopg.OperationalError) -> bool:
+    """Whether a page was given up: this process stood still, or another in whose way it was."""
+    outage = outage_of(error)
+    return isinstance(error, IdleInTransactionSessionTimeout) or (
+        outage is not None and outage.passing
+    )
 
 
 async def _applied(projection: Projection[Any], run: str, page: Page) -> bool:

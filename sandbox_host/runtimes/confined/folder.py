@@ -10,6 +10,7 @@ import contextlib
 import os
 import stat
 import tempfile
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,10 @@ class ProgramFolder:
             self._in_memory = _is_in_memory(path)
             self._open_files = OpenFiles(uid, path, shared)
             self._descriptor = os.open(path, OPEN_FOLDER)
+            # One at a time: a measurement for which nobody waits any more may still be going on,
+            # and it moves the descriptor's place.
+            self._in_use = threading.Lock()
+            self._removed = False
         except BaseException:
             remove_tree(path)
             raise
@@ -137,6 +142,10 @@ class ProgramFolder:
             pids: see `OpenFiles.look`.
             reaper: see `OpenFiles.look`.
         """
+        with self._in_use:
+            return Measured() if self._removed else self._measure(limit_bytes, pids, reaper)
+
+    def _measure(self, limit_bytes: int, pids: Iterable[int], reaper: int | None) -> Measured:
         usage = self._open_files.look(pids, reaper)
         meter = _Meter(limit_bytes, usage.disk_bytes)
         meter.walk(self._descriptor, 0)
@@ -155,19 +164,22 @@ class ProgramFolder:
 
     def collect(self, max_bytes: int) -> Collected:
         """The artifacts; call it when none of the program's processes runs any more."""
-        try:
-            out = os.open("out", OPEN_FOLDER, dir_fd=self._descriptor)
-        except OSError as error:
-            why = f"the output folder cannot be read: {error.strerror}"
-            return Collected(skipped=(skipped_artifact(".", why),))
-        try:
-            return collect(out, max_bytes)
-        finally:
-            os.close(out)
+        with self._in_use:
+            try:
+                out = os.open("out", OPEN_FOLDER, dir_fd=self._descriptor)
+            except OSError as error:
+                why = f"the output folder cannot be read: {error.strerror}"
+                return Collected(skipped=(skipped_artifact(".", why),))
+            try:
+                return collect(out, max_bytes)
+            finally:
+                os.close(out)
 
     def remove(self) -> None:
         """Delete the folder, and what the program has left in shared memory."""
-        os.close(self._descriptor)
+        with self._in_use:
+            os.close(self._descriptor)
+            self._removed = True
         remove_tree(self.path)
         if self._uid is not None:
             for entry in SHARED_MEMORY.iterdir():

@@ -329,6 +329,35 @@ async def test_a_process_that_stands_still_does_not_stop_the_rebuild(
     assert await table(pool, FOLLOWING["usage_daily"]) == before
 
 
+@pytest.mark.parametrize("state", ["55P03", "40P01"])
+async def test_a_page_that_gives_way_to_others_is_tried_again(
+    pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database, state: str
+) -> None:
+    """As when a process that stands still holds a row for longer than one may be waited for."""
+    await several_parts(pool)
+    before = await table(pool, FOLLOWING["usage_daily"])
+    with psycopg.connect(database.admin_url) as admin:
+        admin.execute(
+            f"""create sequence tries;
+            create function give_way() returns trigger language plpgsql as $$
+            begin
+                if nextval('tries') in (2, 4, 5) then
+                    raise exception 'not now' using errcode = '{state}';
+                end if;
+                return new;
+            end
+            $$;
+            create trigger give_way before update on followers for each row
+                when (new.follower = 'rebuild:usage_daily' and new.moved_at <> old.moved_at)
+                execute function give_way()""".encode()
+        )
+    await rebuild(owner, "usage_daily", on_progress=Seen(), page=5, workers=2).run()
+    with psycopg.connect(database.admin_url) as admin:
+        [(tries,)] = admin.execute("select last_value from tries").fetchall()
+    assert tries > 5
+    assert await table(pool, FOLLOWING["usage_daily"]) == before
+
+
 async def test_processes_do_not_share_where_a_rate_is_to_be_kept(
     owner: AsyncConnectionPool,
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sandbox_host.runtimes.confined import folder as confined_folder
 from sandbox_host.runtimes.confined import open_files as confined_open_files
-from sandbox_host.runtimes.confined.folder import ProgramFolder, remove_tree
+from sandbox_host.runtimes.confined.folder import Measured, ProgramFolder, remove_tree
 
 LIMIT = 1 << 20
 
@@ -118,6 +118,19 @@ def test_a_folder_that_somebody_else_removes_at_the_same_time_is_gone(tmp_path: 
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(remove_tree, [top] * 3))
         assert not top.exists()
+
+
+def test_a_measurement_for_which_nobody_waits_disturbs_no_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        for number in range(100):
+            files = {f"{n}/file": b"x" * 5000 for n in range(8)}
+            folder = ProgramFolder(tmp_path / str(number), files, None)
+            alone = folder.measure(LIMIT)
+            forgotten = [threads.submit(folder.measure, LIMIT) for _ in range(2)]
+            assert [folder.measure(LIMIT) for _ in range(3)] == [alone] * 3
+            folder.remove()
+            assert not folder.path.exists()
+            assert all(left.result() in (alone, Measured()) for left in forgotten)
 
 
 def test_names_that_are_no_text_are_removed(tmp_path: Path) -> None:
