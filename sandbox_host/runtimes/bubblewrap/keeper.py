@@ -103,10 +103,11 @@ def hasten(pid: int) -> None:
     """
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            _hasten_thread(int(thread))
+            hasten_thread(int(thread))
 
 
-def _hasten_thread(thread: int) -> None:
+def hasten_thread(thread: int) -> None:
+    """The same for one thread."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(thread, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         return

@@ -31,6 +31,9 @@ _STATUS_LIMIT = 16 * 1024
 _LEARN_SECONDS = 5.0
 
 
+#: When a box that is to be killed gets the signal at the latest, seconds.
+_LATEST_SECONDS = 1.0
+
 #: Not the loop's own threads: these may all be reading about processes that get no CPU.
 _ENDING = ThreadPoolExecutor(max_workers=16, thread_name_prefix="end-box")
 
@@ -118,7 +121,7 @@ class BwrapProcess:
         self._output.end()
         # bwrap ends when the program has, and PID 1 by its parent-death signal, but not before it
         # gets a CPU.
-        self._signal([self._init])
+        self._end()
 
     def _on_init_end(self) -> None:
         if self._init is not None:
@@ -188,29 +191,33 @@ class BwrapProcess:
 
         If the program has ended by itself, only what it has left is killed, and no reason recorded.
         """
-        if self._exited.is_set():
-            if not self._init_ended.is_set():
-                self._signal([self._init])
+        if not self._exited.is_set():
+            if self.kill_reason is None:
+                self.kill_reason = reason
+        elif self._init_ended.is_set():
             return
-        if self.kill_reason is None:
-            self.kill_reason = reason
-        self._signal([self._init, self._outer])
+        self._end()
 
-    def _signal(self, descriptors: Sequence[int | None]) -> None:
-        for descriptor in descriptors:
-            if descriptor is not None:
+    def _end(self) -> None:
+        if self._init is None:
+            self._signal()
+        # Reading about processes that hardly get a CPU takes time, which the loop does not have.
+        elif self._ending is None or self._ending.done():
+            self._ending = self._loop.run_in_executor(
+                _ENDING, end_soon, self._init_pid, self._init, self._kill
+            )
+            self._loop.call_later(_LATEST_SECONDS, self._signal)  # should all threads be busy
+
+    def _signal(self) -> None:
+        for descriptor in (self._init, self._outer):
+            if descriptor is not None and descriptor >= 0:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        # Reading about processes that hardly get a CPU takes time, which the loop does not have.
-        if self._init is not None and (self._ending is None or self._ending.done()):
-            self._ending = self._loop.run_in_executor(_ENDING, self._end_soon, self._init)
 
-    def _end_soon(self, init: int) -> None:
-        try:
-            for call in self.before_end:
-                call()
-        finally:
-            end_soon(self._init_pid, init)
+    def _kill(self) -> None:
+        self._signal()
+        for call in self.before_end:
+            call()
 
     async def wait(self) -> tuple[int, resource.struct_rusage | None]:
         """Wait for the end of the box and of its output.
