@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,6 +16,7 @@ import psycopg
 from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
+from domain.database.outages import outage_of
 from domain.database.pool import Borrowed, fetch
 from domain.database.statements import load_statements
 from domain.eventlog import codec
@@ -44,8 +46,8 @@ _UNDONE = ("40001", "40P01")
 _PAUSES = (0.01, 0.05, 0.2)
 
 
-class _Undone(Exception):
-    """A group was not recorded: its commit was not sent."""
+class Undone(Exception):
+    """Nothing of a group was recorded."""
 
 
 class Command(NamedTuple):
@@ -92,10 +94,11 @@ async def append_together(
     """Append commands for streams in different lanes in one transaction.
 
     Returns:
-        the result of each command; None for one that was not recorded: `append_alone` either
-        records it or raises the reason.
+        the result of each command; None for one that was refused: `append_alone` raises the
+        reason, or by now records it.
 
     Raises:
+        Undone: nothing was recorded; `append_alone` may record each of them.
         psycopg.OperationalError: the database cannot be reached, or the connection was lost: it is
             not known whether the commands were recorded.
     """
@@ -103,12 +106,11 @@ async def append_together(
         try:
             recorded_at, accepted = await _append_commands(connection, commands)
         except Exception as error:
-            if isinstance(error, _Undone):
-                return [None] * len(commands)
-            if connection.closed and isinstance(error, psycopg.Error):
+            if connection.closed and not isinstance(error, Undone) and outage_of(error):
                 raise
-            await connection.rollback()
-            return [None] * len(commands)
+            with contextlib.suppress(psycopg.Error):  # it is closed now: nothing was recorded
+                await connection.rollback()
+            raise Undone from error
     return [
         AppendResult(_recorded(command, recorded_at), duplicate=False) if kept else None
         for command, kept in zip(commands, accepted, strict=True)
@@ -126,6 +128,7 @@ async def _append_commands(
         return recorded_at, accepted
     async with connection.pipeline():
         await connection.execute(_SQL["begin"])
+        await connection.execute(_SQL["not_for_long"])
         cursor = await connection.execute(statement, params, binary=True)
         [(recorded_at, accepted)] = await cursor.fetchall()
         try:
@@ -134,7 +137,7 @@ async def _append_commands(
                     await connection.execute(write.statement, write.params)
         except Exception as error:
             await connection.close()  # what was sent after that is still to be answered
-            raise _Undone from error
+            raise Undone from error
         await connection.execute(_SQL["commit"])
     return recorded_at, accepted
 

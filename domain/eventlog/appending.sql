@@ -29,6 +29,10 @@ from public.append_one_each(%(lock_timeout)s, %(commands)s::jsonb)
 -- name: begin
 begin
 
+-- name: not_for_long
+-- What takes longer is done alone: a group must not wait for one of its commands.
+set local statement_timeout = '1s'
+
 -- name: commit
 commit
 

@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from psycopg.errors import LockNotAvailable
 from psycopg_pool import AsyncConnectionPool
 
 from domain.eventlog import codec
-from domain.eventlog.appending import Command, append_alone, append_together
+from domain.eventlog.appending import Command, Undone, append_alone, append_together
 from domain.eventlog.lanes import lane_of
 from domain.eventlog.models import AppendResult
 
@@ -22,8 +23,9 @@ SEPARATE_CALLERS = 4
 #: Concurrent transactions that more callers share: the server runs one while the next is prepared.
 SHARED_TRANSACTIONS = 2
 
-#: A transaction that takes longer gives up its slot, so that it holds up nobody. Seconds.
-SLOW_SECONDS = 0.05
+#: A transaction that takes longer gives up its slot, so that it holds up nobody in other lanes; and
+#: so long others wait for a lane that it holds, as the database would let them. Seconds.
+SLOW_SECONDS, LANE_SECONDS = 0.05, 2.0
 
 #: Limits of a group; a larger command is a group of its own.
 MAX_COMMANDS = 64
@@ -31,13 +33,13 @@ MAX_EVENTS = codec.MAX_EVENTS
 MAX_CHARACTERS = codec.MAX_EVENT_BYTES
 
 
-#: Of a command in a group: its result, the error of the whole group, or None: to be done alone.
+#: Of a command in a group: its result, the error of the whole group, or None: it was refused.
 _Outcome = AppendResult | Exception | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Slot:
-    """A transaction that is being carried out, since when, and the lanes that it holds."""
+class _Transaction:
+    """One that is being carried out, since when, and the lanes that it holds."""
 
     began: float
     lanes: frozenset[int]
@@ -49,6 +51,8 @@ class _Waiting:
 
     command: Command
     lane: int
+    alone: bool
+    since: float
     outcome: asyncio.Future[_Outcome]
 
     @property
@@ -63,7 +67,8 @@ class GroupCommit:
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
         self._callers = 0
-        self._slots: list[_Slot] = []  # oldest first
+        self._running: list[_Transaction] = []
+        self._slots: list[_Transaction] = []  # those that are not slow, oldest first
         self._timer: asyncio.TimerHandle | None = None  # only while somebody waits
         self._queues: dict[str, deque[_Waiting]] = {}  # by stream, the next one to serve first
         self._groups: dict[asyncio.Task[None], list[_Waiting]] = {}
@@ -73,22 +78,35 @@ class GroupCommit:
         self._callers += 1
         try:
             lane = lane_of(command.stream_id)
-            if self._has_slot() and not self._queues:
-                slot = self._take_slot({lane})
-                try:
-                    return await append_alone(self._pool, command)
-                finally:
-                    self._release_slot(slot)
+            few = self._callers <= SEPARATE_CALLERS
+            free = self._has_slot() if few else not self._slots
+            if free and not self._queues and lane not in self._held():
+                return await self._alone(command, lane, takes_slot=True)
             outcome = await self._wait(command, lane)
+            if outcome is None:
+                return await append_alone(self._pool, command)
+            if isinstance(outcome, Undone):
+                if lane not in self._held():
+                    return await self._alone(command, lane, takes_slot=False)
+                outcome = await self._wait(command, lane, alone=True)
             if isinstance(outcome, Exception):
                 raise copy.copy(outcome) from outcome
-            return outcome or await append_alone(self._pool, command)
+            assert outcome is not None
+            return outcome
         finally:
             self._callers -= 1
 
-    async def _wait(self, command: Command, lane: int) -> _Outcome:
+    async def _alone(self, command: Command, lane: int, *, takes_slot: bool) -> AppendResult:
+        transaction = self._begin([lane], takes_slot=takes_slot)
+        try:
+            return await append_alone(self._pool, command)
+        finally:
+            self._running.remove(transaction)
+            self._release_slot(transaction)
+
+    async def _wait(self, command: Command, lane: int, *, alone: bool = False) -> _Outcome:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(command, lane, loop.create_future())
+        waiting = _Waiting(command, lane, alone, loop.time(), loop.create_future())
         self._queues.setdefault(command.stream_id, deque()).append(waiting)
         if self._has_slot():  # others wait for lanes; whoever comes at the same time comes along
             loop.call_soon(self._serve)
@@ -117,36 +135,56 @@ class GroupCommit:
         few = self._callers <= SEPARATE_CALLERS
         return len(self._slots) < (SEPARATE_CALLERS if few else SHARED_TRANSACTIONS)
 
-    def _take_slot(self, lanes: Iterable[int]) -> _Slot:
-        slot = _Slot(asyncio.get_running_loop().time(), frozenset(lanes))
-        self._slots.append(slot)
-        return slot
+    def _held(self) -> set[int]:
+        """The lanes that transactions of this process hold."""
+        return set[int]().union(*(transaction.lanes for transaction in self._running))
 
-    def _release_slot(self, slot: _Slot) -> None:
-        if slot in self._slots:  # else it was slow and is released already
-            self._slots.remove(slot)
-            self._serve()
+    def _begin(self, lanes: Iterable[int], *, takes_slot: bool = True) -> _Transaction:
+        transaction = _Transaction(asyncio.get_running_loop().time(), frozenset(lanes))
+        self._running.append(transaction)
+        if takes_slot:
+            self._slots.append(transaction)
+        return transaction
+
+    def _release_slot(self, transaction: _Transaction) -> None:
+        if transaction in self._slots:  # else it was slow, or had none
+            self._slots.remove(transaction)
+        self._serve()
 
     def _serve(self) -> None:
         while self._has_slot() and (group := self._next_group()):
-            slot = self._take_slot(waiting.lane for waiting in group)
-            task = asyncio.create_task(self._carry_out(group, slot))
+            transaction = self._begin(waiting.lane for waiting in group)
+            task = asyncio.create_task(self._carry_out(group, transaction))
             self._groups[task] = group
             task.add_done_callback(self._groups.pop)
 
     def _watch(self) -> None:
         """Make sure that no slot is waited for longer than `SLOW_SECONDS`."""
         if self._timer is None:
-            until = self._slots[0].began + SLOW_SECONDS
-            self._timer = asyncio.get_running_loop().call_at(until, self._release_slow)
+            loop = asyncio.get_running_loop()
+            began = self._slots[0].began if self._slots else loop.time()
+            self._timer = loop.call_at(began + SLOW_SECONDS, self._release_slow)
 
     def _release_slow(self) -> None:
         self._timer = None
-        late = asyncio.get_running_loop().time() - SLOW_SECONDS
-        self._slots = [slot for slot in self._slots if slot.began > late]
+        now = asyncio.get_running_loop().time()
+        self._slots = [each for each in self._slots if each.began > now - SLOW_SECONDS]
+        self._refuse(now - LANE_SECONDS)
         self._serve()
         if self._queues:
             self._watch()
+
+    def _refuse(self, until: float) -> None:
+        """Refuse what has waited since then for a lane that a transaction has held since then."""
+        lanes = set[int]().union(*(each.lanes for each in self._running if each.began <= until))
+        for stream_id, queue in list(self._queues.items()):
+            while queue and queue[0].lane in lanes and queue[0].since <= until:
+                waiting = queue.popleft()
+                if not waiting.outcome.done():
+                    reason = "waited for a lane that a slow transaction of this process holds"
+                    waiting.outcome.set_exception(LockNotAvailable(reason))
+            if not queue:
+                del self._queues[stream_id]
 
     def _next_group(self) -> list[_Waiting]:
         group: list[_Waiting] = []
@@ -154,41 +192,55 @@ class GroupCommit:
         # An equal share: two transactions with eight commands are faster than one with 14 and one
         # with 2.
         share = min(MAX_COMMANDS, math.ceil(self._callers / SHARED_TRANSACTIONS))
-        # What lies in a lane that another transaction holds would wait for that, and the group with
-        # it. And a group has one command for each lane.
-        held = set[int]().union(*(slot.lanes for slot in self._slots))
-        for stream_id, queue in list(self._queues.items()):
-            if len(group) == share:
-                break
+        # What lies in a lane that another transaction holds would wait for that, with a connection,
+        # and the group with it. And a group has one command for each lane.
+        held = self._held()
+        for queue in self._queues.values():
             first = queue[0]
-            if first.lane in held:
+            if first.lane in held or (first.alone and group):
                 continue
             events += len(first.command.events)
             characters += first.characters
             if group and (events > MAX_EVENTS or characters > MAX_CHARACTERS):
                 break
-            group.append(queue.popleft())
+            group.append(first)
             held.add(first.lane)
-            del self._queues[stream_id]
+            if first.alone or len(group) == share:
+                break
+        if self._slots and 2 * len(group) < share and not any(first.alone for first in group):
+            return []  # more will have come when the other transaction ends
+        for first in group:
+            queue = self._queues.pop(first.command.stream_id)
+            queue.popleft()
             if queue:
-                self._queues[stream_id] = queue  # at the end: streams take turns
+                self._queues[first.command.stream_id] = queue  # at the end: streams take turns
         return group
 
-    async def _carry_out(self, group: Sequence[_Waiting], slot: _Slot) -> None:
+    async def _carry_out(self, group: Sequence[_Waiting], transaction: _Transaction) -> None:
         outcomes: Sequence[_Outcome]
+        commands = [waiting.command for waiting in group]
         try:
             try:
-                outcomes = await append_together(self._pool, [waiting.command for waiting in group])
+                if group[0].alone:
+                    outcomes = [await append_alone(self._pool, commands[0])]
+                else:
+                    outcomes = await append_together(self._pool, commands)
             except Exception as error:  # noqa: BLE001 - raised again by each caller
                 outcomes = [error] * len(group)
             except asyncio.CancelledError:
                 for waiting in group:
                     waiting.outcome.cancel()
                 raise
+            finally:
+                self._running.remove(transaction)
             for waiting, outcome in zip(group, outcomes, strict=True):
-                if not waiting.outcome.done():  # its caller was cancelled
+                if waiting.outcome.done():
+                    continue  # its caller was cancelled
+                if waiting.alone and isinstance(outcome, Exception):
+                    waiting.outcome.set_exception(outcome)
+                else:
                     waiting.outcome.set_result(outcome)
             # Let these callers append again before the next group is formed.
             await asyncio.sleep(0)
         finally:
-            self._release_slot(slot)
+            self._release_slot(transaction)

@@ -26,8 +26,9 @@ _SHARE = 0.2
 _CPU_INTERVAL = 0.25
 _CPU_SECONDS = 0.2
 
-#: For how long a program may seem to use too much while that cannot be seen exactly, seconds.
-_LONGEST_SECONDS = 2.0
+#: For how long a program may seem to use too much while that cannot be seen exactly; and the
+#: longest part of that which is counted at once, should this host itself stand still. Seconds.
+_LONGEST_SECONDS, _COUNTED_SECONDS = 2.0, 0.1
 
 _KIB = 1024
 _TICKS_PER_MS = os.sysconf("SC_CLK_TCK") / 1e3
@@ -111,8 +112,10 @@ class MemoryWatchdog:
 
         A program can keep others from its shares: to read them waits for whoever changes its maps.
         """
-        while not (await asyncio.wait({measuring}, timeout=_LONGEST_SECONDS))[0]:
-            if self._suspected:
+        waited = 0
+        while not (await asyncio.wait({measuring}, timeout=_COUNTED_SECONDS))[0]:
+            waited += 1
+            if self._suspected and waited * _COUNTED_SECONDS >= _LONGEST_SECONDS:
                 self.peak = max(self.peak, self._limit)
                 return False
         self.peak = max(self.peak, measuring.result())
@@ -124,9 +127,9 @@ class MemoryWatchdog:
         seen = [_resident(pid) for pid in pids]
         self.peak_processes = max(self.peak_processes, sum(threads for *_, threads in seen))
         used = _total(((own, shared) for own, shared, _ in seen), files)
-        if used <= self.peak and used <= self._limit:
-            return used
         self._suspected = used > self._limit
+        if used <= self.peak and not self._suspected:
+            return used
         with acting_as(self._uid):
             owners = _owners(pids)
             used = _total((_resident(pid)[:2] for pid in owners), files)

@@ -216,10 +216,7 @@ language sql stable as $$
     select l.lane, coalesce(h.lane_position, 0), h.chain_digest,
         coalesce(e.version, 0) = p_expected_version
             and coalesce(e.tenant_id = p_tenant_id, true)
-            and (e.version is null or not exists (
-                select from public.events
-                where command_id = p_command_id and stream_id = p_stream_id
-            ))
+            and r.command_id is null
     from (select public.lane_of(p_stream_id) as lane) l
     left join lateral (
         select lane_position, chain_digest from public.events
@@ -229,6 +226,11 @@ language sql stable as $$
         select version, tenant_id from public.events
         where stream_id = p_stream_id order by version desc limit 1
     ) e on true
+    left join lateral ( -- "exists" might read the whole table, to compare all commands at once
+        select command_id from public.events
+        where e.version is not null and command_id = p_command_id and stream_id = p_stream_id
+        limit 1
+    ) r on true
 $$;
 
 -- What several commands begin with: all their lanes, in ascending order, and not for long.

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 import psycopg
-from psycopg.errors import IdleInTransactionSessionTimeout
+from psycopg_pool import PoolTimeout
 
 from domain.contracts.redaction import guard
 from domain.database.outages import outage_of
@@ -36,6 +36,9 @@ from domain.projections.registry import following
 _SQL = load_statements(Path(__file__).with_name("following.sql"))
 
 
+#: SQLSTATEs of transactions that waited or took too long.
+_STOOD_STILL = ("25P03", "25P04")
+
 #: Between two looks at parts that other processes hold, seconds.
 _PAUSE = 0.2
 
@@ -51,7 +54,7 @@ async def _serve(
                 async with followers.next_page(follower, most_events=page) as events:
                     if events is not None and not await _applied(projection, run, events):
                         return
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if _is_undone(error):
                     continue  # the page is another's, or this one's again
                 raise
@@ -66,12 +69,12 @@ async def _serve(
         await pool.close()
 
 
-def _is_undone(error: psycopg.OperationalError) -> bool:
+def _is_undone(error: psycopg.Error) -> bool:
     """Whether a page was given up: this process stood still, or another in whose way it was."""
+    if error.sqlstate is None:  # the reason may be lost with the connection
+        return isinstance(error, psycopg.OperationalError) and not isinstance(error, PoolTimeout)
     outage = outage_of(error)
-    return isinstance(error, IdleInTransactionSessionTimeout) or (
-        outage is not None and outage.passing
-    )
+    return error.sqlstate in _STOOD_STILL or (outage is not None and outage.passing)
 
 
 async def _applied(projection: Projection[Any], run: str, page: Page) -> bool:

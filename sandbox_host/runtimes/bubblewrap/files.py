@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import threading
 
 from sandbox_host.linux.folders import OPEN_FOLDER
 from sandbox_host.run.artifacts import Collected, collect
@@ -44,6 +45,8 @@ class BoxFiles:
         """
         root = os.open(f"/proc/{init}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._opened: list[int] = [root]
+        # A measurement for which nobody waits any more may still be going on.
+        self._in_use = threading.Lock()
         try:
             self._box = self._open(BOX[1:], root)
             self._shm = self._open("dev/shm", root)
@@ -76,12 +79,16 @@ class BoxFiles:
         return (found.f_blocks - found.f_bfree) * found.f_frsize
 
     def memory_bytes(self) -> int:
-        """Memory behind the whole writable space, with ``/dev/shm`` and inodes."""
+        """Memory behind the whole writable space, with ``/dev/shm`` and inodes.
+
+        None when it is closed; any thread may call it.
+        """
         total = 0
-        for descriptor in (self._box, self._shm):
-            found = os.fstatvfs(descriptor)
-            total += (found.f_blocks - found.f_bfree) * found.f_frsize
-            total += (found.f_files - found.f_ffree) * _INODE_BYTES
+        with self._in_use:
+            for descriptor in (self._box, self._shm) if self._opened else ():
+                found = os.fstatvfs(descriptor)
+                total += (found.f_blocks - found.f_bfree) * found.f_frsize
+                total += (found.f_files - found.f_ffree) * _INODE_BYTES
         return total
 
     def has_too_many_inodes(self) -> bool:
@@ -111,8 +118,9 @@ class BoxFiles:
 
     def close(self) -> None:
         """Close the descriptors; the kernel then frees the memory."""
-        while self._opened:
-            os.close(self._opened.pop())
+        with self._in_use:
+            while self._opened:
+                os.close(self._opened.pop())
 
 
 def _adjust(mount: int, option: bytes, value: int) -> bool:

@@ -70,6 +70,8 @@ class Keeper:
 
     def _say(self, what: str) -> None:
         assert self._process.stdin is not None
+        if self._process.stdin.closed:
+            return  # it has killed all boxes
         # It is only not read if the keeper has ended, or hardly gets a CPU.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(self._process.stdin.fileno(), what.encode() + b"\n")

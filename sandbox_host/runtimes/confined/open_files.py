@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -43,9 +42,9 @@ _MAX_MAPS = 16 * 1024**2
 #: nothing more, and is ignored.)
 _MAX_UNREADABLE = 3
 
-#: How long one look waits for what may take long; and after how long a program in which that is not
-#: seen counts as over the limit. Seconds.
-_PATIENCE_SECONDS, _LONGEST_SECONDS = 0.5, 5.0
+#: How long one look waits for what may take long, seconds; and how often in a row it does so in
+#: vain until a program counts as over the limit.
+_PATIENCE_SECONDS, _MAX_WAITS = 0.5, 10
 
 _DELETED = b" (deleted)"
 
@@ -109,7 +108,7 @@ class OpenFiles:
         # that waits for a CPU, which a program can keep from it.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="open-files")
         self._closer: Future[OpenFileUsage] | None = None
-        self._closer_since = 0.0
+        self._waits = 0
         self._closer_last = OpenFileUsage()
 
     def look(self, pids: Iterable[int], reaper: int | None) -> OpenFileUsage:
@@ -165,17 +164,16 @@ class OpenFiles:
             usage.written = self._written
             return
         if self._closer is None:
-            self._closer_since = time.monotonic()
             self._closer = self._thread.submit(self._look_closer, tasks, reaper)
+        self._waits += 1
         with contextlib.suppress(TimeoutError):
             self._closer_last = self._closer.result(_PATIENCE_SECONDS)
-            self._closer = None
+            self._closer, self._waits = None, 0
         closer = self._closer_last
         usage.disk |= closer.disk
         usage.memory |= closer.memory
         usage.mapped, usage.written, usage.maps = dict(closer.mapped), closer.written, closer.maps
-        waited = time.monotonic() - self._closer_since if self._closer is not None else 0.0
-        if closer.uncountable or waited > _LONGEST_SECONDS:
+        if closer.uncountable or self._waits >= _MAX_WAITS:
             usage.uncountable = True
 
     def _look_closer(self, tasks: Sequence[str], reaper: int | None) -> OpenFileUsage:

@@ -180,6 +180,39 @@ async def test_slow_transactions_block_no_other(event_log: EventLog) -> None:
     await asyncio.wait(sleeping)
 
 
+async def test_what_waits_for_a_lane_that_a_slow_transaction_holds_takes_no_connection(
+    database: Database,
+) -> None:
+    numbers = (f"s-{number}" for number in itertools.count())
+    slow, *same = itertools.islice((name for name in numbers if lane_of(name) == 7), 13)
+    pool = await open_pool(database.url, min_size=4, max_size=4, application_name="tests")
+    log = EventLog(pool)
+    sleeping = asyncio.create_task(append(log, slow, 0, [InlineWrite(b"select pg_sleep(60)", {})]))
+    await asyncio.sleep(0.2)  # it has begun; otherwise the others are even less in its way
+    waiting = [asyncio.create_task(append(log, name)) for name in same]
+    others = [f"o-{number}" for number in range(100) if lane_of(f"o-{number}") != 7]
+    await asyncio.wait_for(asyncio.gather(*(append(log, name) for name in others)), 1.5)
+    assert not any(task.done() for task in waiting)
+    refused = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(each) for each in refused} == {pg.LockNotAvailable}
+    sleeping.cancel()
+    await asyncio.wait({sleeping})
+    await append(log, same[0])
+    await pool.close()
+
+
+async def test_a_command_that_takes_long_does_not_hold_up_its_group(event_log: EventLog) -> None:
+    slow = [InlineWrite(b"select pg_sleep(1.5)", {})]
+    ended: list[int] = []
+
+    async def append_one(number: int) -> None:
+        await append(event_log, f"s-{number}", 0, slow if number == 9 else None)
+        ended.append(number)
+
+    await asyncio.gather(*map(append_one, range(24)))
+    assert ended[-1] == 9
+
+
 def command(stream_id: str, expected: int, count: int = 1) -> dict[str, object]:
     events = [
         {"event_id": str(uuid4()), "type": "T", "schema_version": 1, "data": "{}"}

@@ -18,7 +18,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.outages import outage_of
-from domain.eventlog.appending import Command, append_alone, append_together
+from domain.eventlog.appending import Command, Undone, append_alone, append_together
 from domain.eventlog.codec import encode
 from domain.eventlog.lanes import lane_of
 from domain.eventlog.log import EventLog
@@ -73,10 +73,14 @@ async def one_event_each(pool: AsyncConnectionPool, id_: UUID, inline: list[Inli
 
 
 async def together(pool: AsyncConnectionPool, commands: list[Command]) -> object:
-    results = await append_together(pool, commands)
-    if not all(results):  # as `domain.eventlog.group_commit` does: one by one
-        results = [await append_alone(pool, each) for each in commands]
-    return results
+    try:
+        results = await append_together(pool, commands)
+    except Undone:
+        results = [None] * len(commands)
+    return [  # as `domain.eventlog.group_commit` does: one by one
+        result or await append_alone(pool, each)
+        for result, each in zip(results, commands, strict=True)
+    ]
 
 
 WAYS: dict[str, tuple[Append, tuple[str, ...], int]] = {

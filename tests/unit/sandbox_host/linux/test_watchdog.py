@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import platform
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,21 @@ def test_only_a_parent_that_waits_in_vfork_shares_its_childs_memory(
 ) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
     assert watchdog._waits_for_child(syscall) is waits
+
+
+@pytest.mark.parametrize("stands_still", [True, False])
+async def test_only_what_does_not_show_for_long_is_too_much(
+    monkeypatch: pytest.MonkeyPatch, stands_still: bool
+) -> None:
+    """Not what this host could not see because it stood still itself, as a paused one does."""
+    monkeypatch.setattr(watchdog, "_LONGEST_SECONDS", 0.5)
+    memory = watchdog.MemoryWatchdog(os.getpid(), 100, lambda: None)
+    memory._suspected = True
+    loop = asyncio.get_running_loop()
+    measuring: asyncio.Future[int] = loop.create_future()
+    loop.call_later(0.05, time.sleep, 1.0 if stands_still else 0.0)
+    loop.call_later(1.1, measuring.set_result, 50)
+    assert await memory._measured(measuring) is stands_still
 
 
 def test_memory_that_was_swapped_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

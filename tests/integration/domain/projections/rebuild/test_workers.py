@@ -329,7 +329,7 @@ async def test_a_process_that_stands_still_does_not_stop_the_rebuild(
     assert await table(pool, FOLLOWING["usage_daily"]) == before
 
 
-@pytest.mark.parametrize("state", ["55P03", "40P01"])
+@pytest.mark.parametrize("state", ["55P03", "40P01", "25P03", "25P04"])
 async def test_a_page_that_gives_way_to_others_is_tried_again(
     pool: AsyncConnectionPool, owner: AsyncConnectionPool, database: Database, state: str
 ) -> None:
