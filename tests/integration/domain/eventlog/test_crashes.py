@@ -154,8 +154,8 @@ async def test_an_append_whose_connection_ends_between_statements_leaves_all_or_
     with pytest.raises(psycopg.OperationalError):
         await append(pool, command_id, [*writes[:place], CRASHING, *writes[place:]])
     left = await in_the_log(pool)
-    # If the crash shows before the commit is sent, the group's commands are done one by one, and the
-    # one in front of it is recorded.
+    # If the crash shows before the commit is sent, the group's commands are done one by one, and
+    # the one in front of it is recorded.
     assert left == (0, 0) or (left == (1, 0) and "group" in way)
     await append(pool, command_id, writes)
     assert await in_the_log(pool) == (count, 2)
