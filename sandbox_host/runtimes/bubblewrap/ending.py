@@ -40,11 +40,14 @@ def end_soon(init: int, pidfd: int, kill: Callable[[], object]) -> None:
     """
     try:
         namespace = os.readlink(f"/proc/{init}/ns/pid")
-        # Or it would end with the program, and kill the others itself.
-        signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
-        _kill_below(init, namespace)
     except OSError:
-        pass  # it has ended
+        kill()
+        return  # it has just ended
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            # Or it would end with the program, and kill the others itself.
+            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+        _kill_below(init, namespace)
     finally:
         kill()
     if _has_ended(pidfd, _PATIENCE_SECONDS):

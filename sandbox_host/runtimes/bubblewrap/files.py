@@ -81,7 +81,7 @@ class BoxFiles:
     def memory_bytes(self) -> int:
         """Memory behind the whole writable space, with ``/dev/shm`` and inodes.
 
-        None when it is closed; any thread may call it.
+        It is 0 once this is closed. Any thread may call it.
         """
         total = 0
         with self._in_use:
