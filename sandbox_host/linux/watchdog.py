@@ -18,9 +18,11 @@ from pathlib import Path
 
 from sandbox_host.linux.processes import acting_as, stat_fields
 
-#: Seconds between samples; the share of one CPU that sampling may take.
+#: Seconds between samples; the share of one CPU that sampling may take; and the longest pause that
+#: this share may cause, seconds: a sample can also take long because it waits.
 _INTERVAL = 0.005
 _SHARE = 0.2
+_LONGEST_PAUSE = 0.2
 
 #: Seconds between samples of CPU time; for how long one that is asked for is waited for.
 _CPU_INTERVAL = 0.25
@@ -72,10 +74,10 @@ class MemoryWatchdog:
         self.peak_processes = 0
         self.cpu_user_ms = 0.0
         self.cpu_system_ms = 0.0
-        # Threads of its own: to read about a process that is in execve(2) may take as long as it
-        # waits for a CPU, which a program can keep from it. What reads its memory must not wait so.
-        self._suspected = False
-        self._measuring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
+        # A thread for each, since all but what `_look` reads about a process that is in execve(2)
+        # may take as long as it waits for a CPU, which a program can keep from it.
+        self._looking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
+        self._measuring = ThreadPoolExecutor(max_workers=1, thread_name_prefix="exact-memory")
         self._sampling = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cpu-time")
 
     def sample_cpu(self) -> None:
@@ -95,41 +97,46 @@ class MemoryWatchdog:
         try:
             while True:
                 began = time.perf_counter()
-                measuring = loop.run_in_executor(self._measuring, self._used)
-                if not await self._measured(measuring) or measuring.result() > self._limit:
+                seen = await loop.run_in_executor(self._looking, self._look)
+                if seen > min(self.peak, self._limit) and await self._exceeds():
                     self._on_excess()
                     return
                 if began - cpu_sampled > _CPU_INTERVAL and (sampling is None or sampling.done()):
                     cpu_sampled = began
                     sampling = loop.run_in_executor(self._sampling, self._sample_cpu)
-                await asyncio.sleep(max(_INTERVAL, (time.perf_counter() - began) / _SHARE))
+                pause = max(_INTERVAL, (time.perf_counter() - began) / _SHARE)
+                await asyncio.sleep(min(pause, _LONGEST_PAUSE))
         finally:
+            self._looking.shutdown(wait=False)
             self._measuring.shutdown(wait=False)
             self._sampling.shutdown(wait=False)
 
-    async def _measured(self, measuring: asyncio.Future[int]) -> bool:
-        """Wait for a measurement; False if too much seems to be used, and how much does not show.
+    async def _exceeds(self) -> bool:
+        """Whether too much is used, or has seemed to be for long while how much does not show.
 
         A program can keep others from its shares: to read them waits for whoever changes its maps.
         """
-        waited = 0
+        loop = asyncio.get_running_loop()
+        measuring = loop.run_in_executor(self._measuring, self._measure)
+        times = 0
         while not (await asyncio.wait({measuring}, timeout=_COUNTED_SECONDS))[0]:
-            waited += 1
-            if self._suspected and waited * _COUNTED_SECONDS >= _LONGEST_SECONDS:
+            seen = await loop.run_in_executor(self._looking, self._look)
+            times = times + 1 if seen > self._limit else 0
+            if times * _COUNTED_SECONDS >= _LONGEST_SECONDS:
                 self.peak = max(self.peak, self._limit)
-                return False
-        self.peak = max(self.peak, measuring.result())
-        return True
+                return True
+        used = measuring.result()
+        self.peak = max(self.peak, used)
+        return used > self._limit
 
-    def _used(self) -> int:
-        pids = list(descendants(self._top))
-        files = self._file_bytes()
-        seen = [_resident(pid) for pid in pids]
+    def _look(self) -> int:
+        """The memory with pages that forked processes share counted for each; waits for none."""
+        seen = [_resident(pid) for pid in descendants(self._top)]
         self.peak_processes = max(self.peak_processes, sum(threads for *_, threads in seen))
-        used = _total(((own, shared) for own, shared, _ in seen), files)
-        self._suspected = used > self._limit
-        if used <= self.peak and not self._suspected:
-            return used
+        return _total(((own, shared) for own, shared, _ in seen), self._file_bytes())
+
+    def _measure(self) -> int:
+        pids, files = list(descendants(self._top)), self._file_bytes()
         with acting_as(self._uid):
             owners = _owners(pids)
             used = _total((_resident(pid)[:2] for pid in owners), files)

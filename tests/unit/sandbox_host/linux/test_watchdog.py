@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import threading
 import time
 from pathlib import Path
 
@@ -35,19 +36,34 @@ def test_only_a_parent_that_waits_in_vfork_shares_its_childs_memory(
     assert watchdog._waits_for_child(syscall) is waits
 
 
-@pytest.mark.parametrize("stands_still", [True, False])
+@pytest.mark.parametrize(
+    ("seen", "stands_still", "exceeds"),
+    [
+        ([150], False, True),
+        ([50, 50, 150], False, True),  # it grows while another measurement waits
+        ([150, 150, 50], False, False),
+        # What this host could not see because it stood still itself, as a paused one does.
+        ([150], True, False),
+    ],
+)
 async def test_only_what_does_not_show_for_long_is_too_much(
-    monkeypatch: pytest.MonkeyPatch, stands_still: bool
+    monkeypatch: pytest.MonkeyPatch, seen: list[int], stands_still: bool, exceeds: bool
 ) -> None:
-    """Not what this host could not see because it stood still itself, as a paused one does."""
     monkeypatch.setattr(watchdog, "_LONGEST_SECONDS", 0.5)
     memory = watchdog.MemoryWatchdog(os.getpid(), 100, lambda: None)
-    memory._suspected = True
+    shown = threading.Event()
+
+    def measure() -> int:
+        shown.wait()
+        return 50
+
+    monkeypatch.setattr(memory, "_look", lambda: seen.pop(0) if seen[1:] else seen[0])
+    monkeypatch.setattr(memory, "_measure", measure)
     loop = asyncio.get_running_loop()
-    measuring: asyncio.Future[int] = loop.create_future()
     loop.call_later(0.05, time.sleep, 1.0 if stands_still else 0.0)
-    loop.call_later(1.1, measuring.set_result, 50)
-    assert await memory._measured(measuring) is stands_still
+    loop.call_later(1.1, shown.set)
+    assert await memory._exceeds() is exceeds
+    shown.set()
 
 
 def test_memory_that_was_swapped_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

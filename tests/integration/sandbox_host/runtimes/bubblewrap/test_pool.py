@@ -203,8 +203,8 @@ async def test_neither_waiting_nor_making_the_box_counts_as_the_jobs(
 async def test_the_deadline_counts_from_the_programs_start(bwrap: BubblewrapRuntime) -> None:
     await _waits(bwrap)
     await asyncio.sleep(3.5)
-    program = "print('before', flush=True); import time; time.sleep(60)"
-    result = await _warm(bwrap, prepared(program, wall_seconds=3))
+    program = "echo before; sleep 60"
+    result = await _warm(bwrap, prepared(program, language="shell", wall_seconds=3))
     assert (result.verdict, result.stdout) == (Verdict.TIMED_OUT, "before\n")
     assert result.usage is not None
     assert 2990 <= result.usage.wall_ms < 30_000
