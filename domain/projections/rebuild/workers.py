@@ -32,7 +32,7 @@ class Folder(Protocol):
 class FoldingHere:
     """Folds in this process, some lanes while the rows of others are written."""
 
-    ahead = 1
+    ahead = 2
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool

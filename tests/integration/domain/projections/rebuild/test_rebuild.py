@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,8 +13,10 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from domain.database.pool import open_pool
+from domain.database.statements import load_statements
 from domain.eventlog.intent_streams import stream_of
 from domain.operations.projections import rebuild, verify
+from domain.projections import stream_folds
 from domain.projections.following.parked import parked_streams
 from domain.projections.rebuild.contract import Progress, RebuildFailed
 from domain.projections.registry import NAMES, Projections
@@ -214,6 +217,23 @@ async def test_no_row_is_lost_or_behind_while_writers_go_on(
             assert await table(pool, ROWS_BEHIND) == []
     assert await table(pool, ROWS_BEHIND) == []
     assert (await verify(pool, "intent_states")).differing == 0
+
+
+async def test_the_log_is_read_by_lanes(owner: AsyncConnectionPool) -> None:
+    """Not as a whole for each few lanes, by the index of streams, whose first rows come sooner."""
+    statements = load_statements(Path(stream_folds.__file__).with_name("stream_folds.sql"))
+    async with owner.connection() as connection, connection.transaction():
+        await connection.execute(
+            "insert into events (event_id, stream_id, version, type, schema_version, tenant_id,"
+            " command_id, metadata, data) select gen_random_uuid(), 'stream-' || n, version,"
+            " 'Made', 1, 'acme', gen_random_uuid(), '{}', '{}'"
+            " from generate_series(1, 1000) n, generate_series(1, 5) version"
+        )
+        await connection.execute("analyze events")
+        await connection.execute(statements["limits"])
+        explain = b"explain declare lanes cursor for " + statements["lanes"]
+        plan = await connection.execute(explain, {"first": 0, "end": 25})
+        assert "events_pkey" in "".join(line for (line,) in await plan.fetchall())
 
 
 async def test_what_is_written_beside_an_older_transaction_is_in_the_new_table(
