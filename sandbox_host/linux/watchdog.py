@@ -40,6 +40,9 @@ _VFORK = {"x86_64": 58}
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE_VM, _CLONE_VFORK, _CLONE_PARENT = 0x100, 0x4000, 0x8000
 
+#: How often the figures of two address spaces are compared.
+_READS = 3
+
 
 class MemoryWatchdog:
     """Watches the processes below one process: a box's PID 1, or a program's supervisor.
@@ -74,6 +77,7 @@ class MemoryWatchdog:
         self.peak_processes = 0
         self.cpu_user_ms = 0.0
         self.cpu_system_ms = 0.0
+        self._largest = 0
         # A thread for each, since all but what `_look` reads about a process that is in execve(2)
         # may take as long as it waits for a CPU, which a program can keep from it.
         self._looking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="memory")
@@ -116,6 +120,9 @@ class MemoryWatchdog:
 
         A program can keep others from its shares: to read them waits for whoever changes its maps.
         """
+        if self._largest > self._limit:  # by itself, whoever shares its pages
+            self.peak = max(self.peak, self._largest)
+            return True
         loop = asyncio.get_running_loop()
         measuring = loop.run_in_executor(self._measuring, self._measure)
         times = 0
@@ -133,70 +140,83 @@ class MemoryWatchdog:
         """The memory with pages that forked processes share counted for each; waits for none."""
         seen = [_resident(pid) for pid in descendants(self._top)]
         self.peak_processes = max(self.peak_processes, sum(threads for *_, threads in seen))
+        self._largest = max((own for own, *_ in seen), default=0)
         return _total(((own, shared) for own, shared, _ in seen), self._file_bytes())
 
     def _measure(self) -> int:
-        pids, files = list(descendants(self._top)), self._file_bytes()
+        """The memory, or so much of it that it is over the limit.
+
+        Each process is measured as soon as it is found: it may be gone soon after, and another have
+        what it had.
+        """
+        files = self._file_bytes()
         with acting_as(self._uid):
-            owners = _owners(pids)
-            used = _total((_resident(pid)[:2] for pid in owners), files)
+            used = _total((_resident(pid)[:2] for pid in _owners(self._top)), files)
             if used > self._limit:
                 # Forked processes share pages, which were counted for each; ask for exact shares.
-                # Check again which processes share their parent's memory (vfork): a parent may
-                # have begun to wait only now.
-                used = self._exactly(_owners(owners), files)
+                used = private = shared = 0
+                for pid in _owners(self._top):
+                    own, with_others = _proportional(pid)
+                    private, shared = private + own, shared + with_others
+                    used = private + max(shared, files)
+                    if used > self._limit:
+                        break
         return used
-
-    def _exactly(self, pids: list[int], files: int) -> int:
-        """The memory with exact shares, or so much of it that it is over the limit.
-
-        The largest come first: these are hardly those of which nothing can be read at once.
-        """
-        sizes = sorted(((_resident(pid)[:2], pid) for pid in pids), key=_size, reverse=True)
-        private = shared = 0
-        for _, pid in sizes:
-            exact = _proportional(pid)
-            private, shared = private + exact[0], shared + exact[1]
-            if private + max(shared, files) > self._limit:
-                break
-        return private + max(shared, files)
-
-
-def _size(each: tuple[tuple[int, int], int]) -> int:
-    return sum(each[0])
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The processes below ``pid``; orphans in a box become children of its PID 1, so all count."""
+    """The processes below ``pid``; orphans in a box become children of its PID 1, so all count.
+
+    The newest child comes first: one that lives only until it has handed on what it holds to a
+    child of its own is always the newest.
+    """
+    return (child for child, _ in _below(pid))
+
+
+def _below(pid: int) -> Iterator[tuple[int, str]]:
+    """The processes below ``pid``, each with the thread whose last child it is, if it is."""
     pending = [pid]
     while pending:
         parent = pending.pop()
         with contextlib.suppress(OSError):
             for thread in os.listdir(f"/proc/{parent}/task"):
-                text = Path(f"/proc/{parent}/task/{thread}/children").read_text()
-                children = [int(child) for child in text.split()]
-                yield from children
+                task = f"/proc/{parent}/task/{thread}"
+                children = [int(child) for child in Path(f"{task}/children").read_text().split()]
+                for child in reversed(children):
+                    yield child, task if child == children[-1] else ""
                 pending += children
 
 
-def _owners(pids: list[int]) -> list[int]:
-    """Those of ``pids`` whose memory is their own."""
-    return [pid for pid in pids if not _borrows_memory(pid)]
+def _owners(top: int) -> Iterator[int]:
+    """The processes below ``top`` whose memory is their own."""
+    return (pid for pid, task in _below(top) if not (task and _borrows_memory(pid, task)))
 
 
-def _borrows_memory(pid: int) -> bool:
+def _borrows_memory(pid: int, task: str) -> bool:
     """Whether ``pid`` still uses the memory of its parent, which waits: vfork(2), posix_spawn(3).
 
-    It does if a thread of the parent is in such a call, and ``pid`` is that thread's last child.
+    It does if it is the last child of a thread in such a call, ``task``, and has the same memory;
+    an orphan that the parent was given meanwhile has not.
     """
     with contextlib.suppress(OSError, LookupError):
-        parent = _numbers(f"/proc/{pid}/status", (b"PPid:",))[b"PPid:"]
-        for thread in os.listdir(f"/proc/{parent}/task"):
-            task = Path(f"/proc/{parent}/task/{thread}")
-            if (task / "children").read_text().split()[-1:] == [f"{pid}"]:
-                # One that is not waiting may be in execve(2): `syscall` would wait for its end.
-                return _waits(task) and _waits_for_child((task / "syscall").read_text())
+        # One that is not waiting may be in execve(2): `syscall` would wait for its end.
+        if _waits(Path(task)) and _waits_for_child(Path(f"{task}/syscall").read_text()):
+            return _share_memory(pid, int(task.rpartition("/")[2]))
     return False
+
+
+def _share_memory(pid: int, other: int) -> bool:
+    """Whether two processes have one address space, by its figures.
+
+    Not by kcmp(2), which waits for one that is in execve(2). A program can make another address
+    space with the same figures, and so use twice as much as it may.
+    """
+    # They change while they are read, if the child is at work.
+    return any(_figures(pid) == _figures(other) for _ in range(_READS))
+
+
+def _figures(pid: int) -> dict[bytes, int]:
+    return _numbers(f"/proc/{pid}/status", (b"Vm", b"Rss"))
 
 
 def _waits(task: Path) -> bool:
@@ -254,11 +274,23 @@ def _status(pid: int) -> dict[bytes, int]:
 
 def _proportional(pid: int) -> tuple[int, int]:
     """Private and shared bytes, shared pages divided by users, if ``smaps_rollup`` is readable."""
-    found = _numbers(f"/proc/{pid}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
+    found = _shares(pid)
     if not found:
         return _resident(pid)[:2]
     own = found.get(b"Pss_Anon:", 0) + found.get(b"SwapPss:", 0) + _status(pid).get(b"VmPTE:", 0)
     return own * _KIB, found.get(b"Pss_Shmem:", 0) * _KIB
+
+
+def _shares(pid: int) -> dict[bytes, int]:
+    """Of ``smaps_rollup``; that of another thread if the first has ended, as in `_status`."""
+    names = (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:")
+    found = _numbers(f"/proc/{pid}/smaps_rollup", names)
+    if not found:
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):  # a process's files are under its id too
+                if found := _numbers(f"/proc/{thread}/smaps_rollup", names):
+                    break
+    return found
 
 
 def _numbers(path: str, names: tuple[bytes, ...]) -> dict[bytes, int]:

@@ -115,10 +115,9 @@ class OpenFiles:
         """What the processes ``pids`` hold; call it in a worker thread, whose user it changes.
 
         Args:
-            pids: the program's processes.
+            pids: the program's processes, each of which is looked at as soon as it is found.
             reaper: the process whose counters include ended ones; None after the program's end.
         """
-        pids = [*pids]
         usage = OpenFileUsage()
         unreadable: dict[int, int] = {}
         tasks = []
