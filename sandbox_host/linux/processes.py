@@ -1,4 +1,4 @@
-"""Identifies processes, even when PIDs are reused; reads how they ended; in-memory files."""
+"""Finds and identifies processes, even when PIDs are reused; how they ended; in-memory files."""
 
 from __future__ import annotations
 
@@ -44,6 +44,29 @@ def is_alive(tag: str) -> bool:
         return namespace != _pid_namespace() or _start_time(pid) == started
     except OSError:
         return True
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The processes below ``pid``; orphans in a box become children of its PID 1, so all count.
+
+    The newest child comes first: one that lives only until it has handed on what it holds to a
+    child of its own is always the newest.
+    """
+    return (child for child, _ in below(pid))
+
+
+def below(pid: int) -> Iterator[tuple[int, str]]:
+    """As `descendants`; with each, the folder of the thread whose last child it is, else ""."""
+    pending = [pid]
+    while pending:
+        parent = pending.pop()
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                task = f"/proc/{parent}/task/{thread}"
+                children = [int(child) for child in Path(f"{task}/children").read_text().split()]
+                for child in reversed(children):
+                    yield child, task if child == children[-1] else ""
+                pending += children
 
 
 def adopt_orphans() -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sandbox_host.linux.processes import acting_as, stat_fields
+from sandbox_host.linux.processes import acting_as, below, descendants, stat_fields
 
 #: Seconds between samples; the share of one CPU that sampling may take; and the longest pause that
 #: this share may cause, seconds: a sample can also take long because it waits.
@@ -164,32 +164,9 @@ class MemoryWatchdog:
         return used
 
 
-def descendants(pid: int) -> Iterator[int]:
-    """The processes below ``pid``; orphans in a box become children of its PID 1, so all count.
-
-    The newest child comes first: one that lives only until it has handed on what it holds to a
-    child of its own is always the newest.
-    """
-    return (child for child, _ in _below(pid))
-
-
-def _below(pid: int) -> Iterator[tuple[int, str]]:
-    """The processes below ``pid``, each with the thread whose last child it is, if it is."""
-    pending = [pid]
-    while pending:
-        parent = pending.pop()
-        with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                task = f"/proc/{parent}/task/{thread}"
-                children = [int(child) for child in Path(f"{task}/children").read_text().split()]
-                for child in reversed(children):
-                    yield child, task if child == children[-1] else ""
-                pending += children
-
-
 def _owners(top: int) -> Iterator[int]:
     """The processes below ``top`` whose memory is their own."""
-    return (pid for pid, task in _below(top) if not (task and _borrows_memory(pid, task)))
+    return (pid for pid, task in below(top) if not (task and _borrows_memory(pid, task)))
 
 
 def _borrows_memory(pid: int, task: str) -> bool:

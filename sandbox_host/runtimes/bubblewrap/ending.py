@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from sandbox_host.linux.cpus import threads_of, unbind
-from sandbox_host.linux.watchdog import descendants
+from sandbox_host.linux.processes import descendants
 from sandbox_host.runtimes.bubblewrap.keeper import hasten, hasten_thread
 
 #: How long PID 1 is spared while the processes below it are killed; and a box that ends within so

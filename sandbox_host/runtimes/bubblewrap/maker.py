@@ -11,8 +11,8 @@ from domain.contracts.job import JobLimits
 from sandbox_host.linux.box_users import BUBBLEWRAP_USERS, NoUserFree
 from sandbox_host.linux.cgroups.types import Cgroup, GroupUsage
 from sandbox_host.linux.network_watch import NetworkWatch
-from sandbox_host.linux.processes import sealed_file
-from sandbox_host.linux.watchdog import descendants, private_bytes, run_ms
+from sandbox_host.linux.processes import descendants, sealed_file
+from sandbox_host.linux.watchdog import private_bytes, run_ms
 from sandbox_host.run.events import security_event
 from sandbox_host.runtimes.base import RuntimeFailure, TooSlow
 from sandbox_host.runtimes.bubblewrap import command_line, shell

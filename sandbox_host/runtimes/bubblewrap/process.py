@@ -17,8 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sandbox_host.linux.pipes import PipeReader, PipeWriter
-from sandbox_host.linux.processes import returncode_of
-from sandbox_host.linux.watchdog import descendants
+from sandbox_host.linux.processes import descendants, returncode_of
 from sandbox_host.run.output import CappedStream
 from sandbox_host.run.verdicts import Kill
 from sandbox_host.runtimes.base import BoxGone, RuntimeFailure

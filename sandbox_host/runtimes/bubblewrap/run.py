@@ -13,7 +13,8 @@ from domain.contracts.job import Behaviour, Usage
 from sandbox_host.linux.behaviour import ProgramWatch
 from sandbox_host.linux.cgroups.types import GroupUsage
 from sandbox_host.linux.cpus import bind
-from sandbox_host.linux.watchdog import MemoryWatchdog, descendants
+from sandbox_host.linux.processes import descendants
+from sandbox_host.linux.watchdog import MemoryWatchdog
 from sandbox_host.run.background import in_background, when
 from sandbox_host.run.events import security_event
 from sandbox_host.run.verdicts import Ending, Kill

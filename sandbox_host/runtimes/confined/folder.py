@@ -133,20 +133,25 @@ class ProgramFolder:
             os.chown(path, self._uid, self._uid)
 
     def measure(
-        self, limit_bytes: int, pids: Iterable[int] = (), reaper: int | None = None
+        self,
+        limit_bytes: int,
+        found: Iterable[tuple[int, str]] = (),
+        reaper: int | None = None,
     ) -> Measured:
         """What the program's files take now, including deleted files that it has open.
 
         Args:
             limit_bytes: for all files together, and for each one (RLIMIT_FSIZE).
-            pids: see `OpenFiles.look`.
+            found: see `OpenFiles.look`.
             reaper: see `OpenFiles.look`.
         """
         with self._in_use:
-            return Measured() if self._removed else self._measure(limit_bytes, pids, reaper)
+            return Measured() if self._removed else self._measure(limit_bytes, found, reaper)
 
-    def _measure(self, limit_bytes: int, pids: Iterable[int], reaper: int | None) -> Measured:
-        usage = self._open_files.look(pids, reaper)
+    def _measure(
+        self, limit_bytes: int, found: Iterable[tuple[int, str]], reaper: int | None
+    ) -> Measured:
+        usage = self._open_files.look(found, reaper)
         meter = _Meter(limit_bytes, usage.disk_bytes)
         meter.walk(self._descriptor, 0)
         on_disk, entries_on_disk = meter.bytes, meter.inodes

@@ -42,6 +42,9 @@ _MAX_MAPS = 16 * 1024**2
 #: nothing more, and is ignored.)
 _MAX_UNREADABLE = 3
 
+#: How many processes are tried, one after the other, that may hold what one that has ended held.
+_HEIRS = 50
+
 #: How long one look waits for what may take long, seconds; and how often in a row it does so in
 #: vain until a program counts as over the limit.
 _PATIENCE_SECONDS, _MAX_WAITS = 0.5, 10
@@ -111,25 +114,26 @@ class OpenFiles:
         self._waits = 0
         self._closer_last = OpenFileUsage()
 
-    def look(self, pids: Iterable[int], reaper: int | None) -> OpenFileUsage:
-        """What the processes ``pids`` hold; call it in a worker thread, whose user it changes.
+    def look(self, found: Iterable[tuple[int, str]], reaper: int | None) -> OpenFileUsage:
+        """What processes hold; call it in a worker thread, whose user it changes.
 
         Args:
-            pids: the program's processes, each of which is looked at as soon as it is found.
+            found: the program's processes, as `sandbox_host.linux.processes.below` gives them; each
+                is looked at as soon as it is found.
             reaper: the process whose counters include ended ones; None after the program's end.
         """
         usage = OpenFileUsage()
         unreadable: dict[int, int] = {}
         tasks = []
         with acting_as(self._uid):
-            for pid in pids:
+            for pid, parent in found:
                 try:
                     if (task := self._note_open(pid, usage)) is not None:
                         tasks.append(task)
                 except PermissionError:
                     unreadable[pid] = self._unreadable.get(pid, 0) + 1
-                except OSError:
-                    continue  # it is gone
+                except OSError:  # it is gone
+                    self._note_heirs(parent, usage)
                 if usage.entries > _MAX_OPEN:
                     usage.uncountable = True
                     break
@@ -140,6 +144,18 @@ class OpenFiles:
         self._add_closer_look(tasks, reaper, usage)
         self._settle(usage)
         return usage
+
+    def _note_heirs(self, parent: str, usage: OpenFileUsage) -> None:
+        """Note what the newest child of a thread holds, whose newest child has just ended.
+
+        A program can hand on its files from one process to the next, each of which lives for less
+        time than it takes to look at it. Most looks come too late, but some do not.
+        """
+        for _ in range(_HEIRS if parent else 0):
+            with contextlib.suppress(OSError):
+                *_, newest = Path(f"{parent}/children").read_text().split() or [""]
+                if not newest or self._note_open(int(newest), usage):
+                    return
 
     def _note_open(self, pid: int, usage: OpenFileUsage) -> str | None:
         """Note what has a descriptor; the process's folder in ``/proc``, if it has files."""

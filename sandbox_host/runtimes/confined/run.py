@@ -15,8 +15,9 @@ from typing import Any
 from domain.contracts.job import Behaviour, Usage
 from sandbox_host.linux.behaviour import ProgramWatch, Refusal, RefusalLog, Refusals
 from sandbox_host.linux.cpus import ProgramCpus
+from sandbox_host.linux.processes import below, descendants
 from sandbox_host.linux.quotas import PENDING_SIGNALS
-from sandbox_host.linux.watchdog import MemoryWatchdog, descendants
+from sandbox_host.linux.watchdog import MemoryWatchdog
 from sandbox_host.run.background import in_background, when
 from sandbox_host.run.verdicts import Ending, Kill
 from sandbox_host.runtimes.base import (
@@ -227,8 +228,8 @@ class ConfinedRun:
     async def _measure(self, supervisor: int | None = None) -> Measured:
         """What the files take now; ``supervisor`` is None after the program's end."""
         limit = self._record.job.job.limits.disk_bytes
-        pids = descendants(supervisor) if supervisor is not None else ()
-        return await asyncio.to_thread(self._folder.measure, limit, pids, supervisor)
+        found = below(supervisor) if supervisor is not None else ()
+        return await asyncio.to_thread(self._folder.measure, limit, found, supervisor)
 
 
 def _threads_of(uid: int) -> int:

@@ -15,8 +15,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from sandbox_host.linux.processes import host_tag
-from sandbox_host.linux.watchdog import descendants
+from sandbox_host.linux.processes import descendants, host_tag
 from sandbox_host.runtimes.bubblewrap import keeper as bwrap_keeper
 
 #: Every process of a box has this in the environment that it starts with, and a mark of its run.

@@ -16,8 +16,7 @@ import pytest
 import pytest_asyncio
 
 from domain.contracts.job import SandboxResult, Verdict
-from sandbox_host.linux.processes import host_tag
-from sandbox_host.linux.watchdog import descendants
+from sandbox_host.linux.processes import descendants, host_tag
 from sandbox_host.run.job import MAX_ARGUMENT_BYTES, PreparedJob
 from sandbox_host.runtimes.base import RunControl
 from sandbox_host.runtimes.bubblewrap.keeper import PREFIX

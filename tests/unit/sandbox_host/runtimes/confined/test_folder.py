@@ -171,7 +171,7 @@ class Program:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.pids = [self._process.pid]
+        self.found = [(self._process.pid, "")]
 
     def do(self, statement: str) -> None:
         assert self._process.stdin is not None
@@ -203,40 +203,40 @@ def program() -> Iterator[Program]:
 
 
 def test_what_is_open_without_a_name_counts(folder: ProgramFolder, program: Program) -> None:
-    before = folder.measure(LIMIT, program.pids).disk_bytes
+    before = folder.measure(LIMIT, program.found).disk_bytes
     program.open_without_a_name(folder, 300_000)
-    assert folder.measure(LIMIT, program.pids).disk_bytes - before >= 300_000
+    assert folder.measure(LIMIT, program.found).disk_bytes - before >= 300_000
     program.do("again = os.dup(file)")
-    assert folder.measure(LIMIT, program.pids).disk_bytes - before < 600_000
+    assert folder.measure(LIMIT, program.found).disk_bytes - before < 600_000
     program.do("os.close(again)")
-    assert folder.measure(300_000, program.pids).full
+    assert folder.measure(300_000, program.found).full
     program.do("os.close(file)")
-    assert folder.measure(LIMIT, program.pids).disk_bytes == before
+    assert folder.measure(LIMIT, program.found).disk_bytes == before
 
 
 def test_what_is_only_mapped_counts_as_large_as_it_was_last_seen(
     folder: ProgramFolder, program: Program
 ) -> None:
-    before = folder.measure(LIMIT, program.pids).disk_bytes
+    before = folder.measure(LIMIT, program.found).disk_bytes
     program.open_without_a_name(folder, 300_000)
-    open_bytes = folder.measure(LIMIT, program.pids).disk_bytes
+    open_bytes = folder.measure(LIMIT, program.found).disk_bytes
     program.map_and_close()
-    assert folder.measure(LIMIT, program.pids).disk_bytes == open_bytes
+    assert folder.measure(LIMIT, program.found).disk_bytes == open_bytes
     program.do("libc.munmap(ctypes.c_void_p(at), 4096)")
-    assert folder.measure(LIMIT, program.pids).disk_bytes == before
+    assert folder.measure(LIMIT, program.found).disk_bytes == before
 
 
 def test_what_was_never_seen_before_it_was_only_mapped_counts_as_what_was_written(
     folder: ProgramFolder, program: Program
 ) -> None:
-    before = folder.measure(LIMIT, program.pids).disk_bytes
+    before = folder.measure(LIMIT, program.found).disk_bytes
     program.open_without_a_name(folder, 30_000_000)
     program.map_and_close()
-    assert folder.measure(LIMIT, program.pids).disk_bytes - before >= 30_000_000
+    assert folder.measure(LIMIT, program.found).disk_bytes - before >= 30_000_000
 
 
 def test_more_open_files_than_are_looked_at_are_over_the_limit(
     folder: ProgramFolder, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confined_open_files, "_MAX_OPEN", 0)
-    assert folder.measure(LIMIT, program.pids).full
+    assert folder.measure(LIMIT, program.found).full

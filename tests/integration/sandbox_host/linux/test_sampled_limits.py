@@ -1,0 +1,95 @@
+"""Limits that are held by sampling, against programs that hide from a sample what they hold."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import pytest
+
+from domain.contracts.job import Verdict
+from tests.support.sandbox.runtimes import open_runtime, prepared, run
+
+#: An orphan becomes the last child of a process that waits for one with which it shares memory.
+_ADOPTED_BY_ONE_IN_VFORK = """\
+import ctypes, os, time
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+os.mkfifo("fifo")
+if os.fork() == 0:
+    if os.fork() == 0:
+        time.sleep(1)
+        held = bytearray(b"x") * (200 << 20)
+        time.sleep(5)
+        os._exit(0)
+    time.sleep(0.5)
+    os._exit(0)
+blocked = [(os.POSIX_SPAWN_OPEN, 0, "fifo", os.O_RDONLY, 0)]
+os.posix_spawn("/bin/true", ["true"], {}, file_actions=blocked)
+"""
+
+#: Hands on what it holds from one process to the next, each of which ends at once, beside many that
+#: take time to be looked at.
+_HANDED_ON = """\
+import mmap, os, sys, time
+for _ in range(200):
+    if os.fork() == 0:
+        time.sleep(30)
+if os.fork():
+    time.sleep(6)
+    sys.exit()
+{hold}
+until = time.monotonic() + 6
+while time.monotonic() < until:
+    {grow}
+    if os.fork():
+        os._exit(0)
+"""
+_MEMORY = _HANDED_ON.format(
+    hold="held = mmap.mmap(-1, 200 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)",
+    grow="if held.tell() < len(held): held.write(b'x' * (1 << 20))",
+)
+_DISK = _HANDED_ON.format(
+    hold="held = []",
+    grow="""if len(held) < 100:
+        held.append(os.open("gone", os.O_RDWR | os.O_CREAT))
+        os.unlink("gone")
+        os.write(held[-1], b"x" * (1 << 20))""",
+)
+
+#: Forked processes share sixty megabytes, and the first thread of the one that made them has ended.
+_WITHOUT_FIRST_THREAD = """\
+import ctypes, os, threading, time
+def fill():
+    time.sleep(0.5)
+    held = bytearray(b"x") * (60 << 20)
+    for _ in range(20):
+        if os.fork() == 0:
+            time.sleep(2)
+            os._exit(0)
+    time.sleep(1)
+    os._exit(0)
+threading.Thread(target=fill).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.parametrize("name", ["bubblewrap-rlimits", "confined"])
+@pytest.mark.parametrize(
+    ("source", "verdict"),
+    [
+        pytest.param(_ADOPTED_BY_ONE_IN_VFORK, Verdict.OUT_OF_MEMORY, id="adopted in vfork"),
+        pytest.param(_MEMORY, Verdict.OUT_OF_MEMORY, id="memory handed on"),
+        pytest.param(_DISK, Verdict.DISK_LIMIT, id="deleted files handed on"),
+        pytest.param(_WITHOUT_FIRST_THREAD, Verdict.SUCCEEDED, id="first thread ended"),
+    ],
+)
+async def test_what_a_program_holds_is_seen_whoever_holds_it(
+    name: str, source: str, verdict: Verdict
+) -> None:
+    if name != "confined" and verdict is Verdict.DISK_LIMIT:
+        pytest.skip("a box's file system has its size")
+    program = prepared(
+        source, wall_seconds=20, processes=256, memory_bytes=100 << 20, disk_bytes=32 << 20
+    )
+    async with aclosing(await open_runtime(name)) as runtime:
+        result = await run(runtime, program)
+    assert result.verdict is verdict, result
