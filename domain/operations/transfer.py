@@ -166,12 +166,15 @@ async def import_events(
         return done
 
 
-async def end_import(admin_url: str, *, give_up: bool) -> bool:
+async def end_import(
+    admin_url: str, *, give_up: bool, confirm: Callable[[], object] = lambda: None
+) -> bool:
     """End an import that broke off once it was certain; returns whether there was one.
 
     Args:
         admin_url: as for `import_events`.
         give_up: forget what it has not moved yet; else move it.
+        confirm: called before something is forgotten; nothing is if it raises.
 
     Raises:
         ImportRefused: another import runs, the connection is not the owner's, or what is left
@@ -183,6 +186,7 @@ async def end_import(admin_url: str, *, give_up: bool) -> bool:
         if not await staging.begin():
             return False
         if give_up:
+            confirm()
             await staging.give_up()
         else:
             await staging.move(_write_read_model)

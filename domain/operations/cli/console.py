@@ -143,8 +143,13 @@ def fail(message: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
-def confirm(question: str, yes: bool) -> None:
+def confirm(question: str, yes: bool, *, dry_run: bool = True) -> None:
     """Go on only if the operator agrees, when asked or beforehand with --yes.
+
+    Args:
+        question: can be answered with yes or no.
+        yes: they have agreed beforehand.
+        dry_run: whether --dry-run goes with the command.
 
     Raises:
         Failure: standard input is no terminal, so nobody can be asked.
@@ -153,9 +158,8 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Failure(
-            "nobody can confirm, as standard input is no terminal: try --dry-run, then use --yes"
-        )
+        advice = "try --dry-run, then use --yes" if dry_run else "use --yes"
+        raise Failure(f"nobody can confirm, as standard input is no terminal: {advice}")
     if not asked(question, err=True):
         raise typer.Abort
 

@@ -269,11 +269,13 @@ def _end(give_up: bool, yes: bool, json: bool) -> None:
     """Finish an import that broke off, or forget its rest."""
     done = "given_up" if give_up else "resumed"
     said = "the rest of the import is forgotten" if give_up else "the import is finished"
-    if give_up:
-        confirm("Forget what the import has not moved into the log? What was moved stays.", yes)
+
+    def agree() -> None:
+        question = "Forget what the import has not moved into the log? What was moved stays."
+        confirm(question, yes, dry_run=False)
 
     async def work(_: AsyncConnectionPool) -> None:
-        there_was_one = await end_import(owner_url(), give_up=give_up)
+        there_was_one = await end_import(owner_url(), give_up=give_up, confirm=agree)
         if json:
             print_json({done: there_was_one})
         else:

@@ -603,6 +603,10 @@ async def test_a_rest_that_cannot_be_imported_can_be_given_up(
         breaking.setattr(Staging, "move", breaks)
         with pytest.raises(ConnectionError):
             await imported(target, exported_file)
+    arguments = ("events", "import", "--give-up")
+    unsure = await qlp(*arguments, url=target.url, DATABASE_ADMIN_URL=target.admin_url)
+    complaint = "nobody can confirm, as standard input is no terminal: use --yes\n"
+    assert (unsure.code, unsure.err) == (1, f"qlp: {complaint}")
     assert await end_import(target.admin_url, give_up=True)
     assert not await end_import(target.admin_url, give_up=True)
     event = NewEvent(uuid4(), "Happened", 1, {})

@@ -175,6 +175,8 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
     options = ("events", "import", "--give-up", "--yes", "--json")
     given_up = await qlp(*options, url=url, DATABASE_ADMIN_URL=admin_url)
     assert (given_up.code, given_up.json) == (0, {"given_up": False})
+    unasked = await qlp("events", "import", "--give-up", url=url, DATABASE_ADMIN_URL=admin_url)
+    assert (unasked.code, "no import broke off" in unasked.err) == (0, True)
     stdin = gzip.compress(path.read_bytes())
     packed = await qlp_with_stdin(stdin, *arguments, url=url, DATABASE_ADMIN_URL=admin_url)
     assert (packed.code, "gunzip -c" in packed.err) == (1, True)
