@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import stat
 import sys
@@ -15,9 +16,12 @@ from typing import Annotated, BinaryIO
 import typer
 from psycopg_pool import AsyncConnectionPool
 
+from domain.contracts.envelope import TENANT_PATTERN
 from domain.eventlog.digests import StoredEvent
 from domain.eventlog.heads import FORMAT, Heads, InvalidHeads
-from domain.eventlog.scan import Filter
+from domain.eventlog.intent_streams import stream_of
+from domain.eventlog.log import EventLog
+from domain.eventlog.scan import Filter, LogScanner
 from domain.eventlog.staging import Staged
 from domain.eventlog.transfer import MAX_TRAILER_BYTES, InvalidExport, encode_line, next_of
 from domain.operations.cli.console import (
@@ -28,6 +32,7 @@ from domain.operations.cli.console import (
     confirm,
     note,
     owner_url,
+    parse_intent_id,
     print_json,
     printable,
     run,
@@ -45,12 +50,17 @@ Types = Annotated[
     typer.Option("--type", help="Only types like this, for example 'IntentF*'; may be repeated."),
 ]
 
+#: What event types consist of, and the wildcards of `Filter`.
+_TYPE_PATTERN = re.compile(r"[\w.*?-]*", re.ASCII)
+
 
 @events.command("tail")
 def events_tail(
     tenant: Tenant = None,
     types: Types = None,
-    stream: Annotated[str | None, typer.Option(help="Only this stream, by its full id.")] = None,
+    stream: Annotated[
+        str | None, typer.Option(help="Only this stream, by its id or that of its intent.")
+    ] = None,
     start: Annotated[
         str, typer.Option("--from", help="now, start or, with --stream, a version.")
     ] = "now",
@@ -62,30 +72,65 @@ def events_tail(
     """
 
     async def work(pool: AsyncConnectionPool) -> None:
+        wanted = _wanted(tenant, types)
         tail = Tail(pool, nobody_reads)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, tail.stop)
         if sys.stdout.isatty():
             note("waiting for events; Ctrl-C ends")
         show = _show_json if json else _show
-        async with aclosing(
-            _followed(tail, Filter(tenant, tuple(types or ())), stream, start)
-        ) as f:
-            async for event in f:
+        async with aclosing(await _followed(pool, tail, wanted, stream, start)) as followed:
+            async for event in followed:
                 if not _written(show, event):
                     return
 
     run(work)
 
 
-def _followed(
-    tail: Tail, wanted: Filter, stream: str | None, start: str
+def _wanted(tenant: str | None, types: Sequence[str] | None) -> Filter:
+    """What --tenant and --type select.
+
+    Raises:
+        Failure: that is nothing, whatever will be recorded.
+    """
+    if tenant is not None and not re.match(TENANT_PATTERN, tenant):
+        raise Failure(f"{tenant!r} is not the id of a tenant")
+    for pattern in types or ():
+        if not _TYPE_PATTERN.fullmatch(pattern):
+            raise Failure(
+                f"--type {pattern!r} matches no event: types have letters, digits, '_', '.' and "
+                "'-'; * stands for any text, ? for one character"
+            )
+    return Filter(tenant, tuple(types or ()))
+
+
+async def _followed(
+    pool: AsyncConnectionPool, tail: Tail, wanted: Filter, stream: str | None, start: str
 ) -> AsyncGenerator[StoredEvent, None]:
     if stream is not None:
-        return tail.stream(stream, wanted, after_version=_after_version(start))
+        after = _after_version(start)
+        return tail.stream(await _stream(pool, stream), wanted, after_version=after)
     if start not in ("now", "start"):
         raise Failure(f"--from {start}: must be now or start; a version needs --stream")
+    tenant = wanted.tenant_id
+    if tenant is not None and not await EventLog(pool).streams(tenant, 1):
+        note(f"the tenant {tenant} has no events so far")
     return tail.log(wanted, from_start=start == "start")
+
+
+async def _stream(pool: AsyncConnectionPool, given: str) -> str:
+    """The stream with this id, or of the intent with this id, whose first event may yet come.
+
+    Raises:
+        Failure: the log has no such stream, and it is no intent's id.
+    """
+    scanner = LogScanner(pool)
+    if await scanner.stream_version(given):
+        return given
+    stream = stream_of(parse_intent_id(given))
+    if not await scanner.stream_version(stream):
+        note(f"the stream {stream} has no events so far")
+    return stream
 
 
 def _after_version(start: str) -> int | None:
@@ -139,7 +184,7 @@ def events_export(
     begin = _heads(after)
 
     async def work(pool: AsyncConnectionPool) -> None:
-        wanted = Filter(tenant, tuple(types or ()))
+        wanted = _wanted(tenant, types)
         with _target(file) as target, progress_bar("exporting", quiet=json) as bar:
             done = await export_events(pool, wanted, begin, target.write, bar.show)
         if json:

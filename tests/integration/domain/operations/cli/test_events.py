@@ -89,11 +89,31 @@ async def test_tail_writes_cloudevents_of_a_stream_from_a_version_for_scripts(
 ) -> None:
     for version in range(3):
         await append(pool, "s", version, f"T{version}")
-    arguments = ("--stream", "s", "--from", "2", "--type", "T[2]", "--type", "T2", "--json")
+    arguments = ("--stream", "s", "--from", "2", "--type", "T2", "--json")
     async with tail(database, *arguments) as process:
         event = json.loads(await line(process))
         assert (event["subject"], event["streamversion"], event["type"]) == ("s", 3, "qlp.T2")
         assert event["data"] == {"at": "now"}
+
+
+async def test_tail_takes_the_id_of_an_intent_and_says_what_is_not_there_yet(
+    pool: AsyncConnectionPool, database: Database
+) -> None:
+    intent_id = await Recorder(pool).submitted()
+    async with tail(database, "--stream", str(intent_id), "--from", "start", "--json") as process:
+        assert json.loads(await line(process))["subject"] == f"intent-{intent_id}"
+    unknown = uuid4()
+    for option, value, says in (
+        ("--stream", str(unknown), f"the stream intent-{unknown} has no events so far"),
+        ("--tenant", "nobody", "the tenant nobody has no events so far"),
+    ):
+        async with tail(database, option, value, "--json") as process:
+            assert process.stderr is not None
+            async with asyncio.timeout(60):
+                assert await process.stderr.readline() == f"{says}\n".encode()
+            process.send_signal(signal.SIGINT)
+            out, _ = await process.communicate()
+            assert (process.returncode, out) == (0, b"")
 
 
 async def test_tail_waits_for_what_may_still_come_before(
@@ -226,6 +246,9 @@ async def test_one_odd_event_stops_none_of_the_commands_that_read_every_event(
     [
         (("tail", "--from", "3"), "a version needs --stream"),
         (("tail", "--from", "soon", "--stream", "s"), "must be now, start or a version"),
+        (("tail", "--stream", "bad"), "'bad' is not an id"),
+        (("tail", "--type", "bad type["), "--type 'bad type[' matches no event"),
+        (("tail", "--tenant", "Acme"), "'Acme' is not the id of a tenant"),
         (("export", "--after", "x"), "No such file or directory; it must be an export's file"),
         (("export", "--after", "h1.x"), "'next' of an export's trailer was cut off, or changed"),
         (("export", "--after", __file__), "the last line is no trailer"),
