@@ -81,6 +81,7 @@ class Staged:
         streams: number of streams they belong to.
         known: number of events that are already in the log, identical.
         tenants: number of tenants they belong to.
+        partial: number of streams of which the files lack versions, which the log has.
         left_out: number of events in the files that were left out on purpose, and not staged.
     """
 
@@ -88,6 +89,7 @@ class Staged:
     streams: int
     known: int
     tenants: int
+    partial: int
     left_out: int = 0
 
     @property

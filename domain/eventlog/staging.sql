@@ -100,7 +100,9 @@ limit 1
 
 -- name: count
 select count(*), count(distinct stream_id), count(*) filter (where known),
-    count(distinct tenant_id)
+    count(distinct tenant_id),
+    (select count(*) from (
+        select from import_events group by stream_id having max(version) <> count(*)) partial)
 from (
     select i.stream_id, i.tenant_id,
         exists (select from events e where e.stream_id = i.stream_id and e.version = i.version)

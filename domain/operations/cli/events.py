@@ -411,6 +411,11 @@ def _report(done: Imported, dry_run: bool, json: bool) -> None:
                     "rows": done.rows, "unfinished": done.unfinished,
                     "unknown": done.unknown, "parked": done.parked,
                     "first_parked": done.first_parked})  # fmt: skip
+    elif dry_run and done.staged.partial:
+        note(
+            f"{done.staged.partial} streams of the file lack versions that this log has: the file "
+            "alone can be imported here, but not into a log without them; nothing was imported"
+        )
     elif dry_run:
         note("the file is complete and can be imported; nothing was imported")
     else:

@@ -202,6 +202,26 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
     assert (packed.code, "gunzip -c" in packed.err) == (1, True)
 
 
+async def test_a_dry_run_says_that_a_file_lacks_what_only_this_log_has(
+    pool: AsyncConnectionPool, database: Database, tmp_path: Path
+) -> None:
+    await Recorder(pool).finished()
+    path = str(tmp_path / "events.jsonl")
+
+    async def looked_at(*filters: str) -> Any:
+        assert (await qlp("events", "export", path, *filters, url=database.url)).code == 0
+        arguments = ("events", "import", path, "--dry-run")
+        said = await qlp(*arguments, url=database.url, DATABASE_ADMIN_URL=database.admin_url)
+        assert (said.code, "nothing was imported" in said.err) == (0, True)
+        Path(path).unlink()
+        return said
+
+    partial = await looked_at("--type", "*Run*")
+    assert "1 streams of the file lack versions that this log has" in partial.err
+    assert "complete" not in partial.err
+    assert "the file is complete and can be imported" in (await looked_at()).err
+
+
 async def test_one_odd_event_stops_none_of_the_commands_that_read_every_event(
     pool: AsyncConnectionPool, database: Database, tmp_path: Path
 ) -> None:
