@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import signal
 import stat
 import sys
@@ -197,7 +198,7 @@ def events_export(
         else:
             note(f"exported {done.events} events, {done.unknown} of unknown types")
             if file != "-":
-                note(f"what is recorded from now on: qlp events export --after {file} FILE")
+                note(f"what is recorded from now on: {_next_export(file, wanted)} FILE")
             if done.odd:
                 note(f"{done.odd} have data that only PostgreSQL takes for JSON, exported as text:")
                 _list(done.odd, done.first_odd)
@@ -207,6 +208,16 @@ def events_export(
             "--json prints the report on standard output: name a file for the events"
         )
     run(work)
+
+
+def _next_export(file: str, wanted: Filter) -> str:
+    """The command that exports what follows, for a shell; without the new file's name."""
+    options = ["--after", file]
+    if wanted.tenant_id is not None:
+        options += ["--tenant", wanted.tenant_id]
+    for pattern in wanted.types:
+        options += ["--type", pattern]
+    return shlex.join(["qlp", "events", "export", *options])
 
 
 def _heads(after: str | None) -> Heads:

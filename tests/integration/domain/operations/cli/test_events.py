@@ -202,6 +202,16 @@ async def check_import(path: Path, url: str, admin_url: str) -> None:
     assert (packed.code, "gunzip -c" in packed.err) == (1, True)
 
 
+async def test_an_export_names_the_command_for_what_follows_with_its_filters(
+    database: Database, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "some events")
+    filters = ("--tenant", "acme", "--type", "Intent*", "--type", "T")
+    said = await qlp("events", "export", path, *filters, url=database.url)
+    command = f"qlp events export --after '{path}' --tenant acme --type 'Intent*' --type T FILE"
+    assert said.err.splitlines()[-1] == f"what is recorded from now on: {command}"
+
+
 async def test_a_dry_run_says_that_a_file_lacks_what_only_this_log_has(
     pool: AsyncConnectionPool, database: Database, tmp_path: Path
 ) -> None:
