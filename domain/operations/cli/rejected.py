@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from psycopg_pool import AsyncConnectionPool
 
-from domain.messaging.rejected import RejectedMessages
+from domain.messaging.rejected import RejectedMessage, RejectedMessages
 from domain.operations.cli.console import (
     AsJson,
     DryRun,
@@ -36,15 +36,34 @@ def rejected_list(limit: Limit = 20, json: AsJson = False) -> None:
     async def work(pool: AsyncConnectionPool) -> None:
         found = (await RejectedMessages(pool).list(limit=limit)).items
         if json:
-            print_json({"items": found})
+            print_json({"items": [_shown(message) for message in found]})
             return
         rows = [
-            (m.id, m.last_seen_at, m.source, m.deliveries, m.reason, m.description) for m in found
+            (
+                *(m.id, m.last_seen_at, m.source, m.tenant_id, m.message_id),
+                *(m.deliveries, m.reason, m.description),
+            )
+            for m in found
         ]
-        columns = ("id", "last seen", "source", "deliveries", "reason", "description")
-        print_table(columns, rows, "no message was rejected")
+        print_table(
+            (
+                *("id", "last seen", "source", "tenant", "message"),
+                *("deliveries", "reason", "description"),
+            ),
+            rows,
+            "no message was rejected",
+        )
 
     run(work)
+
+
+def _shown(message: RejectedMessage) -> dict[str, Any]:
+    """A rejected message without its body."""
+    return {
+        name: getattr(message, name)
+        for name in RejectedMessage.__dataclass_fields__
+        if name != "body"
+    } | {"body_bytes": len(message.body)}
 
 
 @rejected.command("purge")
@@ -88,7 +107,9 @@ def rejected_show(
         if json:
             print_json(message)
             return
-        typer.echo(printable(f"{message.reason}: {message.description}\n"))
-        typer.echo(printable(message.body.decode(errors="backslashreplace")))
+        for name, value in _shown(message).items():
+            if value is not None:
+                typer.echo(printable(f"{name}: {value}"))
+        typer.echo("\n" + printable(message.body.decode(errors="backslashreplace")))
 
     run(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -20,10 +21,15 @@ def rejected(pool: AsyncConnectionPool) -> RejectedMessages:
     return RejectedMessages(pool)
 
 
-async def record(rejected: RejectedMessages, body: bytes = b"{}", source: str = "intents") -> UUID:
+async def record(
+    rejected: RejectedMessages,
+    body: bytes = b"{}",
+    source: str = "intents",
+    tenant_id: str | None = None,
+) -> UUID:
     return await rejected.record(
         source=source,
-        tenant_id=None,
+        tenant_id=tenant_id,
         reason="InvalidEnvelope",
         description="body: not JSON",
         body=body,
@@ -103,3 +109,21 @@ async def test_only_messages_not_seen_for_long_are_deleted(
     assert (done.code, done.out.strip()) == (0, "deleted: 2")
     left = {message.id for message in (await rejected.list()).items}
     assert left == {fresh, old[0]}
+
+
+async def test_an_operator_sees_tenant_and_id_in_the_list_and_the_body_of_one(
+    rejected: RejectedMessages, database: Database
+) -> None:
+    shown_id = await record(rejected, b"the body", tenant_id="acme")
+
+    async def said(*arguments: str) -> Any:
+        return await qlp("rejected", *arguments, url=database.url)
+
+    header, line = (await said("list")).out.splitlines()
+    assert header.split()[:6] == ["id", "last", "seen", "source", "tenant", "message"]
+    assert line.split()[3:6] == ["intents", "acme", "m-1"]
+    [item] = (await said("list", "--json")).json["items"]
+    assert (item["id"], item["body_bytes"], "body" in item) == (str(shown_id), 8, False)
+    shown = (await said("show", str(shown_id))).out
+    assert {"tenant_id: acme", "message_id: m-1", "the body"} < set(shown.splitlines())
+    assert (await said("show", str(shown_id), "--json")).json["body"] == "the body"
