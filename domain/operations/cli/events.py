@@ -269,6 +269,11 @@ def _target(file: str) -> Iterator[BinaryIO]:
             raise
     except BrokenPipeError:
         raise typer.Exit(1) from None  # nobody reads any more, as after ``| head``
+    except FileExistsError:
+        what = "folder" if Path(file).is_dir() else "file"
+        raise Failure(
+            f"{file}: there is a {what} of this name; choose another name, or - for standard output"
+        ) from None
     except OSError as error:
         raise Failure(f"{file}: {error.strerror}") from None
 

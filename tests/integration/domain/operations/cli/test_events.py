@@ -153,7 +153,11 @@ async def test_what_is_exported_can_be_looked_at_and_imported_once(
     assert said.json["events"] == 5
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = await qlp("events", "export", str(path), url=database.url)
-    assert (again.code, "File exists" in again.err) == (1, True)
+    advice = "choose another name, or - for standard output\n"
+    assert (again.code, again.err) == (1, f"qlp: {path}: there is a file of this name; {advice}")
+    folder = await qlp("events", "export", str(tmp_path), url=database.url)
+    complaint = f"qlp: {tmp_path}: there is a folder of this name; {advice}"
+    assert (folder.code, folder.err) == (1, complaint)
     piped = await qlp("events", "export", "--after", said.json["next"], url=database.url)
     assert json.loads(piped.out)["trailer"]["events"] == 0
     await check_import(path, target.url, target.admin_url)
