@@ -36,12 +36,14 @@ def doctor_command(json: AsJson = False) -> None:
 
 
 def _print(findings: list[Finding]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    """Print all at once: after ``| head -1``, the exit code still says whether a check fails."""
     width = max(len(finding.check) for finding in findings)
+    lines = []
     for finding in findings:
         line = Text(f"{finding.status:<5}", style=_STYLES[finding.status])
         line.append(f"{finding.check:<{width}}  ", style="bold")
         line.append(printable(finding.detail), style="default")
-        console.print(line)
+        lines.append(line)
         if finding.fix:
-            console.print(Text(" " * (width + 7) + "→ " + printable(finding.fix)))
+            lines.append(Text(" " * (width + 7) + "→ " + printable(finding.fix)))
+    Console(highlight=False, soft_wrap=True).print(Text("\n").join(lines))

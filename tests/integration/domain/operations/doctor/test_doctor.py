@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -481,6 +483,32 @@ async def test_what_is_out_of_reach_does_not_hide_the_rest(servicebus: BrokerPro
     assert worst(findings) == "fail"
     [only] = await examine_environment({})
     assert (only.check, "DATABASE_URL" in only.detail) == ("settings", True)
+
+
+async def test_qlp_doctor_exits_with_0_if_no_check_fails_and_only_a_line_is_read(
+    database: Database, servicebus: BrokerProcess
+) -> None:
+    reader, writer = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "domain.operations", "doctor"),
+        env={
+            **{"PATH": os.environ["PATH"], "DATABASE_URL": database.url},
+            "ServiceBusConnection": servicebus.connection_string,
+        },
+        stdout=writer,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writer)
+
+    def head() -> bytes:
+        try:
+            return os.read(reader, 5)
+        finally:
+            os.close(reader)
+
+    begun = await asyncio.to_thread(head)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert (begun.strip() in (b"ok", b"warn"), process.returncode, err) == (True, 0, b"")
 
 
 async def test_qlp_doctor_exits_with_1_on_a_failure(
