@@ -11,12 +11,20 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.identity.aio import DefaultAzureCredential
 from azure.servicebus import ServiceBusSubQueue
 from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
-from azure.servicebus.exceptions import ServiceBusError
+from azure.servicebus.exceptions import (
+    ServiceBusAuthenticationError,
+    ServiceBusAuthorizationError,
+    ServiceBusError,
+)
 
 from domain.contracts.redaction import redact
 from domain.errors import OperationError
 from domain.messaging.publisher import ServiceBusPublisher, connect
 from domain.settings import Settings
+
+#: Errors of a bus that refuses the key or the identity, and what helps.
+FORBIDDEN = (ServiceBusAuthenticationError, ServiceBusAuthorizationError)
+FORBIDDEN_FIX = "give the identity the role Azure Service Bus Data Owner, or correct the key"
 
 
 @dataclass(frozen=True, slots=True)

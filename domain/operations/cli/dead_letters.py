@@ -10,7 +10,15 @@ from typing import Annotated, Any
 import typer
 from azure.servicebus.aio import ServiceBusClient
 
-from domain.messaging.bus import Entity, bus_client, entities_of, entity_named
+from domain.errors import OperationError
+from domain.messaging.bus import (
+    FORBIDDEN,
+    FORBIDDEN_FIX,
+    Entity,
+    bus_client,
+    entities_of,
+    entity_named,
+)
 from domain.messaging.dead_letters import (
     Action,
     DeadLetter,
@@ -241,6 +249,11 @@ def _shown(letter: DeadLetter) -> dict[str, Any]:
 
 def _run(work: Callable[[Settings], Awaitable[None]]) -> None:
     async def awaited() -> None:
-        await work(Settings.from_environment())
+        try:
+            await work(Settings.from_environment())
+        except OperationError as error:
+            if isinstance(error.__cause__, FORBIDDEN):
+                raise Failure(f"{error}; {FORBIDDEN_FIX}") from None
+            raise
 
     guard(awaited())

@@ -8,15 +8,20 @@ from typing import Any
 from azure.servicebus.aio import ServiceBusClient
 from azure.servicebus.exceptions import (
     MessagingEntityNotFoundError,
-    ServiceBusAuthenticationError,
-    ServiceBusAuthorizationError,
     ServiceBusError,
 )
 
 from domain.contracts.redaction import redact
 from domain.errors import OperationError
 from domain.health import SandboxUnreachable, ask_sandbox_host
-from domain.messaging.bus import Entity, bus_client, entities_of, what_failed
+from domain.messaging.bus import (
+    FORBIDDEN,
+    FORBIDDEN_FIX,
+    Entity,
+    bus_client,
+    entities_of,
+    what_failed,
+)
 from domain.messaging.dead_letters import MAX_SCANNED, count_dead_letters
 from domain.operations.doctor.findings import CHECK_SECONDS, Finding
 from domain.settings import Settings
@@ -49,9 +54,8 @@ async def _examine_entity(client: ServiceBusClient, entity: Entity) -> Finding:
     except MessagingEntityNotFoundError:
         fix = "create it: terraform apply, or the file that QLP_SERVICE_BUS_CONFIG names"
         return Finding(name, "fail", "there is no such entity", fix)
-    except (ServiceBusAuthenticationError, ServiceBusAuthorizationError) as error:
-        fix = "give the identity the role Azure Service Bus Data Owner, or correct the key"
-        return Finding(_NAME, "fail", what_failed(error), fix)
+    except FORBIDDEN as error:
+        return Finding(_NAME, "fail", what_failed(error), FORBIDDEN_FIX)
     except (ServiceBusError, OperationError, OSError) as error:
         return _unreachable(what_failed(error))
     if dead:

@@ -319,6 +319,19 @@ async def test_a_bus_that_is_away_is_one_line(broker_process: BrokerFactory) -> 
             await count_dead_letters(client, INTENTS)
 
 
+async def test_qlp_says_what_helps_against_a_wrong_key(servicebus: BrokerProcess) -> None:
+    wrong = servicebus.connection_string.replace(servicebus.key, "0" * 64)
+    for arguments in (("list",), ("show", "intents", "one"), ("purge", "intents", "--yes")):
+        said = await qlp(
+            *("dead-letters", *arguments),
+            url="postgresql://nowhere/none",
+            ServiceBusConnection=wrong,
+        )
+        assert (said.code, said.err.count("\n")) == (1, 1)
+        assert "ServiceBusAuthenticationError" in said.err
+        assert said.err.endswith("Azure Service Bus Data Owner, or correct the key\n")
+
+
 async def test_qlp_lists_shows_resubmits_and_purges(bus: Bus, servicebus: BrokerProcess) -> None:
     env = {"ServiceBusConnection": servicebus.connection_string}
     body = ServiceBusMessage("\x1b]0;mine\x07 words", message_id="one", subject="s\x1b[2J")
