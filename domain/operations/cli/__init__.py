@@ -73,6 +73,14 @@ class _LateGroup(CommandGroup):
             typer.echo(f"qlp: the output cannot be written: {error.strerror}", err=True)
             sys.exit(1)
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 as typer has it
+        """Run the command that was named; what is wrong with an option is said in our words."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 as typer has it
         """Write the help."""
         self._helping = True

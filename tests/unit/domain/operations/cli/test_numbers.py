@@ -1,4 +1,4 @@
-"""Numbers on ``qlp``'s command line, and output that cannot be written."""
+"""Numbers and choices on ``qlp``'s command line, and output that cannot be written."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def test_a_number_is_written_in_plain_digits_and_within_bounds(value: str) -> No
         done = CliRunner().invoke(cli, [*name.split(), f"{option}={value}"])
         assert done.exit_code == 2, (name, option)
         assert f"Invalid value for '{option}': {value[:40]!r} is not a" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("keys", "create", "--tenant", "b", "--role", "king"), "'--role': 'king' is not one of"),
+        (("replay", "--to", "mars"), "'--to': 'mars' is not one of 'publish', 'sandbox'"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_told_in_words(arguments: tuple[str, ...], says: str) -> None:
+    done = CliRunner().invoke(cli, arguments)
+    assert (done.exit_code, f"Invalid value for {says}" in done.output) == (2, True), done.output
 
 
 def test_output_that_cannot_be_written_is_told_in_a_line() -> None:
