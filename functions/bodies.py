@@ -8,10 +8,14 @@ local stack does the same. Such a body must not be taken for an empty one.
 from __future__ import annotations
 
 import re
+from typing import Any, cast
 
 import azure.functions as func
+from pydantic import BaseModel, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
 from domain.contracts.strict_json import other_encoding
+from domain.contracts.validation import no_other_fields
 from functions.problems import Problem, invalid_request
 
 #: Largest request body, bytes. Limits on the content itself are tighter, and more exact.
@@ -22,6 +26,21 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_ESCAPED_BODY_BYTES = 3 * MAX_BODY_BYTES
 
 _SHOWN_CHARACTERS = 64
+
+
+class Body(BaseModel):
+    """Base of bodies: refuses unknown fields, and says which there are."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Called by pydantic."""
+        whole: Any = handler(source)
+        inner = whole["schema"]
+        inner.update(extra_behavior="allow", extras_schema=no_other_fields(inner["fields"]))
+        return cast("CoreSchema", whole)
+
 
 _NAME = "[!#$&^_.+a-z0-9-]+"
 _MEDIA_TYPE = re.compile(rf"application/json|{_NAME}/{_NAME}\+json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import azure.functions as func
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import StringConstraints
 
 from domain.application.admission import NotAdmitted
 from domain.application.details import detailed
@@ -15,6 +15,7 @@ from domain.intents.refusals import IntentAlreadyFinished, IntentNotFound, Submi
 from domain.intents.state import Status
 from domain.projections.intent_row import row_of
 from domain.projections.intents import IntentRow
+from functions.bodies import Body
 from functions.headers import preferred_wait, singleton
 from functions.http import AuthenticatedRequest, endpoint, json_response, parse_body
 from functions.lookup import intent_id_of, intent_row, no_intent
@@ -30,10 +31,8 @@ _PAGE = 200
 _TERMINAL = frozenset(status.value for status in Status if status.terminal)
 
 
-class Cancellation(BaseModel):
+class Cancellation(Body):
     """Body of a cancellation."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: Annotated[str, StringConstraints(max_length=1000), NO_NUL] | None = None
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import azure.functions as func
-from pydantic import BaseModel, ConfigDict, FailFast, Field
+from pydantic import FailFast, Field
 
 from domain.contracts.strict_json import NullIs
 from domain.database.paging import InvalidCursor
@@ -27,6 +27,7 @@ from domain.operations.redrive import SelectionChanged, Target
 from domain.operations.replay import NoSuchStream
 from domain.operations.selection import ForeignTenant, Preview, Selection, selection_of
 from domain.operations.time_travel import StreamThen
+from functions.bodies import Body
 from functions.http import (
     AuthenticatedRequest,
     json_response,
@@ -47,7 +48,7 @@ _REPLAYS_PER_SECOND = 100.0
 _BUS_SECONDS = 20.0
 
 
-class ReplayRequest(BaseModel):
+class ReplayRequest(Body):
     """Body of a replay.
 
     Attributes:
@@ -59,8 +60,6 @@ class ReplayRequest(BaseModel):
         expected: ``preview.selected`` as seen before; if it differs now, nothing is executed.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     where: Annotated[str, Field(max_length=1000)] | None = None
     ids: Annotated[tuple[UUID, ...], Field(max_length=500), FailFast(), NullIs(())] = ()
     to: Annotated[Target, NullIs("nowhere")] = "nowhere"
@@ -69,10 +68,8 @@ class ReplayRequest(BaseModel):
     expected: int | None = Field(default=None, ge=0)
 
 
-class KillRequest(BaseModel):
+class KillRequest(Body):
     """Body of a kill: the reason is recorded."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: Annotated[str, Field(max_length=1000), NO_NUL] | None = None
 

@@ -75,7 +75,7 @@ def invalid_fields(error: ValidationError) -> Problem:
 
     A list or object that is only wrong because of something within it is left out.
     """
-    found = error.errors(include_input=False, include_url=False, include_context=False)
+    found = error.errors(include_input=False, include_url=False)
     around = {item["loc"][:depth] for item in found for depth in range(len(item["loc"]))}
     errors = [
         {"pointer": _pointer(item["loc"]), "detail": detail(item)}

@@ -7,9 +7,7 @@ from typing import Annotated, Any
 
 import azure.functions as func
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     FailFast,
     Field,
     StringConstraints,
@@ -22,6 +20,7 @@ from domain.intents.content import MAX_TEXT_CHARACTERS, NO_NUL, Language
 from domain.intents.state import Status
 from domain.similarity.embedder import EmbeddingUnavailable
 from domain.similarity.search import MAX_SIMILAR, Conditions, Found
+from functions.bodies import Body
 from functions.http import AuthenticatedRequest, endpoint, json_response, parse_body
 from functions.lookup import intent_row
 from functions.parameters import decimal_parameter, number_parameter, time_parameter
@@ -42,7 +41,7 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-class Filters(BaseModel):
+class Filters(Body):
     """What both functions take.
 
     Attributes:
@@ -53,8 +52,6 @@ class Filters(BaseModel):
         limit: at most this many.
         threshold: the least cosine similarity.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     status: Annotated[
         list[Status] | None,

@@ -6,21 +6,42 @@ Senders of JSON know objects, lists and their own field names, but not our types
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pydantic import AfterValidator, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 #: Characters shown of each name in a field's path: senders choose the names, of any length.
 _SHOWN_CHARACTERS = 64
 
-#: In place of messages in which pydantic names Python types.
-_IN_JSON = {
+#: What is said in place of pydantic's messages, with names from the context of the error. Never the
+#: input.
+_SENTENCES = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
     "dict_type": "must be an object",
+    "enum": "must be {expected}",
+    "extra_forbidden": "is not a field here",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number, not text or anything else",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_type": "must be a whole number, not text or anything else",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
     "list_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "missing": "must be given",
     "model_attributes_type": "must be an object",
     "model_type": "must be an object",
+    "string_type": "must be text",
     "tuple_type": "must be a list",
+    "uuid_parsing": "must be a UUID, such as 0190163d-8694-739b-aea5-966c26f8ad91",
+    "uuid_type": "must be a UUID, such as 0190163d-8694-739b-aea5-966c26f8ad91",
 }
 
 _LENGTH = re.compile(r"\w+ should have (at (?:most|least) \d+ \w+)(?: after validation, not .*)?")
@@ -50,7 +71,7 @@ def describe(error: ValidationError, within: str = "") -> str:
         error: what pydantic raised.
         within: the path of the validated value in the input; empty if it was the whole input.
     """
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    first = error.errors(include_input=False, include_url=False)[0]
     field = ".".join(part for part in (within, *location(first["loc"])) if part)
     return f"{field or 'body'}: {detail(first)}"
 
@@ -65,6 +86,19 @@ def location(parts: Sequence[str | int]) -> list[str]:
 
 
 def detail(problem: ErrorDetails) -> str:
-    """What is wrong with one field."""
-    message = _IN_JSON.get(problem["type"])
-    return message or _LENGTH.sub(r"must have \1", problem["msg"]).removeprefix("Value error, ")
+    """What is wrong with one field, without the input."""
+    if sentence := _SENTENCES.get(problem["type"]):
+        return sentence.format_map(problem.get("ctx", {}))
+    return _LENGTH.sub(r"must have \1", problem["msg"]).removeprefix("Value error, ")
+
+
+def no_other_fields(names: Iterable[str]) -> CoreSchema:
+    """A schema for the fields that an object does not have: refuses them, and says which it has."""
+    known = ", ".join(sorted(names))
+
+    def refuse(_: object) -> None:
+        raise PydanticCustomError(
+            "unknown_field", "is not a field here; there are: {known}", {"known": known}
+        )
+
+    return core_schema.no_info_before_validator_function(refuse, core_schema.any_schema())

@@ -31,7 +31,7 @@ from pydantic import (
 
 from domain.contracts.envelope import TenantId
 from domain.contracts.strict_json import Time
-from domain.contracts.validation import detail, matching
+from domain.contracts.validation import detail, location, matching
 from domain.eventlog.codec import MAX_EVENT_BYTES, MAX_STREAM_ID, MAX_TYPE
 from domain.eventlog.digests import StoredEvent, event_digest
 from domain.eventlog.heads import Heads
@@ -324,5 +324,5 @@ def _verify_trailer(number: int, line: bytes, count: int, sha256: str) -> None:
 
 def _describe(number: int, error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(map(str, first["loc"])) or "line"
+    field = ".".join(location(first["loc"])) or "line"
     return f"line {number}: {field}: {detail(first)}"

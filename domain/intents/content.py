@@ -195,7 +195,7 @@ def _files(value: object, read: ValidatorFunctionWrapHandler) -> object:
 def _by_path(error: ValidationError, paths: Sequence[str]) -> ValidationError:
     details = [
         InitErrorDetails(
-            type=PydanticCustomError(each["type"], "{detail}", {"detail": detail(each)}),
+            type=PydanticCustomError("file", "{detail}", {"detail": detail(each)}),
             loc=tuple(paths[part] for part in each["loc"][:1] if isinstance(part, int)),
             input=None,
         )

@@ -14,6 +14,7 @@ from pydantic import GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, core_schema, to_json
 
 from domain.contracts.strict_json import null_is, read_as
+from domain.contracts.validation import no_other_fields
 
 #: Validation context for what was recorded elsewhere, such as an imported log: its sizes were
 #: checked when it was accepted, and the bounds may have changed since.
@@ -42,12 +43,14 @@ class Value(msgspec.Struct, frozen=True):
         """Called by pydantic: reads an object with the fields, then makes the instance."""
         hints = get_type_hints(cls, include_extras=True)
         of_clients = cls.__struct_config__.forbid_unknown_fields
+        known = {
+            field.name: _field(field, hints[field.name], handler, nullable=of_clients)
+            for field in msgspec.structs.fields(cls)
+        }
         fields = core_schema.typed_dict_schema(
-            {
-                field.name: _field(field, hints[field.name], handler, nullable=of_clients)
-                for field in msgspec.structs.fields(cls)
-            },
-            extra_behavior="forbid" if of_clients else "ignore",
+            known,
+            extra_behavior="allow" if of_clients else "ignore",
+            extras_schema=no_other_fields(known) if of_clients else None,
         )
 
         def whole(given: dict[str, Any], info: ValidationInfo) -> Value:

@@ -13,7 +13,10 @@ from domain.contracts.strict_json import read_as
 from domain.contracts.validation import describe
 from domain.intents.content import IntentContent
 from domain.models.settings import ModelSettings
+from functions.intents_http import Cancellation
+from functions.operations_http import KillRequest, ReplayRequest
 from functions.problems import invalid_fields
+from functions.similar_http import SearchRequest
 from sandbox_host.settings import Settings
 
 ECHO: dict[str, Any] = {"language": "python", "files": {"main.py": "1"}}
@@ -47,7 +50,7 @@ def problem(content: object) -> dict[str, Any]:
         (
             {"program": {**ECHO, "files": {"a.py": 5}}},
             "/program/files/a.py",
-            "Input should be a valid string",
+            "must be text",
         ),
         (
             {"program": {**ECHO, "files": [{"path": "../b", "content": ""}]}},
@@ -62,6 +65,33 @@ def problem(content: object) -> dict[str, Any]:
         ),
         ({"text": "x" * 8_001}, "/text", "must have at most 8000 characters"),
         ({"text": " "}, "/text", "must not be blank"),
+        ({"text": "x", "zzz": 1}, "/zzz", "is not a field here; there are: "),
+        (
+            {"program": {**ECHO, "limits": {"seconds": 5}}},
+            "/program/limits/seconds",
+            "is not a field here; there are: artifact_bytes, disk_bytes, memory_bytes, output_byte",
+        ),
+        (
+            {"program": {**ECHO, "limits": {"wall_seconds": "5"}}},
+            "/program/limits/wall_seconds",
+            "must be a number, not text or anything else",
+        ),
+        (
+            {"program": {**ECHO, "limits": {"processes": 1.5}}},
+            "/program/limits/processes",
+            "must be a whole number",
+        ),
+        (
+            {"program": {**ECHO, "limits": {"processes": 9**9}}},
+            "/program/limits/processes",
+            "must be at most 512",
+        ),
+        ({"program": {"language": "python"}}, "/program/files", "must be given"),
+        (
+            {"text": "x", "planning": {"reuse": "x" * 9000}},
+            "/planning/reuse",
+            "must be 'exact', 'similar' or 'never'",
+        ),
     ],
 )
 def test_a_problem_speaks_of_what_was_sent(
@@ -74,6 +104,36 @@ def test_a_problem_speaks_of_what_was_sent(
     assert "pattern" not in json.dumps(body)
     assert "validation" not in json.dumps(body)
     assert "[key]" not in json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("form", "content", "says"),
+    [
+        (ReplayRequest, {"ids": ["x" * 9000]}, "/ids/0: must be a UUID, such as 0"),
+        (ReplayRequest, {"execute": 1}, "/execute: must be true or false"),
+        (ReplayRequest, {"limit": 501}, "/limit: must be at most 500"),
+        (
+            ReplayRequest,
+            {"z" * 9000: 1},
+            "z…: is not a field here; there are: execute, expected, ids, limit, to, where",
+        ),
+        (KillRequest, {"zzz": 1}, "/zzz: is not a field here; there are: reason"),
+        (Cancellation, {"zzz": 1}, "/zzz: is not a field here; there are: reason"),
+        (
+            SearchRequest,
+            {"text": "x", "zzz": 1},
+            "/zzz: is not a field here; there are: created_after, created_before, language, limit",
+        ),
+    ],
+)
+def test_fields_of_other_bodies_are_spoken_of_alike(
+    form: type[object], content: object, says: str
+) -> None:
+    with pytest.raises(ValidationError) as wrong:
+        read_as(form, json.dumps(content).encode())
+    told = invalid_fields(wrong.value).detail
+    assert says in told
+    assert len(told) < 250
 
 
 def test_a_long_name_is_cut_so_that_the_reason_is_seen() -> None:
