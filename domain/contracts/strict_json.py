@@ -223,6 +223,20 @@ def read_json(body: bytes, *, max_nodes: int, max_depth: int) -> object:
     return value
 
 
+_TOO_LARGE = "a number in it is too large"
+
+_HALF_A_PAIR = (
+    "a text in it holds half of a surrogate pair, an escape from \\ud800 to \\udfff alone"
+)
+
+#: What the parser says of JSON that it does not read, and what is said instead.
+_NOT_READ = (
+    ("number out of range", _TOO_LARGE),
+    ("end of hex escape", _HALF_A_PAIR),
+    ("lone leading surrogate", _HALF_A_PAIR),
+)
+
+
 def _why_not(body: bytes, error: ValueError) -> str:
     """Why a text is not JSON, of which the parser raised ``error``."""
     if not body.strip():
@@ -231,7 +245,7 @@ def _why_not(body: bytes, error: ValueError) -> str:
         body.decode()
     except UnicodeDecodeError as wrong:
         return f"it is not UTF-8: byte {wrong.start + 1} is invalid"
-    return f"it is not JSON: {error}"
+    return next((why for sign, why in _NOT_READ if sign in str(error)), f"it is not JSON: {error}")
 
 
 def _punctuation(body: bytes, max_nodes: int) -> bytes:
@@ -256,7 +270,7 @@ def _keys(value: object, max_depth: int) -> int:
     keys, level = 0, [value]
     for depth in count():
         if any(isinstance(each, float) and not isfinite(each) for each in level):
-            raise InvalidJson("a number in it is too large")
+            raise InvalidJson(_TOO_LARGE)
         objects = [each for each in level if isinstance(each, dict)]
         lists = [each for each in level if isinstance(each, list)]
         if not objects and not lists:
