@@ -199,7 +199,11 @@ async def test_usage_is_charged_as_it_is_reported(
         (Scripted([YES]), "invalid", "object"),
         (Scripted("[" * 100_000), "invalid", "more than 8000 values"),
         (Scripted('{"reason":' + '{"a":' * 50_000), "invalid", "more than 8000 values"),
-        (Scripted('{"reason": "\\ud800", "equivalent": true}'), "invalid", "half of a surrogate pair"),
+        (
+            Scripted('{"reason": "\\ud800", "equivalent": true}'),
+            "invalid",
+            "half of a surrogate pair",
+        ),
         (Scripted("x" * (MAX_ANSWER_BYTES + 1)), "invalid", "limit|more than"),
         (Scripted("", refusal="I cannot help with that."), "refused", "I cannot help"),
         (Scripted("", finish_reason="content_filter"), "refused", "content filter"),

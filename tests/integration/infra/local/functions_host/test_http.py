@@ -184,6 +184,15 @@ async def test_what_is_not_a_route_is_404(
     assert (await fetch(client, path, method))[0] == status
 
 
+@pytest.mark.parametrize("path", ["/api/default/a%00b", "/api/a%ffb", "/a%00b"])
+async def test_a_path_that_is_no_text_is_refused_without_a_body(
+    client: aiohttp.ClientSession, path: str
+) -> None:
+    """As Kestrel does, before any function."""
+    async with client.get(URL(path, encoded=True)) as response:
+        assert (response.status, await response.read()) == (400, b"")
+
+
 async def test_head_has_the_headers_of_get_and_no_body(host: HostProcess) -> None:
     answer = await exchange(
         host, b"HEAD /api/default HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
