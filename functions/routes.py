@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -21,6 +22,10 @@ PREFIX = "/api/"
 
 _MAX_PARAMETERS = 32
 _SHOWN_CHARACTERS = 64
+
+#: An id in a path, and how like a template a path must be to be taken for a slip of it.
+_ID = re.compile(r"[0-9a-f-]{36}")
+_LIKE = 0.5
 
 Method = Literal["GET", "POST", "PUT"]
 
@@ -122,10 +127,25 @@ def nothing_at(method: str, path: str) -> Problem:
         method: the request's method.
         path: the request's path, below `PREFIX`.
     """
-    shown = (PREFIX + path)[:_SHOWN_CHARACTERS]
+    shown = (PREFIX + path).rstrip("/")[:_SHOWN_CHARACTERS]
     return wrong_method(method, path) or Problem(
-        404, "not-found", f"There is nothing at {shown!r}; see docs/http-api.md."
+        404,
+        "not-found",
+        f"There is nothing at {shown!r}; there are, among others, {_nearest(path)}.",
     )
+
+
+def _nearest(path: str) -> str:
+    """The three routes of clients whose templates are most like ``path``; else the shortest."""
+    asked = _ID.sub("{id}", path[: 2 * _SHOWN_CHARACTERS].strip("/").lower())
+
+    def unlike(template: str) -> tuple[float, int]:
+        likeness = SequenceMatcher(None, template, asked).ratio()
+        return (-likeness if likeness > _LIKE else 0.0, len(template))
+
+    templates = {route.template.removesuffix("/{*rest}") for route in ROUTES.values()}
+    shown = sorted((each for each in templates if not each.startswith("sandbox/")), key=unlike)
+    return ", ".join(PREFIX + template for template in shown[:3])
 
 
 def wrong_method(method: str, path: str) -> Problem | None:

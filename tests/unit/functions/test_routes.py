@@ -103,7 +103,25 @@ def test_another_method_is_told_which_there_are(method: str, path: str, allow: s
 def test_another_path_is_not_found(path: str) -> None:
     problem = nothing_at("GET", path)
     assert (problem.status, problem.name) == (404, "not-found")
-    assert len(problem.detail) < 200
+    assert len(problem.detail) < 250
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("", "at '/api'; there are, among others, /api/health, /api/intents, /api/intents/{id}."),
+        ("nope/", "at '/api/nope'; there are, among others, /api/health, /api/intents, "),
+        ("intent", "there are, among others, /api/intents, "),
+        ("intents/7f6f9d1e-5a0b-4b3c-9a51-0c6f3c1f2ab4/artifact", "/api/intents/{id}/artifacts, "),
+        ("Operations/doctors", "there are, among others, /api/operations/doctor, "),
+        ("sandbox", "there are, among others, /api/"),
+    ],
+)
+def test_another_path_is_told_the_nearest_routes(path: str, says: str) -> None:
+    detail = nothing_at("GET", path).detail
+    assert says in detail
+    assert "docs/" not in detail
+    assert "/api/sandbox/" not in detail
 
 
 def test_a_method_that_is_taken_is_not_wrong() -> None:
