@@ -71,7 +71,11 @@ def streams_show(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """Show the events of a stream with their data; with --as-of, also the intent's state then."""
+    """Show the events of a stream with their data.
+
+    With --as-of, first the status after each event until then and the intent's state at that point,
+    then those events alone.
+    """
 
     async def work(pool: AsyncConnectionPool) -> None:
         repository = IntentRepository(EventLog(pool))
@@ -92,8 +96,8 @@ def streams_show(
 
 
 def _print_then(then: StreamThen) -> None:
-    moment = f"version {then.as_of}" if isinstance(then.as_of, int) else f"{then.as_of}"
-    typer.echo(f"as of {moment}: version {then.version} of {then.latest_version}\n")
+    moment = "" if isinstance(then.as_of, int) else f"at {then.as_of}: "
+    typer.echo(f"{moment}version {then.version} of {then.latest_version}\n")
     steps = [(s.version, s.recorded_at, s.type, s.status) for s in then.history]
     print_table(("version", "recorded", "event", "status after it"), steps)
     if then.unreadable is not None:

@@ -91,14 +91,20 @@ def test_the_ends_of_time_are_out_of_range() -> None:
 async def test_qlp_shows_the_past(recorder: Recorder, database: Database) -> None:
     intent = str(await recorder.finished("print('\x1b[31m')"))
     show = ("streams", "show", intent, "--as-of")
-    said, shown, wrong = await asyncio.gather(
+    said, shown, later, wrong = await asyncio.gather(
         qlp(*show, "3", "--json", url=database.url),
         qlp(*show, "3", url=database.url),
+        qlp(*show, "2100-01-01T00:00:00Z", url=database.url),
         qlp(*show, "noon", url=database.url),
     )
     assert (said.code, said.json["state"]["status"], said.json["version"]) == (0, "running", 3)
     assert [event["version"] for event in said.json["events"]] == [1, 2, 3]
-    assert "version 3 of 5" in shown.out
+    assert shown.out.startswith("version 3 of 5\n")
+    assert later.out.startswith("at 2100-01-01 00:00:00+00:00: version 5 of 5\n")
+    statuses, _, rest = shown.out.partition("\nthe intent then:\n")
+    state, _, events = rest.partition("\nits events:\n")
+    assert ("status after it" in statuses, '"status": "running"' in state) == (True, True)
+    assert '"content": {' in events, "the data of the first event"
     assert "IntentSucceeded" not in shown.out
     assert "\x1b" not in shown.out, "people's words must not steer the terminal"
     assert (wrong.code, wrong.out) == (1, "")
