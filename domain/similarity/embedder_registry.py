@@ -55,7 +55,7 @@ class EmbedderRegistry:
         if self._client is None:
             raise EmbeddingUnavailable(
                 f"{model} needs a provider: set OPENAI_API_KEY, OPENAI_BASE_URL or "
-                f"AZURE_OPENAI_ENDPOINT, or go back with: qlp embeddings migrate --to {LEXICAL}",
+                "AZURE_OPENAI_ENDPOINT",
                 "settings",
             )
         from domain.similarity.openai_embedder import OpenAiEmbedder  # imports the SDK
@@ -71,11 +71,11 @@ class EmbedderRegistry:
         return embedder.tokens if isinstance(embedder, _CircuitBreaker) else 0
 
     def problem_of(self, model: str) -> str | None:
-        """Why the model's embedder cannot be used at the moment; None if it can."""
+        """Why the active model's embedder cannot be used at the moment; None if it can."""
         try:
             embedder = self.of(model)
         except EmbeddingUnavailable as error:
-            return str(error)
+            return f"{error}, or go back with: qlp embeddings migrate --to {LEXICAL}"
         return embedder.problem if isinstance(embedder, _CircuitBreaker) else None
 
 

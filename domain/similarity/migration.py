@@ -129,11 +129,13 @@ class Migration:
 
         Raises:
             IndexingFailed: another model is being filled.
+            EmbeddingUnavailable: the target needs a provider, and none is configured.
         """
         models = await self._models()
         source = _active(models)
         texts = size = intents = 0
         if source.model != self._target:
+            self._embedders.of(self._target)
             params = {"source": source.model, "target": self._target}
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(_OWNER["limit_lock_wait"])

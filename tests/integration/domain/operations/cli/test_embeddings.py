@@ -312,8 +312,10 @@ async def test_without_rights_or_provider_it_says_what_is_missing(
 ) -> None:
     await add_intent(pool, lexical, "sort a list")
     del console.environment["OPENAI_BASE_URL"]
-    said = await console.run("embeddings", "migrate", *TO, "--yes")
-    assert (said.code, "needs a provider" in said.err) == (1, True)
+    for option in ("--dry-run", "--yes"):
+        said = await console.run("embeddings", "migrate", *TO, option)
+        assert (said.code, said.out, "needs a provider" in said.err) == (1, "", True)
+        assert "go back" not in said.err, "nothing was changed"
     console.environment["OPENAI_BASE_URL"] = "http://127.0.0.1:9/v1"
     del console.environment["DATABASE_ADMIN_URL"]
     said = await console.run("embeddings", "migrate", *TO, "--yes")
