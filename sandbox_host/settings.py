@@ -25,6 +25,11 @@ from domain.contracts.connections import (
 from domain.contracts.redaction import remember_all
 from domain.contracts.validation import describe, matching
 
+#: After the drain: for killing programs and returning their jobs, and for removing all boxes.
+HAND_BACK_SECONDS, REMOVE_SECONDS = 10.0, 10.0
+#: What a host takes at most to stop, beyond its drain; whoever stops it waits for longer than both.
+STOP_SECONDS = HAND_BACK_SECONDS + REMOVE_SECONDS + 2.0
+
 RuntimeName = Literal["docker", "bubblewrap", "sessions", "confined"]
 
 #: Name of the docker runtime's image for each language.

@@ -36,7 +36,7 @@ _REMAPPED = "dockremap"
 
 #: Seconds an engine may take to answer after its start, and to stop.
 _START_SECONDS = 60.0
-_STOP_SECONDS = 15.0
+STOP_SECONDS = 15.0
 
 #: Seconds before an engine that died is restarted: doubled each time, up to the second number, and
 #: reset once an engine has run for as long as the third.
@@ -118,7 +118,7 @@ class Engine:
             return
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
         except TimeoutError:
             log.warning("the engine did not stop in time; killing it")
             process.kill()

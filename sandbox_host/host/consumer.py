@@ -34,11 +34,12 @@ from sandbox_host.net.backoff import Backoff
 from sandbox_host.run.background import unless_set
 from sandbox_host.run.events import run_ended
 from sandbox_host.run.job import PreparedJob
+from sandbox_host.settings import HAND_BACK_SECONDS
 
 log = logging.getLogger(__name__)
 
-#: Seconds that abandoning a job's message may take while the host stops.
-_ABANDON_SECONDS = 5.0
+#: Seconds that abandoning a job's message may take while the host stops; killing takes the rest.
+_ABANDON_SECONDS = HAND_BACK_SECONDS / 2
 
 #: Seconds for which a message that failed unexpectedly is held back: four times longer each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
@@ -84,8 +85,10 @@ class Consumer:
         for worker in late:
             worker.cancel()
         if late:
-            log.warning("%d jobs still ran after %.0f s; abandoned", len(late), seconds)
-            await asyncio.wait(late, timeout=2 * _ABANDON_SECONDS)
+            log.warning(
+                "%d jobs still ran after %g s; they go back to the queue", len(late), seconds
+            )
+            await asyncio.wait(late, timeout=HAND_BACK_SECONDS)
 
     async def _work(self) -> None:
         backoff = Backoff()

@@ -39,7 +39,7 @@ class HealthServer:
         application = web.Application()
         application.router.add_get("/health", self._health)
         application.router.add_get("/ready", self._ready)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
 
     async def start(self) -> str:
         """Start to listen; the URL of ``/health``.

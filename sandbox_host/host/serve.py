@@ -24,7 +24,7 @@ from sandbox_host.host.uploads import Uploader
 from sandbox_host.linux.processes import adopt_orphans, stop_ignoring_signals
 from sandbox_host.runtimes.base import Runtime
 from sandbox_host.runtimes.choice import RuntimeOptions, make_runtime
-from sandbox_host.settings import Settings
+from sandbox_host.settings import REMOVE_SECONDS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ async def serve(settings: Settings) -> None:
     )
     try:
         url = await health.start()
-        stopped = _stop_on_signals()
+        stopped = _stop_on_signals(settings.drain_seconds)
         ready = {"ready": True, "health": url, "pid": os.getpid()}
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
@@ -80,8 +80,16 @@ async def serve(settings: Settings) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await task  # raises the error that ended it, if one did
     finally:
-        await supervisor.aclose()
+        await _release(supervisor)
         await health.aclose()
+
+
+async def _release(supervisor: Supervisor) -> None:
+    try:
+        async with asyncio.timeout(REMOVE_SECONDS):
+            await supervisor.aclose()
+    except TimeoutError:
+        log.warning("not all boxes are removed after %g s; the next start does it", REMOVE_SECONDS)
 
 
 async def _until_stopped(stopped: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
@@ -96,7 +104,7 @@ def _host_name() -> str:
     return f"{socket.gethostname()}/{os.getpid()}"
 
 
-def _stop_on_signals() -> asyncio.Event:
+def _stop_on_signals(drain_seconds: float) -> asyncio.Event:
     """An event that the first SIGTERM or SIGINT sets; the second ends the process."""
     stopped = asyncio.Event()
 
@@ -104,7 +112,9 @@ def _stop_on_signals() -> asyncio.Event:
         if stopped.is_set():
             # Bubblewrap boxes die with this process, docker boxes with their attached stream.
             os._exit(_EXIT_AT_ONCE)
-        log.info("stopping; a second signal exits at once")
+        log.info(
+            "stopping; programs have %g s to end; a second signal exits at once", drain_seconds
+        )
         stopped.set()
 
     loop = asyncio.get_running_loop()

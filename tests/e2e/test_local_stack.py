@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
 from io import BytesIO
@@ -26,6 +27,8 @@ from psycopg.conninfo import make_conninfo
 from domain.database.migrate import migrate
 from infra.local.stack.config import ROOT
 from tests.support.postgres import Server
+from tests.support.sandbox.bus import programs_with
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -110,6 +113,47 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
             assert (await response.json())["items"] == first
         again.send_signal(signal.SIGTERM)
         assert await again.wait() == 0
+
+
+async def sleeping(serving: dict[str, Any]) -> str:
+    """Submit a program that sleeps for a minute, and wait until it runs; the intent's id."""
+    marker = f"qlp-sleeper-{uuid4()}"
+    program = {
+        **{"language": "python", "files": {"main.py": "import time; time.sleep(60)"}},
+        **{"args": [marker], "limits": {"wall_seconds": 120}},
+    }
+    async with (
+        aiohttp.ClientSession(headers={"X-API-Key": serving["api_key"]}) as http,
+        http.post(f"{serving['url']}/intents", json={"text": marker, "program": program}) as reply,
+    ):
+        assert reply.status == 202, await reply.text()
+        intent = await reply.json()
+    await until(lambda: programs_with(marker))
+    return str(intent["id"])
+
+
+def part(process: Process, module: str) -> psutil.Process:
+    """The child of the stack that runs ``module``."""
+    children = psutil.Process(process.pid).children()
+    [found] = [child for child in children if module in child.cmdline()]
+    return found
+
+
+async def test_a_stop_ends_programs_in_order_and_leaves_nothing_of_their_boxes(
+    open_path: Path,
+) -> None:
+    process = await local("up", "--json", "--no-tour", data=open_path)
+    await sleeping((await lines_until(process, "serving"))[-1])
+    host = part(process, "sandbox_host")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    await lines_until(process, "stopped")
+    assert time.monotonic() - began < 14
+    assert "1 jobs still ran after 5 s; they go back" in (
+        (open_path / "logs" / "sandbox.log").read_text()
+    )
+    assert not any(Path("/sys/fs/cgroup").glob(f"**/qlp-*-{host.pid}-*"))
+    assert await process.wait() == 0
 
 
 async def test_a_second_start_is_refused_and_children_of_a_killed_stack_end(

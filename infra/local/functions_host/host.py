@@ -27,6 +27,7 @@ from infra.local.functions_host.model import (
 from infra.local.functions_host.service_bus.connection import Connection, resolve_connection
 from infra.local.functions_host.service_bus.messages import manual_argument
 from infra.local.functions_host.service_bus.trigger import Listener, make_listener
+from infra.local.functions_host.stopping import LAST_BYTES_SECONDS, SETTLE_SECONDS
 from infra.local.functions_host.timer.trigger import (
     StatusStore,
     SystemClock,
@@ -35,10 +36,6 @@ from infra.local.functions_host.timer.trigger import (
 )
 
 logger = logging.getLogger(__name__)
-
-#: After the grace period: for settling messages, and for sending the last bytes of responses.
-_SETTLE_SECONDS = 3.0
-_LAST_BYTES_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class FunctionsHost:
     async def start(self, address: Address) -> None:
         """Listen, and start to receive. An unreachable broker is retried in the background."""
         self._runner = web.ServerRunner(
-            self._http.web_server(), shutdown_timeout=_LAST_BYTES_SECONDS
+            self._http.web_server(), shutdown_timeout=LAST_BYTES_SECONDS
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, address.host, address.port, backlog=512)
@@ -150,7 +147,7 @@ class FunctionsHost:
         for task in self._timer_tasks:
             task.cancel()
         # No function runs any more, or the rest is cancelled; messages may still need settling.
-        settling = 0.0 if self._invoker.in_flight else _SETTLE_SECONDS
+        settling = 0.0 if self._invoker.in_flight else SETTLE_SECONDS
         await asyncio.gather(*(item.finish(settling) for item in self._listeners))
         for client in self._clients.values():
             await client.close()

@@ -104,7 +104,7 @@ class Broker:
     async def _start_web(self) -> None:
         app = web.Application(client_max_size=1024)
         app.add_routes([web.get("/health", self._health), web.post("/reset", self._reset)])
-        self._web = web.AppRunner(app, access_log=None)
+        self._web = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._web.setup()
         site = web.TCPSite(self._web, self.host, self.health_port)
         await site.start()

@@ -32,12 +32,24 @@ class Child:
         cwd: Path,
         environment: Mapping[str, str],
         log: Path,
+        stop_seconds: float,
     ) -> None:
+        """Prepare it; nothing is started.
+
+        Args:
+            name: for reports.
+            command: its program and arguments.
+            cwd: its working directory.
+            environment: its whole environment.
+            log: its standard error is appended to this file.
+            stop_seconds: what it takes at most to stop in order; after that it is killed.
+        """
         self.name = name
         self._command = command
         self._cwd = cwd
         self._environment = environment
         self.log = log
+        self._stop_seconds = stop_seconds
         self._log_start = 0
         self._process: asyncio.subprocess.Process | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -124,15 +136,15 @@ class Child:
             self._process.kill()
             await self._process.wait()
 
-    async def stop(self, grace: float = 15.0) -> None:
-        """Send SIGTERM, and SIGKILL if it still runs after ``grace`` seconds."""
+    async def stop(self) -> None:
+        """Send SIGTERM, and SIGKILL if it still runs after the seconds that it may take."""
         process = self._process
         if process is None:
             return
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             try:
-                async with asyncio.timeout(grace):
+                async with asyncio.timeout(self._stop_seconds):
                     await process.wait()
             except TimeoutError:
                 process.kill()

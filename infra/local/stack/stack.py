@@ -24,7 +24,9 @@ import psycopg
 from domain.access.store import ApiKeys
 from domain.database.migrate import MigrationError, migrate
 from domain.database.pool import open_pool
+from infra.local.functions_host.stopping import STOP_SECONDS as FUNCTIONS_STOP_SECONDS
 from infra.local.ports import RememberedPorts, why_unusable
+from infra.local.postgres.process import STOP_SECONDS as POSTGRES_STOP_SECONDS
 from infra.local.postgres.server import EmbeddedPostgres
 from infra.local.private_files import write_private
 from infra.local.seal_key import new_seal_key
@@ -32,12 +34,18 @@ from infra.local.servicebus.connection_string import connection_string
 from infra.local.stack.child import Child
 from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError, WrongSetting
 from infra.local.stack.foreign_database import Confirm, may_migrate
+from sandbox_host.settings import STOP_SECONDS as SANDBOX_STOP_SECONDS
+from sandbox_host.settings import InvalidSettings, Settings
 
 TENANT = "demo"
 
 _START_SECONDS = 60.0
 _HEALTH_SECONDS = 60.0
 _POLL_SECONDS = 0.05
+#: When the stack stops: how long programs may go on, unless it is set, and then functions.
+_DRAIN_SECONDS, _GRACE_SECONDS = 5.0, 2.0
+#: What the broker takes at most to stop; and for each part, the end of its process.
+_BROKER_STOP_SECONDS, _EXIT_SECONDS = 3.0, 3.0
 #: A part that ends 5 times within 120 seconds is not started again.
 _MOST_ENDS, _ENDS_SECONDS = 5, 120.0
 _FIRST_PAUSE = 0.25
@@ -195,7 +203,7 @@ class LocalStack:
         data = str(self._config.data / "postgres")
         module = ["infra.local.postgres", "--data-dir", data]
         module += ["--port", str(self._ports.of("postgres"))]
-        ready = await self._spawn("postgres", module)
+        ready = await self._spawn("postgres", module, stop_seconds=POSTGRES_STOP_SECONDS)
         return Database(app=str(ready["app_url"]), admin=str(ready["admin_url"]))
 
     async def _start_service_bus(self) -> str:
@@ -208,6 +216,7 @@ class LocalStack:
                 *("--config", str(self._config.service_bus_config)),
                 *("--key-file", str(key_file), "--health-port", "0"),
             ],
+            stop_seconds=_BROKER_STOP_SECONDS,
         )
         return connection_string("127.0.0.1", ready["port"], key_file.read_text().strip())
 
@@ -221,20 +230,28 @@ class LocalStack:
             "functions",
             [
                 *("infra.local.functions_host", "--app-dir", str(self._config.app)),
-                *("--port", str(port)),
+                *("--port", str(port), "--grace", str(_GRACE_SECONDS)),
             ],
             values,
+            stop_seconds=_GRACE_SECONDS + FUNCTIONS_STOP_SECONDS,
         )
         return str(ready["url"]).rstrip("/")
 
     async def _start_sandbox(self, bus: str, app_port: int, port: int) -> None:
         values = {
+            "QLP_SANDBOX_DRAIN_SECONDS": str(_DRAIN_SECONDS),
             **_environment("QLP_SANDBOX_"),
             "ServiceBusConnection": bus,
             "QLP_SANDBOX_APP_URL": f"http://127.0.0.1:{app_port}",
             "QLP_SANDBOX_HEALTH_PORT": str(port),
         }
-        await self._spawn("sandbox", ["sandbox_host"], values)
+        try:
+            drain = Settings.from_environment(values).drain_seconds
+        except InvalidSettings as error:
+            raise WrongSetting(f"sandbox host: invalid setting: {error}") from None
+        await self._spawn(
+            "sandbox", ["sandbox_host"], values, stop_seconds=drain + SANDBOX_STOP_SECONDS
+        )
 
     def _settings(self, database: Database, bus: str, sandbox_url: str) -> dict[str, str]:
         template = json.loads((self._config.root / "local.settings.template.json").read_text())
@@ -302,7 +319,12 @@ class LocalStack:
         )
 
     async def _spawn(
-        self, name: str, module: list[str], values: dict[str, str] | None = None
+        self,
+        name: str,
+        module: list[str],
+        values: dict[str, str] | None = None,
+        *,
+        stop_seconds: float,
     ) -> dict[str, Any]:
         inherited = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         child = Child(
@@ -311,6 +333,7 @@ class LocalStack:
             cwd=self._config.root,
             environment={**inherited, "PYTHONUNBUFFERED": "1", **(values or {})},
             log=self._config.data / "logs" / f"{name}.log",
+            stop_seconds=stop_seconds + _EXIT_SECONDS,
         )
         self.children[name] = child
         return await child.start(_START_SECONDS)
