@@ -114,16 +114,24 @@ async def _main(report: Report, *, tour: bool, serve: bool, yes: bool) -> None:
     started = monotonic()
 
     def interrupt() -> None:
-        if serving.is_set():
+        if interrupted.is_set() or stack.stopping:
+            stack.stop_at_once()
+        elif serving.is_set():
             stop.set()
         elif main is not None:
             main.cancel()
+        interrupted.set()
 
-    serving = asyncio.Event()
+    serving, interrupted = asyncio.Event(), asyncio.Event()
+    config = StackConfig.from_environment()
+    stack = LocalStack(
+        config,
+        report.part,
+        lambda question: yes or _confirmed(question),
+        report.stopping,
+    )
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
-    config = StackConfig.from_environment()
-    stack = LocalStack(config, report.part, lambda question: yes or _confirmed(question))
     async with stack.running() as endpoints:
         report.healthy(monotonic() - started)
         if os.environ.get("DATABASE_URL") not in (None, "", endpoints.database_url):

@@ -30,6 +30,9 @@ from tests.support.postgres import Server
 from tests.support.sandbox.bus import programs_with
 from tests.support.waiting import until
 
+#: Of the sandbox host, so that a stop is not over by itself.
+LONG_DRAIN = {"QLP_SANDBOX_DRAIN_SECONDS": "60"}
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -103,7 +106,8 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 4
         process.send_signal(signal.SIGINT)
-        assert [line["what"] for line in await lines_until(process, "stopped")] == ["stopped"]
+        said = await lines_until(process, "stopped")
+        assert [line["what"] for line in said] == ["stopping", "stopped"]
         assert await process.wait() == 0
         assert (await asyncio.to_thread(psutil.wait_procs, children, 60))[1] == []
 
@@ -147,6 +151,9 @@ async def test_a_stop_ends_programs_in_order_and_leaves_nothing_of_their_boxes(
     host = part(process, "sandbox_host")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
+    [said] = await lines_until(process, "stopping")
+    assert time.monotonic() - began < 2
+    assert (said["programs"], said["seconds"]) == (1, 5)
     await lines_until(process, "stopped")
     assert time.monotonic() - began < 14
     assert "1 jobs still ran after 5 s; they go back" in (
@@ -154,6 +161,35 @@ async def test_a_stop_ends_programs_in_order_and_leaves_nothing_of_their_boxes(
     )
     assert not any(Path("/sys/fs/cgroup").glob(f"**/qlp-*-{host.pid}-*"))
     assert await process.wait() == 0
+
+
+async def test_a_second_ctrl_c_ends_everything_at_once(open_path: Path) -> None:
+    process = await local("up", "--json", "--no-tour", data=open_path, **LONG_DRAIN)
+    await sleeping((await lines_until(process, "serving"))[-1])
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    [said] = await lines_until(process, "stopping")
+    assert said["seconds"] == 60
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    await lines_until(process, "stopped")
+    assert time.monotonic() - began < 5
+    assert await process.wait() == 0
+    assert (await asyncio.to_thread(psutil.wait_procs, children, 5))[1] == []
+    assert not (open_path / "postgres" / "postmaster.pid").exists(), "it ended in order"
+
+
+@pytest.mark.parametrize("signals", [1, 3])
+async def test_ctrl_c_during_the_start_leaves_no_child(open_path: Path, signals: int) -> None:
+    process = await local("up", "--json", "--no-tour", data=open_path)
+    await lines_until(process, "part")
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+        await asyncio.sleep(0.02)
+    assert await process.wait() == 130
+    assert (await asyncio.to_thread(psutil.wait_procs, children, 5))[1] == []
 
 
 async def test_a_second_start_is_refused_and_children_of_a_killed_stack_end(

@@ -39,6 +39,9 @@ class Report(Protocol):
     def note(self, what: str) -> None:
         """A remark that is not an error."""
 
+    def stopping(self, programs: int, seconds: float) -> None:
+        """All parts are asked to stop; ``programs`` still run, for ``seconds`` at most."""
+
     def stopped(self) -> None:
         """Everything has stopped; the data is kept."""
 
@@ -108,6 +111,12 @@ class HumanReport:
         """See `Report`."""
         self._console.print(Text(what))
 
+    def stopping(self, programs: int, seconds: float) -> None:
+        """See `Report`."""
+        which = "1 program that runs has" if programs == 1 else f"{programs} programs that run have"
+        left = f"; {which} {seconds:g} s left" if programs else ""
+        self._console.print(f"[dim]stopping{left}; Ctrl-C now ends everything at once[/]")
+
     def stopped(self) -> None:
         """See `Report`."""
         self._console.print("[dim]stopped; the data is kept[/]")
@@ -152,6 +161,10 @@ class JsonReport:
     def note(self, what: str) -> None:
         """See `Report`."""
         self._write("note", note=what)
+
+    def stopping(self, programs: int, seconds: float) -> None:
+        """See `Report`."""
+        self._write("stopping", programs=programs, seconds=seconds)
 
     def stopped(self) -> None:
         """See `Report`."""

@@ -44,6 +44,8 @@ _HEALTH_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 #: When the stack stops: how long programs may go on, unless it is set, and then functions.
 _DRAIN_SECONDS, _GRACE_SECONDS = 5.0, 2.0
+#: How long a sandbox host may take to say how many programs run.
+_LOOK_SECONDS = 0.5
 #: What the broker takes at most to stop; and for each part, the end of its process.
 _BROKER_STOP_SECONDS, _EXIT_SECONDS = 3.0, 3.0
 #: A part that ends 5 times within 120 seconds is not started again.
@@ -56,6 +58,10 @@ T = TypeVar("T")
 
 #: Called with the name of each part once it is ready, and the seconds that it took.
 OnReady = Callable[[str, float], None]
+
+#: Called when all parts are about to be stopped, with the number of programs that run, and the
+#: seconds for which these may go on.
+OnStopping = Callable[[int, float], None]
 
 #: Called with the name of a part that ended by itself, its exit code, and the end of its log.
 OnEnded = Callable[[str, int, str], None]
@@ -103,21 +109,34 @@ class LocalStack:
 
     Attributes:
         children: the running parts by name.
+        stopping: whether the parts are being stopped.
     """
 
-    def __init__(self, config: StackConfig, on_ready: OnReady, confirm: Confirm = _decline) -> None:
+    def __init__(
+        self,
+        config: StackConfig,
+        on_ready: OnReady,
+        confirm: Confirm = _decline,
+        on_stopping: OnStopping = lambda _programs, _seconds: None,
+    ) -> None:
         """Prepare a stack; nothing is started.
 
         Args:
             config: its settings.
             on_ready: called for each part that is ready.
             confirm: asked before the schema is created in a database of the user's.
+            on_stopping: called before its parts are stopped, if there are any.
         """
         self._config = config
         self._on_ready = on_ready
         self._confirm = confirm
+        self._on_stopping = on_stopping
+        self._drain_seconds = _DRAIN_SECONDS
+        self._sandbox_health: str | None = None
+        self._at_once = asyncio.Event()
         self._ports = RememberedPorts(config.data / "ports.json")
         self.children: dict[str, Child] = {}
+        self.stopping = False
         self._lock: TextIOWrapper | None = None
 
     @contextlib.asynccontextmanager
@@ -131,9 +150,39 @@ class LocalStack:
         try:
             yield await self._start()
         finally:
+            self.stopping = True
+            if self.children:
+                self._on_stopping(await self._programs(), self._drain_seconds)
             for child in reversed(self.children.values()):
-                await child.stop()
+                await self._stop(child)
             self._release_lock()
+
+    def stop_at_once(self) -> None:
+        """Kill all parts when they are stopped, except for the database, which ends in order."""
+        self._at_once.set()
+
+    async def _stop(self, child: Child) -> None:
+        stopping = asyncio.create_task(child.stop())
+        if child.name != "postgres":  # it stops quickly, and its server would outlive the kill
+            at_once = asyncio.create_task(self._at_once.wait())
+            await asyncio.wait({stopping, at_once}, return_when=asyncio.FIRST_COMPLETED)
+            at_once.cancel()
+            if not stopping.done():
+                await child.kill()
+        await stopping
+
+    async def _programs(self) -> int:
+        """How many programs run, so far as the sandbox host says so."""
+        if self._sandbox_health is None:
+            return 0
+        timeout = aiohttp.ClientTimeout(total=_LOOK_SECONDS)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as http,
+                http.get(self._sandbox_health) as response,
+            ):
+                return int(json.loads(await response.read())["jobs"]["running"])
+        return 0
 
     async def destroy(self) -> None:
         """Delete everything that the stack has written, wherever it is.
@@ -246,12 +295,12 @@ class LocalStack:
             "QLP_SANDBOX_HEALTH_PORT": str(port),
         }
         try:
-            drain = Settings.from_environment(values).drain_seconds
+            self._drain_seconds = Settings.from_environment(values).drain_seconds
         except InvalidSettings as error:
             raise WrongSetting(f"sandbox host: invalid setting: {error}") from None
-        await self._spawn(
-            "sandbox", ["sandbox_host"], values, stop_seconds=drain + SANDBOX_STOP_SECONDS
-        )
+        stop_seconds = self._drain_seconds + SANDBOX_STOP_SECONDS
+        ready = await self._spawn("sandbox", ["sandbox_host"], values, stop_seconds=stop_seconds)
+        self._sandbox_health = ready["health"]
 
     def _settings(self, database: Database, bus: str, sandbox_url: str) -> dict[str, str]:
         template = json.loads((self._config.root / "local.settings.template.json").read_text())
