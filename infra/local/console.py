@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Annotated, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from domain.contracts.redaction import guard, redact
 from domain.database.outages import describe_outage, outage_of
@@ -24,8 +25,8 @@ from infra.local.stack.tour import Tour
 
 cli = typer.Typer(
     help="Run the whole system on this machine: PostgreSQL, Service Bus, functions and sandbox.",
-    no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
 )
 
 _EPILOG = (
@@ -37,6 +38,20 @@ Yes = Annotated[
     bool, typer.Option("--yes", help="Create the schema in QLP_DATABASE_URL without asking.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+
+def main() -> None:
+    """Run the command line; what is wrong with its arguments is told in one line."""
+    program = "python -m infra.local"
+    try:
+        status = cli(sys.argv[1:] or ["--help"], prog_name=program, standalone_mode=False)
+    except typer.Abort:
+        status = "aborted"
+    except TyperException as error:
+        told = f"{program}: {getattr(error, 'message', error)}; see --help"
+        typer.echo(told.replace(".; see", "; see"), err=True)
+        status = 2
+    sys.exit(status)
 
 
 @cli.command(epilog=_EPILOG)
@@ -72,13 +87,17 @@ def reset(
     if not config.data.exists():
         typer.echo(f"there is nothing in {config.data}")
         return
-    typer.echo(f"{'would delete' if dry_run else 'to be deleted:'} {config.data} with its database")
-    if dry_run:
-        return
-    if not yes:
-        typer.confirm("Are you sure?", abort=True)
+    stack = LocalStack(config, lambda _name, _seconds: None)
     try:
-        asyncio.run(LocalStack(config, lambda _name, _seconds: None).destroy())
+        stack.check_removable()
+        typer.echo(
+            f"{'would delete' if dry_run else 'to be deleted:'} {config.data} with its database"
+        )
+        if dry_run:
+            return
+        if not yes:
+            typer.confirm("Are you sure?", abort=True)
+        asyncio.run(stack.destroy())
     except StackError as error:
         _give_up(HumanReport(), error)
 

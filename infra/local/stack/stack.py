@@ -184,15 +184,22 @@ class LocalStack:
                 return int(json.loads(await response.read())["jobs"]["running"])
         return 0
 
-    async def destroy(self) -> None:
-        """Delete everything that the stack has written, wherever it is.
+    def check_removable(self) -> None:
+        """Whether `destroy` would delete anything.
 
         Raises:
             StackError: the stack runs, or the folder does not belong to a stack.
         """
-        if not (self._config.data / "lock").is_file():
-            raise StackError(f"{self._config.data} is not a stack's data; nothing was deleted")
-        self._take_lock("stop it first")
+        self._take_lock_to_destroy()
+        self._release_lock()
+
+    async def destroy(self) -> None:
+        """Delete everything that the stack has written, wherever it is.
+
+        Raises:
+            StackError: as of `check_removable`.
+        """
+        self._take_lock_to_destroy()
         try:
             postgres = EmbeddedPostgres(self._config.data / "postgres")
             await asyncio.to_thread(postgres.destroy)  # under root, the files may be elsewhere
@@ -406,6 +413,11 @@ class LocalStack:
         except BlockingIOError:
             self._lock.close()
             raise StackError(f"the stack in {data} is running already; {advice}") from None
+
+    def _take_lock_to_destroy(self) -> None:
+        if not (self._config.data / "lock").is_file():
+            raise StackError(f"{self._config.data} is not a stack's data; nothing was deleted")
+        self._take_lock("stop it first")
 
     def _release_lock(self) -> None:
         if self._lock is not None:
