@@ -120,7 +120,7 @@ async def test_it_serves_until_interrupted_stops_every_child_and_keeps_the_data(
 
 
 async def sleeping(serving: dict[str, Any]) -> str:
-    """Submit a program that sleeps for a minute, and wait until it runs; the intent's id."""
+    """Submit a program that sleeps for a minute, and wait until it runs; its argument."""
     marker = f"qlp-sleeper-{uuid4()}"
     program = {
         **{"language": "python", "files": {"main.py": "import time; time.sleep(60)"}},
@@ -131,9 +131,8 @@ async def sleeping(serving: dict[str, Any]) -> str:
         http.post(f"{serving['url']}/intents", json={"text": marker, "program": program}) as reply,
     ):
         assert reply.status == 202, await reply.text()
-        intent = await reply.json()
     await until(lambda: programs_with(marker))
-    return str(intent["id"])
+    return marker
 
 
 def part(process: Process, module: str) -> psutil.Process:
@@ -177,6 +176,23 @@ async def test_a_second_ctrl_c_ends_everything_at_once(open_path: Path) -> None:
     assert await process.wait() == 0
     assert (await asyncio.to_thread(psutil.wait_procs, children, 5))[1] == []
     assert not (open_path / "postgres" / "postmaster.pid").exists(), "it ended in order"
+
+
+async def test_a_program_that_a_stop_interrupts_runs_again_after_the_next_start(
+    open_path: Path,
+) -> None:
+    settings = {"QLP_SANDBOX_DRAIN_SECONDS": "0.1"}
+    process = await local("up", "--json", "--no-tour", data=open_path, **settings)
+    marker = await sleeping((await lines_until(process, "serving"))[-1])
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert not programs_with(marker)
+
+    again = await local("up", "--json", "--no-tour", data=open_path, **settings)
+    await lines_until(again, "serving")
+    await until(lambda: programs_with(marker), 10)
+    again.send_signal(signal.SIGINT)
+    await again.communicate()
 
 
 @pytest.mark.parametrize("signals", [1, 3])

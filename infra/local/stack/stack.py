@@ -34,6 +34,7 @@ from infra.local.servicebus.connection_string import connection_string
 from infra.local.stack.child import Child
 from infra.local.stack.config import STACK_SETTINGS, StackConfig, StackError, WrongSetting
 from infra.local.stack.foreign_database import Confirm, may_migrate
+from infra.local.stack.interrupted import run_interrupted_again
 from sandbox_host.settings import STOP_SECONDS as SANDBOX_STOP_SECONDS
 from sandbox_host.settings import InvalidSettings, Settings
 
@@ -244,6 +245,7 @@ class LocalStack:
             ),
             self._timed("sandbox host", self._start_sandbox(bus, http_port, sandbox_port)),
         )
+        await run_interrupted_again(self._settings(postgres, bus, sandbox_url))
         await self._timed("health", self._wait_until_healthy(http_url, api_key))
         return Endpoints(http_url, bus, postgres.app, postgres.admin, sandbox_url, api_key)
 
