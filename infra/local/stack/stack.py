@@ -245,7 +245,8 @@ class LocalStack:
             ),
             self._timed("sandbox host", self._start_sandbox(bus, http_port, sandbox_port)),
         )
-        await run_interrupted_again(self._settings(postgres, bus, sandbox_url))
+        if self._config.database_url is None:  # another's programs may be running elsewhere
+            await run_interrupted_again(self._settings(postgres, bus, sandbox_url))
         await self._timed("health", self._wait_until_healthy(http_url, api_key))
         return Endpoints(http_url, bus, postgres.app, postgres.admin, sandbox_url, api_key)
 
