@@ -12,6 +12,7 @@ import pytest
 
 from infra.local.stack.stack import TENANT
 from tests.support.stack import Reply, RunningStack, intent_of, running_stack, saying, submission
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,23 +32,31 @@ def as_owner(stack: RunningStack, *statements: str) -> None:
             owner.execute(statement.encode())
 
 
-def read_only(stack: RunningStack) -> None:
+async def read_only(stack: RunningStack) -> None:
     """What a server on Azure does whose disk is nearly full."""
     as_owner(
         stack, "alter system set default_transaction_read_only = on", "select pg_reload_conf()"
     )
+    # The server has read it once new sessions have it; then it has told the others, too.
+    await until(lambda: new_sessions_are_read_only(stack))
 
 
-def writable(stack: RunningStack) -> None:
+def new_sessions_are_read_only(stack: RunningStack) -> bool:
+    with psycopg.connect(stack.endpoints.database_admin_url) as session:
+        [value] = session.execute("show default_transaction_read_only").fetchone() or [""]
+    return bool(value == "on")
+
+
+async def writable(stack: RunningStack) -> None:
     as_owner(stack, "alter system reset default_transaction_read_only", "select pg_reload_conf()")
 
 
-def full(stack: RunningStack) -> None:
+async def full(stack: RunningStack) -> None:
     """Each connection of the application's login is refused, those that are there are ended."""
     as_owner(stack, "alter role qlp connection limit 0", END_SESSIONS)
 
 
-def empty(stack: RunningStack) -> None:
+async def empty(stack: RunningStack) -> None:
     as_owner(stack, "alter role qlp connection limit -1")
 
 
@@ -90,7 +99,7 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
         client = stack.client
         running = (await client.submit(saying(1, seconds=2))).body["id"]
         await client.until_running(running)
-        begin(stack)
+        await begin(stack)
 
         refused = await client.submit(saying(2), Idempotency_Key="key-2")
         assert (refused.status, refused.headers["Retry-After"]) == (503, "2"), refused.body
@@ -107,7 +116,7 @@ async def test_while_the_database_says_not_now_clients_are_told_and_messages_wai
             assert said.err.startswith("qlp: the database is read-only: ")
             assert said.err.count("\n") == 1
         await asyncio.sleep(SECONDS)
-        end(stack)
+        await end(stack)
 
         accepted = [running, await submit_until_accepted(stack, 2)]
         accepted += map(intent_of, events)
