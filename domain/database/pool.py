@@ -161,6 +161,7 @@ class Connection(AsyncConnection[TupleRow]):
         timeout: float | None = None,
     ) -> Answer:
         """See `psycopg.AsyncConnection.wait`: every answer of the server is awaited here."""
+        was_closed = self.closed  # by us, or its end was reported: it says nothing new
         try:
             async with asyncio.timeout(self.answer_seconds):
                 return await super().wait(gen, interval, timeout)
@@ -174,7 +175,7 @@ class Connection(AsyncConnection[TupleRow]):
         except psycopg.Error as error:
             if outage := outage_of(error):
                 self.stale |= outage.stale
-                if not self.expects_refusals:
+                if not self.expects_refusals and not was_closed:
                     self.on_outage(error)
             raise
 

@@ -317,6 +317,17 @@ async def test_sessions_that_stay_read_only_are_replaced_all_at_once(
     assert app_pool.recent_outage(0) is None
 
 
+async def test_what_is_asked_of_a_connection_that_we_closed_is_no_outage(app_pool: Pool) -> None:
+    async def close_in_a_pipeline() -> None:
+        async with app_pool.connection() as connection, connection.pipeline():
+            await connection.execute("select 1")
+            await connection.close()  # as an append does whose answers nobody will read
+
+    with pytest.raises(psycopg.OperationalError):
+        await close_in_a_pipeline()
+    assert app_pool.recent_outage(60) is None
+
+
 async def test_a_new_schema_ends_the_sessions_that_know_the_old_one(
     database: Database, app_pool: Pool
 ) -> None:
