@@ -45,7 +45,7 @@ class Rebuild:
     """One rebuild of one projection, by the owner of its tables.
 
     Args:
-        pool: connections of the tables' owner; at least two.
+        pool: connections of the tables' owner; at least three.
         builder: builds the tables.
         on_progress: called after each page.
         rate: most events per second; None for no limit.

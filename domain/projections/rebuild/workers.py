@@ -30,7 +30,10 @@ class Folder(Protocol):
 
 
 class FoldingHere:
-    """Folds in this process, some lanes while the rows of others are written."""
+    """Folds in this process, some lanes while the rows of others are written.
+
+    Two at once, so that the server reads and sorts the events of one while the other is folded.
+    """
 
     ahead = 2
 
