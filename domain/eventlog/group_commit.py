@@ -78,8 +78,7 @@ class GroupCommit:
         self._callers += 1
         try:
             lane = lane_of(command.stream_id)
-            few = self._callers <= SEPARATE_CALLERS
-            free = self._has_slot() if few else not self._slots
+            free = self._has_slot() if self._has_few_callers() else not self._slots
             if free and not self._queues and lane not in self._held():
                 return await self._alone(command, lane, takes_slot=True)
             outcome = await self._wait(command, lane)
@@ -131,9 +130,12 @@ class GroupCommit:
                 await asyncio.wait({task})
                 return
 
+    def _has_few_callers(self) -> bool:
+        return self._callers <= SEPARATE_CALLERS
+
     def _has_slot(self) -> bool:
-        few = self._callers <= SEPARATE_CALLERS
-        return len(self._slots) < (SEPARATE_CALLERS if few else SHARED_TRANSACTIONS)
+        most = SEPARATE_CALLERS if self._has_few_callers() else SHARED_TRANSACTIONS
+        return len(self._slots) < most
 
     def _held(self) -> set[int]:
         """The lanes that transactions of this process hold."""

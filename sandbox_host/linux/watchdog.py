@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import platform
 import time
@@ -151,16 +152,10 @@ class MemoryWatchdog:
         """
         files = self._file_bytes()
         with acting_as(self._uid):
-            used = _total((_resident(pid)[:2] for pid in _owners(self._top)), files)
+            used = _total((_resident(pid)[:2] for pid in _owners(self._top)), files, self._limit)
             if used > self._limit:
                 # Forked processes share pages, which were counted for each; ask for exact shares.
-                used = private = shared = 0
-                for pid in _owners(self._top):
-                    own, with_others = _proportional(pid)
-                    private, shared = private + own, shared + with_others
-                    used = private + max(shared, files)
-                    if used > self._limit:
-                        break
+                used = _total(map(_proportional, _owners(self._top)), files, self._limit)
         return used
 
 
@@ -213,15 +208,18 @@ def _waits_for_child(syscall: str) -> bool:
     return flags & (wanted | _CLONE_PARENT) == wanted
 
 
-def _total(processes: Iterable[tuple[int, int]], files: int) -> int:
+def _total(processes: Iterable[tuple[int, int]], files: int, enough: float = math.inf) -> int:
     """Memory of the processes (each with private and shared bytes) and of the box's files.
 
-    Mapped files are among the shared bytes too, so the larger of both is counted.
+    Mapped files are among the shared bytes too, so the larger of both is counted. What is more than
+    ``enough`` is not counted to its end.
     """
     private = shared = 0
     for own, with_others in processes:
         private += own
         shared += with_others
+        if private + max(shared, files) > enough:
+            break
     return private + max(shared, files)
 
 
