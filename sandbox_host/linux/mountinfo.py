@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,10 @@ class MountInfo:
 
 def read_mounts() -> Iterator[MountInfo]:
     """The mounts, in the order in which they were made."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    # Only spaces, tabs and newlines are escaped in the names of folders.
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n")[:-1]:
         left, _, right = line.partition(" - ")
-        device, root, point, options = left.split()[2:6]
+        device, root, point, options = left.split(" ")[2:6]
         kind, _, super_options = right.split(" ", 2)
         yield MountInfo(
             device,

@@ -60,13 +60,21 @@ def below(pid: int) -> Iterator[tuple[int, str]]:
     pending = [pid]
     while pending:
         parent = pending.pop()
-        with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                task = f"/proc/{parent}/task/{thread}"
-                children = [int(child) for child in Path(f"{task}/children").read_text().split()]
-                for child in reversed(children):
-                    yield child, task if child == children[-1] else ""
-                pending += children
+        for thread in _threads(parent):
+            task = f"/proc/{parent}/task/{thread}"
+            children: list[int] = []
+            with contextlib.suppress(OSError), open(f"{task}/children", "rb") as file:
+                children = [int(child) for child in file.read().split()]
+            for child in reversed(children):
+                yield child, task if child == children[-1] else ""
+            pending += children
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
 
 
 def adopt_orphans() -> None:

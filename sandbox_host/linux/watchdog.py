@@ -170,7 +170,7 @@ def _borrows_memory(pid: int, task: str) -> bool:
     It does if it is the last child of a thread in such a call, ``task``, and has the same memory;
     an orphan that the parent was given meanwhile has not.
     """
-    with contextlib.suppress(OSError, LookupError):
+    with contextlib.suppress(OSError, LookupError, ValueError):
         # One that is not waiting may be in execve(2): `syscall` would wait for its end.
         if _waits(Path(task)) and _waits_for_child(Path(f"{task}/syscall").read_text()):
             return _share_memory(pid, int(task.rpartition("/")[2]))
@@ -272,7 +272,7 @@ def _numbers(path: str, names: tuple[bytes, ...]) -> dict[bytes, int]:
     """The numbers in a file of ``name: number …`` lines; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
-            lines = file.read().splitlines()
+            lines = file.read().split(b"\n")  # a process's name may hold all other line ends
     except OSError:
         return {}
     words = (line.split(None, 2) for line in lines if line.startswith(names))

@@ -45,8 +45,8 @@ def _is_supervised(pid: int) -> bool:
     while pid > 1:
         try:
             pid = int(stat_fields(f"/proc/{pid}")[1])
-            status = Path(f"/proc/{pid}/status").read_text(errors="replace")
-            if int(status.partition("\nUid:")[2].split()[0]) in CONFINED_USERS:
+            status = Path(f"/proc/{pid}/status").read_bytes()  # text would end lines in its name
+            if int(status.partition(b"\nUid:")[2].split()[0]) in CONFINED_USERS:
                 continue
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 if _LAUNCHER in file.read(2 * len(_LAUNCHER)):

@@ -71,6 +71,21 @@ threading.Thread(target=fill).start()
 ctypes.CDLL(None).pthread_exit(None)
 """
 
+#: The first thread has a name that looks like figures, and ends; another holds the memory.
+_NAMED_LIKE_FIGURES = """\
+import ctypes, os, threading, time
+libc = ctypes.CDLL(None)
+def fill():
+    libc.prctl(15, b"\\rThreads: x", 0, 0, 0)  # PR_SET_NAME
+    time.sleep(0.3)
+    held = bytearray(b"x") * (200 << 20)
+    time.sleep(5)
+    os._exit(0)
+libc.prctl(15, b"\\rRssAnon: 0", 0, 0, 0)
+threading.Thread(target=fill).start()
+libc.pthread_exit(None)
+"""
+
 
 @pytest.mark.parametrize("name", ["bubblewrap-rlimits", "confined"])
 @pytest.mark.parametrize(
@@ -79,6 +94,7 @@ ctypes.CDLL(None).pthread_exit(None)
         pytest.param(_ADOPTED_BY_ONE_IN_VFORK, Verdict.OUT_OF_MEMORY, id="adopted in vfork"),
         pytest.param(_MEMORY, Verdict.OUT_OF_MEMORY, id="memory handed on"),
         pytest.param(_DISK, Verdict.DISK_LIMIT, id="deleted files handed on"),
+        pytest.param(_NAMED_LIKE_FIGURES, Verdict.OUT_OF_MEMORY, id="named like figures"),
         pytest.param(_WITHOUT_FIRST_THREAD, Verdict.SUCCEEDED, id="first thread ended"),
     ],
 )

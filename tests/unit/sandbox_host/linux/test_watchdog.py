@@ -66,6 +66,13 @@ async def test_only_what_does_not_show_for_long_is_too_much(
     shown.set()
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\v", b"\f", b"\x1c", b"\xc2\x85"])
+def test_a_name_is_no_figure(tmp_path: Path, end: bytes) -> None:
+    status = tmp_path / "status"
+    status.write_bytes(b"Name:\ta" + end + b"Threads: x" + end + b"RssAnon: 0\nThreads:\t2\n")
+    assert watchdog._numbers(f"{status}", (b"Threads:", b"RssAnon:")) == {b"Threads:": 2}
+
+
 def test_memory_that_was_swapped_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         "status": "RssAnon: 1024 kB\nVmSwap: 4096 kB\nVmPTE: 1024 kB\nThreads: 2\n",
