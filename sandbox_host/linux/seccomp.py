@@ -124,6 +124,13 @@ _REFUSED_UNSEEN: dict[str, tuple[tuple[int, int], int]] = {
     "sendmmsg": ((307, 269), errno.EPERM),
 }
 
+#: Also refused where nothing limits a user's instances, or counts the 8 MB that each may hold of
+#: events that nobody reads. The error says that the user has all that it may have.
+_INOTIFY: dict[str, tuple[int, int | None]] = {
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+}
+
 #: Also refused to a program with the host's own user ID, whose files it could change by these.
 _REFUSED_AS_HOST: dict[str, tuple[int, int | None]] = {
     "chmod": (90, None),
@@ -144,9 +151,6 @@ _REFUSED_AS_HOST: dict[str, tuple[int, int | None]] = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
-    # The user has few instances, and the host shares them.
-    "inotify_init": (253, None),
-    "inotify_init1": (294, 26),
 }
 
 #: Refused as if the kernel were older; the C library and programs then use older calls.
@@ -189,12 +193,15 @@ def supported(machine: str | None = None) -> bool:
     return (machine or platform.machine()) in _AUDIT_ARCH
 
 
-def bubblewrap_filter(machine: str | None = None, *, bound: bool = False) -> bytes:
+def bubblewrap_filter(
+    machine: str | None = None, *, bound: bool = False, inotify: bool = True
+) -> bytes:
     """The filter of a box that has namespaces, as an array of ``struct sock_filter``.
 
     Args:
         machine: ``x86_64`` or ``aarch64``; by default this machine's architecture.
         bound: the program must stay on the CPU it was given.
+        inotify: the program may watch files.
 
     Raises:
         ValueError: there is no table for that architecture.
@@ -202,6 +209,7 @@ def bubblewrap_filter(machine: str | None = None, *, bound: bool = False) -> byt
     column, program = _begin(machine)
     refused = _REFUSED | (_REFUSED_BOUND if bound else {})
     program += _absent(column) + _refused(column, refused) + _dangerous_arguments(column)
+    program += [] if inotify else _refused(column, _INOTIFY, errno.EMFILE)
     program += _limits_of_others(column)
     for call in (_SOCKET, _SOCKETPAIR):
         allowed = _only((*_UNIX, *_IP), _ERRNO | errno.EAFNOSUPPORT)
@@ -236,6 +244,7 @@ def confined_filters(machine: str | None = None, *, as_host: bool = False) -> tu
         logged += _for_call(_SOCKET[column], 0, inet)
     logged += _limits_of_others(column)
     quiet += _for_call(_MMAP[column], 3, _shared_without_file()) + _unseen(column)
+    quiet += _refused(column, _INOTIFY, errno.EMFILE)
     return _end(quiet), _end(logged)
 
 
@@ -275,6 +284,7 @@ def name_of(number: int, machine: str | None = None) -> str:
 def _names(column: int) -> dict[int, str]:
     unseen = {name: numbers for name, (numbers, _) in _REFUSED_UNSEEN.items()}
     tables = _REFUSED | _REFUSED_BOUND | _REFUSED_BESIDE_OTHERS | _REFUSED_AS_HOST | unseen
+    tables |= _INOTIFY
     named = {"clone": _CLONE, "socket": _SOCKET, "socketpair": _SOCKETPAIR, "ioctl": _IOCTL}
     single = {**_ABSENT, **named, "prlimit64": _PRLIMIT, "mmap": _MMAP, "prctl": _PRCTL}
     names = {row[column]: name for name, row in single.items()}
@@ -312,12 +322,14 @@ def _absent(column: int) -> list[bytes]:
     return program
 
 
-def _refused(column: int, table: dict[str, tuple[int, int | None]]) -> list[bytes]:
+def _refused(
+    column: int, table: dict[str, tuple[int, int | None]], error: int = errno.EPERM
+) -> list[bytes]:
     program: list[bytes] = []
     for numbers in table.values():
         number = numbers[column]
         if number is not None:
-            program += _when(_EQUAL, number, _ERRNO | errno.EPERM)
+            program += _when(_EQUAL, number, _ERRNO | error)
     return program
 
 

@@ -41,7 +41,7 @@ class HostCapabilities:
         inputs: the folders that boxes see as ``/in``.
         keeper: kills the boxes when this host is gone.
         limits_mode: how limits are enforced, and why, for a person.
-        quotas: for boxes that share the host's user; None if each box has its own user.
+        quotas: for boxes that share the host's user, or whose memory no cgroup counts; else None.
     """
 
     bwrap: Bwrap
@@ -100,7 +100,8 @@ def find_capabilities(use_cgroups: bool) -> HostCapabilities:
             no folder for the jobs' files.
     """
     with contextlib.ExitStack() as on_failure:
-        bwrap = find_bwrap(Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None))
+        identity = Identity(BUBBLEWRAP_USERS.first if os.geteuid() == 0 else None)
+        bwrap = find_bwrap(identity)
         on_failure.callback(bwrap.close)
         interpreters = find_interpreters()
         inputs = InputFolders()
@@ -115,7 +116,11 @@ def find_capabilities(use_cgroups: bool) -> HostCapabilities:
                 mode = f"rlimits (no cgroup: {reason})"
         cpus = ProgramCpus() if tree is None and (os.geteuid() != 0 or may_bind_others()) else None
         name = f"{host_tag()}-{next(_serial)}"
-        filter_ = seccomp.bubblewrap_filter(bound=cpus is not None) if seccomp.supported() else None
+        quotas = None if tree is not None and os.geteuid() == 0 else Quotas(identity.command)
+        filter_ = None
+        if seccomp.supported():
+            watches = tree is not None or (quotas is not None and quotas.held)
+            filter_ = seccomp.bubblewrap_filter(bound=cpus is not None, inotify=watches)
         found = HostCapabilities(
             bwrap=bwrap,
             interpreters=interpreters,
@@ -124,7 +129,7 @@ def find_capabilities(use_cgroups: bool) -> HostCapabilities:
             tree=tree,
             cpus=cpus,
             limits_mode=mode,
-            quotas=None if os.geteuid() == 0 else Quotas(),
+            quotas=quotas,
             inputs=inputs,
             keeper=Keeper(name, interpreters["python"].path, inputs.path),
         )

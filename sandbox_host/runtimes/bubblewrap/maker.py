@@ -83,7 +83,7 @@ class BoxMaker:
         made.push_async_callback(process.aclose)
         init = await self._set_up(process)
         held.callback(capabilities.keeper.hold(init))
-        if capabilities.quotas is not None:
+        if capabilities.quotas is not None and user.uid is None:
             capabilities.quotas.limit(descendants(init))
         files = made.enter_context(contextlib.closing(BoxFiles(init)))
         network = made.enter_context(contextlib.closing(NetworkWatch(init)))
@@ -155,9 +155,8 @@ def _launch(
             )
             mark = capabilities.keeper.mark
             bwrap = [capabilities.bwrap.path, *mark, *options, "--", *shell.waiting()]
-            inside = user.command(bwrap)
-            if capabilities.quotas is not None:
-                inside = capabilities.quotas.around(inside)
+            quotas = capabilities.quotas
+            inside = user.command(bwrap if quotas is None else quotas.around(bwrap))
             return command_line.entering(group, inside)
 
         return BwrapProcess(command, handed)

@@ -109,3 +109,13 @@ async def test_what_a_program_holds_is_seen_whoever_holds_it(
     async with aclosing(await open_runtime(name)) as runtime:
         result = await run(runtime, program)
     assert result.verdict is verdict, result
+
+
+@pytest.mark.parametrize(("name", "most"), [("bubblewrap-rlimits", "4"), ("confined", "0")])
+async def test_few_queues_of_events_can_be_made(name: str, most: str) -> None:
+    source = (
+        "import ctypes; i = ctypes.CDLL(None).inotify_init; print(sum(i() > 0 for _ in '8' * 8))"
+    )
+    async with aclosing(await open_runtime(name)) as runtime:
+        result = await run(runtime, prepared(source))
+    assert result.stdout.strip() == most, result

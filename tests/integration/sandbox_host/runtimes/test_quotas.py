@@ -108,5 +108,7 @@ async def test_a_program_that_exhausts_its_users_quotas_takes_none_of_its_neighb
     if runtime.name == "docker+runsc":
         # Of its own kernel, whose pipes have other sizes; the host's are not in its reach.
         found |= {name: _WHOLE[name] for name in ("pipe", "larger pipe")}
-    refused = {"in flight": 0, "larger pipe": -1} if runtime.name == "confined" else {}
+    refused = (
+        {"inotify": 0, "in flight": 0, "larger pipe": -1} if runtime.name == "confined" else {}
+    )
     assert found == _WHOLE | refused

@@ -60,6 +60,17 @@ def test_only_a_program_that_is_bound_to_a_cpu_may_not_choose_others(
     assert verdict(machine, number, of=bound) == refused(errno.EPERM)
 
 
+@pytest.mark.parametrize(("machine", "calls"), [("x86_64", (253, 294)), ("aarch64", (26,))])
+def test_files_are_watched_only_where_instances_have_a_limit(
+    machine: str, calls: tuple[int, ...]
+) -> None:
+    without = bubblewrap_filter(machine, inotify=False)
+    for call in calls:
+        assert verdict(machine, call) == ALLOW
+        assert verdict(machine, call, of=without) == refused(errno.EMFILE)
+        assert verdict(machine, call, of=confined_filters(machine)[0]) == refused(errno.EMFILE)
+
+
 @pytest.mark.parametrize("machine", ARCHES)
 def test_dangerous_calls_are_refused(machine: str) -> None:
     ptrace, mount, socket, clone, clone3, ioctl = {
