@@ -57,7 +57,11 @@ async def _supervise(box: BwrapBox, record: RunRecord, kill_requested: asyncio.E
     process, files, limits = box.process, box.files, box.limits
     watch = ProgramWatch(lambda: descendants(box.init))
     watchdog = MemoryWatchdog(
-        box.init, limits.memory_bytes, lambda: process.kill(Kill.MEMORY), files.memory_bytes
+        box.init,
+        limits.memory_bytes,
+        lambda: process.kill(Kill.MEMORY),
+        files.memory_bytes,
+        mappings=True,
     )
 
     def too_many_inodes() -> None:
