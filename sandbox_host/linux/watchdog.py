@@ -30,9 +30,10 @@ _LONGEST_PAUSE = 1.0
 #: most if it took long. Seconds.
 _SHORTEST_TRUST, _LONGEST_TRUST = 1.0, 8.0
 
-#: Seconds between samples of CPU time, and of mappings; the share of one CPU that each may take;
-#: for how long a sample of CPU time that is asked for is waited for.
-_SLOW_INTERVAL = 0.25
+#: Seconds between samples of CPU time, and of mappings; the share of one CPU that each may take, and
+#: the longest pause that this may cause; for how long a sample of CPU time that is asked for is
+#: waited for.
+_SLOW_INTERVAL, _SLOW_LONGEST = 0.25, 2.0
 _SLOW_SHARE = 0.05
 _CPU_SECONDS = 0.2
 
@@ -116,7 +117,7 @@ class _Slowly:
         began = time.thread_time()
         self._work()
         pause = (time.thread_time() - began) / _SLOW_SHARE
-        self._due = time.monotonic() + max(_SLOW_INTERVAL, pause)
+        self._due = time.monotonic() + min(max(_SLOW_INTERVAL, pause), _SLOW_LONGEST)
 
     def once(self, seconds: float) -> None:
         """Do it now, and wait so long for it."""

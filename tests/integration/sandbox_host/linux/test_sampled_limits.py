@@ -86,6 +86,39 @@ threading.Thread(target=fill).start()
 libc.pthread_exit(None)
 """
 
+#: Mappings without pages, which take memory of the kernel's for each process that has them.
+_MAPPINGS = """\
+import mmap, os, time
+held = [mmap.mmap(-1, 4096, mmap.MAP_PRIVATE, n % 2 or 3) for n in range(40_000)]
+for _ in range(23):
+    if os.fork() == 0: break
+time.sleep(8)
+"""
+
+#: Writes late to what forked processes share, so that each has pages of its own, as many as before.
+_SHARED_UNTIL_LATE = """\
+import mmap, os, time
+held = mmap.mmap(-1, 60 << 20, mmap.MAP_PRIVATE)
+def fill(byte):
+    for start in range(0, len(held), 4096): held[start] = byte
+fill(1)
+for _ in range(10):
+    if os.fork() == 0:
+        time.sleep(2.5); fill(2); time.sleep(8)
+        os._exit(0)
+time.sleep(8)
+"""
+
+_SHARED = """\
+import os, time
+held = bytearray(b"x") * (60 << 20)
+for _ in range(5):
+    if os.fork() == 0:
+        time.sleep(0.5)
+        os._exit(0)
+time.sleep(0.7)
+"""
+
 
 @pytest.mark.parametrize("name", ["bubblewrap-rlimits", "confined"])
 @pytest.mark.parametrize(
@@ -95,6 +128,7 @@ libc.pthread_exit(None)
         pytest.param(_MEMORY, Verdict.OUT_OF_MEMORY, id="memory handed on"),
         pytest.param(_DISK, Verdict.DISK_LIMIT, id="deleted files handed on"),
         pytest.param(_NAMED_LIKE_FIGURES, Verdict.OUT_OF_MEMORY, id="named like figures"),
+        pytest.param(_SHARED_UNTIL_LATE, Verdict.OUT_OF_MEMORY, id="shared until late"),
         pytest.param(_WITHOUT_FIRST_THREAD, Verdict.SUCCEEDED, id="first thread ended"),
     ],
 )
@@ -109,6 +143,25 @@ async def test_what_a_program_holds_is_seen_whoever_holds_it(
     async with aclosing(await open_runtime(name)) as runtime:
         result = await run(runtime, program)
     assert result.verdict is verdict, result
+
+
+@pytest.mark.parametrize("name", ["bubblewrap-rlimits", "confined"])
+async def test_mappings_are_limited(name: str) -> None:
+    # Where files that are only mapped are looked for, that limits them.
+    limited = Verdict.DISK_LIMIT if name == "confined" else Verdict.OUT_OF_MEMORY
+    async with aclosing(await open_runtime(name)) as runtime:
+        result = await run(runtime, prepared(_MAPPINGS, memory_bytes=150 << 20, wall_seconds=20))
+    assert result.verdict is limited, result
+
+
+@pytest.mark.parametrize("name", ["bubblewrap-rlimits", "confined"])
+async def test_the_peak_counts_shared_pages_once(name: str) -> None:
+    async with aclosing(await open_runtime(name)) as runtime:
+        result = await run(runtime, prepared(_SHARED, memory_bytes=1 << 30))
+    assert result.verdict is Verdict.SUCCEEDED, result
+    assert result.usage is not None
+    assert result.usage.peak_memory_bytes is not None
+    assert 60 << 20 <= result.usage.peak_memory_bytes < 130 << 20
 
 
 @pytest.mark.parametrize(("name", "most"), [("bubblewrap-rlimits", "4"), ("confined", "0")])
