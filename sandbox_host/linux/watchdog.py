@@ -30,11 +30,12 @@ _LONGEST_PAUSE = 1.0
 #: most if it took long. Seconds.
 _SHORTEST_TRUST, _LONGEST_TRUST = 1.0, 8.0
 
-#: Seconds between samples of CPU time, and of mappings; the share of one CPU that each may take, and
-#: the longest pause that this may cause; for how long a sample of CPU time that is asked for is
-#: waited for.
-_SLOW_INTERVAL, _SLOW_LONGEST = 0.25, 2.0
-_SLOW_SHARE = 0.05
+#: Seconds between samples of CPU time, and of mappings; the share of one CPU that each may take,
+#: and the longest pause that this may cause, seconds.
+_SLOW_INTERVAL, _SLOW_LONGEST = 0.25, 1.0
+_SLOW_SHARE = 0.1
+
+#: For how long a sample of CPU time that is asked for is waited for, seconds.
 _CPU_SECONDS = 0.2
 
 #: For how long a program may seem to use too much while that cannot be seen exactly: of one
