@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sandbox_host.linux.processes import host_tag, is_alive
 from sandbox_host.run.artifacts import Collected, collect, skipped_artifact
 from sandbox_host.run.job import MAX_INODES
 from sandbox_host.runtimes.base import files_refused
-from sandbox_host.runtimes.confined.open_files import OpenFiles
+from sandbox_host.runtimes.confined.open_files import File, OpenFiles
 
 _PREFIX = "qlp-confined-"
 
@@ -152,7 +152,7 @@ class ProgramFolder:
         self, limit_bytes: int, found: Iterable[tuple[int, str]], reaper: int | None
     ) -> Measured:
         usage = self._open_files.look(found, reaper)
-        meter = _Meter(limit_bytes, usage.disk_bytes)
+        meter = _Meter(limit_bytes, self._open_files.file)
         meter.walk(self._descriptor, 0)
         on_disk, entries_on_disk = meter.bytes, meter.inodes
         if self._uid is not None:
@@ -160,11 +160,12 @@ class ProgramFolder:
                 for entry in entries:
                     meter.count_if_owned(entry, self._uid)
         shared = meter.bytes - on_disk + (meter.inodes - entries_on_disk) * _INODE_BYTES
+        self._open_files.settle(usage, meter.sizes)
         disk_bytes = meter.bytes + usage.disk_bytes
         return Measured(
             disk_bytes=disk_bytes,
             memory_bytes=usage.memory_bytes + (disk_bytes if self._in_memory else shared),
-            full=meter.full or usage.uncountable,
+            full=disk_bytes >= limit_bytes or meter.uncountable or usage.uncountable,
         )
 
     def collect(self, max_bytes: int) -> Collected:
@@ -202,25 +203,40 @@ def _is_in_memory(path: Path) -> bool:
 
 
 class _Meter:
-    def __init__(self, limit_bytes: int, held_bytes: int) -> None:
-        self._file_limit = limit_bytes
-        self._limit = limit_bytes - held_bytes
-        self._too_deep = False
-        self._links: set[tuple[int, int]] = set()
+    """Adds up files that have names.
+
+    Args:
+        file_limit: bytes at which a file cannot grow any more.
+        identify: which file it is, whatever its name.
+
+    Attributes:
+        sizes: by file, the most that it can take.
+        uncountable: there are too many, or this host cannot look at all of them.
+    """
+
+    def __init__(self, file_limit: int, identify: Callable[[os.stat_result], File]) -> None:
+        self._file_limit = file_limit
+        self._identify = identify
+        self._hidden = False
+        self.sizes: dict[File, int] = {}
         self.inodes = 0
         self.bytes = 0
 
     @property
-    def full(self) -> bool:
-        return self.bytes >= self._limit or self.inodes > MAX_INODES or self._too_deep
+    def uncountable(self) -> bool:
+        return self.inodes > MAX_INODES or self._hidden
 
     def walk(self, folder: int, depth: int) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if self.inodes > MAX_INODES or self._too_deep:
+                if self.uncountable:
                     return
-                with contextlib.suppress(OSError):  # it has gone, or this host may not enter it
+                try:
                     self._count(folder, entry, depth)
+                except PermissionError:
+                    self._hidden = True
+                except OSError:  # it has gone
+                    continue
 
     def _count(self, folder: int, entry: os.DirEntry[str], depth: int) -> None:
         found = entry.stat(follow_symlinks=False)
@@ -228,9 +244,9 @@ class _Meter:
         if not stat.S_ISDIR(found.st_mode):
             return
         if depth == _MAX_DEPTH:
-            self._too_deep = True
+            self._hidden = True
             return
-        inner = os.open(entry.name, OPEN_FOLDER, dir_fd=folder)
+        inner = _open_inner(folder, entry.name)
         try:
             self.walk(inner, depth + 1)
         finally:
@@ -245,15 +261,32 @@ class _Meter:
     def _add(self, found: os.stat_result) -> None:
         """Count a file or folder; a file with several hard links once."""
         self.inodes += 1
-        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-            if (found.st_dev, found.st_ino) in self._links:
-                return
-            self._links.add((found.st_dev, found.st_ino))
+        file = self._identify(found)
+        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode) and file in self.sizes:
+            return
         taken = found.st_blocks * _SECTOR
+        self.sizes[file] = max(taken, found.st_size)
         if found.st_size == self._file_limit and stat.S_ISREG(found.st_mode):
             # It cannot grow any more; ext4 reports too few blocks while it writes them to disk.
             taken = max(taken, found.st_size)
         self.bytes += taken
+
+
+def _open_inner(folder: int, name: str) -> int:
+    """Open a folder in another; one that a program made so that its own user may not list it, too.
+
+    Raises:
+        PermissionError: this host's user may not either, nor change that.
+    """
+    try:
+        return os.open(name, OPEN_FOLDER, dir_fd=folder)
+    except PermissionError:
+        inner = os.open(name, OPEN_FOLDER | os.O_PATH, dir_fd=folder)
+    try:
+        os.chmod(f"/proc/self/fd/{inner}", 0o700)
+    finally:
+        os.close(inner)
+    return os.open(name, OPEN_FOLDER, dir_fd=folder)
 
 
 def remove_tree(path: Path) -> None:

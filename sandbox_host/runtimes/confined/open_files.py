@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,10 +36,10 @@ _MAX_OPEN = 4096
 #: Maximum bytes of ``/proc/PID/maps`` per look; a large program with many processes has 8 MB.
 _MAX_MAPS = 16 * 1024**2
 
-#: A process that its own user cannot read in this many consecutive samples counts as over the
-#: limit. It is unreadable while it executes another program, or for good if it made itself so. (It
-#: also is while it ends and its memory is freed, a third of a second per gigabyte; then it can do
-#: nothing more, and is ignored.)
+#: A program with a process that its own user cannot read, in this many consecutive samples, counts
+#: as over the limit, whichever process it was. One is unreadable while it executes another program,
+#: or for good if it made itself so. (It also is while it ends and its memory is freed, a third of a
+#: second per gigabyte; then it can do nothing more, and is ignored.)
 _MAX_UNREADABLE = 3
 
 #: How many processes are tried, one after the other, that may hold what one that has ended held.
@@ -51,43 +51,51 @@ _PATIENCE_SECONDS, _MAX_WAITS = 0.5, 10
 
 _DELETED = b" (deleted)"
 
+#: A file: whether it is in shared memory, and its inode number. (The device numbers that maps show
+#: are not those of stat(2) on some file systems.)
+File = tuple[bool, int]
+
 
 @dataclass
 class OpenFileUsage:
     """What one look at the open files has found.
 
     Attributes:
-        disk: bytes of each deleted file on disk, by device and inode number.
-        memory: the same for deleted files in shared memory.
-        mapped: by inode number of mapped deleted files: their size in the address space, and
-            whether they are in shared memory.
+        held: bytes of each deleted file or folder.
+        sizes: of all the program's own files that are open, the most that they can take.
+        mapped: of files that are mapped and perhaps deleted: their size in the address space.
         written: bytes that may have been written to files so far, by system calls or through pages
             that are not mapped any more.
         entries: open files looked at.
         maps: bytes of maps looked at.
-        uncountable: more files are open than are looked at, or a process stayed unreadable.
+        missed: a process ended before it was seen, as did all that were tried in its place.
+        unreadable: a process could not be looked at.
+        uncountable: more files are open than are looked at, or processes stayed unreadable.
     """
 
-    disk: dict[tuple[int, int], int] = field(default_factory=dict)
-    memory: dict[tuple[int, int], int] = field(default_factory=dict)
-    mapped: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    held: dict[File, int] = field(default_factory=dict)
+    sizes: dict[File, int] = field(default_factory=dict)
+    mapped: dict[File, int] = field(default_factory=dict)
     written: int = 0
     pipes: set[int] = field(default_factory=set)
     sockets: set[int] = field(default_factory=set)
     entries: int = 0
     maps: int = 0
+    missed: bool = False
+    unreadable: bool = False
     uncountable: bool = False
 
     @property
     def disk_bytes(self) -> int:
         """Bytes of files on disk and in shared memory."""
-        return sum(self.disk.values()) + sum(self.memory.values())
+        return sum(self.held.values())
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of files in shared memory, and of buffers beyond `_FREE_BUFFER_BYTES`."""
         buffers = len(self.pipes) * _PIPE_BYTES + len(self.sockets) * _SOCKET_BYTES
-        return sum(self.memory.values()) + max(0, buffers - _FREE_BUFFER_BYTES)
+        files = sum(size for (in_memory, _), size in self.held.items() if in_memory)
+        return files + max(0, buffers - _FREE_BUFFER_BYTES)
 
 
 class OpenFiles:
@@ -101,11 +109,13 @@ class OpenFiles:
 
     def __init__(self, uid: int | None, folder: Path, shared: Path | None) -> None:
         self._uid = uid
-        self._places = [os.fsencode(f"{folder}/")]
+        self._folder = os.fsencode(f"{folder}/")
         self._shared_device = shared.stat().st_dev if shared is not None else -1
         self._shared = os.fsencode(f"{shared}/") if shared is not None else None
-        self._sizes: dict[int, int] = {}
-        self._unreadable: dict[int, int] = {}
+        self._folder_is_shared = folder.stat().st_dev == self._shared_device
+        self._sizes: dict[File, int] = {}
+        self._only_mapped: dict[File, int] = {}
+        self._unreadable = 0
         self._written = 0
         # A thread of its own: what is read about a process that is in execve(2) may take as long as
         # that waits for a CPU, which a program can keep from it.
@@ -117,98 +127,139 @@ class OpenFiles:
     def look(self, found: Iterable[tuple[int, str]], reaper: int | None) -> OpenFileUsage:
         """What processes hold; call it in a worker thread, whose user it changes.
 
+        What is only mapped does not count yet; see `settle`.
+
         Args:
             found: the program's processes, as `sandbox_host.linux.processes.below` gives them; each
                 is looked at as soon as it is found.
             reaper: the process whose counters include ended ones; None after the program's end.
         """
         usage = OpenFileUsage()
-        unreadable: dict[int, int] = {}
-        tasks = []
+        seen: list[tuple[str, str]] = []
         with acting_as(self._uid):
             for pid, parent in found:
                 try:
-                    if (task := self._note_open(pid, usage)) is not None:
-                        tasks.append(task)
+                    if task := self._note_open(pid, usage):
+                        seen.append((task, parent))
                 except PermissionError:
-                    unreadable[pid] = self._unreadable.get(pid, 0) + 1
+                    usage.unreadable = True
                 except OSError:  # it is gone
-                    self._note_heirs(parent, usage)
+                    seen.append(("", parent))
+                    self._note_heirs(parent, usage, self._note_open)
                 if usage.entries > _MAX_OPEN:
                     usage.uncountable = True
                     break
-        self._unreadable = unreadable
-        usage.uncountable = (
-            usage.uncountable or max(unreadable.values(), default=0) >= _MAX_UNREADABLE
-        )
-        self._add_closer_look(tasks, reaper, usage)
-        self._settle(usage)
+        self._add_closer_look(seen, reaper, usage)
+        self._unreadable = self._unreadable + 1 if usage.unreadable else 0
+        if self._unreadable >= _MAX_UNREADABLE:
+            usage.uncountable = True
         return usage
 
-    def _note_heirs(self, parent: str, usage: OpenFileUsage) -> None:
+    def _note_heirs(
+        self,
+        parent: str,
+        usage: OpenFileUsage,
+        note: Callable[[int, OpenFileUsage], str | None],
+    ) -> None:
         """Note what the newest child of a thread holds, whose newest child has just ended.
 
         A program can hand on its files from one process to the next, each of which lives for less
         time than it takes to look at it. Most looks come too late, but some do not.
         """
         for _ in range(_HEIRS if parent else 0):
-            with contextlib.suppress(OSError):
+            try:
                 *_, newest = Path(f"{parent}/children").read_text().split() or [""]
-                if not newest or self._note_open(int(newest), usage):
+                if not newest or note(int(newest), usage):
                     return
+            except PermissionError:
+                usage.unreadable = True
+                return
+            except OSError:  # it is gone, too
+                continue
+        usage.missed = usage.missed or bool(parent)
 
     def _note_open(self, pid: int, usage: OpenFileUsage) -> str | None:
         """Note what has a descriptor; the process's folder in ``/proc``, if it has files."""
         process = _with_files(pid)
         if process is None:
             return None
+        self._note(f"{process}/cwd", usage)  # threads share it: seccomp.confined_filters
         for name in os.listdir(f"{process}/fd"):
             usage.entries += 1
-            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                self._note(os.stat(f"{process}/fd/{name}"), usage)
+            self._note(f"{process}/fd/{name}", usage)
         return process
 
     def _add_closer_look(
-        self, tasks: Sequence[str], reaper: int | None, usage: OpenFileUsage
+        self, seen: Sequence[tuple[str, str]], reaper: int | None, usage: OpenFileUsage
     ) -> None:
         """Add what is only mapped or executed, and what was written, as it was last seen.
 
         A program in which that cannot be seen for long is over the limit.
         """
-        if not tasks:
+        if not seen:
             usage.written = self._written
             return
         if self._closer is None:
-            self._closer = self._thread.submit(self._look_closer, tasks, reaper)
+            self._closer = self._thread.submit(self._look_closer, seen, reaper)
         self._waits += 1
         with contextlib.suppress(TimeoutError):
             self._closer_last = self._closer.result(_PATIENCE_SECONDS)
             self._closer, self._waits = None, 0
         closer = self._closer_last
-        usage.disk |= closer.disk
-        usage.memory |= closer.memory
-        usage.mapped, usage.written, usage.maps = dict(closer.mapped), closer.written, closer.maps
-        if closer.uncountable or self._waits >= _MAX_WAITS:
-            usage.uncountable = True
+        usage.held |= closer.held
+        usage.sizes |= closer.sizes
+        usage.mapped, usage.written, usage.maps = closer.mapped, closer.written, closer.maps
+        usage.missed = usage.missed or closer.missed
+        usage.unreadable = usage.unreadable or closer.unreadable
+        usage.uncountable |= closer.uncountable or self._waits >= _MAX_WAITS
 
-    def _look_closer(self, tasks: Sequence[str], reaper: int | None) -> OpenFileUsage:
+    def _look_closer(self, seen: Sequence[tuple[str, str]], reaper: int | None) -> OpenFileUsage:
         usage = OpenFileUsage()
         if reaper is not None:
             with contextlib.suppress(OSError):  # it has ended
                 usage.written += _written(f"/proc/{reaper}")
         with acting_as(self._uid):
-            for task in tasks:
-                with contextlib.suppress(OSError):  # it is gone
-                    usage.written += _written(task)
-                    with contextlib.suppress(FileNotFoundError):
-                        self._note(os.stat(f"{task}/exe"), usage)
-                    self._note_maps(f"{task}/maps", usage)
+            for task, parent in seen:
+                try:
+                    self._note_mapped(task, usage)
+                except PermissionError:  # `look` has noted that
+                    continue
+                except OSError:  # it is gone
+                    self._note_heirs(parent, usage, self._note_all)
                 if usage.maps > _MAX_MAPS:
                     usage.uncountable = True
                     break
         return usage
 
-    def _note(self, found: os.stat_result, usage: OpenFileUsage) -> None:
+    def _note_all(self, pid: int, usage: OpenFileUsage) -> str | None:
+        task = self._note_open(pid, usage)
+        if task is not None:
+            self._note_mapped(task, usage)
+        return task
+
+    def _note_mapped(self, task: str, usage: OpenFileUsage) -> None:
+        """Note what is mapped or executed.
+
+        Raises:
+            OSError: it is gone, perhaps before all was seen.
+        """
+        if not task:
+            raise ProcessLookupError
+        self._note_maps(f"{task}/maps", usage)
+        self._note(f"{task}/exe", usage)
+        usage.written += _written(task)
+        if not _executes(task):
+            raise ProcessLookupError
+
+    def file(self, found: os.stat_result) -> File:
+        """Which file it is."""
+        return found.st_dev == self._shared_device, found.st_ino
+
+    def _note(self, path: str, usage: OpenFileUsage) -> None:
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:  # closed meanwhile
+            return
         if stat.S_ISFIFO(found.st_mode):
             usage.pipes.add(found.st_ino)
         elif stat.S_ISSOCK(found.st_mode):
@@ -216,11 +267,9 @@ class OpenFiles:
         elif stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
             size = found.st_blocks * _SECTOR
             if found.st_uid == self._owner:
-                self._sizes[found.st_ino] = size
+                usage.sizes[self.file(found)] = max(size, found.st_size)
             if found.st_nlink == 0:
-                in_memory = found.st_dev == self._shared_device
-                kind = usage.memory if in_memory else usage.disk
-                kind[found.st_dev, found.st_ino] = size
+                usage.held[self.file(found)] = size
 
     @property
     def _owner(self) -> int:
@@ -228,10 +277,10 @@ class OpenFiles:
 
     def _note_maps(self, path: str, usage: OpenFileUsage) -> None:
         with open(path, "rb", buffering=0) as file:
-            while text := file.read(1 << 20):  # whole lines, as the kernel gives them
+            while text := file.read(1 << 16):  # whole lines, as the kernel gives them
                 usage.maps += len(text)
                 if _DELETED in text:
-                    for line in text.splitlines():
+                    for line in text.split(b"\n"):
                         if line.endswith(_DELETED):
                             self._note_mapping(line, usage)
                 if usage.maps > _MAX_MAPS:
@@ -241,31 +290,39 @@ class OpenFiles:
         """One line of proc_pid_maps(5)."""
         span, _, offset, _, inode, path = line.split(None, 5)
         in_memory = self._shared is not None and path.startswith(self._shared)
-        if in_memory or any(path.startswith(place) for place in self._places):
+        if in_memory or path.startswith(self._folder):
             start, _, end = span.partition(b"-")
             extent = int(offset, 16) + int(end, 16) - int(start, 16)
-            known, _ = usage.mapped.get(int(inode), (0, False))
-            usage.mapped[int(inode)] = max(known, extent), in_memory
+            file = in_memory or self._folder_is_shared, int(inode)
+            usage.mapped[file] = max(usage.mapped.get(file, 0), extent)
 
-    def _settle(self, usage: OpenFileUsage) -> None:
-        """Count files that are mapped but not open, with the size they had when last seen open.
+    def settle(self, usage: OpenFileUsage, named: dict[File, int]) -> None:
+        """Count files that are only mapped: not open, and without a name.
 
-        A file that was never seen open was made since the last look; the bytes written since then
-        are divided among such files.
+        Each counts with the largest size it was seen to have. Those that were made, or were closed,
+        since the last look may have grown meanwhile; what was written since is divided among them.
+
+        Args:
+            usage: what `look` has found.
+            named: the most that the program's files with names can take, found after that. (What is
+                called deleted may have another name, or one that only looks so.)
         """
-        open_ones = {inode for kind in (usage.disk, usage.memory) for _, inode in kind}
-        unseen = usage.mapped.keys() - open_ones - self._sizes.keys()
-        for inode in unseen:
-            self._sizes[inode] = max(0, usage.written - self._written) // len(unseen)
-        self._written = usage.written
-        for inode, (extent, in_memory) in usage.mapped.items():
-            if inode not in open_ones:
-                kind = usage.memory if in_memory else usage.disk
-                kind[-1, inode] = max(self._sizes[inode], extent)
+        for file in usage.held.keys() & named.keys():  # it was given a name meanwhile
+            del usage.held[file]
+        known = usage.sizes | named
+        seen = known.keys() | usage.held.keys()
+        mapped = (self._only_mapped if usage.missed else {}) | usage.mapped
+        only_mapped = {file: size for file, size in mapped.items() if file not in seen}
+        new = only_mapped.keys() - self._only_mapped.keys()
+        share = max(0, usage.written - self._written) // max(1, len(new))
+        for file, extent in only_mapped.items():
+            before = self._only_mapped.get(file, self._sizes.get(file, 0))
+            only_mapped[file] = max(before + (share if file in new else 0), extent)
+        usage.held |= only_mapped
+        self._written, self._only_mapped = usage.written, only_mapped
+        self._sizes = self._sizes | known if usage.missed else known
         if len(self._sizes) > 4 * MAX_INODES:
-            self._sizes = {
-                inode: size for inode, size in self._sizes.items() if inode in usage.mapped
-            }
+            self._sizes = known
 
 
 def _with_files(pid: int) -> str | None:
@@ -273,6 +330,7 @@ def _with_files(pid: int) -> str | None:
 
     Raises:
         PermissionError: it is unreadable to this user.
+        OSError: it is gone.
     """
     unreadable: PermissionError | None = None
     for task in _tasks(pid):
@@ -280,10 +338,12 @@ def _with_files(pid: int) -> str | None:
             if os.listdir(f"{task}/fd") or _executes(task):
                 return task
         except PermissionError as error:
-            unreadable = error if _lives(task) else unreadable
-    if unreadable is not None:
+            unreadable = error
+    if unreadable is None:
+        return None
+    if any(map(_lives, _tasks(pid))):
         raise unreadable
-    return None
+    raise ProcessLookupError
 
 
 def _executes(task: str) -> bool:
