@@ -110,9 +110,11 @@ _REFUSED_BESIDE_OTHERS: dict[str, tuple[int, int | None]] = {
 
 #: Also refused if a program's memory and disk use is limited by sampling: what allocates much at
 #: once, or keeps data where sampling cannot see it (in flight between sockets, pinned by pipes, in
-#: extended attributes). Programs have to cope with file systems that lack these anyway.
+#: extended attributes, in pages that were mapped for a moment). Programs have to cope with file
+#: systems that lack these anyway.
 _REFUSED_UNSEEN: dict[str, tuple[tuple[int, int], int]] = {
     "fallocate": ((285, 47), errno.EOPNOTSUPP),
+    "remap_file_pages": ((216, 234), errno.ENOSYS),
     "setxattr": ((188, 5), errno.EOPNOTSUPP),
     "lsetxattr": ((189, 6), errno.EOPNOTSUPP),
     "fsetxattr": ((190, 7), errno.EOPNOTSUPP),
@@ -163,7 +165,7 @@ _CLONE, _SOCKET, _SOCKETPAIR, _IOCTL = (56, 220), (41, 198), (53, 199), (16, 29)
 _PRLIMIT, _MMAP = (302, 261), (9, 222)
 _PRCTL, _FCNTL, _CLOSE_RANGE = (157, 167), (72, 25), (436, 436)
 
-_CLONE_FILES, _CLONE_THREAD = 0x400, 0x10000  # linux/sched.h
+_CLONE_FS, _CLONE_FILES, _CLONE_THREAD = 0x200, 0x400, 0x10000  # linux/sched.h
 _CLOSE_RANGE_UNSHARE = 0x2  # linux/close_range.h
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_FUTEX_HASH = 4, 22, 78  # linux/prctl.h
 _F_SETPIPE_SZ = 1031  # linux/fcntl.h
@@ -257,12 +259,13 @@ def _unseen(column: int) -> list[bytes]:
     program += _for_call(_CLOSE_RANGE[column], 2, unshared)
     program += _for_call(_PRCTL[column], 0, _when(_EQUAL, _PR_SET_DUMPABLE, _ERRNO | errno.EPERM))
     program += _for_call(_FCNTL[column], 1, _when(_EQUAL, _F_SETPIPE_SZ, _ERRNO | errno.EPERM))
-    own_table = [  # a thread with a table of open files apart from its process's
-        _jump(_ANY_BIT, _CLONE_THREAD, true=0, false=2),
-        _jump(_ANY_BIT, _CLONE_FILES, true=1, false=0),
+    apart = [  # a thread with open files or a working directory apart from its process's
+        _jump(_ANY_BIT, _CLONE_THREAD, true=0, false=3),
+        _jump(_ANY_BIT, _CLONE_FILES, true=0, false=1),
+        _jump(_ANY_BIT, _CLONE_FS, true=1, false=0),
         _statement(_RETURN, _ERRNO | errno.EPERM),
     ]
-    return program + _for_call(_CLONE[column], 0, own_table)
+    return program + _for_call(_CLONE[column], 0, apart)
 
 
 def _shared_without_file() -> list[bytes]:

@@ -3,7 +3,8 @@
 A deleted file exists for as long as a process has it open, maps or executes it. It is found through
 ``/proc``, as the program's own user, which needs no capability (ptrace(2),
 ``PTRACE_MODE_READ_FSCREDS``). What would hide a file from ``/proc``, such as passing it through a
-socket or a descriptor table of one thread, is refused by the filter (`seccomp.confined_filters`).
+socket, or a descriptor table or a working directory of one thread, is refused by the filter
+(`seccomp.confined_filters`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _MAX_MAPS = 16 * 1024**2
 #: as over the limit, whichever process it was. One is unreadable while it executes another program,
 #: or for good if it made itself so. (It also is while it ends and its memory is freed, a third of a
 #: second per gigabyte; then it can do nothing more, and is ignored.)
-_MAX_UNREADABLE = 3
+_MAX_UNREADABLE = 5
 
 #: How many processes are tried, one after the other, that may hold what one that has ended held.
 _HEIRS = 50
@@ -183,7 +184,7 @@ class OpenFiles:
         process = _with_files(pid)
         if process is None:
             return None
-        self._note(f"{process}/cwd", usage)  # threads share it: seccomp.confined_filters
+        self._note(f"{process}/cwd", usage)  # its threads share it
         for name in os.listdir(f"{process}/fd"):
             usage.entries += 1
             self._note(f"{process}/fd/{name}", usage)
@@ -270,6 +271,8 @@ class OpenFiles:
                 usage.sizes[self.file(found)] = max(size, found.st_size)
             if found.st_nlink == 0:
                 usage.held[self.file(found)] = size
+                if stat.S_ISDIR(found.st_mode):  # those that it was in exist as long
+                    self._note(f"{path}/..", usage)
 
     @property
     def _owner(self) -> int:

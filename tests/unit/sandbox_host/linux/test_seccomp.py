@@ -166,9 +166,10 @@ def test_what_no_sampling_would_see_is_refused_without_namespaces(machine: str) 
     assert verdict(machine, fallocate, of=quiet) == refused(errno.EOPNOTSUPP)
     assert verdict(machine, splice, of=quiet) == refused(errno.EINVAL)
     assert verdict(machine, sendmsg, of=quiet) == refused(errno.EPERM)
-    thread, files = 0x10000, 0x400
-    assert verdict(machine, clone, thread, of=quiet) == refused(errno.EPERM)
-    assert verdict(machine, clone, thread | files, of=quiet) == ALLOW
+    thread, files, directory = 0x10000, 0x400, 0x200
+    for apart in (0, files, directory):
+        assert verdict(machine, clone, thread | apart, of=quiet) == refused(errno.EPERM)
+    assert verdict(machine, clone, thread | files | directory, of=quiet) == ALLOW
     assert verdict(machine, clone, 17, of=quiet) == ALLOW
     assert verdict(machine, close_range, 3, 9, 2, of=quiet) == refused(errno.EINVAL)
     assert verdict(machine, close_range, 3, 9, 4, of=quiet) == ALLOW

@@ -407,6 +407,114 @@ async def test_files_without_names_count(programs: ConfinedRuntime, how: str) ->
     assert result.behaviour.limits_hit == ("disk_bytes",)
 
 
+_C = """\
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
+def mapped(file, size=4096):
+    at = libc.mmap(None, size, 3, 1, file, 0)
+    os.close(file)
+    return at
+def new(name):
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+"""
+_HELD = {
+    "mapped by a page, and handed on": """\
+for _ in range(120):
+    if os.fork() == 0: time.sleep(30)
+if os.fork(): time.sleep(5); os._exit(0)
+block, until, count = b"x" * (1 << 20), time.monotonic() + 5, 0
+while time.monotonic() < until:
+    if count < 100:
+        file, count = new("gone"), count + 1; os.unlink("gone"); os.write(file, block); mapped(file)
+    if os.fork(): os._exit(0)
+""",
+    "mapped as a whole for a moment": """\
+files = [new(f"{n}") for n in range(20)]
+for n, file in enumerate(files): os.unlink(f"{n}"); os.truncate(file, 4 << 20)
+time.sleep(0.5)
+pages = [mapped(file) for file in files]
+time.sleep(0.2)
+for page in pages:
+    whole = libc.mremap(ctypes.c_void_p(page), 4096, 4 << 20, 1)
+    ctypes.memset(ctypes.c_void_p(whole), 1, 4 << 20)
+    libc.mremap(ctypes.c_void_p(whole), 4 << 20, 4096, 0)
+    time.sleep(0.005)
+time.sleep(5)
+""",
+    "written under a name, then mapped by a page": """\
+pages = []
+for _ in range(5):
+    file = new("gone"); os.write(file, bytes(10 << 20)); os.close(file); time.sleep(0.4)
+    pages.append(mapped(os.open("gone", os.O_RDWR))); os.unlink("gone")
+time.sleep(5)
+""",
+    "folders that are worked in, and those around them": """\
+new("file")
+for n in range(12):
+    os.mkdir(f"{n}"); os.mkdir(f"{n}/in")
+    for link in range(9000): os.link("file", f"{n}/{link:0250}")
+    for link in range(9000): os.unlink(f"{n}/{link:0250}")
+    if os.fork() == 0:
+        os.chdir(f"{n}/in"); os.rmdir(f"../in"); os.rmdir(f"../../{n}"); time.sleep(30)
+    while os.path.exists(f"{n}"): time.sleep(0.01)
+time.sleep(5)
+""",
+}
+
+
+@pytest.mark.parametrize("how", _HELD)
+async def test_what_is_held_without_being_open_counts(programs: ConfinedRuntime, how: str) -> None:
+    job = prepared(_C + _HELD[how], disk_bytes=32 << 20, processes=160, wall_seconds=20)
+    result = await run(programs, job)
+    assert (result.verdict, result.signal) == (Verdict.DISK_LIMIT, 9), result.stderr
+
+
+@pytest.mark.parametrize("name", ["file", "file (deleted)"])
+async def test_what_is_mapped_and_has_a_name_counts_once(
+    programs: ConfinedRuntime, name: str
+) -> None:
+    program = (
+        f"{_C}file = new({name!r}); os.write(file, bytes(20 << 20)); mapped(file, 20 << 20)\n"
+        f"if {name!r} == 'file': os.link('file', 'final'); os.unlink('file')\n"
+        "time.sleep(0.5)\n"
+    )
+    result = await run(programs, prepared(program, disk_bytes=32 << 20))
+    assert result.verdict is Verdict.SUCCEEDED, result.stderr
+    assert result.usage.disk_bytes < 24 << 20
+
+
+_UNREADABLE = """\
+import os, shutil, subprocess, sys, time
+shutil.copy("/bin/sh", "sh"); os.chmod("sh", 0o111)
+for _ in range(20): subprocess.run(["./sh", "-c", ":"]); time.sleep(0.03)
+print("short ones may be", flush=True)
+handed_on = "[ $1 -gt 500 ] || { sleep 0.01; ./sh -c \\"$0\\" \\"$0\\" $(($1 + 1)) & }"
+subprocess.run(["./sh", "-c", handed_on, handed_on, "0"]); time.sleep(4)
+"""
+
+
+@pytest.mark.usefixtures("needs_root")
+async def test_a_program_of_unreadable_processes_is_over_the_limit() -> None:
+    """As in an ordinary container: there the host has no CAP_SYS_PTRACE."""
+    script = (
+        "import asyncio, sys\n"
+        "from tests.support.sandbox.runtimes import open_runtime, prepared, run\n"
+        "async def main():\n"
+        "    runtime = await open_runtime('confined')\n"
+        "    result = await run(runtime, prepared(sys.argv[1], wall_seconds=20))\n"
+        "    print(result.verdict, result.stdout, result.stderr)\n"
+        "    await runtime.aclose()\n"
+        "asyncio.run(main())\n"
+    )
+    without = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+    host = await asyncio.create_subprocess_exec(
+        *(*without, sys.executable, "-c", script, _UNREADABLE), cwd=ROOT, stdout=-1
+    )
+    output, _ = await host.communicate()
+    assert output.decode().strip() == "disk_limit short ones may be"
+
+
 async def test_shared_memory_without_names_is_memory(programs: ConfinedRuntime) -> None:
     if os.geteuid() != 0:
         pytest.skip("without a user of its own a program has no shared memory")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_host.linux.processes import acting_as
 from sandbox_host.runtimes.confined import folder as confined_folder
 from sandbox_host.runtimes.confined import open_files as confined_open_files
 from sandbox_host.runtimes.confined.folder import Measured, ProgramFolder, remove_tree
@@ -158,6 +159,26 @@ def test_a_file_of_several_names_counts_once(folder: ProgramFolder) -> None:
     for number in range(5):
         os.link(folder.work / "one", folder.out / f"{number}")
     assert folder.measure(LIMIT).disk_bytes == before
+
+
+@pytest.mark.usefixtures("needs_root")
+def test_a_folder_that_its_own_user_may_not_list_is_listed(tmp_path: Path) -> None:
+    folder = ProgramFolder(tmp_path / "1", {}, None)
+    for path in (*tmp_path.parents[:3], tmp_path):
+        path.chmod(0o755)
+    for path in (folder.path, folder.work, folder.tmp, folder.out):
+        os.chown(path, 65534, 65534)
+    hidden = folder.work / "hidden"
+    with acting_as(65534):
+        hidden.mkdir(0o300)
+        (hidden / "large").write_bytes(b"x" * 600_000)
+        found = folder.measure(LIMIT)
+    assert not found.full
+    assert found.disk_bytes >= 600_000
+    os.chown(hidden, 0, 0)
+    hidden.chmod(0o300)
+    with acting_as(65534):
+        assert folder.measure(LIMIT).full  # it cannot be changed
 
 
 class Program:
