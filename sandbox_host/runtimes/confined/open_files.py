@@ -43,8 +43,9 @@ _MAX_MAPS = 16 * 1024**2
 #: second per gigabyte; then it can do nothing more, and is ignored.)
 _MAX_UNREADABLE = 5
 
-#: How many processes are tried, one after the other, that may hold what one that has ended held.
-_HEIRS = 50
+#: How many processes are tried, one after the other, that may hold what one that has ended held;
+#: and how many in one look.
+_HEIRS, _ALL_HEIRS = 50, 200
 
 #: How long one look waits for what may take long, seconds; and how often in a row it does so in
 #: vain until a program counts as over the limit.
@@ -69,6 +70,7 @@ class OpenFileUsage:
             that are not mapped any more.
         entries: open files looked at.
         maps: bytes of maps looked at.
+        heirs: processes tried in the place of others.
         missed: a process ended before it was seen, as did all that were tried in its place.
         unreadable: a process could not be looked at.
         uncountable: more files are open than are looked at, or processes stayed unreadable.
@@ -82,6 +84,7 @@ class OpenFileUsage:
     sockets: set[int] = field(default_factory=set)
     entries: int = 0
     maps: int = 0
+    heirs: int = 0
     missed: bool = False
     unreadable: bool = False
     uncountable: bool = False
@@ -167,16 +170,23 @@ class OpenFiles:
         A program can hand on its files from one process to the next, each of which lives for less
         time than it takes to look at it. Most looks come too late, but some do not.
         """
-        for _ in range(_HEIRS if parent else 0):
+        thread, ending = parent, ""
+        for _ in range(min(_HEIRS, _ALL_HEIRS - usage.heirs) if parent else 0):
+            usage.heirs += 1
             try:
-                *_, newest = Path(f"{parent}/children").read_text().split() or [""]
-                if not newest or note(int(newest), usage):
+                *_, newest = Path(f"{thread}/children").read_text().split() or [""]
+                if thread == parent and newest in ("", ending):
                     return
+                if newest and note(int(newest), usage):
+                    return
+                # It is ending, and may take long to; but it may have children until it has ended.
+                ending = newest or ending
+                thread = f"/proc/{newest}/task/{newest}" if newest else parent
             except PermissionError:
                 usage.unreadable = True
                 return
             except OSError:  # it is gone, too
-                continue
+                thread = parent
         usage.missed = usage.missed or bool(parent)
 
     def _note_open(self, pid: int, usage: OpenFileUsage) -> str | None:

@@ -481,6 +481,7 @@ async def test_what_is_mapped_and_has_a_name_counts_once(
     )
     result = await run(programs, prepared(program, disk_bytes=32 << 20))
     assert result.verdict is Verdict.SUCCEEDED, result.stderr
+    assert result.usage is not None
     assert (result.usage.disk_bytes or 0) < 24 << 20
 
 
