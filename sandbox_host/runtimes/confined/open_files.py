@@ -142,14 +142,17 @@ class OpenFiles:
         seen: list[tuple[str, str]] = []
         with acting_as(self._uid):
             for pid, parent in found:
+                task = None
                 try:
-                    if task := self._note_open(pid, usage):
-                        seen.append((task, parent))
+                    task = self._note_open(pid, usage)
                 except PermissionError:
                     usage.unreadable = True
-                except OSError:  # it is gone
-                    seen.append(("", parent))
+                    continue
+                except OSError:
+                    pass
+                if task is None:  # it is gone, or is ending
                     self._note_heirs(parent, usage, self._note_open)
+                seen.append((task or "", parent))
                 if usage.entries > _MAX_OPEN:
                     usage.uncountable = True
                     break
@@ -352,11 +355,9 @@ def _with_files(pid: int) -> str | None:
                 return task
         except PermissionError as error:
             unreadable = error
-    if unreadable is None:
-        return None
-    if any(map(_lives, _tasks(pid))):
+    if unreadable is not None and any(map(_lives, _tasks(pid))):
         raise unreadable
-    raise ProcessLookupError
+    return None
 
 
 def _executes(task: str) -> bool:
