@@ -21,7 +21,7 @@ from sandbox_host.linux.processes import host_tag, is_alive
 from sandbox_host.run.artifacts import Collected, collect, skipped_artifact
 from sandbox_host.run.job import MAX_INODES
 from sandbox_host.runtimes.base import files_refused
-from sandbox_host.runtimes.confined.open_files import File, OpenFiles
+from sandbox_host.runtimes.confined.open_files import LARGE_FOLDER, File, OpenFiles
 
 _PREFIX = "qlp-confined-"
 
@@ -160,7 +160,7 @@ class ProgramFolder:
                 for entry in entries:
                     meter.count_if_owned(entry, self._uid)
         shared = meter.bytes - on_disk + (meter.inodes - entries_on_disk) * _INODE_BYTES
-        self._open_files.settle(usage, meter.sizes)
+        self._open_files.settle(usage, meter.sizes, meter.folders)
         disk_bytes = meter.bytes + usage.disk_bytes
         return Measured(
             disk_bytes=disk_bytes,
@@ -211,6 +211,7 @@ class _Meter:
 
     Attributes:
         sizes: by file, the most that it can take.
+        folders: the large ones among them.
         uncountable: there are too many, or this host cannot look at all of them.
     """
 
@@ -219,6 +220,7 @@ class _Meter:
         self._identify = identify
         self._hidden = False
         self.sizes: dict[File, int] = {}
+        self.folders: dict[File, int] = {}
         self.inodes = 0
         self.bytes = 0
 
@@ -266,6 +268,8 @@ class _Meter:
             return
         taken = found.st_blocks * _SECTOR
         self.sizes[file] = max(taken, found.st_size)
+        if stat.S_ISDIR(found.st_mode) and taken >= LARGE_FOLDER:
+            self.folders[file] = taken
         if found.st_size == self._file_limit and stat.S_ISREG(found.st_mode):
             # It cannot grow any more; ext4 reports too few blocks while it writes them to disk.
             taken = max(taken, found.st_size)

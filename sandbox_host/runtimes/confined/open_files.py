@@ -51,6 +51,11 @@ _HEIRS, _ALL_HEIRS = 50, 200
 #: vain until a program counts as over the limit.
 _PATIENCE_SECONDS, _MAX_WAITS = 0.5, 10
 
+#: A deleted file keeps the folders that it was in, which nothing shows any more. Those of at least
+#: this many bytes count while there are deleted files, at most so many for each.
+LARGE_FOLDER = 64 * 1024
+_MAX_FOLDERS = 64
+
 _DELETED = b" (deleted)"
 
 #: A file: whether it is in shared memory, and its inode number. (The device numbers that maps show
@@ -119,6 +124,7 @@ class OpenFiles:
         self._folder_is_shared = folder.stat().st_dev == self._shared_device
         self._sizes: dict[File, int] = {}
         self._only_mapped: dict[File, int] = {}
+        self._folders: dict[File, int] = {}
         self._unreadable = 0
         self._written = 0
         # A thread of its own: what is read about a process that is in execve(2) may take as long as
@@ -312,7 +318,9 @@ class OpenFiles:
             file = in_memory or self._folder_is_shared, int(inode)
             usage.mapped[file] = max(usage.mapped.get(file, 0), extent)
 
-    def settle(self, usage: OpenFileUsage, named: dict[File, int]) -> None:
+    def settle(
+        self, usage: OpenFileUsage, named: dict[File, int], folders: dict[File, int]
+    ) -> None:
         """Count files that are only mapped: not open, and without a name.
 
         Each counts with the largest size it was seen to have. Those that were made, or were closed,
@@ -322,6 +330,7 @@ class OpenFiles:
             usage: what `look` has found.
             named: the most that the program's files with names can take, found after that. (What is
                 called deleted may have another name, or one that only looks so.)
+            folders: bytes of the large folders among these.
         """
         for file in usage.held.keys() & named.keys():  # it was given a name meanwhile
             del usage.held[file]
@@ -335,10 +344,24 @@ class OpenFiles:
             before = self._only_mapped.get(file, self._sizes.get(file, 0))
             only_mapped[file] = max(before + (share if file in new else 0), extent)
         usage.held |= only_mapped
+        self._add_folders(usage, named, folders)
         self._written, self._only_mapped = usage.written, only_mapped
         self._sizes = self._sizes | known if usage.missed else known
         if len(self._sizes) > 4 * MAX_INODES:
             self._sizes = known
+
+    def _add_folders(
+        self, usage: OpenFileUsage, named: dict[File, int], folders: dict[File, int]
+    ) -> None:
+        """Count large folders that were deleted, while deleted files may keep them."""
+        self._folders |= folders
+        deleted = [file for file in self._folders if file not in named and file not in usage.held]
+        if not usage.held and not usage.missed:
+            self._folders = folders
+            return
+        deleted.sort(key=self._folders.__getitem__, reverse=True)
+        for file in deleted[: _MAX_FOLDERS * len(usage.held)]:
+            usage.held[file] = self._folders[file]
 
 
 def _with_files(pid: int) -> str | None:

@@ -460,6 +460,16 @@ for n in range(12):
     while os.path.exists(f"{n}"): time.sleep(0.01)
 time.sleep(5)
 """,
+    "folders that a deleted file was in": """\
+new("file")
+for n in range(12):
+    os.mkdir(f"{n}")
+    for link in range(9000): os.link("file", f"{n}/{link:0250}")
+    file = new(f"{n}/held")
+    for name in os.listdir(f"{n}"): os.unlink(f"{n}/{name}")
+    os.rmdir(f"{n}")
+time.sleep(5)
+""",
 }
 
 
