@@ -52,7 +52,8 @@ _HEIRS, _ALL_HEIRS = 50, 200
 _PATIENCE_SECONDS, _MAX_WAITS = 0.5, 10
 
 #: A deleted file keeps the folders that it was in, which nothing shows any more. Those of at least
-#: this many bytes count while there are deleted files, at most so many for each.
+#: this many bytes count while there are deleted files, at most so many for each. A deleted folder
+#: in more deleted ones than that is over the limit.
 LARGE_FOLDER = 64 * 1024
 _MAX_FOLDERS = 64
 
@@ -290,8 +291,20 @@ class OpenFiles:
                 usage.sizes[self.file(found)] = max(size, found.st_size)
             if found.st_nlink == 0:
                 usage.held[self.file(found)] = size
-                if stat.S_ISDIR(found.st_mode):  # those that it was in exist as long
-                    self._note(f"{path}/..", usage)
+                if stat.S_ISDIR(found.st_mode):
+                    self._note_outer(path, usage)
+
+    def _note_outer(self, path: str, usage: OpenFileUsage) -> None:
+        """Note the deleted folders that a deleted one was in; they exist as long as it does."""
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            for _ in range(_MAX_FOLDERS):
+                path = f"{path}/.."
+                found = os.stat(path)
+                if found.st_nlink > 0 or self.file(found) in usage.held:
+                    return
+                usage.entries += 1
+                usage.held[self.file(found)] = found.st_blocks * _SECTOR
+            usage.uncountable = True
 
     @property
     def _owner(self) -> int:

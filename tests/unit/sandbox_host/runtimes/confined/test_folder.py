@@ -259,6 +259,19 @@ def test_what_was_never_seen_before_it_was_only_mapped_counts_as_what_was_writte
     assert folder.measure(LIMIT, program.found).disk_bytes - before >= 30_000_000
 
 
+@pytest.mark.parametrize(("depth", "full"), [(50, False), (1200, True)])
+def test_a_deleted_folder_in_too_many_deleted_ones_is_over_the_limit(
+    folder: ProgramFolder, program: Program, depth: int, full: bool
+) -> None:
+    before = folder.measure(LIMIT, program.found).disk_bytes
+    program.do(f"os.chdir({str(folder.work)!r})")
+    program.do(f"for _ in range({depth}): os.mkdir('d'); os.chdir('d')")
+    program.do(f"for up in range({depth}): os.rmdir('../' * (up + 1) + 'd')")
+    found = folder.measure(LIMIT, program.found)
+    assert found.full == full
+    assert found.disk_bytes > before or full
+
+
 def test_more_open_files_than_are_looked_at_are_over_the_limit(
     folder: ProgramFolder, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
