@@ -445,16 +445,16 @@ time.sleep(5)
     "written under a name, then mapped by a page": """\
 pages = []
 for _ in range(5):
-    file = new("gone"); os.write(file, bytes(10 << 20)); os.close(file); time.sleep(0.4)
+    file = new("gone"); os.write(file, bytes(3 << 20)); os.close(file); time.sleep(0.4)
     pages.append(mapped(os.open("gone", os.O_RDWR))); os.unlink("gone")
 time.sleep(5)
 """,
     "folders that are worked in, and those around them": """\
 new("file")
-for n in range(12):
+for n in range(6):
     os.mkdir(f"{n}"); os.mkdir(f"{n}/in")
-    for link in range(9000): os.link("file", f"{n}/{link:0250}")
-    for link in range(9000): os.unlink(f"{n}/{link:0250}")
+    for link in range(6000): os.link("file", f"{n}/{link:0250}")
+    for link in range(6000): os.unlink(f"{n}/{link:0250}")
     if os.fork() == 0:
         os.chdir(f"{n}/in"); os.rmdir(f"../in"); os.rmdir(f"../../{n}"); time.sleep(30)
     while os.path.exists(f"{n}"): time.sleep(0.01)
@@ -462,10 +462,10 @@ time.sleep(5)
 """,
     "folders that a deleted file was in": """\
 new("file")
-for n in range(12):
+for n in range(6):
     os.mkdir(f"{n}")
-    for link in range(9000): os.link("file", f"{n}/{link:0250}")
-    file = new(f"{n}/held")
+    for link in range(6000): os.link("file", f"{n}/{link:0250}")
+    file = new(f"{n}/held"); time.sleep(0.3)
     for name in os.listdir(f"{n}"): os.unlink(f"{n}/{name}")
     os.rmdir(f"{n}")
 time.sleep(5)
@@ -475,7 +475,7 @@ time.sleep(5)
 
 @pytest.mark.parametrize("how", _HELD)
 async def test_what_is_held_without_being_open_counts(programs: ConfinedRuntime, how: str) -> None:
-    job = prepared(_C + _HELD[how], disk_bytes=32 << 20, processes=160, wall_seconds=20)
+    job = prepared(_C + _HELD[how], disk_bytes=8 << 20, processes=160, wall_seconds=20)
     result = await run(programs, job)
     assert (result.verdict, result.signal) == (Verdict.DISK_LIMIT, 9), result.stderr
 
