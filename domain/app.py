@@ -12,21 +12,22 @@ from azure.identity.aio import DefaultAzureCredential
 from domain.access.limits import LimitsStore
 from domain.access.store import ApiKeys
 from domain.application.admission import Admission
-from domain.application.handler import CommandHandler
+from domain.application.handler import Change, CommandHandler
 from domain.application.process_manager import ProcessManager
 from domain.application.repository import IntentRepository
 from domain.application.service import IntentService
+from domain.application.steps import Steps
 from domain.database.migrate import check_schema, migrate
 from domain.database.pool import ANSWER_SECONDS, Pool, open_pool
-from domain.eventlog.intent_streams import UnreadableStream, stream_of
+from domain.eventlog.intent_streams import UnreadableStream
 from domain.eventlog.log import EventLog
 from domain.eventlog.models import RecordedEvent
 from domain.health import Health
-from domain.intents.state import IntentState
 from domain.memory import tune_gc
 from domain.messaging.backlog import Backlog
 from domain.messaging.bus import make_publisher
 from domain.messaging.dead_letter_watch import DeadLetterWatch
+from domain.messaging.direct import RELAY_MIN_AGE, DirectPublisher
 from domain.messaging.held import HeldMessages, relay_source
 from domain.messaging.inbox import Inbox
 from domain.messaging.publisher import ServiceBusPublisher
@@ -140,7 +141,8 @@ def _compose(settings: Settings, pool: Pool) -> App:
     identity = DefaultAzureCredential() if settings.needs_identity else None
     models = open_client(settings, identity)
     embedders = EmbedderRegistry(models)
-    embeddings = EmbeddingStore(pool, embedders)
+    sweep = EmbeddingSweep(pool, embedders)
+    embeddings = EmbeddingStore(pool, embedders, sweep.wake)
     embedder_status = EmbedderStatus(pool, embedders, wanted_model(settings))
     publisher = make_publisher(settings, [settings.events_topic, settings.jobs_queue], identity)
 
@@ -155,10 +157,13 @@ def _compose(settings: Settings, pool: Pool) -> App:
             traceparent=record.traceparent,
         )
 
-    destinations = Destinations(settings.events_topic, settings.jobs_queue)
+    destinations = Destinations(
+        settings.events_topic, settings.jobs_queue, settings.announce_every_event
+    )
     tokens, limits = settings.run_tokens, LimitsStore(pool)
     router = Router(repository, destinations, tokens)
-    relay = Relay(pool, router, publisher, set_aside)
+    min_age = 0.0 if router.every_event else RELAY_MIN_AGE
+    relay = Relay(pool, router, publisher, set_aside, min_age)
     backlog = Backlog(
         publisher.connect,
         jobs_queue=settings.jobs_queue,
@@ -168,16 +173,20 @@ def _compose(settings: Settings, pool: Pool) -> App:
     )
     watcher = IntentWatcher(reads)
 
-    def on_change(state: IntentState) -> None:
-        watcher.hint(state.id, state.version, state.status.value)
-        relay.wake(stream_of(state.id))
+    direct = DirectPublisher(pool, router, publisher, relay)
 
-    handler = CommandHandler(repository, on_change)
-    service = IntentService(repository, handler, Admission(limits), _now)
+    def on_change(change: Change) -> None:
+        state = change.state
+        watcher.hint(state.id, state.version, state.status.value)
+        direct.publish(change)
+
     search = SimilaritySearch(pool, embeddings)
     solved = SolvedInLog(reads, repository, search)
     planner = make_planner(settings, models, pool, solved)
-    process_manager = ProcessManager(repository, handler, planner, embeddings, limits, _now)
+    steps = Steps(planner, embeddings, limits, _now)
+    handler = CommandHandler(repository, on_change, steps)
+    service = IntentService(repository, handler, Admission(limits), _now)
+    process_manager = ProcessManager(repository, handler, steps)
     inbox = Inbox(service, repository, handler, process_manager, keys, artifacts, rejected, _now)
     handlers = {
         settings.intents_queue: inbox.intent,
@@ -212,7 +221,7 @@ def _compose(settings: Settings, pool: Pool) -> App:
         artifacts=artifacts,
         run_inputs=RunInputs(repository, artifacts),
         search=search,
-        embedding_sweep=EmbeddingSweep(pool, embedders),
+        embedding_sweep=sweep,
         embedder_status=embedder_status,
         health=Health(
             *(settings, pool, log, projections, publisher, embedder_status),

@@ -72,6 +72,8 @@ class Settings(ModelSettings):
             hold one while they need another, so fewer than six could stall.
         service_bus_connection: connection string, or
         service_bus_namespace: fully qualified namespace, reached with a managed identity.
+        announce_every_event: whether events that call for no step of the application are announced
+            on the topic as well, for those who subscribe to it.
         sandbox_url: where the sandbox host's health can be read; optional.
         stalled_after_seconds: an intent that makes no progress for this long is published again.
         run_token_key: signs the tokens with which the sandbox host reports on its runs; base64.
@@ -102,6 +104,7 @@ class Settings(ModelSettings):
     events_subscription: str = Field(default="process-manager", alias="QLP_EVENTS_SUBSCRIPTION")
     jobs_queue: str = Field(default="sandbox-jobs", alias="QLP_SANDBOX_JOBS_QUEUE")
     results_queue: str = Field(default="sandbox-results", alias="QLP_SANDBOX_RESULTS_QUEUE")
+    announce_every_event: bool = Field(default=False, alias="QLP_ANNOUNCE_EVERY_EVENT")
     sandbox_url: HttpUrl | None = Field(default=None, alias="QLP_SANDBOX_URL")
     stalled_after_seconds: float = Field(
         default=60, ge=1, le=86_400, alias="QLP_STALLED_AFTER_SECONDS"

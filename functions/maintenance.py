@@ -73,10 +73,11 @@ async def run_projections(app: App) -> None:
 @bp.timer_trigger(arg_name="timer", schedule="%QLP_PURGE_SCHEDULE%", use_monitor=False)
 @on_timer
 async def purge_expired(app: App) -> None:
-    """Delete artifacts, live output and marks of recovery that have expired."""
+    """Delete artifacts, live output and notes of recovery and of sending that have expired."""
     await app.artifacts.purge(app.settings.artifact_days)
     await app.run_output.purge()
     await app.reads.forget_recovered()
+    await app.relay.purge()
 
 
 @bp.function_name("fill_embeddings")

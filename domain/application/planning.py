@@ -77,6 +77,9 @@ class PlanningService(Protocol):
     async def plan(self, state: IntentState, attempt: int) -> Plan | NoPlan | Postponed | Busy:
         """The plan for an intent; ``attempt`` counts from 1."""
 
+    async def plan_at_once(self, state: IntentState) -> Plan | None:
+        """The plan for an intent that only the database has to be asked for; None: `plan` may."""
+
     async def repair(
         self, state: IntentState, failed: Run, attempt: int
     ) -> Repaired | NoPlan | Postponed | Busy:

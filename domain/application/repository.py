@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
-from domain.eventlog.intent_streams import folded, stream_of
+from domain.application.recent_states import RecentStates
+from domain.eventlog.intent_streams import NEXT_STEP, folded, stream_of
 from domain.eventlog.log import EventLog
-from domain.eventlog.models import InlineWrite, NewEvent, RecordedEvent
-from domain.intents.events import (
-    IntentEvent,
-)
-from domain.intents.evolve import fold
+from domain.eventlog.models import AppendResult, InlineWrite, NewEvent, RecordedEvent
+from domain.intents.events import IntentEvent
 from domain.intents.ids import derived_id
+from domain.intents.next_step import name_of, react
 from domain.intents.state import IntentState
 from domain.intents.struct import plain
 from domain.projections.intent_row import row_of
@@ -22,26 +20,12 @@ from domain.projections.intents import upsert
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What `IntentRepository.save` did.
-
-    Attributes:
-        records: the events of the command, recorded now or before.
-        duplicate: the command had been recorded before; nothing was written.
-        state: the intent after the given events; for a duplicate, not what the log says.
-    """
-
-    records: list[RecordedEvent]
-    duplicate: bool
-    state: IntentState
-
-
 class IntentRepository:
     """Loads and saves intents; the read-model row changes in the transaction of the events."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
+        self._recent = RecentStates()
 
     async def history(self, intent_id: UUID) -> list[RecordedEvent]:
         """All events of an intent in order; empty if there is none."""
@@ -59,25 +43,33 @@ class IntentRepository:
         Raises:
             UnreadableStream: this release cannot read its events.
         """
-        return folded(await self.history(intent_id))
+        state = folded(await self.history(intent_id))
+        if state is not None:
+            self._recent.put(state)
+        return state
+
+    def recent(self, intent_id: UUID) -> IntentState | None:
+        """The intent as this process saw it last; None if it has not, or has forgotten it.
+
+        Others may have changed it since, which an append after this state's version finds out.
+        """
+        return self._recent.get(intent_id)
 
     async def save(
         self,
         before: IntentState | None,
+        after: IntentState,
         events: Sequence[IntentEvent],
         *,
         command_id: UUID,
         traceparent: str,
         extra: Sequence[InlineWrite] = (),
-    ) -> Saved:
-        """Append ``events`` and update the read model, in one transaction.
+    ) -> AppendResult:
+        """Append ``events``, which lead from one state to another, in one transaction with the row.
 
         Raises:
             WrongExpectedVersion: the stream has moved on since ``before`` was loaded.
         """
-        after = fold(events, before)
-        if after is None:
-            raise ValueError("nothing to save")
         result = await self._log.append(
             stream_of(after.id),
             after.tenant_id,
@@ -92,7 +84,9 @@ class IntentRepository:
                 )
                 for index, event in enumerate(events)
             ],
-            {"traceparent": traceparent},
+            {"traceparent": traceparent, NEXT_STEP: name_of(react(after))},
             [upsert(row_of(after)), *extra],
         )
-        return Saved(result.events, result.duplicate, after)
+        if not result.duplicate:
+            self._recent.put(after)
+        return result

@@ -38,6 +38,9 @@ _PREPARED = Outage(
     stale=True,
 )
 
+#: Connections learn the type of vectors when they are opened.
+_WITHOUT_VECTORS = Outage(_RESTORING.problem, stale=True)
+
 #: By SQLSTATE, or by its class, the first two characters; the longer key takes precedence.
 #: Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 OUTAGES: Final[Mapping[str, Outage]] = {
@@ -89,6 +92,8 @@ def outage_of(error: BaseException | None) -> Outage | None:
         return None
     state = error.sqlstate
     if state is None:
+        if isinstance(error, psycopg.ProgrammingError) and "'Vector'" in str(error):
+            return _WITHOUT_VECTORS
         # Errors of the client: lost, refused and timed-out connections, and exhausted pools. The
         # error that aborted a pipeline is raised as well, so PipelineAborted is not one.
         client = isinstance(error, psycopg.OperationalError)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -110,7 +110,11 @@ class Followers:
 
     @asynccontextmanager
     async def next_page(
-        self, follower: str, parts: Collection[int] = ALL, most_events: int = 1000
+        self,
+        follower: str,
+        parts: Collection[int] = ALL,
+        most_events: int = 1000,
+        min_age: float = 0.0,
     ) -> AsyncIterator[Page | None]:
         """Hold parts that have unread events, and read some; None if there are none to hold.
 
@@ -125,6 +129,7 @@ class Followers:
             follower: its name; a new one begins at the start of the log.
             parts: the parts in question.
             most_events: of the page.
+            min_age: younger events are left for later, seconds by the database's clock.
 
         Raises:
             psycopg.Error: at the end, if the transaction was ended before, because this process
@@ -142,13 +147,15 @@ class Followers:
             "most_parts": MOST_PARTS,
             "most_events": most_events,
             "per_lane": max(most_events // 2, 1),
+            "min_age": min_age,
         }
         async with Borrowed(self._pool) as connection:
             page = None
             try:
                 if rows := await _take(connection, params):
-                    events = codec.decode_all(row[:-2] for row in rows)
-                    moved = {lane: position for *_, position, lane in rows}
+                    rows = [*_aged(rows)]
+                    events = codec.decode_all(row[:-3] for row in rows)
+                    moved = {lane: position for *_, position, lane, _ in rows}
                     page = Page(follower, connection, events, moved)
                     yield page
                     if page.saved:
@@ -192,6 +199,17 @@ async def _take(connection: AsyncConnection[Any], params: Mapping[str, Any]) -> 
     if not rows:
         await connection.execute(_SQL["commit"])  # a rollback would forget prepared statements
     return rows
+
+
+def _aged(rows: Sequence[Any]) -> Iterator[Any]:
+    """Of each lane the rows before the first that is too young."""
+    young: int | None = None
+    for row in rows:
+        lane, aged = row[-2:]
+        if not aged:
+            young = lane
+        if lane != young:
+            yield row
 
 
 async def _commit(page: Page, params: Mapping[str, Any]) -> None:

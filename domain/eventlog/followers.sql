@@ -10,17 +10,22 @@ begin
 commit
 
 -- name: more
--- Whether parts have events to read, whoever holds them.
+-- Whether parts have events to read that are old enough, whoever holds them. An event of the future,
+-- before which the clock was set back, is.
 select exists (
     select from followers f
     cross join lateral unnest(f.positions) with ordinality as p (position, n)
+    cross join lateral (
+        select recorded_at from events e
+        where e.lane = (f.part * 16 + p.n - 1)::smallint and e.lane_position > p.position
+        order by e.lane_position limit 1
+    ) e
     where f.follower = %(follower)s and f.part = any(%(parts)s::smallint[])
-        and exists (
-            select from events e
-            where e.lane = (f.part * 16 + p.n - 1)::smallint and e.lane_position > p.position))
+        and e.recorded_at not between
+            clock_timestamp() - make_interval(secs => %(min_age)s) and clock_timestamp())
 
 -- name: take
--- Holds parts that nobody else holds and that have events to read, and reads some of these: of every
+-- Holds parts that nobody else holds and that have events to read (see above), and reads some of these: of every
 -- lane the next ones. Lanes come in a random order, so that a long one cannot keep others waiting.
 -- The transaction of a holder that stands still will be ended, and what it holds be free.
 with held as materialized (
@@ -34,9 +39,13 @@ with held as materialized (
     where f.follower = %(follower)s and f.part = any(%(parts)s::smallint[])
         and exists (
             select from unnest(f.positions) with ordinality as p (position, n)
-            where exists (
-                select from events e
-                where e.lane = (f.part * 16 + p.n - 1)::smallint and e.lane_position > p.position))
+            cross join lateral (
+                select recorded_at from events e
+                where e.lane = (f.part * 16 + p.n - 1)::smallint and e.lane_position > p.position
+                order by e.lane_position limit 1
+            ) e
+            where e.recorded_at not between
+                clock_timestamp() - make_interval(secs => %(min_age)s) and clock_timestamp())
     order by random()
     limit %(most_parts)s
     for update of f skip locked
@@ -49,7 +58,9 @@ with held as materialized (
     from lanes l
     cross join lateral (
         select event_id, stream_id, version, type, schema_version, tenant_id, command_id,
-            recorded_at, metadata::text, data::text, lane_position, lane
+            recorded_at, metadata::text, data::text, lane_position, lane,
+            recorded_at not between
+                clock_timestamp() - make_interval(secs => %(min_age)s) and clock_timestamp() as aged
         from events e
         where e.lane = l.lane and e.lane_position > l.position
         order by e.lane_position

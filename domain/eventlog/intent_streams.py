@@ -19,6 +19,10 @@ from domain.intents.state import IntentState
 
 STREAM_PREFIX = "intent-"
 
+#: In an event's metadata: the step that the intent calls for after the command, as
+#: `domain.intents.next_step.name_of` names it. Events of before 0.3 do not have it.
+NEXT_STEP = "next_step"
+
 
 def stream_of(intent_id: UUID) -> str:
     """The stream that holds an intent's events."""

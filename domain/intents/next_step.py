@@ -8,6 +8,9 @@ from uuid import UUID
 
 from domain.intents.state import IntentState, Status
 
+#: See `name_of`.
+NO_STEP = "none"
+
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
@@ -36,6 +39,13 @@ class RepairStep:
 
 
 NextStep = PlanStep | RequestRunStep | RepairStep
+
+_NAMES: dict[type[object], str] = {PlanStep: "plan", RequestRunStep: "run", RepairStep: "repair"}
+
+
+def name_of(step: NextStep | None) -> str:
+    """``plan``, ``run`` or ``repair``; ``none`` if there is nothing to do."""
+    return _NAMES[type(step)] if step is not None else NO_STEP
 
 
 def react(state: IntentState) -> NextStep | None:

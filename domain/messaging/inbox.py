@@ -168,7 +168,9 @@ class Inbox:
             if all(each["type"] == "enum" for each in error.errors(include_input=False)):
                 raise Unprocessable(NEWER_RESULT, describe(error, "data")) from None
             raise Unprocessable("InvalidResult", describe(error, "data")) from None
-        state = await self._repository.load(result.intent_id)
+        state = self._repository.recent(result.intent_id)
+        if state is None:
+            state = await self._repository.load(result.intent_id)
         if state is None or state.tenant_id != envelope.tenantid:
             raise Unprocessable("UnknownIntent", f"data.intent_id: no intent {result.intent_id}")
         claimed = await self._artifacts.claim(state.tenant_id, result)

@@ -13,9 +13,10 @@ from domain.contracts.job import (
     JobLimits,
     SandboxJob,
 )
-from domain.eventlog.intent_streams import intent_of, typed
+from domain.eventlog.intent_streams import NEXT_STEP, intent_of, typed
 from domain.eventlog.models import RecordedEvent
 from domain.intents.events import POISON, PlanningPostponed, SandboxRunRequested
+from domain.intents.next_step import NO_STEP
 from domain.intents.state import IntentState, Run
 from domain.intents.struct import plain
 from domain.messaging.publisher import OutgoingMessage
@@ -27,17 +28,25 @@ SOURCE = "/qlp/events"
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
-    """The entities the relay publishes to."""
+    """The entities that events are published to.
+
+    Attributes:
+        events_topic: for announcements.
+        jobs_queue: for jobs.
+        every_event: whether events that call for no step are announced too, for other subscribers.
+    """
 
     events_topic: str
     jobs_queue: str
+    every_event: bool = False
 
 
 class Router:
     """Turns recorded events into messages, with ids derived from the events.
 
-    Every event is announced on the topic, without its content: consumers read the log, and
-    people's words stay out of the bus. A requested run also becomes a job for the sandbox.
+    An event after which its intent calls for a step is announced on the topic, without its content:
+    consumers read the log, and people's words stay out of the bus. Others are announced where
+    somebody else subscribes. A requested run becomes a job for the sandbox.
     """
 
     def __init__(
@@ -47,17 +56,37 @@ class Router:
         self._to = destinations
         self._tokens = tokens
 
+    @property
+    def every_event(self) -> bool:
+        """Whether all events are announced, each after those before it in its stream."""
+        return self._to.every_event
+
+    async def messages_due(
+        self, record: RecordedEvent, state: IntentState | None = None
+    ) -> list[OutgoingMessage]:
+        """The messages of one event that somebody must act on, or wants.
+
+        Args:
+            record: the event.
+            state: of its intent, if it is known.
+
+        Raises:
+            see `messages_for`.
+        """
+        announced = self._to.every_event or _calls_for_step(record)
+        return [
+            *([self.announcement(record)] if announced else []),
+            *await self._job(record, state),
+        ]
+
     async def messages_for(self, record: RecordedEvent) -> list[OutgoingMessage]:
-        """The messages of one event.
+        """All messages of one event, whether or not anybody needs them.
 
         Raises:
             UnreadableStream: this release cannot read the stream; `announcement` can still be sent.
             ValueError: the event or its stream cannot be read; publishing it again won't help.
         """
-        messages = [self.announcement(record)]
-        if record.type == SandboxRunRequested.type:
-            messages += await self._job(record)
-        return messages
+        return [self.announcement(record), *await self._job(record)]
 
     def announcement(self, record: RecordedEvent) -> OutgoingMessage:
         """The message that announces an event; for a postponement, delivered when it is over.
@@ -67,8 +96,14 @@ class Router:
         """
         return _announcement(record, self._to.events_topic)
 
-    async def _job(self, record: RecordedEvent) -> list[OutgoingMessage]:
-        state = await self._repository.load(intent_of(record.stream_id))
+    async def _job(
+        self, record: RecordedEvent, state: IntentState | None = None
+    ) -> list[OutgoingMessage]:
+        """The job of a requested run, if that is still wanted; of other events nothing."""
+        if record.type != SandboxRunRequested.type:
+            return []
+        if state is None:
+            state = await self._repository.load(intent_of(record.stream_id))
         requested = typed(record)
         if state is None or not isinstance(requested, SandboxRunRequested):
             return []
@@ -99,6 +134,14 @@ class Router:
         ]
 
 
+def _calls_for_step(record: RecordedEvent) -> bool:
+    """Whether the intent calls for a step after the event; of an earlier release's: perhaps."""
+    try:
+        return record.metadata.get(NEXT_STEP) != NO_STEP
+    except (ValueError, AttributeError):
+        return True
+
+
 def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
     intent_id = str(intent_of(record.stream_id))
     envelope = Envelope(
@@ -117,7 +160,13 @@ def _announcement(record: RecordedEvent, topic: str) -> OutgoingMessage:
             event = typed(record)
             not_before = event.not_before if isinstance(event, PlanningPostponed) else None
     return OutgoingMessage(
-        topic, envelope.id, envelope.type, intent_id, envelope.encode(), not_before
+        topic,
+        envelope.id,
+        envelope.type,
+        intent_id,
+        envelope.encode(),
+        not_before,
+        {"step": "yes" if _calls_for_step(record) else "no"},  # for a filter of a subscription
     )
 
 

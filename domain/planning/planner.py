@@ -53,15 +53,11 @@ class Planner:
 
     async def plan(self, state: IntentState, attempt: int) -> Plan | NoPlan | Postponed | Busy:
         """The plan for an intent; without a language model it costs one query."""
-        if state.content.program is not None:
-            return Plan("submitted")
-        text, reuse = state.content.text or "", state.content.planning.reuse
-        if reuse != "never":
-            solved = await self._solved.repeat(state.tenant_id, text)
-            if solved is not None and self._may_be_reused(solved):
-                return self._reused(solved)
+        if (found := await self.plan_at_once(state)) is not None:
+            return found
         if self._writer is None:
             return NoPlan(NOT_CONFIGURED)
+        text, reuse = state.content.text or "", state.content.planning.reuse
         near = await self._solved.nearest(state.tenant_id, text, _NEIGHBOURS, state.id)
         calls = self._writer.attempt(state, attempt)
         if reuse == "similar":
@@ -73,6 +69,17 @@ class Planner:
                 return unanswered.result
         examples = [each.solved for each in near if fits(each.solved)][:MAX_EXAMPLES]
         return await self._writer.write(calls, state, examples)
+
+    async def plan_at_once(self, state: IntentState) -> Plan | None:
+        """The submitted program, or that which solved exactly these words; None without either."""
+        if state.content.program is not None:
+            return Plan("submitted")
+        if state.content.planning.reuse == "never":
+            return None
+        solved = await self._solved.repeat(state.tenant_id, state.content.text or "")
+        if solved is not None and self._may_be_reused(solved):
+            return self._reused(solved)
+        return None
 
     async def repair(
         self, state: IntentState, failed: Run, attempt: int

@@ -65,6 +65,10 @@ class EmbedderRegistry:
         self._known[model] = embedder = _CircuitBreaker(asked, self._pause)
         return embedder
 
+    def is_remote(self, model: str) -> bool:
+        """Whether the vectors of a model come over the network."""
+        return model != LEXICAL
+
     def tokens_of(self, model: str) -> int:
         """How many tokens the provider has counted for a model, in this process."""
         embedder = self._known.get(model)

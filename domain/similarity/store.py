@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -89,16 +89,37 @@ def as_vector(embedding: Sequence[float]) -> Vector:
 class EmbeddingStore:
     """Finds vectors among the recorded ones, else asks the embedder of their model."""
 
-    def __init__(self, pool: AsyncConnectionPool, embedders: EmbedderRegistry) -> None:
+    def __init__(
+        self,
+        pool: AsyncConnectionPool,
+        embedders: EmbedderRegistry,
+        on_owed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Build it from its parts.
+
+        Args:
+            pool: of connections to the database.
+            embedders: make new vectors.
+            on_owed: called when a vector will be owed that nobody has been asked for.
+        """
         self._pool = pool
         self._embedders = embedders
+        self._on_owed = on_owed
         self._asked: OrderedDict[tuple[str, bytes], Vector] = OrderedDict()
 
-    async def record(self, intent_id: UUID, tenant_id: str, text: str) -> Recording:
+    async def record(
+        self, intent_id: UUID, tenant_id: str, text: str, *, ask: bool = True
+    ) -> Recording:
         """The writes that record the vectors of ``text`` with its intent.
 
         One for each model in use. A vector that is not available now is recorded as owed and filled
         in later: no intent waits for its vector, or fails without one.
+
+        Args:
+            intent_id: the intent.
+            tenant_id: whose it is.
+            text: its sentence.
+            ask: whether a provider may be asked over the network.
         """
         digest = text_hash(text)
         recorded: str | None = None
@@ -106,6 +127,9 @@ class EmbeddingStore:
         for each in await self._in_use(digest):
             vector = each.known
             if vector is None:
+                if not ask and self._embedders.is_remote(each.model):
+                    self._on_owed()
+                    continue
                 try:
                     vector = await self._ask(each.model, text)
                 except EmbeddingUnavailable as error:

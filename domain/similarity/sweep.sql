@@ -1,12 +1,22 @@
--- name: due
--- Which intent lacks the vector of which model; the longest owed first.
+-- name: claim
+-- Which intent lacks the vector of which model; the longest owed first. Nobody else takes them for
+-- a while.
+with claimed as (
+    update embeddings_owed o
+    set next_attempt_at = now() + make_interval(secs => %(seconds)s)
+    from (select intent_id from embeddings_owed where next_attempt_at <= now()
+          order by next_attempt_at limit %(limit)s for update skip locked) due
+    where o.intent_id = due.intent_id
+    returning o.intent_id, o.tenant_id)
 select o.intent_id, o.tenant_id, s.user_input, s.text_sha256, m.model
-from (select * from embeddings_owed where next_attempt_at <= now()
-      order by next_attempt_at limit %(limit)s) o
+from claimed o
 join intent_states s on s.id = o.intent_id
 join embedding_models m on m.state <> 'retired'
 where not exists (
     select from intent_embeddings e where e.intent_id = o.intent_id and e.model = m.model)
+
+-- name: release
+update embeddings_owed set next_attempt_at = now() where intent_id = any(%(ids)s)
 
 -- name: postpone
 -- Refused texts are tried less and less often, and finally given up; those are returned.

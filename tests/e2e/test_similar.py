@@ -26,6 +26,14 @@ def ids(reply: Reply) -> list[str]:
     return [item["intent"]["id"] for item in reply.body["items"]]
 
 
+async def found_soon(client: Client, text: str) -> Reply:
+    """The first answer to a search that finds something, within seconds."""
+    async with asyncio.timeout(20):
+        while not ids(found := await search(client, text=text)):
+            await asyncio.sleep(0.05)
+    return found
+
+
 async def test_similar_intents_are_found_by_sentence_and_by_intent(client: Client) -> None:
     totals = await submit(client, "Plot the monthly totals of this CSV file")
     close = await submit(client, "plot monthly totals from a CSV")
@@ -163,9 +171,8 @@ async def test_an_outage_of_the_provider_neither_loses_nor_blocks_an_intent(
     async with running_stack(open_path / "stack") as stack:
         client = stack.client
         first = await submit(client, "sort a list of names")
-        found = await search(client, text="sort a list of names")
+        found = await found_soon(client, "sort a list of names")  # the intent did not wait for it
         assert (ids(found), found.body["model"]) == ([first], "text-embedding-3-small@64")
-        assert embeddings_server.texts.count("sort a list of names") == 1
 
         await embeddings_server.stop()
         second = await submit(client, "plot the totals")
@@ -186,4 +193,5 @@ async def test_an_outage_of_the_provider_neither_loses_nor_blocks_an_intent(
                 await asyncio.sleep(0.5)
         health = (await client.get("/health")).body["checks"]["embedder"]
         assert (health["status"], "owed" in health) == ("ok", False)
-        assert embeddings_server.texts.count("sort a list of names") == 1
+        # Once for the intent, and perhaps for a search before that.
+        assert embeddings_server.texts.count("sort a list of names") <= 2

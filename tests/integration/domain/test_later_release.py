@@ -230,8 +230,8 @@ async def test_one_odd_event_does_not_stop_the_relay(app: App, owner: AsyncConne
                 [metadata],
             )
     await Recorder(app.pool).submitted()
-    assert await app.relay.run_until_caught_up() == 5
-    assert await app.relay.run_until_caught_up() == 0
+    assert await app.relay.run_until_caught_up(min_age=0) == 5
+    assert await app.relay.run_until_caught_up(min_age=0) == 0
     assert {reason for reason, _ in (await held(app)).values()} == {"UnreadableStream"}
 
 
@@ -267,7 +267,7 @@ def next_process(app: App) -> HeldMessages:
 async def test_messages_are_held_and_taken_by_the_release_that_can(app: App) -> None:
     with later_release(SandboxRunRequested):
         intent = await Recorder(app.pool).running()
-    await app.relay.run_until_caught_up()
+    await app.relay.run_until_caught_up(min_age=0)
     woken, ended = announcement(intent), result(intent)
     await app.inbox.announcement("intent-events", woken)
     await app.inbox.announcement("intent-events", woken)

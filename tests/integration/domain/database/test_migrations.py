@@ -28,6 +28,7 @@ from domain.database.pool import open_pool
 from domain.eventlog.log import EventLog
 from domain.intents.content import Program
 from domain.intents.events import IntentPlanned
+from domain.intents.evolve import fold
 from domain.intents.struct import checked
 from domain.projections.intents import IntentReads
 from tests.support.intents.recorder import TRACEPARENT
@@ -127,7 +128,10 @@ async def test_a_migration_fills_in_whose_plan_earlier_intents_reused(
     async def planned(program: Program, **of_plan: Any) -> UUID:
         made = replace(submitted(), intent_id=uuid4())
         plan = IntentPlanned(at=NOW, program=program, **of_plan)
-        await repository.save(None, [made, plan], command_id=uuid4(), traceparent=TRACEPARENT)
+        events = [made, plan]
+        after = fold(events)
+        assert after is not None
+        await repository.save(None, after, events, command_id=uuid4(), traceparent=TRACEPARENT)
         return made.intent_id
 
     # Its program holds what an event of another intent could.

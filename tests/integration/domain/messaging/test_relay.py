@@ -32,9 +32,13 @@ def broker(broker_process: BrokerFactory) -> BrokerProcess:
 
 @pytest.fixture
 async def apps(database: Database, broker: BrokerProcess) -> AsyncIterator[list[App]]:
-    """The application as it is in three processes."""
+    """The application as it is in three processes, where somebody subscribes to every event."""
     settings = Settings.from_environment(
-        {"DATABASE_URL": database.url, "ServiceBusConnection": broker.connection_string}
+        {
+            "DATABASE_URL": database.url,
+            "ServiceBusConnection": broker.connection_string,
+            "QLP_ANNOUNCE_EVERY_EVENT": "true",
+        }
     )
     opened = await asyncio.gather(*(open_app(settings) for _ in range(3)))
     for app in opened:

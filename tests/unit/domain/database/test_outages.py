@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from pgvector import Vector
 from psycopg import errors as pg
+from psycopg.adapt import PyFormat, Transformer
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from domain.database.outages import OUTAGES, describe_outage, outage_of
@@ -66,3 +68,11 @@ def test_an_outage_is_told_in_one_line() -> None:
         "the database cannot be reached: OperationalError"
     )
     assert describe_outage(ExceptionGroup("all", [error])) == describe_outage(error)
+
+
+def test_a_connection_that_was_opened_before_the_tables_were_there_is_not_used_again() -> None:
+    with pytest.raises(psycopg.ProgrammingError) as caught:
+        Transformer().get_dumper(Vector([1.0]), PyFormat.AUTO)
+    outage = outage_of(caught.value)
+    assert outage is not None
+    assert outage.stale
