@@ -153,11 +153,9 @@ async def migrate(
             await asyncio.sleep(_PAUSE)
         applied = await _ready(connection)
         pending = _pending(migrations, applied)
-        for number, migration in enumerate(pending):
-            if migration.to_confirm and applied and not confirm:
-                _refuse_later(migration, pending[number:])
-                progress(f"{migration} waits until no earlier release is needed: migrate --confirm")
-                break
+        if applied and not confirm:
+            pending = _confirmed(pending, progress)
+        for migration in pending:
             # In a new database nothing takes long.
             await _apply(connection, migration, progress if applied else _logger.debug)
             done.append(str(migration))
@@ -173,12 +171,23 @@ async def _ready(connection: AsyncConnection[Any]) -> list[_Applied]:
     return await _applied(connection)
 
 
-def _refuse_later(first: Migration, waiting: Sequence[Migration]) -> None:
-    later = [migration for migration in waiting if not migration.to_confirm]
-    if later:
-        raise MigrationError(
-            f"migration {later[0]} needs {first}, which is to be confirmed: `qlp migrate --confirm`"
-        )
+def _confirmed(pending: Sequence[Migration], progress: Progress) -> list[Migration]:
+    """Those that do not wait to be confirmed, nor need one that does.
+
+    A migration with which code runs that is older than the waiting one does not need it.
+    """
+    waits = [migration for migration in pending if migration.to_confirm]
+    others = [migration for migration in pending if not migration.to_confirm]
+    for migration in others:
+        before = [first for first in waits if first.version < migration.version]
+        if before and (migration.runs_with is None or migration.runs_with >= before[0].version):
+            raise MigrationError(
+                f"migration {migration} needs {before[0]}, which is to be confirmed: "
+                "`qlp migrate --confirm`"
+            )
+    for migration in waits:
+        progress(f"{migration} waits until no earlier release is needed: migrate --confirm")
+    return others
 
 
 async def _apply(

@@ -186,8 +186,13 @@ async def test_what_ends_the_way_back_waits_until_it_is_confirmed(
     (folder / f"{number + 1:04}_later.sql").write_text("select 1")
     with pytest.raises(MigrationError, match=rf"later needs {ending}.*migrate --confirm"):
         await migrate(database.admin_url, folder)
-    names = [ending, f"{number + 1:04}_later"]
-    assert await migrate(database.admin_url, folder, confirm=True) == names
+    independent = f"{number + 2:04}_independent"
+    text = f"-- Code since {number - 1:04} runs with this.\nselect 1"
+    (folder / f"{number + 1:04}_later.sql").write_text(text)
+    (folder / f"{independent}.sql").write_text(text)
+    later = [f"{number + 1:04}_later", independent]
+    assert await migrate(database.admin_url, folder) == later
+    assert await migrate(database.admin_url, folder, confirm=True) == [ending]
 
 
 def test_all_but_what_is_to_be_confirmed_says_which_code_runs_with_it() -> None:
