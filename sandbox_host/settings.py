@@ -30,7 +30,7 @@ HAND_BACK_SECONDS, REMOVE_SECONDS = 10.0, 10.0
 #: What a host takes at most to stop, beyond its drain; whoever stops it waits for longer than both.
 STOP_SECONDS = HAND_BACK_SECONDS + REMOVE_SECONDS + 2.0
 
-RuntimeName = Literal["docker", "bubblewrap", "sessions", "confined"]
+RuntimeName = Literal["oci", "docker", "bubblewrap", "sessions", "confined"]
 
 #: Name of the docker runtime's image for each language.
 DEFAULT_IMAGES = "qlp-sandbox-{language}:1"
@@ -71,7 +71,7 @@ class Settings(BaseModel):
         memory_bytes: for all running programs together; None derives it from this machine.
         runtimes: in the order in which they are tried.
         images: name of each language's image, with ``{language}`` in it.
-        engine_runtime: name of an OCI runtime of the Docker engine, such as ``runsc``.
+        engine_runtime: name of an OCI runtime for oci and docker, such as ``runsc``.
         pool_memory_bytes: for all waiting boxes; None derives it from this machine.
         app_url: base URL of the application's HTTP API, without ``/api``.
         sessions_endpoint: management endpoint of a session pool of type ``PythonLTS``.

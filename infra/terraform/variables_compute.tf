@@ -119,8 +119,8 @@ variable "sandbox" {
   default = {}
 
   validation {
-    condition     = alltrue([for runtime in var.sandbox.runtimes : contains(["docker", "bubblewrap", "sessions", "confined"], runtime)])
-    error_message = "sandbox.runtimes: docker, bubblewrap, sessions or confined, in the order in which they are tried; empty for the platform's default."
+    condition     = alltrue([for runtime in var.sandbox.runtimes : contains(["oci", "docker", "bubblewrap", "sessions", "confined"], runtime)])
+    error_message = "sandbox.runtimes: oci, docker, bubblewrap, sessions or confined, in the order in which they are tried; empty for the platform's default."
   }
 
   validation {

@@ -37,6 +37,14 @@ def make_runtime(name: RuntimeName, options: RuntimeOptions) -> Runtime:
             engine_runtime=options.engine_runtime,
             pool_memory_bytes=options.pool_memory_bytes,
         )
+    if name == "oci":
+        from sandbox_host.runtimes.oci.runtime import OciRuntime
+
+        return OciRuntime(
+            options.images,
+            engine_runtime=options.engine_runtime,
+            pool_memory_bytes=options.pool_memory_bytes,
+        )
     if name == "sessions":
         from sandbox_host.runtimes.sessions.api import SessionPool
         from sandbox_host.runtimes.sessions.runtime import SessionsRuntime

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import docker
@@ -18,7 +17,10 @@ import docker.types
 import requests
 
 from sandbox_host.runtimes.base import RuntimeFailure
-from sandbox_host.runtimes.docker.settings import HOST_LABEL
+from sandbox_host.runtimes.containers.engine import Ended, EngineFacts, ImageMissing
+from sandbox_host.runtimes.containers.plan import Plan
+from sandbox_host.runtimes.containers.stream import Attached
+from sandbox_host.runtimes.docker.settings import HOST_LABEL, container_settings
 
 log = logging.getLogger(__name__)
 
@@ -27,41 +29,6 @@ _T = TypeVar("_T")
 #: Seconds an engine call may take; the HTTP client's own timeout is a little longer.
 _CALL_SECONDS = 20.0
 _THREADS = 32
-
-
-class ImageMissing(RuntimeFailure):
-    """The engine answers, but does not have the image."""
-
-
-@dataclass(frozen=True)
-class EngineFacts:
-    """What the engine reports about itself.
-
-    Attributes:
-        version: the engine's version.
-        seccomp: it applies seccomp profiles.
-        apparmor: it confines containers with AppArmor.
-        cgroup_driver: ``cgroupfs`` or ``systemd``.
-        local: it is reached through a socket on this machine.
-        runtimes: names of its OCI runtimes.
-        first_uid: the user ID of the containers' root on this host; 0 unless users are remapped.
-    """
-
-    version: str
-    seccomp: bool
-    apparmor: bool
-    cgroup_driver: str
-    local: bool
-    runtimes: tuple[str, ...]
-    first_uid: int
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a container ended: its exit status, and whether the engine saw an OOM kill."""
-
-    status: int
-    oom: bool
 
 
 class DockerEngine:
@@ -121,8 +88,9 @@ class DockerEngine:
         found = await self.call("look for the image", lambda api: api.inspect_image(image))
         return str(found["Id"])
 
-    async def create(self, settings: dict[str, Any]) -> str:
-        """Create a container with `settings.container_settings`; its ID."""
+    async def create(self, plan: Plan) -> str:
+        """See `Engine.create`."""
+        settings = container_settings(plan)
         plain = {key: settings[key] for key in settings.keys() - {"host_config", "ulimits"}}
         limits = [
             docker.types.Ulimit(name=name, soft=value, hard=value)
@@ -135,8 +103,8 @@ class DockerEngine:
 
         return await self.call("create the box", work)
 
-    async def attach(self, container: str) -> socket.socket:
-        """Open a two-way stream to the container's stdio; call it before `start`."""
+    async def attach(self, container: str) -> Attached:
+        """See `Engine.attach`."""
 
         def work(api: Any) -> socket.socket:  # noqa: ANN401
             params = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
@@ -148,7 +116,7 @@ class DockerEngine:
             own.setblocking(False)
             return own
 
-        return await self.call("attach to the box", work)
+        return Attached(await self.call("attach to the box", work), {})
 
     async def start(self, container: str) -> None:
         """Start a container."""

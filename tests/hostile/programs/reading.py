@@ -24,7 +24,11 @@ PROBES = (
     Probe(
         "host-users",
         "the host's user names",
-        "reached('daemon' in open('/etc/passwd').read() and not os.path.exists('/.dockerenv'))",
+        """\
+users = open('/etc/passwd').read()  # an image has users of its own
+reached('daemon' in users and 'sandbox:x:62000:' not in users)
+""",
+        open_on={CONFINED: "programs look up names of users; they are the container's"},
     ),
     Probe("decoy-file", "a world-readable file of the host", "open(decoys['folder'] + '/secret')"),
     Probe(

@@ -14,7 +14,7 @@ from tests.support.hostile.case import (
     number,
     prints,
 )
-from tests.support.sandbox.runtimes import CONFINED, DOCKER, GVISOR, RLIMITS
+from tests.support.sandbox.runtimes import CONFINED, DOCKER, GVISOR, OCI, RLIMITS
 
 _MIB = 1 << 20
 _OUT_OF_MEMORY = (Verdict.OUT_OF_MEMORY,)
@@ -320,7 +320,9 @@ print("held" if any(kept) or libc.prctl(78, 1, ctypes.c_ulong(1 << 22), 0, 0) ==
         _nothing_held,
         (Verdict.OUT_OF_MEMORY, Verdict.SUCCEEDED),
         limits=limits(memory_bytes=64 * _MIB),
-        elsewhere={DOCKER: Otherwise("rules are memory as the cgroup counts it", contained=anyhow)},
+        elsewhere=dict.fromkeys(
+            (OCI, DOCKER), Otherwise("rules are memory as the cgroup counts it", contained=anyhow)
+        ),
         without_cgroups=True,
     ),
     Program(

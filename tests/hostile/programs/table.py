@@ -15,12 +15,21 @@ from xml.etree import ElementTree
 
 from tests.hostile.programs.families import PROBES, PROGRAMS
 from tests.support import ROOT
-from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, RLIMITS, RUNTIMES
+from tests.support.sandbox.runtimes import (
+    BUBBLEWRAP,
+    CONFINED,
+    DOCKER,
+    GVISOR,
+    OCI,
+    RLIMITS,
+    RUNTIMES,
+)
 
 PAGE = ROOT / "docs" / "security" / "sandbox.md"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 
 _TITLES = {
+    OCI: "oci",
     DOCKER: "docker",
     GVISOR: "gVisor",
     BUBBLEWRAP: "bubblewrap",

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from domain.contracts.job import SandboxResult, Verdict
-from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, RLIMITS
+from tests.support.sandbox.runtimes import BUBBLEWRAP, CONFINED, DOCKER, GVISOR, OCI, RLIMITS
 
 #: Those that differ in what a program can reach; without cgroups bubblewrap's boxes are the same.
-PROBED_RUNTIMES = (DOCKER, GVISOR, BUBBLEWRAP, CONFINED)
+PROBED_RUNTIMES = (OCI, DOCKER, GVISOR, BUBBLEWRAP, CONFINED)
 
 #: Whether a result shows that the program was contained.
 Predicate = Callable[[SandboxResult], bool]

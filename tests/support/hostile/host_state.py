@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sandbox_host.linux.processes import descendants, host_tag
 from sandbox_host.runtimes.bubblewrap import keeper as bwrap_keeper
+from sandbox_host.runtimes.oci import engine as oci_engine
 
 #: Every process of a box has this in the environment that it starts with, and a mark of its run.
 MARK = "APP_MARK"
@@ -153,11 +154,14 @@ def _release_agents() -> Iterator[tuple[str, str]]:
 def _processes(mark: str, bwrap_boxes: frozenset[int]) -> Iterator[str]:
     """Live processes below this one or started with the mark; a zombie that is ours counts too.
 
-    What is in boxes of bubblewrap without the mark may wait for a job: see `leftover_boxes`.
+    What is in boxes of bubblewrap and oci without the mark may wait for a job: see
+    `leftover_boxes`.
     """
     below = set(descendants(os.getpid())) - bwrap_boxes
     for top in (*bwrap_boxes, *_fixtures()):
         below -= set(descendants(top))
+    for top in _oci_boxes():
+        below -= {top, *descendants(top)}
     wanted = f"{MARK}={mark}".encode()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -177,6 +181,14 @@ def _fixtures() -> Iterator[int]:
                     module = rest[1] if rest[:1] == [b"-m"] else b""
                     if program.endswith(b"/postgres") or module.startswith(_FIXTURES):
                         yield int(child)
+
+
+def _oci_boxes() -> Iterator[int]:
+    """The OCI runtimes that run this one's boxes; those are known by their cgroups, too."""
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            if str(oci_engine.STATE).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                yield pid
 
 
 def _bwrap_boxes() -> frozenset[int]:

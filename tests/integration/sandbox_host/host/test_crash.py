@@ -19,6 +19,7 @@ from tests.support.sandbox.runtimes import (
     BUBBLEWRAP,
     CONFINED,
     DOCKER,
+    OCI,
     HostProcess,
     ensure_image,
     groups_with,
@@ -41,16 +42,17 @@ def left_of(pid: int) -> list[str]:
         *(line for line in boxes.splitlines() if tag in line),
         *(line for line in mounts.splitlines() if "qlp" in line and tag in line),
         *groups_with(f"qlp-.*{tag}"),
+        *(str(path) for path in Path("/run/qlp-oci").glob("*/*") if tag in path.name),
     ]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("runtime", [*map(on_runtime, (DOCKER, BUBBLEWRAP, CONFINED))])
+@pytest.mark.parametrize("runtime", [*map(on_runtime, (OCI, DOCKER, BUBBLEWRAP, CONFINED))])
 async def test_the_next_host_finishes_what_a_killed_one_had_begun_and_removes_its_leftovers(
     sandbox_bus: BrokerProcess, host_process: StartHost, runtime: str
 ) -> None:
-    if runtime == "docker":
+    if runtime in (DOCKER, OCI):
         await ensure_image()
     first = host_process(sandbox_bus.connection_string, QLP_SANDBOX_RUNTIMES=runtime)
     marker = f"qlp-crash-{uuid4()}"

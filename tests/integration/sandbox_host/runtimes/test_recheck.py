@@ -10,7 +10,7 @@ import pytest
 from domain.contracts.job import Verdict
 from sandbox_host.runtimes import canary
 from sandbox_host.runtimes.base import RunControl, RunResult, Runtime, RuntimeFailure, TooSlow
-from sandbox_host.runtimes.docker import runtime as docker
+from sandbox_host.runtimes.containers import runtime as docker
 from tests.support.sandbox.runtimes import (
     BUBBLEWRAP,
     CONFINED,

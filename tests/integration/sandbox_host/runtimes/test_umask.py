@@ -14,7 +14,7 @@ import pytest
 from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl
-from sandbox_host.runtimes.docker.workspace import WORKSPACES
+from sandbox_host.runtimes.containers.workspace import WORKSPACES
 from tests.support.sandbox.runtimes import open_runtime, prepared
 
 _UMASKS = (0o000, 0o027, 0o077)

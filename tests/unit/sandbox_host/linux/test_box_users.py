@@ -14,7 +14,7 @@ from sandbox_host.linux.box_users import (
     NoUserFree,
     UserRange,
 )
-from sandbox_host.runtimes.docker.settings import AGENT_UID
+from sandbox_host.runtimes.containers.plan import AGENT_UID
 
 #: A range that only this process uses: the real ones are shared by the machine.
 _RANGE = UserRange(1_000_000 + os.getpid() * 10, 3)

@@ -13,8 +13,8 @@ import pytest_asyncio
 from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.run import job as jobs
-from sandbox_host.runtimes.docker import runtime as docker_module
-from sandbox_host.runtimes.docker.capabilities import HostCapabilities, candidates
+from sandbox_host.runtimes.containers import runtime as docker_module
+from sandbox_host.runtimes.containers.capabilities import HostCapabilities, candidates
 from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
 from tests.support.sandbox.runtimes import ensure_image, prepared, run

@@ -16,9 +16,9 @@ import pytest_asyncio
 from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
+from sandbox_host.runtimes.containers.workspace import WORKSPACES
 from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
-from sandbox_host.runtimes.docker.workspace import WORKSPACES
 from tests.support import ROOT
 from tests.support.sandbox.runtimes import ensure_image, groups_with, prepared, run
 

@@ -12,9 +12,9 @@ import pytest
 from domain.contracts.job import Verdict
 from sandbox_host.linux.processes import host_tag
 from sandbox_host.runtimes.base import RunControl, RuntimeFailure
+from sandbox_host.runtimes.containers.workspace import WORKSPACES
 from sandbox_host.runtimes.docker.engine import DockerEngine
 from sandbox_host.runtimes.docker.runtime import DockerRuntime
-from sandbox_host.runtimes.docker.workspace import WORKSPACES
 from tests.support.sandbox.engine import PrivateEngine
 from tests.support.sandbox.runtimes import prepared, run
 from tests.support.waiting import until

@@ -18,10 +18,10 @@ from sandbox_host.run.job import PreparedJob, refused_for_good
 from sandbox_host.run.output import CappedStream
 from sandbox_host.run.verdicts import KILLED
 from sandbox_host.runtimes.base import CPUS, BoxGone, RuntimeFailure
-from sandbox_host.runtimes.docker.engine import DockerEngine, Ended
-from sandbox_host.runtimes.docker.settings import agent_header
-from sandbox_host.runtimes.docker.stream import Attached, FifoReader, Sink, Withheld
-from sandbox_host.runtimes.docker.workspace import Workspace
+from sandbox_host.runtimes.containers.engine import Ended, Engine, Stream
+from sandbox_host.runtimes.containers.plan import agent_header
+from sandbox_host.runtimes.containers.stream import FifoReader, Sink, Withheld
+from sandbox_host.runtimes.containers.workspace import Workspace
 
 #: The agent's marks, as in its source. The last one's length includes the return code.
 _READY, _STARTED, _ENDED = b"R", b"S", b"\0"
@@ -92,7 +92,7 @@ class BoxResources:
         self.user.close()
 
 
-class DockerBox:
+class ContainerBox:
     """A box that waits for a job, then runs it.
 
     Args:
@@ -106,9 +106,9 @@ class DockerBox:
 
     def __init__(
         self,
-        engine: DockerEngine,
+        engine: Engine,
         container: str,
-        attached: Attached,
+        attached: Stream,
         own: BoxResources,
         limits: JobLimits,
         overhead: Overhead,

@@ -12,12 +12,11 @@ from sandbox_host.linux.cgroups.types import Cgroup
 from sandbox_host.linux.folders import make_folder
 from sandbox_host.run.events import security_event
 from sandbox_host.runtimes.base import RuntimeFailure
-from sandbox_host.runtimes.docker.box import BoxResources, DockerBox, group_limits
-from sandbox_host.runtimes.docker.capabilities import HostCapabilities
-from sandbox_host.runtimes.docker.engine import DockerEngine
-from sandbox_host.runtimes.docker.settings import AGENT_UID, Plan, container_settings
-from sandbox_host.runtimes.docker.stream import Attached
-from sandbox_host.runtimes.docker.workspace import WORKSPACES, Workspace
+from sandbox_host.runtimes.containers.box import BoxResources, ContainerBox, group_limits
+from sandbox_host.runtimes.containers.capabilities import HostCapabilities
+from sandbox_host.runtimes.containers.engine import Engine
+from sandbox_host.runtimes.containers.plan import AGENT_UID, Plan
+from sandbox_host.runtimes.containers.workspace import WORKSPACES, Workspace
 from sandbox_host.runtimes.pool.removal import Removals
 
 #: Limits that no job exceeds, for containers whose parent group has the job's own limits.
@@ -42,7 +41,7 @@ class BoxMaker:
     """
 
     def __init__(
-        self, engine: DockerEngine, capabilities: HostCapabilities, tag: str, stuck: set[str]
+        self, engine: Engine, capabilities: HostCapabilities, tag: str, stuck: set[str]
     ) -> None:
         self.capabilities = capabilities
         self._engine = engine
@@ -50,7 +49,7 @@ class BoxMaker:
         self._stuck = stuck
         self.removals = Removals()
 
-    async def make(self, image: str, limits: JobLimits) -> DockerBox:
+    async def make(self, image: str, limits: JobLimits) -> ContainerBox:
         """Make a box whose agent waits for a job.
 
         Raises:
@@ -67,10 +66,10 @@ class BoxMaker:
         except BaseException:
             await asyncio.to_thread(own.release)
             raise
-        box: DockerBox | None = None
+        box: ContainerBox | None = None
         try:
-            attached = Attached(await self._engine.attach(container), {})
-            box = DockerBox(
+            attached = await self._engine.attach(container)
+            box = ContainerBox(
                 self._engine, container, attached, own, limits, self.capabilities.overhead
             )
             await self._engine.start(container)
@@ -80,7 +79,7 @@ class BoxMaker:
             raise
         return box
 
-    def discard(self, box: DockerBox) -> None:
+    def discard(self, box: ContainerBox) -> None:
         """Remove a box in the background."""
         self._begin_removal(box.container, box.close())
 
@@ -130,7 +129,7 @@ class BoxMaker:
             extra_memory_bytes=capabilities.overhead.memory_bytes,
         )
         try:
-            return await self._engine.create(container_settings(plan))
+            return await self._engine.create(plan)
         except BaseException:
             self._stuck.add(container)  # the engine may have made it nevertheless
             raise

@@ -15,8 +15,8 @@ from sandbox_host.run.artifacts import Collected
 from sandbox_host.run.output import stopping_floods
 from sandbox_host.run.verdicts import KILLED, Ending, Kill
 from sandbox_host.runtimes.base import RunControl, RunRecord, RunResult, RuntimeFailure
-from sandbox_host.runtimes.docker.box import NO_OVERHEAD, DockerBox, ProgramEnd
-from sandbox_host.runtimes.docker.capabilities import NOT_COLLECTED
+from sandbox_host.runtimes.containers.box import NO_OVERHEAD, ContainerBox, ProgramEnd
+from sandbox_host.runtimes.containers.capabilities import NOT_COLLECTED
 
 _KILLED = ProgramEnd(KILLED)
 
@@ -47,7 +47,7 @@ class _Account:
     most_seen: int = 0
 
 
-async def run_in(box: DockerBox, record: RunRecord, control: RunControl) -> RunResult:
+async def run_in(box: ContainerBox, record: RunRecord, control: RunControl) -> RunResult:
     """Run the record's job in ``box``, which nothing has used before.
 
     Raises:
@@ -76,7 +76,7 @@ async def run_in(box: DockerBox, record: RunRecord, control: RunControl) -> RunR
 
 
 @contextlib.asynccontextmanager
-async def _programs_seen(box: DockerBox, account: _Account) -> AsyncIterator[None]:
+async def _programs_seen(box: ContainerBox, account: _Account) -> AsyncIterator[None]:
     group = box.seen_group
     if group is None:
         yield
@@ -92,7 +92,7 @@ async def _programs_seen(box: DockerBox, account: _Account) -> AsyncIterator[Non
 
 
 async def _supervise(
-    box: DockerBox,
+    box: ContainerBox,
     account: _Account,
     seconds: float,
     flooded: asyncio.Event,
@@ -119,7 +119,7 @@ async def _supervise(
     await box.kill()
 
 
-def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult:
+def _conclude(box: ContainerBox, record: RunRecord, account: _Account) -> RunResult:
     limits = record.job.job.limits
     used = (box.group.usage() if box.group is not None else _NOTHING).since(account.before)
     workspace = box.workspace
@@ -149,7 +149,7 @@ def _conclude(box: DockerBox, record: RunRecord, account: _Account) -> RunResult
     return record.result(ending, usage, collected)
 
 
-def _most_processes(box: DockerBox, account: _Account, used: GroupUsage) -> int | None:
+def _most_processes(box: ContainerBox, account: _Account, used: GroupUsage) -> int | None:
     """The kernel's count without the agent; the sampled one, if making the box had more at once."""
     if box.overhead != NO_OVERHEAD or used.peak_processes is None:
         return None

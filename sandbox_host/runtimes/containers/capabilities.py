@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from sandbox_host.linux.cgroups.cgroups import open_tree
 from sandbox_host.linux.cgroups.types import CgroupsUnavailable, CgroupTree
-from sandbox_host.runtimes.docker.box import NO_OVERHEAD, Overhead
-from sandbox_host.runtimes.docker.engine import EngineFacts
-from sandbox_host.runtimes.docker.settings import APPARMOR_PROFILE
+from sandbox_host.runtimes.containers.box import NO_OVERHEAD, Overhead
+from sandbox_host.runtimes.containers.engine import EngineFacts
+from sandbox_host.runtimes.containers.plan import APPARMOR_PROFILE
 
 #: Why there are no artifacts if only the engine can access a box's writable space.
 NOT_COLLECTED = "not collected: this host cannot mount where the engine sees it"

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_host.run.output import CappedStream
-from sandbox_host.runtimes.docker import agent
-from sandbox_host.runtimes.docker.stream import Demultiplexer, Withheld
+from sandbox_host.runtimes.containers import agent
+from sandbox_host.runtimes.containers.stream import Demultiplexer, Withheld
 
 FRAMES = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=30)))
 
