@@ -41,10 +41,8 @@ async def one_intent(client: Client) -> tuple[float, dict[str, float]]:
     program = intent["outcome"]["usage"]["wall_ms"]
     sandbox = (at["SandboxRunFinished"] - at["SandboxRunRequested"]) * 1000
     hops = {
-        "HTTP → IntentSubmitted": (at["IntentSubmitted"] - sent) * 1000,
-        "relay → topic → IntentPlanned": (at["IntentPlanned"] - at["IntentSubmitted"]) * 1000,
-        "→ SandboxRunRequested": (at["SandboxRunRequested"] - at["IntentPlanned"]) * 1000,
-        "relay → job queue → box, and result back": sandbox - program,
+        "HTTP → accepted, planned and requested": (at["SandboxRunRequested"] - sent) * 1000,
+        "→ job queue → box, and result back": sandbox - program,
         "the program itself": program,
     }
     hops["→ response"] = total - sum(hops.values())
