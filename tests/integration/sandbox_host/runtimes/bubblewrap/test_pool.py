@@ -312,6 +312,7 @@ async def test_another_user_of_the_machine_cannot_read_a_jobs_files(
 ) -> None:
     await _rests(bwrap)
     assert bwrap._provisions.current is not None
+    await bwrap._provisions.current.maker.removals.wait_until_none()
     folder = bwrap._provisions.current.capabilities.inputs.path
     assert folder.stat().st_mode & 0o777 == 0o711
     for box in folder.iterdir():
