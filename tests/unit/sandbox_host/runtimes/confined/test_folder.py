@@ -162,10 +162,8 @@ def test_a_file_of_several_names_counts_once(folder: ProgramFolder) -> None:
 
 
 @pytest.mark.usefixtures("needs_root")
-def test_a_folder_that_its_own_user_may_not_list_is_listed(tmp_path: Path) -> None:
-    folder = ProgramFolder(tmp_path / "1", {}, None)
-    for path in (*tmp_path.parents[:3], tmp_path):
-        path.chmod(0o755)
+def test_a_folder_that_its_own_user_may_not_list_is_listed(open_path: Path) -> None:
+    folder = ProgramFolder(open_path / "1", {}, None)
     for path in (folder.path, folder.work, folder.tmp, folder.out):
         os.chown(path, 65534, 65534)
     hidden = folder.work / "hidden"
