@@ -25,9 +25,10 @@ select exists (
             clock_timestamp() - make_interval(secs => %(min_age)s) and clock_timestamp())
 
 -- name: take
--- Holds parts that nobody else holds and that have events to read (see above), and reads some of these: of every
--- lane the next ones. Lanes come in a random order, so that a long one cannot keep others waiting.
--- The transaction of a holder that stands still will be ended, and what it holds be free.
+-- Holds parts that nobody else holds and that have events to read (see above), and reads some of
+-- these: of every lane the next ones. Lanes come in a random order, so that a long one cannot keep
+-- others waiting. The transaction of a holder that stands still will be ended, and what it holds be
+-- free.
 with held as materialized (
     select f.part, f.positions
     from followers f

@@ -14,7 +14,7 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Any
 
-from tests.benchmarks.parts import missing
+from tests.benchmarks.parts import on_each_runtime
 from tests.benchmarks.statistics_of import percentile
 from tests.support.stack import Client, open_folder, running_stack
 
@@ -84,11 +84,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--runtimes", nargs="+", default=["bubblewrap", "docker"])
     options = parser.parse_args()
-    for runtime in options.runtimes:
-        if reason := asyncio.run(missing(runtime)):
-            print(f"{runtime:<12} skipped: {reason}")
-        else:
-            asyncio.run(measure(runtime, options.count))
+    on_each_runtime(options.runtimes, lambda runtime: measure(runtime, options.count))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import psycopg
 from azure.servicebus import ServiceBusMessage
 from azure.servicebus.aio import ServiceBusClient
 
-from tests.benchmarks.parts import missing
+from tests.benchmarks.parts import on_each_runtime
 from tests.benchmarks.statistics_of import percentile
 from tests.support.stack import RunningStack, open_folder, running_stack, submission
 
@@ -256,11 +256,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--runtimes", nargs="+", default=["bubblewrap", "docker"])
     options = parser.parse_args()
-    for runtime in options.runtimes:
-        if reason := asyncio.run(missing(runtime)):
-            print(f"{runtime:<12} skipped: {reason}")
-        else:
-            asyncio.run(measure(runtime, options.count))
+    on_each_runtime(options.runtimes, lambda runtime: measure(runtime, options.count))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import NoReturn
 
 from sandbox_host.runtimes.base import Runtime
@@ -41,3 +41,14 @@ async def missing(name: RuntimeName) -> str | None:
     """Why a runtime cannot be used on this machine; None if it can."""
     async with opened(name, RuntimeOptions(pool_memory_bytes=0)) as runtime:
         return runtime if isinstance(runtime, str) else None
+
+
+def on_each_runtime(
+    names: Iterable[RuntimeName], measure: Callable[[RuntimeName], Coroutine[None, None, None]]
+) -> None:
+    """Measure on each runtime that can be used on this machine; of others, print why not."""
+    for name in names:
+        if reason := asyncio.run(missing(name)):
+            print(f"{name:<12} skipped: {reason}")
+        else:
+            asyncio.run(measure(name))
